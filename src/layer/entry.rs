@@ -1,0 +1,118 @@
+//! One entry of a layer, as a value: what the tar will hold, or held.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::oci::Seconds;
+
+/// One file, directory or whiteout of a layer.
+///
+/// `path` is relative to the root, without leading or trailing `/`, never empty (the root itself is in
+/// no layer), never with `.` or `..` components; bytes, because names need not be UTF-8.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Where.
+    pub path: Vec<u8>,
+    /// What.
+    pub kind: EntryKind,
+    /// Permission bits with setuid, setgid and sticky: `0o7777`. Ignored for symlinks (0777) and whiteouts.
+    pub mode: u32,
+    /// Owner, as in the image.
+    pub uid: u32,
+    /// Group, as in the image.
+    pub gid: u32,
+    /// Modification time.
+    pub mtime: Seconds,
+    /// Extended attributes by full name (`security.capability`).
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// What an [`Entry`] is.
+#[derive(Debug, Clone)]
+pub enum EntryKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File(Content),
+    /// A symlink and its target as it stands.
+    Symlink(Vec<u8>),
+    /// Another name of the file at this path of the same layer.
+    HardLink(Vec<u8>),
+    /// A named pipe.
+    Fifo,
+    /// A character device.
+    CharDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A block device.
+    BlockDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// The path is gone: written as `.wh.NAME` beside it. `path` is that of what is gone.
+    Whiteout,
+    /// Everything that lower layers have in the directory `path` is gone: written as `path/.wh..wh..opq`.
+    OpaqueWhiteout,
+}
+
+/// Where the bytes of a file come from.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// From memory.
+    Bytes(Arc<[u8]>),
+    /// From a file on disk, opened only when its bytes are wanted.
+    Disk(DiskFile),
+    /// From a part of an open file.
+    Slice {
+        /// The file; read with positioned reads only.
+        file: Arc<File>,
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        len: u64,
+    },
+}
+
+impl Content {
+    /// The number of bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Disk(file) => file.size,
+            Content::Slice { len, .. } => *len,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A regular file found by a scan, and what it looked like then. Reading it must find the same size,
+/// mtime and ctime before and after, else the file changed under the build, which is an error.
+#[derive(Debug, Clone)]
+pub struct DiskFile {
+    /// The directory that `path` is relative to.
+    pub root: Arc<OwnedFd>,
+    /// Path below `root`; opened with `openat2` and `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`.
+    pub path: PathBuf,
+    /// Size in bytes.
+    pub size: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Device number as in `st_dev`.
+    pub device: u64,
+    /// Modification time: seconds and nanoseconds.
+    pub mtime: (i64, u32),
+    /// Change time: seconds and nanoseconds.
+    pub ctime: (i64, u32),
+}

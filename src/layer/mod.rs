@@ -1,0 +1,3 @@
+//! File changes to layer blobs and back.
+
+pub mod entry;

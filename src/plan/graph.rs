@@ -1,0 +1,409 @@
+//! The plan as values: steps whose inputs are earlier steps, and what the image is made of.
+
+use std::collections::BTreeMap;
+
+use crate::oci::{Descriptor, ImageConfig, Platform, Reference};
+use crate::report::{Diagnostic, Span, StepNumber};
+
+/// Everything that one platform's build consists of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What is built for.
+    pub platform: Platform,
+    /// The steps that the target needs, in an order in which inputs come first; [`StepId`] indexes it.
+    pub steps: Vec<Step>,
+    /// Every instruction of the needed stages, in order, for display: those that change files name
+    /// their step, the others change only the configuration. [`StepNumber`] indexes it.
+    pub listing: Vec<ListedInstruction>,
+    /// The target's image.
+    pub image: ImagePlan,
+    /// What to tell the user: build checks and unused build arguments.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A step's place in [`Plan::steps`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepId(pub usize);
+
+/// One step. What counts for the cache is in `op`; the rest is for people.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// What to do.
+    pub op: Op,
+    /// The step whose result this one starts from; `None` for [`Op::Scratch`], [`Op::Base`],
+    /// [`Op::Image`], [`Op::Local`].
+    pub parent: Option<StepId>,
+    /// Where its instruction stands; `None` for sources that no line names. For a trigger of a base
+    /// image, the FROM line.
+    pub span: Option<Span>,
+    /// Its line in the listing.
+    pub number: StepNumber,
+    /// A name that stays the same when the Dockerfile changes a little, such as `build/3` (third
+    /// file-changing step of stage `build`); lets a miss be compared with the last build's step.
+    pub slot: String,
+}
+
+/// One instruction for display.
+#[derive(Debug, Clone)]
+pub struct ListedInstruction {
+    /// Such as `[build 2/5]`; `[2/5]` when there is only one stage.
+    pub place: String,
+    /// The instruction, variables expanded, on one line.
+    pub title: String,
+    /// The step, if it changes files.
+    pub step: Option<StepId>,
+    /// The config-only instruction's predecessor, whose time it takes.
+    pub after: Option<StepId>,
+}
+
+/// What a step does. The variant is the answer to every question about it.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// The empty root file system.
+    Scratch,
+    /// A base image whose manifest was resolved before planning; no layer of it need be there yet.
+    Base(BaseOp),
+    /// An image that COPY --from or a mount names; resolved when it runs.
+    Image(ImageOp),
+    /// A named context that is a folder (`--build-context name=DIR`) or the main context (name empty), as a source.
+    Local(LocalOp),
+    /// WORKDIR: makes a directory.
+    Workdir(WorkdirOp),
+    /// COPY and ADD.
+    Transfer(TransferOp),
+    /// RUN.
+    Exec(Box<ExecOp>),
+}
+
+/// See [`Op::Base`].
+#[derive(Debug, Clone)]
+pub struct BaseOp {
+    /// As the user named it.
+    pub name: String,
+    /// Where it is: the index into the resolved bases given to `lower`.
+    pub base: usize,
+}
+
+/// See [`Op::Image`].
+#[derive(Debug, Clone)]
+pub struct ImageOp {
+    /// Which.
+    pub reference: Reference,
+    /// For which platform.
+    pub platform: Platform,
+}
+
+/// See [`Op::Local`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalOp {
+    /// The name of the context; empty for the main one.
+    pub name: String,
+}
+
+/// See [`Op::Workdir`].
+#[derive(Debug, Clone)]
+pub struct WorkdirOp {
+    /// Absolute, as in the configuration.
+    pub path: String,
+    /// USER at this point, who owns what is made; empty is root.
+    pub user: String,
+    /// SOURCE_DATE_EPOCH, if it was given.
+    pub epoch: Option<i64>,
+}
+
+/// See [`Op::Transfer`].
+#[derive(Debug, Clone)]
+pub struct TransferOp {
+    /// COPY or ADD.
+    pub kind: TransferKind,
+    /// In order; files of here-documents come last.
+    pub sources: Vec<TransferSource>,
+    /// Absolute destination after expansion and WORKDIR; ends with `/` when it was written so (or as `.`),
+    /// which makes it a directory.
+    pub destination: String,
+    /// `--chown`, expanded: `user[:group]`, names or numbers. Names are looked up in the parent's root.
+    pub chown: Option<String>,
+    /// `--chmod`, expanded and checked.
+    pub chmod: Option<Chmod>,
+    /// `--link`
+    pub link: bool,
+    /// `--parents`
+    pub parents: bool,
+    /// `--exclude`, each
+    pub excludes: Vec<String>,
+    /// `--unpack`, if given.
+    pub unpack: Option<bool>,
+    /// ADD `--checksum`, expanded.
+    pub checksum: Option<String>,
+    /// ADD `--keep-git-dir`.
+    pub keep_git_dir: bool,
+    /// SOURCE_DATE_EPOCH, if it was given.
+    pub epoch: Option<i64>,
+}
+
+/// Which instruction a [`TransferOp`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferKind {
+    /// COPY
+    Copy,
+    /// ADD
+    Add,
+}
+
+/// One source of a [`TransferOp`].
+#[derive(Debug, Clone)]
+pub enum TransferSource {
+    /// A path or pattern in another step's files; the step may be [`Op::Local`].
+    Path {
+        /// Whose files.
+        from: StepId,
+        /// Expanded; a Go `filepath.Match` pattern.
+        pattern: String,
+        /// Where it stands.
+        span: Option<Span>,
+    },
+    /// A here-document.
+    Inline {
+        /// The file's name.
+        name: String,
+        /// Its content, expanded.
+        content: String,
+    },
+    /// ADD of an http(s) URL.
+    Url {
+        /// Expanded; may hold user info, which no key and no message shows.
+        url: String,
+        /// Where it stands.
+        span: Option<Span>,
+    },
+    /// ADD of a git repository.
+    Git {
+        /// Expanded, as written.
+        url: String,
+        /// Where it stands.
+        span: Option<Span>,
+    },
+}
+
+/// `--chmod`: octal bits, or symbolic clauses such as `u+x,go-w`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chmod {
+    /// `0755`: the mode of files and directories alike.
+    Octal(u32),
+    /// Applied to each file's own mode; spares directories that the instruction makes itself.
+    Symbolic(String),
+}
+
+/// See [`Op::Exec`].
+#[derive(Debug, Clone)]
+pub struct ExecOp {
+    /// argv; for the shell form already with the shell in front.
+    pub args: Vec<String>,
+    /// The environment in order, `PATH` defaulted; build arguments included, secrets not.
+    pub env: Vec<(String, String)>,
+    /// Proxy variables that were not declared by ARG: given to the command, in no key, no history and no preimage.
+    pub proxy_env: Vec<(String, String)>,
+    /// Working directory, absolute.
+    pub cwd: String,
+    /// USER: empty, or `user[:group]`.
+    pub user: String,
+    /// `--mount`s in order.
+    pub mounts: Vec<Mount>,
+    /// Files for here-documents that the command reads as `/dev/pipes/NAME`: name, content, executable.
+    pub pipes: Vec<(String, String)>,
+    /// `--network`, or the build's.
+    pub network: Network,
+    /// `--security`
+    pub security: Security,
+    /// `buildkitsandbox`, or BUILDKIT_SANDBOX_HOSTNAME.
+    pub hostname: String,
+    /// `--add-host`: name and address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// `--shm-size` in bytes; 0 is the default of 64 MiB.
+    pub shm_size_bytes: u64,
+    /// `--ulimit`: name, soft, hard (-1 is unlimited).
+    pub ulimits: Vec<(String, i64, i64)>,
+    /// What the command runs on; another architecture than the host's needs an emulator.
+    pub platform: Platform,
+}
+
+/// `--network`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Network {
+    /// The builder's usual network.
+    Default,
+    /// The host's, asked for by name (needs `--allow network.host`).
+    Host,
+    /// Loopback only.
+    None,
+}
+
+/// `--security`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Security {
+    /// The usual restrictions.
+    Sandbox,
+    /// All capabilities, no seccomp (needs `--allow security.insecure`).
+    Insecure,
+}
+
+/// A `--mount` of RUN with everything expanded and defaulted.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// Absolute path in the step's root.
+    pub target: String,
+    /// What is mounted.
+    pub kind: MountKind,
+    /// Where `--mount` stands.
+    pub span: Option<Span>,
+}
+
+/// What a [`Mount`] mounts.
+#[derive(Debug, Clone)]
+pub enum MountKind {
+    /// `type=bind`
+    Bind {
+        /// Whose files; may be an [`Op::Local`].
+        from: StepId,
+        /// Path in it, absolute.
+        source: String,
+        /// Writes are allowed, and thrown away.
+        writable: bool,
+    },
+    /// `type=cache`
+    Cache {
+        /// Which.
+        id: String,
+        /// Who else may use it at the same time.
+        sharing: Sharing,
+        /// Its first content: a step and a path in it.
+        from: Option<(StepId, String)>,
+        /// Read-only.
+        readonly: bool,
+        /// Of a new directory.
+        mode: u32,
+        /// Of a new directory.
+        uid: u32,
+        /// Of a new directory.
+        gid: u32,
+    },
+    /// `type=tmpfs`
+    Tmpfs {
+        /// Upper limit in bytes; 0 is none.
+        size_bytes: u64,
+    },
+    /// `type=secret` as a file at the target and, or, as a variable
+    Secret {
+        /// Which.
+        id: String,
+        /// Mount it as a file at the target.
+        file: bool,
+        /// Set this variable to it.
+        env: Option<String>,
+        /// The build fails when it was not given.
+        required: bool,
+        /// Of the file.
+        mode: u32,
+        /// Of the file.
+        uid: u32,
+        /// Of the file.
+        gid: u32,
+    },
+    /// `type=ssh`
+    Ssh {
+        /// Which agent.
+        id: String,
+        /// The build fails when it was not given.
+        required: bool,
+        /// Of the socket.
+        mode: u32,
+        /// Of the socket.
+        uid: u32,
+        /// Of the socket.
+        gid: u32,
+    },
+}
+
+/// `sharing=` of a cache mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Several at once.
+    Shared,
+    /// Each its own copy.
+    Private,
+    /// One after another.
+    Locked,
+}
+
+/// The image that a plan makes, but for what only running can tell: digests and times.
+#[derive(Debug, Clone)]
+pub struct ImagePlan {
+    /// The last step of the target stage.
+    pub result: StepId,
+    /// Everything except `created`, `rootfs` and `history`.
+    pub config: ImageConfig,
+    /// The base's history as it is, then one entry for each instruction.
+    pub history: Vec<HistoryPlan>,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// One entry of the history.
+#[derive(Debug, Clone)]
+pub enum HistoryPlan {
+    /// Taken over from the base, unchanged.
+    Inherited(crate::oci::History),
+    /// Made by an instruction of this file (or a trigger).
+    Made {
+        /// `created_by`.
+        created_by: String,
+        /// MAINTAINER so far.
+        author: Option<String>,
+        /// The step whose layer this is; `None` makes it `empty_layer`.
+        layer: Option<StepId>,
+        /// Whose time an empty entry takes: the nearest step before it.
+        after: StepId,
+    },
+}
+
+/// An image that FROM names, resolved.
+#[derive(Debug, Clone)]
+pub struct ResolvedBase {
+    /// As requested.
+    pub request: BaseRequest,
+    /// The manifest's descriptor (of the platform's own manifest, not of the index).
+    pub manifest: Descriptor,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// Its layers, lowest first.
+    pub layers: Vec<crate::oci::Layer>,
+    /// From where its blobs can be fetched; `None` when it is in the local store or a layout.
+    pub remote: Option<Reference>,
+}
+
+/// What FROM asks for, before anything is fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseRequest {
+    /// As written, expanded.
+    pub name: String,
+    /// Where it is.
+    pub origin: BaseOrigin,
+    /// For which platform.
+    pub platform: Platform,
+    /// Whether the platform was asked for by name (`FROM --platform`, `--platform`).
+    pub span: Span,
+}
+
+/// Where a base is to be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BaseOrigin {
+    /// In a registry (or the local store, under the same name).
+    Image(Reference),
+    /// In an OCI layout on disk: path, and tag or digest.
+    Layout {
+        /// The folder.
+        path: String,
+        /// Tag or digest; empty for the only image.
+        selector: String,
+    },
+}

@@ -1,0 +1,246 @@
+//! Spans, diagnostics and progress events as values.
+//!
+//! Nothing here prints: turning these into text is the command line's work.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+/// A range of bytes in a [`Source`], `start` inclusive, `end` exclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// The range `start..end`; offsets past 4 GiB are cut, which the size limit of a Dockerfile rules out.
+    pub fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u32, end: end as u32 }
+    }
+
+    /// The smallest span that holds both.
+    pub fn to(self, other: Span) -> Span {
+        Span { start: self.start.min(other.start), end: self.end.max(other.end) }
+    }
+}
+
+/// A named text that spans point into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// What to call it in messages: the path as the user gave it, or `<stdin>`.
+    pub name: String,
+    /// Its whole text, as read (carriage returns and byte order mark included).
+    pub text: String,
+}
+
+impl Source {
+    /// The 1-based line and column (in characters) of a byte offset.
+    pub fn line_column(&self, offset: u32) -> (usize, usize) {
+        let mut offset = (offset as usize).min(self.text.len());
+        while !self.text.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        let before = &self.text[..offset];
+        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
+        let start = before.rfind('\n').map_or(0, |i| i + 1);
+        (line, before[start..].chars().count() + 1)
+    }
+}
+
+/// How bad a [`Diagnostic`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The build cannot go on.
+    Error,
+    /// The build goes on; the user should look.
+    Warning,
+}
+
+/// A place in a source and what to say about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    /// Where.
+    pub span: Span,
+    /// What, in a few words; may be empty.
+    pub text: String,
+}
+
+/// One message for people: what, where, how to go on.
+///
+/// Lower case, no full stop, the user's own words in backticks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Error or warning.
+    pub severity: Severity,
+    /// The name of the check that speaks, such as `StageNameCasing`; errors have none.
+    pub code: Option<&'static str>,
+    /// What is wrong.
+    pub message: String,
+    /// The text that the labels point into; `None` when the fault is in no file.
+    pub source: Option<Arc<Source>>,
+    /// Where it is wrong, the main place first.
+    pub labels: Vec<Label>,
+    /// Facts that explain.
+    pub notes: Vec<String>,
+    /// Ways to go on.
+    pub help: Vec<String>,
+}
+
+impl Diagnostic {
+    /// An error without a place.
+    pub fn error(message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            code: None,
+            message: message.into(),
+            source: None,
+            labels: Vec::new(),
+            notes: Vec::new(),
+            help: Vec::new(),
+        }
+    }
+
+    /// A warning of the check `code`.
+    pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, code: Some(code), ..Self::error(message) }
+    }
+
+    /// Adds a place. The first one added is the main one.
+    pub fn at(mut self, source: &Arc<Source>, span: Span, text: impl Into<String>) -> Self {
+        self.source = Some(Arc::clone(source));
+        self.labels.push(Label { span, text: text.into() });
+        self
+    }
+
+    /// Adds a fact.
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// Adds a way to go on.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help.push(help.into());
+        self
+    }
+}
+
+/// A step's number in the plan's list of instructions; the events of one step share it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepNumber(pub usize);
+
+/// What the progress display knows of a step before anything runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepHeading {
+    /// The number that later events name.
+    pub number: StepNumber,
+    /// Such as `[build 2/5]`: the stage and the place in it; empty for a source that no stage owns.
+    pub place: String,
+    /// The instruction as the user wrote it, on one line, variables expanded; secrets never are.
+    pub title: String,
+}
+
+/// Which of a step's two outputs a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// How a step ended well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It ran and made a layer.
+    Ran,
+    /// Its layer came from the cache.
+    Cached,
+    /// It changes the configuration only; there was nothing to run.
+    ConfigOnly,
+}
+
+/// One thing that happened in a build.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The steps that this build consists of; sent once, before all others that name steps.
+    Planned(Vec<StepHeading>),
+    /// A step began.
+    Started(StepNumber),
+    /// A step is not in the cache, and why: `src/app.py changed`.
+    Missed {
+        /// The step.
+        step: StepNumber,
+        /// One short clause.
+        why: String,
+    },
+    /// A line of a step's output, without its newline; bytes that are no UTF-8 are replaced.
+    Log {
+        /// The step.
+        step: StepNumber,
+        /// Where it was written.
+        stream: Stream,
+        /// The line.
+        line: String,
+    },
+    /// Bytes of a transfer or a write; `total` is 0 while unknown.
+    Bytes {
+        /// The step.
+        step: StepNumber,
+        /// What moves, such as a short layer digest; one bar each.
+        what: String,
+        /// Bytes so far.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// A step ended well.
+    Finished {
+        /// The step.
+        step: StepNumber,
+        /// How.
+        outcome: Outcome,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A step failed; the error itself is the build's result.
+    Failed {
+        /// The step.
+        step: StepNumber,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A warning about the input or the machine.
+    Warning(Diagnostic),
+    /// A line worth knowing that belongs to no step, such as which fallback was chosen.
+    Note(String),
+}
+
+/// The one channel through which a build tells what happens. Cheap to clone; sending never fails
+/// and never blocks.
+#[derive(Debug, Clone, Default)]
+pub struct Events {
+    sender: Option<Sender<(Instant, Event)>>,
+}
+
+impl Events {
+    /// Sends into `sender`, each event with the time it happened.
+    pub fn new(sender: Sender<(Instant, Event)>) -> Self {
+        Self { sender: Some(sender) }
+    }
+
+    /// Drops every event.
+    pub fn silent() -> Self {
+        Self::default()
+    }
+
+    /// Tells what happened. A reader that has gone away is no error.
+    pub fn send(&self, event: Event) {
+        if let Some(sender) = &self.sender {
+            let _ = sender.send((Instant::now(), event));
+        }
+    }
+}
