@@ -104,16 +104,16 @@ impl Platform {
         match (want.architecture.as_str(), have.architecture.as_str()) {
             ("amd64", "amd64") => {
                 let (w, h) = (level(&want.variant, 1)?, level(&have.variant, 1)?);
-                (h <= w).then_some(w - h)
+                (h <= w).then(|| w - h)
             }
             ("amd64", "386") => Some(100),
             ("arm", "arm") => {
                 let (w, h) = (level(&want.variant, 7)?, level(&have.variant, 7)?);
-                (h <= w).then_some(w - h)
+                (h <= w).then(|| w - h)
             }
             ("arm64", "arm64") => {
                 let (w, h) = (level(&want.variant, 8)?, level(&have.variant, 8)?);
-                (h <= w).then_some(w - h)
+                (h <= w).then(|| w - h)
             }
             ("arm64", "arm") => Some(100 + 8u32.saturating_sub(level(&have.variant, 7)?)),
             _ => None,
