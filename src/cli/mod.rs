@@ -1,1 +1,39 @@
-//! (to be written)
+//! Arguments to requests, events and errors to text; one file per subcommand.
+//!
+//! The only part of rbuild that touches the terminal.
+
+mod args;
+mod command;
+mod diagnostic;
+mod error;
+mod progress;
+
+use std::process::ExitCode;
+
+pub use error::Failure;
+
+/// Runs the command line of this process and gives its exit code: 0 done, 1 the build failed,
+/// 2 wrong usage, 255 a bug of rbuild's own.
+pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(error::report_panic));
+    let words: Vec<_> = std::env::args_os().collect();
+    let outcome = std::panic::catch_unwind(|| run(words));
+    match outcome {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => error::report(&failure),
+        Err(_) => ExitCode::from(error::EXIT_BUG),
+    }
+}
+
+fn run(words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
+    let cli = match args::parse(words) {
+        Ok(cli) => cli,
+        Err(shown) => return error::usage(&shown),
+    };
+    match cli.command {
+        args::Command::Build(build) => command::build::run(&cli.global, *build),
+        args::Command::Images(images) => command::images::run(&cli.global, &images),
+        args::Command::History(history) => command::history::run(&cli.global, &history),
+        args::Command::Inspect(inspect) => command::inspect::run(&cli.global, &inspect),
+    }
+}

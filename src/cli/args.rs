@@ -1,0 +1,156 @@
+//! What may be typed. The doc comment of a field is its help text.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::command::{build::BuildArgs, history::HistoryArgs, images::ImagesArgs, inspect::InspectArgs};
+
+/// Builds OCI images from Dockerfiles: no daemon, no root, no network unless something remote is named.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rbuild",
+    version,
+    disable_help_subcommand = true,
+    override_usage = "rbuild [OPTIONS] CONTEXT\n       rbuild COMMAND …",
+    after_help = AFTER_HELP,
+)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  rbuild -t ubuntu-with-vi .              build ./Dockerfile, keep the image in the local store
+  rbuild -t app:1 -o type=oci,dest=app.tar .   also write it to a file that other tools read
+  rbuild --no-cache --target test .       run every step again, stop at stage `test`
+  rbuild images                           list what was built
+
+`rbuild [OPTIONS] CONTEXT` is short for `rbuild build [OPTIONS] CONTEXT`; `rbuild build --help` lists the
+options. A folder that is named like a command is written with a path: `rbuild ./images`.";
+
+/// Options that every command understands, and that may stand before the command.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Global {
+    /// Where images and the cache are kept [default: /var/lib/rbuild for root, else
+    /// $XDG_DATA_HOME/rbuild]
+    #[arg(long, global = true, value_name = "DIR", env = "RBUILD_ROOT", hide_env_values = true)]
+    pub(super) root: Option<PathBuf>,
+}
+
+impl Global {
+    /// The folder of the local store.
+    pub(super) fn store_root(&self) -> Option<PathBuf> {
+        if let Some(root) = self.root.as_ref().filter(|r| !r.as_os_str().is_empty()) {
+            return Some(root.clone());
+        }
+        if rustix::process::geteuid().is_root() {
+            return Some(PathBuf::from("/var/lib/rbuild"));
+        }
+        let var = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let data = var("XDG_DATA_HOME").or_else(|| Some(var("HOME")?.join(".local/share")))?;
+        Some(data.join("rbuild"))
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Build an image from a Dockerfile (the default command)
+    Build(Box<BuildArgs>),
+    /// List the images in the local store
+    Images(ImagesArgs),
+    /// Show how an image came to be, layer by layer
+    History(HistoryArgs),
+    /// Show an image's manifest and configuration as JSON
+    Inspect(InspectArgs),
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProgressMode {
+    /// `tty` in a terminal, else `plain`
+    Auto,
+    /// Live lines that redraw themselves
+    Tty,
+    /// One line per event, with step numbers and times
+    Plain,
+    /// Errors only
+    Quiet,
+    /// One JSON object per event
+    #[value(alias = "rawjson")]
+    Json,
+}
+
+const COMMANDS: [&str; 4] = ["build", "images", "history", "inspect"];
+
+/// Words to arguments. `Err` is clap's own message: help, version, or what is wrong.
+pub(super) fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(with_command(words))
+}
+
+/// Puts `build` in front of the first word that is neither a global option nor a command.
+///
+/// Only that word can be a command, so `rbuild -t x images` builds the folder `images`.
+fn with_command(mut words: Vec<OsString>) -> Vec<OsString> {
+    let mut at = 1;
+    while let Some(word) = words.get(at) {
+        if word == "--root" {
+            at += 2;
+        } else if word.as_encoded_bytes().starts_with(b"--root=") {
+            at += 1;
+        } else {
+            break;
+        }
+    }
+    let is_top_level = |word: &OsStr| {
+        let word = word.to_string_lossy();
+        COMMANDS.contains(&word.as_ref()) || matches!(word.as_ref(), "-h" | "--help" | "-V" | "--version")
+    };
+    match words.get(at) {
+        Some(word) if is_top_level(word) => {}
+        Some(_) => words.insert(at, "build".into()),
+        None => words.push("--help".into()),
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn completed(line: &str) -> String {
+        let words = line.split_whitespace().map(OsString::from).collect();
+        let words: Vec<_> = with_command(words).iter().map(|w| w.to_string_lossy().into_owned()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn the_grammar_holds_together() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn build_is_the_default_command() {
+        assert_eq!(completed("rbuild ."), "rbuild build .");
+        assert_eq!(completed("rbuild -t x images"), "rbuild build -t x images");
+        assert_eq!(completed("rbuild ./images"), "rbuild build ./images");
+        assert_eq!(completed("rbuild --root /r images"), "rbuild --root /r images");
+        assert_eq!(completed("rbuild --root=/r -t x ."), "rbuild --root=/r build -t x .");
+        assert_eq!(completed("rbuild --version"), "rbuild --version");
+        assert_eq!(completed("rbuild"), "rbuild --help");
+    }
+
+    #[test]
+    fn values_with_hyphens_and_equal_signs_are_kept() {
+        let cli = parse("rbuild --build-arg A=b=c --build-arg HTTP_PROXY -t a -t b:1 .".split(' ').map(OsString::from).collect());
+        let Command::Build(build) = cli.unwrap().command else { panic!("not a build") };
+        assert_eq!(build.build_arg, ["A=b=c", "HTTP_PROXY"]);
+        assert_eq!(build.tag, ["a", "b:1"]);
+    }
+}

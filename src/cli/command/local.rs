@@ -1,0 +1,97 @@
+//! Looks images up in the local store, for the commands that only read.
+
+use crate::cli::Failure;
+use crate::cli::args::Global;
+use crate::oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference};
+use crate::store::Store;
+
+/// Manifests and indexes are bounded as registries bound them.
+const MANIFEST_LIMIT: u64 = 4 << 20;
+const CONFIG_LIMIT: u64 = 8 << 20;
+
+/// One image of the store with everything that describes it.
+pub(super) struct LocalImage {
+    /// What the tag points at: a manifest or an index.
+    pub(super) target: Descriptor,
+    /// The manifest of the platform that was asked for, or of this machine's, or the first.
+    pub(super) manifest: Manifest,
+    /// Its digest.
+    pub(super) manifest_digest: Digest,
+    /// Its configuration.
+    pub(super) config: ImageConfig,
+}
+
+/// Opens the store that the global options name.
+pub(super) fn open_store(global: &Global) -> Result<Store, Failure> {
+    let root = global.store_root().ok_or_else(Failure::no_store_root)?;
+    Ok(Store::open(&root)?)
+}
+
+/// Finds what `name` means: a name with or without tag, a whole digest, or the first digits of one.
+pub(super) fn find(store: &Store, name: &str) -> Result<LocalImage, Failure> {
+    let tags = store.tags()?;
+    let wanted = name.parse::<Reference>().ok().map(Reference::with_default_tag);
+    let by_name = tags.iter().find(|(reference, _)| wanted.as_ref().is_some_and(|w| w.full() == reference.full()));
+    let target = match by_name {
+        Some((_, target)) => target.clone(),
+        None => by_digest(&tags, name).ok_or_else(|| not_found(&tags, name))?,
+    };
+    describe(store, target)
+}
+
+fn by_digest(tags: &[(Reference, Descriptor)], name: &str) -> Option<Descriptor> {
+    let digits = name.strip_prefix("sha256:").unwrap_or(name);
+    let plausible = digits.len() >= 4 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    let mut found = tags.iter().filter(|(_, d)| plausible && d.digest.hex().starts_with(digits));
+    let first = found.next()?;
+    found.all(|(_, d)| d.digest == first.1.digest).then(|| first.1.clone())
+}
+
+fn not_found(tags: &[(Reference, Descriptor)], name: &str) -> Failure {
+    let names: Vec<String> = tags.iter().map(|(reference, _)| reference.to_string()).collect();
+    Failure::no_such_image(name, &names)
+}
+
+/// Reads the manifest and configuration behind a tag's target.
+pub(super) fn describe(store: &Store, target: Descriptor) -> Result<LocalImage, Failure> {
+    let descriptor = if target.media_type.is_index() { choose(store, &target)? } else { target.clone() };
+    let manifest: Manifest = read_json(store, &descriptor, MANIFEST_LIMIT)?;
+    let config = read_json(store, &manifest.config, CONFIG_LIMIT)?;
+    Ok(LocalImage { target, manifest, manifest_digest: descriptor.digest, config })
+}
+
+/// The entry of an index for this machine, else its first.
+fn choose(store: &Store, index: &Descriptor) -> Result<Descriptor, Failure> {
+    let index: Index = read_json(store, index, MANIFEST_LIMIT)?;
+    let host = Platform::host();
+    let rank = |d: &Descriptor| d.platform.as_ref().and_then(|p| host.match_rank(p));
+    let best = index.manifests.iter().filter(|d| rank(d).is_some()).min_by_key(|d| rank(d));
+    best.or(index.manifests.first()).cloned().ok_or_else(|| Failure::message("the image's index lists no manifest"))
+}
+
+/// Reads a JSON blob, verified.
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(
+    store: &Store,
+    descriptor: &Descriptor,
+    limit: u64,
+) -> Result<T, Failure> {
+    let bytes = store.read_blob(descriptor, limit)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Failure::message(format!("blob {} is no valid {}: {e}", descriptor.digest, descriptor.media_type)))
+}
+
+/// How long ago `created` was, for people; `-` when it is not known.
+pub(super) fn age(created: Option<&str>) -> String {
+    let Some(created) = created.and_then(crate::oci::parse_rfc3339) else { return "-".to_owned() };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    let seconds = (now - created).max(0);
+    let (count, unit) = match seconds {
+        s if s < 60 => return "just now".to_owned(),
+        s if s < 3600 => (s / 60, "minute"),
+        s if s < 86_400 => (s / 3600, "hour"),
+        s if s < 86_400 * 60 => (s / 86_400, "day"),
+        s if s < 86_400 * 730 => (s / (86_400 * 30), "month"),
+        s => (s / (86_400 * 365), "year"),
+    };
+    format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,110 @@
+//! Sorts everything that can go wrong into messages and exit codes.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use super::diagnostic;
+use crate::report::Diagnostic;
+
+/// The build, or whatever was asked for, failed.
+const EXIT_FAILED: u8 = 1;
+/// The command line was wrong.
+const EXIT_USAGE: u8 = 2;
+/// rbuild itself is wrong.
+pub(super) const EXIT_BUG: u8 = 255;
+
+/// Why a command did not do what was asked: one message or several, and whose fault it is.
+#[derive(Debug)]
+pub struct Failure {
+    pub(super) diagnostics: Vec<Diagnostic>,
+    pub(super) kind: FailureKind,
+}
+
+/// Decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FailureKind {
+    Failed,
+    Usage,
+}
+
+impl Failure {
+    /// The build failed, and these say why.
+    pub(super) fn build(diagnostics: Vec<Diagnostic>) -> Self {
+        Self { diagnostics, kind: FailureKind::Failed }
+    }
+
+    /// It failed, and this one sentence says why.
+    pub(super) fn message(text: impl Into<String>) -> Self {
+        Self::build(vec![Diagnostic::error(text)])
+    }
+
+    /// A flag's value was wrong.
+    pub(super) fn usage(diagnostic: Diagnostic) -> Self {
+        Self { diagnostics: vec![diagnostic], kind: FailureKind::Usage }
+    }
+
+    pub(super) fn no_store_root() -> Self {
+        let diagnostic = Diagnostic::error("there is no place for the local store: $HOME is not set");
+        Self::usage(diagnostic.help("name a folder with `--root DIR` or in $RBUILD_ROOT"))
+    }
+
+    pub(super) fn no_such_image(name: &str, known: &[String]) -> Self {
+        let diagnostic = Diagnostic::error(format!("no image `{name}` in the local store"));
+        let near = crate::dockerfile::suggest::nearest(name, known.iter().map(String::as_str));
+        Self::build(vec![match near {
+            Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+            None => diagnostic.help("`rbuild images` lists what there is"),
+        }])
+    }
+}
+
+impl From<crate::store::Error> for Failure {
+    fn from(error: crate::store::Error) -> Self {
+        Self::build(vec![crate::build::diagnose_store(&error)])
+    }
+}
+
+/// Prints the failure and gives its exit code.
+pub(super) fn report(failure: &Failure) -> ExitCode {
+    let color = {
+        use std::io::IsTerminal as _;
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    };
+    for diagnostic in &failure.diagnostics {
+        let text = diagnostic::render(diagnostic, color);
+        // Nobody may be reading any more; the exit code still tells.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+    ExitCode::from(match failure.kind {
+        FailureKind::Failed => EXIT_FAILED,
+        FailureKind::Usage => EXIT_USAGE,
+    })
+}
+
+/// Shows help, the version, or what is wrong with the words, as clap worded it.
+pub(super) fn usage(shown: &clap::Error) -> Result<(), Failure> {
+    // Help goes to standard output and is no failure.
+    let _ = shown.print();
+    if shown.use_stderr() { Err(Failure { diagnostics: Vec::new(), kind: FailureKind::Usage }) } else { Ok(()) }
+}
+
+/// Prints a command's result on standard output. A reader that went away (`rbuild images | head -1`) is no error.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::message(format!("cannot write to standard output: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a panic prints: that it is our fault, where, and what to do.
+pub(super) fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let place = panic.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
+    let text = panic.payload().downcast_ref::<&str>().copied().map(str::to_owned);
+    let text = text.or_else(|| panic.payload().downcast_ref::<String>().cloned()).unwrap_or_default();
+    let message = format!(
+        "rbuild: bug{place}: {text}\nThis is rbuild's own fault. Please report it together with the Dockerfile; the local store is not harmed.\n"
+    );
+    let _ = std::io::stderr().write_all(message.as_bytes());
+}

@@ -1,0 +1,160 @@
+//! Readers of the event channel: a live terminal, plain lines, JSON, or nothing.
+
+mod json;
+mod plain;
+mod tty;
+
+use std::io::IsTerminal as _;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::args::ProgressMode;
+use crate::report::{Event, Events};
+
+/// Something that shows events. One value shows one build.
+trait Display {
+    /// Shows `event`, which happened at `time`.
+    fn show(&mut self, time: Instant, event: &Event);
+    /// Redraws what moves by itself; called now and then.
+    fn tick(&mut self) {}
+    /// No more events come.
+    fn finish(&mut self) {}
+}
+
+/// A running display. [`Progress::finish`] waits until everything was shown.
+pub(super) struct Progress {
+    events: Events,
+    reader: JoinHandle<()>,
+}
+
+impl Progress {
+    /// Starts to show a build.
+    pub(super) fn start(mode: ProgressMode) -> Self {
+        let (sender, receiver) = channel();
+        let started = Instant::now();
+        let reader = std::thread::spawn(move || match mode.resolved() {
+            ProgressMode::Tty => drain(&receiver, tty::Tty::new()),
+            ProgressMode::Json => drain(&receiver, json::Json::new(started)),
+            ProgressMode::Quiet => drain(&receiver, Quiet),
+            ProgressMode::Plain | ProgressMode::Auto => drain(&receiver, plain::Plain::new(started)),
+        });
+        Self { events: Events::new(sender), reader }
+    }
+
+    /// Where the build sends its events.
+    pub(super) fn events(&self) -> Events {
+        self.events.clone()
+    }
+
+    /// Waits until every event was shown. All other clones of the channel must be gone by then.
+    pub(super) fn finish(self) {
+        drop(self.events);
+        // A display that panicked has already said so; the build's result stands.
+        let _ = self.reader.join();
+    }
+}
+
+impl ProgressMode {
+    /// `auto` decided by where standard error goes.
+    pub(super) fn resolved(self) -> Self {
+        let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+        match self {
+            ProgressMode::Auto if std::io::stderr().is_terminal() && !dumb => ProgressMode::Tty,
+            ProgressMode::Auto => ProgressMode::Plain,
+            decided => decided,
+        }
+    }
+}
+
+fn drain(receiver: &Receiver<(Instant, Event)>, mut display: impl Display) {
+    loop {
+        match receiver.recv_timeout(Duration::from_millis(100)) {
+            Ok((time, event)) => display.show(time, &event),
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => display.tick(),
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    display.finish();
+}
+
+/// Shows nothing.
+struct Quiet;
+
+impl Display for Quiet {
+    fn show(&mut self, _: Instant, _: &Event) {}
+}
+
+/// A duration for people: `0.34s`, `12.3s`, `2m05s`.
+fn seconds(took: Duration) -> String {
+    let seconds = took.as_secs_f64();
+    match seconds {
+        s if s < 10.0 => format!("{s:.2}s"),
+        s if s < 60.0 => format!("{s:.1}s"),
+        _ => format!("{}m{:02}s", took.as_secs() / 60, took.as_secs() % 60),
+    }
+}
+
+/// A number of bytes for people, in powers of 1000 as registries count: `512 B`, `48.3 MB`.
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// `text` without control characters other than tabs, so that a step's output cannot move the cursor.
+fn printable(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.chars().all(|c| !c.is_control() || c == '\t') {
+        return text.into();
+    }
+    // What a terminal would show of `10%\r20%\r30%` is the last piece.
+    let last = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
+    let mut out = String::with_capacity(last.len());
+    let mut chars = last.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            skip_escape(&mut chars);
+        } else if !c.is_control() || c == '\t' {
+            out.push(c);
+        }
+    }
+    out.into()
+}
+
+/// Skips the rest of an ANSI escape sequence whose ESC was just read.
+fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match chars.next() {
+        Some('[') => while chars.next().is_some_and(|c| !('\u{40}'..='\u{7e}').contains(&c)) {},
+        Some(']') => while chars.next().is_some_and(|c| c != '\u{7}' && c != '\u{9c}') {},
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_cannot_move_the_cursor() {
+        assert_eq!(printable("plain\ttext"), "plain\ttext");
+        assert_eq!(printable("10%\r20%\r30%\r"), "30%");
+        assert_eq!(printable("\u{1b}[2J\u{1b}[31mred\u{1b}[0m \u{1b}]0;title\u{7}end"), "red end");
+    }
+
+    #[test]
+    fn sizes_and_times_read_well() {
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(48_250_000), "48.2 MB");
+        assert_eq!(bytes(999_999), "1.0 MB");
+        assert_eq!(seconds(Duration::from_millis(340)), "0.34s");
+        assert_eq!(seconds(Duration::from_secs(125)), "2m05s");
+    }
+}

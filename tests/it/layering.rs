@@ -1,0 +1,67 @@
+//! The house has one direction: a module names only modules below it.
+
+use std::path::{Path, PathBuf};
+
+/// From the top to the foundation, as in `docs/architecture.md`.
+const HOUSE: [&str; 16] = [
+    "cli", "build", "solve", "plan", "dockerfile", "export", "registry", "exec", "cache", "snapshot", "layer",
+    "context", "store", "oci", "rootfs", "report",
+];
+
+fn sources(dir: &Path, out: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).expect("src is readable") {
+        let path = entry.expect("src is readable").path();
+        if path.is_dir() {
+            sources(&path, out);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            out.push(path);
+        }
+    }
+}
+
+/// The modules of the crate that a source names, in code and in `use` lines, comments left out.
+fn named_modules(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let code = line.split("//").next().unwrap_or_default();
+        for (at, _) in code.match_indices("crate::") {
+            let rest = &code[at + "crate::".len()..];
+            let names = match rest.strip_prefix('{') {
+                Some(list) => list.split(',').map(str::trim).collect(),
+                None => vec![rest],
+            };
+            for name in names {
+                let word: String = name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                found.push((number + 1, word));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_arrow_points_down() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let floor = |module: &str| HOUSE.iter().position(|m| *m == module);
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let mut culprits = Vec::new();
+    for file in &files {
+        let inside = file.strip_prefix(&src).expect("found below src").to_string_lossy().into_owned();
+        let own = inside.split('/').next().unwrap_or_default().trim_end_matches(".rs");
+        if matches!(own, "main" | "lib") {
+            continue;
+        }
+        let Some(own_floor) = floor(own) else {
+            culprits.push(format!("src/{inside}: module `{own}` has no floor in the house"));
+            continue;
+        };
+        let text = std::fs::read_to_string(file).expect("sources are UTF-8");
+        for (line, named) in named_modules(&text) {
+            if floor(&named).is_some_and(|named_floor| named_floor < own_floor) {
+                culprits.push(format!("src/{inside}:{line}: `{own}` names `{named}`, which is above it"));
+            }
+        }
+    }
+    assert!(culprits.is_empty(), "arrows that point up:\n{}", culprits.join("\n"));
+}

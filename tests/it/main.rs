@@ -1,0 +1,3 @@
+//! One binary for all tests that use the real program, real registries and real namespaces.
+
+mod layering;
