@@ -1,1 +1,211 @@
-//! (to be written)
+//! Runs a graph: asks the cache, runs what is missing, in parallel where inputs allow.
+//!
+//! Decides nothing about images or Dockerfiles: that is in the plan.
+
+mod key;
+pub mod ops;
+mod roots;
+mod schedule;
+mod state;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use crate::cache::{Cache, Preimage, Record};
+use crate::plan::graph::{ListedInstruction, Op, Plan, Step, StepId};
+use crate::report::{Diagnostic, Event, Outcome, Source, Span, StepHeading, StepNumber};
+
+pub use roots::Roots;
+pub use state::{Environment, Files, RootState, SecretSource};
+
+/// How many steps may be under way at once. Steps mostly wait (for processes, disks and networks); what
+/// needs the processor is bounded by rayon's threads.
+const STEPS_AT_ONCE: usize = 16;
+
+/// What running a plan gave.
+#[derive(Debug)]
+pub struct Solved {
+    /// Each step's files; [`StepId`] indexes it.
+    pub results: Vec<Arc<Files>>,
+    /// Steps that ran.
+    pub ran: usize,
+    /// Steps whose layer came from the cache.
+    pub cached: usize,
+}
+
+impl Solved {
+    /// The root file system that a step left.
+    pub fn root(&self, step: StepId) -> &RootState {
+        match &*self.results[step.0] {
+            Files::Root(root) => root,
+            Files::Local(_) => unreachable!("a context is the parent of no step and no stage's result"),
+        }
+    }
+}
+
+/// Why a build failed: what to tell, in order.
+pub type Failures = Vec<Diagnostic>;
+
+/// Tells the display what is to come.
+pub fn announce(plan: &Plan, environment: &Environment<'_>) {
+    let heading = |(number, listed): (usize, &ListedInstruction)| StepHeading {
+        number: StepNumber(number),
+        place: listed.place.clone(),
+        title: listed.title.clone(),
+    };
+    environment.events.send(Event::Planned(plan.listing.iter().enumerate().map(heading).collect()));
+}
+
+/// Runs every step of `plan`, or takes its layer from the cache. `source` is the Dockerfile.
+pub fn run(plan: &Plan, source: &Arc<Source>, environment: &Environment<'_>) -> Result<Solved, Failures> {
+    let solver = Solver { plan, source, environment, ran: AtomicUsize::new(0), cached: AtomicUsize::new(0) };
+    let shape = schedule::Shape {
+        inputs: plan.steps.iter().map(inputs).collect(),
+        weights: plan.steps.iter().map(|step| weight(&step.op)).collect(),
+    };
+    let work = |at: usize, inputs: Vec<Arc<Files>>| solver.step(at, &inputs);
+    let results = schedule::run(&shape, STEPS_AT_ONCE, work, || environment.executor.cancel_all())?;
+    Ok(Solved { results, ran: solver.ran.into_inner(), cached: solver.cached.into_inner() })
+}
+
+/// The steps whose results a step needs: its parent first, then what it reads, in the order of its operation.
+fn inputs(step: &Step) -> Vec<usize> {
+    let parent = step.parent.into_iter();
+    parent.chain(ops::reads(&step.op)).map(|id| id.0).collect()
+}
+
+/// A guess of what a step costs beside others, so that long chains are begun first.
+fn weight(op: &Op) -> u64 {
+    match op {
+        Op::Scratch | Op::Local(_) => 0,
+        Op::Workdir(_) => 1,
+        Op::Transfer(_) => 10,
+        Op::Base(_) | Op::Image(_) => 50,
+        Op::Exec(_) => 100,
+    }
+}
+
+/// One run of one plan.
+struct Solver<'a> {
+    plan: &'a Plan,
+    source: &'a Arc<Source>,
+    environment: &'a Environment<'a>,
+    ran: AtomicUsize,
+    cached: AtomicUsize,
+}
+
+/// What an operation sees of its step and of the build.
+pub(crate) struct StepContext<'a> {
+    /// The step.
+    pub(crate) step: &'a Step,
+    /// The Dockerfile.
+    pub(crate) source: &'a Arc<Source>,
+    /// What the build works with.
+    pub(crate) environment: &'a Environment<'a>,
+}
+
+impl StepContext<'_> {
+    /// An error at `span`, else at the step's line.
+    pub(crate) fn error_at(&self, span: Option<Span>, message: impl Into<String>) -> Diagnostic {
+        let diagnostic = Diagnostic::error(message);
+        match span.or(self.step.span) {
+            Some(span) => diagnostic.at(self.source, span, ""),
+            None => diagnostic,
+        }
+    }
+
+    /// An error at the step's line.
+    pub(crate) fn error(&self, message: impl Into<String>) -> Diagnostic {
+        self.error_at(None, message)
+    }
+
+    /// The step's place in the display.
+    pub(crate) fn number(&self) -> StepNumber {
+        self.step.number
+    }
+
+    /// Looks a key up, unless everything is to run again.
+    pub(crate) fn lookup(&self, preimage: &Preimage) -> Result<Option<Record>, Failures> {
+        let cache = &self.environment.cache;
+        if self.environment.no_cache {
+            return Ok(None);
+        }
+        let key = preimage.key();
+        let found = cache.lookup(&key).map_err(|e| vec![self.error(e.to_string())])?;
+        if found.is_some() {
+            // Forgetting a slot's last key costs an explanation, not a build.
+            let _ = cache.remember(&self.slot(), &key);
+        }
+        Ok(found)
+    }
+
+    /// Tells why the step is not in the cache.
+    pub(crate) fn missed(&self, preimage: &Preimage) {
+        let why = match self.environment.no_cache {
+            true => "--no-cache".to_owned(),
+            false => self.environment.cache.explain(&self.slot(), preimage),
+        };
+        self.environment.events.send(Event::Missed { step: self.number(), why });
+    }
+
+    /// Publishes what the step made; when another build was faster, gives that one's record.
+    pub(crate) fn publish(&self, record: Record, preimage: &Preimage) -> Result<Record, Failures> {
+        let Environment { cache, no_cache, .. } = self.environment;
+        let published = match no_cache {
+            true => cache.replace(record, preimage, &self.slot()),
+            false => cache.publish(record, preimage, &self.slot()),
+        };
+        published.map_err(|e| vec![self.error(e.to_string())])
+    }
+
+    /// The step's name in this project, for comparing with the last build.
+    fn slot(&self) -> String {
+        format!("{}\n{}", self.environment.project, self.step.slot)
+    }
+}
+
+/// A step's result and whether it had to run for it.
+pub(crate) struct Done {
+    /// What it left.
+    pub(crate) files: Files,
+    /// How it came to be.
+    pub(crate) outcome: Outcome,
+}
+
+impl Solver<'_> {
+    fn step(&self, at: usize, inputs: &[Arc<Files>]) -> Result<Files, Failures> {
+        let step = &self.plan.steps[at];
+        let events = &self.environment.events;
+        let shown = step.number.0 < self.plan.listing.len() && self.plan.listing[step.number.0].step == Some(StepId(at));
+        let started = Instant::now();
+        if shown {
+            events.send(Event::Started(step.number));
+        }
+        let context = StepContext { step, source: self.source, environment: self.environment };
+        let done = ops::run(&context, inputs);
+        let took = started.elapsed();
+        let done = done.inspect_err(|_| events.send(Event::Failed { step: step.number, took }))?;
+        match done.outcome {
+            Outcome::Ran if step.parent.is_some() => drop(self.ran.fetch_add(1, Ordering::Relaxed)),
+            Outcome::Cached if step.parent.is_some() => drop(self.cached.fetch_add(1, Ordering::Relaxed)),
+            Outcome::Ran | Outcome::Cached | Outcome::ConfigOnly => {}
+        }
+        if shown {
+            events.send(Event::Finished { step: step.number, outcome: done.outcome, took });
+        }
+        self.finish_configuration_after(StepId(at));
+        Ok(done.files)
+    }
+
+    /// Instructions that only change the configuration are done as soon as what stands before them is.
+    fn finish_configuration_after(&self, step: StepId) {
+        for (number, listed) in self.plan.listing.iter().enumerate() {
+            if listed.step.is_none() && listed.after == Some(step) {
+                let took = std::time::Duration::ZERO;
+                let step = StepNumber(number);
+                self.environment.events.send(Event::Finished { step, outcome: Outcome::ConfigOnly, took });
+            }
+        }
+    }
+}

@@ -5,3 +5,4 @@ pub(super) mod history;
 pub(super) mod images;
 pub(super) mod inspect;
 mod local;
+mod request;

@@ -1,0 +1,146 @@
+//! `rbuild build`, the default command.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::request;
+use crate::build;
+use crate::cli::Failure;
+use crate::cli::args::{Global, ProgressMode};
+use crate::cli::error::print;
+use crate::cli::progress::{Progress, bytes, seconds};
+
+/// Build an image from a Dockerfile
+///
+/// Each instruction that changes files becomes a layer; a layer whose inputs are those of an earlier build is
+/// taken from the cache. The image is kept in the local store, which is an OCI image layout.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 built, 1 the build failed, 2 wrong usage.")]
+pub(crate) struct BuildArgs {
+    /// The folder with the files that COPY and ADD read
+    #[arg(value_name = "CONTEXT")]
+    pub(crate) context: String,
+
+    /// Name the image NAME[:TAG]; may be repeated
+    #[arg(short, long, value_name = "NAME[:TAG]", help_heading = "Result")]
+    pub(crate) tag: Vec<String>,
+
+    /// Also write the image somewhere: `type=oci,dest=FILE`, `type=oci,dest=DIR,tar=false`,
+    /// `type=docker,dest=FILE`, `type=tar,dest=FILE`, `type=local,dest=DIR` or just DIR for the plain
+    /// files; `-` as FILE is standard output; may be repeated
+    #[arg(short, long, value_name = "WHAT", help_heading = "Result")]
+    pub(crate) output: Vec<String>,
+
+    /// Write the image's digest to a file
+    #[arg(long, value_name = "FILE", help_heading = "Result")]
+    pub(crate) iidfile: Option<PathBuf>,
+
+    /// Add a label to the image; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Result")]
+    pub(crate) label: Vec<String>,
+
+    /// Add an annotation to the image's manifest; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Result")]
+    pub(crate) annotation: Vec<String>,
+
+    /// The Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE", help_heading = "Input")]
+    pub(crate) file: Option<String>,
+
+    /// Build this stage instead of the last one
+    #[arg(long, value_name = "STAGE", help_heading = "Input")]
+    pub(crate) target: Option<String>,
+
+    /// Set a build argument; without a value it is taken from the environment; may be repeated
+    #[arg(long, value_name = "NAME[=VALUE]", help_heading = "Input")]
+    pub(crate) build_arg: Vec<String>,
+
+    /// Give a folder, `docker-image://REF`, `oci-layout://DIR[:TAG|@DIGEST]` or `target:STAGE` a name for
+    /// FROM, COPY --from and mounts; may be repeated
+    #[arg(long, value_name = "NAME=WHERE", help_heading = "Input")]
+    pub(crate) build_context: Vec<String>,
+
+    /// Offer a secret to RUN --mount=type=secret: `id=ID,src=FILE` or `id=ID,env=NAME`; may be repeated
+    #[arg(long, value_name = "SECRET", help_heading = "Input")]
+    pub(crate) secret: Vec<String>,
+
+    /// Build for this platform, such as linux/arm64; several make one image for all of them
+    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',', help_heading = "Input")]
+    pub(crate) platform: Vec<String>,
+
+    /// Run every step again
+    #[arg(long, help_heading = "Steps")]
+    pub(crate) no_cache: bool,
+
+    /// The network of RUN: default, host or none
+    #[arg(long, value_name = "MODE", default_value = "default", help_heading = "Steps")]
+    pub(crate) network: String,
+
+    /// Allow `network.host` or `security.insecure` to the Dockerfile; may be repeated
+    #[arg(long, value_name = "ENTITLEMENT", help_heading = "Steps")]
+    pub(crate) allow: Vec<String>,
+
+    /// Add a line to /etc/hosts of RUN; may be repeated
+    #[arg(long, value_name = "HOST:IP", help_heading = "Steps")]
+    pub(crate) add_host: Vec<String>,
+
+    /// The size of /dev/shm of RUN, such as 128m
+    #[arg(long, value_name = "SIZE", help_heading = "Steps")]
+    pub(crate) shm_size: Option<String>,
+
+    /// A limit of RUN, such as nofile=1024:2048; may be repeated
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Steps")]
+    pub(crate) ulimit: Vec<String>,
+
+    /// How to show progress
+    #[arg(long, value_name = "MODE", value_enum, default_value = "auto", hide_possible_values = false, help_heading = "Output")]
+    pub(crate) progress: ProgressMode,
+
+    /// Print nothing but the image's digest
+    #[arg(short, long, help_heading = "Output")]
+    pub(crate) quiet: bool,
+}
+
+/// Builds, shows progress meanwhile, and prints the result.
+pub(crate) fn run(global: &Global, args: BuildArgs) -> Result<(), Failure> {
+    let started = std::time::Instant::now();
+    let request = request::from_args(global, &args)?;
+    let mode = if args.quiet { ProgressMode::Quiet } else { args.progress };
+    let progress = Progress::start(mode);
+    let outcome = build::run(&request, &progress.events());
+    progress.finish();
+    let built = outcome.map_err(Failure::build)?;
+    if args.quiet {
+        return print(&format!("{}\n", built.digest));
+    }
+    if mode != ProgressMode::Quiet && mode != ProgressMode::Json {
+        let text = summary(&built, started.elapsed());
+        // The image is there even if nobody reads this.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+    Ok(())
+}
+
+/// `built ubuntu-with-vi:latest sha256:… in 2.1s: 3 layers, 48.2 MB; 2 steps cached, 1 ran`
+fn summary(built: &build::Built, took: std::time::Duration) -> String {
+    let mut text = String::from("built ");
+    for name in &built.names {
+        text.push_str(&format!("{name} "));
+    }
+    text.push_str(&format!("{} in {}", built.digest, seconds(took)));
+    text.push_str(&format!(": {}, {}", count(built.layers, "layer"), bytes(built.size_bytes)));
+    match (built.ran, built.cached) {
+        (0, 0) => {}
+        (0, _) => text.push_str("; nothing to do, all from the cache"),
+        (ran, 0) => text.push_str(&format!("; {} ran", count(ran, "step"))),
+        (ran, cached) => text.push_str(&format!("; {} ran, {cached} cached", count(ran, "step"))),
+    }
+    text.push('\n');
+    text
+}
+
+fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}

@@ -1,0 +1,278 @@
+//! The options of `rbuild build` as a request: every value is checked here, before anything runs.
+
+use std::path::PathBuf;
+
+use super::build::BuildArgs;
+use crate::build::{ContextFrom, DockerfileFrom, Request, Secret, SecretFrom};
+use crate::cli::Failure;
+use crate::cli::args::Global;
+use crate::export::Output;
+use crate::oci::{Platform, Reference};
+use crate::plan::graph::Network;
+use crate::plan::{ContextSource, Options};
+use crate::report::Diagnostic;
+
+/// Checks the options and makes a request of them.
+pub(super) fn from_args(global: &Global, args: &BuildArgs) -> Result<Request, Failure> {
+    let store_root = global.store_root().ok_or_else(Failure::no_store_root)?;
+    let platforms = all(&args.platform, "--platform", |text| text.parse::<Platform>().map_err(|e| e.to_string()))?;
+    let epoch = source_date_epoch(args)?;
+    let options = Options {
+        build_args: args.build_arg.iter().filter_map(|text| build_arg(text)).collect(),
+        target: args.target.clone().filter(|t| !t.is_empty()),
+        platform: platforms.first().cloned().unwrap_or_else(Platform::host),
+        build_platform: Platform::host(),
+        explicit_platform: !platforms.is_empty(),
+        labels: all(&args.label, "--label", |text| Ok(key_value(text)))?,
+        annotations: all(&args.annotation, "--annotation", annotation)?,
+        network: network(&args.network)?,
+        entitlements: all(&args.allow, "--allow", entitlement)?.into_iter().collect(),
+        extra_hosts: all(&args.add_host, "--add-host", extra_host)?,
+        shm_size_bytes: args.shm_size.as_deref().map_or(Ok(0), |text| size("--shm-size", text))?,
+        ulimits: all(&args.ulimit, "--ulimit", ulimit)?,
+        contexts: all(&args.build_context, "--build-context", named_context)?,
+        proxy_env: Vec::new(),
+        hostname: None,
+        epoch,
+    };
+    Ok(Request {
+        store_root,
+        dockerfile: match args.file.as_deref() {
+            Some("-") => DockerfileFrom::Stdin,
+            Some(path) => DockerfileFrom::Path(PathBuf::from(path)),
+            None => DockerfileFrom::Context,
+        },
+        context: context(&args.context)?,
+        options,
+        platforms,
+        tags: all(&args.tag, "--tag", tag)?,
+        outputs: all(&args.output, "--output", |text| Output::parse(text).map_err(|e| e.to_string()))?,
+        iidfile: args.iidfile.clone(),
+        no_cache: args.no_cache,
+        secrets: all(&args.secret, "--secret", secret)?,
+    })
+}
+
+/// Parses each value of a repeated option; the first bad one is a usage error that names the option.
+fn all<T>(values: &[String], option: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Failure> {
+    values.iter().map(|value| parse(value).map_err(|reason| bad(option, value, &reason))).collect()
+}
+
+fn bad(option: &str, value: &str, reason: &str) -> Failure {
+    // A secret's value can only be in `--build-arg` and friends, none of which are refused here.
+    Failure::usage(Diagnostic::error(format!("bad value `{value}` for {option}: {reason}")))
+}
+
+/// `K=V`, or `K` alone with the value from the environment; nothing when the environment has none.
+fn build_arg(text: &str) -> Option<(String, String)> {
+    match text.split_once('=') {
+        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+        None => std::env::var(text).ok().map(|value| (text.to_owned(), value)),
+    }
+}
+
+fn key_value(text: &str) -> (String, String) {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    (key.to_owned(), value.to_owned())
+}
+
+fn annotation(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => {
+            let key = key.strip_prefix("manifest:").unwrap_or(key);
+            if let Some((level @ ("index" | "manifest-descriptor" | "index-descriptor"), _)) = key.split_once(':') {
+                return Err(format!("annotations of the {level} are not possible; leave the prefix out"));
+            }
+            Ok((key.to_owned(), value.to_owned()))
+        }
+        _ => Err("write it as KEY=VALUE".to_owned()),
+    }
+}
+
+fn tag(text: &str) -> Result<Reference, String> {
+    let reference = text.parse::<Reference>().map_err(|e| e.reason.to_owned())?;
+    if reference.digest().is_some() {
+        return Err("a name for a new image cannot have a digest".to_owned());
+    }
+    Ok(reference.with_default_tag())
+}
+
+fn network(text: &str) -> Result<Network, Failure> {
+    match text {
+        "default" | "" => Ok(Network::Default),
+        "host" => Ok(Network::Host),
+        "none" => Ok(Network::None),
+        _ => Err(bad("--network", text, "it is default, host or none")),
+    }
+}
+
+fn entitlement(text: &str) -> Result<String, String> {
+    match text {
+        "network.host" | "security.insecure" => Ok(text.to_owned()),
+        _ => Err("it is network.host or security.insecure".to_owned()),
+    }
+}
+
+fn extra_host(text: &str) -> Result<(String, String), String> {
+    let (host, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or("write it as HOST:IP")?;
+    let plain = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+    if host.is_empty() || plain.parse::<std::net::IpAddr>().is_err() {
+        return Err(format!("`{address}` is no IP address"));
+    }
+    Ok((host.to_owned(), plain.to_owned()))
+}
+
+/// Bytes, with k, m, g or t (and b after it) for powers of 1024, as docker reads sizes.
+fn size(option: &str, text: &str) -> Result<u64, Failure> {
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.trim_end_matches('b').trim_end_matches('i');
+    let (digits, shift) = match digits.as_bytes().last() {
+        Some(b'k') => (&digits[..digits.len() - 1], 10),
+        Some(b'm') => (&digits[..digits.len() - 1], 20),
+        Some(b'g') => (&digits[..digits.len() - 1], 30),
+        Some(b't') => (&digits[..digits.len() - 1], 40),
+        _ => (digits, 0),
+    };
+    let number = digits.trim().parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift));
+    number.ok_or_else(|| bad(option, text, "write it as a number with k, m or g, such as 128m"))
+}
+
+/// `nofile=1024:2048`; -1 is unlimited.
+fn ulimit(text: &str) -> Result<(String, i64, i64), String> {
+    const NAMES: [&str; 15] = [
+        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
+        "rttime", "sigpending", "stack",
+    ];
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=SOFT[:HARD]")?;
+    if !NAMES.contains(&name) {
+        return Err(format!("`{name}` is no limit; there are {}", NAMES.join(", ")));
+    }
+    let number = |text: &str| text.parse::<i64>().ok().filter(|n| *n >= -1).ok_or(format!("`{text}` is no number"));
+    let (soft, hard) = match value.split_once(':') {
+        Some((soft, hard)) => (number(soft)?, number(hard)?),
+        None => (number(value)?, number(value)?),
+    };
+    if hard != -1 && (soft > hard || soft == -1) {
+        return Err("the soft limit is above the hard one".to_owned());
+    }
+    Ok((name.to_owned(), soft, hard))
+}
+
+fn secret(text: &str) -> Result<Secret, String> {
+    let (mut id, mut from, mut kind) = (None, None, None);
+    for pair in text.split(',') {
+        let (key, value) = pair.split_once('=').ok_or("write it as id=ID,src=FILE or id=ID,env=NAME")?;
+        match key {
+            "id" => id = Some(value.to_owned()),
+            "src" | "source" => from = Some(SecretFrom::File(PathBuf::from(value))),
+            "env" => from = Some(SecretFrom::Env(value.to_owned())),
+            "type" if matches!(value, "file" | "env") => kind = Some(value.to_owned()),
+            "type" => return Err(format!("type `{value}` is neither file nor env")),
+            _ => return Err(format!("unknown key `{key}`; there are id, src, env and type")),
+        }
+    }
+    let id = id.filter(|id| !id.is_empty()).ok_or("the id is missing")?;
+    // With docker, `type=env,src=NAME` means the variable; a bare id means the variable or file of that name.
+    let from = match (from, kind.as_deref()) {
+        (Some(SecretFrom::File(path)), Some("env")) => SecretFrom::Env(path.to_string_lossy().into_owned()),
+        (Some(from), _) => from,
+        (None, Some("file")) => SecretFrom::File(PathBuf::from(&id)),
+        (None, _) if std::env::var_os(&id).is_some() => SecretFrom::Env(id.clone()),
+        (None, _) => SecretFrom::File(PathBuf::from(&id)),
+    };
+    Ok(Secret { id, from })
+}
+
+fn named_context(text: &str) -> Result<(String, ContextSource), String> {
+    let (name, source) = text.split_once('=').filter(|(n, s)| !n.is_empty() && !s.is_empty()).ok_or("write it as NAME=WHERE")?;
+    let source = if let Some(image) = source.strip_prefix("docker-image://") {
+        ContextSource::Image(image.parse::<Reference>().map_err(|e| e.to_string())?)
+    } else if let Some(layout) = source.strip_prefix("oci-layout://") {
+        let (path, selector) = match layout.split_once('@') {
+            Some((path, digest)) => (path, digest),
+            None => match layout.rsplit_once(':') {
+                Some((path, tag)) if !tag.contains('/') => (path, tag),
+                _ => (layout, ""),
+            },
+        };
+        ContextSource::Layout { path: path.to_owned(), selector: selector.to_owned() }
+    } else if let Some(stage) = source.strip_prefix("target:") {
+        ContextSource::Target(stage.to_owned())
+    } else if is_remote(source) {
+        return Err("a context behind a URL is not possible yet; download it, and name the folder".to_owned());
+    } else {
+        ContextSource::Dir(PathBuf::from(source))
+    };
+    Ok((name.to_owned(), source))
+}
+
+fn is_remote(text: &str) -> bool {
+    text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/")
+}
+
+fn context(text: &str) -> Result<ContextFrom, Failure> {
+    let refuse = |what: &str, help: &str| {
+        let diagnostic = Diagnostic::error(format!("{what} as context is not possible yet: `{text}`"));
+        Err(Failure::usage(diagnostic.help(help)))
+    };
+    match text {
+        "-" => refuse("standard input", "unpack the archive, and name the folder; a Dockerfile can be read with `-f -`"),
+        url if is_remote(url) => refuse("a URL", "fetch it first (`git clone`, `curl`), and name the folder"),
+        path => Ok(ContextFrom::Directory(PathBuf::from(path))),
+    }
+}
+
+/// SOURCE_DATE_EPOCH of the environment or of `--build-arg`, which wins.
+fn source_date_epoch(args: &BuildArgs) -> Result<Option<i64>, Failure> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let given = args.build_arg.iter().rev().filter_map(|text| build_arg(text)).find(|(name, _)| name == NAME);
+    let text = given.map(|(_, value)| value).or_else(|| std::env::var(NAME).ok()).filter(|v| !v.is_empty());
+    let Some(text) = text else { return Ok(None) };
+    match text.parse::<i64>() {
+        Ok(seconds) => Ok(Some(seconds)),
+        Err(_) => Err(bad(NAME, &text, "it is a number of seconds since 1970")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        for (text, want) in [("64", 64), ("64k", 65_536), ("128M", 134_217_728), ("1gb", 1 << 30), ("2GiB", 2 << 30)] {
+            assert_eq!(size("--shm-size", text).unwrap(), want, "{text}");
+        }
+        for text in ["", "m", "1.5g", "-1", "99999999999g"] {
+            assert!(size("--shm-size", text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ulimits_are_checked() {
+        assert_eq!(ulimit("nofile=1024:2048").unwrap(), ("nofile".to_owned(), 1024, 2048));
+        assert_eq!(ulimit("core=-1").unwrap(), ("core".to_owned(), -1, -1));
+        for text in ["nofile", "what=1", "nofile=2:1", "nofile=x"] {
+            assert!(ulimit(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_may_be_written_both_ways() {
+        assert_eq!(extra_host("a:10.0.0.1").unwrap(), ("a".to_owned(), "10.0.0.1".to_owned()));
+        assert_eq!(extra_host("a=[::1]").unwrap(), ("a".to_owned(), "::1".to_owned()));
+        assert_eq!(extra_host("a:::1").unwrap(), ("a".to_owned(), "::1".to_owned()));
+        assert!(extra_host("a:b").is_err());
+    }
+
+    #[test]
+    fn a_layout_has_a_tag_or_a_digest() {
+        let parse = |text| match named_context(text).unwrap().1 {
+            ContextSource::Layout { path, selector } => (path, selector),
+            _ => panic!("not a layout"),
+        };
+        assert_eq!(parse("b=oci-layout:///x/y:1"), ("/x/y".to_owned(), "1".to_owned()));
+        assert_eq!(parse("b=oci-layout://x/y"), ("x/y".to_owned(), String::new()));
+    }
+}
