@@ -5,3 +5,10 @@ pub mod entry;
 pub mod index;
 mod pipeline;
 pub mod view;
+pub mod compress;
+pub mod entry;
+mod header;
+pub mod writer;
+
+pub use compress::Compression;
+pub use writer::{WriteError, WriteOptions, Written, write};
