@@ -1,1 +1,176 @@
-//! (to be written)
+//! Speaks the distribution protocol: resolves names to images, pulls layers, pushes, authenticates.
+//!
+//! A thin synchronous client (distribution-spec 1.1 and the token protocol of docker's registries) over
+//! `ureq`. Nothing here builds or interprets an image beyond its manifest and configuration; blobs go to and
+//! come from the store. What is deliberately absent: foreign layers (`urls` of a descriptor), manifests of
+//! schema 1, mirrors.
+//!
+//! Constructing a [`Client`] reads a few environment variables and nothing else; certificates are read at
+//! the first https request, credentials after the first 401.
+
+mod answer;
+mod auth;
+mod challenge;
+mod credentials;
+mod document;
+mod endpoint;
+mod environment;
+mod error;
+mod proxy;
+mod pull;
+mod push;
+mod resolve;
+mod retry;
+mod tls;
+mod transport;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use environment::Environment;
+pub use error::{CredentialState, Error, Problem};
+pub use resolve::Resolved;
+
+use crate::oci::{Digest, Reference};
+use crate::report::{Event, Events, StepNumber};
+
+/// The largest manifest or index that is read (distribution-spec, "Pushing Manifests", asks for 4 MiB).
+pub const MANIFEST_LIMIT: u64 = 4 << 20;
+/// The largest image configuration that is read.
+pub const CONFIG_LIMIT: u64 = 8 << 20;
+
+/// How the client behaves; [`Settings::from_process`] is what a program wants, the rest is for tests.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where credentials, certificates and proxies are found.
+    pub environment: Environment,
+    /// For looking up a name and opening a connection, each.
+    pub connect_timeout: Duration,
+    /// A connection on which nothing moves for so long is broken.
+    pub stall_timeout: Duration,
+    /// The first wait before trying again; each later one is twice as long.
+    pub backoff: Duration,
+    /// How often one thing is tried in all.
+    pub attempts: u32,
+    /// The longest `Retry-After` that is obeyed; a registry that wants more is an error at once.
+    pub longest_wait: Duration,
+    /// Blobs that move at the same time.
+    pub parallel_blobs: usize,
+}
+
+impl Settings {
+    /// The usual values, with the environment of this process.
+    pub fn from_process() -> Self {
+        Self::with_environment(Environment::from_process())
+    }
+
+    /// The usual values with another environment.
+    pub fn with_environment(environment: Environment) -> Self {
+        Self {
+            environment,
+            connect_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(30),
+            backoff: Duration::from_millis(250),
+            attempts: 5,
+            longest_wait: Duration::from_secs(30),
+            parallel_blobs: 4,
+        }
+    }
+}
+
+/// A client of all registries. Cheap to clone, shared between threads; clones share connections and tokens.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    transport: transport::Transport,
+    auth: auth::Authenticator,
+    /// Registries on this machine that turned out to speak https.
+    secure_loopback: Mutex<BTreeSet<String>>,
+    /// Which repositories have a blob, as far as this client has seen: what a push can mount from.
+    seen: Mutex<BTreeMap<Digest, BTreeSet<(String, String)>>>,
+    /// Blobs that some thread of this process is fetching right now.
+    fetching: pull::Fetching,
+}
+
+impl Client {
+    /// A client that has not talked to anyone yet.
+    pub fn new(settings: Settings) -> Self {
+        let inner = Inner {
+            transport: transport::Transport::new(&settings),
+            auth: auth::Authenticator::new(settings.environment.clone()),
+            secure_loopback: Mutex::default(),
+            seen: Mutex::default(),
+            fetching: pull::Fetching::default(),
+            settings,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+}
+
+impl Inner {
+    fn secure_loopback(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.secure_loopback.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who wants to hear of a transfer.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    events: Events,
+    step: StepNumber,
+}
+
+impl Progress {
+    /// Reports bytes as those of `step`.
+    pub fn new(events: Events, step: StepNumber) -> Self {
+        Self { events, step }
+    }
+
+    /// Nobody.
+    pub fn silent() -> Self {
+        Self::new(Events::silent(), StepNumber(0))
+    }
+
+    fn bytes(&self, digest: &Digest, done: u64, total: u64) {
+        self.events.send(Event::Bytes { step: self.step, what: digest.short(), done, total });
+    }
+}
+
+/// What a request is about: the image in messages, the repository in scopes.
+#[derive(Debug, Clone, Copy)]
+struct Target<'a> {
+    reference: &'a Reference,
+    access: Access,
+}
+
+/// What the client wants to do in a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Access {
+    Pull,
+    Push,
+}
+
+impl<'a> Target<'a> {
+    fn pull(reference: &'a Reference) -> Self {
+        Self { reference, access: Access::Pull }
+    }
+
+    fn push(reference: &'a Reference) -> Self {
+        Self { reference, access: Access::Push }
+    }
+
+    /// The image in the user's words.
+    fn image(&self) -> String {
+        self.reference.to_string()
+    }
+
+    /// `/v2/<repository>/<rest>`
+    fn path(&self, rest: &str) -> String {
+        format!("/v2/{}/{rest}", self.reference.repository())
+    }
+}

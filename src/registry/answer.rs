@@ -1,0 +1,220 @@
+//! Asks a registry as whoever may ask, and turns refusals into errors.
+
+use std::io::Read;
+
+use serde::Deserialize;
+use ureq::http::Method;
+
+use super::endpoint::{Origin, is_loopback_registry, split_port};
+use super::error::{CredentialState, Error, Problem};
+use super::transport::{Failure, Request, Response, cause_of, origin_of};
+use super::{Access, Client, Target, retry};
+use crate::oci::Digest;
+
+/// The registry's words about an error are read up to here.
+const DETAIL_LIMIT: u64 = 64 << 10;
+
+/// What was asked for, to know what 404 means.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asked {
+    Manifest,
+    Blob(Digest),
+    Upload,
+}
+
+impl Client {
+    /// Makes a request whose `url` may be a path of the target's registry. Answers a challenge once; gives
+    /// whatever the registry says then.
+    ///
+    /// `extra` is a scope beside the target's own.
+    pub(super) fn call(
+        &self,
+        target: &Target<'_>,
+        extra: Option<&str>,
+        request: &Request<'_>,
+    ) -> Result<Response, Error> {
+        let mut challenged = false;
+        loop {
+            let registry = self.origin(target);
+            let request = self.addressed(request, &registry, target, extra).map_err(unreachable)?;
+            let mut response = match retry::exchange(&self.inner.transport, &request, &self.inner.settings) {
+                Ok(response) if response.status == 400 && self.turns_out_secure(target, &registry) => {
+                    continue;
+                }
+                Ok(response) => response,
+                Err(failure) if may_be_tls(&failure, target) && self.turns_out_secure(target, &registry) => {
+                    continue;
+                }
+                Err(failure) => return Err(unreachable(failure)),
+            };
+            if response.status != 401 || response.origin != registry || challenged {
+                return Ok(response);
+            }
+            challenged = true;
+            let detail = detail(&mut response);
+            let inner = &self.inner;
+            let answered = inner.auth.answer(&response, target, extra, &inner.transport, &inner.settings);
+            answered.map_err(|refusal| {
+                let said = if refusal.detail.is_empty() { detail.message } else { refusal.detail };
+                unauthorized(target, said, refusal.credentials)
+            })?;
+        }
+    }
+
+    /// The request with its full address, and with the header that worked before if it goes to the registry.
+    fn addressed<'r>(
+        &self,
+        request: &Request<'r>,
+        registry: &Origin,
+        target: &Target<'_>,
+        extra: Option<&str>,
+    ) -> Result<Request<'r>, Failure> {
+        let mut request = request.clone();
+        if request.url.starts_with('/') {
+            request.url = registry.url(&request.url);
+        }
+        if origin_of(&request.url)? == *registry {
+            request.authorization = self.inner.auth.header(target, extra);
+        }
+        Ok(request)
+    }
+
+    fn origin(&self, target: &Target<'_>) -> Origin {
+        let name = target.reference.registry();
+        let plain = is_loopback_registry(name) && !self.inner.secure_loopback().contains(name);
+        Origin::of_registry(name, plain)
+    }
+
+    /// Whether a registry on this machine, asked over http, answers https instead; it is remembered.
+    fn turns_out_secure(&self, target: &Target<'_>, asked: &Origin) -> bool {
+        let name = target.reference.registry();
+        if asked.secure || !asked.is_loopback() {
+            return false;
+        }
+        let probe = Request::new(Method::GET, Origin::of_registry(name, false).url("/v2/"));
+        let secure = match self.inner.transport.exchange(&probe) {
+            Ok(_) => true,
+            // That it is not trusted shows that it is TLS; the next request tells the user.
+            Err(failure) => failure.problem == Problem::Certificate,
+        };
+        if secure {
+            self.inner.secure_loopback().insert(name.to_owned());
+        }
+        secure
+    }
+
+    /// The error for an answer that is not what was hoped for.
+    pub(super) fn refusal(&self, target: &Target<'_>, asked: Asked, mut response: Response) -> Error {
+        let said = detail(&mut response);
+        let reference = target.reference;
+        let (registry, repository) = (reference.registry().to_owned(), reference.repository().to_owned());
+        let image = target.image();
+        let ours = response.origin == self.origin(target);
+        match (response.status.as_u16(), asked) {
+            (401 | 403, _) if ours => unauthorized(target, said.message, self.inner.auth.state(target)),
+            (404, _) if said.code == "NAME_UNKNOWN" => {
+                Error::UnknownRepository { image, registry, repository }
+            }
+            (404, Asked::Manifest) => {
+                Error::UnknownManifest { image, registry, repository, wanted: reference.wanted() }
+            }
+            (404, Asked::Blob(digest)) => Error::UnknownBlob { image, digest },
+            (status, _) => Error::Status {
+                image,
+                registry: if ours { registry } else { response.origin.host.clone() },
+                request: request_name(&response),
+                status,
+                detail: said.message,
+                retry_after_seconds: retry::retry_after(&response).map(|wait| wait.as_secs()),
+            },
+        }
+    }
+}
+
+/// The path only: the query of a redirect's target is often a signature.
+fn request_name(response: &Response) -> String {
+    let path = response.url.splitn(4, '/').nth(3).unwrap_or("");
+    format!("/{}", path.split('?').next().unwrap_or(""))
+}
+
+/// Whether a failure over http on this machine can mean that https is spoken there.
+fn may_be_tls(failure: &Failure, target: &Target<'_>) -> bool {
+    match failure.problem {
+        Problem::Protocol | Problem::Broken => true,
+        Problem::Refused => split_port(target.reference.registry()).1.is_none(),
+        _ => false,
+    }
+}
+
+fn unauthorized(target: &Target<'_>, detail: String, credentials: CredentialState) -> Error {
+    Error::Unauthorized {
+        image: target.image(),
+        registry: target.reference.registry().to_owned(),
+        action: match target.access {
+            Access::Pull => "pulling",
+            Access::Push => "pushing",
+        },
+        detail,
+        credentials,
+    }
+}
+
+pub(super) fn unreachable(failure: Failure) -> Error {
+    let Failure { origin, problem, cause } = failure;
+    Error::Unreachable { host: origin.host, port: origin.port, problem, cause }
+}
+
+/// The first error of an answer's body (distribution-spec, "Error Codes").
+#[derive(Default)]
+struct Detail {
+    code: String,
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    #[serde(default)]
+    errors: Vec<ErrorItem>,
+}
+
+#[derive(Deserialize)]
+struct ErrorItem {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+fn detail(response: &mut Response) -> Detail {
+    let mut bytes = Vec::new();
+    if response.reader(DETAIL_LIMIT).read_to_end(&mut bytes).is_err() {
+        return Detail::default();
+    }
+    let body: Option<ErrorBody> = serde_json::from_slice(&bytes).ok();
+    let Some(first) = body.and_then(|b| b.errors.into_iter().next()) else { return Detail::default() };
+    Detail { code: first.code, message: printable(&first.message) }
+}
+
+/// A stranger's text, fit for a terminal.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+/// Reads a body of at most `limit` bytes.
+pub(super) fn read_bounded(
+    image: &str,
+    what: &'static str,
+    response: &mut Response,
+    limit: u64,
+) -> Result<Vec<u8>, Error> {
+    let too_large = |size: String| Error::TooLarge { image: image.to_owned(), what, size, limit };
+    if let Some(size) = response.body.content_length().filter(|size| *size > limit) {
+        return Err(too_large(format!("{size} bytes")));
+    }
+    let mut bytes = Vec::new();
+    response.reader(limit + 1).read_to_end(&mut bytes).map_err(|e| {
+        let cause = format!("while the {what} was read: {}", cause_of(e));
+        unreachable(Failure { origin: response.origin.clone(), problem: Problem::Broken, cause })
+    })?;
+    if bytes.len() as u64 > limit { Err(too_large("more".to_owned())) } else { Ok(bytes) }
+}

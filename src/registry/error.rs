@@ -1,0 +1,264 @@
+//! What can go wrong between here and a registry, as facts, and how to go on.
+
+use crate::oci::{Digest, Platform};
+use crate::store;
+
+/// Why a connection to a registry did not come about, or did not last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    /// The name has no address.
+    NoSuchHost,
+    /// Nothing listens on that port.
+    Refused,
+    /// Nothing answers in time.
+    Timeout,
+    /// The proxy did not let the connection through.
+    Proxy,
+    /// The certificate is not trusted.
+    Certificate,
+    /// What answers does not speak HTTP, or TLS where that was expected.
+    Protocol,
+    /// The connection broke, again and again.
+    Broken,
+}
+
+/// Why the registry could not give or take an image. Texts never hold credentials.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no talking to the registry.
+    #[error("cannot reach `{host}` on port {port}: {cause}")]
+    Unreachable {
+        /// Its host.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// The kind of obstacle.
+        problem: Problem,
+        /// What the system said.
+        cause: String,
+    },
+    /// The repository has no such tag or digest (`MANIFEST_UNKNOWN`).
+    #[error("`{image}` not found: the repository `{repository}` on `{registry}` has no `{wanted}`")]
+    UnknownManifest {
+        /// The image in the user's words.
+        image: String,
+        /// The registry.
+        registry: String,
+        /// The repository in it.
+        repository: String,
+        /// The tag or digest.
+        wanted: String,
+    },
+    /// The registry has no such repository (`NAME_UNKNOWN`).
+    #[error("`{image}` not found: `{registry}` has no repository `{repository}`")]
+    UnknownRepository {
+        /// The image in the user's words.
+        image: String,
+        /// The registry.
+        registry: String,
+        /// The repository.
+        repository: String,
+    },
+    /// A layer or configuration that the manifest names is gone (`BLOB_UNKNOWN`).
+    #[error("`{image}` is incomplete: the registry does not have its blob {digest}")]
+    UnknownBlob {
+        /// The image in the user's words.
+        image: String,
+        /// Which blob.
+        digest: Digest,
+    },
+    /// The registry wants to know who asks, or does not like who asks.
+    #[error("`{registry}` does not allow {action} `{image}`{}{}", said(detail), why(credentials))]
+    Unauthorized {
+        /// The image in the user's words.
+        image: String,
+        /// The registry.
+        registry: String,
+        /// `pulling` or `pushing`.
+        action: &'static str,
+        /// The registry's own words; may be empty.
+        detail: String,
+        /// What is known of stored credentials.
+        credentials: CredentialState,
+    },
+    /// An index without the wanted platform.
+    #[error("`{image}`: no match for {wanted}; this image has: {}", list(available))]
+    NoPlatform {
+        /// The image in the user's words.
+        image: String,
+        /// The platform that was asked for.
+        wanted: Platform,
+        /// Those that there are, in the index's order.
+        available: Vec<Platform>,
+    },
+    /// Bytes that are not what their digest says.
+    #[error("`{image}`: digest mismatch: the registry sent {actual} for {expected}")]
+    DigestMismatch {
+        /// The image in the user's words.
+        image: String,
+        /// What was asked for.
+        expected: Digest,
+        /// What arrived.
+        actual: Digest,
+    },
+    /// An answer that makes no sense.
+    #[error("`{image}`: the registry's answer is malformed: {reason}")]
+    Malformed {
+        /// The image in the user's words.
+        image: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A manifest or configuration that nobody should read into memory.
+    #[error("`{image}`: the {what} has {size}, more than the {limit} bytes that are allowed")]
+    TooLarge {
+        /// The image in the user's words.
+        image: String,
+        /// `manifest` or `image configuration`.
+        what: &'static str,
+        /// Its announced size, or `more`.
+        size: String,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// A manifest of schema 1, which has neither configuration nor diff ids.
+    #[error("`{image}` has a manifest of schema 1, which is obsolete and not supported")]
+    Schema1 {
+        /// The image in the user's words.
+        image: String,
+    },
+    /// An answer with a status that nothing above explains, such as 429 or 503 to the end.
+    #[error("`{image}`: `{registry}` answered {status} to {request}{}", said(detail))]
+    Status {
+        /// The image in the user's words.
+        image: String,
+        /// The registry, or the host that it sent us to.
+        registry: String,
+        /// Method and path.
+        request: String,
+        /// The HTTP status.
+        status: u16,
+        /// The registry's own words; may be empty.
+        detail: String,
+        /// The seconds of `Retry-After`.
+        retry_after_seconds: Option<u64>,
+    },
+    /// A transfer that broke more often than is tolerated.
+    #[error("`{image}`: the transfer of {digest} broke at {done} of {total} bytes: {cause}")]
+    Interrupted {
+        /// The image in the user's words.
+        image: String,
+        /// Which blob.
+        digest: Digest,
+        /// Bytes that arrived.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+        /// What broke it the last time.
+        cause: String,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// What is known of stored credentials for a registry that refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialState {
+    /// None are stored.
+    None,
+    /// Some are, and the registry did not accept them.
+    Refused,
+    /// Some may be, but could not be read; says why.
+    Unreadable(String),
+}
+
+impl Error {
+    /// How to go on, in one sentence.
+    pub fn help(&self) -> Option<String> {
+        let text = match self {
+            Error::Unreachable { host, port, problem, .. } => unreachable_help(host, *port, *problem),
+            Error::UnknownManifest { repository, registry, .. } => {
+                format!(
+                    "check the tag; `skopeo list-tags docker://{registry}/{repository}` lists those that exist"
+                )
+            }
+            Error::UnknownRepository { .. } => "check the spelling of the name".to_owned(),
+            Error::UnknownBlob { .. } => "push the image again, or use another tag".to_owned(),
+            Error::Unauthorized { registry, credentials, .. } => unauthorized_help(registry, credentials),
+            Error::NoPlatform { .. } => {
+                "choose one of these with --platform, or another base image".to_owned()
+            }
+            Error::DigestMismatch { .. } => {
+                "a proxy or the registry changes the content; try again, or from another network".to_owned()
+            }
+            Error::Malformed { .. } => "check that the address is that of a container registry".to_owned(),
+            Error::TooLarge { .. } => return None,
+            Error::Schema1 { .. } => "push the image again with a current tool".to_owned(),
+            Error::Status { status: 429, registry, .. } => {
+                format!(
+                    "the registry limits requests; wait, or log in for a higher limit: `docker login {registry}`"
+                )
+            }
+            Error::Status { .. } => "try again later".to_owned(),
+            Error::Interrupted { .. } => "try again; layers that are complete are kept".to_owned(),
+            Error::Store(_) => return None,
+        };
+        Some(text)
+    }
+}
+
+fn unreachable_help(host: &str, port: u16, problem: Problem) -> String {
+    match problem {
+        Problem::NoSuchHost => format!("check the spelling of `{host}`, and the network"),
+        Problem::Refused => "check that the registry runs and that the port is right".to_owned(),
+        Problem::Timeout => "check the network; behind a proxy, set HTTPS_PROXY".to_owned(),
+        Problem::Proxy => "check HTTPS_PROXY and NO_PROXY".to_owned(),
+        Problem::Certificate => {
+            let name = if port == 443 { host.to_owned() } else { format!("{host}:{port}") };
+            format!(
+                "put the registry's CA certificate into /etc/docker/certs.d/{name}/ca.crt, or name it in SSL_CERT_FILE"
+            )
+        }
+        Problem::Protocol => {
+            format!(
+                "check that `{host}` is a container registry; plain http is spoken with this machine only"
+            )
+        }
+        Problem::Broken => "try again; what is complete is kept".to_owned(),
+    }
+}
+
+fn unauthorized_help(registry: &str, credentials: &CredentialState) -> String {
+    match credentials {
+        CredentialState::None => {
+            format!("if the image exists, log in with `docker login {registry}` or `podman login {registry}`")
+        }
+        CredentialState::Refused => {
+            format!("log in again with `docker login {registry}`, as a user who may do this")
+        }
+        CredentialState::Unreadable(_) => {
+            format!("repair that, or log in again with `docker login {registry}`")
+        }
+    }
+}
+
+fn said(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!(": {detail}") }
+}
+
+fn why(state: &CredentialState) -> String {
+    match state {
+        CredentialState::None => " without a login".to_owned(),
+        CredentialState::Refused => " with the stored login".to_owned(),
+        CredentialState::Unreadable(reason) => format!(" without a login ({reason})"),
+    }
+}
+
+fn list(platforms: &[Platform]) -> String {
+    if platforms.is_empty() {
+        return "no platform at all".to_owned();
+    }
+    platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

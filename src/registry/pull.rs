@@ -1,0 +1,252 @@
+//! Layers into the store: several at a time, verified as they pass, resumed where they broke.
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ureq::http::Method;
+
+use super::answer::Asked;
+use super::error::Error;
+use super::retry::Schedule;
+use super::transport::{Request, Response, cause_of};
+use super::{Client, Progress, Target};
+use crate::oci::{Descriptor, Digest, Layer, Reference};
+use crate::store::{self, BlobWriter, Store};
+
+/// Bytes are reported at most so often for each blob.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+/// A connection that brought so much before it broke does not count as a failed attempt.
+const GOOD_PIECE: u64 = 4 << 20;
+
+impl Client {
+    /// Fetches the blobs of `layers` that the store does not have, from the repository of `reference`.
+    /// Each is verified while it streams and published whole; after an error those that are complete stay.
+    ///
+    /// # Errors
+    /// The first one that occurs; transfers in progress are then given up.
+    pub fn pull_layers(
+        &self,
+        store: &Store,
+        reference: &Reference,
+        layers: &[Layer],
+        progress: &Progress,
+    ) -> Result<(), Error> {
+        let mut seen = BTreeSet::new();
+        let wanted: Vec<&Descriptor> = layers
+            .iter()
+            .map(|layer| &layer.descriptor)
+            .filter(|blob| store.has_blob(&blob.digest) != Some(blob.size) && seen.insert(blob.digest))
+            .collect();
+        let stop = AtomicBool::new(false);
+        in_parallel(self.inner.settings.parallel_blobs, &wanted, &stop, |blob| {
+            let fetch =
+                Fetch { client: self, store, target: Target::pull(reference), blob, progress, stop: &stop };
+            fetch.run()
+        })
+    }
+}
+
+/// Does `work` for each item on at most `limit` threads; sets `stop` at the first error and returns it.
+pub(super) fn in_parallel<T: Sync>(
+    limit: usize,
+    items: &[T],
+    stop: &AtomicBool,
+    work: impl Fn(&T) -> Result<(), Error> + Sync,
+) -> Result<(), Error> {
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(None);
+    let worker = || {
+        while !stop.load(Ordering::Relaxed) {
+            let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+            if let Err(error) = work(item) {
+                stop.store(true, Ordering::Relaxed);
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            }
+        }
+    };
+    match items.len().min(limit) {
+        0 => {}
+        // No thread for the common case of a small image.
+        1 => worker(),
+        threads => std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(worker);
+            }
+        }),
+    }
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+/// One blob on its way.
+struct Fetch<'a> {
+    client: &'a Client,
+    store: &'a Store,
+    target: Target<'a>,
+    blob: &'a Descriptor,
+    progress: &'a Progress,
+    stop: &'a AtomicBool,
+}
+
+/// How one connection for a blob ended.
+enum Piece {
+    Complete,
+    /// It broke; the rest can be asked for.
+    Broken(String),
+}
+
+impl Fetch<'_> {
+    /// Fetches the blob, unless another thread of this process just did.
+    fn run(&self) -> Result<(), Error> {
+        let _turn = self.client.inner.fetching.enter(self.blob.digest);
+        if self.store.has_blob(&self.blob.digest) == Some(self.blob.size) {
+            return Ok(());
+        }
+        let mut writer = self.store.new_blob()?;
+        let mut done = 0;
+        let mut schedule = Schedule::new(&self.client.inner.settings);
+        while done < self.blob.size || self.blob.size == 0 {
+            let before = done;
+            let cause = match self.piece(&mut writer, &mut done)? {
+                Piece::Complete => break,
+                Piece::Broken(cause) => cause,
+            };
+            if done - before >= GOOD_PIECE {
+                schedule = Schedule::new(&self.client.inner.settings);
+            }
+            let wait = schedule.next(None).ok_or_else(|| self.interrupted(done, cause))?;
+            std::thread::sleep(wait);
+        }
+        self.commit(writer, done)
+    }
+
+    /// Asks for what is missing and writes what comes.
+    fn piece(&self, writer: &mut BlobWriter, done: &mut u64) -> Result<Piece, Error> {
+        let path = self.target.path(&format!("blobs/{}", self.blob.digest));
+        let mut request = Request::new(Method::GET, path);
+        if *done > 0 {
+            request = request.header("range", format!("bytes={done}-"));
+        }
+        let mut response = self.client.call(&self.target, None, &request)?;
+        match response.status.as_u16() {
+            206 if *done > 0 && starts_at(&response, *done) => {}
+            200 => {
+                // No ranges there: pass over what we have. Should it differ, the digest will tell.
+                if let Err(broken) = self.skip(&mut response, *done) {
+                    return Ok(broken);
+                }
+            }
+            206 | 416 => return Ok(Piece::Broken("the registry does not resume as asked".to_owned())),
+            _ => return Err(self.client.refusal(&self.target, Asked::Blob(self.blob.digest), response)),
+        }
+        self.copy(&mut response, writer, done)
+    }
+
+    fn skip(&self, response: &mut Response, done: u64) -> Result<(), Piece> {
+        match std::io::copy(&mut response.reader(done), &mut std::io::sink()) {
+            Ok(skipped) if skipped == done => Ok(()),
+            Ok(_) => Err(Piece::Broken("the connection was closed".to_owned())),
+            Err(error) => Err(Piece::Broken(cause_of(error))),
+        }
+    }
+
+    fn copy(&self, response: &mut Response, writer: &mut BlobWriter, done: &mut u64) -> Result<Piece, Error> {
+        let size = self.blob.size;
+        // One byte more than announced is enough to know that it lies about its size.
+        let mut reader = response.reader(size - *done + 1);
+        let mut buffer = vec![0; 128 << 10];
+        let mut reported = Instant::now();
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(self.interrupted(*done, "another transfer failed".to_owned()));
+            }
+            let n = match reader.read(&mut buffer) {
+                Ok(0) if *done == size => break,
+                Ok(0) => return Ok(Piece::Broken("the connection was closed".to_owned())),
+                Ok(n) => n,
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) => return Ok(Piece::Broken(cause_of(e))),
+            };
+            if *done + n as u64 > size {
+                return Err(self.too_long());
+            }
+            writer.write_all(&buffer[..n]).map_err(|e| self.not_written(e, writer))?;
+            *done += n as u64;
+            if reported.elapsed() >= REPORT_EVERY {
+                reported = Instant::now();
+                self.progress.bytes(&self.blob.digest, *done, size);
+            }
+        }
+        Ok(Piece::Complete)
+    }
+
+    fn commit(&self, writer: BlobWriter, done: u64) -> Result<(), Error> {
+        match writer.commit(Some(self.blob.digest)) {
+            Ok(_) => {
+                self.progress.bytes(&self.blob.digest, done, self.blob.size);
+                Ok(())
+            }
+            Err(store::Error::WrongDigest { expected, actual }) => {
+                Err(Error::DigestMismatch { image: self.target.image(), expected, actual })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn too_long(&self) -> Error {
+        let Descriptor { digest, size, .. } = self.blob;
+        let reason = format!("blob {digest} is longer than the {size} bytes that the manifest says");
+        Error::Malformed { image: self.target.image(), reason }
+    }
+
+    fn interrupted(&self, done: u64, cause: String) -> Error {
+        let Descriptor { digest, size, .. } = *self.blob;
+        Error::Interrupted { image: self.target.image(), digest, done, total: size, cause }
+    }
+
+    fn not_written(&self, error: std::io::Error, writer: &BlobWriter) -> Error {
+        Error::Store(store::Error::io("write", writer.path(), error))
+    }
+}
+
+/// Whether a partial answer begins where it should (`Content-Range: bytes 5-9/10`).
+fn starts_at(response: &Response, done: u64) -> bool {
+    let range = response.header("content-range").and_then(|text| text.strip_prefix("bytes "));
+    let start = range.and_then(|text| text.split('-').next()?.trim().parse().ok());
+    start == Some(done)
+}
+
+/// Blobs that are being fetched, so that two builds in one process do not fetch one twice at once.
+/// Two processes may: each writes its own file, and the rename of either is right.
+#[derive(Default)]
+pub(super) struct Fetching {
+    digests: Mutex<BTreeSet<Digest>>,
+    changed: Condvar,
+}
+
+/// The right to fetch one blob, until dropped.
+pub(super) struct Turn<'a> {
+    fetching: &'a Fetching,
+    digest: Digest,
+}
+
+impl Fetching {
+    fn enter(&self, digest: Digest) -> Turn<'_> {
+        let digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut digests = self
+            .changed
+            .wait_while(digests, |digests| digests.contains(&digest))
+            .unwrap_or_else(PoisonError::into_inner);
+        digests.insert(digest);
+        Turn { fetching: self, digest }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.fetching.digests.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.digest);
+        self.fetching.changed.notify_all();
+    }
+}

@@ -1,0 +1,89 @@
+//! Trying again: when, how often, and how long to wait in between.
+
+use std::time::Duration;
+
+use super::Settings;
+use super::transport::{Failure, Request, Response, Transport};
+
+/// A deterministic schedule of waits: each twice as long as the one before.
+pub(super) struct Schedule {
+    left: u32,
+    wait: Duration,
+    longest: Duration,
+}
+
+impl Schedule {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            left: settings.attempts.saturating_sub(1),
+            wait: settings.backoff,
+            longest: settings.longest_wait,
+        }
+    }
+
+    /// How long to wait before the next attempt, at least as long as the other side asked for; `None` when
+    /// it is time to give up.
+    pub(super) fn next(&mut self, asked: Option<Duration>) -> Option<Duration> {
+        if self.left == 0 || asked.is_some_and(|a| a > self.longest) {
+            return None;
+        }
+        self.left -= 1;
+        let wait = self.wait.min(self.longest).max(asked.unwrap_or_default());
+        self.wait = self.wait.saturating_mul(2);
+        Some(wait)
+    }
+}
+
+/// Makes a request until it is answered by something else than "not now". The last answer or failure is
+/// the result.
+pub(super) fn exchange(
+    transport: &Transport,
+    request: &Request<'_>,
+    settings: &Settings,
+) -> Result<Response, Failure> {
+    let mut schedule = Schedule::new(settings);
+    loop {
+        let result = transport.exchange(request);
+        let asked = match &result {
+            Ok(response) if is_transient(response.status.as_u16()) => retry_after(response),
+            Err(failure) if failure.is_transient() => None,
+            _ => return result,
+        };
+        match schedule.next(asked) {
+            Some(wait) => std::thread::sleep(wait),
+            None => return result,
+        }
+    }
+}
+
+fn is_transient(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
+}
+
+/// The `Retry-After` header: seconds or a date (RFC 9110, 10.2.3).
+pub(super) fn retry_after(response: &Response) -> Option<Duration> {
+    let text = response.header("retry-after")?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    let wait = date.duration_since(jiff::Timestamp::now());
+    Some(wait.try_into().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Environment;
+    use super::*;
+
+    #[test]
+    fn waits_longer_each_time_and_then_gives_up() {
+        let settings = Settings::with_environment(Environment::empty());
+        let mut schedule = Schedule::new(&settings);
+        let waits: Vec<u128> = std::iter::from_fn(|| schedule.next(None)).map(|w| w.as_millis()).collect();
+        assert_eq!(waits, [250, 500, 1000, 2000]);
+        let seconds = Duration::from_secs;
+        assert_eq!(Schedule::new(&settings).next(Some(seconds(3))), Some(seconds(3)));
+        assert_eq!(Schedule::new(&settings).next(Some(seconds(3600))), None);
+    }
+}
