@@ -1,0 +1,211 @@
+//! `.dockerignore`: the file, its rules, and who is to blame when a file is not there.
+
+use std::path::{Path, PathBuf};
+
+use super::Error;
+use super::matcher::{Inherited, Matcher};
+use super::path;
+
+/// More than anyone writes by hand; bounds what a hostile context can make rbuild compile.
+const SIZE_LIMIT_BYTES: u64 = 4 << 20;
+
+/// The rules of one ignore file.
+#[derive(Debug, Clone)]
+pub struct Ignore {
+    matcher: Matcher,
+    rules: Vec<RuleText>,
+    file: String,
+}
+
+/// One rule as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleText {
+    /// The pattern, trimmed.
+    pub pattern: String,
+    /// Counted from 1.
+    pub line: usize,
+}
+
+/// A rule that keeps a path out of the context; its text reads: ignored by `*.log`, .dockerignore line 3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blame {
+    /// The ignore file's name.
+    pub file: String,
+    /// The rule.
+    pub rule: RuleText,
+}
+
+impl std::fmt::Display for Blame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "excluded by {} line {}: `{}`", self.file, self.rule.line, self.rule.pattern)
+    }
+}
+
+/// Reads the ignore file of a context: the one named after the Dockerfile, beside it, if there is one
+/// (`app.Dockerfile.dockerignore`), else `.dockerignore` of the context.
+pub fn load(context: &Path, dockerfile: Option<&Path>) -> Result<Option<Ignore>, Error> {
+    let beside = dockerfile.map(|dockerfile| {
+        let mut name = dockerfile.as_os_str().to_owned();
+        name.push(".dockerignore");
+        PathBuf::from(name)
+    });
+    for file in beside.into_iter().chain([context.join(".dockerignore")]) {
+        if let Some(text) = read_bounded(&file)? {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return parse(&text, &name).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// Parses an ignore file called `file`. The error of a bad pattern names its line.
+pub fn parse(text: &[u8], file: &str) -> Result<Ignore, Error> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let mut rules = Vec::new();
+    let mut patterns = Vec::new();
+    for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        let Some(pattern) = parse_line(line) else { continue };
+        rules.push(RuleText {
+            pattern: String::from_utf8_lossy(path::trim(line)).into_owned(),
+            line: number + 1,
+        });
+        patterns.push(pattern);
+    }
+    let matcher = Matcher::new(&patterns).map_err(|(index, _)| {
+        let RuleText { pattern, line } = rules[index].clone();
+        Error::IgnorePattern { file: file.to_owned(), line, pattern }
+    })?;
+    Ok(Ignore { matcher, rules, file: file.to_owned() })
+}
+
+/// The cleaned pattern of one line, relative to the context; `#` makes a comment only as the very first byte.
+fn parse_line(line: &[u8]) -> Option<Vec<u8>> {
+    let trimmed = path::trim(line);
+    if line.starts_with(b"#") || trimmed.is_empty() {
+        return None;
+    }
+    let (mark, pattern) = match trimmed.strip_prefix(b"!") {
+        Some(rest) => (b"!".as_slice(), path::trim(rest)),
+        None => (b"".as_slice(), trimmed),
+    };
+    if pattern.is_empty() {
+        return Some(mark.to_vec());
+    }
+    let cleaned = path::clean(pattern);
+    let relative = cleaned.strip_prefix(b"/").filter(|rest| !rest.is_empty()).unwrap_or(&cleaned);
+    Some([mark, relative].concat())
+}
+
+fn read_bounded(file: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let fail = |source| Error::Read { path: file.to_owned(), source };
+    match std::fs::metadata(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(fail(error)),
+        Ok(metadata) if metadata.len() > SIZE_LIMIT_BYTES => {
+            return Err(Error::IgnoreTooLarge { path: file.to_owned(), limit: SIZE_LIMIT_BYTES });
+        }
+        Ok(_) => {}
+    }
+    std::fs::read(file).map(Some).map_err(fail)
+}
+
+impl Ignore {
+    /// Whether the file holds no rule.
+    pub fn is_empty(&self) -> bool {
+        self.matcher.is_empty()
+    }
+
+    /// The rules in order.
+    pub fn rules(&self) -> &[RuleText] {
+        &self.rules
+    }
+
+    /// The rule because of which `path` (relative, cleaned) is not in the context, if one ignores it.
+    pub fn blame(&self, path: &[u8]) -> Option<Blame> {
+        let index = self.matcher.deciding_pattern(path)?;
+        Some(Blame { file: self.file.clone(), rule: self.rules[index].clone() })
+    }
+
+    pub(super) fn matcher(&self) -> &Matcher {
+        &self.matcher
+    }
+}
+
+/// What a scan does with one entry.
+pub(super) enum Verdict {
+    Keep(Inherited),
+    Drop,
+    /// An ignored directory that is there all the same if something in it is.
+    KeepIfUsed(Inherited),
+}
+
+/// Decides on the entry at `path`.
+pub(super) fn judge(ignore: Option<&Ignore>, path: &[u8], is_dir: bool, parent: &Inherited) -> Verdict {
+    let Some(matcher) = ignore.map(Ignore::matcher) else { return Verdict::Keep(Inherited::default()) };
+    if !is_dir {
+        let ignored = matcher.matches(path, parent);
+        return if ignored { Verdict::Drop } else { Verdict::Keep(Inherited::default()) };
+    }
+    match matcher.matches_directory(path, parent) {
+        (false, inherited) => Verdict::Keep(inherited),
+        (true, inherited) if matcher.may_spare_below(path, &inherited) => Verdict::KeepIfUsed(inherited),
+        (true, _) => Verdict::Drop,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn lines_are_read_as_docker_reads_them() {
+        for (line, expected) in [
+            ("*.log", Some("*.log")),
+            ("  b.log \r", Some("b.log")),
+            ("# comment", None),
+            (" #x", Some("#x")),
+            ("", None),
+            ("   ", None),
+            ("/a.txt", Some("a.txt")),
+            ("/", Some("/")),
+            ("d/e/", Some("d/e")),
+            ("./node", Some("node")),
+            ("docs/../README.md", Some("README.md")),
+            ("! # not", Some("!# not")),
+            ("!/x/", Some("!x")),
+        ] {
+            let found = parse_line(line.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap());
+            assert_eq!(found.as_deref(), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_is_blamed_by_line() {
+        let ignore = parse(b"\xef\xbb\xbf# first\r\n\r\n*.log\r\n!keep.log\r\n", ".dockerignore").unwrap();
+        assert_eq!(ignore.rules().len(), 2);
+        let blame = ignore.blame(b"x.log").unwrap();
+        assert_eq!(blame.to_string(), "excluded by .dockerignore line 3: `*.log`");
+        assert_eq!(ignore.blame(b"keep.log"), None);
+        assert_eq!(ignore.blame(b"d/x.log"), None);
+    }
+
+    #[test]
+    fn a_bad_pattern_names_its_line() {
+        let error = parse(b"ok\n\na[\n", ".dockerignore").unwrap_err();
+        assert_eq!(error.to_string(), "syntax error in pattern `a[`, .dockerignore line 3");
+    }
+
+    #[test]
+    fn the_file_beside_the_dockerfile_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let dockerfile = dir.path().join("app.Dockerfile");
+        assert!(load(dir.path(), Some(&dockerfile)).unwrap().is_none());
+        std::fs::write(dir.path().join(".dockerignore"), "a").unwrap();
+        assert!(load(dir.path(), Some(&dockerfile)).unwrap().unwrap().blame(b"a").is_some());
+        std::fs::write(dir.path().join("app.Dockerfile.dockerignore"), "b").unwrap();
+        let ignore = load(dir.path(), Some(&dockerfile)).unwrap().unwrap();
+        assert_eq!(ignore.blame(b"a"), None);
+        assert_eq!(ignore.blame(b"b").unwrap().file, "app.Dockerfile.dockerignore");
+    }
+}
