@@ -1,4 +1,5 @@
 //! One binary for all tests that use the real program, real registries and real namespaces.
+#![allow(clippy::unwrap_used)]
 
 mod cache;
 mod export;
