@@ -1,0 +1,94 @@
+//! From solved steps to a published image.
+
+use super::{Built, Request, diagnose_store};
+use crate::export;
+use crate::oci::{self, Assembled, Descriptor, History, Layer, Seconds};
+use crate::plan::graph::{HistoryPlan, Plan};
+use crate::report::Diagnostic;
+use crate::solve::Solved;
+use crate::store::Store;
+
+/// One platform's image, complete in the store but without a name.
+pub(super) struct Image {
+    manifest: Descriptor,
+    layers: Vec<Layer>,
+    config_bytes: u64,
+    ran: usize,
+    cached: usize,
+}
+
+/// Makes configuration and manifest of what the steps left.
+pub(super) fn assemble(request: &Request, plan: &Plan, solved: &Solved, store: &Store) -> Result<Image, Vec<Diagnostic>> {
+    let root = solved.root(plan.image.result);
+    let history = plan.image.history.iter().map(|entry| history(entry, solved)).collect();
+    let mut annotations = plan.image.annotations.clone();
+    for output in &request.outputs {
+        annotations.extend(output.manifest_annotations.clone());
+    }
+    let created = request.options.epoch.unwrap_or(root.time);
+    let Assembled { config_bytes, manifest_bytes, manifest_descriptor, .. } =
+        oci::assemble(plan.image.config.clone(), history, &root.layers, created, &annotations);
+    for bytes in [&config_bytes, &manifest_bytes] {
+        store.put_blob(bytes).map_err(|e| vec![diagnose_store(&e)])?;
+    }
+    Ok(Image {
+        manifest: manifest_descriptor,
+        layers: root.layers.clone(),
+        config_bytes: config_bytes.len() as u64,
+        ran: solved.ran,
+        cached: solved.cached,
+    })
+}
+
+fn history(entry: &HistoryPlan, solved: &Solved) -> History {
+    match entry {
+        HistoryPlan::Inherited(history) => history.clone(),
+        HistoryPlan::Made { created_by, author, layer, after } => {
+            let time: Seconds = solved.root(layer.unwrap_or(*after)).time;
+            History {
+                created: Some(oci::rfc3339(time)),
+                created_by: Some(created_by.clone()),
+                author: author.clone(),
+                comment: Some("buildkit.dockerfile.v0".to_owned()),
+                empty_layer: layer.is_none(),
+            }
+        }
+    }
+}
+
+/// Names the image and writes it wherever the request says: outputs first, so that a name never points at something
+/// whose output failed.
+pub(super) fn publish(request: &Request, store: &Store, images: &[Image]) -> Result<Built, Vec<Diagnostic>> {
+    let target = match images {
+        [only] => only.manifest.clone(),
+        several => index(request, store, several)?,
+    };
+    export::write(store, &target, &request.tags, &request.outputs).map_err(|e| vec![Diagnostic::error(e.to_string())])?;
+    let named = request.outputs.iter().filter(|o| matches!(o.target, export::Target::Image { .. })).flat_map(|o| &o.names);
+    let names: Vec<_> = request.tags.iter().chain(named).cloned().collect();
+    for name in &names {
+        store.set_tag(name, &target).map_err(|e| vec![diagnose_store(&e)])?;
+    }
+    if let Some(path) = &request.iidfile {
+        std::fs::write(path, target.digest.to_string())
+            .map_err(|e| vec![Diagnostic::error(format!("cannot write `{}`: {e}", path.display()))])?;
+    }
+    let size = |image: &Image| image.config_bytes + image.layers.iter().map(|l| l.descriptor.size).sum::<u64>();
+    Ok(Built {
+        digest: target.digest,
+        names,
+        layers: images.iter().map(|i| i.layers.len()).sum(),
+        size_bytes: images.iter().map(size).sum(),
+        ran: images.iter().map(|i| i.ran).sum(),
+        cached: images.iter().map(|i| i.cached).sum(),
+    })
+}
+
+/// One index over the images of several platforms.
+fn index(request: &Request, store: &Store, images: &[Image]) -> Result<Descriptor, Vec<Diagnostic>> {
+    let annotations = request.outputs.iter().flat_map(|o| o.index_annotations.clone()).collect();
+    let manifests = images.iter().map(|image| image.manifest.clone()).collect();
+    let (bytes, descriptor) = oci::assemble_index(manifests, &annotations);
+    store.put_blob(&bytes).map_err(|e| vec![diagnose_store(&e)])?;
+    Ok(descriptor)
+}

@@ -1,0 +1,126 @@
+//! What is known, for one build, of stacks of layers: an index for each layer, a merged view for each stack.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::layer::archive::{self, Limits};
+use crate::layer::index::Index;
+use crate::layer::view::RootView;
+use crate::oci::{ChainId, DiffId, Layer};
+use crate::store::{self, Store};
+
+/// Why a layer could not be looked into.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// The store could not give its blob.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Its blob is no layer.
+    #[error("layer {layer} cannot be read: {source}")]
+    Archive {
+        /// Which.
+        layer: DiffId,
+        /// Why.
+        source: archive::Error,
+    },
+    /// Its blob holds other files than the configuration of its image says.
+    #[error("the layer's files are {actual}, but the image's configuration says {expected}")]
+    WrongDiffId {
+        /// What the configuration says.
+        expected: DiffId,
+        /// What the blob holds.
+        actual: DiffId,
+    },
+}
+
+/// Indexes and views; each is made when it is first asked for, by one thread while others wait.
+pub struct Roots {
+    store: Store,
+    indexes: Memo<DiffId, Index>,
+    views: Memo<ChainId, RootView>,
+}
+
+type Memo<K, V> = Mutex<HashMap<K, Arc<Mutex<Option<Arc<V>>>>>>;
+
+impl Roots {
+    /// Nothing is known yet but what the store remembers.
+    pub fn new(store: Store) -> Self {
+        Self { store, indexes: Mutex::default(), views: Mutex::default() }
+    }
+
+    /// The index of a layer whose blob is in the store: from memory, from the store, or by reading the blob.
+    pub fn index(&self, layer: &Layer) -> Result<Arc<Index>, RootError> {
+        remembered(&self.indexes, layer.diff_id, || match self.load(layer.diff_id) {
+            Some(index) => Ok(index),
+            None => self.read(layer),
+        })
+    }
+
+    /// The merged view of a stack of layers, lowest first.
+    pub fn view(&self, layers: &[Layer]) -> Result<Arc<RootView>, RootError> {
+        let diff_ids: Vec<DiffId> = layers.iter().map(|l| l.diff_id).collect();
+        let Some((top, below)) = layers.split_last() else { return Ok(Arc::default()) };
+        remembered(&self.views, ChainId::of(&diff_ids), || {
+            let below = self.view(below)?;
+            Ok(below.push(self.index(top)?))
+        })
+    }
+
+    /// Takes the index of a layer that was just written or unpacked, so that nobody has to read it again.
+    pub fn remember(&self, diff_id: DiffId, index: Index) -> Result<(), RootError> {
+        let index = remembered(&self.indexes, diff_id, || Ok::<_, RootError>(index))?;
+        self.save(diff_id, &index);
+        Ok(())
+    }
+
+    fn read(&self, layer: &Layer) -> Result<Index, RootError> {
+        let blob = self.store.open_blob(&layer.descriptor.digest)?;
+        let read = Index::read(blob, Limits::default())
+            .map_err(|source| RootError::Archive { layer: layer.diff_id, source })?;
+        if read.diff_id != layer.diff_id {
+            return Err(RootError::WrongDiffId { expected: layer.diff_id, actual: read.diff_id });
+        }
+        self.save(layer.diff_id, &read.index);
+        Ok(read.index)
+    }
+
+    fn path(&self, diff_id: DiffId) -> PathBuf {
+        self.store.private("indexes").join(diff_id.0.hex())
+    }
+
+    /// What cannot be read, or is damaged, is as good as absent: the blob tells it again.
+    fn load(&self, diff_id: DiffId) -> Option<Index> {
+        let bytes = std::fs::read(self.path(diff_id)).ok()?;
+        Index::from_bytes(&bytes).ok()
+    }
+
+    /// An index that cannot be saved costs the next build some time, nothing else.
+    fn save(&self, diff_id: DiffId, index: &Index) {
+        let path = self.path(diff_id);
+        if path.exists() {
+            return;
+        }
+        let Ok(scratch) = self.store.scratch_dir() else { return };
+        let temporary = scratch.path().join("index");
+        let written = std::fs::File::create(&temporary).and_then(|mut file| file.write_all(&index.to_bytes()));
+        if written.and_then(|()| std::fs::rename(&temporary, &path)).is_err() {
+            tracing::warn!(layer = %diff_id, "cannot save the index of a layer");
+        }
+    }
+}
+
+/// The value of `key`, made by `make` if there is none yet. Others who ask for the same key wait meanwhile.
+fn remembered<K: std::hash::Hash + Eq, V, E>(
+    memo: &Memo<K, V>,
+    key: K,
+    make: impl FnOnce() -> Result<V, E>,
+) -> Result<Arc<V>, E> {
+    let cell = Arc::clone(memo.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
+    let mut value = cell.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*value {
+        Some(value) => Ok(Arc::clone(value)),
+        None => Ok(Arc::clone(value.insert(Arc::new(make()?)))),
+    }
+}
