@@ -1,5 +1,42 @@
 //! Text to syntax, with spans: what a Dockerfile says, before any variable is expanded.
 //!
+//! Two layers, like BuildKit's: `lines` joins continuations and collects here-documents, `instruction`
+//! makes typed values of logical lines. `words` expands variables in what they hold.
+//!
 //! Knows nothing of images, stages' meaning or the machine; pure.
 
+pub mod checks;
+mod directives;
+mod flags;
+mod heredoc;
+mod instruction;
+mod json;
+mod lines;
+pub mod mount;
+mod parse;
+mod split;
+pub mod suggest;
 pub mod syntax;
+pub mod words;
+
+pub use parse::{parse, parse_trigger};
+
+/// The largest Dockerfile that is read, in bytes.
+pub const MAX_SOURCE_BYTES: usize = 16 << 20;
+/// The longest instruction with its continuations, in bytes, here-documents not counted.
+pub const MAX_LINE_BYTES: usize = 1 << 20;
+/// The most stages of one file.
+pub const MAX_STAGES: usize = 10_000;
+/// The most here-documents of one instruction.
+pub const MAX_HEREDOCS: usize = 1_000;
+/// How many errors are reported in one run; what comes after the first few seldom helps.
+pub const MAX_ERRORS: usize = 20;
+
+/// A user's text for a message: whole when short, else its beginning.
+fn excerpt(text: &str) -> String {
+    const LONGEST: usize = 80;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
