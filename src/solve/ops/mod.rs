@@ -1,0 +1,68 @@
+//! What steps do: from a step's operation and its inputs to a layer.
+
+mod commit;
+mod exec;
+mod source;
+pub mod transfer;
+mod transfer_step;
+pub mod workdir;
+mod workdir_step;
+
+use std::sync::Arc;
+
+use super::state::{Files, RootState};
+use super::{Done, Failures, StepContext};
+use crate::plan::graph::{MountKind, Op, StepId, TransferSource};
+use crate::report::Outcome;
+
+/// The steps that an operation reads from beside its parent, in the order of its sources or mounts.
+pub(super) fn reads(op: &Op) -> Vec<StepId> {
+    match op {
+        Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) | Op::Workdir(_) => Vec::new(),
+        Op::Transfer(op) => op
+            .sources
+            .iter()
+            .filter_map(|source| match source {
+                TransferSource::Path { from, .. } => Some(*from),
+                TransferSource::Inline { .. } | TransferSource::Url { .. } | TransferSource::Git { .. } => None,
+            })
+            .collect(),
+        Op::Exec(op) => op
+            .mounts
+            .iter()
+            .filter_map(|mount| match &mount.kind {
+                MountKind::Bind { from, .. } => Some(*from),
+                MountKind::Cache { from, .. } => from.as_ref().map(|(from, _)| *from),
+                MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => None,
+            })
+            .collect(),
+    }
+}
+
+/// Does the step. `inputs` are the parent's result, if the step has a parent, and then those of [`reads`].
+pub(super) fn run(step: &StepContext<'_>, inputs: &[Arc<Files>]) -> Result<Done, Failures> {
+    let (parent, reads) = match (&step.step.parent, inputs.split_first()) {
+        (Some(_), Some((parent, reads))) => (Some(root(step, parent)?), reads),
+        _ => (None, inputs),
+    };
+    match (&step.step.op, parent) {
+        (Op::Scratch, _) => Ok(Done { files: Files::Root(source::scratch(step)), outcome: Outcome::Cached }),
+        (Op::Local(op), _) => Ok(Done { files: Files::Local(op.name.clone()), outcome: Outcome::Cached }),
+        (Op::Base(op), _) => source::base(step, op),
+        (Op::Image(op), _) => source::image(step, op),
+        (Op::Workdir(op), Some(parent)) => workdir_step::run(step, op, parent),
+        (Op::Transfer(op), Some(parent)) => transfer_step::run(step, op, parent, reads),
+        (Op::Exec(op), Some(parent)) => exec::run(step, op, parent, reads),
+        (Op::Workdir(_) | Op::Transfer(_) | Op::Exec(_), None) => {
+            Err(vec![step.error("this step starts from nothing; that is a bug of rbuild's")])
+        }
+    }
+}
+
+/// The root file system among an input.
+fn root<'f>(step: &StepContext<'_>, files: &'f Files) -> Result<&'f RootState, Failures> {
+    match files {
+        Files::Root(root) => Ok(root),
+        Files::Local(_) => Err(vec![step.error("a context is no root file system; that is a bug of rbuild's")]),
+    }
+}
