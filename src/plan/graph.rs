@@ -19,6 +19,9 @@ pub struct Plan {
     pub image: ImagePlan,
     /// What to tell the user: build checks and unused build arguments.
     pub warnings: Vec<Diagnostic>,
+    /// SOURCE_DATE_EPOCH in seconds, if some argument or the environment gives it: the time of everything
+    /// that rbuild makes itself.
+    pub epoch: Option<i64>,
 }
 
 /// A step's place in [`Plan::steps`].

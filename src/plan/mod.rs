@@ -1,4 +1,187 @@
 //! Lowers syntax to a graph of steps, a configuration and a history. Pure: touches neither disk nor
 //! network.
+//!
+//! Equal in meaning to BuildKit's `dockerfile2llb`. What only running can tell (digests, times, whether
+//! a file exists) is left to `solve`.
 
+mod builder;
+mod chmod;
+mod config;
+mod exec;
+mod files;
+mod from;
 pub mod graph;
+mod history;
+mod lower;
+mod mounts;
+mod options;
+mod origin;
+mod paths;
+mod place;
+mod ports;
+mod remote;
+mod scope;
+mod signal;
+mod stage;
+mod state;
+mod title;
+mod trigger;
+
+use std::collections::BTreeSet;
+
+use crate::dockerfile::suggest;
+use crate::dockerfile::syntax::{Dockerfile, InstructionKind};
+use crate::report::{Diagnostic, Severity};
+
+use graph::{BaseRequest, ImagePlan, Plan, ResolvedBase};
+use lower::Lowering;
+pub use options::{ContextSource, Entitlement, Options};
+use place::Place;
+use scope::Globals;
+use stage::Stages;
+use state::State;
+
+/// What [`lower`] comes to.
+#[derive(Debug)]
+pub enum Lowered {
+    /// Triggers of a base made further stages needed, and those are built on images that have not been
+    /// resolved: resolve these, too, and lower again with all.
+    Needs(Vec<BaseRequest>),
+    /// The plan.
+    Plan(Box<Plan>),
+}
+
+/// The images that the target needs resolved before it can be lowered: those that FROM names in
+/// stages that the target is built on, copies from, or mounts. Each once, in the file's order.
+///
+/// Triggers of these images may ask for more: see [`Lowered::Needs`].
+pub fn bases(file: &Dockerfile, options: &Options) -> Result<Vec<BaseRequest>, Vec<Diagnostic>> {
+    let prepared = Prepared::new(file, options, &[])?;
+    Ok(prepared.missing)
+}
+
+/// Makes the plan for `options.platform`. `bases` answer what [`bases`] asked for, and further requests
+/// of [`Lowered::Needs`]; more than needed does no harm. [`graph::BaseOp::base`] indexes them.
+///
+/// Several independent faults are reported at once.
+pub fn lower(
+    file: &Dockerfile,
+    options: &Options,
+    bases: &[ResolvedBase],
+) -> Result<Lowered, Vec<Diagnostic>> {
+    let prepared = Prepared::new(file, options, bases)?;
+    if !prepared.missing.is_empty() {
+        return Ok(Lowered::Needs(prepared.missing));
+    }
+    let Prepared { globals, stages, needed, mut warnings, .. } = prepared;
+    let mut lowering = Lowering::new(&stages, &globals, bases);
+    lowering.run(&needed);
+    if !lowering.faults.is_empty() {
+        return Err(lowering.faults);
+    }
+    let Some(target) = lowering.done[stages.target].take() else {
+        return Err(vec![Diagnostic::error("the target stage could not be lowered")]);
+    };
+    warnings.append(&mut lowering.warnings);
+    warnings.extend(unused_arguments(options, &stages, &globals));
+    Ok(Lowered::Plan(Box::new(Plan {
+        platform: options.platform.clone(),
+        steps: lowering.builder.steps,
+        listing: lowering.builder.listing,
+        image: image(target, options),
+        warnings,
+        epoch: globals.epoch,
+    })))
+}
+
+/// Help for when an image cannot be found that COPY --from or a mount names: the stage that may have
+/// been meant, and where it is.
+pub fn stage_hint(file: &Dockerfile, name: &str) -> Option<String> {
+    let names = file.stages.iter().filter_map(|stage| stage.from.name.as_ref());
+    let near = suggest::closest(name, names.clone().map(|name| name.text.as_str()))?;
+    let word = names.into_iter().find(|word| word.text == near)?;
+    let (line, _) = file.source.line_column(word.span.start);
+    Some(format!("did you mean `{near}`, defined on line {line}?"))
+}
+
+/// What can be said before any instruction is applied.
+struct Prepared<'a> {
+    globals: Globals,
+    stages: Stages<'a>,
+    needed: BTreeSet<usize>,
+    missing: Vec<BaseRequest>,
+    warnings: Vec<Diagnostic>,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(file: &Dockerfile, options: &'a Options, bases: &[ResolvedBase]) -> Result<Self, Vec<Diagnostic>> {
+        let globals = Globals::new(file, &Place::of(file), options)?;
+        let mut warnings = Vec::new();
+        let mut stages = Stages::new(file, options, &globals, &mut warnings)?;
+        let needed = trigger::fire_all(&mut stages, bases)?;
+        let mut missing = stages.requests(&needed);
+        missing.retain(|request| !bases.iter().any(|base| stage::same_base(&base.request, request)));
+        Ok(Self { globals, stages, needed, missing, warnings })
+    }
+}
+
+/// The target's image. `--label` leaves no history. A platform that was asked for by name is written
+/// into the configuration, whatever the base says.
+fn image(target: State, options: &Options) -> ImagePlan {
+    let mut config = target.image;
+    config.config.labels.extend(options.labels.iter().cloned());
+    if options.explicit_platform {
+        let wanted = &options.platform;
+        let same = config.os == wanted.os && config.architecture == wanted.architecture;
+        config.os.clone_from(&wanted.os);
+        config.architecture.clone_from(&wanted.architecture);
+        if wanted.variant.is_some() || !same {
+            config.variant.clone_from(&wanted.variant);
+        }
+        if wanted.os_version.is_some() || !same {
+            config.os_version.clone_from(&wanted.os_version);
+        }
+    }
+    let platform = config.platform().normalised();
+    (config.os, config.architecture, config.variant) = (platform.os, platform.architecture, platform.variant);
+    ImagePlan {
+        result: target.tip,
+        config,
+        history: target.history,
+        annotations: options.annotations.iter().cloned().collect(),
+    }
+}
+
+/// Build arguments that no ARG of the file, and no trigger, declares.
+fn unused_arguments(options: &Options, stages: &Stages<'_>, globals: &Globals) -> Option<Diagnostic> {
+    let items = stages.list.iter().flat_map(|stage| &stage.items);
+    let mut declared: Vec<&str> = globals.declared.iter().map(String::as_str).collect();
+    for item in items {
+        if let InstructionKind::Arg(names) = &item.instruction.kind {
+            declared.extend(names.iter().map(|arg| arg.name.text.as_str()));
+        }
+    }
+    let unused: BTreeSet<&str> = options
+        .build_args
+        .iter()
+        .filter_map(|(name, value)| value.as_ref().map(|_| name.as_str()))
+        .filter(|name| !declared.contains(name) && !scope::needs_no_declaration(name))
+        .filter(|name| globals.env.value(name).is_none())
+        .collect();
+    let names: Vec<String> = unused.iter().map(|name| format!("`{name}`")).collect();
+    let message = match names.as_slice() {
+        [] => return None,
+        [one] => format!("build argument {one} is not used: no ARG declares it"),
+        several => format!("build arguments {} are not used: no ARG declares them", several.join(", ")),
+    };
+    let warning = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(message) };
+    Some(unused.iter().fold(warning, |warning, name| {
+        match suggest::closest(name, declared.iter().copied()) {
+            Some(near) => warning.help(format!("did you mean `{near}`?")),
+            None => warning,
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! Collects the steps and the listing of a plan, each source once.
+
+use crate::report::{Span, StepNumber};
+
+use super::graph::{
+    BaseOp, ImageOp, ListedInstruction, LocalOp, Op, Step, StepId, TransferKind, TransferOp, TransferSource,
+};
+use super::origin::{Remote, RemoteKind};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Builder {
+    /// The steps so far; inputs come first.
+    pub(super) steps: Vec<Step>,
+    /// The listing so far.
+    pub(super) listing: Vec<ListedInstruction>,
+    sources: Vec<(Source, StepId)>,
+}
+
+/// What makes two sources the same.
+#[derive(Debug, Clone, PartialEq)]
+enum Source {
+    Scratch,
+    Base(usize),
+    Image(crate::oci::Reference, crate::oci::Platform),
+    Local(String),
+    Remote(Remote),
+    /// A folder as the root of a stage.
+    Root(String),
+}
+
+/// A line of the listing, before it is known which step it has.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    /// Such as `[build 2/5]`.
+    pub(super) place: String,
+    /// The instruction.
+    pub(super) title: String,
+}
+
+impl Builder {
+    /// Adds a step with its line.
+    pub(super) fn step(
+        &mut self,
+        op: Op,
+        parent: Option<StepId>,
+        span: Option<Span>,
+        line: Line,
+        slot: String,
+    ) -> StepId {
+        let id = StepId(self.steps.len());
+        let number = StepNumber(self.listing.len());
+        self.steps.push(Step { op, parent, span, number, slot });
+        self.listing.push(ListedInstruction {
+            place: line.place,
+            title: line.title,
+            step: Some(id),
+            after: None,
+        });
+        id
+    }
+
+    /// Adds a line of an instruction that makes no step.
+    pub(super) fn line(&mut self, line: Line, after: Option<StepId>) {
+        self.listing.push(ListedInstruction { place: line.place, title: line.title, step: None, after });
+    }
+
+    /// The step of a base, once; with the line of the FROM that names it first.
+    pub(super) fn base(&mut self, base: usize, name: &str, span: Span, line: Line) -> StepId {
+        let op = Op::Base(BaseOp { name: name.to_owned(), base });
+        self.from(Source::Base(base), op, Some(span), line, format!("base/{name}"))
+    }
+
+    /// The empty root, once.
+    pub(super) fn scratch(&mut self, line: Line) -> StepId {
+        self.from(Source::Scratch, Op::Scratch, None, line, "scratch".to_owned())
+    }
+
+    fn from(&mut self, source: Source, op: Op, span: Option<Span>, line: Line, slot: String) -> StepId {
+        match self.known(&source) {
+            Some(id) => {
+                self.line(line, Some(id));
+                id
+            }
+            None => {
+                let id = self.step(op, None, span, line, slot);
+                self.sources.push((source, id));
+                id
+            }
+        }
+    }
+
+    /// A base that is only copied from or mounted.
+    pub(super) fn files_of_base(&mut self, base: usize, name: &str) -> StepId {
+        let op = Op::Base(BaseOp { name: name.to_owned(), base });
+        self.source(Source::Base(base), op, format!("image {name}"), format!("base/{name}"))
+    }
+
+    /// The empty root, to copy nothing from.
+    pub(super) fn nothing(&mut self) -> StepId {
+        self.source(Source::Scratch, Op::Scratch, "scratch".to_owned(), "scratch".to_owned())
+    }
+
+    /// An image that is copied from or mounted.
+    pub(super) fn image(&mut self, image: &ImageOp) -> StepId {
+        let source = Source::Image(image.reference.clone(), image.platform.clone());
+        let name = image.reference.to_string();
+        self.source(source, Op::Image(image.clone()), format!("image {name}"), format!("image/{name}"))
+    }
+
+    /// The main context (no name), or a named one.
+    pub(super) fn local(&mut self, name: &str) -> StepId {
+        let title = match name {
+            "" => "load build context".to_owned(),
+            name => format!("load context `{name}`"),
+        };
+        let op = Op::Local(LocalOp { name: name.to_owned() });
+        self.source(Source::Local(name.to_owned()), op, title, format!("context/{name}"))
+    }
+
+    /// A named context that is fetched: what ADD would make of it, alone on an empty root.
+    pub(super) fn remote(&mut self, remote: &Remote, epoch: Option<i64>) -> StepId {
+        let key = Source::Remote(remote.clone());
+        if let Some(id) = self.known(&key) {
+            return id;
+        }
+        let url = remote.url.clone();
+        let (source, destination) = match remote.kind {
+            RemoteKind::Git => (TransferSource::Git { url, span: None }, "/"),
+            RemoteKind::Url => (TransferSource::Url { url, span: None }, "/context"),
+        };
+        self.root(key, TransferKind::Add, source, destination, &remote.name, epoch)
+    }
+
+    /// A folder as the root of a stage: all of it, copied onto nothing.
+    pub(super) fn local_root(&mut self, name: &str, epoch: Option<i64>) -> StepId {
+        let key = Source::Root(name.to_owned());
+        if let Some(id) = self.known(&key) {
+            return id;
+        }
+        let from = self.local(name);
+        let source = TransferSource::Path { from, pattern: "/".to_owned(), span: None };
+        self.root(key, TransferKind::Copy, source, "/", name, epoch)
+    }
+
+    fn root(
+        &mut self,
+        key: Source,
+        kind: TransferKind,
+        source: TransferSource,
+        destination: &str,
+        name: &str,
+        epoch: Option<i64>,
+    ) -> StepId {
+        let parent = self.nothing();
+        let op = Op::Transfer(TransferOp {
+            kind,
+            sources: vec![source],
+            destination: destination.to_owned(),
+            chown: None,
+            chmod: None,
+            link: false,
+            parents: false,
+            excludes: Vec::new(),
+            unpack: Some(false),
+            checksum: None,
+            keep_git_dir: false,
+            epoch,
+        });
+        let line = Line { place: String::new(), title: format!("context `{name}`") };
+        let id = self.step(op, Some(parent), None, line, format!("root/{name}"));
+        self.sources.push((key, id));
+        id
+    }
+
+    fn source(&mut self, source: Source, op: Op, title: String, slot: String) -> StepId {
+        if let Some(id) = self.known(&source) {
+            return id;
+        }
+        let id = self.step(op, None, None, Line { place: String::new(), title }, slot);
+        self.sources.push((source, id));
+        id
+    }
+
+    fn known(&self, source: &Source) -> Option<StepId> {
+        self.sources.iter().find(|(known, _)| known == source).map(|(_, id)| *id)
+    }
+}

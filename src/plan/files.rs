@@ -1,0 +1,190 @@
+//! The instructions that make files without a command: COPY, ADD and WORKDIR.
+
+use crate::dockerfile::syntax::{Heredoc, Transfer, Word};
+
+use super::chmod;
+use super::config::Context;
+use super::graph::{Chmod, Op, StepId, TransferKind, TransferOp, TransferSource, WorkdirOp};
+use super::paths;
+use super::place::Fault;
+use super::remote::{self, Kind};
+use super::state::{Effect, State};
+
+/// WORKDIR. The root directory exists always, so `WORKDIR /` makes no step.
+pub(super) fn workdir(
+    state: &mut State,
+    context: &mut Context<'_>,
+    word: &Word,
+    epoch: Option<i64>,
+) -> Result<Effect, Fault> {
+    let path = context.word(state, word)?;
+    if !state.workdir_set && !path.starts_with('/') {
+        let message =
+            format!("relative workdir `{path}` can have unexpected results if the base image changes");
+        context.warnings.push(context.place.warning("WorkdirRelativePath", word.span, message));
+    }
+    state.workdir_set = true;
+    let path = paths::join(&state.image.config.working_dir, &path);
+    state.image.config.working_dir.clone_from(&path);
+    let created_by = format!("WORKDIR {path}");
+    if path == "/" {
+        return Ok(Effect::Entry(created_by));
+    }
+    let user = state.image.config.user.clone();
+    Ok(Effect::Step(Op::Workdir(WorkdirOp { path, user, epoch }), created_by))
+}
+
+/// COPY and ADD: the op, and its text in the history. `from` gives the step whose files plain paths
+/// name; it is asked only when there is such a path.
+pub(super) fn transfer(
+    state: &State,
+    context: &mut Context<'_>,
+    kind: TransferKind,
+    transfer: &Transfer,
+    epoch: Option<i64>,
+    from: &mut dyn FnMut() -> Result<StepId, Fault>,
+) -> Result<Effect, Fault> {
+    let flags = expand_flags(state, context, transfer)?;
+    let mut sources = Vec::new();
+    for word in &transfer.sources {
+        sources.push(source(state, context, kind, word, from)?);
+    }
+    check_checksum(context, transfer, &flags, &sources)?;
+    for heredoc in &transfer.heredocs {
+        sources.push(inline(state, context, heredoc)?);
+    }
+    let destination = context.word(state, &transfer.destination)?;
+    let created_by = created_by(kind, transfer, &flags, &sources, &destination);
+    let is_set = |flag: Option<crate::dockerfile::syntax::Flag>| flag.is_some_and(|flag| flag.value);
+    let op = TransferOp {
+        kind,
+        sources,
+        destination: paths::destination(state.directory(), &destination),
+        chown: flags.chown,
+        link: is_set(transfer.flags.link) && flags.chmod.is_none(),
+        chmod: flags.chmod.map(|(_, chmod)| chmod),
+        parents: is_set(transfer.flags.parents),
+        excludes: transfer.flags.excludes.iter().map(|pattern| pattern.text.clone()).collect(),
+        unpack: transfer.flags.unpack.map(|flag| flag.value),
+        checksum: flags.checksum,
+        keep_git_dir: is_set(transfer.flags.keep_git_dir),
+        epoch,
+    };
+    Ok(Effect::Step(Op::Transfer(op), created_by))
+}
+
+/// Flags whose values may hold variables; empty ones count as absent.
+struct Flags {
+    chown: Option<String>,
+    chmod: Option<(String, Chmod)>,
+    checksum: Option<String>,
+}
+
+fn expand_flags(state: &State, context: &mut Context<'_>, transfer: &Transfer) -> Result<Flags, Fault> {
+    let flags = &transfer.flags;
+    let place = context.place;
+    let mut expander = state.expander(place, context.warnings);
+    let chown = expander.optional(flags.chown.as_ref())?;
+    let checksum = expander.optional(flags.checksum.as_ref())?;
+    let chmod = match (&flags.chmod, expander.optional(flags.chmod.as_ref())?) {
+        (Some(word), Some(text)) => {
+            let mode = chmod::parse(&text).map_err(|why| place.fault(word.span, why))?;
+            Some((text, mode))
+        }
+        (None | Some(_), _) => None,
+    };
+    Ok(Flags { chown, chmod, checksum })
+}
+
+fn source(
+    state: &State,
+    context: &mut Context<'_>,
+    kind: TransferKind,
+    word: &Word,
+    from: &mut dyn FnMut() -> Result<StepId, Fault>,
+) -> Result<TransferSource, Fault> {
+    let text = context.word(state, word)?;
+    let span = Some(context.place.step_span(word.span));
+    let what = remote::kind(&text);
+    if kind == TransferKind::Copy && what != Kind::Path {
+        let what = if what == Kind::Git { "git ref" } else { "URL" };
+        let mut fault = context.place.fault(word.span, format!("source can't be a {what} for COPY"));
+        fault.help.push("ADD takes it".to_owned());
+        return Err(fault);
+    }
+    Ok(match what {
+        Kind::Path => TransferSource::Path { from: from()?, pattern: text, span },
+        Kind::Url => TransferSource::Url { url: text, span },
+        Kind::Git => TransferSource::Git { url: text, span },
+    })
+}
+
+/// A checksum needs one source, and one that is fetched.
+fn check_checksum(
+    context: &Context<'_>,
+    transfer: &Transfer,
+    flags: &Flags,
+    sources: &[TransferSource],
+) -> Result<(), Fault> {
+    let (Some(word), Some(checksum)) = (&transfer.flags.checksum, &flags.checksum) else { return Ok(()) };
+    let fail = |message: String| Err(context.place.fault(word.span, message));
+    match sources {
+        [TransferSource::Git { .. }] => Ok(()),
+        [TransferSource::Url { .. }] if remote::is_digest(checksum) => Ok(()),
+        [TransferSource::Url { .. }] => {
+            fail(format!("invalid checksum `{checksum}`: it must be a digest such as sha256:<64 hex digits>"))
+        }
+        [TransferSource::Path { .. } | TransferSource::Inline { .. }] => {
+            fail("checksum requires HTTP(S) or Git sources".to_owned())
+        }
+        [] | [_, _, ..] => fail("checksum can't be specified for multiple sources".to_owned()),
+    }
+}
+
+fn inline(state: &State, context: &mut Context<'_>, heredoc: &Heredoc) -> Result<TransferSource, Fault> {
+    let content = if heredoc.expand {
+        state.expander(context.place, context.warnings).heredoc(&heredoc.content, heredoc.span)?
+    } else {
+        heredoc.content.clone()
+    };
+    Ok(TransferSource::Inline { name: heredoc.name.clone(), content })
+}
+
+/// `COPY --parents --chown=… --chmod=… a b <<NAME /dest # buildkit`; other flags are absent, and so
+/// are passwords of URLs.
+fn created_by(
+    kind: TransferKind,
+    transfer: &Transfer,
+    flags: &Flags,
+    sources: &[TransferSource],
+    destination: &str,
+) -> String {
+    let mut text = match kind {
+        TransferKind::Copy => "COPY",
+        TransferKind::Add => "ADD",
+    }
+    .to_owned();
+    if transfer.flags.parents.is_some_and(|flag| flag.value) {
+        text.push_str(" --parents");
+    }
+    if let Some(chown) = &flags.chown {
+        text.push_str(&format!(" --chown={chown}"));
+    }
+    if let Some((chmod, _)) = &flags.chmod {
+        text.push_str(&format!(" --chmod={chmod}"));
+    }
+    for source in sources {
+        text.push(' ');
+        match source {
+            TransferSource::Path { pattern, .. } => text.push_str(pattern),
+            TransferSource::Inline { name, .. } => text.push_str(&format!("<<{name}")),
+            TransferSource::Url { url, .. } | TransferSource::Git { url, .. } => {
+                text.push_str(&remote::without_password(url));
+            }
+        }
+    }
+    text.push(' ');
+    text.push_str(destination);
+    text.push_str(" # buildkit");
+    text
+}

@@ -1,0 +1,155 @@
+//! `RUN --mount`: from options to [`Mount`]s.
+
+use crate::dockerfile::mount::{self, MountType};
+use crate::dockerfile::syntax::Word;
+
+use super::config::Context;
+use super::graph::{Mount, MountKind, Sharing, StepId};
+use super::paths;
+use super::place::{Fault, Place};
+use super::state::State;
+
+/// The directory of a stage's secrets.
+const SECRETS: &str = "/run/secrets";
+
+/// What `from=` of a mount names; the parser has made sure that it holds no variable.
+pub(super) fn from(word: &Word, place: &Place) -> Result<Option<String>, Fault> {
+    let fields = mount::fields(&word.text).map_err(|error| fault(place, word, &error))?;
+    let last = fields.iter().rev().find_map(|field| {
+        field.split_once('=').filter(|(key, _)| key.eq_ignore_ascii_case("from")).map(|(_, value)| value)
+    });
+    Ok(last.filter(|name| !name.is_empty()).map(str::to_owned))
+}
+
+/// Expands and reads the options of one mount. Each value is expanded on its own.
+pub(super) fn parse(state: &State, context: &mut Context<'_>, word: &Word) -> Result<mount::Mount, Fault> {
+    let place = context.place;
+    let mut fields = mount::fields(&word.text).map_err(|error| fault(place, word, &error))?;
+    for field in &mut fields {
+        if let Some((key, value)) = field.split_once('=') {
+            let value = Word { text: value.to_owned(), span: word.span };
+            *field = format!("{key}={}", context.word(state, &value)?);
+        }
+    }
+    mount::Mount::parse(&fields).map_err(|error| fault(place, word, &error))
+}
+
+fn fault(place: &Place, word: &Word, error: &mount::Error) -> Fault {
+    let mut fault = place.fault(word.span, error.to_string());
+    if let Some(near) = error.suggestion() {
+        fault.help.push(format!("did you mean `{near}`?"));
+    }
+    fault
+}
+
+/// The mount with everything defaulted. `from` gives the step whose files it shows; it is asked only
+/// for mounts that show any. `agents` counts the SSH mounts before this one.
+pub(super) fn lower(
+    options: &mount::Mount,
+    state: &State,
+    word: &Word,
+    place: &Place,
+    agents: usize,
+    from: &mut dyn FnMut() -> Result<StepId, Fault>,
+) -> Result<Mount, Fault> {
+    let kind = match options.kind {
+        MountType::Bind => {
+            MountKind::Bind { from: from()?, source: source(options), writable: !options.read_only }
+        }
+        MountType::Cache => cache(options, from)?,
+        MountType::Tmpfs => {
+            MountKind::Tmpfs { size_bytes: u64::try_from(options.size_bytes).unwrap_or_default() }
+        }
+        MountType::Secret => secret(options),
+        MountType::Ssh if options.source.is_some() => {
+            return Err(place.fault(word.span, "ssh does not support source"));
+        }
+        MountType::Ssh => ssh(options),
+    };
+    let target = target(options, state, &kind, agents);
+    if target == "/" {
+        return Err(place.fault(word.span, "invalid mount target \"/\""));
+    }
+    Ok(Mount { target, kind, span: Some(place.step_span(word.span)) })
+}
+
+fn source(options: &mount::Mount) -> String {
+    paths::clean(options.source.as_deref().unwrap_or_default())
+}
+
+/// The id of a cache is its target as written, before WORKDIR counts.
+fn cache(
+    options: &mount::Mount,
+    from: &mut dyn FnMut() -> Result<StepId, Fault>,
+) -> Result<MountKind, Fault> {
+    let content = match options.from {
+        Some(_) => Some((from()?, source(options))),
+        None => None,
+    };
+    let target = options.target.as_deref().unwrap_or_default();
+    Ok(MountKind::Cache {
+        id: options.id.clone().unwrap_or_else(|| clean_as_written(target)),
+        sharing: match options.sharing {
+            None | Some(mount::Sharing::Shared) => Sharing::Shared,
+            Some(mount::Sharing::Private) => Sharing::Private,
+            Some(mount::Sharing::Locked) => Sharing::Locked,
+        },
+        from: content,
+        readonly: options.read_only,
+        mode: options.mode.unwrap_or(0o755),
+        uid: options.uid.unwrap_or(0),
+        gid: options.gid.unwrap_or(0),
+    })
+}
+
+/// Go's `path.Clean`: a relative path stays relative.
+fn clean_as_written(path: &str) -> String {
+    if path.starts_with('/') {
+        return paths::clean(path);
+    }
+    let rooted = paths::clean(&format!("/{path}"));
+    match rooted.trim_start_matches('/') {
+        "" => ".".to_owned(),
+        relative => relative.to_owned(),
+    }
+}
+
+/// A secret is a file, unless only a variable is asked for.
+fn secret(options: &mount::Mount) -> MountKind {
+    let id = secret_id(options);
+    let env = options.env.as_ref().map(|name| if name.is_empty() { id.clone() } else { name.clone() });
+    MountKind::Secret {
+        file: env.is_none() || options.target.is_some(),
+        id,
+        env,
+        required: options.required,
+        mode: options.mode.unwrap_or(0o400),
+        uid: options.uid.unwrap_or(0),
+        gid: options.gid.unwrap_or(0),
+    }
+}
+
+fn secret_id(options: &mount::Mount) -> String {
+    let named = options.source.clone().or_else(|| options.id.clone());
+    named.unwrap_or_else(|| paths::base(options.target.as_deref().unwrap_or_default()).to_owned())
+}
+
+fn ssh(options: &mount::Mount) -> MountKind {
+    MountKind::Ssh {
+        id: options.id.clone().unwrap_or_else(|| "default".to_owned()),
+        required: options.required,
+        mode: options.mode.unwrap_or(0o600),
+        uid: options.uid.unwrap_or(0),
+        gid: options.gid.unwrap_or(0),
+    }
+}
+
+fn target(options: &mount::Mount, state: &State, kind: &MountKind, agents: usize) -> String {
+    let target = match (&options.target, kind) {
+        (Some(target), _) => target.clone(),
+        (None, MountKind::Secret { id, .. }) => format!("{SECRETS}/{}", paths::base(id)),
+        (None, MountKind::Ssh { .. }) => format!("/run/buildkit/ssh_agent.{agents}"),
+        (None, MountKind::Bind { .. } | MountKind::Cache { .. } | MountKind::Tmpfs { .. }) => String::new(),
+    };
+    paths::clean(&paths::join(state.directory(), &target))
+}

@@ -1,0 +1,114 @@
+//! What the user asked for beside the Dockerfile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use crate::oci::{Platform, Reference};
+
+use super::graph::Network;
+
+/// Everything that a plan depends on beside the Dockerfile and the bases' configurations.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `--build-arg`, in order, later ones win. The value of `--build-arg NAME` was looked up in the
+    /// environment; `None` means that it was not there, and the argument counts as not given.
+    pub build_args: Vec<(String, Option<String>)>,
+    /// `--target`; the last stage when absent.
+    pub target: Option<String>,
+    /// What to build for.
+    pub platform: Platform,
+    /// What this machine is.
+    pub build_platform: Platform,
+    /// Whether the user named `platform`; only then it overrides what the base's configuration says.
+    pub explicit_platform: bool,
+    /// `--label`, in order; not in the history.
+    pub labels: Vec<(String, String)>,
+    /// `--annotation`, for the manifest.
+    pub annotations: Vec<(String, String)>,
+    /// `--network`: the network of every RUN that names none.
+    pub network: Network,
+    /// `--add-host`: name and address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// `--shm-size` in bytes; 0 is the default.
+    pub shm_size_bytes: u64,
+    /// `--ulimit`: name, soft, hard.
+    pub ulimits: Vec<(String, i64, i64)>,
+    /// The host name in RUN; the build argument BUILDKIT_SANDBOX_HOSTNAME counts when absent.
+    pub hostname: Option<String>,
+    /// `--build-context NAME=…`; a name may end in `::os/arch` to count for one platform only.
+    pub contexts: Vec<(String, ContextSource)>,
+    /// SOURCE_DATE_EPOCH of rbuild's own environment; a build argument of that name goes before it.
+    pub epoch: Option<i64>,
+    /// `--allow`.
+    pub entitlements: BTreeSet<Entitlement>,
+    /// Proxy variables that count as if they were build arguments, below those given.
+    pub proxy_env: Vec<(String, String)>,
+}
+
+impl Default for Options {
+    /// No wishes, for the machine that this runs on.
+    fn default() -> Self {
+        Self {
+            build_args: Vec::new(),
+            target: None,
+            platform: Platform::host(),
+            build_platform: Platform::host(),
+            explicit_platform: false,
+            labels: Vec::new(),
+            annotations: Vec::new(),
+            network: Network::Default,
+            extra_hosts: Vec::new(),
+            shm_size_bytes: 0,
+            ulimits: Vec::new(),
+            hostname: None,
+            contexts: Vec::new(),
+            epoch: None,
+            entitlements: BTreeSet::new(),
+            proxy_env: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// The build arguments by name, proxies included.
+    pub(super) fn arguments(&self) -> BTreeMap<String, String> {
+        let mut arguments: BTreeMap<String, String> = self.proxy_env.iter().cloned().collect();
+        for (name, value) in &self.build_args {
+            if let Some(value) = value {
+                arguments.insert(name.clone(), value.clone());
+            }
+        }
+        arguments
+    }
+}
+
+/// What `--build-context` puts in the place of a stage or an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContextSource {
+    /// A folder.
+    Dir(PathBuf),
+    /// `docker-image://…`
+    Image(Reference),
+    /// `oci-layout://…`
+    Layout {
+        /// The folder.
+        path: String,
+        /// Tag or digest; empty for the only image.
+        selector: String,
+    },
+    /// A git repository.
+    Git(String),
+    /// A file or archive behind http(s); it appears as the file `context`.
+    Url(String),
+    /// `target:…`: another stage of the same Dockerfile.
+    Target(String),
+}
+
+/// What `--allow` allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entitlement {
+    /// `RUN --network=host`
+    NetworkHost,
+    /// `RUN --security=insecure`
+    SecurityInsecure,
+}

@@ -1,0 +1,79 @@
+//! Where an instruction stands, and how to say that something is wrong there.
+
+use std::sync::Arc;
+
+use crate::dockerfile::suggest;
+use crate::report::{Diagnostic, Source, Span};
+
+/// An error for people. Boxed, since it is large and rare.
+pub(super) type Fault = Box<Diagnostic>;
+
+/// The text that spans point into, and whether it is the Dockerfile's own.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// The Dockerfile, or the text of a trigger of a base image.
+    pub(super) source: Arc<Source>,
+    /// `\` or a backtick.
+    pub(super) escape: char,
+    /// For a trigger: what it belongs to, and the FROM line that brought it in.
+    pub(super) trigger: Option<Trigger>,
+}
+
+/// Where a trigger of a base image comes from.
+#[derive(Debug, Clone)]
+pub(super) struct Trigger {
+    /// The base, as FROM names it.
+    pub(super) base: String,
+    /// The Dockerfile's text.
+    pub(super) file: Arc<Source>,
+    /// FROM in it.
+    pub(super) from: Span,
+}
+
+impl Place {
+    /// What goes wrong at `span`.
+    pub(super) fn fault(&self, span: Span, message: impl Into<String>) -> Fault {
+        Box::new(self.locate(Diagnostic::error(message), span))
+    }
+
+    /// What the check `code` finds at `span`.
+    pub(super) fn warning(&self, code: &'static str, span: Span, message: impl Into<String>) -> Diagnostic {
+        self.locate(Diagnostic::warning(code, message), span)
+    }
+
+    fn locate(&self, diagnostic: Diagnostic, span: Span) -> Diagnostic {
+        let diagnostic = diagnostic.at(&self.source, span, "");
+        match &self.trigger {
+            Some(trigger) => diagnostic.note(format!(
+                "this is an ONBUILD trigger of the base image `{}`, fired by line {}",
+                trigger.base,
+                trigger.file.line_column(trigger.from.start).0
+            )),
+            None => diagnostic,
+        }
+    }
+
+    /// The span to give to a step: triggers of a base stand nowhere in the file but at its FROM.
+    pub(super) fn step_span(&self, span: Span) -> Span {
+        self.trigger.as_ref().map_or(span, |trigger| trigger.from)
+    }
+}
+
+/// `did you mean …?` when one of `options` is close to `word`.
+pub(super) fn with_suggestion<'a>(
+    mut fault: Fault,
+    word: &str,
+    options: impl IntoIterator<Item = &'a str>,
+) -> Fault {
+    if let Some(near) = suggest::closest(word, options) {
+        fault.help.push(format!("did you mean `{near}`?"));
+    }
+    fault
+}
+
+impl Place {
+    /// The Dockerfile itself.
+    pub(super) fn of(file: &crate::dockerfile::syntax::Dockerfile) -> Self {
+        Self { source: Arc::clone(&file.source), escape: file.directives.escape, trigger: None }
+    }
+}

@@ -1,0 +1,285 @@
+//! Which variables an instruction sees: build arguments, the global ARGs, and a stage's environment.
+//!
+//! BuildKit keeps one list for ARG and ENV in which the last writer wins. So an ARG after an ENV of
+//! the same name wins in RUN, although the reference manual says otherwise; the image keeps the ENV.
+
+use std::collections::BTreeMap;
+
+use crate::dockerfile::suggest;
+use crate::dockerfile::syntax::{ArgDeclaration, Dockerfile, Instruction, InstructionKind, Word};
+use crate::dockerfile::words::{self, Expanded, Lookup};
+use crate::oci::Platform;
+use crate::report::{Diagnostic, Span};
+
+use super::options::Options;
+use super::place::{Fault, Place};
+
+/// Names that steer the builder and never reach the environment of a command.
+const NEVER_IN_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
+/// The proxy variables, lower case; every spelling of them counts, and needs no ARG.
+const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
+
+/// Variables in the order in which they were last set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Environment {
+    variables: Vec<(String, String)>,
+}
+
+impl Environment {
+    /// The value of `name`.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Sets a variable and makes it the last one.
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        self.variables.retain(|(key, _)| key != name);
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// All of them, in order.
+    pub(super) fn variables(&self) -> &[(String, String)] {
+        &self.variables
+    }
+}
+
+impl Lookup for Environment {
+    fn get(&self, name: &str) -> Option<String> {
+        self.value(name).map(str::to_owned)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.variables.iter().map(|(key, _)| key.clone()).collect()
+    }
+}
+
+/// What holds for the whole file.
+#[derive(Debug, Clone)]
+pub(super) struct Globals {
+    /// The platform arguments and the ARGs before the first FROM, evaluated.
+    pub(super) env: Environment,
+    /// The same as if no build argument had been given for those ARGs; `None` when that is impossible.
+    pub(super) defaults: Option<Environment>,
+    /// Names of the ARGs before the first FROM, also those without a value.
+    pub(super) declared: Vec<String>,
+    /// Build arguments by name.
+    pub(super) arguments: BTreeMap<String, String>,
+    /// SOURCE_DATE_EPOCH.
+    pub(super) epoch: Option<i64>,
+}
+
+impl Globals {
+    /// Evaluates the global ARGs.
+    pub(super) fn new(file: &Dockerfile, place: &Place, options: &Options) -> Result<Self, Vec<Diagnostic>> {
+        let arguments = options.arguments();
+        let predefined = predefined(file, options, &arguments);
+        let env = evaluate(&file.global_args, place, predefined.clone(), &arguments)
+            .map_err(|fault| vec![*fault])?;
+        let defaults = evaluate(&file.global_args, place, predefined, &BTreeMap::new()).ok();
+        let declared = declarations(&file.global_args).map(|arg| arg.name.text.clone()).collect();
+        let mut globals = Self { env, defaults, declared, arguments, epoch: options.epoch };
+        globals.find_epoch(file, place).map_err(|fault| vec![*fault])?;
+        Ok(globals)
+    }
+
+    /// A build argument SOURCE_DATE_EPOCH goes before a global ARG with a value, that one before the
+    /// environment of rbuild. An empty build argument switches it off.
+    fn find_epoch(&mut self, file: &Dockerfile, place: &Place) -> Result<(), Fault> {
+        const NAME: &str = "SOURCE_DATE_EPOCH";
+        let given = self.arguments.get(NAME).map(String::as_str);
+        let text = match given.or_else(|| self.env.value(NAME).filter(|value| !value.is_empty())) {
+            None => return Ok(()),
+            Some("") => {
+                self.epoch = None;
+                return Ok(());
+            }
+            Some(text) => text,
+        };
+        let seconds = text.parse::<i64>().map_err(|_| {
+            let message = format!("invalid SOURCE_DATE_EPOCH `{text}`: it must be seconds since 1970");
+            let declared = declarations(&file.global_args).find(|arg| arg.name.text == NAME);
+            match declared {
+                Some(arg) if given.is_none() => place.fault(arg.name.span, message),
+                Some(_) | None => Box::new(Diagnostic::error(message)),
+            }
+        })?;
+        self.epoch = Some(seconds);
+        Ok(())
+    }
+
+    /// The proxy variables that a command gets without asking, in both cases of letters; those that it
+    /// has anyway are left out.
+    pub(super) fn proxies_for(&self, env: &Environment) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for proxy in PROXIES {
+            let given =
+                self.arguments.iter().filter(|(name, _)| name.eq_ignore_ascii_case(proxy)).next_back();
+            let Some((_, value)) = given.filter(|(_, value)| !value.is_empty()) else { continue };
+            for name in [proxy.to_ascii_uppercase(), proxy.to_owned()] {
+                if env.value(&name).is_none() {
+                    found.push((name, value.clone()));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Whether a build argument counts without any ARG.
+pub(super) fn needs_no_declaration(name: &str) -> bool {
+    PROXIES.iter().any(|proxy| name.eq_ignore_ascii_case(proxy))
+        || name.starts_with("BUILDKIT_")
+        || name == "SOURCE_DATE_EPOCH"
+}
+
+/// All names that some ARG instructions declare.
+pub(super) fn declarations(instructions: &[Instruction]) -> impl Iterator<Item = &ArgDeclaration> {
+    instructions
+        .iter()
+        .filter_map(|instruction| match &instruction.kind {
+            InstructionKind::Arg(declarations) => Some(declarations),
+            _ => None,
+        })
+        .flatten()
+}
+
+/// The platform arguments, each of which a build argument can replace.
+fn predefined(file: &Dockerfile, options: &Options, arguments: &BTreeMap<String, String>) -> Environment {
+    let (build, target) = (&options.build_platform, &options.platform);
+    let last = file.stages.last().and_then(|stage| stage.from.name.as_ref());
+    let stage = options.target.clone().or_else(|| last.map(|name| name.text.to_ascii_lowercase()));
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    let values: [(&str, String); 11] = [
+        ("BUILDPLATFORM", build.to_string()),
+        ("BUILDOS", build.os.clone()),
+        ("BUILDOSVERSION", text(&build.os_version)),
+        ("BUILDARCH", build.architecture.clone()),
+        ("BUILDVARIANT", text(&build.variant)),
+        ("TARGETPLATFORM", full_name(target)),
+        ("TARGETOS", target.os.clone()),
+        ("TARGETOSVERSION", text(&target.os_version)),
+        ("TARGETARCH", target.architecture.clone()),
+        ("TARGETVARIANT", text(&target.variant)),
+        ("TARGETSTAGE", stage.filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned())),
+    ];
+    let mut env = Environment::default();
+    for (name, value) in values {
+        env.set(name, arguments.get(name).unwrap_or(&value));
+    }
+    env
+}
+
+/// `os/architecture/variant`, the version of the system after the first, as containerd writes it.
+fn full_name(platform: &Platform) -> String {
+    match &platform.os_version {
+        Some(version) if !version.is_empty() => {
+            platform.to_string().replacen('/', &format!("({version})/"), 1)
+        }
+        _ => platform.to_string(),
+    }
+}
+
+fn evaluate(
+    instructions: &[Instruction],
+    place: &Place,
+    mut env: Environment,
+    arguments: &BTreeMap<String, String>,
+) -> Result<Environment, Fault> {
+    for declaration in declarations(instructions) {
+        let name = &declaration.name.text;
+        if let Some(value) = arguments.get(name) {
+            env.set(name, value);
+        } else if let Some(default) = &declaration.default {
+            let value = words::expand(&default.text, place.escape, &env)
+                .map_err(|error| place.fault(default.span, error.to_string()))?;
+            env.set(name, &value.text);
+        }
+    }
+    Ok(env)
+}
+
+/// An ARG of a stage: its value is what it had when it was declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Argument {
+    /// Its name.
+    pub(super) name: String,
+    /// Its value; `None` when nobody gave one.
+    pub(super) value: Option<String>,
+}
+
+/// Evaluates one name of an ARG of a stage and puts it into `env`.
+pub(super) fn declare(
+    declaration: &ArgDeclaration,
+    globals: &Globals,
+    env: &mut Environment,
+    declared: &mut Vec<Argument>,
+    place: &Place,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<(), Fault> {
+    let name = &declaration.name.text;
+    let value = match (globals.arguments.get(name), &declaration.default) {
+        (Some(given), _) => Some(given.clone()),
+        (None, Some(default)) => {
+            Some(Expander { env, declared, place, warnings: &mut *warnings }.word(default)?)
+        }
+        (None, None) => globals.env.value(name).map(str::to_owned),
+    };
+    if let Some(value) = value.as_ref().filter(|_| !NEVER_IN_ENVIRONMENT.contains(&name.as_str())) {
+        env.set(name, value);
+    }
+    declared.push(Argument { name: name.clone(), value });
+    Ok(())
+}
+
+/// Expands the words of one instruction and notes undefined variables.
+pub(super) struct Expander<'a> {
+    /// What the instruction sees.
+    pub(super) env: &'a Environment,
+    /// ARGs so far; one without a value is not undefined.
+    pub(super) declared: &'a [Argument],
+    /// Where the instruction stands.
+    pub(super) place: &'a Place,
+    /// Where findings go.
+    pub(super) warnings: &'a mut Vec<Diagnostic>,
+}
+
+impl Expander<'_> {
+    /// A word, quotes and escapes removed.
+    pub(super) fn word(&mut self, word: &Word) -> Result<String, Fault> {
+        let expanded = words::expand(&word.text, self.place.escape, self.env)
+            .map_err(|error| self.place.fault(word.span, error.to_string()))?;
+        self.report(word.span, &expanded.unset);
+        Ok(expanded.text)
+    }
+
+    /// A word that may be absent.
+    pub(super) fn optional(&mut self, word: Option<&Word>) -> Result<Option<String>, Fault> {
+        word.map(|word| self.word(word)).transpose().map(|text| text.filter(|text| !text.is_empty()))
+    }
+
+    /// The body of a here-document.
+    pub(super) fn heredoc(&mut self, body: &str, span: Span) -> Result<String, Fault> {
+        let expanded: Expanded = words::expand_heredoc(body, self.env)
+            .map_err(|error| self.place.fault(span, error.to_string()))?;
+        self.report(span, &expanded.unset);
+        Ok(expanded.text)
+    }
+
+    /// Warns of variables that nobody defines.
+    pub(super) fn report(&mut self, span: Span, unset: &[String]) {
+        for name in unset {
+            let known = self.declared.iter().any(|argument| argument.name == *name);
+            if known || NEVER_IN_ENVIRONMENT.contains(&name.as_str()) {
+                continue;
+            }
+            let mut warning =
+                self.place.warning("UndefinedVar", span, format!("usage of undefined variable `${name}`"));
+            let names = self.env.variables().iter().map(|(name, _)| name.as_str());
+            if let Some(near) = suggest::closest(name, names) {
+                warning = warning.help(format!("did you mean `${near}`?"));
+            }
+            self.warnings.push(warning);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A stage while its instructions are applied, one after another.
+
+use crate::oci::{ImageConfig, Platform};
+use crate::report::{Diagnostic, Span};
+
+use super::graph::{HistoryPlan, Op, StepId};
+use super::place::Place;
+use super::scope::{Argument, Environment, Expander};
+
+/// The PATH of an image that has none.
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What the instructions so far have made of a stage.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    /// What the next instruction sees: ENV and ARG together.
+    pub(super) env: Environment,
+    /// ARGs in order, repeated ones, too.
+    pub(super) arguments: Vec<Argument>,
+    /// The image so far, without history and layers.
+    pub(super) image: ImageConfig,
+    /// The image's history so far.
+    pub(super) history: Vec<HistoryPlan>,
+    /// What commands of this stage run on.
+    pub(super) platform: Platform,
+    /// The step whose files the stage has now.
+    pub(super) tip: StepId,
+    /// Whether some WORKDIR of this file was applied.
+    pub(super) workdir_set: bool,
+    /// Where this stage's own CMD stands; an inherited one does not count.
+    pub(super) cmd: Option<Span>,
+}
+
+impl State {
+    /// Brings in what the configuration of a base, or of a parent stage, says. An ENV of the base wins
+    /// over an ARG that came along from a parent stage.
+    pub(super) fn enter(&mut self) {
+        if !self.image.config.env.iter().any(|pair| key_value(pair).0 == "PATH") && self.image.os != "windows"
+        {
+            self.image.config.env.push(format!("PATH={DEFAULT_PATH}"));
+        }
+        for pair in &self.image.config.env {
+            let (key, value) = key_value(pair);
+            self.env.set(key, value);
+        }
+        let directory = &self.image.config.working_dir;
+        if !directory.is_empty() {
+            self.image.config.working_dir = super::paths::join(directory, directory);
+        }
+        self.image.config.on_build.clear();
+        self.cmd = None;
+    }
+
+    /// For the words of one instruction.
+    pub(super) fn expander<'a>(
+        &'a self,
+        place: &'a Place,
+        warnings: &'a mut Vec<Diagnostic>,
+    ) -> Expander<'a> {
+        Expander { env: &self.env, declared: &self.arguments, place, warnings }
+    }
+
+    /// The working directory, absolute.
+    pub(super) fn directory(&self) -> &str {
+        match self.image.config.working_dir.as_str() {
+            "" => "/",
+            directory => directory,
+        }
+    }
+}
+
+/// What an instruction does beside changing the [`State`].
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// Nothing that the history tells.
+    Silent,
+    /// An entry of the history without a layer.
+    Entry(String),
+    /// A step, with its entry of the history.
+    Step(Op, String),
+}
+
+/// The halves of `K=V`.
+pub(super) fn key_value(pair: &str) -> (&str, &str) {
+    pair.split_once('=').unwrap_or((pair, ""))
+}
