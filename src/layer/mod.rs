@@ -1,8 +1,12 @@
 //! File changes to layer blobs and back.
 
+pub mod archive;
 pub mod compress;
 pub mod entry;
 mod header;
+pub mod index;
+mod pipeline;
+pub mod view;
 pub mod writer;
 
 pub use compress::Compression;
