@@ -1,1 +1,164 @@
-//! (to be written)
+//! Remembers which layer a key produced, and why the key is what it is.
+//!
+//! Knows nothing of steps: what belongs into a key is decided where steps are run.
+//!
+//! A record is two files of the store's records: `<key>` (small, read on every lookup) and `<key>.why`
+//! (the preimage, read only to explain a miss). A third, named after the slot, tells which key the
+//! slot had last.
+
+mod explain;
+mod key;
+mod record;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use key::{Field, FileState, FileType, Key, Preimage};
+pub use record::Record;
+
+use crate::oci::Digest;
+use crate::store::{self, Store};
+
+/// Why the cache could not do something.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store could not.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A record kept being damaged or removed by somebody else while it was published.
+    #[error("the cache record {key} changes again and again; is another program writing to the store?")]
+    Unsettled {
+        /// Which.
+        key: Key,
+    },
+}
+
+/// The cache of one store. Cheap to clone; may be shared between threads.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    store: Store,
+    /// Records that lookups have dropped in this process, and why: [`Cache::explain`] tells.
+    dropped: Arc<Mutex<HashMap<Key, Dropped>>>,
+}
+
+/// Why a lookup dropped a record.
+#[derive(Debug, Clone, Copy)]
+enum Dropped {
+    Unreadable,
+    BlobMissing,
+    BlobDamaged,
+}
+
+impl Cache {
+    /// The cache in `store`.
+    pub fn new(store: Store) -> Self {
+        Self { store, dropped: Arc::default() }
+    }
+
+    /// The record of `key`, if its layer's blob is there. A record of another boot is believed only after its
+    /// blob was hashed again, and is then rewritten for this boot. A record that cannot be read, and one whose blob is
+    /// missing or damaged, is dropped and counts as none.
+    pub fn lookup(&self, key: &Key) -> Result<Option<Record>, Error> {
+        let Some(bytes) = self.store.record(&key.hex())? else { return Ok(None) };
+        let Some(record) = Record::parse(&bytes).filter(|r| r.key == *key) else {
+            return self.drop_record(key, Dropped::Unreadable);
+        };
+        let descriptor = &record.layer.descriptor;
+        match self.store.has_blob(&descriptor.digest) {
+            None => return self.drop_record(key, Dropped::BlobMissing),
+            Some(size) if size != descriptor.size => return self.drop_record(key, Dropped::BlobDamaged),
+            Some(_) if record.boot_id == self.store.boot_id() => return Ok(Some(record)),
+            Some(_) => {}
+        }
+        if !self.store.verify_blob(&descriptor.digest)? {
+            return self.drop_record(key, Dropped::BlobDamaged);
+        }
+        let record = Record { boot_id: self.store.boot_id().to_owned(), ..record };
+        self.store.put_record(&key.hex(), &record.to_json())?;
+        Ok(Some(record))
+    }
+
+    /// Publishes a record, made in this boot, whose blob is complete in the store. When another process has
+    /// published the same key first, gives that one's record, from which the caller goes on. `slot` names the step
+    /// in a way that survives small changes of the Dockerfile, and must differ between projects that share a store.
+    ///
+    /// The preimage goes first, so that a record always has one.
+    pub fn publish(&self, record: Record, preimage: &Preimage, slot: &str) -> Result<Record, Error> {
+        let key = record.key;
+        let record = Record { boot_id: self.store.boot_id().to_owned(), ..record };
+        self.store.put_new_record(&why(&key), &preimage.to_json())?;
+        self.remember(slot, &key)?;
+        for _ in 0..16 {
+            if self.store.put_new_record(&key.hex(), &record.to_json())? {
+                return Ok(record);
+            }
+            // What is there may be a record that no longer holds; looking it up drops it then.
+            if let Some(winner) = self.lookup(&key)? {
+                return Ok(winner);
+            }
+        }
+        Err(Error::Unsettled { key })
+    }
+
+    /// Notes that `slot` had `key` last: [`Cache::publish`] does, and a caller does after a hit, so that the next miss
+    /// is compared with what was used last. Writes only when it was another key.
+    pub fn remember(&self, slot: &str, key: &Key) -> Result<(), Error> {
+        let name = slot_name(slot);
+        let text = format!("{}\n", key.hex());
+        if self.store.record(&name)?.as_deref() != Some(text.as_bytes()) {
+            self.store.put_record(&name, text.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Why `preimage` missed, in one clause: compares it with what `slot` had last. Never fails: what cannot be
+    /// read is as good as never built.
+    pub fn explain(&self, slot: &str, preimage: &Preimage) -> String {
+        let key = preimage.key();
+        let dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+        if let Some(dropped) = dropped {
+            return dropped.clause().to_owned();
+        }
+        match self.last_preimage(slot) {
+            Some(last) => explain::difference(&last, preimage),
+            None => "not built before".to_owned(),
+        }
+    }
+
+    /// What made `key` what it is, if it is known.
+    pub fn preimage(&self, key: &Key) -> Result<Option<Preimage>, Error> {
+        Ok(self.store.record(&why(key))?.and_then(|bytes| Preimage::parse(&bytes)))
+    }
+
+    fn last_preimage(&self, slot: &str) -> Option<Preimage> {
+        let text = self.store.record(&slot_name(slot)).ok()??;
+        let key = Key::from_hex(std::str::from_utf8(&text).ok()?.trim_end())?;
+        self.preimage(&key).ok()?
+    }
+
+    fn drop_record(&self, key: &Key, why: Dropped) -> Result<Option<Record>, Error> {
+        tracing::warn!(key = %key, reason = why.clause(), "dropped a cache record");
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, why);
+        self.store.remove_record(&key.hex())?;
+        Ok(None)
+    }
+}
+
+impl Dropped {
+    fn clause(self) -> &'static str {
+        match self {
+            Dropped::Unreadable => "its cache record was damaged",
+            Dropped::BlobMissing => "its layer is no longer in the store",
+            Dropped::BlobDamaged => "its layer was damaged on disk",
+        }
+    }
+}
+
+fn why(key: &Key) -> String {
+    format!("{}.why", key.hex())
+}
+
+fn slot_name(slot: &str) -> String {
+    format!("{}.slot", Digest::of(slot.as_bytes()).hex())
+}

@@ -1,1 +1,156 @@
-//! (to be written)
+//! Keeps blobs by digest, names, and small records; an OCI image layout with private folders beside it.
+//!
+//! Knows nothing of images: what a blob means is the caller's affair.
+//!
+//! ```text
+//! ROOT/oci-layout, index.json, blobs/sha256/<hex>   what other tools read (they must not write)
+//! ROOT/rbuild/version      the format's version; written last when a store is made
+//! ROOT/rbuild/lock         shared by every process that uses the store, exclusive for collecting garbage
+//! ROOT/rbuild/index.lock   held while index.json is rewritten
+//! ROOT/rbuild/tags/        one file for each name; index.json is a projection of them
+//! ROOT/rbuild/records/     the cache's records, mode 0600
+//! ROOT/rbuild/tmp/         one locked folder for each live process; others are leftovers
+//! ROOT/rbuild/trash/       what is to be removed after the build
+//! ROOT/rbuild/…            folders of other modules: trees, indexes, statcache, logs
+//! ```
+//!
+//! Everything is published by rename and nothing is synced to disk: after a crash of the machine a file
+//! may be short or empty. Records therefore carry the boot id, and the cache verifies blobs of another
+//! boot before it uses them; [`Store::read_blob`] always verifies.
+
+mod blob;
+mod error;
+mod files;
+mod layout;
+mod lock;
+mod records;
+mod scratch;
+mod tags;
+mod trash;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+pub use blob::BlobWriter;
+pub use error::Error;
+pub use lock::ExclusiveLock;
+pub use scratch::ScratchDir;
+
+use scratch::ProcessDir;
+pub(crate) use scratch::unique;
+
+/// An open store. Cheap to clone; may be shared between threads.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    /// `ROOT/rbuild`
+    own: PathBuf,
+    /// `ROOT/blobs/sha256`
+    blobs: PathBuf,
+    /// Held shared as long as the store is open.
+    lock: File,
+    /// Made by the first write.
+    process: OnceLock<ProcessDir>,
+    making_process: Mutex<()>,
+    boot_id: OnceLock<String>,
+}
+
+impl Store {
+    /// Opens the store at `root`, which is made when it does not exist or is an empty directory. Waits while
+    /// another process collects garbage. Leftovers of killed processes go to trash.
+    ///
+    /// # Errors
+    /// [`Error::NewerVersion`], [`Error::NotAStore`], and whatever the system refuses.
+    pub fn open(root: &Path) -> Result<Store, Error> {
+        let root = std::path::absolute(root).map_err(|e| Error::io("find", root, e))?;
+        layout::prepare(&root)?;
+        let own = root.join("rbuild");
+        let lock = lock::shared(&own.join("lock"))?;
+        scratch::clear_leftovers(&own.join("tmp"), &own.join("trash"));
+        let inner = Inner {
+            blobs: root.join("blobs/sha256"),
+            own,
+            root,
+            lock,
+            process: OnceLock::new(),
+            making_process: Mutex::new(()),
+            boot_id: OnceLock::new(),
+        };
+        Ok(Store { inner: Arc::new(inner) })
+    }
+
+    /// Its folder, absolute.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// The folder `ROOT/rbuild/<name>` of another module, made when missing. When it cannot be made, using it
+    /// will say why.
+    pub fn private(&self, name: &str) -> PathBuf {
+        let path = self.inner.own.join(name);
+        let _ = layout::make_private(&path);
+        path
+    }
+
+    /// A private temporary directory of this process, removed with the value; the next process that opens the
+    /// store removes it when this one is killed.
+    pub fn scratch_dir(&self) -> Result<ScratchDir, Error> {
+        ScratchDir::create(self)
+    }
+
+    /// Moves `path`, which must be on the store's file system, to trash. One that does not exist is no error.
+    pub fn trash(&self, path: &Path) -> Result<(), Error> {
+        trash::throw(path, &self.private("trash"))
+    }
+
+    /// Removes what is in trash, which can take long; gives what could not be removed: trees with files of
+    /// other users, which the caller can have removed inside the user namespace that made them.
+    pub fn empty_trash(&self) -> Vec<PathBuf> {
+        trash::empty(&self.inner.own.join("trash"))
+    }
+
+    /// The whole store for this process alone, for collecting garbage; does not wait.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] while another process has the store open.
+    pub fn lock_exclusive(&self) -> Result<ExclusiveLock, Error> {
+        ExclusiveLock::take(self.clone())
+    }
+
+    /// The kernel's random name of this boot; what another boot wrote may have been lost in a crash.
+    pub fn boot_id(&self) -> &str {
+        self.inner.boot_id.get_or_init(|| {
+            // Without /proc no two boots are alike, which errs on the side of verifying.
+            std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+                .map_or_else(|_| scratch::unique(), |text| text.trim().to_owned())
+        })
+    }
+
+    /// A path for a temporary file that nobody else uses.
+    fn next_path(&self) -> Result<PathBuf, Error> {
+        if let Some(process) = self.inner.process.get() {
+            return Ok(process.next_path());
+        }
+        let _guard = self.inner.making_process.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.inner.process.get().is_none() {
+            let made = ProcessDir::create(&self.private("tmp"))?;
+            let _ = self.inner.process.set(made);
+        }
+        let process = self.inner.process.get().expect("it was set above, under the lock");
+        Ok(process.next_path())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(process) = self.process.get() {
+            process.remove(&self.own.join("trash"));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The difference between two preimages, in one clause.
+
+use std::collections::BTreeMap;
+
+use super::Preimage;
+
+/// What was changed, in the user's words; the change that says most comes first.
+pub(super) fn difference(last: &Preimage, now: &Preimage) -> String {
+    let (before, after) = (by_name(last), by_name(now));
+    let names = after.keys().chain(before.keys().filter(|name| !after.contains_key(*name)));
+    let mut changed: Vec<&str> = names.copied().filter(|n| before.get(n) != after.get(n)).collect();
+    // A stable sort: among equals, the order of names.
+    changed.sort_by_key(|name| rank(name));
+    let Some(first) = changed.first() else { return unseen(last, now) };
+    let clause = clause(first, before.get(first), after.get(first));
+    match changed.len() - 1 {
+        0 => clause,
+        more => format!("{clause}, and {more} more"),
+    }
+}
+
+/// Values in their order, because names may repeat.
+fn by_name(preimage: &Preimage) -> BTreeMap<&str, Vec<&str>> {
+    let mut map: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for field in &preimage.fields {
+        map.entry(&field.name).or_default().push(&field.value);
+    }
+    map
+}
+
+fn unseen(last: &Preimage, now: &Preimage) -> String {
+    if last == now { "its layer is no longer in the store" } else { "the order changed" }.to_owned()
+}
+
+/// The user's own edits come before what follows from them: a changed parent was explained at its own step.
+fn rank(name: &str) -> u32 {
+    match name.split_once(':').map_or(name, |(kind, _)| kind) {
+        "op" => 0,
+        "base" => 1,
+        "command" => 2,
+        "arg" => 3,
+        "env" => 4,
+        "file" => 5,
+        "parent" => 7,
+        _ => 6,
+    }
+}
+
+fn clause(name: &str, before: Option<&Vec<&str>>, after: Option<&Vec<&str>>) -> String {
+    let (kind, rest) = name.split_once(':').unwrap_or((name, ""));
+    let verb = match (before, after) {
+        (None, _) => "added",
+        (_, None) => "removed",
+        _ => "changed",
+    };
+    match kind {
+        "op" => "the instruction changed".to_owned(),
+        "base" => "base digest moved".to_owned(),
+        "parent" => "the layer below changed".to_owned(),
+        "command" => "the command changed".to_owned(),
+        "cwd" => "the working directory changed".to_owned(),
+        "arg" => format!("ARG {rest} {verb}"),
+        "env" => format!("ENV {rest} {verb}"),
+        "mount" => format!("the mount at {rest} {verb}"),
+        "file" => match (before.map(Vec::as_slice), after.map(Vec::as_slice)) {
+            (Some([before]), Some([after])) => file_clause(rest, before, after),
+            _ => format!("{rest} {verb}"),
+        },
+        _ if rest.is_empty() => format!("the {name} {verb}"),
+        _ => format!("{kind} {rest} {verb}"),
+    }
+}
+
+/// Compares two values of the form `type mode uid:gid[ content]`.
+fn file_clause(path: &str, before: &str, after: &str) -> String {
+    let (a, b) = (parts(before), parts(after));
+    if a[0] != b[0] {
+        return format!("{path} is now a {}", long_type(b[0]));
+    }
+    // A file whose content changed is said to have changed, whatever else happened to it.
+    if a[3] != b[3] {
+        return format!("{path} changed");
+    }
+    if a[1] != b[1] {
+        return format!("mode of {path} {} → {}", a[1], b[1]);
+    }
+    format!("owner of {path} {} → {}", a[2], b[2])
+}
+
+fn parts(value: &str) -> [&str; 4] {
+    let mut parts = value.splitn(4, ' ');
+    [(); 4].map(|()| parts.next().unwrap_or_default())
+}
+
+fn long_type(word: &str) -> &str {
+    match word {
+        "dir" => "directory",
+        "hardlink" => "hard link",
+        "fifo" => "named pipe",
+        other => other,
+    }
+}

@@ -1,0 +1,65 @@
+//! What a key produced.
+
+use serde::{Deserialize, Serialize};
+
+use super::Key;
+use crate::oci::{ChainId, Layer, Seconds};
+
+/// Increased when the meaning of a field changes; records of other versions are misses.
+const VERSION: u32 = 1;
+
+/// The result of one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Of the step.
+    pub key: Key,
+    /// What it produced.
+    pub layer: Layer,
+    /// The stack with that layer on top.
+    pub chain: ChainId,
+    /// The step's time, which children inherit.
+    pub time: Seconds,
+    /// The boot in which it was written or last verified; filled in when it is published.
+    pub boot_id: String,
+}
+
+/// As written.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    version: u32,
+    key: String,
+    layer: Layer,
+    chain: ChainId,
+    time: Seconds,
+    boot_id: String,
+}
+
+impl Record {
+    /// A record to be published.
+    pub fn new(key: Key, layer: Layer, chain: ChainId, time: Seconds) -> Self {
+        Self { key, layer, chain, time, boot_id: String::new() }
+    }
+
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        let written = Written {
+            version: VERSION,
+            key: self.key.hex(),
+            layer: self.layer.clone(),
+            chain: self.chain,
+            time: self.time,
+            boot_id: self.boot_id.clone(),
+        };
+        let mut bytes = serde_json::to_vec_pretty(&written)
+            .expect("these types have string keys and no failing serialisers");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// `None` for anything that is no record of this version.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let written: Written = serde_json::from_slice(bytes).ok()?;
+        let Written { version, key, layer, chain, time, boot_id } = written;
+        (version == VERSION).then_some(())?;
+        Some(Self { key: Key::from_hex(&key)?, layer, chain, time, boot_id })
+    }
+}

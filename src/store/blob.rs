@@ -1,0 +1,259 @@
+//! Blobs: written once, under the name of their digest.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{Error, Store, files};
+use crate::oci::{Descriptor, Digest, Hasher};
+
+impl Store {
+    /// Where the blob is, or would be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.inner.blobs.join(digest.hex())
+    }
+
+    /// The size in bytes of a blob that is there. Its content is not read; see [`Store::verify_blob`].
+    pub fn has_blob(&self, digest: &Digest) -> Option<u64> {
+        fs::metadata(self.blob_path(digest)).ok().filter(fs::Metadata::is_file).map(|m| m.len())
+    }
+
+    /// Opens a blob for reading. The caller verifies, or trusts that nobody changed the store.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it is not there.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File, Error> {
+        let path = self.blob_path(digest);
+        File::open(&path).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => Error::NotFound { digest: *digest },
+            _ => Error::io("open", &path, e),
+        })
+    }
+
+    /// The whole blob, with size and digest verified. One that fails is set aside.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::TooLarge`] when the descriptor names more than `limit` bytes,
+    /// [`Error::WrongSize`] when the descriptor does not fit, [`Error::Damaged`] when the blob is not what it
+    /// was.
+    pub fn read_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, Error> {
+        let Descriptor { digest, size, .. } = *descriptor;
+        if size > limit {
+            return Err(Error::TooLarge { digest, size, limit });
+        }
+        let mut bytes = Vec::with_capacity(size as usize);
+        let file = self.open_blob(&digest)?;
+        let path = self.blob_path(&digest);
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", &path, e))?;
+        if Digest::of(&bytes) == digest {
+            return match bytes.len() as u64 {
+                actual if actual == size => Ok(bytes),
+                actual => Err(Error::WrongSize { digest, expected: size, actual }),
+            };
+        }
+        // Longer than the caller's limit is no damage: then the descriptor was wrong.
+        match self.has_blob(&digest) {
+            Some(actual) if actual > limit => Err(Error::WrongSize { digest, expected: size, actual }),
+            _ => {
+                self.trash(&path)?;
+                Err(Error::Damaged { digest })
+            }
+        }
+    }
+
+    /// Whether the blob is there and its bytes have its digest. One that is damaged is set aside.
+    pub fn verify_blob(&self, digest: &Digest) -> Result<bool, Error> {
+        let file = match self.open_blob(digest) {
+            Ok(file) => file,
+            Err(Error::NotFound { .. }) => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        let path = self.blob_path(digest);
+        if hash(&file).map_err(|e| Error::io("read", &path, e))? == *digest {
+            return Ok(true);
+        }
+        self.trash(&path)?;
+        Ok(false)
+    }
+
+    /// The size of a blob that is there and whole. Costs a look at its times when it was written or verified since
+    /// the machine was started; else its bytes are hashed, once: a crash may have cut them off. One that is damaged is
+    /// set aside and counts as none.
+    pub fn intact_blob(&self, digest: &Digest) -> Result<Option<u64>, Error> {
+        let path = self.blob_path(digest);
+        let Ok(meta) = fs::metadata(&path) else { return Ok(None) };
+        if !meta.is_file() || meta.ctime() <= boot_time() {
+            if !self.verify_blob(digest)? {
+                return Ok(None);
+            }
+            // The change time becomes now, which is what the next look sees. A store of another user stays as it is.
+            let _ = rustix::fs::utimensat(rustix::fs::CWD, &path, &touched(), rustix::fs::AtFlags::empty());
+        }
+        Ok(Some(meta.len()))
+    }
+
+    /// Keeps `bytes`, meant for small blobs, and gives their digest. Keeping them twice is no error.
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, Error> {
+        let digest = Digest::of(bytes);
+        let path = self.blob_path(&digest);
+        let there = self.has_blob(&digest) == Some(bytes.len() as u64);
+        if there && files::read_small(&path)?.as_deref() == Some(bytes) {
+            return Ok(digest);
+        }
+        files::replace(&self.next_path()?, &path, bytes, 0o644)?;
+        Ok(digest)
+    }
+
+    /// A blob to be written.
+    pub fn new_blob(&self) -> Result<BlobWriter, Error> {
+        let path = self.next_path()?;
+        let file = files::create(&path, 0o644)?;
+        Ok(BlobWriter {
+            store: self.clone(),
+            path,
+            file,
+            hasher: Some(Hasher::new()),
+            written: 0,
+            kept: false,
+        })
+    }
+}
+
+/// A blob that is being written: a file in the folder of this process, gone on drop unless committed.
+pub struct BlobWriter {
+    store: Store,
+    path: PathBuf,
+    file: File,
+    /// Of what went through [`Write`]; `None` when the caller does the hashing.
+    hasher: Option<Hasher>,
+    written: u64,
+    kept: bool,
+}
+
+impl BlobWriter {
+    /// Stops hashing what is written: for callers that hash themselves and end with
+    /// [`BlobWriter::commit_trusted`].
+    pub fn without_hashing(mut self) -> Self {
+        self.hasher = None;
+        self
+    }
+
+    /// The file, for positioned writes and reads. Who writes here ends with [`BlobWriter::commit_trusted`];
+    /// [`BlobWriter::commit`] then reads the whole file again.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where the file is until it is committed, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Publishes the blob under the digest of its bytes, which must be `expected` if that is given; gives
+    /// digest and size. Atomic; a blob of the same digest is replaced by equal bytes.
+    ///
+    /// # Errors
+    /// [`Error::WrongDigest`]: then nothing was published.
+    pub fn commit(mut self, expected: Option<Digest>) -> Result<(Digest, u64), Error> {
+        let len = self.len()?;
+        let actual = match self.hasher.take() {
+            Some(hasher) if self.written == len => hasher.finish(),
+            _ => hash_from_start(&self.file).map_err(|e| Error::io("read", &self.path, e))?,
+        };
+        match expected {
+            Some(expected) if expected != actual => Err(Error::WrongDigest { expected, actual }),
+            _ => self.publish(actual).map(|()| (actual, len)),
+        }
+    }
+
+    /// Publishes the blob under `digest`, which the caller computed from the bytes that it wrote; they are
+    /// not hashed again. Only the size is compared.
+    ///
+    /// # Errors
+    /// [`Error::WrongSize`]: then nothing was published.
+    pub fn commit_trusted(self, digest: Digest, size: u64) -> Result<(Digest, u64), Error> {
+        let actual = self.len()?;
+        if actual != size {
+            return Err(Error::WrongSize { digest, expected: size, actual });
+        }
+        self.publish(digest).map(|()| (digest, size))
+    }
+
+    fn len(&self) -> Result<u64, Error> {
+        self.file.metadata().map(|m| m.len()).map_err(|e| Error::io("read", &self.path, e))
+    }
+
+    /// The rename also heals: a file of that name that a crash has damaged is replaced.
+    fn publish(mut self, digest: Digest) -> Result<(), Error> {
+        let target = self.store.blob_path(&digest);
+        self.kept = true;
+        files::rename(&self.path, &target)
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(bytes).map_err(|e| named(&self.path, e))?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&bytes[..n]);
+        }
+        self.written += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A full disk shall be reported with its path and the way on, also through writers that speak `io::Error`.
+fn named(path: &Path, error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::Interrupted {
+        return error;
+    }
+    Error::io("write", path, error).into()
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Seconds since 1970 at which this machine was started, by its present clock.
+fn boot_time() -> i64 {
+    use rustix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::Realtime).tv_sec - clock_gettime(ClockId::Boottime).tv_sec
+}
+
+/// Access time now, modification time as it is.
+fn touched() -> rustix::fs::Timestamps {
+    let nanoseconds = |tv_nsec| rustix::fs::Timespec { tv_sec: 0, tv_nsec };
+    rustix::fs::Timestamps {
+        last_access: nanoseconds(rustix::fs::UTIME_NOW),
+        last_modification: nanoseconds(rustix::fs::UTIME_OMIT),
+    }
+}
+
+fn hash_from_start(file: &File) -> io::Result<Digest> {
+    use std::io::Seek;
+    let mut reader = file;
+    reader.rewind()?;
+    hash(file)
+}
+
+fn hash(mut file: &File) -> io::Result<Digest> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(n) => hasher.update(&buffer[..n]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Small files that are read whole and replaced at once.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use super::Error;
+
+/// Far more than any record has.
+const LIMIT: u64 = 256 << 20;
+
+/// The whole file, or `None` when there is none.
+pub(super) fn read_small(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("open", path, e)),
+    };
+    let mut bytes = Vec::new();
+    file.take(LIMIT).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
+    Ok(Some(bytes))
+}
+
+/// Creates `path`, which must not exist, with exactly this mode.
+pub(super) fn create(path: &Path, mode: u32) -> Result<File, Error> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .map_err(|e| Error::io("create", path, e))?;
+    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(|e| Error::io("create", path, e))?;
+    Ok(file)
+}
+
+/// Writes `bytes` to `scratch`, which must not exist.
+pub(super) fn write_new(scratch: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    let result = create(scratch, mode)
+        .and_then(|mut file| file.write_all(bytes).map_err(|e| Error::io("write", scratch, e)));
+    if result.is_err() {
+        let _ = fs::remove_file(scratch);
+    }
+    result
+}
+
+/// Writes `bytes` to `scratch` and renames it to `path`: readers see the old file or the new one.
+pub(super) fn replace(scratch: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    write_new(scratch, bytes, mode)?;
+    rename(scratch, path)
+}
+
+/// Renames a file of ours; when that fails, it is removed.
+pub(super) fn rename(scratch: &Path, path: &Path) -> Result<(), Error> {
+    fs::rename(scratch, path).map_err(|e| {
+        let _ = fs::remove_file(scratch);
+        Error::io("write", path, e)
+    })
+}
+
+/// Like [`replace`], but `false` and nothing changed when `path` exists.
+pub(super) fn publish_new(scratch: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<bool, Error> {
+    write_new(scratch, bytes, mode)?;
+    // link(2) fails when the name is taken, on every file system that has hard links.
+    let linked = fs::hard_link(scratch, path);
+    let _ = fs::remove_file(scratch);
+    match linked {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(Error::io("write", path, e)),
+    }
+}

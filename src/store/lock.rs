@@ -1,0 +1,75 @@
+//! Locks on files, held as long as the value lives and gone when the process dies.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::FlockOperation;
+
+use super::{Error, Store};
+
+/// Opens the lock file `path`, made when missing.
+pub(super) fn open(path: &Path) -> Result<File, Error> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| Error::io("open", path, e))
+}
+
+/// Takes the lock `path` alone, waiting for those who hold it.
+pub(super) fn exclusive(path: &Path) -> Result<File, Error> {
+    let file = open(path)?;
+    apply(&file, FlockOperation::LockExclusive).map_err(|e| Error::io("lock", path, e))?;
+    Ok(file)
+}
+
+/// Takes the lock `path` together with other sharers, waiting for one who holds it alone.
+pub(super) fn shared(path: &Path) -> Result<File, Error> {
+    let file = open(path)?;
+    apply(&file, FlockOperation::LockShared).map_err(|e| Error::io("lock", path, e))?;
+    Ok(file)
+}
+
+/// Whether `file` could be locked without waiting.
+pub(super) fn try_exclusive(file: &File) -> bool {
+    apply(file, FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+fn apply(file: &File, operation: FlockOperation) -> std::io::Result<()> {
+    loop {
+        match rustix::fs::flock(file, operation) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// The whole store for one process alone; see [`Store::lock_exclusive`].
+#[derive(Debug)]
+pub struct ExclusiveLock {
+    store: Store,
+}
+
+impl ExclusiveLock {
+    /// Turns the shared lock of `store` into an exclusive one.
+    pub(super) fn take(store: Store) -> Result<Self, Error> {
+        let file = &store.inner.lock;
+        // flock(2) gives the old lock up before it takes the new one, and does not restore it on failure.
+        if try_exclusive(file) {
+            return Ok(Self { store });
+        }
+        let path = store.root().join("rbuild/lock");
+        apply(file, FlockOperation::LockShared).map_err(|e| Error::io("lock", &path, e))?;
+        Err(Error::InUse { root: store.root().to_owned() })
+    }
+}
+
+impl Drop for ExclusiveLock {
+    fn drop(&mut self) {
+        let _ = apply(&self.store.inner.lock, FlockOperation::LockShared);
+    }
+}
