@@ -4,11 +4,12 @@
 //! segments are compressed independently of one another and in any order.
 
 use libdeflater::{CompressionLvl, Compressor};
+use serde::{Deserialize, Serialize};
 
 use crate::oci::MediaType;
 
 /// How a layer blob is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Compression {
     /// Not at all: the blob is the tar.
     None,

@@ -1,1 +1,24 @@
-//! (to be written)
+//! Root file systems for commands: a tree for each layer of a chain, a writable one on top, and what a
+//! command changed in it.
+//!
+//! Nothing is mounted here; `exec` does that and says when it cannot. What reads or changes files of an
+//! image is a plain function of a serialisable job, because without root it must run in a process inside
+//! the user namespace, where the files' owners exist.
+
+mod active;
+mod commit;
+mod copy;
+mod diff;
+mod error;
+mod files;
+mod ids;
+mod overlay;
+
+pub use active::{ActiveSnapshot, Dirs};
+pub use commit::{CommitJob, Committed, commit, commit_on};
+pub use copy::{CopyJob, copy_tree};
+pub use diff::{DiffJob, Form, diff};
+pub use error::Error;
+pub use files::remove;
+pub use ids::{IdMap, IdRange};
+pub use overlay::{OpaqueMark, OverlayKind, find_fuse};

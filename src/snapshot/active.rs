@@ -1,0 +1,114 @@
+//! A writable root on top of trees: the directories that a mount needs.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::diff::{DiffJob, Form};
+use super::files::make_dir;
+use super::ids::IdMap;
+use super::overlay::{OpaqueMark, OverlayKind};
+use super::{CopyJob, Error};
+use crate::store::{ScratchDir, Store};
+
+/// The root of one step while it runs. The directories are on the store's file system and go when this is
+/// dropped (through the store's trash).
+#[derive(Debug)]
+pub struct ActiveSnapshot {
+    dirs: Dirs,
+    lowers: Vec<PathBuf>,
+    kind: OverlayKind,
+    mark: OpaqueMark,
+    _scratch: ScratchDir,
+}
+
+/// Where the parts of a root are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dirs {
+    /// What the step changes; for [`OverlayKind::Copy`] the whole root.
+    pub upper: PathBuf,
+    /// overlayfs's own; on the same file system as `upper`. Not made for [`OverlayKind::Copy`].
+    pub work: PathBuf,
+    /// Where to mount the root; for [`OverlayKind::Copy`] the same as `upper`.
+    pub merged: PathBuf,
+    /// Where to mount a tmpfs before [`Dirs::make`], for [`OverlayKind::TmpfsUpper`] only.
+    pub tmpfs: Option<PathBuf>,
+}
+
+impl Dirs {
+    fn below(base: &Path, kind: OverlayKind) -> Self {
+        let merged = base.join("merged");
+        let tmpfs = (kind == OverlayKind::TmpfsUpper).then(|| base.join("tmpfs"));
+        let parts = tmpfs.as_deref().unwrap_or(base);
+        let upper = if kind == OverlayKind::Copy { merged.clone() } else { parts.join("upper") };
+        Self { upper, work: parts.join("work"), merged, tmpfs }
+    }
+
+    /// Makes `upper` and `work`. For [`OverlayKind::TmpfsUpper`] whoever mounted the tmpfs calls this, where it
+    /// is mounted; for the others it is done already.
+    pub fn make(&self) -> Result<(), Error> {
+        // The upper directory's mode is that of the root directory which the command sees.
+        make_dir(&self.upper, 0o755)?;
+        make_dir(&self.work, 0o700)
+    }
+}
+
+impl ActiveSnapshot {
+    /// Makes the directories for a root on `lowers`, the top one first. `mark` is [`OpaqueMark::Trusted`] when
+    /// root mounts without a user namespace.
+    ///
+    /// For [`OverlayKind::Copy`] the root is still empty: run [`ActiveSnapshot::copy_job`].
+    pub fn prepare(
+        store: &Store,
+        lowers: Vec<PathBuf>,
+        kind: OverlayKind,
+        mark: OpaqueMark,
+    ) -> Result<Self, Error> {
+        let scratch = store.scratch_dir()?;
+        let dirs = Dirs::below(scratch.path(), kind);
+        make_dir(&dirs.merged, 0o755)?;
+        match kind {
+            OverlayKind::Native | OverlayKind::Fuse => dirs.make()?,
+            OverlayKind::TmpfsUpper => {
+                dirs.tmpfs.iter().try_for_each(|tmpfs| make_dir(tmpfs, 0o700))?;
+            }
+            OverlayKind::Copy => {}
+        }
+        Ok(Self { dirs, lowers, kind, mark, _scratch: scratch })
+    }
+
+    /// Where everything is.
+    pub fn dirs(&self) -> &Dirs {
+        &self.dirs
+    }
+
+    /// The lower directories, the top one first.
+    pub fn lowers(&self) -> &[PathBuf] {
+        &self.lowers
+    }
+
+    /// How it is to be mounted.
+    pub fn kind(&self) -> OverlayKind {
+        self.kind
+    }
+
+    /// What fills the root of an [`OverlayKind::Copy`]; `None` for the others.
+    pub fn copy_job(&self) -> Option<CopyJob> {
+        (self.kind == OverlayKind::Copy).then(|| CopyJob {
+            lowers: self.lowers.clone(),
+            target: self.dirs.merged.clone(),
+            mark: self.mark,
+        })
+    }
+
+    /// What finds the step's changes. `stubs` are the mount points, relative to the root, that were made for the
+    /// step and are no part of its changes.
+    pub fn diff_job(&self, stubs: Vec<PathBuf>, ids: IdMap) -> DiffJob {
+        let form = match self.kind {
+            OverlayKind::Native | OverlayKind::TmpfsUpper => Form::Overlay(self.mark),
+            OverlayKind::Fuse => Form::FuseOverlay,
+            OverlayKind::Copy => Form::Whole,
+        };
+        DiffJob { root: self.dirs.upper.clone(), form, lowers: self.lowers.clone(), stubs, ids, newest: None }
+    }
+}

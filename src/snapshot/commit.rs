@@ -1,0 +1,78 @@
+//! A command's changes as a layer blob with its index.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::diff::{DiffJob, diff};
+use super::error::Error;
+use crate::layer::index::Index;
+use crate::layer::view::RootView;
+use crate::layer::{Compression, WriteOptions, write};
+use crate::oci::{DiffId, Digest};
+
+/// What to turn into a layer, and where to put it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CommitJob {
+    /// The changes.
+    pub diff: DiffJob,
+    /// The index files of the parent's layers, the lowest first.
+    pub parents: Vec<PathBuf>,
+    /// How to compress.
+    pub compression: Compression,
+    /// The file that the blob is written to; made or emptied.
+    pub blob: PathBuf,
+    /// The file that the layer's index is written to; made or emptied.
+    pub index: PathBuf,
+}
+
+/// A layer that was written; `blob` is to be published under `digest`, `index` under `diff_id`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// Identity of the tar.
+    pub diff_id: DiffId,
+    /// Digest of the blob.
+    pub digest: Digest,
+    /// Size of the blob in bytes.
+    pub size: u64,
+    /// Size of the tar in bytes.
+    pub uncompressed_size: u64,
+    /// The number of entries; 0 when the command changed nothing.
+    pub entries: usize,
+}
+
+/// Finds the changes and writes them.
+///
+/// Without root this must run inside the user namespace in which the command ran.
+pub fn commit(job: &CommitJob) -> Result<Committed, Error> {
+    let layers = job.parents.iter().map(|path| read_index(path)).collect::<Result<_, _>>()?;
+    commit_on(job, &RootView::new(layers))
+}
+
+/// The same for a caller that has the parent's view already; `job.parents` is not read.
+pub fn commit_on(job: &CommitJob, parent: &RootView) -> Result<Committed, Error> {
+    let entries = diff(&job.diff, parent)?;
+    let file = File::create(&job.blob).map_err(Error::io("write", &job.blob))?;
+    // Segments are written whole; the buffer only spares small layers a call.
+    let mut sink = BufWriter::new(file);
+    let written = write(entries, &WriteOptions { compression: job.compression }, &mut sink)?;
+    sink.into_inner().map_err(|error| Error::io("write", &job.blob)(error.into_error()))?;
+    let index = Index::from_entries(&written.entries, &written.data_offsets)?;
+    fs::write(&job.index, index.to_bytes()).map_err(Error::io("write", &job.index))?;
+    Ok(Committed {
+        diff_id: written.diff_id,
+        digest: written.digest,
+        size: written.size,
+        uncompressed_size: written.uncompressed_size,
+        entries: written.entries.len(),
+    })
+}
+
+fn read_index(path: &Path) -> Result<Arc<Index>, Error> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let index = Index::from_bytes(&bytes);
+    index.map(Arc::new).map_err(|source| Error::Index { path: path.to_owned(), source })
+}

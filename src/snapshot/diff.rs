@@ -1,0 +1,293 @@
+//! What a command changed, as entries of a layer.
+
+mod same;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use super::files::{self, CAPABILITY};
+use super::ids::IdMap;
+use super::overlay::OpaqueMark;
+use crate::layer::entry::{Content, DiskFile, Entry, EntryKind};
+use crate::layer::view::{RootView, ViewEntry};
+use crate::oci::Seconds;
+use crate::rootfs::Root;
+
+/// What to compare, and how.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DiffJob {
+    /// The upper directory, or the whole root.
+    pub root: PathBuf,
+    /// Which of the two.
+    pub form: Form,
+    /// The trees below, the top one first: only to tell whether a file was rewritten with the same bytes.
+    pub lowers: Vec<PathBuf>,
+    /// Mount points, relative to the root, that were made for the command; they are no change as long as they
+    /// are empty and the parent has nothing there.
+    pub stubs: Vec<PathBuf>,
+    /// From the ids on disk to those of the image.
+    pub ids: IdMap,
+    /// Times after this one are set to it.
+    pub newest: Option<Seconds>,
+}
+
+/// How `root` shows what was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Form {
+    /// An upper directory of overlayfs: deleted files are devices 0/0, a directory with this mark replaces the
+    /// lower one.
+    Overlay(OpaqueMark),
+    /// An upper directory of fuse-overlayfs, which may also use names as in layers (`.wh.NAME`).
+    FuseOverlay,
+    /// A whole root: what is not in it was deleted.
+    Whole,
+}
+
+/// The changes against `parent`, parents before children.
+///
+/// The content of the files is not read yet; that happens when the layer is written, so `root` must stay as
+/// it is until then. As in BuildKit, directories and files that were touched but are the same are left out,
+/// sockets are dropped, and of attributes only capabilities are kept. The root itself is never an entry.
+pub fn diff(job: &DiffJob, parent: &RootView) -> Result<Vec<Entry>, Error> {
+    let open = |path: &PathBuf| Root::open(path).map_err(Error::io("open", path));
+    let root = open(&job.root)?;
+    let lowers = job.lowers.iter().map(open).collect::<Result<_, _>>()?;
+    let stubs = job.stubs.iter().map(|path| relative(path).to_vec()).collect();
+    let mut differ = Differ { job, parent, root, lowers, stubs, out: Vec::new(), links: HashMap::new() };
+    differ.directory(b"", Lower::Visible)?;
+    let newest = job.newest.unwrap_or(Seconds::MAX);
+    differ.out.iter_mut().for_each(|entry| entry.mtime = entry.mtime.min(newest));
+    Ok(differ.out)
+}
+
+fn relative(path: &Path) -> &[u8] {
+    let path = path.as_os_str().as_bytes();
+    path.strip_prefix(b"/").unwrap_or(path)
+}
+
+/// Whether what the parent has below a directory still shows through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lower {
+    Visible,
+    Hidden,
+}
+
+struct Differ<'a> {
+    job: &'a DiffJob,
+    parent: &'a RootView,
+    root: Root,
+    lowers: Vec<Root>,
+    stubs: BTreeSet<Vec<u8>>,
+    out: Vec<Entry>,
+    /// The first path of each file that has several, by device and inode.
+    links: HashMap<(u64, u64), Vec<u8>>,
+}
+
+impl<'a> Differ<'a> {
+    /// The changes in the directory `dir`.
+    fn directory(&mut self, dir: &[u8], lower: Lower) -> Result<(), Error> {
+        let names = files::names(&self.on_disk(dir))?;
+        for name in &names {
+            self.name(dir, name.as_bytes(), lower)?;
+        }
+        if self.job.form == Form::Whole && lower == Lower::Visible {
+            for child in self.parent.list(dir) {
+                if names.binary_search_by(|name| name.as_bytes().cmp(child.name())).is_err() {
+                    self.out.push(removed(child.path.to_vec(), EntryKind::Whiteout));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&mut self, dir: &[u8], name: &[u8], lower: Lower) -> Result<(), Error> {
+        let path = join(dir, name);
+        let on_disk = self.on_disk(&path);
+        let meta = files::lstat(&on_disk)?;
+        if let Some(removed) = self.removed_name(name, &meta) {
+            if !removed.is_empty() && lower == Lower::Visible {
+                self.whiteout(join(dir, removed));
+            }
+            return Ok(());
+        }
+        let below = if lower == Lower::Visible { self.parent.entry(&path) } else { None };
+        if meta.is_dir() {
+            self.subdirectory(path, &on_disk, &meta, below)
+        } else {
+            self.other(path, &on_disk, &meta, below)
+        }
+    }
+
+    /// If `name` stands for something deleted: its name. Empty for a mark that is read elsewhere.
+    fn removed_name<'n>(&self, name: &'n [u8], meta: &Metadata) -> Option<&'n [u8]> {
+        match self.job.form {
+            Form::Whole => None,
+            Form::FuseOverlay if name == b".wh..wh..opq" => Some(b""),
+            Form::FuseOverlay if name.starts_with(b".wh.") => name.strip_prefix(b".wh."),
+            Form::Overlay(_) | Form::FuseOverlay => files::is_whiteout(meta).then_some(name),
+        }
+    }
+
+    /// A whiteout of what the parent does not have says nothing: the command made and removed it.
+    fn whiteout(&mut self, path: Vec<u8>) {
+        if self.parent.entry(&path).is_some() {
+            self.out.push(removed(path, EntryKind::Whiteout));
+        }
+    }
+
+    fn subdirectory(
+        &mut self,
+        path: Vec<u8>,
+        on_disk: &Path,
+        meta: &Metadata,
+        below: Option<ViewEntry<'a>>,
+    ) -> Result<(), Error> {
+        let below = below.filter(ViewEntry::is_dir);
+        let is_opaque = self.is_opaque(on_disk)?;
+        // Over something that is no directory, the directory's own entry does what an opaque mark would.
+        if is_opaque && below.is_some() && self.parent.list(&path).next().is_some() {
+            self.out.push(removed(path.clone(), EntryKind::OpaqueWhiteout));
+        }
+        let entry = self.entry(path.clone(), EntryKind::Directory, on_disk, meta)?;
+        let before = self.out.len();
+        if !below.is_some_and(|below| same::metadata(&entry, &below)) {
+            self.out.push(entry);
+        }
+        let lower = if is_opaque || below.is_none() { Lower::Hidden } else { Lower::Visible };
+        self.directory(&path, lower)?;
+        if below.is_none() && self.out.len() == before + 1 && self.stubs.contains(&path) {
+            self.out.truncate(before);
+        }
+        Ok(())
+    }
+
+    fn is_opaque(&self, on_disk: &Path) -> Result<bool, Error> {
+        let names: &[&str] = match self.job.form {
+            Form::Whole => &[],
+            Form::Overlay(OpaqueMark::Trusted) => &["trusted.overlay."],
+            Form::Overlay(OpaqueMark::User) => &["user.overlay."],
+            Form::FuseOverlay => &["trusted.overlay.", "user.overlay.", "user.fuseoverlayfs."],
+        };
+        for prefix in names {
+            if files::xattr(on_disk, &format!("{prefix}redirect"))?.is_some() {
+                return Err(Error::Redirected(on_disk.to_owned()));
+            }
+            // `x` means that the directory may hold whiteouts in the form of attributes, not that it is opaque.
+            if files::xattr(on_disk, &format!("{prefix}opaque"))?.is_some_and(|value| value == b"y") {
+                return Ok(true);
+            }
+        }
+        Ok(self.job.form == Form::FuseOverlay && on_disk.join(".wh..wh..opq").symlink_metadata().is_ok())
+    }
+
+    /// Anything that is no directory.
+    fn other(
+        &mut self,
+        path: Vec<u8>,
+        on_disk: &Path,
+        meta: &Metadata,
+        below: Option<ViewEntry<'a>>,
+    ) -> Result<(), Error> {
+        if below.is_none() && meta.is_file() && meta.len() == 0 && self.stubs.contains(&path) {
+            return Ok(());
+        }
+        let Some(kind) = self.kind(&path, on_disk, meta)? else { return Ok(()) };
+        let mut entry = self.entry(path, kind, on_disk, meta)?;
+        if let Some(below) = below
+            && self.is_same(&entry, meta, &below)?
+        {
+            return Ok(());
+        }
+        if meta.nlink() > 1 {
+            let first = self.links.entry((meta.dev(), meta.ino())).or_insert_with(|| entry.path.clone());
+            if *first != entry.path {
+                entry.kind = EntryKind::HardLink(first.clone());
+            }
+        }
+        self.out.push(entry);
+        Ok(())
+    }
+
+    /// `None` for sockets, which mean nothing without the process behind them.
+    fn kind(&self, path: &[u8], on_disk: &Path, meta: &Metadata) -> Result<Option<EntryKind>, Error> {
+        let kind = meta.file_type();
+        let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
+        Ok(Some(if kind.is_file() {
+            EntryKind::File(Content::Disk(self.disk_file(path, meta)))
+        } else if kind.is_symlink() {
+            let target = std::fs::read_link(on_disk).map_err(Error::io("read", on_disk))?;
+            EntryKind::Symlink(target.into_os_string().as_bytes().to_vec())
+        } else if kind.is_fifo() {
+            EntryKind::Fifo
+        } else if kind.is_char_device() {
+            EntryKind::CharDevice { major, minor }
+        } else if kind.is_block_device() {
+            EntryKind::BlockDevice { major, minor }
+        } else {
+            return Ok(None);
+        }))
+    }
+
+    fn disk_file(&self, path: &[u8], meta: &Metadata) -> DiskFile {
+        DiskFile {
+            root: Arc::clone(self.root.fd()),
+            path: OsStr::from_bytes(path).into(),
+            size: meta.len(),
+            inode: meta.ino(),
+            device: meta.dev(),
+            mtime: (meta.mtime(), meta.mtime_nsec() as u32),
+            ctime: (meta.ctime(), meta.ctime_nsec() as u32),
+        }
+    }
+
+    fn entry(&self, path: Vec<u8>, kind: EntryKind, on_disk: &Path, meta: &Metadata) -> Result<Entry, Error> {
+        let unmapped = |id| Error::UnmappedId { path: on_disk.to_owned(), id };
+        let capability = match kind {
+            EntryKind::File(_) => files::xattr(on_disk, CAPABILITY)?,
+            _ => None,
+        };
+        Ok(Entry {
+            path,
+            mode: if matches!(kind, EntryKind::Symlink(_)) { 0o777 } else { meta.mode() & 0o7777 },
+            kind,
+            uid: self.job.ids.uid(meta.uid()).map_err(unmapped)?,
+            gid: self.job.ids.gid(meta.gid()).map_err(unmapped)?,
+            mtime: meta.mtime(),
+            xattrs: capability.into_iter().map(|value| (CAPABILITY.into(), without_root_id(value))).collect(),
+        })
+    }
+
+    fn on_disk(&self, path: &[u8]) -> PathBuf {
+        self.job.root.join(OsStr::from_bytes(path))
+    }
+}
+
+/// Capabilities as an image has them. In a user namespace the kernel stores them with the id that is root
+/// there (revision 3 of vfs_cap_data, linux/capability.h: four bytes at its end); read from outside, that id
+/// shows.
+fn without_root_id(mut value: Vec<u8>) -> Vec<u8> {
+    if value.len() == 24 && value[3] == 3 {
+        value.truncate(20);
+        value[3] = 2;
+    }
+    value
+}
+
+fn removed(path: Vec<u8>, kind: EntryKind) -> Entry {
+    // A deletion has no owner, and its time would differ from build to build for nothing.
+    Entry { path, kind, mode: 0, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() }
+}
+
+fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
+}

@@ -1,0 +1,90 @@
+//! Whether something that was touched is still what the parent has.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::Differ;
+use crate::layer::entry::{Entry, EntryKind};
+use crate::layer::view::{Kind, ViewEntry};
+use crate::snapshot::Error;
+use crate::snapshot::files::CAPABILITY;
+
+/// Whether mode, owner, group and capabilities agree.
+pub(super) fn metadata(entry: &Entry, below: &ViewEntry<'_>) -> bool {
+    let node = &below.node;
+    let capability =
+        node.xattrs.iter().find(|(name, _)| *name == CAPABILITY.as_bytes()).map(|(_, value)| value);
+    let is_symlink = matches!(entry.kind, EntryKind::Symlink(_));
+    (entry.mode == node.mode || is_symlink)
+        && (entry.uid, entry.gid) == (node.uid, node.gid)
+        && entry.xattrs.get(CAPABILITY.as_bytes()).map(Vec::as_slice) == capability
+}
+
+impl Differ<'_> {
+    /// Whether `entry`, which is no directory, is what the parent has. overlayfs copies a file up for
+    /// `chmod` and `chown` also when they change nothing, as `chmod -R` mostly does.
+    ///
+    /// A file written to has a time with nanoseconds, one unpacked from a layer has whole seconds; so the
+    /// contents need to be compared only where the time was kept or set back.
+    pub(super) fn is_same(
+        &self,
+        entry: &Entry,
+        meta: &Metadata,
+        below: &ViewEntry<'_>,
+    ) -> Result<bool, Error> {
+        if (entry.mtime, meta.mtime_nsec()) != (below.node.mtime, 0) || !metadata(entry, below) {
+            return Ok(false);
+        }
+        match (&entry.kind, below.node.kind) {
+            (EntryKind::File(content), Kind::File { size, .. }) => {
+                Ok(content.len() == size && (size == 0 || self.same_content(&entry.path)?))
+            }
+            (EntryKind::Symlink(target), Kind::Symlink(lower)) => Ok(target == lower),
+            (EntryKind::Fifo, Kind::Fifo) => Ok(true),
+            (EntryKind::CharDevice { major, minor }, Kind::CharDevice { major: a, minor: b })
+            | (EntryKind::BlockDevice { major, minor }, Kind::BlockDevice { major: a, minor: b }) => {
+                Ok((*major, *minor) == (a, b))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn same_content(&self, path: &[u8]) -> Result<bool, Error> {
+        let path = Path::new(std::ffi::OsStr::from_bytes(path));
+        let Some(lower) = self.lower_file(path)? else { return Ok(false) };
+        let upper = self.root.open_file(path).map_err(Error::io("open", self.job.root.join(path)))?;
+        same_bytes(&upper, &lower).map_err(Error::io("compare", self.job.root.join(path)))
+    }
+
+    /// The parent's file at `path`: the parent has one, so the first tree that has anything there has it.
+    fn lower_file(&self, path: &Path) -> Result<Option<File>, Error> {
+        for lower in &self.lowers {
+            match lower.open_file(path) {
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                opened => return opened.map(Some).map_err(Error::io("open", lower.path().join(path))),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn same_bytes(mut a: &File, mut b: &File) -> io::Result<bool> {
+    let mut buffers = (vec![0; 128 << 10], vec![0; 128 << 10]);
+    loop {
+        let len = a.read(&mut buffers.0)?;
+        if len == 0 {
+            return Ok(b.read(&mut buffers.1)? == 0);
+        }
+        match b.read_exact(&mut buffers.1[..len]) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            other => other?,
+        }
+        if buffers.0[..len] != buffers.1[..len] {
+            return Ok(false);
+        }
+    }
+}
