@@ -1,1 +1,154 @@
-//! (to be written)
+//! Writes an image somewhere; one file for each kind of destination.
+//!
+//! Knows nothing of building: the image is complete in the store, every layer included. Pushing is not
+//! here either.
+
+mod archive;
+mod contents;
+mod layout;
+mod naming;
+mod output;
+mod sink;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use output::{Compression, LayerOptions, LocalMode, Output, OutputError, Sink, Target};
+
+use crate::oci::{Descriptor, Digest, Reference};
+use crate::store::{self, Store};
+use archive::Dialect;
+use contents::Contents;
+use sink::OpenSink;
+
+/// Why an image could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store could not give a blob.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A manifest that does not parse.
+    #[error("the manifest {digest} does not parse: {reason}")]
+    BadManifest {
+        /// Which.
+        digest: Digest,
+        /// What the parser said.
+        reason: String,
+    },
+    /// Indexes of indexes of indexes.
+    #[error("the index {digest} is nested too deeply")]
+    TooDeep {
+        /// The innermost that was looked at.
+        digest: Digest,
+    },
+    /// Docker's archives hold one platform.
+    #[error(
+        "a docker archive holds one platform, and this image has {count}; use type=oci, or build one --platform"
+    )]
+    SeveralPlatforms {
+        /// How many.
+        count: usize,
+    },
+    /// A directory where a file is to be written.
+    #[error("`{}` is a directory; name a file, or write a directory with tar=false or type=local", path.display())]
+    IsADirectory {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The destination of a layout is a store.
+    #[error("`{}` is a store of rbuild; name another directory", path.display())]
+    IsAStore {
+        /// Which.
+        path: PathBuf,
+    },
+    /// An `index.json` that does not parse.
+    #[error("`{}` is no index of an OCI layout: {reason}", path.display())]
+    BadIndex {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        reason: String,
+    },
+    /// An archive for a terminal.
+    #[error("an archive is not written to a terminal; add dest=FILE, or redirect the output")]
+    Terminal,
+    /// Everything else that the system refused.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Error::Io { action, path: path.to_owned(), source }
+    }
+}
+
+/// Writes `image`, a manifest or an index in the store with all of its blobs, to each of `outputs`; it is called by
+/// `names` and by those that each output adds. Files appear when they are complete; nothing half-written stays
+/// behind on an error.
+pub fn write(
+    store: &Store,
+    image: &Descriptor,
+    names: &[Reference],
+    outputs: &[Output],
+) -> Result<(), Error> {
+    let mut contents = None;
+    for output in outputs {
+        if matches!(output.target, Target::Image { .. } | Target::CacheOnly) {
+            continue;
+        }
+        let contents = match &mut contents {
+            Some(contents) => contents,
+            none => none.insert(Contents::collect(store, image)?),
+        };
+        write_one(store, contents, names, output)?;
+    }
+    Ok(())
+}
+
+fn write_one(store: &Store, contents: &Contents, names: &[Reference], output: &Output) -> Result<(), Error> {
+    let names = all_names(names, &output.names);
+    let entries = naming::entries(&contents.root, &names, &output.entry_annotations);
+    match &output.target {
+        Target::OciArchive(to) => {
+            let mut sink = OpenSink::open(to)?;
+            archive::write(store, contents, entries, &names, Dialect::Oci, &mut sink)?;
+            sink.finish()
+        }
+        Target::DockerArchive(to) => {
+            refuse_several(contents)?;
+            let mut sink = OpenSink::open(to)?;
+            archive::write(store, contents, entries, &names, Dialect::Docker, &mut sink)?;
+            sink.finish()
+        }
+        Target::OciDirectory(dest) => layout::write(store, contents, entries, dest),
+        Target::LocalDirectory { .. } | Target::Tar { .. } => Ok(()),
+        Target::Image { .. } | Target::CacheOnly => Ok(()),
+    }
+}
+
+fn refuse_several(contents: &Contents) -> Result<(), Error> {
+    match contents.images.len() {
+        0 | 1 => Ok(()),
+        count => Err(Error::SeveralPlatforms { count }),
+    }
+}
+
+/// Each name once, in order.
+fn all_names(names: &[Reference], more: &[Reference]) -> Vec<Reference> {
+    let mut all: Vec<Reference> = Vec::new();
+    for name in names.iter().chain(more).map(|name| name.clone().with_default_tag()) {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all
+}

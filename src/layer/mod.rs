@@ -1,3 +1,13 @@
 //! File changes to layer blobs and back.
 
+pub mod archive;
+pub mod compress;
 pub mod entry;
+mod header;
+pub mod index;
+mod pipeline;
+pub mod view;
+pub mod writer;
+
+pub use compress::Compression;
+pub use writer::{WriteError, WriteOptions, Written, write};

@@ -7,6 +7,7 @@
 
 mod config;
 mod digest;
+pub mod image;
 mod manifest;
 mod platform;
 mod reference;

@@ -47,6 +47,11 @@ impl Root {
         Ok(Self { fd: Arc::new(fd), path: path.to_owned() })
     }
 
+    /// The same for a directory that is open already; `path` is for messages.
+    pub fn from_fd(fd: Arc<OwnedFd>, path: PathBuf) -> Self {
+        Self { fd, path }
+    }
+
     /// The path it was opened by, for messages.
     pub fn path(&self) -> &Path {
         &self.path

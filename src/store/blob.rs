@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Error, Store, files};
@@ -74,6 +75,22 @@ impl Store {
         }
         self.trash(&path)?;
         Ok(false)
+    }
+
+    /// The size of a blob that is there and whole. Costs a look at its times when it was written or verified since
+    /// the machine was started; else its bytes are hashed, once: a crash may have cut them off. One that is damaged is
+    /// set aside and counts as none.
+    pub fn intact_blob(&self, digest: &Digest) -> Result<Option<u64>, Error> {
+        let path = self.blob_path(digest);
+        let Ok(meta) = fs::metadata(&path) else { return Ok(None) };
+        if !meta.is_file() || meta.ctime() <= boot_time() {
+            if !self.verify_blob(digest)? {
+                return Ok(None);
+            }
+            // The change time becomes now, which is what the next look sees. A store of another user stays as it is.
+            let _ = rustix::fs::utimensat(rustix::fs::CWD, &path, &touched(), rustix::fs::AtFlags::empty());
+        }
+        Ok(Some(meta.len()))
     }
 
     /// Keeps `bytes`, meant for small blobs, and gives their digest. Keeping them twice is no error.
@@ -203,6 +220,21 @@ impl Drop for BlobWriter {
         if !self.kept {
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Seconds since 1970 at which this machine was started, by its present clock.
+fn boot_time() -> i64 {
+    use rustix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::Realtime).tv_sec - clock_gettime(ClockId::Boottime).tv_sec
+}
+
+/// Access time now, modification time as it is.
+fn touched() -> rustix::fs::Timestamps {
+    let nanoseconds = |tv_nsec| rustix::fs::Timespec { tv_sec: 0, tv_nsec };
+    rustix::fs::Timestamps {
+        last_access: nanoseconds(rustix::fs::UTIME_NOW),
+        last_modification: nanoseconds(rustix::fs::UTIME_OMIT),
     }
 }
 

@@ -38,6 +38,7 @@ pub use lock::ExclusiveLock;
 pub use scratch::ScratchDir;
 
 use scratch::ProcessDir;
+pub(crate) use scratch::unique;
 
 /// An open store. Cheap to clone; may be shared between threads.
 #[derive(Debug, Clone)]

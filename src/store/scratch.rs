@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Error, Store, layout, lock, trash};
 
 /// A text that no other call gives, in this process or another. No output depends on it.
-pub(super) fn unique() -> String {
+pub(crate) fn unique() -> String {
     let random = std::hash::RandomState::new().build_hasher().finish();
     format!("{}-{random:016x}", std::process::id())
 }

@@ -1,0 +1,96 @@
+//! An OCI layout as one tar, which docker can load too.
+//!
+//! Equal images give equal bytes: entries by name, times 0, owner 0.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use super::contents::Contents;
+use super::sink::OpenSink;
+use super::{Error, naming};
+use crate::oci::{Descriptor, Digest, Reference};
+use crate::store::Store;
+
+/// Which of Docker's files go into the archive beside `manifest.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// None.
+    Oci,
+    /// `repositories`.
+    Docker,
+}
+
+/// Writes the archive of `contents`; `entries` are those of `index.json`.
+pub(super) fn write(
+    store: &Store,
+    contents: &Contents,
+    entries: Vec<Descriptor>,
+    names: &[Reference],
+    dialect: Dialect,
+    sink: &mut OpenSink,
+) -> Result<(), Error> {
+    directory(sink, "blobs/")?;
+    directory(sink, "blobs/sha256/")?;
+    for (digest, size) in &contents.blobs {
+        blob(store, digest, *size, sink)?;
+    }
+    small(sink, "index.json", &naming::index(entries, BTreeMap::new()))?;
+    if let Some(bytes) = naming::docker_manifest(contents, names) {
+        small(sink, "manifest.json", &bytes)?;
+    }
+    small(sink, "oci-layout", naming::LAYOUT)?;
+    if dialect == Dialect::Docker
+        && let Some(bytes) = naming::docker_repositories(contents, names)
+    {
+        small(sink, "repositories", &bytes)?;
+    }
+    put(sink, &[0; 1024])
+}
+
+fn blob(store: &Store, digest: &Digest, size: u64, sink: &mut OpenSink) -> Result<(), Error> {
+    let file = store.open_blob(digest)?;
+    put(sink, &header(&format!("blobs/sha256/{}", digest.hex()), size, tar::EntryType::Regular))?;
+    let copied = copy(file, size, sink.file()).map_err(|e| sink.error(e))?;
+    if copied != size {
+        return Err(crate::store::Error::WrongSize { digest: *digest, expected: size, actual: copied }.into());
+    }
+    pad(sink, size)
+}
+
+/// Both ends are files, and `io::copy` sees that through `Take`: the kernel copies.
+fn copy(from: File, size: u64, to: &mut File) -> io::Result<u64> {
+    io::copy(&mut from.take(size), to)
+}
+
+fn small(sink: &mut OpenSink, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    put(sink, &header(name, bytes.len() as u64, tar::EntryType::Regular))?;
+    put(sink, bytes)?;
+    pad(sink, bytes.len() as u64)
+}
+
+fn directory(sink: &mut OpenSink, name: &str) -> Result<(), Error> {
+    put(sink, &header(name, 0, tar::EntryType::Directory))
+}
+
+fn header(name: &str, size: u64, kind: tar::EntryType) -> [u8; 512] {
+    let mut header = tar::Header::new_ustar();
+    header.set_path(name).expect("these names are short and relative");
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_mode(if kind.is_dir() { 0o755 } else { 0o644 });
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_cksum();
+    *header.as_bytes()
+}
+
+fn pad(sink: &mut OpenSink, size: u64) -> Result<(), Error> {
+    let rest = (512 - size % 512) % 512;
+    put(sink, &[0; 512][..rest as usize])
+}
+
+fn put(sink: &mut OpenSink, bytes: &[u8]) -> Result<(), Error> {
+    sink.file().write_all(bytes).map_err(|e| sink.error(e))
+}

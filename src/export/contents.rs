@@ -1,0 +1,85 @@
+//! What belongs to an image: its manifests and all of its blobs.
+
+use std::collections::BTreeMap;
+
+use super::Error;
+use crate::oci::{Descriptor, Digest, Index, Manifest};
+use crate::store::Store;
+
+/// The usual limit of registries is 4 MiB.
+const MANIFEST_LIMIT: u64 = 16 << 20;
+/// An index of indexes is possible, one more level is a joke.
+const DEPTH_LIMIT: u32 = 4;
+
+/// Everything that a manifest or an index stands for.
+#[derive(Debug)]
+pub(super) struct Contents {
+    /// The manifest or index itself.
+    pub(super) root: Descriptor,
+    /// The manifests of images in it, in order.
+    pub(super) images: Vec<Image>,
+    /// Every blob and its size, manifests included.
+    pub(super) blobs: BTreeMap<Digest, u64>,
+}
+
+/// One platform's image.
+#[derive(Debug)]
+pub(super) struct Image {
+    pub(super) descriptor: Descriptor,
+    pub(super) manifest: Manifest,
+}
+
+impl Contents {
+    /// Reads the manifests, and finds out that every blob is there, whole. Foreign layers, which have URLs, may be
+    /// missing.
+    pub(super) fn collect(store: &Store, root: &Descriptor) -> Result<Self, Error> {
+        let mut contents = Self { root: root.clone(), images: Vec::new(), blobs: BTreeMap::new() };
+        contents.add(store, root, 0)?;
+        Ok(contents)
+    }
+
+    fn add(&mut self, store: &Store, descriptor: &Descriptor, depth: u32) -> Result<(), Error> {
+        if depth > DEPTH_LIMIT {
+            return Err(Error::TooDeep { digest: descriptor.digest });
+        }
+        if descriptor.media_type.is_index() {
+            let index: Index = self.read(store, descriptor)?;
+            return index.manifests.iter().try_for_each(|child| self.add(store, child, depth + 1));
+        }
+        if descriptor.media_type.is_manifest() {
+            let manifest: Manifest = self.read(store, descriptor)?;
+            self.add_blob(store, &manifest.config)?;
+            manifest.layers.iter().try_for_each(|layer| self.add_blob(store, layer))?;
+            self.images.push(Image { descriptor: descriptor.clone(), manifest });
+            return Ok(());
+        }
+        self.add_blob(store, descriptor)
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(
+        &mut self,
+        store: &Store,
+        descriptor: &Descriptor,
+    ) -> Result<T, Error> {
+        let bytes = store.read_blob(descriptor, MANIFEST_LIMIT)?;
+        self.blobs.insert(descriptor.digest, descriptor.size);
+        serde_json::from_slice(&bytes)
+            .map_err(|source| Error::BadManifest { digest: descriptor.digest, reason: source.to_string() })
+    }
+
+    fn add_blob(&mut self, store: &Store, descriptor: &Descriptor) -> Result<(), Error> {
+        let Descriptor { digest, size, .. } = *descriptor;
+        if self.blobs.contains_key(&digest) {
+            return Ok(());
+        }
+        match store.intact_blob(&digest)? {
+            Some(actual) if actual == size => {
+                self.blobs.insert(digest, size);
+                Ok(())
+            }
+            Some(actual) => Err(crate::store::Error::WrongSize { digest, expected: size, actual }.into()),
+            None if !descriptor.urls.is_empty() => Ok(()),
+            None => Err(crate::store::Error::NotFound { digest }.into()),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! An OCI layout as a directory; one that exists gets the image added.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use rustix::fs::FlockOperation;
+
+use super::contents::Contents;
+use super::sink::beside;
+use super::{Error, naming};
+use crate::oci::{Descriptor, Digest, Index};
+use crate::store::Store;
+
+/// Adds the blobs of `contents` to the layout `dest`, then `entries` to its `index.json`. An entry of
+/// the same name is replaced; the index changes last and at once.
+pub(super) fn write(
+    store: &Store,
+    contents: &Contents,
+    entries: Vec<Descriptor>,
+    dest: &Path,
+) -> Result<(), Error> {
+    // Such an index is a projection of other files, and would be overwritten.
+    if dest.join("rbuild/version").exists() {
+        return Err(Error::IsAStore { path: dest.to_owned() });
+    }
+    let blobs = dest.join("blobs/sha256");
+    fs::create_dir_all(&blobs).map_err(|e| Error::io("create", &blobs, e))?;
+    for (digest, size) in &contents.blobs {
+        copy_blob(store, digest, *size, &blobs)?;
+    }
+    // Two exports into one layout must not lose each other's entry.
+    let directory = File::open(dest).map_err(|e| Error::io("open", dest, e))?;
+    rustix::fs::flock(&directory, FlockOperation::LockExclusive)
+        .map_err(|e| Error::io("lock", dest, e.into()))?;
+    let index = merged(read_index(&dest.join("index.json"))?, entries);
+    replace(&dest.join("oci-layout"), naming::LAYOUT)?;
+    replace(&dest.join("index.json"), &naming::index(index.manifests, index.annotations))
+}
+
+fn copy_blob(store: &Store, digest: &Digest, size: u64, blobs: &Path) -> Result<(), Error> {
+    let target = blobs.join(digest.hex());
+    if fs::metadata(&target).is_ok_and(|meta| meta.is_file() && meta.len() == size) {
+        return Ok(());
+    }
+    // In the layout's top folder, where a leftover is no blob with a wrong name.
+    let temporary = beside(blobs.parent().expect("it is blobs/sha256"))?;
+    let copied = fs::copy(store.blob_path(digest), &temporary).and_then(|_| fs::rename(&temporary, &target));
+    copied.map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        Error::io("write", &target, e)
+    })
+}
+
+fn read_index(path: &Path) -> Result<Index, Error> {
+    let empty =
+        Index { schema_version: 2, media_type: None, manifests: Vec::new(), annotations: BTreeMap::new() };
+    match fs::read(path) {
+        Ok(bytes) if bytes.is_empty() => Ok(empty),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map_err(|e| Error::BadIndex { path: path.to_owned(), reason: e.to_string() }),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(empty),
+        Err(e) => Err(Error::io("read", path, e)),
+    }
+}
+
+/// Without a name, an image is in the index once; with a name, the name is.
+fn merged(mut index: Index, entries: Vec<Descriptor>) -> Index {
+    let name = |d: &Descriptor| {
+        let annotation = |key: &str| d.annotations.get(key).cloned();
+        (annotation(naming::REF_NAME), annotation(naming::CONTAINERD_NAME))
+    };
+    for entry in entries {
+        let new = name(&entry);
+        index.manifests.retain(|old| name(old) != new || (new == (None, None) && old.digest != entry.digest));
+        index.manifests.push(entry);
+    }
+    index
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let temporary = beside(path)?;
+    fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path)).map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        Error::io("write", path, e)
+    })
+}

@@ -1,0 +1,89 @@
+//! The small files that tell readers of a layout or an archive which image is which.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::contents::{Contents, Image};
+use crate::oci::{Descriptor, Index, MediaType, Platform, Reference};
+
+/// The tag alone (image-spec, "Pre-Defined Annotation Keys"; BuildKit writes it so).
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The full name, in containerd's words.
+pub(super) const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+/// The content of `oci-layout`.
+pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// The entries of `index.json`: one for each name, or one without a name.
+pub(super) fn entries(
+    root: &Descriptor,
+    names: &[Reference],
+    annotations: &BTreeMap<String, String>,
+) -> Vec<Descriptor> {
+    let mut plain = root.clone();
+    plain.annotations.extend(annotations.clone());
+    if names.is_empty() {
+        return vec![plain];
+    }
+    let named = names.iter().map(|name| {
+        let mut entry = plain.clone();
+        entry.annotations.insert(REF_NAME.to_owned(), name.wanted());
+        entry.annotations.insert(CONTAINERD_NAME.to_owned(), name.clone().with_default_tag().full());
+        entry
+    });
+    named.collect()
+}
+
+/// The bytes of an `index.json`.
+pub(super) fn index(manifests: Vec<Descriptor>, annotations: BTreeMap<String, String>) -> Vec<u8> {
+    json(&Index { schema_version: 2, media_type: Some(MediaType::INDEX), manifests, annotations })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerImage {
+    config: String,
+    repo_tags: Vec<String>,
+    layers: Vec<String>,
+}
+
+/// Docker's `manifest.json`. It knows nothing of platforms: of several images, it names the one that
+/// runs on this machine, else the first. `None` when there is no image.
+pub(super) fn docker_manifest(contents: &Contents, names: &[Reference]) -> Option<Vec<u8>> {
+    let image = for_this_machine(&contents.images)?;
+    let blob = |descriptor: &Descriptor| format!("blobs/sha256/{}", descriptor.digest.hex());
+    Some(json(&[DockerImage {
+        config: blob(&image.manifest.config),
+        repo_tags: docker_names(names),
+        layers: image.manifest.layers.iter().map(blob).collect(),
+    }]))
+}
+
+/// Docker's older `repositories`: name, tag, uppermost layer. `None` when nothing is named.
+pub(super) fn docker_repositories(contents: &Contents, names: &[Reference]) -> Option<Vec<u8>> {
+    let top = for_this_machine(&contents.images)?.manifest.layers.last()?.digest.hex();
+    let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for name in docker_names(names) {
+        let (repository, tag) = name.rsplit_once(':').expect("docker_names gives names with tags");
+        repositories.entry(repository.to_owned()).or_default().insert(tag.to_owned(), top.clone());
+    }
+    (!repositories.is_empty()).then(|| json(&repositories))
+}
+
+/// As docker shows them: `debian:latest`. Names by digest cannot be loaded.
+fn docker_names(names: &[Reference]) -> Vec<String> {
+    let tagged = names.iter().filter(|name| name.digest().is_none());
+    tagged.map(|name| name.clone().with_default_tag().to_string()).collect()
+}
+
+fn for_this_machine(images: &[Image]) -> Option<&Image> {
+    let host = Platform::host();
+    let rank = |image: &Image| image.descriptor.platform.as_ref().and_then(|p| host.match_rank(p));
+    let best = images.iter().filter_map(|image| Some((rank(image)?, image))).min_by_key(|(rank, _)| *rank);
+    best.map(|(_, image)| image).or(images.first())
+}
+
+fn json<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("these types have string keys and no failing serialisers")
+}

@@ -1,0 +1,383 @@
+//! Export: what it writes, other programs read.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rbuild::export::{self, Error, LocalMode, Output, OutputError, Sink, Target};
+use rbuild::oci::{
+    Descriptor, DiffId, Digest, History, ImageConfig, Layer, MediaType, Platform, Reference, image, rfc3339,
+};
+use rbuild::store::Store;
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    store: Store,
+    image: Descriptor,
+    names: Vec<Reference>,
+}
+
+fn tar_of(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (path, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, path, content.as_bytes()).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn layer(store: &Store, files: &[(&str, &str)]) -> Layer {
+    let tar = tar_of(files);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&tar).unwrap();
+    let blob = gzip.finish().unwrap();
+    let digest = store.put_blob(&blob).unwrap();
+    let descriptor = Descriptor::new(MediaType::DOCKER_LAYER_GZIP, digest, blob.len() as u64);
+    Layer { descriptor, diff_id: DiffId(Digest::of(&tar)) }
+}
+
+fn build(store: &Store, platform: &Platform, layers: &[Layer]) -> Descriptor {
+    let mut config = ImageConfig {
+        os: platform.os.clone(),
+        architecture: platform.architecture.clone(),
+        variant: platform.variant.clone(),
+        ..ImageConfig::default()
+    };
+    config.config.env = vec!["PATH=/bin".to_owned(), "HTML=<a&b>".to_owned()];
+    config.config.cmd = Some(vec!["/hello".to_owned()]);
+    config.config.labels.insert("who".to_owned(), "me".to_owned());
+    let history = layers.iter().map(|_| History {
+        created: Some(rfc3339(0)),
+        created_by: Some("COPY . . # rbuild".to_owned()),
+        ..History::default()
+    });
+    let made = image::assemble(config, history.collect(), layers, 1_700_000_000, &BTreeMap::new());
+    store.put_blob(&made.config_bytes).unwrap();
+    store.put_blob(&made.manifest_bytes).unwrap();
+    made.manifest_descriptor
+}
+
+fn fixture() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let layers = [
+        layer(&store, &[("hello", "old"), ("etc/passwd", "root:x:0:0::/:\n"), ("gone", "x")]),
+        layer(&store, &[(".wh.gone", ""), ("hello", "new")]),
+    ];
+    let image = build(&store, &Platform::host(), &layers);
+    let names = vec!["localhost:5000/team/app:1.0".parse().unwrap()];
+    Fixture { dir, store, image, names }
+}
+
+impl Fixture {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, output: &str) -> Result<(), Error> {
+        let output = Output::parse(&output.replace("DIR", self.dir.path().to_str().unwrap())).unwrap();
+        export::write(&self.store, &self.image, &self.names, &[output])
+    }
+}
+
+/// Runs a program that the tests need, and gives what it printed.
+fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{program} {args:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+fn names_in_tar(path: &Path) -> Vec<String> {
+    let mut archive = tar::Archive::new(File::open(path).unwrap());
+    let entries = archive.entries().unwrap().map(|e| {
+        let e = e.unwrap();
+        assert_eq!((e.header().mtime().unwrap(), e.header().uid().unwrap()), (0, 0));
+        e.path().unwrap().to_str().unwrap().to_owned()
+    });
+    entries.collect()
+}
+
+fn check_inspection(text: &str) {
+    let seen = json(text);
+    assert_eq!(seen["Created"], "2023-11-14T22:13:20Z");
+    assert_eq!(seen["Labels"]["who"], "me");
+    assert_eq!(seen["Layers"].as_array().unwrap().len(), 2);
+    assert_eq!(seen["Env"][1], "HTML=<a&b>");
+}
+
+#[test]
+fn skopeo_reads_the_store_itself() {
+    let f = fixture();
+    f.store.set_tag(&f.names[0], &f.image).unwrap();
+    let root = f.store.root().display();
+    check_inspection(&run("skopeo", &["inspect", &format!("oci:{root}:localhost:5000/team/app:1.0")]));
+}
+
+#[test]
+fn skopeo_and_umoci_read_a_layout() {
+    let f = fixture();
+    f.write("type=oci,tar=false,dest=DIR/layout").unwrap();
+    let layout = f.path("layout");
+    let reference = format!("{}:1.0", layout.display());
+    check_inspection(&run("skopeo", &["inspect", &format!("oci:{reference}")]));
+    let bundle = f.path("bundle");
+    run("umoci", &["unpack", "--rootless", "--image", &reference, bundle.to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(bundle.join("rootfs/hello")).unwrap(), "new");
+    assert!(!bundle.join("rootfs/gone").exists());
+    let hidden = fs::read_dir(&layout).unwrap().filter_map(Result::ok).map(|e| e.file_name());
+    assert!(hidden.into_iter().all(|n| !n.to_string_lossy().starts_with('.')));
+}
+
+#[test]
+fn a_layout_that_exists_is_added_to() {
+    let mut f = fixture();
+    f.write("type=oci,tar=false,dest=DIR/layout").unwrap();
+    let index = || json(&fs::read_to_string(f.path("layout/index.json")).unwrap());
+    let once = index();
+    f.write("type=oci,tar=false,dest=DIR/layout").unwrap();
+    assert_eq!(index(), once, "the same name is not there twice");
+    let annotations = &once["manifests"][0]["annotations"];
+    assert_eq!(annotations["org.opencontainers.image.ref.name"], "1.0");
+    assert_eq!(annotations["io.containerd.image.name"], "localhost:5000/team/app:1.0");
+    f.write("type=oci,tar=false,dest=DIR/layout,name=other,annotation-manifest-descriptor.a=b").unwrap();
+    let index = json(&fs::read_to_string(f.path("layout/index.json")).unwrap());
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        index["manifests"][1]["annotations"]["io.containerd.image.name"],
+        "docker.io/library/other:latest"
+    );
+    assert_eq!(index["manifests"][1]["annotations"]["a"], "b");
+
+    f.names.clear();
+    f.write("type=oci,tar=false,dest=DIR/untagged").unwrap();
+    f.write("type=oci,tar=false,dest=DIR/untagged").unwrap();
+    let index = json(&fs::read_to_string(f.path("untagged/index.json")).unwrap());
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 1);
+    assert!(index["manifests"][0].get("annotations").is_none());
+    run("skopeo", &["inspect", &format!("oci:{}", f.path("untagged").display())]);
+}
+
+#[test]
+fn skopeo_reads_archives_of_both_types() {
+    let f = fixture();
+    f.write("type=oci,dest=DIR/a.tar").unwrap();
+    f.write("type=docker,dest=DIR/d.tar").unwrap();
+    let archive = f.path("a.tar");
+    check_inspection(&run("skopeo", &["inspect", &format!("oci-archive:{}:1.0", archive.display())]));
+    check_inspection(&run("skopeo", &["inspect", &format!("docker-archive:{}", archive.display())]));
+    let docker = f.path("d.tar");
+    let name = format!("docker-archive:{}:localhost:5000/team/app:1.0", docker.display());
+    check_inspection(&run("skopeo", &["inspect", &name]));
+    let blobs = 4;
+    assert_eq!(names_in_tar(&archive).len(), 2 + blobs + 3);
+    assert_eq!(
+        names_in_tar(&docker)[2 + blobs..],
+        ["index.json", "manifest.json", "oci-layout", "repositories"]
+    );
+    // A copy checks every digest, and that the layers fit the configuration.
+    let copy = f.path("copy");
+    run(
+        "skopeo",
+        &["copy", &format!("docker-archive:{}", docker.display()), &format!("dir:{}", copy.display())],
+    );
+}
+
+#[test]
+fn podman_loads_archives() {
+    let f = fixture();
+    for (output, file) in [("type=oci,dest=DIR/a.tar", "a.tar"), ("type=docker,dest=DIR/d.tar", "d.tar")] {
+        f.write(output).unwrap();
+        let root = f.path(&format!("podman-{file}"));
+        let podman = |args: &[&str]| {
+            let (graph, runroot) = (root.join("graph"), root.join("run"));
+            let storage = [
+                "--root",
+                graph.to_str().unwrap(),
+                "--runroot",
+                runroot.to_str().unwrap(),
+                "--storage-driver",
+                "vfs",
+            ];
+            run("podman", &[&storage, args].concat())
+        };
+        let loaded = podman(&["load", "-i", f.path(file).to_str().unwrap()]);
+        assert!(loaded.contains("localhost:5000/team/app:1.0"), "{loaded}");
+        let images = podman(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+        assert_eq!(images.trim(), "localhost:5000/team/app:1.0");
+    }
+}
+
+#[test]
+fn equal_images_give_equal_archives() {
+    let (one, two) = (fixture(), fixture());
+    for f in [&one, &two] {
+        f.write("type=oci,dest=DIR/a.tar").unwrap();
+    }
+    assert_eq!(fs::read(one.path("a.tar")).unwrap(), fs::read(two.path("a.tar")).unwrap());
+}
+
+#[test]
+fn everything_parses_as_the_specification_has_it() {
+    let f = fixture();
+    f.write("type=oci,tar=false,dest=DIR/layout").unwrap();
+    let layout = f.path("layout");
+    oci_spec::image::OciLayout::from_file(layout.join("oci-layout")).unwrap();
+    let index = oci_spec::image::ImageIndex::from_file(layout.join("index.json")).unwrap();
+    let blob = |digest: &str| layout.join("blobs").join(digest.replace(':', "/"));
+    let manifest = &index.manifests()[0];
+    assert_eq!(manifest.platform().as_ref().unwrap().os().to_string(), "linux");
+    let manifest = oci_spec::image::ImageManifest::from_file(blob(&manifest.digest().to_string())).unwrap();
+    assert_eq!(manifest.media_type().as_ref().unwrap().to_string(), MediaType::MANIFEST.as_str());
+    for layer in manifest.layers() {
+        assert_eq!(layer.media_type().to_string(), MediaType::LAYER_GZIP.as_str());
+    }
+    let config = blob(&manifest.config().digest().to_string());
+    let config = oci_spec::image::ImageConfiguration::from_file(config).unwrap();
+    assert_eq!(config.rootfs().diff_ids().len(), 2);
+    assert_eq!(config.history().as_ref().unwrap().len(), 2);
+}
+
+#[test]
+fn several_platforms_go_together() {
+    let mut f = fixture();
+    let arm: Platform = "linux/arm/v7".parse().unwrap();
+    let files = layer(&f.store, &[("hello", "arm")]);
+    let other = build(&f.store, &arm, &[files]);
+    let (bytes, index) = image::assemble_index(vec![other, f.image.clone()], &BTreeMap::new());
+    f.store.put_blob(&bytes).unwrap();
+    f.image = index;
+    f.write("type=oci,dest=DIR/a.tar").unwrap();
+    let reference = format!("oci-archive:{}:1.0", f.path("a.tar").display());
+    check_inspection(&run("skopeo", &["inspect", &reference]));
+    let arm = run("skopeo", &["inspect", "--override-arch", "arm", "--override-variant", "v7", &reference]);
+    assert_eq!(json(&arm)["Architecture"], "arm");
+    check_inspection(&run("skopeo", &["inspect", &format!("docker-archive:{}", f.path("a.tar").display())]));
+    let text = f.write("type=docker,dest=DIR/d.tar").unwrap_err().to_string();
+    assert!(text.contains("holds one platform, and this image has 2"), "{text}");
+    assert!(!f.path("d.tar").exists());
+}
+
+#[test]
+fn a_failed_export_leaves_the_old_file() {
+    let f = fixture();
+    fs::write(f.path("a.tar"), "old").unwrap();
+    let missing = layer(&f.store, &[("x", "y")]).descriptor.digest;
+    let image = build(&f.store, &Platform::host(), &[layer(&f.store, &[("x", "y")])]);
+    fs::remove_file(f.store.blob_path(&missing)).unwrap();
+    let output = Output::new(Target::OciArchive(Sink::File(f.path("a.tar"))));
+    let text = export::write(&f.store, &image, &[], &[output]).unwrap_err().to_string();
+    assert!(text.contains(&missing.to_string()), "{text}");
+    assert_eq!(fs::read_to_string(f.path("a.tar")).unwrap(), "old");
+}
+
+#[test]
+fn destinations_are_treated_as_what_they_are() {
+    let f = fixture();
+    fs::create_dir(f.path("folder")).unwrap();
+    let text = f.write("type=oci,dest=DIR/folder").unwrap_err().to_string();
+    assert!(text.contains("is a directory") && text.contains("tar=false"), "{text}");
+    let text = f.write("type=oci,dest=DIR/no/such/a.tar").unwrap_err().to_string();
+    assert!(text.contains("no/such/a.tar"), "{text}");
+    let text = f.write("type=oci,tar=false,dest=DIR/store").unwrap_err().to_string();
+    assert!(text.contains("is a store of rbuild"), "{text}");
+    fs::create_dir(f.path("layout")).unwrap();
+    fs::write(f.path("layout/index.json"), "{]").unwrap();
+    let text = f.write("type=oci,tar=false,dest=DIR/layout").unwrap_err().to_string();
+    assert!(text.contains("layout/index.json` is no index"), "{text}");
+
+    fs::write(f.path("real.tar"), "").unwrap();
+    std::os::unix::fs::symlink("real.tar", f.path("link.tar")).unwrap();
+    f.write("type=oci,dest=DIR/link.tar").unwrap();
+    assert!(fs::symlink_metadata(f.path("link.tar")).unwrap().is_symlink());
+    assert!(fs::metadata(f.path("real.tar")).unwrap().len() > 5000);
+    f.write("type=oci,dest=/dev/null").unwrap();
+
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        f.path("pipe"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    let pipe = f.path("pipe");
+    let reader = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        File::open(pipe).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes
+    });
+    f.write("type=oci,dest=DIR/pipe").unwrap();
+    assert_eq!(reader.join().unwrap(), fs::read(f.path("real.tar")).unwrap());
+}
+
+#[test]
+fn outputs_are_read_as_docker_reads_them() {
+    let target = |text: &str| Output::parse(text).unwrap().target;
+    let file = |path: &str| Sink::File(PathBuf::from(path));
+    let local = |dest: &str, mode| Target::LocalDirectory { dest: PathBuf::from(dest), mode, split: None };
+    assert_eq!(target("out"), local("out", LocalMode::Copy));
+    assert_eq!(target("dest=x"), local("dest=x", LocalMode::Copy));
+    assert_eq!(target("-"), Target::Tar { sink: Sink::Stdout, split: None });
+    assert_eq!(target("type=local,dest=o,mode=delete"), local("o", LocalMode::Delete));
+    assert_eq!(target("type=oci"), Target::OciArchive(Sink::Stdout));
+    assert_eq!(target("type=oci,dest=-"), Target::OciArchive(Sink::Stdout));
+    assert_eq!(target("type=oci,dest=a.tar"), Target::OciArchive(file("a.tar")));
+    assert_eq!(target("TYPE=oci,Dest=a.tar"), Target::OciArchive(file("a.tar")));
+    assert_eq!(target("type=oci,tar=false,dest=d"), Target::OciDirectory(PathBuf::from("d")));
+    assert_eq!(target("type=docker,\"dest=a,b.tar\""), Target::DockerArchive(file("a,b.tar")));
+    assert_eq!(target("type=tar,dest=r.tar"), Target::Tar { sink: file("r.tar"), split: None });
+    assert_eq!(target("type=image,push=true"), Target::Image { push: true });
+    assert_eq!(target("type=registry"), Target::Image { push: true });
+    assert_eq!(target("type=cacheonly"), Target::CacheOnly);
+    let full = Output::parse(
+        "type=oci,dest=x,\"name=a,b:2\",compression=zstd,compression-level=19,force-compression=true,\
+         rewrite-timestamp=true,oci-mediatypes=true,annotation.k=v=w,annotation-index.i=1",
+    )
+    .unwrap();
+    assert_eq!(
+        full.names.iter().map(Reference::full).collect::<Vec<_>>(),
+        ["docker.io/library/a:latest", "docker.io/library/b:2"]
+    );
+    assert_eq!(full.layers.compression, Some(export::Compression::Zstd));
+    assert_eq!((full.layers.level, full.layers.force, full.layers.rewrite_timestamp), (Some(19), true, true));
+    assert_eq!(full.manifest_annotations["k"], "v=w");
+    assert_eq!(full.index_annotations["i"], "1");
+}
+
+#[test]
+fn wrong_outputs_are_explained() {
+    for (text, want) in [
+        ("", "names no type"),
+        ("type=", "there is no output type ``"),
+        ("type=ocl,dest=x", "there is no output type `ocl`; did you mean `oci`?; there are oci, docker"),
+        ("dest=x,tar=false", "names no type"),
+        ("type=oci,dset=x", "type=oci has no key `dset`; did you mean `dest`?"),
+        ("type=local,dest=x,compression=gzip", "type=local has no key `compression`"),
+        ("type=oci,x", "`x` in `-o type=oci,x` is not of the form key=value"),
+        ("type=oci,\"name=a", "is not closed"),
+        ("type=local", "type=local needs dest=DIR"),
+        ("type=local,dest=-", "type=local needs dest=DIR"),
+        ("type=oci,tar=false", "tar=false needs dest=DIR"),
+        ("type=oci,tar=maybe", "`maybe` is no value for `tar`: it is true or false"),
+        ("type=oci,compression=estargz", "it is gzip, zstd or uncompressed"),
+        ("type=oci,compression-level=10", "with compression=gzip it is at most 9"),
+        ("type=oci,compression-level=x", "`x` is no value for `compression-level`"),
+        ("type=oci,name=A", "`A` is no value for `name`"),
+        ("type=docker,oci-mediatypes=false", "`oci-mediatypes=false` is not possible here"),
+        ("type=image,unpack=true", "`unpack` is not possible here: there is no containerd"),
+        ("type=oci,annotation[linux/arm64].a=b", "is not possible here: annotations go to"),
+        ("type=oci,annotation-foo.a=b", "type=oci has no key `annotation-foo.a`"),
+    ] {
+        let error: OutputError = Output::parse(text).unwrap_err();
+        assert!(error.to_string().contains(want), "{text}: {error}");
+    }
+}
