@@ -1,5 +1,5 @@
 //! Tests through the front door of each module.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod cache;
 mod export;
