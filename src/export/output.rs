@@ -256,7 +256,7 @@ impl Output {
             let (key, value) = field.split_once('=').ok_or_else(no_value)?;
             pairs.push((key.trim().to_owned(), value.to_owned()));
         }
-        from_pairs(pairs, text)
+        from_pairs(&pairs, text)
     }
 }
 
@@ -278,7 +278,7 @@ struct Settings {
     push: Option<bool>,
 }
 
-fn from_pairs(pairs: Vec<(String, String)>, text: &str) -> Result<Output, OutputError> {
+fn from_pairs(pairs: &[(String, String)], text: &str) -> Result<Output, OutputError> {
     let is_type = |key: &str| key.eq_ignore_ascii_case("type");
     let kind = pairs.iter().rev().find(|(key, _)| is_type(key)).map(|(_, value)| value.clone());
     let kind = kind.ok_or_else(|| OutputError::NoType { text: text.to_owned() })?;

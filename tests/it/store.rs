@@ -156,6 +156,48 @@ fn a_damaged_tag_is_an_error_that_names_the_file() {
     assert!(message(store.tags()).contains(file.to_str().unwrap()));
 }
 
+/// Nothing is synced to disk, so a crash may leave names without content.
+#[test]
+fn files_that_a_crash_has_emptied_count_as_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let (lost, kept): (Reference, Reference) = ("lost".parse().unwrap(), "kept".parse().unwrap());
+    store.set_tag(&lost, &descriptor(b"1")).unwrap();
+    let file = fs::read_dir(store.root().join("rbuild/tags")).unwrap().next().unwrap().unwrap().path();
+    fs::write(&file, "").unwrap();
+    store.set_tag(&kept, &descriptor(b"2")).unwrap();
+    assert_eq!(store.tag(&lost).unwrap(), None);
+    assert_eq!(store.tags().unwrap(), [(kept.clone().with_default_tag(), descriptor(b"2"))]);
+    fs::write(&file, [0; 300]).unwrap();
+    assert_eq!(store.tags().unwrap().len(), 1);
+
+    fs::write(store.root().join("rbuild/version"), "").unwrap();
+    fs::write(store.root().join("oci-layout"), "").unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    assert_eq!(fs::read_to_string(store.root().join("rbuild/version")).unwrap(), "1\n");
+    let index = fs::read_to_string(store.root().join("index.json")).unwrap();
+    assert!(index.contains("library/kept"), "the names are still there: {index}");
+}
+
+/// What a careless user may delete comes back.
+#[test]
+fn missing_folders_are_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = open(&dir).root().to_owned();
+    for folder in ["blobs", "rbuild/tmp", "rbuild/trash", "rbuild/tags", "rbuild/records"] {
+        fs::remove_dir_all(root.join(folder)).unwrap();
+    }
+    let store = Store::open(&root).unwrap();
+    assert!(store.tags().unwrap().is_empty());
+    store.put_blob(b"x").unwrap();
+    store.new_blob().unwrap().commit(None).unwrap();
+    store.put_record("abcd", b"x").unwrap();
+    store.set_tag(&"app".parse().unwrap(), &descriptor(b"1")).unwrap();
+    drop(store.scratch_dir().unwrap());
+    assert!(store.empty_trash().is_empty());
+    store.sync().unwrap();
+}
+
 #[test]
 fn a_newer_store_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -199,7 +241,7 @@ fn permission_errors_name_the_owner() {
     let root = open(&dir).root().to_owned();
     // Root may write everywhere: another user tries.
     if !rustix::process::geteuid().is_root() {
-        fs::set_permissions(root.join("rbuild"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(root.join("rbuild"), fs::Permissions::from_mode(0o000)).unwrap();
         assert!(message(Store::open(&root)).contains("no permission"));
         fs::set_permissions(root.join("rbuild"), fs::Permissions::from_mode(0o700)).unwrap();
         return;
@@ -259,7 +301,7 @@ fn trash_takes_everything_and_tells_what_stays() {
     fs::create_dir_all(tree.join("locked/inner")).unwrap();
     fs::write(tree.join("locked/inner/file"), "").unwrap();
     std::os::unix::fs::symlink(dir.path(), tree.join("link")).unwrap();
-    fs::set_permissions(tree.join("locked"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(tree.join("locked"), fs::Permissions::from_mode(0o000)).unwrap();
     store.trash(&tree).unwrap();
     store.trash(&tree).unwrap();
     assert!(!tree.exists());
