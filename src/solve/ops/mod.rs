@@ -1,0 +1,4 @@
+//! What steps do: from a step's operation and its inputs to the entries of its layer.
+
+pub mod transfer;
+pub mod workdir;
