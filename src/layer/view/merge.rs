@@ -1,0 +1,252 @@
+//! Puts one layer on top of a root (image-spec, "Applying Changesets").
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::{IMPLIED, RootView, Slot};
+use crate::layer::archive::{join, split};
+use crate::layer::index::{Index, Kind, Record, What};
+
+/// A record of the upper layer, at the path where it lands.
+struct Change<'i> {
+    path: Arc<[u8]>,
+    is_moved: bool,
+    record: u32,
+    is_opaque: bool,
+    what: What<'i>,
+}
+
+/// The slots of `below` with `layer`, which gets the number `number`, on top.
+pub(super) fn merge(below: &RootView, layer: &Index, number: u32) -> Vec<Slot> {
+    let mut changes = changes(below, layer);
+    if changes.iter().any(|change| change.is_moved) {
+        // An entry that stands at its own path wins over one that came through a symlink.
+        changes.sort_by(|a, b| a.path.cmp(&b.path).then(a.is_moved.cmp(&b.is_moved)));
+        changes.dedup_by(|later, first| later.path == first.path);
+    }
+    let out = Vec::with_capacity(below.slots.len() + changes.len());
+    let mut merger = Merger { below, layer, number, out, hidden: Vec::new(), implied: BTreeSet::new() };
+    let mut lower = 0;
+    for change in &changes {
+        lower = merger.copy_below(lower, &change.path);
+        lower = merger.apply(lower, change);
+    }
+    merger.copy_rest(lower);
+    merger.finish()
+}
+
+/// The layer's records, those whose path passes a symlink of `below` moved to where it leads.
+fn changes<'i>(below: &RootView, layer: &'i Index) -> Vec<Change<'i>> {
+    let mut parents = Parents { below, layer, known: HashMap::new() };
+    let mut changes = Vec::with_capacity(layer.len());
+    for (at, record) in layer.iter().enumerate() {
+        let Record { path, is_opaque, what } = record;
+        let moved = parents.landing(path, &what);
+        let change = Change {
+            is_moved: moved.is_some(),
+            path: moved.unwrap_or_else(|| path.into()),
+            record: at as u32,
+            is_opaque,
+            what,
+        };
+        changes.push(change);
+    }
+    changes
+}
+
+/// Finds out where the directories of the layer land.
+struct Parents<'v> {
+    below: &'v RootView,
+    layer: &'v Index,
+    /// Where a directory lands, if not at its own path.
+    known: HashMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+impl Parents<'_> {
+    /// The path where a record lands, if that is another one than its own.
+    fn landing(&mut self, path: &[u8], what: &What<'_>) -> Option<Arc<[u8]>> {
+        if matches!(what, What::Implied) {
+            // An opaque mark lies in the directory, which may be reached through a symlink.
+            return self.directory(path).map(Into::into);
+        }
+        let (parent, name) = split(path);
+        self.directory(parent).map(|parent| join(&parent, name).into())
+    }
+
+    fn directory(&mut self, dir: &[u8]) -> Option<Vec<u8>> {
+        if dir.is_empty() {
+            return None;
+        }
+        if let Some(known) = self.known.get(dir) {
+            return known.clone();
+        }
+        let (parent, name) = split(dir);
+        let moved = self.directory(parent).map(|parent| join(&parent, name));
+        let found = self.follow(dir, moved.as_deref().unwrap_or(dir)).or(moved);
+        self.known.insert(dir.to_vec(), found.clone());
+        found
+    }
+
+    /// Where the directory `dir`, which stands at `at`, leads if a lower symlink is there.
+    fn follow(&self, dir: &[u8], at: &[u8]) -> Option<Vec<u8>> {
+        // A directory of the layer itself replaces the symlink.
+        let own = self.layer.find(dir).map(|at| self.layer.record(at).what);
+        if matches!(own, Some(What::Node(_) | What::Whiteout)) {
+            return None;
+        }
+        match self.below.entry(at)?.node.kind {
+            Kind::Symlink(_) => Some(self.below.resolve(at, true).ok()?.path()),
+            _ => None,
+        }
+    }
+}
+
+struct Merger<'v> {
+    below: &'v RootView,
+    layer: &'v Index,
+    number: u32,
+    out: Vec<Slot>,
+    /// Directories whose lower contents are gone, each a prefix of the next; with a trailing slash.
+    hidden: Vec<Vec<u8>>,
+    /// Directories that no entry names and no lower layer has.
+    implied: BTreeSet<Vec<u8>>,
+}
+
+impl Merger<'_> {
+    /// Takes over the lower slots from `at` that come before `path`; returns where the rest begins.
+    fn copy_below(&mut self, mut at: usize, path: &[u8]) -> usize {
+        while at < self.below.slots.len() && self.below.path(at) < path {
+            self.copy(at);
+            at += 1;
+        }
+        at
+    }
+
+    fn copy_rest(&mut self, at: usize) {
+        for at in at..self.below.slots.len() {
+            self.copy(at);
+        }
+    }
+
+    fn copy(&mut self, at: usize) {
+        if !self.is_hidden(self.below.path(at)) {
+            self.out.push(self.below.slots[at].clone());
+        }
+    }
+
+    fn is_hidden(&mut self, path: &[u8]) -> bool {
+        while let Some(prefix) = self.hidden.last() {
+            if path.starts_with(prefix) {
+                return true;
+            }
+            // Whatever begins with `prefix` comes in one run: `path` is before it, or it is over.
+            if path < prefix.as_slice() {
+                return self.hidden.iter().any(|prefix| path.starts_with(prefix));
+            }
+            self.hidden.pop();
+        }
+        false
+    }
+
+    /// Applies one change; `at` is the first lower slot that is not before it.
+    fn apply(&mut self, at: usize, change: &Change<'_>) -> usize {
+        let found = at < self.below.slots.len() && self.below.path(at) == &*change.path;
+        let lower = found.then(|| self.below.at(at)).filter(|entry| !self.is_hidden(entry.path));
+        let lower_is_directory = lower.is_some_and(|entry| entry.is_dir());
+        let hides = match change.what {
+            What::Node(node) => change.is_opaque || node.kind != Kind::Directory,
+            What::Implied => change.is_opaque,
+            What::LowerLink(_) | What::Whiteout => true,
+        };
+        if hides && (lower_is_directory || change.path.is_empty()) {
+            self.hidden.push(super::prefix(&change.path));
+        }
+        self.place(change, lower_is_directory.then_some(at));
+        if found { at + 1 } else { at }
+    }
+
+    fn place(&mut self, change: &Change<'_>, lower_directory: Option<usize>) {
+        let slot = match change.what {
+            What::Whiteout => return,
+            What::Node(_) => Slot { layer: self.number, record: change.record, path: self.own_path(change) },
+            What::Implied if change.path.is_empty() => return,
+            What::Implied => match lower_directory {
+                Some(at) => self.below.slots[at].clone(),
+                None => Slot { layer: IMPLIED, record: 0, path: Some(change.path.clone()) },
+            },
+            What::LowerLink(target) => match self.linked(target) {
+                Some(at) => Slot { path: Some(change.path.clone()), ..self.below.slots[at].clone() },
+                // Whoever unpacks the layer says that the link leads nowhere.
+                None => return,
+            },
+        };
+        self.imply_parents(&change.path);
+        self.out.push(slot);
+    }
+
+    /// Makes sure that all directories above `path` exist. They come before it in order, so they are in `out`
+    /// already, or nowhere.
+    fn imply_parents(&mut self, path: &[u8]) {
+        let mut parent = split(path).0;
+        let last = self.out.last().map(|slot| self.out_path(slot));
+        if last.is_some_and(|last| split(last).0 == parent) {
+            return;
+        }
+        while !parent.is_empty() {
+            let found = self.out.binary_search_by(|slot| self.out_path(slot).cmp(parent));
+            match found {
+                Ok(at) if self.is_directory(&self.out[at]) => return,
+                // The layer puts something below what was no directory: it becomes one.
+                Ok(at) => self.out[at] = Slot { layer: IMPLIED, record: 0, path: Some(parent.into()) },
+                Err(_) if !self.implied.insert(parent.to_vec()) => return,
+                Err(_) => {}
+            }
+            parent = split(parent).0;
+        }
+    }
+
+    fn out_path<'s>(&'s self, slot: &'s Slot) -> &'s [u8] {
+        match &slot.path {
+            Some(path) => path,
+            None if slot.layer == self.number => self.layer.path(slot.record as usize),
+            None => self.below.path_of(slot),
+        }
+    }
+
+    fn is_directory(&self, slot: &Slot) -> bool {
+        let layer = match slot.layer {
+            IMPLIED => return true,
+            number if number == self.number => self.layer,
+            number => &self.below.layers[number as usize],
+        };
+        matches!(layer.record(slot.record as usize).what, What::Node(node) if node.kind == Kind::Directory)
+    }
+
+    /// All slots, the implied directories sorted in among them.
+    fn finish(mut self) -> Vec<Slot> {
+        if self.implied.is_empty() {
+            return self.out;
+        }
+        let implied = std::mem::take(&mut self.implied);
+        let mut all = std::mem::take(&mut self.out);
+        all.extend(implied.into_iter().map(|path| Slot {
+            layer: IMPLIED,
+            record: 0,
+            path: Some(path.into()),
+        }));
+        // Two sorted runs: the stable sort merges them in one pass.
+        all.sort_by(|a, b| self.out_path(a).cmp(self.out_path(b)));
+        all
+    }
+
+    fn own_path(&self, change: &Change<'_>) -> Option<Arc<[u8]>> {
+        change.is_moved.then(|| change.path.clone())
+    }
+
+    /// The lower slot that a hard link leads to. Symlinks on the way are followed, the last one is not.
+    fn linked(&self, target: &[u8]) -> Option<usize> {
+        let real = self.below.resolve(target, false).ok().filter(|found| found.exists())?;
+        let at = self.below.find(&real.existing)?;
+        (!self.below.at(at).is_dir()).then_some(at)
+    }
+}
