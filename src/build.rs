@@ -106,7 +106,7 @@ pub fn run(request: &Request, events: &Events) -> Result<Built, Vec<Diagnostic>>
         let solved = solve::run(&plan, &source, &environment)?;
         images.push(result::assemble(request, &plan, &solved, &store)?);
     }
-    let built = result::publish(request, &store, &images)?;
+    let built = result::publish(request, &store, &images, events)?;
     inputs.clean_up();
     Ok(built)
 }

@@ -2,9 +2,10 @@
 
 use super::{Built, Request, diagnose_store};
 use crate::export;
-use crate::oci::{self, Assembled, Descriptor, History, Layer, Seconds};
+use crate::oci::image::{self, Assembled};
+use crate::oci::{self, Descriptor, History, Layer, Seconds};
 use crate::plan::graph::{HistoryPlan, Plan};
-use crate::report::Diagnostic;
+use crate::report::{Diagnostic, Events};
 use crate::solve::Solved;
 use crate::store::Store;
 
@@ -27,7 +28,7 @@ pub(super) fn assemble(request: &Request, plan: &Plan, solved: &Solved, store: &
     }
     let created = request.options.epoch.unwrap_or(root.time);
     let Assembled { config_bytes, manifest_bytes, manifest_descriptor, .. } =
-        oci::assemble(plan.image.config.clone(), history, &root.layers, created, &annotations);
+        image::assemble(plan.image.config.clone(), history, &root.layers, created, &annotations);
     for bytes in [&config_bytes, &manifest_bytes] {
         store.put_blob(bytes).map_err(|e| vec![diagnose_store(&e)])?;
     }
@@ -58,12 +59,17 @@ fn history(entry: &HistoryPlan, solved: &Solved) -> History {
 
 /// Names the image and writes it wherever the request says: outputs first, so that a name never points at something
 /// whose output failed.
-pub(super) fn publish(request: &Request, store: &Store, images: &[Image]) -> Result<Built, Vec<Diagnostic>> {
+pub(super) fn publish(
+    request: &Request,
+    store: &Store,
+    images: &[Image],
+    events: &Events,
+) -> Result<Built, Vec<Diagnostic>> {
     let target = match images {
         [only] => only.manifest.clone(),
         several => index(request, store, several)?,
     };
-    export::write(store, &target, &request.tags, &request.outputs).map_err(|e| vec![Diagnostic::error(e.to_string())])?;
+    export::write(store, &target, &request.tags, &request.outputs, events).map_err(|e| vec![Diagnostic::error(e.to_string())])?;
     let named = request.outputs.iter().filter(|o| matches!(o.target, export::Target::Image { .. })).flat_map(|o| &o.names);
     let names: Vec<_> = request.tags.iter().chain(named).cloned().collect();
     for name in &names {
@@ -88,7 +94,7 @@ pub(super) fn publish(request: &Request, store: &Store, images: &[Image]) -> Res
 fn index(request: &Request, store: &Store, images: &[Image]) -> Result<Descriptor, Vec<Diagnostic>> {
     let annotations = request.outputs.iter().flat_map(|o| o.index_annotations.clone()).collect();
     let manifests = images.iter().map(|image| image.manifest.clone()).collect();
-    let (bytes, descriptor) = oci::assemble_index(manifests, &annotations);
+    let (bytes, descriptor) = image::assemble_index(manifests, &annotations);
     store.put_blob(&bytes).map_err(|e| vec![diagnose_store(&e)])?;
     Ok(descriptor)
 }

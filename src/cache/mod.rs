@@ -101,6 +101,17 @@ impl Cache {
         Err(Error::Unsettled { key })
     }
 
+    /// Publishes a record in the place of what its key had before: a step that was told to run again has the last
+    /// word, also for later builds.
+    pub fn replace(&self, record: Record, preimage: &Preimage, slot: &str) -> Result<Record, Error> {
+        let key = record.key;
+        let record = Record { boot_id: self.store.boot_id().to_owned(), ..record };
+        self.store.put_record(&why(&key), &preimage.to_json())?;
+        self.remember(slot, &key)?;
+        self.store.put_record(&key.hex(), &record.to_json())?;
+        Ok(record)
+    }
+
     /// Notes that `slot` had `key` last: [`Cache::publish`] does, and a caller does after a hit, so that the next miss
     /// is compared with what was used last. Writes only when it was another key.
     pub fn remember(&self, slot: &str, key: &Key) -> Result<(), Error> {

@@ -50,7 +50,7 @@ impl Failure {
 
     pub(super) fn no_such_image(name: &str, known: &[String]) -> Self {
         let diagnostic = Diagnostic::error(format!("no image `{name}` in the local store"));
-        let near = crate::dockerfile::suggest::nearest(name, known.iter().map(String::as_str));
+        let near = crate::dockerfile::suggest::closest(name, known.iter().map(String::as_str));
         Self::build(vec![match near {
             Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
             None => diagnostic.help("`rbuild images` lists what there is"),

@@ -9,7 +9,7 @@ use crate::cli::args::Global;
 use crate::export::Output;
 use crate::oci::{Platform, Reference};
 use crate::plan::graph::Network;
-use crate::plan::{ContextSource, Options};
+use crate::plan::{ContextSource, Entitlement, Options};
 use crate::report::Diagnostic;
 
 /// Checks the options and makes a request of them.
@@ -18,7 +18,7 @@ pub(super) fn from_args(global: &Global, args: &BuildArgs) -> Result<Request, Fa
     let platforms = all(&args.platform, "--platform", |text| text.parse::<Platform>().map_err(|e| e.to_string()))?;
     let epoch = source_date_epoch(args)?;
     let options = Options {
-        build_args: args.build_arg.iter().filter_map(|text| build_arg(text)).collect(),
+        build_args: args.build_arg.iter().filter_map(|text| build_arg(text)).map(|(name, value)| (name, Some(value))).collect(),
         target: args.target.clone().filter(|t| !t.is_empty()),
         platform: platforms.first().cloned().unwrap_or_else(Platform::host),
         build_platform: Platform::host(),
@@ -106,9 +106,10 @@ fn network(text: &str) -> Result<Network, Failure> {
     }
 }
 
-fn entitlement(text: &str) -> Result<String, String> {
+fn entitlement(text: &str) -> Result<Entitlement, String> {
     match text {
-        "network.host" | "security.insecure" => Ok(text.to_owned()),
+        "network.host" => Ok(Entitlement::NetworkHost),
+        "security.insecure" => Ok(Entitlement::SecurityInsecure),
         _ => Err("it is network.host or security.insecure".to_owned()),
     }
 }

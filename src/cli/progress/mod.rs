@@ -86,7 +86,7 @@ impl Display for Quiet {
 }
 
 /// A duration for people: `0.34s`, `12.3s`, `2m05s`.
-fn seconds(took: Duration) -> String {
+pub(super) fn seconds(took: Duration) -> String {
     let seconds = took.as_secs_f64();
     match seconds {
         s if s < 10.0 => format!("{s:.2}s"),
