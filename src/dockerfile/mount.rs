@@ -160,17 +160,22 @@ pub fn fields(value: &str) -> Result<Vec<String>, Error> {
     csv::fields(value).map_err(|fault| Error::Csv { what: "mounts", fault })
 }
 
-/// The checks that need no variables: the fields can be told apart, and `from` has no variable.
-pub fn check(value: &str) -> Result<(), Error> {
+/// The last `from=` of a mount as written: the stage, context or image that it needs. It may hold no
+/// variables, which is the one thing about a mount that is known before expansion.
+pub fn from(value: &str) -> Result<Option<String>, Error> {
+    let mut from = None;
     for field in fields(value)? {
-        if let Some((key, value)) = field.split_once('=')
-            && key.eq_ignore_ascii_case("from")
-            && value.find('$').is_some_and(|at| at + 1 != value.len())
-        {
-            return Err(Error::VariableInFrom);
+        match field.split_once('=') {
+            Some((key, value)) if key.eq_ignore_ascii_case("from") => {
+                if value.find('$').is_some_and(|at| at + 1 != value.len()) {
+                    return Err(Error::VariableInFrom);
+                }
+                from = Some(value.to_owned()).filter(|value| !value.is_empty());
+            }
+            _ => {}
         }
     }
-    Ok(())
+    Ok(from)
 }
 
 impl Mount {

@@ -34,7 +34,7 @@ pub(super) fn run(cx: &Context<'_>, header: &Header<'_>) -> Fallible<Run> {
     let mut flags = Flags::parse(cx, &header.flags, &RUN_FLAGS)?;
     let mounts = flags.texts("mount");
     for mount in &mounts {
-        mount::check(&mount.text).map_err(|error| at(cx, mount, error.to_string(), "bad mount"))?;
+        mount::from(&mount.text).map_err(|error| at(cx, mount, error.to_string(), "bad mount"))?;
     }
     let devices = flags.texts("device");
     for device in &devices {
