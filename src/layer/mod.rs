@@ -2,10 +2,14 @@
 
 pub mod archive;
 pub mod compress;
+pub mod contents;
 pub mod entry;
 mod header;
 pub mod index;
 mod pipeline;
+#[cfg(test)]
+mod sample;
+pub mod unpack;
 pub mod view;
 pub mod writer;
 

@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn values_may_hold_newlines_and_equal_signs() {
-        let pax = parse(b"33 SCHILY.xattr.user.a=1\n2=3\n\0\xff45\n14 path=x\ny=z\n").unwrap();
+        let pax = parse(b"34 SCHILY.xattr.user.a=1\n2=3\n\0\xff45\n14 path=x\ny=z\n").unwrap();
         assert_eq!(pax.xattrs[b"user.a".as_slice()], b"1\n2=3\n\0\xff45");
         assert_eq!(pax.path.unwrap(), b"x\ny=z");
     }
