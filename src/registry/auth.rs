@@ -155,7 +155,8 @@ impl TokenRequest<'_> {
         let realm = self.bearer.parameter("realm").unwrap_or("");
         let origin = origin_of(realm).map_err(|_| "the token server has no valid address".to_owned())?;
         // A login must not cross the network in the clear.
-        if !origin.secure && !(origin.is_loopback() && registry.is_loopback()) {
+        let on_this_machine = origin.is_loopback() && registry.is_loopback();
+        if !origin.secure && !on_this_machine {
             return Err(format!("the token server `{}` does not use https", origin.host));
         }
         let form;

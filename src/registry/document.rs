@@ -16,7 +16,7 @@ pub(super) struct Document {
 #[derive(Debug, Clone)]
 pub(super) enum Content {
     Index(Index),
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
 }
 
 /// The fields that tell one from the other.

@@ -88,7 +88,7 @@ pub enum Error {
         /// The image in the user's words.
         image: String,
         /// The platform that was asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// Those that there are, in the index's order.
         available: Vec<Platform>,
     },

@@ -71,7 +71,7 @@ impl Client {
         let config = self.config(store, &target, &manifest)?;
         let layers = layers(&target, &manifest, &config)?;
         self.remember(reference, &layers);
-        Ok(Resolved { reference: reference.clone(), descriptor, manifest, config, layers, index })
+        Ok(Resolved { reference: reference.clone(), descriptor, manifest: *manifest, config, layers, index })
     }
 
     /// The document that the name itself stands for.
@@ -224,7 +224,7 @@ impl Client {
 /// A manifest that was picked.
 struct Chosen {
     descriptor: Descriptor,
-    manifest: Manifest,
+    manifest: Box<Manifest>,
 }
 
 fn accepting(method: Method, path: String) -> Request<'static> {
@@ -276,7 +276,7 @@ fn no_platform(target: &Target<'_>, wanted: &Platform, index: &Index) -> Error {
         let platform = entry.platform.clone().map(Platform::normalised);
         available.extend(platform.filter(|p| !available.contains(p)));
     }
-    Error::NoPlatform { image: target.image(), wanted: wanted.clone(), available }
+    Error::NoPlatform { image: target.image(), wanted: Box::new(wanted.clone()), available }
 }
 
 fn layers(target: &Target<'_>, manifest: &Manifest, config: &ImageConfig) -> Result<Vec<Layer>, Error> {

@@ -4,4 +4,6 @@
 mod cache;
 mod export;
 mod layering;
+mod registry;
 mod store;
+mod support;

@@ -1,0 +1,85 @@
+use rbuild::oci::{Descriptor, Digest, Index, MediaType};
+use rbuild::registry::Progress;
+use rbuild::store::Store;
+
+use super::{amd64, client, reference, small_image, store};
+use crate::support::http::Server;
+use crate::support::image::{TestImage, TestLayer};
+use crate::support::registry::Registry;
+
+/// Puts an image into the store as a build would.
+fn keep(store: &Store, image: &TestImage) -> Descriptor {
+    for layer in &image.layers {
+        store.put_blob(&layer.blob).unwrap();
+    }
+    store.put_blob(&image.config_bytes()).unwrap();
+    store.put_blob(&image.manifest_bytes()).unwrap();
+    image.descriptor()
+}
+
+#[test]
+fn what_is_pushed_can_be_pulled() {
+    let registry = Registry::start();
+    let (_dir, store) = store();
+    let mut image = small_image();
+    image.layers.push(TestLayer::noise(3 << 20, 1));
+    image.config.rootfs.diff_ids.push(image.layers[3].diff_id);
+    let descriptor = keep(&store, &image);
+    let names = ["app:1", "app:2", "other/app:1"].map(|name| reference(&registry.host(), name));
+    client().push(&store, &descriptor, &names, &Progress::silent()).unwrap();
+    for name in &names {
+        let (_dir, fresh) = super::store();
+        let resolved = client().resolve(&fresh, name, &amd64()).unwrap();
+        assert_eq!(resolved.descriptor.digest, descriptor.digest);
+        client().pull_layers(&fresh, name, &resolved.layers, &Progress::silent()).unwrap();
+        assert!(fresh.verify_blob(&image.layers[3].digest()).unwrap());
+    }
+}
+
+#[test]
+fn an_index_is_pushed_with_its_images() {
+    let registry = Registry::start();
+    let (_dir, store) = store();
+    let images = ["linux/amd64", "linux/arm64"].map(|platform| {
+        keep(&store, &TestImage::new(platform, vec![TestLayer::files(&[("platform", platform)])]))
+    });
+    let media_type = Some(MediaType::INDEX);
+    let index =
+        Index { schema_version: 2, media_type, manifests: images.to_vec(), annotations: Default::default() };
+    let bytes = serde_json::to_vec(&index).unwrap();
+    let digest: Digest = store.put_blob(&bytes).unwrap();
+    let descriptor = Descriptor::new(MediaType::INDEX, digest, bytes.len() as u64);
+    let name = reference(&registry.host(), "multi:1");
+    client().push(&store, &descriptor, std::slice::from_ref(&name), &Progress::silent()).unwrap();
+    let (_dir, fresh) = super::store();
+    let resolved = client().resolve(&fresh, &name, &"linux/arm64".parse().unwrap()).unwrap();
+    assert_eq!((resolved.digest(), resolved.descriptor.digest), (digest, images[1].digest));
+}
+
+#[test]
+fn nothing_is_sent_that_is_there_or_can_be_mounted() {
+    let registry = Registry::start();
+    let base = small_image();
+    registry.push(&base, "base", "1");
+    let between = Server::between(registry.host(), |_, reply| reply);
+    let (_dir, store) = store();
+    let client = client();
+    let from = reference(&between.host(), "base:1");
+    let resolved = client.resolve(&store, &from, &amd64()).unwrap();
+    client.pull_layers(&store, &from, &resolved.layers, &Progress::silent()).unwrap();
+
+    let mut image = base.clone();
+    image.config.config.cmd = Some(vec!["sh".to_owned()]);
+    let descriptor = keep(&store, &image);
+    let before = between.requests().len();
+    client.push(&store, &descriptor, &[reference(&between.host(), "app:1")], &Progress::silent()).unwrap();
+    let sent: usize =
+        between.received()[before..].iter().filter(|r| r.method == "PUT").map(|r| r.body.len()).sum();
+    assert_eq!(sent, image.config_bytes().len() + image.manifest_bytes().len(), "layers were mounted");
+
+    let before = between.requests().len();
+    client.push(&store, &descriptor, &[reference(&between.host(), "app:2")], &Progress::silent()).unwrap();
+    let puts: Vec<String> =
+        between.requests()[before..].iter().filter(|r| r.starts_with("PUT")).cloned().collect();
+    assert_eq!(puts, ["PUT /v2/app/manifests/2"]);
+}

@@ -1,0 +1,71 @@
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rbuild::registry::{Environment, Error, Problem};
+
+use super::{amd64, client, client_in, reference, store};
+
+/// A certificate authority and a certificate of `localhost`, made by openssl.
+fn certificates(dir: &Path) {
+    let script = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=ca \
+         -keyout ca.key -out ca.crt 2>/dev/null && \
+         openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost \
+         -keyout tls.key -out tls.csr 2>/dev/null && \
+         printf 'subjectAltName=DNS:localhost' > ext && \
+         openssl x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out tls.crt 2>/dev/null";
+    assert!(Command::new("sh").arg("-c").arg(script).current_dir(dir).status().unwrap().success());
+}
+
+struct TlsServer(Child, u16);
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// docker-registry with TLS on a free port.
+fn tls_registry(dir: &Path) -> TlsServer {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let folder = dir.display();
+    let config = format!(
+        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+         storage: {{filesystem: {{rootdirectory: '{folder}/data'}}}}\n\
+         http: {{addr: '127.0.0.1:{port}', tls: {{certificate: '{folder}/tls.crt', key: '{folder}/tls.key'}}}}\n"
+    );
+    std::fs::write(dir.join("config.yml"), config).unwrap();
+    let mut command = Command::new("docker-registry");
+    command.arg("serve").arg(dir.join("config.yml"));
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    TlsServer(child, port)
+}
+
+#[test]
+fn a_registry_on_this_machine_may_speak_https() {
+    let (dir, store) = store();
+    certificates(dir.path());
+    let registry = tls_registry(dir.path());
+    let host = format!("localhost:{}", registry.1);
+    let name = reference(&host, "base:1");
+
+    let error = client().resolve(&store, &name, &amd64()).unwrap_err();
+    let Error::Unreachable { problem: Problem::Certificate, .. } = &error else { panic!("{error}") };
+    assert!(error.help().unwrap().contains(&format!("/etc/docker/certs.d/{host}/ca.crt")));
+
+    let certs_d: PathBuf = dir.path().join("certs.d");
+    std::fs::create_dir_all(certs_d.join(&host)).unwrap();
+    std::fs::copy(dir.path().join("ca.crt"), certs_d.join(&host).join("ca.crt")).unwrap();
+    let trusting = [
+        Environment::empty().with_certs_d(certs_d),
+        Environment::empty().with("SSL_CERT_FILE", dir.path().join("ca.crt")),
+    ];
+    for environment in trusting {
+        // Empty as it is, it answers: that is all that matters here.
+        let error = client_in(environment).resolve(&store, &name, &amd64()).unwrap_err();
+        assert!(matches!(error, Error::UnknownManifest { .. }), "{error}");
+    }
+}
