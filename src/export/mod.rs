@@ -10,6 +10,7 @@ mod layout;
 mod local;
 mod naming;
 mod output;
+mod parse;
 mod sink;
 mod tar;
 mod tree;

@@ -76,10 +76,10 @@ fn refuse_strangers(root: &Path) -> Result<(), Error> {
     };
     let names: Vec<_> = entries.filter_map(Result::ok).map(|e| e.file_name()).collect();
     // Our own folder without a version file: another process is just making the store, or died there.
-    if names.iter().any(|n| n == "rbuild") {
-        return Ok(());
-    }
-    match names.iter().find(|n| *n != "lost+found") {
+    let is_begun = names.iter().any(|name| name == "rbuild");
+    let own: &[&str] = if is_begun { &["rbuild", "blobs", "oci-layout", "index.json"] } else { &[] };
+    let is_expected = |name: &std::ffi::OsString| name == "lost+found" || own.iter().any(|own| name == own);
+    match names.iter().find(|name| !is_expected(name)) {
         None => Ok(()),
         Some(name) => {
             Err(Error::NotAStore { root: root.to_owned(), example: name.to_string_lossy().into_owned() })

@@ -592,7 +592,10 @@ fn tars_hold_the_merged_root() {
         listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(squeezed, want);
     fs::create_dir(f.path("x")).unwrap();
-    run("tar", &["-xf", f.path("root.tar").to_str().unwrap(), "-C", f.path("x").to_str().unwrap()]);
+    run(
+        "tar",
+        &["--exclude=null", "-xf", f.path("root.tar").to_str().unwrap(), "-C", f.path("x").to_str().unwrap()],
+    );
     assert_eq!(fs::read_to_string(f.path("x/hello")).unwrap(), "new");
     assert_eq!(fs::read_to_string(f.path("x/closed/data")).unwrap(), "data");
 }

@@ -217,6 +217,13 @@ fn other_directories_are_left_alone() {
     let text = message(Store::open(dir.path()));
     assert!(text.contains("is not empty") && text.contains("main.c"), "{text}");
     assert_eq!(count(dir.path()), 1);
+    // Not even when it has a folder of that name.
+    fs::create_dir(dir.path().join("rbuild")).unwrap();
+    assert!(matches!(Store::open(dir.path()), Err(Error::NotAStore { .. })));
+    // Nor an OCI layout of somebody else.
+    let layout = dir.path().join("layout");
+    fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
+    assert!(matches!(Store::open(&layout), Err(Error::NotAStore { .. })));
 
     let text = message(Store::open(&dir.path().join("main.c/store")));
     assert!(text.contains("main.c` is not a directory"), "{text}");
@@ -307,6 +314,41 @@ fn trash_takes_everything_and_tells_what_stays() {
     assert!(!tree.exists());
     assert_eq!(store.empty_trash(), Vec::<std::path::PathBuf>::new());
     assert!(dir.path().exists());
+}
+
+#[test]
+fn trash_of_other_users_stays_and_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let root = open(&dir).root().to_owned();
+    let exe = dir.path().join("it");
+    fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
+    for path in [dir.path(), &root]
+        .into_iter()
+        .chain(["rbuild", "rbuild/tmp", "rbuild/trash", "rbuild/lock"].map(Path::new))
+    {
+        std::os::unix::fs::chown(root.join(path), Some(65534), Some(65534)).unwrap();
+    }
+    std::os::unix::fs::chown(root.join("rbuild/version"), Some(65534), None).unwrap();
+    let foreign = root.join("rbuild/trash/tree/bin");
+    fs::create_dir_all(&foreign).unwrap();
+    fs::write(foreign.join("sh"), "").unwrap();
+    let mut child = as_child_of(&exe, "store::child_empties_trash", &root);
+    std::os::unix::process::CommandExt::uid(&mut child, 65534);
+    let output = child.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains(&format!("{:?}", [root.join("rbuild/trash/tree")])), "{text}");
+    assert!(Store::open(&root).unwrap().empty_trash().is_empty());
+}
+
+#[test]
+fn child_empties_trash() {
+    let Some(root) = std::env::var_os("RBUILD_TEST_STORE") else { return };
+    let store = Store::open(Path::new(&root)).unwrap();
+    store.trash(store.scratch_dir().unwrap().path()).unwrap();
+    println!("{:?}", store.empty_trash());
 }
 
 #[test]
