@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::layer::archive::{self, Limits};
@@ -32,6 +32,14 @@ pub enum RootError {
         expected: DiffId,
         /// What the blob holds.
         actual: DiffId,
+    },
+    /// Its index cannot be kept.
+    #[error("cannot write `{}`: {source}", path.display())]
+    Index {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
 }
 
@@ -84,6 +92,18 @@ impl Roots {
         }
         self.save(layer.diff_id, &read.index);
         Ok(read.index)
+    }
+
+    /// The file with a layer's index, if it was saved.
+    pub fn index_file(&self, diff_id: DiffId) -> Option<PathBuf> {
+        let path = self.path(diff_id);
+        path.exists().then_some(path)
+    }
+
+    /// Takes over a file with a layer's index that a worker wrote.
+    pub fn adopt(&self, diff_id: DiffId, file: &Path) -> Result<(), RootError> {
+        let path = self.path(diff_id);
+        std::fs::rename(file, &path).map_err(|source| RootError::Index { path, source })
     }
 
     fn path(&self, diff_id: DiffId) -> PathBuf {

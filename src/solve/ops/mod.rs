@@ -1,7 +1,12 @@
 //! What steps do: from a step's operation and its inputs to a layer.
 
 mod commit;
+mod exec;
 mod source;
+pub mod transfer;
+mod transfer_step;
+pub mod workdir;
+mod workdir_step;
 
 use std::sync::Arc;
 
@@ -45,9 +50,9 @@ pub(super) fn run(step: &StepContext<'_>, inputs: &[Arc<Files>]) -> Result<Done,
         (Op::Local(op), _) => Ok(Done { files: Files::Local(op.name.clone()), outcome: Outcome::Cached }),
         (Op::Base(op), _) => source::base(step, op),
         (Op::Image(op), _) => source::image(step, op),
-        (Op::Workdir(op), Some(parent)) => todo!("{op:?}{:?}",parent),
-        (Op::Transfer(op), Some(parent)) => todo!("{op:?}{:?}",parent),
-        (Op::Exec(op), Some(parent)) => todo!("{op:?}{:?}{:?}",parent, reads),
+        (Op::Workdir(op), Some(parent)) => workdir_step::run(step, op, parent),
+        (Op::Transfer(op), Some(parent)) => transfer_step::run(step, op, parent, reads),
+        (Op::Exec(op), Some(parent)) => exec::run(step, op, parent, reads),
         (Op::Workdir(_) | Op::Transfer(_) | Op::Exec(_), None) => {
             Err(vec![step.error("this step starts from nothing; that is a bug of rbuild's")])
         }

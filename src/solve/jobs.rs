@@ -1,0 +1,99 @@
+//! Work on files of an image that must be done where their owners exist.
+//!
+//! As root that is this process. Without root it is a process inside the user namespace: rbuild starts itself
+//! again there as a worker, which finds the function by its name in [`TABLE`].
+
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::state::Environment;
+use crate::snapshot::{self, CommitJob, Committed, CopyJob, UnpackJob};
+
+/// What a worker can do, by name.
+pub const TABLE: &[(&str, crate::exec::JobFn)] = &[
+    ("unpack", |job| encoded(job, |job: UnpackJob| snapshot::unpack_tree(&job))),
+    ("commit", |job| encoded(job, |job: CommitJob| snapshot::commit(&job))),
+    ("copy", |job| encoded(job, |job: CopyJob| snapshot::copy_tree(&job))),
+    ("remove", |job| encoded(job, |job: PathBuf| snapshot::remove(&job))),
+    ("cache-directory", |job| encoded(job, |job: CacheDirectory| make_cache_directory(&job))),
+];
+
+/// A directory for a cache mount, to be made if it is not there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct CacheDirectory {
+    /// Where; its parent is there.
+    pub(super) path: PathBuf,
+    /// Its mode.
+    pub(super) mode: u32,
+    /// Its owner.
+    pub(super) uid: u32,
+    /// Its group.
+    pub(super) gid: u32,
+}
+
+/// Unpacks a layer; gives notes about what the tree lacks.
+pub(super) fn unpack(environment: &Environment<'_>, job: &UnpackJob) -> Result<Vec<String>, String> {
+    run(environment, "unpack", job, snapshot::unpack_tree)
+}
+
+/// Writes a command's changes as a layer.
+pub(super) fn commit(environment: &Environment<'_>, job: &CommitJob) -> Result<Committed, String> {
+    run(environment, "commit", job, snapshot::commit)
+}
+
+/// Copies a whole root.
+pub(super) fn copy(environment: &Environment<'_>, job: &CopyJob) -> Result<(), String> {
+    run(environment, "copy", job, snapshot::copy_tree)
+}
+
+/// Deletes what an ordinary user may not.
+pub(super) fn remove(environment: &Environment<'_>, path: &PathBuf) -> Result<(), String> {
+    run(environment, "remove", path, |path| snapshot::remove(path))
+}
+
+/// Makes the directory of a cache mount.
+pub(super) fn cache_directory(environment: &Environment<'_>, job: &CacheDirectory) -> Result<(), String> {
+    run(environment, "cache-directory", job, make_cache_directory)
+}
+
+fn make_cache_directory(job: &CacheDirectory) -> std::io::Result<()> {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    if job.path.is_dir() {
+        return Ok(());
+    }
+    // Made under another name first: whoever sees the directory sees it finished.
+    let fresh = job.path.with_extension(format!("new-{}", std::process::id()));
+    std::fs::create_dir(&fresh)?;
+    chown(&fresh, Some(job.uid), Some(job.gid))?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(job.mode))?;
+    match std::fs::rename(&fresh, &job.path) {
+        Err(_) if job.path.is_dir() => std::fs::remove_dir(&fresh),
+        renamed => renamed,
+    }
+}
+
+fn run<J: Serialize, T: DeserializeOwned, E: std::fmt::Display>(
+    environment: &Environment<'_>,
+    name: &str,
+    job: &J,
+    here: impl FnOnce(&J) -> Result<T, E>,
+) -> Result<T, String> {
+    if environment.executor.is_root() {
+        return here(job).map_err(|e| e.to_string());
+    }
+    let job = serde_json::to_vec(job).map_err(|e| e.to_string())?;
+    let answer = environment.executor.work(name, &job).map_err(|e| e.to_string())?;
+    serde_json::from_slice(&answer).map_err(|e| e.to_string())
+}
+
+/// The worker's side of [`run`].
+fn encoded<J: DeserializeOwned, T: Serialize, E: std::fmt::Display>(
+    job: &[u8],
+    work: impl FnOnce(J) -> Result<T, E>,
+) -> Result<Vec<u8>, String> {
+    let job = serde_json::from_slice(job).map_err(|e| e.to_string())?;
+    let done = work(job).map_err(|e| e.to_string())?;
+    serde_json::to_vec(&done).map_err(|e| e.to_string())
+}

@@ -1,0 +1,50 @@
+//! The end of a command's output, for the message when it fails.
+
+use std::collections::VecDeque;
+
+/// So many lines are shown.
+const LINES: usize = 20;
+/// A line longer than this is cut.
+const LINE_BYTES: usize = 500;
+
+/// The last lines.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    lines: VecDeque<String>,
+}
+
+impl Tail {
+    /// Adds a line and forgets the oldest.
+    pub(super) fn push(&mut self, line: &str) {
+        if self.lines.len() == LINES {
+            self.lines.pop_front();
+        }
+        let mut end = line.len().min(LINE_BYTES);
+        while !line.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.lines.push_back(line[..end].chars().filter(|c| !c.is_control() || *c == '\t').collect());
+    }
+
+    /// The lines, or `None` when there was no output.
+    pub(super) fn text(&self) -> Option<String> {
+        let lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_end() {
+        let mut tail = Tail::default();
+        assert_eq!(tail.text(), None);
+        for i in 0..30 {
+            tail.push(&format!("line {i}"));
+        }
+        let text = tail.text().unwrap_or_default();
+        assert!(text.starts_with("line 10\n") && text.ends_with("line 29"), "{text}");
+    }
+}

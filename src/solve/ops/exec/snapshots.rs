@@ -1,0 +1,165 @@
+//! The root file systems of one build: trees of layers, and which kind of writable root works here.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use super::super::super::state::{Environment, RootState};
+use super::super::super::{Failures, StepContext, jobs};
+use crate::exec::Executor;
+use crate::oci::{ChainId, Layer};
+use crate::report::Event;
+use crate::snapshot::{
+    ActiveSnapshot, DiffJob, Error, IdMap, OpaqueMark, OverlayKind, Owners, Trees, UnpackJob,
+};
+use crate::store::Store;
+
+/// Shared by all RUN steps of a build.
+pub struct Snapshots {
+    trees: Trees,
+    mark: OpaqueMark,
+    order: Vec<OverlayKind>,
+    kind: Mutex<OverlayKind>,
+}
+
+impl Snapshots {
+    /// Nothing is unpacked or tried yet.
+    pub fn new(store: &Store, executor: &Executor) -> Result<Self, Error> {
+        let mark = if executor.is_root() { OpaqueMark::Trusted } else { OpaqueMark::User };
+        let mut order = OverlayKind::order(store.root(), false);
+        order.retain(|kind| matches!(kind, OverlayKind::Native | OverlayKind::Copy));
+        let first = order.first().copied().unwrap_or(OverlayKind::Copy);
+        Ok(Self { trees: Trees::new(store, &executor.id_flavour())?, mark, order, kind: Mutex::new(first) })
+    }
+
+    /// What is in use now.
+    pub(super) fn kind(&self) -> OverlayKind {
+        *self.kind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes on to the next kind after `failed` was refused, and says so once.
+    pub(super) fn fall_back(&self, step: &StepContext<'_>, failed: OverlayKind, error: &io::Error) -> Result<(), Failures> {
+        let mut kind = self.kind.lock().unwrap_or_else(PoisonError::into_inner);
+        if *kind != failed {
+            return Ok(());
+        }
+        let next = failed.next(&self.order).ok_or_else(|| {
+            vec![step.error(format!("no kind of writable root file system works here: {error}"))]
+        })?;
+        *kind = next;
+        if let Some(note) = next.note() {
+            step.environment.events.send(Event::Note(format!("{note} ({error})")));
+        }
+        Ok(())
+    }
+
+    /// The trees of a root, the top one first, each made if need be.
+    pub(super) fn lowers(&self, step: &StepContext<'_>, root: &RootState) -> Result<Vec<PathBuf>, Failures> {
+        let mut chain = ChainId::EMPTY;
+        let mut lowers: Vec<PathBuf> = Vec::new();
+        for (at, layer) in root.layers.iter().enumerate() {
+            chain = chain.push(layer.diff_id);
+            let below = &root.layers[..at];
+            let tree = match self.trees.find(chain) {
+                Some(tree) => tree,
+                None => self.unpack(step, chain, layer, below, &lowers)?,
+            };
+            lowers.insert(0, tree);
+        }
+        Ok(lowers)
+    }
+
+    fn unpack(
+        &self,
+        step: &StepContext<'_>,
+        chain: ChainId,
+        layer: &Layer,
+        below: &[Layer],
+        lowers: &[PathBuf],
+    ) -> Result<PathBuf, Failures> {
+        let environment = step.environment;
+        let parents = self.index_files(step, below)?;
+        let index = environment.roots.index_file(layer.diff_id);
+        let scratch = environment.store.scratch_dir().map_err(|e| vec![step.error(e.to_string())])?;
+        let fresh_index = index.is_none().then(|| scratch.path().join("index"));
+        let made = self.trees.ensure(chain, |target| {
+            let job = UnpackJob {
+                blob: environment.store.blob_path(&layer.descriptor.digest),
+                diff_id: layer.diff_id,
+                parents,
+                lowers: lowers.to_vec(),
+                target: target.to_owned(),
+                mark: self.mark,
+                single_id: environment.executor.is_single_id(),
+                index: fresh_index.clone(),
+            };
+            for note in jobs::unpack(environment, &job).map_err(UnpackError::Job)? {
+                environment.events.send(Event::Note(note));
+            }
+            Ok::<_, UnpackError>(())
+        });
+        let tree = made.map_err(|e| vec![step.error(format!("cannot unpack a layer: {e}"))])?;
+        if let Some(index) = fresh_index.filter(|path| path.exists()) {
+            environment.roots.adopt(layer.diff_id, &index).map_err(|e| vec![step.error(e.to_string())])?;
+        }
+        Ok(tree)
+    }
+
+    /// The files with the indexes of `layers`, in their order; for jobs.
+    pub(super) fn index_files(&self, step: &StepContext<'_>, layers: &[Layer]) -> Result<Vec<PathBuf>, Failures> {
+        layers.iter().map(|layer| index_file(step.environment, layer)).collect::<Result<_, _>>().map_err(
+            |message| vec![step.error(message)],
+        )
+    }
+
+    /// A writable root on `lowers`.
+    pub(super) fn prepare(
+        &self,
+        step: &StepContext<'_>,
+        lowers: &[PathBuf],
+        kind: OverlayKind,
+    ) -> Result<ActiveSnapshot, Failures> {
+        let environment = step.environment;
+        let fail = |message: String| vec![step.error(message)];
+        let snapshot = ActiveSnapshot::prepare(&environment.store, lowers.to_vec(), kind, self.mark)
+            .map_err(|e| fail(e.to_string()))?;
+        if let Some(job) = snapshot.copy_job() {
+            jobs::copy(environment, &job).map_err(fail)?;
+        }
+        Ok(snapshot)
+    }
+
+    /// What finds the changes of a step that has ended.
+    pub(super) fn diff_job(&self, snapshot: &ActiveSnapshot, single_id: bool) -> DiffJob {
+        let owners = if single_id { Owners::Single } else { Owners::OnDisk(IdMap::default()) };
+        snapshot.diff_job(Vec::new(), owners)
+    }
+
+    /// Makes the changes of a step the tree of its layer. If that does not work the layer is unpacked one day.
+    pub(super) fn adopt(&self, chain: ChainId, snapshot: &ActiveSnapshot) {
+        let upper = &snapshot.dirs().upper;
+        let adopted = self.trees.ensure(chain, |target| {
+            std::fs::rename(upper, target).map_err(|e| UnpackError::Job(e.to_string()))
+        });
+        if let Err(error) = adopted {
+            tracing::info!(%error, "cannot keep a step's changes as a tree");
+        }
+    }
+}
+
+fn index_file(environment: &Environment<'_>, layer: &Layer) -> Result<PathBuf, String> {
+    if let Some(path) = environment.roots.index_file(layer.diff_id) {
+        return Ok(path);
+    }
+    environment.roots.index(layer).map_err(|e| e.to_string())?;
+    environment.roots.index_file(layer.diff_id).ok_or_else(|| "cannot save the index of a layer".to_owned())
+}
+
+/// Why a tree could not be made.
+#[derive(Debug, thiserror::Error)]
+enum UnpackError {
+    #[error(transparent)]
+    Snapshot(#[from] Error),
+    #[error("{0}")]
+    Job(String),
+}
