@@ -21,7 +21,11 @@ pub(super) fn tar(lines: &str) -> Vec<u8> {
 
 fn append(builder: &mut tar::Builder<Vec<u8>>, kind: &str, name: &str, argument: &str) {
     let mut header = tar::Header::new_gnu();
-    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    if name.len() > 100 {
+        builder.append_pax_extensions([("path", name.as_bytes())]).unwrap();
+    }
+    let in_header = &name[..name.len().min(100)];
+    header.as_old_mut().name[..in_header.len()].copy_from_slice(in_header.as_bytes());
     header.set_mode(if kind == "d" { 0o755 } else { 0o644 });
     header.set_mtime(1000);
     let mut content = "";

@@ -33,8 +33,10 @@ pub(super) fn parse(mut data: &[u8]) -> Result<Pax, Problem> {
     Ok(pax)
 }
 
+type RecordAndRest<'d> = (&'d [u8], &'d [u8]);
+
 /// Takes `LEN KEY=VALUE\n` off the front; LEN counts the whole record, so values may hold anything.
-fn split_record(data: &[u8]) -> Result<Option<(&[u8], &[u8])>, Problem> {
+fn split_record(data: &[u8]) -> Result<Option<RecordAndRest<'_>>, Problem> {
     // GNU tar pads the last record with NULs now and then.
     if data.iter().all(|byte| *byte == 0) {
         return Ok(None);

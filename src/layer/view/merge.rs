@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::landing::{Change, changes};
-use super::{IMPLIED, RootView, Slot};
+use super::{IMPLIED, ResolvedPath, RootView, Slot};
 use crate::layer::archive::split;
 use crate::layer::index::{Index, Kind, What};
 
@@ -166,7 +166,7 @@ impl Merger<'_> {
 
     /// The lower slot that a hard link leads to. Symlinks on the way are followed, the last one is not.
     fn linked(&self, target: &[u8]) -> Option<usize> {
-        let real = self.below.resolve(target, false).ok().filter(|found| found.exists())?;
+        let real = self.below.resolve(target, false).ok().filter(ResolvedPath::exists)?;
         let at = self.below.find(&real.existing)?;
         (!self.below.at(at).is_dir()).then_some(at)
     }
