@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::diff::{DiffJob, Form};
+use super::diff::{DiffJob, Form, Owners};
 use super::files::make_dir;
-use super::ids::IdMap;
 use super::overlay::{OpaqueMark, OverlayKind};
 use super::{CopyJob, Error};
 use crate::store::{ScratchDir, Store};
@@ -103,12 +102,19 @@ impl ActiveSnapshot {
 
     /// What finds the step's changes. `stubs` are the mount points, relative to the root, that were made for the
     /// step and are no part of its changes.
-    pub fn diff_job(&self, stubs: Vec<PathBuf>, ids: IdMap) -> DiffJob {
+    pub fn diff_job(&self, stubs: Vec<PathBuf>, owners: Owners) -> DiffJob {
         let form = match self.kind {
             OverlayKind::Native | OverlayKind::TmpfsUpper => Form::Overlay(self.mark),
             OverlayKind::Fuse => Form::FuseOverlay,
             OverlayKind::Copy => Form::Whole,
         };
-        DiffJob { root: self.dirs.upper.clone(), form, lowers: self.lowers.clone(), stubs, ids, newest: None }
+        DiffJob {
+            root: self.dirs.upper.clone(),
+            form,
+            lowers: self.lowers.clone(),
+            stubs,
+            owners,
+            newest: None,
+        }
     }
 }

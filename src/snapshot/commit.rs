@@ -48,8 +48,7 @@ pub struct Committed {
 ///
 /// Without root this must run inside the user namespace in which the command ran.
 pub fn commit(job: &CommitJob) -> Result<Committed, Error> {
-    let layers = job.parents.iter().map(|path| read_index(path)).collect::<Result<_, _>>()?;
-    commit_on(job, &RootView::new(layers))
+    commit_on(job, &read_view(&job.parents)?)
 }
 
 /// The same for a caller that has the parent's view already; `job.parents` is not read.
@@ -69,6 +68,12 @@ pub fn commit_on(job: &CommitJob, parent: &RootView) -> Result<Committed, Error>
         uncompressed_size: written.uncompressed_size,
         entries: written.entries.len(),
     })
+}
+
+/// The root that layers make together, from their index files, the lowest first.
+pub(super) fn read_view(indexes: &[PathBuf]) -> Result<RootView, Error> {
+    let layers = indexes.iter().map(|path| read_index(path)).collect::<Result<_, _>>()?;
+    Ok(RootView::new(layers))
 }
 
 fn read_index(path: &Path) -> Result<Arc<Index>, Error> {

@@ -35,10 +35,20 @@ pub struct DiffJob {
     /// Mount points, relative to the root, that were made for the command; they are no change as long as they
     /// are empty and the parent has nothing there.
     pub stubs: Vec<PathBuf>,
-    /// From the ids on disk to those of the image.
-    pub ids: IdMap,
+    /// Who owns the files in the image.
+    pub owners: Owners,
     /// Times after this one are set to it.
     pub newest: Option<Seconds>,
+}
+
+/// Who owns a file in the image, by its owner on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Owners {
+    /// The owner on disk, translated.
+    OnDisk(IdMap),
+    /// There was only one id, so the disk tells nothing: what the parent has keeps its owner, what is new is
+    /// root's.
+    Single,
 }
 
 /// How `root` shows what was changed.
@@ -102,12 +112,19 @@ impl<'a> Differ<'a> {
         }
         if self.job.form == Form::Whole && lower == Lower::Visible {
             for child in self.parent.list(dir) {
-                if names.binary_search_by(|name| name.as_bytes().cmp(child.name())).is_err() {
+                let is_gone = names.binary_search_by(|name| name.as_bytes().cmp(child.name())).is_err();
+                if is_gone && self.was_there(child.path) {
                     self.out.push(removed(child.path.to_vec(), EntryKind::Whiteout));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether any tree had something at `path`: devices, which cannot be made without root, never were.
+    fn was_there(&self, path: &[u8]) -> bool {
+        let path = Path::new(OsStr::from_bytes(path));
+        self.job.lowers.iter().any(|lower| lower.join(path).symlink_metadata().is_ok())
     }
 
     fn name(&mut self, dir: &[u8], name: &[u8], lower: Lower) -> Result<(), Error> {
@@ -122,7 +139,7 @@ impl<'a> Differ<'a> {
         }
         let below = if lower == Lower::Visible { self.parent.entry(&path) } else { None };
         if meta.is_dir() {
-            self.subdirectory(path, &on_disk, &meta, below)
+            self.subdirectory(&path, &on_disk, &meta, below)
         } else {
             self.other(path, &on_disk, &meta, below)
         }
@@ -147,7 +164,7 @@ impl<'a> Differ<'a> {
 
     fn subdirectory(
         &mut self,
-        path: Vec<u8>,
+        path: &[u8],
         on_disk: &Path,
         meta: &Metadata,
         below: Option<ViewEntry<'a>>,
@@ -155,17 +172,17 @@ impl<'a> Differ<'a> {
         let below = below.filter(ViewEntry::is_dir);
         let is_opaque = self.is_opaque(on_disk)?;
         // Over something that is no directory, the directory's own entry does what an opaque mark would.
-        if is_opaque && below.is_some() && self.parent.list(&path).next().is_some() {
-            self.out.push(removed(path.clone(), EntryKind::OpaqueWhiteout));
+        if is_opaque && below.is_some() && self.parent.list(path).next().is_some() {
+            self.out.push(removed(path.to_vec(), EntryKind::OpaqueWhiteout));
         }
-        let entry = self.entry(path.clone(), EntryKind::Directory, on_disk, meta)?;
+        let entry = self.entry(path.to_vec(), EntryKind::Directory, on_disk, meta, below.as_ref())?;
         let before = self.out.len();
         if !below.is_some_and(|below| same::metadata(&entry, &below)) {
             self.out.push(entry);
         }
         let lower = if is_opaque || below.is_none() { Lower::Hidden } else { Lower::Visible };
-        self.directory(&path, lower)?;
-        if below.is_none() && self.out.len() == before + 1 && self.stubs.contains(&path) {
+        self.directory(path, lower)?;
+        if below.is_none() && self.out.len() == before + 1 && self.stubs.contains(path) {
             self.out.truncate(before);
         }
         Ok(())
@@ -202,7 +219,7 @@ impl<'a> Differ<'a> {
             return Ok(());
         }
         let Some(kind) = self.kind(&path, on_disk, meta)? else { return Ok(()) };
-        let mut entry = self.entry(path, kind, on_disk, meta)?;
+        let mut entry = self.entry(path, kind, on_disk, meta, below.as_ref())?;
         if let Some(below) = below
             && self.is_same(&entry, meta, &below)?
         {
@@ -250,21 +267,43 @@ impl<'a> Differ<'a> {
         }
     }
 
-    fn entry(&self, path: Vec<u8>, kind: EntryKind, on_disk: &Path, meta: &Metadata) -> Result<Entry, Error> {
-        let unmapped = |id| Error::UnmappedId { path: on_disk.to_owned(), id };
+    fn entry(
+        &self,
+        path: Vec<u8>,
+        kind: EntryKind,
+        on_disk: &Path,
+        meta: &Metadata,
+        below: Option<&ViewEntry<'_>>,
+    ) -> Result<Entry, Error> {
         let capability = match kind {
             EntryKind::File(_) => files::xattr(on_disk, CAPABILITY)?,
             _ => None,
         };
+        let (uid, gid) = self.owner(on_disk, meta, below)?;
         Ok(Entry {
             path,
             mode: if matches!(kind, EntryKind::Symlink(_)) { 0o777 } else { meta.mode() & 0o7777 },
             kind,
-            uid: self.job.ids.uid(meta.uid()).map_err(unmapped)?,
-            gid: self.job.ids.gid(meta.gid()).map_err(unmapped)?,
+            uid,
+            gid,
             mtime: meta.mtime(),
             xattrs: capability.into_iter().map(|value| (CAPABILITY.into(), without_root_id(value))).collect(),
         })
+    }
+
+    fn owner(
+        &self,
+        on_disk: &Path,
+        meta: &Metadata,
+        below: Option<&ViewEntry<'_>>,
+    ) -> Result<(u32, u32), Error> {
+        match &self.job.owners {
+            Owners::OnDisk(ids) => {
+                let unmapped = |id| Error::UnmappedId { path: on_disk.to_owned(), id };
+                Ok((ids.uid(meta.uid()).map_err(unmapped)?, ids.gid(meta.gid()).map_err(unmapped)?))
+            }
+            Owners::Single => Ok(below.map_or((0, 0), |below| (below.node.uid, below.node.gid))),
+        }
     }
 
     fn on_disk(&self, path: &[u8]) -> PathBuf {

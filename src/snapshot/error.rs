@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::oci::DiffId;
 use crate::{layer, store};
 
 /// Why a root file system could not be made, read or removed.
@@ -44,6 +45,19 @@ pub enum Error {
         /// Why not.
         #[source]
         source: layer::index::Corrupt,
+    },
+    /// A layer could not be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] layer::unpack::UnpackError),
+    /// A blob is not the layer that it was taken for.
+    #[error("the layer in `{}` is {actual} uncompressed, not {expected} as its image says", path.display())]
+    WrongDiffId {
+        /// The blob.
+        path: PathBuf,
+        /// What the image says.
+        expected: DiffId,
+        /// What it is.
+        actual: DiffId,
     },
     /// The store refused something.
     #[error(transparent)]

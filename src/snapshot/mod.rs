@@ -13,12 +13,16 @@ mod error;
 mod files;
 mod ids;
 mod overlay;
+mod trees;
+mod unpack;
 
 pub use active::{ActiveSnapshot, Dirs};
 pub use commit::{CommitJob, Committed, commit, commit_on};
 pub use copy::{CopyJob, copy_tree};
-pub use diff::{DiffJob, Form, diff};
+pub use diff::{DiffJob, Form, Owners, diff};
 pub use error::Error;
 pub use files::remove;
 pub use ids::{IdMap, IdRange};
 pub use overlay::{OpaqueMark, OverlayKind, find_fuse};
+pub use trees::Trees;
+pub use unpack::{UnpackJob, unpack_tree};

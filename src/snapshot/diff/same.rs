@@ -1,5 +1,6 @@
 //! Whether something that was touched is still what the parent has.
 
+use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -11,6 +12,7 @@ use crate::layer::entry::{Entry, EntryKind};
 use crate::layer::view::{Kind, ViewEntry};
 use crate::snapshot::Error;
 use crate::snapshot::files::CAPABILITY;
+use crate::snapshot::unpack::open_first;
 
 /// Whether mode, owner, group and capabilities agree.
 pub(super) fn metadata(entry: &Entry, below: &ViewEntry<'_>) -> bool {
@@ -53,22 +55,11 @@ impl Differ<'_> {
     }
 
     fn same_content(&self, path: &[u8]) -> Result<bool, Error> {
-        let path = Path::new(std::ffi::OsStr::from_bytes(path));
-        let Some(lower) = self.lower_file(path)? else { return Ok(false) };
+        // Without the parent's file to compare with, it counts as changed.
+        let Ok(lower) = open_first(&self.lowers, path) else { return Ok(false) };
+        let path = Path::new(OsStr::from_bytes(path));
         let upper = self.root.open_file(path).map_err(Error::io("open", self.job.root.join(path)))?;
         same_bytes(&upper, &lower).map_err(Error::io("compare", self.job.root.join(path)))
-    }
-
-    /// The parent's file at `path`: the parent has one, so the first tree that has anything there has it.
-    fn lower_file(&self, path: &Path) -> Result<Option<File>, Error> {
-        for lower in &self.lowers {
-            match lower.open_file(path) {
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-                opened => return opened.map(Some).map_err(Error::io("open", lower.path().join(path))),
-            }
-        }
-        Ok(None)
     }
 }
 

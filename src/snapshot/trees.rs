@@ -1,0 +1,192 @@
+//! The unpacked layers: one directory tree for each layer of a chain, to be stacked by overlayfs.
+//!
+//! ```text
+//! ROOT/rbuild/trees/<flavour>/<chain id>/fs     the tree
+//! ROOT/rbuild/trees/<flavour>/<chain id>/boot   the boot that made it, or `synced`
+//! ```
+//!
+//! A tree belongs to its whole chain: what the layer does not say (a parent's mode, a hard link's content)
+//! comes from the layers below. Trees are published by rename and not synced, so one of an earlier boot may
+//! have been cut short by a crash: it is thrown away unless it was marked as synced.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::io::Errno;
+
+use super::Error;
+use super::files::make_dir;
+use crate::oci::ChainId;
+use crate::store::Store;
+
+const SYNCED: &str = "synced";
+
+/// All trees of a store that were made in the same way. May be shared between threads.
+#[derive(Debug)]
+pub struct Trees {
+    store: Store,
+    dir: PathBuf,
+    /// One lock for each tree that is being made, so that steps that want the same wait for each other.
+    making: Mutex<HashMap<ChainId, Arc<Mutex<()>>>>,
+}
+
+impl Trees {
+    /// The trees of `store` of one flavour. The flavour, a file name, must differ where owners or overlay marks
+    /// on disk do: trees made by root are of no use in a user namespace, nor those of another id map.
+    pub fn new(store: &Store, flavour: &str) -> Result<Self, Error> {
+        let dir = store.private("trees").join(flavour);
+        fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
+        Ok(Self { store: store.clone(), dir, making: Mutex::default() })
+    }
+
+    /// The tree of the top layer of `chain`, if there is one that can be trusted.
+    pub fn find(&self, chain: ChainId) -> Option<PathBuf> {
+        let home = self.home(chain);
+        let boot = fs::read_to_string(home.join("boot")).ok()?;
+        (boot == SYNCED || boot == self.store.boot_id()).then(|| home.join("fs"))
+    }
+
+    /// The tree of the top layer of `chain`, made if need be: `make` must create and fill the directory that it
+    /// is given. Of threads of this process that want the same tree one makes it and the others wait; of
+    /// several processes all make it, and the first to finish wins.
+    pub fn ensure<E: From<Error>>(
+        &self,
+        chain: ChainId,
+        make: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<PathBuf, E> {
+        let lock = Arc::clone(self.lock_map().entry(chain).or_default());
+        let _making = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = self.find(chain) {
+            return Ok(found);
+        }
+        let scratch = self.store.scratch_dir().map_err(Error::from)?;
+        let fresh = scratch.path().join("tree");
+        make_dir(&fresh, 0o755)?;
+        make(&fresh.join("fs"))?;
+        let boot = fresh.join("boot");
+        fs::write(&boot, self.store.boot_id()).map_err(Error::io("write", &boot))?;
+        Ok(self.publish(chain, &fresh)?)
+    }
+
+    fn publish(&self, chain: ChainId, fresh: &Path) -> Result<PathBuf, Error> {
+        let home = self.home(chain);
+        loop {
+            match rustix::fs::rename(fresh, &home) {
+                Ok(()) => return Ok(home.join("fs")),
+                // Another process was faster, or an earlier boot left one.
+                Err(Errno::EXIST | Errno::NOTEMPTY) => match self.find(chain) {
+                    Some(found) => return Ok(found),
+                    None => self.remove(chain)?,
+                },
+                Err(error) => return Err(Error::io("publish", &home)(error)),
+            }
+        }
+    }
+
+    /// Says that the trees of `chains` are on disk, for the next boot; the caller has had the file system synced
+    /// since they were made. What cannot be marked is made again one day.
+    pub fn mark_synced(&self, chains: &[ChainId]) {
+        for chain in chains {
+            let boot = self.home(*chain).join("boot");
+            if boot.exists() {
+                let _ = fs::write(boot, SYNCED);
+            }
+        }
+    }
+
+    /// Moves a tree to the store's trash. Nothing may have it mounted.
+    pub fn remove(&self, chain: ChainId) -> Result<(), Error> {
+        Ok(self.store.trash(&self.home(chain))?)
+    }
+
+    fn home(&self, chain: ChainId) -> PathBuf {
+        self.dir.join(chain.0.hex())
+    }
+
+    fn lock_map(&self) -> std::sync::MutexGuard<'_, HashMap<ChainId, Arc<Mutex<()>>>> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::oci::Digest;
+
+    fn chain() -> ChainId {
+        ChainId(Digest::of(b"chain"))
+    }
+
+    fn make(target: &Path) -> Result<(), Error> {
+        fs::create_dir(target).unwrap();
+        fs::write(target.join("f"), "tree").unwrap();
+        Ok(())
+    }
+
+    #[test]
+    fn a_tree_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let trees = Trees::new(&Store::open(&dir.path().join("s")).unwrap(), "root").unwrap();
+        assert_eq!(trees.find(chain()), None);
+        let made = std::sync::atomic::AtomicUsize::new(0);
+        let count = |target: &Path| {
+            made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            make(target)
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| trees.ensure(chain(), count).unwrap());
+            }
+        });
+        assert_eq!(made.into_inner(), 1);
+        assert_eq!(fs::read_to_string(trees.find(chain()).unwrap().join("f")).unwrap(), "tree");
+    }
+
+    #[test]
+    fn a_tree_that_failed_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let trees = Trees::new(&Store::open(&dir.path().join("s")).unwrap(), "root").unwrap();
+        let failed = trees.ensure(chain(), |target| {
+            make(target)?;
+            Err(Error::Redirected(PathBuf::new()))
+        });
+        assert!(failed.is_err());
+        assert_eq!(trees.find(chain()), None);
+    }
+
+    #[test]
+    fn a_tree_of_another_boot_is_made_again_unless_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let trees = Trees::new(&Store::open(&dir.path().join("s")).unwrap(), "root").unwrap();
+        let tree = trees.ensure(chain(), make).unwrap();
+        fs::write(tree.join("f"), "lost").unwrap();
+        fs::write(tree.parent().unwrap().join("boot"), "another").unwrap();
+        assert_eq!(trees.find(chain()), None);
+        trees.ensure(chain(), make).unwrap();
+        assert_eq!(fs::read_to_string(tree.join("f")).unwrap(), "tree");
+        trees.mark_synced(&[chain()]);
+        fs::write(tree.join("f"), "kept").unwrap();
+        trees.ensure(chain(), make).unwrap();
+        assert_eq!(fs::read_to_string(tree.join("f")).unwrap(), "kept");
+        trees.remove(chain()).unwrap();
+        assert_eq!(trees.find(chain()), None);
+    }
+
+    #[test]
+    fn the_process_that_publishes_first_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s")).unwrap();
+        let (here, there) = (Trees::new(&store, "root").unwrap(), Trees::new(&store, "root").unwrap());
+        let tree = here
+            .ensure(chain(), |target| {
+                let first = there.ensure(chain(), make)?;
+                fs::write(first.join("f"), "first").unwrap();
+                make(target)
+            })
+            .unwrap();
+        assert_eq!(fs::read_to_string(tree.join("f")).unwrap(), "first");
+    }
+}

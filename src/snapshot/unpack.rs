@@ -1,0 +1,101 @@
+//! Making a tree from a layer's blob, as a job for any process.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use super::commit::read_view;
+use super::files::make_dir;
+use super::overlay::OpaqueMark;
+use crate::layer::archive::Limits;
+use crate::layer::unpack::{self, Note, Owners, UnpackOptions};
+use crate::layer::view::ViewEntry;
+use crate::oci::DiffId;
+use crate::rootfs::Root;
+
+/// What to unpack where.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UnpackJob {
+    /// The layer's blob, compressed or not.
+    pub blob: PathBuf,
+    /// What its uncompressed bytes must hash to.
+    pub diff_id: DiffId,
+    /// The index files of the layers below, the lowest first.
+    pub parents: Vec<PathBuf>,
+    /// The trees of the layers below, the top one first: for hard links into them.
+    pub lowers: Vec<PathBuf>,
+    /// The directory to make and fill.
+    pub target: PathBuf,
+    /// The marks of opaque directories.
+    pub mark: OpaqueMark,
+    /// Whether there is only one id, so that all files get it.
+    pub single_id: bool,
+    /// Where to write the layer's index, which this makes in passing.
+    pub index: Option<PathBuf>,
+}
+
+/// Unpacks one layer and verifies its diff id; gives notes for the user about what the tree lacks.
+///
+/// Without root this must run inside the user namespace. On an error the target holds a part.
+pub fn unpack_tree(job: &UnpackJob) -> Result<Vec<String>, Error> {
+    let blob = File::open(&job.blob).map_err(Error::io("open", &job.blob))?;
+    let open = |path: &PathBuf| Root::open(path).map_err(Error::io("open", path));
+    let lowers = job.lowers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    // The mode of the topmost tree's root is that of the root directory if nothing is mounted over it.
+    make_dir(&job.target, 0o755)?;
+    let target = open(&job.target)?;
+    let below = read_view(&job.parents)?;
+    let mut open_lower = |entry: &ViewEntry<'_>| open_first(&lowers, entry.path);
+    let done = unpack::unpack(blob, &target, &below, &options(job), &mut open_lower)?;
+    if done.diff_id != job.diff_id {
+        return Err(Error::WrongDiffId {
+            path: job.blob.clone(),
+            expected: job.diff_id,
+            actual: done.diff_id,
+        });
+    }
+    if let Some(index) = &job.index {
+        fs::write(index, done.index.to_bytes()).map_err(Error::io("write", index))?;
+    }
+    Ok(done.notes.iter().map(note).collect())
+}
+
+fn options(job: &UnpackJob) -> UnpackOptions {
+    UnpackOptions {
+        owners: if job.single_id { Owners::Ignore } else { Owners::Apply },
+        opaque: match job.mark {
+            OpaqueMark::Trusted => unpack::OpaqueMark::Trusted,
+            OpaqueMark::User => unpack::OpaqueMark::User,
+        },
+        limits: Limits::default(),
+    }
+}
+
+/// Opens the file at `path` in the first tree that has anything there. The merged root has a file at this
+/// path, so that is the one.
+pub(super) fn open_first(lowers: &[Root], path: &[u8]) -> io::Result<File> {
+    let path = Path::new(std::ffi::OsStr::from_bytes(path));
+    for lower in lowers {
+        match lower.open_file(path) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            opened => return opened,
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+fn note(note: &Note) -> String {
+    match note {
+        Note::Device { path } => {
+            format!("the device `/{}` cannot be made without root; RUN does not see it", path.escape_ascii())
+        }
+        Note::Xattr { path, name } => {
+            let (path, name) = (path.escape_ascii(), name.escape_ascii());
+            format!("`/{path}`: the attribute `{name}` cannot be set here; RUN does not see it")
+        }
+    }
+}
