@@ -33,8 +33,10 @@ pub(super) fn parse(mut data: &[u8]) -> Result<Pax, Problem> {
     Ok(pax)
 }
 
+type RecordAndRest<'d> = (&'d [u8], &'d [u8]);
+
 /// Takes `LEN KEY=VALUE\n` off the front; LEN counts the whole record, so values may hold anything.
-fn split_record(data: &[u8]) -> Result<Option<(&[u8], &[u8])>, Problem> {
+fn split_record(data: &[u8]) -> Result<Option<RecordAndRest<'_>>, Problem> {
     // GNU tar pads the last record with NULs now and then.
     if data.iter().all(|byte| *byte == 0) {
         return Ok(None);
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn values_may_hold_newlines_and_equal_signs() {
-        let pax = parse(b"33 SCHILY.xattr.user.a=1\n2=3\n\0\xff45\n14 path=x\ny=z\n").unwrap();
+        let pax = parse(b"34 SCHILY.xattr.user.a=1\n2=3\n\0\xff45\n14 path=x\ny=z\n").unwrap();
         assert_eq!(pax.xattrs[b"user.a".as_slice()], b"1\n2=3\n\0\xff45");
         assert_eq!(pax.path.unwrap(), b"x\ny=z");
     }

@@ -192,6 +192,11 @@ impl Builder {
         Ok(at)
     }
 
+    /// Whether an entry so far put something at `path`.
+    pub(in crate::layer) fn has_node(&self, path: &[u8]) -> bool {
+        self.kind_at(path).is_some()
+    }
+
     fn kind_at(&self, path: &[u8]) -> Option<&Kind> {
         match self.slots.get(path)?.target {
             Target::Inode(inode) => Some(&self.inodes[inode].kind),
@@ -296,8 +301,7 @@ impl Builder {
     pub fn finish(self) -> Result<Index, Error> {
         let mut flattener = Flattener { heap: Vec::new(), spans: HashMap::new(), is_full: false };
         let mut records = Vec::with_capacity(self.slots.len());
-        let mut slots = self.slots.iter().peekable();
-        while let Some((path, slot)) = slots.next() {
+        for (path, slot) in &self.slots {
             let has_children = has_child(&self.slots, path);
             records.extend(flattener.record(path, slot, &self.inodes, has_children));
         }
@@ -339,7 +343,7 @@ impl Flattener {
             }
             // The directory was removed and made anew by what lies below it.
             Target::Nothing if slot.is_whiteout && has_children => {
-                (flat.tag, flat.mode) = (Tag::Directory, 0o755)
+                (flat.tag, flat.mode) = (Tag::Directory, 0o755);
             }
             Target::Nothing if slot.is_whiteout => flat.tag = Tag::Whiteout,
             Target::Nothing if slot.is_opaque => flat.tag = Tag::Implied,
@@ -424,8 +428,9 @@ fn components(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     path.split(|byte| *byte == b'/').filter(is_real).map(<[u8]>::to_vec)
 }
 
-fn fail(path: &[u8], offset: u64, problem: Problem) -> Error {
-    Error::Entry { name: lossy(path), offset, problem }
+/// `offset` is that of the data; the header is the block before.
+pub(in crate::layer) fn fail(path: &[u8], offset: u64, problem: Problem) -> Error {
+    Error::Entry { name: lossy(path), offset: offset.saturating_sub(512), problem }
 }
 
 fn lossy(path: &[u8]) -> String {

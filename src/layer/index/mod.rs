@@ -11,6 +11,7 @@ mod file;
 
 use std::io::Read;
 
+pub(in crate::layer) use build::fail;
 pub use build::{Builder, Landing, Link};
 pub use file::Corrupt;
 

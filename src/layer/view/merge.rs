@@ -1,29 +1,16 @@
 //! Puts one layer on top of a root (image-spec, "Applying Changesets").
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{IMPLIED, RootView, Slot};
-use crate::layer::archive::{join, split};
-use crate::layer::index::{Index, Kind, Record, What};
-
-/// A record of the upper layer, at the path where it lands.
-struct Change<'i> {
-    path: Arc<[u8]>,
-    is_moved: bool,
-    record: u32,
-    is_opaque: bool,
-    what: What<'i>,
-}
+use super::landing::{Change, changes};
+use super::{IMPLIED, ResolvedPath, RootView, Slot};
+use crate::layer::archive::split;
+use crate::layer::index::{Index, Kind, What};
 
 /// The slots of `below` with `layer`, which gets the number `number`, on top.
 pub(super) fn merge(below: &RootView, layer: &Index, number: u32) -> Vec<Slot> {
-    let mut changes = changes(below, layer);
-    if changes.iter().any(|change| change.is_moved) {
-        // An entry that stands at its own path wins over one that came through a symlink.
-        changes.sort_by(|a, b| a.path.cmp(&b.path).then(a.is_moved.cmp(&b.is_moved)));
-        changes.dedup_by(|later, first| later.path == first.path);
-    }
+    let changes = changes(below, layer);
     let out = Vec::with_capacity(below.slots.len() + changes.len());
     let mut merger = Merger { below, layer, number, out, hidden: Vec::new(), implied: BTreeSet::new() };
     let mut lower = 0;
@@ -33,72 +20,6 @@ pub(super) fn merge(below: &RootView, layer: &Index, number: u32) -> Vec<Slot> {
     }
     merger.copy_rest(lower);
     merger.finish()
-}
-
-/// The layer's records, those whose path passes a symlink of `below` moved to where it leads.
-fn changes<'i>(below: &RootView, layer: &'i Index) -> Vec<Change<'i>> {
-    let mut parents = Parents { below, layer, known: HashMap::new() };
-    let mut changes = Vec::with_capacity(layer.len());
-    for (at, record) in layer.iter().enumerate() {
-        let Record { path, is_opaque, what } = record;
-        let moved = parents.landing(path, &what);
-        let change = Change {
-            is_moved: moved.is_some(),
-            path: moved.unwrap_or_else(|| path.into()),
-            record: at as u32,
-            is_opaque,
-            what,
-        };
-        changes.push(change);
-    }
-    changes
-}
-
-/// Finds out where the directories of the layer land.
-struct Parents<'v> {
-    below: &'v RootView,
-    layer: &'v Index,
-    /// Where a directory lands, if not at its own path.
-    known: HashMap<Vec<u8>, Option<Vec<u8>>>,
-}
-
-impl Parents<'_> {
-    /// The path where a record lands, if that is another one than its own.
-    fn landing(&mut self, path: &[u8], what: &What<'_>) -> Option<Arc<[u8]>> {
-        if matches!(what, What::Implied) {
-            // An opaque mark lies in the directory, which may be reached through a symlink.
-            return self.directory(path).map(Into::into);
-        }
-        let (parent, name) = split(path);
-        self.directory(parent).map(|parent| join(&parent, name).into())
-    }
-
-    fn directory(&mut self, dir: &[u8]) -> Option<Vec<u8>> {
-        if dir.is_empty() {
-            return None;
-        }
-        if let Some(known) = self.known.get(dir) {
-            return known.clone();
-        }
-        let (parent, name) = split(dir);
-        let moved = self.directory(parent).map(|parent| join(&parent, name));
-        let found = self.follow(dir, moved.as_deref().unwrap_or(dir)).or(moved);
-        self.known.insert(dir.to_vec(), found.clone());
-        found
-    }
-
-    /// Where the directory `dir`, which stands at `at`, leads if a lower symlink is there.
-    fn follow(&self, dir: &[u8], at: &[u8]) -> Option<Vec<u8>> {
-        // A directory of the layer itself replaces the symlink.
-        let own = self.layer.find(dir).map(|at| self.layer.record(at).what);
-        if matches!(own, Some(What::Node(_) | What::Whiteout)) {
-            return None;
-        }
-        match self.below.entry(at)?.node.kind {
-            Kind::Symlink(_) => Some(self.below.resolve(at, true).ok()?.path()),
-            _ => None,
-        }
-    }
 }
 
 struct Merger<'v> {
@@ -245,7 +166,7 @@ impl Merger<'_> {
 
     /// The lower slot that a hard link leads to. Symlinks on the way are followed, the last one is not.
     fn linked(&self, target: &[u8]) -> Option<usize> {
-        let real = self.below.resolve(target, false).ok().filter(|found| found.exists())?;
+        let real = self.below.resolve(target, false).ok().filter(ResolvedPath::exists)?;
         let at = self.below.find(&real.existing)?;
         (!self.below.at(at).is_dir()).then_some(at)
     }

@@ -1,0 +1,119 @@
+//! What can be done only when the whole layer is known: whiteouts, opaque marks, metadata of directories.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustix::fs::{FileType, XattrFlags};
+
+use super::stream::{Unpacker, entry_metadata};
+use super::tree::{Spot, failed, open_directory, set_metadata};
+use super::{Note, UnpackError};
+use crate::layer::archive::split;
+use crate::layer::index::{Index, Kind, Node, What};
+use crate::layer::view::{Change, ViewEntry, changes};
+
+impl Unpacker<'_> {
+    /// Completes the tree of a layer whose every entry has been applied.
+    pub(super) fn finish(mut self, index: &Index) -> Result<Vec<Note>, UnpackError> {
+        let changes = changes(self.below, index);
+        let opaque: Vec<Arc<[u8]>> =
+            changes.iter().filter(|change| change.is_opaque).map(|change| change.path.clone()).collect();
+        for change in &changes {
+            match change.what {
+                What::Whiteout if self.hides_something(change, &opaque) => self.whiteout(&change.path)?,
+                What::Implied if change.path.is_empty() => self.hide_root(&changes)?,
+                What::Implied => drop(self.open_parent(&change.path)?),
+                What::Whiteout | What::Node(_) | What::LowerLink(_) => {}
+            }
+        }
+        for change in changes.iter().filter(|change| change.is_opaque && is_directory(&change.what)) {
+            if self.below.entry(&change.path).is_some_and(|entry| entry.is_dir()) {
+                self.mark_opaque(&change.path)?;
+            }
+        }
+        self.set_directories(&changes)?;
+        Ok(self.notes)
+    }
+
+    /// A whiteout over nothing would be visible: a directory that only one layer has is shown by overlayfs as
+    /// it is, with the devices in it. (Its own opaque mark makes the whiteout needless as well.)
+    fn hides_something(&self, change: &Change<'_>, opaque: &[Arc<[u8]>]) -> bool {
+        let mut parent = split(&change.path).0;
+        loop {
+            if opaque.binary_search_by(|path| (**path).cmp(parent)).is_ok() {
+                return false;
+            }
+            if parent.is_empty() {
+                return self.below.entry(&change.path).is_some();
+            }
+            parent = split(parent).0;
+        }
+    }
+
+    fn whiteout(&mut self, path: &[u8]) -> Result<(), UnpackError> {
+        let parent = self.open_parent(split(path).0)?;
+        let spot = Spot { parent: &parent, path };
+        if spot.node(self.dest, FileType::CharacterDevice, (0, 0))? {
+            return Ok(());
+        }
+        let denied = rustix::io::Errno::PERM;
+        Err(failed("create the whiteout of", path)(denied))
+    }
+
+    /// Overlayfs does not ask whether the root of a layer is opaque: hide what the root has one by one.
+    fn hide_root(&mut self, changes: &[Change<'_>]) -> Result<(), UnpackError> {
+        let below = self.below;
+        for entry in below.list(b"") {
+            let own = changes.binary_search_by(|change| (*change.path).cmp(entry.path)).ok();
+            let is_own = own.is_some_and(|at| matches!(changes[at].what, What::Node(_) | What::LowerLink(_)));
+            if self.made.contains(entry.path) {
+                if entry.is_dir() {
+                    self.mark_opaque(entry.path)?;
+                }
+            } else if !is_own {
+                self.whiteout(entry.path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mark_opaque(&mut self, path: &[u8]) -> Result<(), UnpackError> {
+        if path.is_empty() {
+            return Ok(());
+        }
+        drop(self.open_parent(path)?);
+        let directory = open_directory(self.dest, path).map_err(failed("open", path))?;
+        rustix::fs::fsetxattr(&directory, self.options.opaque.xattr(), b"y", XattrFlags::empty())
+            .map_err(failed("mark as opaque", path))
+    }
+
+    /// Deepest first, so that no directory is closed to us before its contents are done.
+    fn set_directories(&mut self, changes: &[Change<'_>]) -> Result<(), UnpackError> {
+        let own: HashMap<&[u8], Node<'_>> = changes
+            .iter()
+            .filter_map(|change| match change.what {
+                What::Node(node) => Some((&*change.path, node)),
+                What::Implied | What::LowerLink(_) | What::Whiteout => None,
+            })
+            .collect();
+        let below = self.below;
+        let root = below.entry(b"").expect("every view has a root");
+        for path in std::mem::take(&mut self.made).iter().map(Vec::as_slice).rev().chain([b"".as_slice()]) {
+            let mut entry = below.entry(path).filter(ViewEntry::is_dir).unwrap_or(root);
+            if let Some(node) = own.get(path) {
+                entry.node = *node;
+            }
+            let directory = open_directory(self.dest, path).map_err(failed("open", path))?;
+            set_metadata(&directory, path, &entry_metadata(&entry), self.options.owners, &mut self.notes)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_directory(what: &What<'_>) -> bool {
+    match what {
+        What::Node(node) => node.kind == Kind::Directory,
+        What::Implied => true,
+        What::LowerLink(_) | What::Whiteout => false,
+    }
+}

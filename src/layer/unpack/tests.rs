@@ -1,0 +1,291 @@
+//! Archives in, a listing of the tree out; and what hostile archives may not do.
+#![allow(clippy::unwrap_used)]
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Note, OpaqueMark, Owners, UnpackError, UnpackOptions, Unpacked, unpack};
+use crate::layer::archive::Limits;
+use crate::layer::sample::{lines, tar, view};
+use crate::layer::view::{RootView, ViewEntry};
+use crate::oci::{DiffId, Digest};
+use crate::rootfs::Root;
+
+/// Options that work whether or not the tests run as root.
+pub(super) fn options() -> UnpackOptions {
+    let is_root = rustix::process::geteuid().is_root();
+    UnpackOptions {
+        owners: if is_root { Owners::Apply } else { Owners::Ignore },
+        opaque: OpaqueMark::User,
+        limits: Limits::default(),
+    }
+}
+
+fn no_lower(_: &ViewEntry<'_>) -> io::Result<File> {
+    Err(io::ErrorKind::NotFound.into())
+}
+
+fn unpack_bytes(bytes: &[u8], dest: &Path, below: &RootView) -> Result<Unpacked, UnpackError> {
+    unpack(bytes, &Root::open(dest).unwrap(), below, &options(), &mut no_lower)
+}
+
+/// One line for each file: `d usr 755`, `f etc/passwd 644 text`, `whiteout x`; opaque directories end in `opaque`.
+fn listing(dest: &Path) -> String {
+    let mut out = String::new();
+    for entry in walkdir::WalkDir::new(dest).min_depth(1).sort_by_file_name() {
+        let entry = entry.unwrap();
+        let path = entry.path().strip_prefix(dest).unwrap().display().to_string();
+        let meta = entry.path().symlink_metadata().unwrap();
+        let mode = meta.mode() & 0o7777;
+        let kind = meta.file_type();
+        let line = if kind.is_dir() {
+            let mut value = [0; 8];
+            let opaque = rustix::fs::lgetxattr(entry.path(), "user.overlay.opaque", &mut value).is_ok();
+            format!("d {path} {mode:o}{}", if opaque { " opaque" } else { "" })
+        } else if kind.is_symlink() {
+            format!("l {path} {}", std::fs::read_link(entry.path()).unwrap().display())
+        } else if kind.is_char_device() && meta.rdev() == 0 {
+            format!("whiteout {path}")
+        } else if kind.is_file() {
+            format!("f {path} {mode:o} {}", std::fs::read_to_string(entry.path()).unwrap())
+        } else {
+            format!("? {path} {mode:o}")
+        };
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+#[track_caller]
+fn check(below: &[&str], layer: &str, expected: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let below = view(below);
+    let bytes = tar(layer);
+    let unpacked = unpack_bytes(&bytes, dir.path(), &below).unwrap();
+    assert_eq!(listing(dir.path()), lines(expected), "{layer}");
+    assert_eq!(unpacked.diff_id, DiffId(Digest::of(&bytes)));
+    let read = crate::layer::index::Index::read(bytes.as_slice(), Limits::default()).unwrap();
+    assert_eq!(unpacked.index, read.index);
+}
+
+#[test]
+fn every_kind_of_file() {
+    check(
+        &[],
+        "d d 1777\nf d/f text\nl d/l ../x\nh d/h d/f\np p\nd ro 0555\nf ro/f 1",
+        "d d 1777
+         f d/f 644 text
+         f d/h 644 text
+         l d/l ../x
+         ? p 644
+         d ro 555
+         f ro/f 644 1",
+    );
+}
+
+#[test]
+fn later_entries_replace_earlier_ones() {
+    check(&[], "f a 1\nf a 22", "f a 644 22");
+    check(&[], "d a\nf a/b 1\nd a/c\nf a/c/d 1\nf a 333", "f a 644 333");
+    check(&[], "d a\nf a/b 1\nl a x", "l a x");
+    check(&[], "f a 1\nd a 0711\nf a/b 1", "d a 711\nf a/b 644 1");
+    check(&[], "l a b\nd b\nd a\nf a/f 1", "d a 755\nf a/f 644 1\nd b 755");
+    check(&[], "f a 1\nh b a\nf a 22", "f a 644 22\nf b 644 1");
+}
+
+#[test]
+fn whiteouts_appear_where_they_hide_something() {
+    check(
+        &["d d 0700\nf d/a 1\nf x 1\nd o 0711\nf o/f 1"],
+        "f d/.wh.a \nf d/.wh.none \nf .wh.x \nf o/.wh..wh..opq \nf o/.wh.f \nf o/g 1",
+        "d d 700
+         whiteout d/a
+         d o 711 opaque
+         f o/g 644 1
+         whiteout x",
+    );
+    check(&["d d 0700\nf d/a 1"], "f .wh.d \nd d 0711\nf d/b 1", "d d 711 opaque\nf d/b 644 1");
+    check(
+        &["d d\nf d/a 1\nf x 1\nd e"],
+        "f .wh..wh..opq \nd d\nf y 1",
+        "d d 755 opaque\nwhiteout e\nwhiteout x\nf y 644 1",
+    );
+}
+
+#[test]
+fn parents_look_as_they_do_below() {
+    check(
+        &["d tmp 1777\nd tmp/a 0700"],
+        "f tmp/a/b/f 1",
+        "d tmp 1777\nd tmp/a 700\nd tmp/a/b 755\nf tmp/a/b/f 644 1",
+    );
+}
+
+#[test]
+fn entries_land_where_lower_symlinks_lead() {
+    let below = ["d usr\nd usr/lib 0711\nf usr/lib/old 1\nl lib usr/lib\nl etc ../../../out"];
+    check(
+        &below,
+        "f lib/new 1\nf lib/.wh.old \nf etc/f 1",
+        "d out 755
+         f out/f 644 1
+         d usr 755
+         d usr/lib 711
+         f usr/lib/new 644 1
+         whiteout usr/lib/old",
+    );
+    check(&below, "d lib\nf lib/new 1", "d lib 755\nf lib/new 644 1");
+}
+
+#[test]
+fn hard_links_into_lower_layers_become_copies() {
+    let dir = tempfile::tempdir().unwrap();
+    let below = view(&["d a\nf a/f old"]);
+    let lower = dir.path().join("lower");
+    std::fs::write(&lower, "old").unwrap();
+    let dest = dir.path().join("dest");
+    std::fs::create_dir(&dest).unwrap();
+    let mut asked = Vec::new();
+    let mut open_lower = |entry: &ViewEntry<'_>| {
+        asked.push((entry.layer, entry.path.to_vec()));
+        File::open(&lower)
+    };
+    let bytes = tar("h b a/f\nh c b");
+    unpack(bytes.as_slice(), &Root::open(&dest).unwrap(), &below, &options(), &mut open_lower).unwrap();
+    assert_eq!(listing(&dest), "f b 644 old\nf c 644 old\n");
+    assert_eq!(asked, [(Some(0), b"a/f".to_vec())]);
+    let inode = |name: &str| dest.join(name).metadata().unwrap().ino();
+    assert_eq!(inode("b"), inode("c"));
+}
+
+#[test]
+fn times_are_set_also_on_directories_that_changed_later() {
+    let dir = tempfile::tempdir().unwrap();
+    unpack_bytes(&tar("d d\nf d/f 1\nl d/l x"), dir.path(), &RootView::default()).unwrap();
+    for name in ["d", "d/f", "d/l"] {
+        assert_eq!(dir.path().join(name).symlink_metadata().unwrap().mtime(), 1000, "{name}");
+    }
+}
+
+#[test]
+fn attributes_and_owners_are_kept() {
+    let mut builder = tar::Builder::new(Vec::new());
+    let capability: &[u8] = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let records =
+        [("SCHILY.xattr.user.note", b"a\nb".as_slice()), ("SCHILY.xattr.security.capability", capability)];
+    builder.append_pax_extensions(records).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_path("f").unwrap();
+    header.set_mode(0o4755);
+    header.set_uid(1234);
+    header.set_gid(4321);
+    header.set_size(0);
+    header.set_cksum();
+    builder.append(&header, io::empty()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = builder.into_inner().unwrap();
+    let unpacked = unpack_bytes(&bytes, dir.path(), &RootView::default()).unwrap();
+    let file = dir.path().join("f");
+    let meta = file.metadata().unwrap();
+    assert_eq!(meta.mode() & 0o7777, 0o4755);
+    let mut value = [0; 64];
+    let mut xattr =
+        |name: &str| rustix::fs::getxattr(&file, name, &mut value).map(|len| value[..len].to_vec());
+    if unpacked
+        .notes
+        .iter()
+        .all(|note| !matches!(note, Note::Xattr { name, .. } if name.starts_with(b"user.")))
+    {
+        assert_eq!(xattr("user.note").unwrap(), b"a\nb");
+    }
+    if options().owners == Owners::Apply {
+        assert_eq!((meta.uid(), meta.gid()), (1234, 4321));
+        assert_eq!(xattr("security.capability").unwrap(), capability);
+    }
+}
+
+/// Archives that try to write outside. Whatever becomes of them, nothing outside changes.
+#[test]
+fn nothing_is_ever_written_outside() {
+    let long = format!("d {}\n", "d/".repeat(45));
+    for layer in [
+        "f ../escaped 1",
+        "f /escaped 1",
+        "f a/../../../escaped 1",
+        "l out ..\nf out/escaped 1",
+        "l out ../..\nl deeper out\nf deeper/escaped 1",
+        "l out /\nf out/escaped 1",
+        "l f ../victim\nf f 1",
+        "h f ../victim\nf f 1",
+        "h f /victim",
+        "d d\nl d/l ../../victim\nh h d/l\nf h 1",
+        "l d ..\nd d\nf d/escaped 1",
+        "d d\nf d/x 1\nl d ..\nf d/escaped 1",
+        "l out ..\nf out/.wh.victim ",
+        "l out ..\nf out/.wh..wh..opq ",
+        "f .wh... ",
+        "f .wh.. ",
+        "f ..",
+        "f .",
+        "l . ..",
+        "d ..",
+        "l a a\nf a/b 1",
+        "c c 0 0",
+        "f a 1\nf a/b 1",
+        "d a\nh b a",
+        "h a a",
+        &long,
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("victim"), "untouched").unwrap();
+        let dest = dir.path().join("dest");
+        std::fs::create_dir(&dest).unwrap();
+        for below in [RootView::default(), view(&["l out ../..\nd d\nl f ../victim\nl a b\nl b a"])] {
+            let outcome = unpack_bytes(&tar(layer), &dest, &below);
+            let outside: Vec<_> =
+                std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+            assert_eq!(outside.len(), 2, "{layer}: {outside:?} {outcome:?}");
+            assert_eq!(std::fs::read_to_string(dir.path().join("victim")).unwrap(), "untouched", "{layer}");
+            assert!(!Path::new("/escaped").exists(), "{layer}");
+        }
+    }
+}
+
+#[test]
+fn deep_trees_need_no_more_file_descriptors_than_flat_ones() {
+    let layer = format!("f {}f 1\nf d gone", "d/".repeat(2000));
+    check(&[], &layer, "f d 644 gone");
+}
+
+#[test]
+fn errors_name_the_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = unpack_bytes(&tar("f ok 1\nh broken nothing"), dir.path(), &RootView::default()).unwrap_err();
+    let text = error.to_string();
+    assert_eq!(
+        text,
+        "archive entry `broken` (byte 1024): it is a hard link to `nothing`, which does not exist"
+    );
+}
+
+#[test]
+fn the_view_and_the_tree_agree() {
+    // What the view shows of one layer alone is what its tree holds.
+    let layer = "d a\nf a/b 1\nl s a\nf s/c 1\nh h s/b\nf x/y/z 1\nf a 1\nd x 0700";
+    let dir = tempfile::tempdir().unwrap();
+    let unpacked = unpack_bytes(&tar(layer), dir.path(), &RootView::default()).unwrap();
+    let view = RootView::new(vec![Arc::new(unpacked.index)]);
+    let of_view: Vec<String> =
+        view.walk(b"").map(|entry| String::from_utf8_lossy(entry.path).into_owned()).collect();
+    let mut of_tree: Vec<String> = walkdir::WalkDir::new(dir.path())
+        .min_depth(1)
+        .into_iter()
+        .map(|entry| entry.unwrap().path().strip_prefix(dir.path()).unwrap().display().to_string())
+        .collect();
+    of_tree.sort();
+    assert_eq!(of_view, of_tree);
+}
