@@ -46,7 +46,7 @@ impl Walk<'_> {
         for (name, item) in self.tree.list(&path::join(self.base, at))? {
             let path = path::join(at, &name);
             if item.is_dir() {
-                self.subdirectory(path, item, included, excluded)?;
+                self.subdirectory(&path, item, included, excluded)?;
             } else if self.include.is_none_or(|include| include.matches(&path, included))
                 && !self.exclude.matches(&path, excluded)
             {
@@ -58,27 +58,27 @@ impl Walk<'_> {
 
     fn subdirectory(
         &mut self,
-        path: Vec<u8>,
+        path: &[u8],
         item: Item,
         included: &Inherited,
         excluded: &Inherited,
     ) -> Result<(), Error> {
         let (is_included, included) = match self.include {
-            Some(include) => include.matches_directory(&path, included),
+            Some(include) => include.matches_directory(path, included),
             None => (true, Inherited::default()),
         };
-        let (is_excluded, excluded) = self.exclude.matches_directory(&path, excluded);
+        let (is_excluded, excluded) = self.exclude.matches_directory(path, excluded);
         if is_included && !is_excluded {
-            self.choose(path.clone(), item);
-            return self.directory(&path, &included, &excluded);
+            self.choose(path.to_vec(), item);
+            return self.directory(path, &included, &excluded);
         }
-        if is_excluded && !self.exclude.may_spare_below(&path, &excluded)
-            || !is_included && !self.include.is_some_and(|include| include.may_match_below(&path))
+        if is_excluded && !self.exclude.may_spare_below(path, &excluded)
+            || !is_included && !self.include.is_some_and(|include| include.may_match_below(path))
         {
             return Ok(());
         }
-        self.pending.push(Some(Chosen { path: path.clone(), item, digest: None, only_as_parent: true }));
-        self.directory(&path, &included, &excluded)?;
+        self.pending.push(Some(Chosen { path: path.to_vec(), item, digest: None, only_as_parent: true }));
+        self.directory(path, &included, &excluded)?;
         self.pending.pop();
         Ok(())
     }

@@ -17,6 +17,7 @@ pub mod land;
 pub(in crate::solve::ops) mod landing;
 mod near;
 pub mod select;
+pub mod stored;
 pub mod tree;
 
 pub use accounts::Accounts;

@@ -102,7 +102,7 @@ impl Selection<'_> {
             }
             (TransferSource::Path { pattern, span, .. }, Input::Tree(tree)) => {
                 for named in expand(tree, &path::below_root(pattern.as_bytes()), pattern, *span)? {
-                    picks.push(self.path(tree, named, pattern, *span)?);
+                    picks.push(self.path(tree, &named, pattern, *span)?);
                 }
                 Ok(())
             }
@@ -126,15 +126,9 @@ impl Selection<'_> {
     }
 
     /// One path, symlinks in it followed.
-    fn path(
-        &self,
-        tree: &FileTree,
-        named: Vec<u8>,
-        written: &str,
-        span: Option<Span>,
-    ) -> Result<Pick, Error> {
-        let base = tree.resolve(&named)?;
-        let Some(item) = tree.entry(&base)? else { return Err(missing(tree, &named, written, span)?) };
+    fn path(&self, tree: &FileTree, named: &[u8], written: &str, span: Option<Span>) -> Result<Pick, Error> {
+        let base = tree.resolve(named)?;
+        let Some(item) = tree.entry(&base)? else { return Err(missing(tree, named, written, span)?) };
         let what = if item.is_dir() {
             What::Directory { own: None, entries: gather(tree, &base, None, &self.exclude)? }
         } else if self.unpacks(true) && item.is_file() && archive::is_archive(tree, &base, &item)? {
@@ -142,7 +136,7 @@ impl Selection<'_> {
         } else {
             What::File(item, None)
         };
-        Ok(Pick::new(tree, &base, &named, what))
+        Ok(Pick::new(tree, &base, named, what))
     }
 
     /// `--parents`: what comes after `/./`, or the whole path, is kept below the destination.

@@ -487,7 +487,10 @@ fn tar(members: &[(&str, u8, u32, &str)]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
         header.set_entry_type(tar::EntryType::new(*kind));
-        (header.set_mode(*mode), header.set_uid(11), header.set_gid(22), header.set_mtime(1400));
+        header.set_mode(*mode);
+        header.set_uid(11);
+        header.set_gid(22);
+        header.set_mtime(1400);
         let is_link = matches!(kind, b'1' | b'2');
         if is_link {
             header.set_link_name(text).unwrap();
