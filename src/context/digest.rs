@@ -7,7 +7,7 @@ use std::io::Read;
 use rayon::prelude::*;
 
 use super::Error;
-use super::scan::{Context, Meta, Node, as_path, meta, unreadable};
+use super::scan::{Context, Meta, as_path, meta, unreadable};
 use super::statcache::Recording;
 
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -24,18 +24,18 @@ pub struct FileDigest {
 impl Context {
     /// The digests of regular files, in the order given; fast when that is the order of a walk. What is not in
     /// the cache is read on all processors. A file that is not what the listing says any more is an error.
-    pub fn digests<P: AsRef<[u8]> + Sync>(&self, files: &[(P, &Node)]) -> Result<Vec<FileDigest>, Error> {
+    pub fn digests<P: AsRef<[u8]> + Sync>(&self, files: &[(P, &Meta)]) -> Result<Vec<FileDigest>, Error> {
         let known = match self.cache() {
             Some(cache) => {
                 let mut cursor = cache.cursor();
-                files.iter().map(|(path, node)| cursor.find(path.as_ref(), node.meta())).collect()
+                files.iter().map(|(path, meta)| cursor.find(path.as_ref(), meta)).collect()
             }
             None => vec![None; files.len()],
         };
         let recording = self.cache().map(super::statcache::StatCache::recording);
-        let read = |((path, node), known): (&(P, &Node), Option<[u8; 32]>)| match known {
+        let read = |((path, meta), known): (&(P, &Meta), Option<[u8; 32]>)| match known {
             Some(content) => Ok(FileDigest { content, capability: None }),
-            None => self.read_digest(path.as_ref(), node.meta(), recording.as_ref()),
+            None => self.read_digest(path.as_ref(), meta, recording.as_ref()),
         };
         files.par_iter().zip(known).with_min_len(64).map(read).collect()
     }
@@ -106,11 +106,11 @@ mod tests {
         fs::write(dir.path().join("a"), "hello").unwrap();
         let context = Context::open(dir.path(), None, None).unwrap();
         let node = context.entry(b"a").unwrap().unwrap();
-        let digests = context.digests(&[("a", node)]).unwrap();
+        let digests = context.digests(&[("a", node.meta())]).unwrap();
         assert_eq!(digests[0].content, *blake3::hash(b"hello").as_bytes());
         fs::write(dir.path().join("a"), "longer text").unwrap();
-        assert!(matches!(context.digests(&[("a", node)]), Err(Error::Changed { .. })));
+        assert!(matches!(context.digests(&[("a", node.meta())]), Err(Error::Changed { .. })));
         fs::remove_file(dir.path().join("a")).unwrap();
-        assert!(matches!(context.digests(&[("a", node)]), Err(Error::Changed { .. })));
+        assert!(matches!(context.digests(&[("a", node.meta())]), Err(Error::Changed { .. })));
     }
 }

@@ -71,6 +71,11 @@ impl Matcher {
         self.rules[after..].iter().any(|rule| rule.exception && rule.pattern.may_match_below(path))
     }
 
+    /// Whether something below the directory `path`, which does not match, may match. Errs on the side of yes.
+    pub fn may_match_below(&self, path: &[u8]) -> bool {
+        self.rules.iter().any(|rule| !rule.exception && rule.pattern.may_match_below(path))
+    }
+
     /// Moby's `MatchesUsingParentResults`, including that a rule which could not change the verdict is not
     /// looked at and so is not inherited, either.
     fn decide(&self, path: &[u8], parent: &Inherited, mut seen: impl FnMut(usize, bool)) -> Option<usize> {

@@ -291,7 +291,7 @@ fn read_names(fd: &OwnedFd) -> rustix::io::Result<Vec<std::ffi::CString>> {
 }
 
 /// `stat` as a [`Meta`].
-pub(super) fn meta(stat: &Stat) -> Meta {
+pub fn meta(stat: &Stat) -> Meta {
     Meta {
         mode: stat.st_mode & 0o7777,
         size: stat.st_size as u64,
@@ -308,7 +308,8 @@ pub(super) fn unreadable(at: &[u8], source: std::io::Error) -> Error {
     Error::Read { path, source }
 }
 
-pub(super) fn as_path(path: &[u8]) -> &Path {
+/// `path` as the standard library wants it.
+pub fn as_path(path: &[u8]) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(path))
 }
 

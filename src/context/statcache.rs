@@ -245,7 +245,7 @@ mod tests {
             context
                 .walk(context.top(), b"", &mut |path, node| {
                     if !node.is_dir() {
-                        files.push((path.to_vec(), node));
+                        files.push((path.to_vec(), node.meta()));
                     }
                 })
                 .unwrap();
@@ -332,7 +332,7 @@ mod tests {
         let cache = StatCache::open(fixture.folder.path(), fixture.context.path());
         let context = Context::open(fixture.context.path(), None, Some(cache)).unwrap();
         let node = context.entry(b"b").unwrap().unwrap();
-        context.digests(&[("b", node)]).unwrap();
+        context.digests(&[("b", node.meta())]).unwrap();
         context.save_digests().unwrap();
         assert_eq!(fixture.build(), (3, vec![digest("a"), digest("new b"), digest("c")]));
     }

@@ -81,7 +81,9 @@ mod tests {
 
     fn accounts(file: &str) -> io::Result<Option<Vec<u8>>> {
         Ok(match file {
-            "etc/passwd" => Some(b"root:x:0:0::/root:/bin/sh\n\napp:x:1000:1000::/home/app:/bin/sh\n".to_vec()),
+            "etc/passwd" => {
+                Some(b"root:x:0:0::/root:/bin/sh\n\napp:x:1000:1000::/home/app:/bin/sh\n".to_vec())
+            }
             _ => Some(b"root:x:0:\nstaff:x:50:\n".to_vec()),
         })
     }

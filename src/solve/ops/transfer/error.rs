@@ -49,6 +49,43 @@ pub enum Error {
     /// More than 255 symlinks.
     #[error("too many levels of symbolic links in `{0}`")]
     LinkLoop(String),
+    /// The layers of a source cannot be read.
+    #[error("cannot read the files of a layer: {0}")]
+    Layers(#[source] std::io::Error),
+    /// An archive that ADD unpacks is malformed.
+    #[error("cannot unpack `{path}`: {source}")]
+    Archive {
+        /// The archive.
+        path: String,
+        /// What is wrong with it.
+        source: crate::layer::archive::Error,
+    },
+    /// An archive links to a file that is not there.
+    #[error("cannot unpack `{archive}`: the hard link `{link}` leads to `{target}`, which is not there")]
+    DanglingHardLink {
+        /// The archive.
+        archive: String,
+        /// The link.
+        link: String,
+        /// Its target.
+        target: String,
+    },
+    /// A scratch file cannot be written, or a file to be unpacked cannot be read.
+    #[error("cannot unpack `{path}`: {source}")]
+    Io {
+        /// The archive.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The accounts of the parent cannot be read.
+    #[error("cannot look up `{owner}`: {source}")]
+    Accounts {
+        /// As written.
+        owner: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The context cannot be read.
     #[error(transparent)]
     Context(#[from] context::Error),
@@ -103,9 +140,11 @@ impl Error {
             help.push(format!("add the line `!{path}` below it in {} to keep the file", blame.file));
         }
         if missing.outside.is_some() {
-            help.push("only files inside the context can be copied; a second context can be named: \
+            help.push(
+                "only files inside the context can be copied; a second context can be named: \
                        `--build-context name=DIR` and `COPY --from=name`"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         if !missing.near.is_empty() {
             let names: Vec<String> = missing.near.iter().map(|name| format!("`{name}`")).collect();

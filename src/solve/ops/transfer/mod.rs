@@ -7,16 +7,23 @@
 //! `vendor/github.com/tonistiigi/fsutil/copy/copy.go`.
 
 pub mod accounts;
+mod archive;
 pub mod chmod;
-mod error;
+pub(in crate::solve::ops) mod error;
+mod gather;
 mod glob;
+mod key;
 pub mod land;
+pub(in crate::solve::ops) mod landing;
 mod near;
 pub mod select;
+pub mod stored;
 pub mod tree;
 
 pub use accounts::Accounts;
+pub use archive::Scratch;
 pub use error::{Error, NotFound};
+pub use key::digest_fields;
 pub use land::{Destination, Outcome, land};
 pub use select::{Input, Selected, select};
 pub use tree::FileTree;

@@ -39,7 +39,9 @@ mod tests {
     #[test]
     fn finds_what_was_meant() {
         let names = ["package.json", "package-lock.json", "src", "README.md"].map(str::as_bytes);
-        for (wanted, expected) in [("pakage.json", vec!["package.json"]), ("Src", vec!["src"]), ("zzz", vec![])] {
+        for (wanted, expected) in
+            [("pakage.json", vec!["package.json"]), ("Src", vec!["src"]), ("zzz", vec![])]
+        {
             let found: Vec<_> = nearest(wanted.as_bytes(), names.into_iter())
                 .into_iter()
                 .map(|name| String::from_utf8_lossy(name).into_owned())

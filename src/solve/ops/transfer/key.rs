@@ -1,0 +1,108 @@
+//! What the selected files say to the cache key.
+
+use super::Error;
+use super::chmod::ModeChange;
+use super::select::{Pick, Selected, What};
+use super::tree::{Item, ItemKind};
+use crate::context::{FileDigest, path};
+use crate::plan::graph::TransferOp;
+
+/// One readable field for each selected file: its path in the source, then its type, mode, owner and content as
+/// they would land (so `--chmod` and `--chown` make those of the source irrelevant). Times are in none. Together
+/// with the op and the parent's result they decide everything that lands.
+pub fn digest_fields(selected: &Selected, op: &TransferOp) -> Result<Vec<(String, String)>, Error> {
+    let writer = Writer { mode: Selected::mode_change(op)?, is_owned: op.chown.is_some() };
+    let mut fields = Vec::new();
+    for pick in &selected.picks {
+        writer.pick(pick, &mut fields);
+    }
+    Ok(fields)
+}
+
+struct Writer {
+    mode: ModeChange,
+    is_owned: bool,
+}
+
+impl Writer {
+    fn pick(&self, pick: &Pick, fields: &mut Vec<(String, String)>) {
+        let named = name(&pick.named);
+        match &pick.what {
+            What::File(item, digest) => fields.push((named, self.item(item, digest.as_ref(), None))),
+            What::Archive(_, digest) => fields.push((named, format!("archive {}", hex(&digest.content)))),
+            What::Inline(bytes) => {
+                fields.push((format!("<<{}", &named[1..]), hex(blake3::hash(bytes).as_bytes())));
+            }
+            What::Directory { own, entries } => {
+                let own = own.as_ref().map_or("contents".to_owned(), |own| self.item(own, None, None));
+                fields.push((named, format!("directory {own}")));
+                fields.reserve(entries.len());
+                let mut first_names = std::collections::HashMap::new();
+                for chosen in entries {
+                    let inode = chosen.item.link.filter(|_| chosen.item.is_file());
+                    let first: Option<&[u8]> =
+                        inode.map(|inode| *first_names.entry(inode).or_insert(chosen.path.as_slice()));
+                    let first = first.filter(|first| *first != chosen.path);
+                    let mut value = self.item(&chosen.item, chosen.digest.as_ref(), first);
+                    if chosen.only_as_parent {
+                        value.push_str(" passed");
+                    }
+                    fields.push((name(&path::join(&pick.named, &chosen.path)), value));
+                }
+            }
+        }
+    }
+
+    /// `file 0644 0:0 <digest>`
+    fn item(&self, item: &Item, digest: Option<&FileDigest>, first_name: Option<&[u8]>) -> String {
+        let mode = self.mode.apply(item.mode, item.is_dir());
+        let mut value = match &item.kind {
+            ItemKind::Symlink(target) => format!("symlink to {}", escaped(target)),
+            ItemKind::Directory => format!("directory {mode:04o}"),
+            ItemKind::File(_) => format!("file {mode:04o}"),
+            ItemKind::Fifo => format!("fifo {mode:04o}"),
+            ItemKind::CharDevice(major, minor) => format!("char device {major}:{minor} {mode:04o}"),
+            ItemKind::BlockDevice(major, minor) => format!("block device {major}:{minor} {mode:04o}"),
+        };
+        if !self.is_owned && (item.uid, item.gid) != (0, 0) {
+            value.push_str(&format!(" {}:{}", item.uid, item.gid));
+        }
+        if let Some(first) = first_name {
+            value.push_str(&format!(" link to {}", escaped(first)));
+        }
+        if let Some(digest) = digest {
+            value.push(' ');
+            push_hex(&mut value, &digest.content);
+            if let Some(capability) = &digest.capability {
+                value.push_str(" capability ");
+                push_hex(&mut value, capability);
+            }
+        }
+        value
+    }
+}
+
+fn name(path: &[u8]) -> String {
+    format!("/{}", escaped(path))
+}
+
+/// Bytes as text that no two byte strings share.
+fn escaped(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.contains('\\') => text.to_owned(),
+        _ => bytes.escape_ascii().to_string(),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    push_hex(&mut text, bytes);
+    text
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        text.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
+        text.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
+    }
+}

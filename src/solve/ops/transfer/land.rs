@@ -1,0 +1,339 @@
+//! Phase B: where the selected files land, and what else has to be made for them.
+
+use std::collections::HashMap;
+
+use super::Error;
+use super::accounts::{Accounts, OwnerText};
+use super::archive::{Scratch, Unpacked, unpack};
+use super::chmod::ModeChange;
+use super::error::shown;
+use super::gather::Chosen;
+use super::landing::{Attributes, Existing, Landed, LandedKind, Landing, Seen};
+use super::select::{Pick, Selected, What};
+use super::tree::{CAPABILITY, FileTree, Item, ItemKind, Step, follow};
+use crate::context::{FileDigest, path};
+use crate::layer::archive::{Kind as MemberKind, Member};
+use crate::layer::entry::{Content, Entry};
+use crate::oci::Seconds;
+use crate::plan::graph::TransferOp;
+
+/// What a step lands in.
+pub struct Destination<'a> {
+    /// The files that the step starts from; not looked at under `--link`.
+    pub parent: &'a FileTree,
+    /// The time of the parent step.
+    pub parent_time: Seconds,
+    /// The parent's account files.
+    pub accounts: &'a Accounts<'a>,
+    /// Where the data of archives is kept until the layer is written.
+    pub scratch: &'a Scratch<'a>,
+}
+
+/// What a step adds to its parent.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The layer's entries, sorted by path; no directory that stays as it is.
+    pub entries: Vec<Entry>,
+    /// The step's time: SOURCE_DATE_EPOCH if given, else the newest of the parent's time and the mtimes of the
+    /// files that were brought.
+    pub time: Seconds,
+}
+
+/// Whether `op` really is independent of its parent: `--chmod` switches `--link` off, as in BuildKit.
+pub fn is_linked(op: &TransferOp) -> bool {
+    op.link && op.chmod.is_none()
+}
+
+/// Puts what was selected into the destination.
+pub fn land(selected: &Selected, op: &TransferOp, destination: &Destination<'_>) -> Result<Outcome, Error> {
+    let empty = FileTree::empty();
+    let parent = if is_linked(op) { &empty } else { destination.parent };
+    let mut transfer = Transfer {
+        landing: Landing::new(parent),
+        parent,
+        to: op.destination.as_bytes(),
+        owner: owner(op, destination.accounts)?,
+        mode: Selected::mode_change(op)?,
+        inodes: HashMap::new(),
+    };
+    for pick in &selected.picks {
+        transfer.pick(pick, destination.scratch)?;
+    }
+    let time = op.epoch.unwrap_or_else(|| transfer.landing.time(destination.parent_time));
+    Ok(Outcome { entries: transfer.landing.finish(time), time })
+}
+
+fn owner(op: &TransferOp, accounts: &Accounts<'_>) -> Result<Option<(u32, u32)>, Error> {
+    let Some(written) = &op.chown else { return Ok(None) };
+    let owner = OwnerText::new(written);
+    if is_linked(op) && owner.has_names() {
+        return Err(Error::LinkOwner(written.clone()));
+    }
+    let resolved = owner.resolve(accounts);
+    resolved.map(Some).map_err(|source| Error::Accounts { owner: written.clone(), source })
+}
+
+struct Transfer<'t> {
+    landing: Landing<'t>,
+    parent: &'t FileTree,
+    /// The destination as in the op.
+    to: &'t [u8],
+    owner: Option<(u32, u32)>,
+    mode: ModeChange,
+    /// Where the first name of each hard-linked file of the current pick landed.
+    inodes: HashMap<(u64, u64), Vec<u8>>,
+}
+
+impl Transfer<'_> {
+    fn pick(&mut self, pick: &Pick, scratch: &Scratch<'_>) -> Result<(), Error> {
+        self.inodes.clear();
+        if let (What::Archive(item, _), Some(tree)) = (&pick.what, &pick.tree) {
+            let unpacked = unpack(tree, &pick.base, item, scratch)?;
+            return self.archive(&pick.named, &unpacked);
+        }
+        let made = self.made_directory();
+        let to = path::below_root(self.to);
+        // A destination written with a slash is made as a directory first, any other only its parent.
+        let first = if self.to.ends_with(b"/") { to.as_slice() } else { path::split(&to).0 };
+        let first = self.landing.resolve(first)?;
+        self.landing.make_directories(&first, &made)?;
+        let target = self.landing.resolve(&to)?;
+        match &pick.what {
+            What::Directory { own, entries } => self.directory(pick, own.as_ref(), entries, &target),
+            What::File(item, digest) => self.single(pick, item, digest.as_ref(), target),
+            What::Inline(bytes) => {
+                let attributes = self.attributes(self.mode.apply(0o644, false), 0, 0);
+                let target = self.file_target(target, &pick.name)?;
+                self.landing.put(&target, LandedKind::File(Content::Bytes(bytes.clone())), attributes)
+            }
+            // Handled above: an archive always has a tree.
+            What::Archive(..) => Ok(()),
+        }
+    }
+
+    /// A file onto `target`, or into it if it is a directory.
+    fn single(
+        &mut self,
+        pick: &Pick,
+        item: &Item,
+        digest: Option<&FileDigest>,
+        target: Vec<u8>,
+    ) -> Result<(), Error> {
+        let target = self.file_target(target, &pick.name)?;
+        let content = self.contents(pick)?.pop();
+        self.item(&target, item, digest, content)
+    }
+
+    fn file_target(&mut self, target: Vec<u8>, name: &[u8]) -> Result<Vec<u8>, Error> {
+        let target = match self.landing.look(&target)? {
+            Seen::Directory(_) => path::join(&target, name),
+            Seen::Nothing | Seen::Symlink(_) | Seen::Other(_) => target,
+        };
+        let made = self.made_directory();
+        self.landing.make_directories(path::split(&target).0, &made)?;
+        Ok(target)
+    }
+
+    /// What a directory holds, into `target`.
+    fn directory(
+        &mut self,
+        pick: &Pick,
+        own: Option<&Item>,
+        entries: &[Chosen],
+        target: &[u8],
+    ) -> Result<(), Error> {
+        let made = self.made_directory();
+        match (self.landing.look(target)?, own) {
+            (Seen::Directory(_), _) => {}
+            (Seen::Other(is), _) => return Err(Error::NotADirectory { path: shown(target), is }),
+            (Seen::Nothing | Seen::Symlink(_), None) => self.landing.make_directories(target, &made)?,
+            (Seen::Nothing | Seen::Symlink(_), Some(own)) => {
+                self.landing.make_directories(path::split(target).0, &made)?;
+                let attributes = self.attributes(self.mode.apply(own.mode, true), own.uid, own.gid);
+                self.landing.put_directory(target, attributes, Existing::Overwrite)?;
+            }
+        }
+        let mut contents = self.contents(pick)?.into_iter();
+        for chosen in entries {
+            let at = path::join(target, &chosen.path);
+            let content = if chosen.item.is_file() { contents.next() } else { None };
+            if chosen.item.is_dir() {
+                self.subdirectory(&at, chosen)?;
+            } else {
+                self.item(&at, &chosen.item, chosen.digest.as_ref(), content)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A directory inside a copied one brings its mode and owner, also to a directory that is there; one that
+    /// is only passed through brings its mode.
+    fn subdirectory(&mut self, at: &[u8], chosen: &Chosen) -> Result<(), Error> {
+        let Item { mode, uid, gid, .. } = chosen.item;
+        let exists = matches!(self.landing.look(at)?, Seen::Directory(_));
+        if chosen.only_as_parent && exists {
+            let attributes = Attributes::made(mode, uid, gid);
+            return self.landing.put_directory(at, attributes, Existing::OverwriteMode);
+        }
+        let attributes = self.attributes(self.mode.apply(mode, true), uid, gid);
+        self.landing.put_directory(at, attributes, Existing::Overwrite)
+    }
+
+    /// Anything but a directory at exactly `at`.
+    fn item(
+        &mut self,
+        at: &[u8],
+        item: &Item,
+        digest: Option<&FileDigest>,
+        content: Option<Content>,
+    ) -> Result<(), Error> {
+        let kind = match (&item.kind, content) {
+            (ItemKind::File(_), Some(content)) => self.link_or(at, item, LandedKind::File(content)),
+            (ItemKind::Symlink(target), _) => LandedKind::Symlink(target.to_vec()),
+            (ItemKind::Fifo, _) => LandedKind::Fifo,
+            (ItemKind::CharDevice(major, minor), _) => LandedKind::CharDevice(*major, *minor),
+            (ItemKind::BlockDevice(major, minor), _) => LandedKind::BlockDevice(*major, *minor),
+            // Directories go elsewhere, and every regular file comes with its content.
+            (ItemKind::Directory | ItemKind::File(_), _) => return Ok(()),
+        };
+        let is_symlink = matches!(kind, LandedKind::Symlink(_));
+        let mode = if is_symlink { 0o777 } else { self.mode.apply(item.mode, false) };
+        let mut attributes = self.attributes(mode, item.uid, item.gid);
+        attributes.mtime = Some(item.mtime);
+        attributes.capability = digest.and_then(|digest| digest.capability.clone());
+        self.landing.put(at, kind, attributes)
+    }
+
+    /// A second name of a file that this pick brought already is a hard link to the first.
+    fn link_or(&mut self, at: &[u8], item: &Item, kind: LandedKind) -> LandedKind {
+        let Some(inode) = item.link else { return kind };
+        match self.inodes.get(&inode) {
+            Some(first) if first != at => LandedKind::HardLink(first.clone()),
+            _ => {
+                self.inodes.insert(inode, at.to_vec());
+                kind
+            }
+        }
+    }
+
+    fn contents(&self, pick: &Pick) -> Result<Vec<Content>, Error> {
+        match &pick.tree {
+            Some(tree) => tree.contents(&pick.files()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// `--chown` overrides the owner.
+    fn attributes(&self, mode: u32, uid: u32, gid: u32) -> Attributes {
+        let (uid, gid) = self.owner.unwrap_or((uid, gid));
+        Attributes::made(mode, uid, gid)
+    }
+
+    fn made_directory(&self) -> Attributes {
+        self.attributes(self.mode.made_directory(), 0, 0)
+    }
+
+    /// Unpacks into the destination, which always is a directory. `--chmod` has no effect.
+    fn archive(&mut self, named: &[u8], unpacked: &Unpacked) -> Result<(), Error> {
+        let root = self.landing.resolve(&path::below_root(self.to))?;
+        let made = self.attributes(0o755, 0, 0);
+        self.landing.make_directories(&root, &made)?;
+        for member in &unpacked.members {
+            self.member(&root, named, member, unpacked)?;
+        }
+        Ok(())
+    }
+
+    /// As docker's unpacker does: only a directory on a directory is merged, everything else replaces what is
+    /// there; symlinks on the way are followed as if the destination were `/`.
+    fn member(
+        &mut self,
+        root: &[u8],
+        named: &[u8],
+        member: &Member,
+        unpacked: &Unpacked,
+    ) -> Result<(), Error> {
+        if member.path.is_empty() {
+            return Ok(());
+        }
+        let at = self.member_path(root, &member.path)?;
+        // Parents that the archive does not name belong to root, whatever --chown says.
+        self.landing.make_directories(path::split(&at).0, &Attributes::made(0o755, 0, 0))?;
+        let mut attributes = self.attributes(member.mode, member.uid, member.gid);
+        attributes.mtime = Some(member.mtime);
+        attributes.capability = member.xattrs.get(CAPABILITY).map(|value| value.as_slice().into());
+        if member.kind == MemberKind::Directory {
+            if !matches!(self.landing.look(&at)?, Seen::Directory(_) | Seen::Nothing) {
+                self.landing.clear(&at)?;
+                self.landing.put_fresh_directory(&at, attributes);
+                return Ok(());
+            }
+            return self.landing.put_directory(&at, attributes, Existing::Overwrite);
+        }
+        let kind = match &member.kind {
+            MemberKind::File { size } => LandedKind::File(unpacked.content(member, *size)),
+            MemberKind::Symlink(target) => LandedKind::Symlink(target.clone()),
+            MemberKind::HardLink(target) => {
+                let Landed { kind, attributes: of_target } = self.hard_link(root, named, &at, target)?;
+                attributes = of_target;
+                kind
+            }
+            MemberKind::Fifo => LandedKind::Fifo,
+            MemberKind::CharDevice { major, minor } => LandedKind::CharDevice(*major, *minor),
+            MemberKind::BlockDevice { major, minor } => LandedKind::BlockDevice(*major, *minor),
+            // Read with literal names, no member is one of these; directories were handled above.
+            MemberKind::Directory | MemberKind::Whiteout | MemberKind::Opaque => return Ok(()),
+        };
+        self.landing.clear(&at)?;
+        self.landing.put(&at, kind, attributes)
+    }
+
+    /// Where a path of an archive is when `root` is `/`: its last component is not followed.
+    fn member_path(&self, root: &[u8], member: &[u8]) -> Result<Vec<u8>, Error> {
+        let (dir, name) = path::split(member);
+        let dir = follow(dir, |at| {
+            Ok(match self.landing.look(&path::join(root, at))? {
+                Seen::Nothing => Step::Nothing,
+                Seen::Symlink(target) => Step::Symlink(target),
+                Seen::Directory(_) | Seen::Other(_) => Step::Other,
+            })
+        })?;
+        Ok(path::join(&path::join(root, &dir), name))
+    }
+
+    /// A link to a file that this step brought stays one; one to a file of a lower layer becomes a copy, since a
+    /// layer cannot link into another. Either way it is the same file, with the target's metadata.
+    fn hard_link(&self, root: &[u8], archive: &[u8], link: &[u8], target: &[u8]) -> Result<Landed, Error> {
+        let dangling =
+            || Error::DanglingHardLink { archive: shown(archive), link: shown(link), target: shown(target) };
+        let to = self.member_path(root, target)?;
+        if let Some(landed) = self.landing.landed(&to) {
+            let kind = match &landed.kind {
+                LandedKind::File(_) => LandedKind::HardLink(to),
+                LandedKind::Directory { .. } => return Err(dangling()),
+                other => other.clone(),
+            };
+            return Ok(Landed { kind, attributes: landed.attributes.clone() });
+        }
+        let item = match self.landing.look(&to)? {
+            Seen::Nothing | Seen::Directory(_) => None,
+            Seen::Symlink(_) | Seen::Other(_) => self.parent.entry(&to)?,
+        };
+        let item = item.ok_or_else(dangling)?;
+        let kind = match &item.kind {
+            ItemKind::File(_) => {
+                let content = self.parent.contents(&[(to, &item)])?.pop();
+                LandedKind::File(content.ok_or_else(dangling)?)
+            }
+            ItemKind::Symlink(target) => LandedKind::Symlink(target.to_vec()),
+            ItemKind::Fifo => LandedKind::Fifo,
+            ItemKind::CharDevice(major, minor) => LandedKind::CharDevice(*major, *minor),
+            ItemKind::BlockDevice(major, minor) => LandedKind::BlockDevice(*major, *minor),
+            ItemKind::Directory => return Err(dangling()),
+        };
+        let mut attributes = Attributes::made(item.mode, item.uid, item.gid);
+        attributes.mtime = Some(item.mtime);
+        attributes.capability = item.capability;
+        Ok(Landed { kind, attributes })
+    }
+}

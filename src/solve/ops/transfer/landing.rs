@@ -1,0 +1,305 @@
+//! A root file system that entries land in: the parent's, and over it what this step has put there so far.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::Error;
+use super::error::shown;
+use super::tree::{FileTree, Item, ItemKind, Step, follow};
+use crate::context::path;
+use crate::layer::entry::{Content, Entry, EntryKind};
+use crate::oci::Seconds;
+
+/// See the module. Paths are relative and clean; parents are looked at before what they hold.
+pub(crate) struct Landing<'p> {
+    parent: &'p FileTree,
+    new: HashMap<Vec<u8>, Landed>,
+    /// Hard links by the path that they name.
+    links: HashMap<Vec<u8>, Vec<Vec<u8>>>,
+    /// Directories of the parent that something else has replaced.
+    hidden: HashSet<Vec<u8>>,
+    /// The latest mtime of what was brought, directories left aside.
+    newest: Option<Seconds>,
+}
+
+/// Something put at a path.
+#[derive(Debug, Clone)]
+pub(crate) struct Landed {
+    pub(crate) kind: LandedKind,
+    pub(crate) attributes: Attributes,
+}
+
+/// What a [`Landed`] is.
+#[derive(Debug, Clone)]
+pub(crate) enum LandedKind {
+    /// `is_fresh`: nothing of the parent is in it.
+    Directory {
+        is_fresh: bool,
+    },
+    File(Content),
+    HardLink(Vec<u8>),
+    Symlink(Vec<u8>),
+    Fifo,
+    CharDevice(u32, u32),
+    BlockDevice(u32, u32),
+}
+
+/// Metadata of something put at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attributes {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// `None`: the step's time.
+    pub(crate) mtime: Option<Seconds>,
+    pub(crate) capability: Option<Box<[u8]>>,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone)]
+pub(crate) enum Seen {
+    Nothing,
+    Directory(Attributes),
+    Symlink(Vec<u8>),
+    /// Words for people: `a file`.
+    Other(&'static str),
+}
+
+/// How a directory's metadata meets a directory that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Existing {
+    /// It gets all of the new metadata.
+    Overwrite,
+    /// It gets the new mode and keeps its owner.
+    OverwriteMode,
+}
+
+impl<'p> Landing<'p> {
+    pub(crate) fn new(parent: &'p FileTree) -> Self {
+        let (new, links, hidden) = (HashMap::new(), HashMap::new(), HashSet::new());
+        Self { parent, new, links, hidden, newest: None }
+    }
+
+    /// What is at `at`, no symlink followed.
+    pub(crate) fn look(&self, at: &[u8]) -> Result<Seen, Error> {
+        if at.is_empty() {
+            return Ok(Seen::Directory(Attributes::made(0o755, 0, 0)));
+        }
+        if let Some(landed) = self.new.get(at) {
+            return Ok(landed.seen());
+        }
+        let is_beyond = self.new.get(path::split(at).0).is_some_and(|dir| !dir.may_hold_parents_files());
+        if is_beyond || self.hidden.contains(at) {
+            return Ok(Seen::Nothing);
+        }
+        Ok(self.parent.entry(at)?.map_or(Seen::Nothing, |item| seen(&item)))
+    }
+
+    /// Where `at` leads, all symlinks followed inside the root.
+    pub(crate) fn resolve(&self, at: &[u8]) -> Result<Vec<u8>, Error> {
+        follow(at, |at| {
+            Ok(match self.look(at)? {
+                Seen::Nothing => Step::Nothing,
+                Seen::Symlink(target) => Step::Symlink(target),
+                Seen::Directory(_) | Seen::Other(_) => Step::Other,
+            })
+        })
+    }
+
+    /// Makes the directory `at` (resolved) and those above it, each new one with these attributes.
+    pub(crate) fn make_directories(&mut self, at: &[u8], attributes: &Attributes) -> Result<(), Error> {
+        for prefix in path::prefixes(at) {
+            match self.look(prefix)? {
+                Seen::Directory(_) => {}
+                Seen::Nothing => {
+                    self.insert(prefix, LandedKind::Directory { is_fresh: true }, attributes.clone());
+                }
+                Seen::Symlink(_) | Seen::Other(_) => {
+                    return Err(Error::FileInTheWay { path: shown(at), obstacle: shown(prefix) });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a directory at `at`, merged with one that is there. Its time is the step's where it is made or
+    /// changed, unless the attributes name one.
+    pub(crate) fn put_directory(
+        &mut self,
+        at: &[u8],
+        mut attributes: Attributes,
+        existing: Existing,
+    ) -> Result<(), Error> {
+        if at.is_empty() {
+            return Ok(());
+        }
+        let is_fresh = match self.look(at)? {
+            Seen::Nothing => true,
+            Seen::Directory(old) => {
+                if existing == Existing::OverwriteMode {
+                    (attributes.uid, attributes.gid) = (old.uid, old.gid);
+                }
+                if old.is_like(&attributes) {
+                    return Ok(());
+                }
+                self.new.get(at).is_some_and(Landed::is_fresh)
+            }
+            Seen::Symlink(_) => return Err(Error::NotADirectory { path: shown(at), is: "a symlink" }),
+            Seen::Other(is) => return Err(Error::NotADirectory { path: shown(at), is }),
+        };
+        self.insert(at, LandedKind::Directory { is_fresh }, attributes);
+        Ok(())
+    }
+
+    /// Puts anything but a directory at `at`, in place of anything but a directory.
+    pub(crate) fn put(&mut self, at: &[u8], kind: LandedKind, attributes: Attributes) -> Result<(), Error> {
+        if let Seen::Directory(_) = self.look(at)? {
+            return Err(Error::ReplaceDirectory(shown(at)));
+        }
+        self.newest = self.newest.max(attributes.mtime);
+        if let LandedKind::HardLink(target) = &kind {
+            self.links.entry(target.clone()).or_default().push(at.to_vec());
+        }
+        self.insert(at, kind, attributes);
+        Ok(())
+    }
+
+    /// Puts a directory where nothing is left after [`Landing::clear`].
+    pub(crate) fn put_fresh_directory(&mut self, at: &[u8], attributes: Attributes) {
+        self.insert(at, LandedKind::Directory { is_fresh: true }, attributes);
+    }
+
+    /// Takes away whatever is at `at`, with everything below it; something else must take its place.
+    pub(crate) fn clear(&mut self, at: &[u8]) -> Result<(), Error> {
+        if let Seen::Directory(_) = self.look(at)? {
+            let is_parents = self.new.get(at).is_none_or(|landed| !landed.is_fresh());
+            if is_parents {
+                self.hidden.insert(at.to_vec());
+            }
+            let prefix = [at, b"/"].concat();
+            let below: Vec<Vec<u8>> =
+                self.new.keys().filter(|key| key.starts_with(&prefix)).cloned().collect();
+            for path in below {
+                self.remove(&path);
+            }
+        }
+        self.remove(at);
+        Ok(())
+    }
+
+    /// The entry that this step has put at `at`.
+    pub(crate) fn landed(&self, at: &[u8]) -> Option<&Landed> {
+        self.new.get(at)
+    }
+
+    /// The step's time, as if it had nothing else to do: the latest of `parent_time` and what was brought.
+    pub(crate) fn time(&self, parent_time: Seconds) -> Seconds {
+        self.newest.map_or(parent_time, |newest| newest.max(parent_time))
+    }
+
+    /// All that was put, sorted by path.
+    pub(crate) fn finish(self, time: Seconds) -> Vec<Entry> {
+        let hidden = self.hidden;
+        let mut entries: Vec<Entry> = Vec::with_capacity(self.new.len());
+        for (path, landed) in self.new {
+            let is_opaque = matches!(landed.kind, LandedKind::Directory { .. }) && hidden.contains(&path);
+            if is_opaque {
+                let whiteout = landed.clone().entry(path.clone(), time);
+                entries.push(Entry { kind: EntryKind::OpaqueWhiteout, ..whiteout });
+            }
+            entries.push(landed.entry(path, time));
+        }
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        entries
+    }
+
+    fn insert(&mut self, at: &[u8], kind: LandedKind, attributes: Attributes) {
+        if self.links.contains_key(at) {
+            self.promote_link(at);
+        }
+        self.new.insert(at.to_vec(), Landed { kind, attributes });
+    }
+
+    fn remove(&mut self, at: &[u8]) {
+        self.promote_link(at);
+        self.new.remove(at);
+    }
+
+    /// Before the first name of a file goes, makes its next name the one that has the content.
+    fn promote_link(&mut self, at: &[u8]) {
+        let Some(links) = self.links.remove(at) else { return };
+        let Some(file) = self.new.get(at).cloned() else { return };
+        let is_link = |path: &Vec<u8>, new: &HashMap<Vec<u8>, Landed>| matches!(new.get(path).map(|landed| &landed.kind), Some(LandedKind::HardLink(to)) if to == at);
+        let mut links = links.into_iter().filter(|path| is_link(path, &self.new));
+        let Some(first) = links.next() else { return };
+        let others: Vec<Vec<u8>> = links.collect();
+        for path in &others {
+            if let Some(landed) = self.new.get_mut(path) {
+                landed.kind = LandedKind::HardLink(first.clone());
+            }
+        }
+        self.new.insert(first.clone(), file);
+        self.links.insert(first, others);
+    }
+}
+
+impl Attributes {
+    /// Of what the instruction makes itself.
+    pub(crate) fn made(mode: u32, uid: u32, gid: u32) -> Self {
+        Self { mode, uid, gid, mtime: None, capability: None }
+    }
+
+    /// Whether a directory need not change to get these; a time that nobody named does not count.
+    fn is_like(&self, other: &Self) -> bool {
+        let same_time = other.mtime.is_none() || other.mtime == self.mtime;
+        (self.mode, self.uid, self.gid) == (other.mode, other.uid, other.gid) && same_time
+    }
+}
+
+impl Landed {
+    fn is_fresh(&self) -> bool {
+        matches!(self.kind, LandedKind::Directory { is_fresh: true })
+    }
+
+    fn may_hold_parents_files(&self) -> bool {
+        matches!(self.kind, LandedKind::Directory { is_fresh: false })
+    }
+
+    fn seen(&self) -> Seen {
+        match &self.kind {
+            LandedKind::Directory { .. } => Seen::Directory(self.attributes.clone()),
+            LandedKind::Symlink(target) => Seen::Symlink(target.clone()),
+            LandedKind::File(_) | LandedKind::HardLink(_) => Seen::Other("a file"),
+            LandedKind::Fifo => Seen::Other("a named pipe"),
+            LandedKind::CharDevice(..) | LandedKind::BlockDevice(..) => Seen::Other("a device"),
+        }
+    }
+
+    fn entry(self, path: Vec<u8>, time: Seconds) -> Entry {
+        let Attributes { mode, uid, gid, mtime, capability } = self.attributes;
+        let kind = match self.kind {
+            LandedKind::Directory { .. } => EntryKind::Directory,
+            LandedKind::File(content) => EntryKind::File(content),
+            LandedKind::HardLink(target) => EntryKind::HardLink(target),
+            LandedKind::Symlink(target) => EntryKind::Symlink(target),
+            LandedKind::Fifo => EntryKind::Fifo,
+            LandedKind::CharDevice(major, minor) => EntryKind::CharDevice { major, minor },
+            LandedKind::BlockDevice(major, minor) => EntryKind::BlockDevice { major, minor },
+        };
+        let xattrs = capability.map(|value| (super::tree::CAPABILITY.to_vec(), value.into_vec()));
+        let xattrs: BTreeMap<_, _> = xattrs.into_iter().collect();
+        Entry { path, kind, mode, uid, gid, mtime: mtime.unwrap_or(time), xattrs }
+    }
+}
+
+fn seen(item: &Item) -> Seen {
+    match &item.kind {
+        ItemKind::Directory => Seen::Directory(Attributes {
+            mtime: Some(item.mtime),
+            ..Attributes::made(item.mode, item.uid, item.gid)
+        }),
+        ItemKind::Symlink(target) => Seen::Symlink(target.to_vec()),
+        ItemKind::File(_) => Seen::Other("a file"),
+        ItemKind::Fifo => Seen::Other("a named pipe"),
+        ItemKind::CharDevice(..) | ItemKind::BlockDevice(..) => Seen::Other("a device"),
+    }
+}

@@ -1,0 +1,277 @@
+//! Phase A: which files an instruction means, and what they hold.
+
+use std::sync::Arc;
+
+use super::Error;
+use super::archive;
+use super::chmod::ModeChange;
+use super::error::{NotFound, shown};
+use super::gather::{Chosen, gather};
+use super::glob;
+use super::near::nearest;
+use super::tree::{FileTree, Item};
+use crate::context::glob::has_wildcards;
+use crate::context::matcher::Matcher;
+use crate::context::{FileDigest, path};
+use crate::oci::Seconds;
+use crate::plan::graph::{TransferKind, TransferOp, TransferSource};
+use crate::report::Span;
+
+/// What stands behind one source of a [`TransferOp`].
+#[derive(Clone)]
+pub enum Input {
+    /// The files that [`TransferSource::Path`] names a path in.
+    Tree(FileTree),
+    /// Nothing more than [`TransferSource::Inline`] itself says.
+    Inline,
+    /// The downloaded file of [`TransferSource::Url`].
+    Download(Download),
+    /// The files of [`TransferSource::Git`], without `.git` unless it is to be kept.
+    Checkout(FileTree),
+}
+
+/// A file that came from a URL.
+#[derive(Clone)]
+pub struct Download {
+    /// Where the file lies.
+    pub tree: FileTree,
+    /// Its path there.
+    pub path: Vec<u8>,
+    /// Its name, from the path of the URL.
+    pub name: Vec<u8>,
+    /// `Last-Modified`, or 0.
+    pub mtime: Seconds,
+}
+
+/// The files that an instruction means, digested: all that its outcome depends on, but for its own words, the
+/// parent's files, and times.
+pub struct Selected {
+    pub(super) picks: Vec<Pick>,
+}
+
+/// One source, or one match of a wildcard.
+pub(super) struct Pick {
+    /// Where the contents come from; `None` for an inline file.
+    pub(super) tree: Option<FileTree>,
+    /// Real path in `tree`.
+    pub(super) base: Vec<u8>,
+    /// Path as named, for people and for the key.
+    pub(super) named: Vec<u8>,
+    /// The name it takes in a destination directory.
+    pub(super) name: Vec<u8>,
+    pub(super) what: What,
+}
+
+pub(super) enum What {
+    File(Item, Option<FileDigest>),
+    /// What a directory holds; `own` is the directory's own entry where that travels, too (git).
+    Directory {
+        own: Option<Item>,
+        entries: Vec<Chosen>,
+    },
+    /// A tar, compressed or not, to be unpacked.
+    Archive(Item, FileDigest),
+    Inline(Arc<[u8]>),
+}
+
+/// Finds and digests what `op` copies. `inputs` has one element for each of its sources.
+pub fn select(op: &TransferOp, inputs: &[Input]) -> Result<Selected, Error> {
+    let exclude =
+        Matcher::new(&op.excludes).map_err(|(index, _)| Error::Exclude(op.excludes[index].clone()))?;
+    let selection = Selection { op, exclude };
+    let mut picks = Vec::new();
+    for (source, input) in op.sources.iter().zip(inputs) {
+        selection.source(source, input, &mut picks)?;
+    }
+    for pick in &mut picks {
+        pick.digest()?;
+    }
+    Ok(Selected { picks })
+}
+
+struct Selection<'o> {
+    op: &'o TransferOp,
+    exclude: Matcher,
+}
+
+impl Selection<'_> {
+    fn source(&self, source: &TransferSource, input: &Input, picks: &mut Vec<Pick>) -> Result<(), Error> {
+        match (source, input) {
+            (TransferSource::Path { pattern, span, .. }, Input::Tree(tree)) if self.op.parents => {
+                self.with_parents(tree, pattern, *span, picks)
+            }
+            (TransferSource::Path { pattern, span, .. }, Input::Tree(tree)) => {
+                for named in expand(tree, &path::below_root(pattern.as_bytes()), pattern, *span)? {
+                    picks.push(self.path(tree, &named, pattern, *span)?);
+                }
+                Ok(())
+            }
+            (TransferSource::Inline { name, content }, _) => {
+                picks.push(inline(name, content));
+                Ok(())
+            }
+            (_, Input::Download(download)) => {
+                picks.push(self.download(download)?);
+                Ok(())
+            }
+            (_, Input::Checkout(tree)) => {
+                let own = tree.entry(b"")?;
+                let entries = gather(tree, b"", None, &self.exclude)?;
+                picks.push(Pick::new(tree, b"", b"", What::Directory { own, entries }));
+                Ok(())
+            }
+            // The caller pairs sources with what it made of them.
+            (_, Input::Tree(_) | Input::Inline) => Ok(()),
+        }
+    }
+
+    /// One path, symlinks in it followed.
+    fn path(&self, tree: &FileTree, named: &[u8], written: &str, span: Option<Span>) -> Result<Pick, Error> {
+        let base = tree.resolve(named)?;
+        let Some(item) = tree.entry(&base)? else { return Err(missing(tree, named, written, span)?) };
+        let what = if item.is_dir() {
+            What::Directory { own: None, entries: gather(tree, &base, None, &self.exclude)? }
+        } else if self.unpacks(true) && item.is_file() && archive::is_archive(tree, &base, &item)? {
+            What::Archive(item, PENDING)
+        } else {
+            What::File(item, None)
+        };
+        Ok(Pick::new(tree, &base, named, what))
+    }
+
+    /// `--parents`: what comes after `/./`, or the whole path, is kept below the destination.
+    fn with_parents(
+        &self,
+        tree: &FileTree,
+        written: &str,
+        span: Option<Span>,
+        picks: &mut Vec<Pick>,
+    ) -> Result<(), Error> {
+        let (base, kept) = written.split_once("/./").unwrap_or(("", written));
+        let (base, kept) = (path::below_root(base.as_bytes()), path::below_root(kept.as_bytes()));
+        if !has_wildcards(&base) && !has_wildcards(&kept) {
+            let whole = path::join(&base, &kept);
+            if tree.entry(&tree.resolve(&whole)?)?.is_none() {
+                return Err(missing(tree, &whole, written, span)?);
+            }
+        }
+        let bad = |_| Error::Pattern { pattern: written.to_owned(), span };
+        let include = Matcher::new([&kept]).map_err(bad)?;
+        for named in expand(tree, &base, written, span)? {
+            let base = tree.resolve(&named)?;
+            // The root itself as what is to be kept names everything in it.
+            let include = (!include.is_empty()).then_some(&include);
+            let entries = gather(tree, &base, include, &self.exclude)?;
+            picks.push(Pick::new(tree, &base, &named, What::Directory { own: None, entries }));
+        }
+        Ok(())
+    }
+
+    fn download(&self, download: &Download) -> Result<Pick, Error> {
+        let Download { tree, path, name, mtime } = download;
+        let Some(mut item) = tree.entry(path)? else { return Err(missing(tree, path, "", None)?) };
+        (item.mode, item.mtime) = (0o600, *mtime);
+        let is_archive = self.unpacks(false) && archive::is_archive(tree, path, &item)?;
+        let what = if is_archive { What::Archive(item, PENDING) } else { What::File(item, None) };
+        Ok(Pick::new(tree, path, name, what))
+    }
+
+    /// Whether archives are unpacked: those that are local files of ADD, or as `--unpack` says.
+    fn unpacks(&self, is_local: bool) -> bool {
+        self.op.unpack.unwrap_or(self.op.kind == TransferKind::Add && is_local)
+    }
+}
+
+/// Stands where a digest will be.
+const PENDING: FileDigest = FileDigest { content: [0; 32], capability: None };
+
+fn inline(name: &str, content: &str) -> Pick {
+    let what = What::Inline(content.as_bytes().into());
+    Pick {
+        tree: None,
+        base: Vec::new(),
+        named: name.as_bytes().to_vec(),
+        name: path::split(name.as_bytes()).1.to_vec(),
+        what,
+    }
+}
+
+fn expand(tree: &FileTree, pattern: &[u8], written: &str, span: Option<Span>) -> Result<Vec<Vec<u8>>, Error> {
+    glob::expand(tree, pattern)?.map_err(|_| Error::Pattern { pattern: written.to_owned(), span })
+}
+
+/// The error for a source that is not there.
+fn missing(tree: &FileTree, named: &[u8], written: &str, span: Option<Span>) -> Result<Error, Error> {
+    let (dir, name) = path::split(named);
+    let dir = tree.resolve(dir)?;
+    let siblings = tree.list(&dir)?;
+    let near = nearest(name, siblings.iter().map(|(name, _)| name.as_slice()));
+    let near = near.into_iter().map(|name| String::from_utf8_lossy(&path::join(&dir, name)).into_owned());
+    let (place, blame) = match tree {
+        FileTree::Context(context) => {
+            ("the build context", context.ignore().and_then(|ignore| ignore.blame(named)))
+        }
+        FileTree::Layers(_) => ("the files of the stage or image", None),
+    };
+    let is_cut = path::clean(written.trim_start_matches('/').as_bytes()).starts_with(b"../");
+    Ok(Error::NotFound(Box::new(NotFound {
+        path: shown(named),
+        place,
+        outside: is_cut.then(|| written.to_owned()),
+        blame,
+        near: near.collect(),
+        span,
+    })))
+}
+
+impl Pick {
+    fn new(tree: &FileTree, base: &[u8], named: &[u8], what: What) -> Self {
+        let name = path::split(named).1.to_vec();
+        Self { tree: Some(tree.clone()), base: base.to_vec(), named: named.to_vec(), name, what }
+    }
+
+    /// Its regular files and their real paths.
+    pub(super) fn files(&self) -> Vec<(Vec<u8>, &Item)> {
+        match &self.what {
+            What::File(item, _) if item.is_file() => vec![(self.base.clone(), item)],
+            What::Archive(item, _) => vec![(self.base.clone(), item)],
+            What::Directory { entries, .. } => entries
+                .iter()
+                .filter(|chosen| chosen.item.is_file())
+                .map(|chosen| (path::join(&self.base, &chosen.path), &chosen.item))
+                .collect(),
+            What::File(..) | What::Inline(_) => Vec::new(),
+        }
+    }
+
+    fn digest(&mut self) -> Result<(), Error> {
+        let Some(tree) = &self.tree else { return Ok(()) };
+        let mut digests = tree.digests(&self.files())?.into_iter();
+        match &mut self.what {
+            What::File(_, digest) => *digest = digests.next(),
+            What::Archive(_, digest) => *digest = digests.next().unwrap_or(PENDING),
+            What::Directory { entries, .. } => {
+                for chosen in entries.iter_mut().filter(|chosen| chosen.item.is_file()) {
+                    chosen.digest = digests.next();
+                }
+            }
+            What::Inline(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Selected {
+    /// Whether a file was selected at all; a wildcard may match nothing.
+    pub fn is_empty(&self) -> bool {
+        self.picks.is_empty()
+    }
+
+    pub(super) fn mode_change(op: &TransferOp) -> Result<ModeChange, Error> {
+        let written = match &op.chmod {
+            Some(crate::plan::graph::Chmod::Symbolic(text)) => text.as_str(),
+            _ => "",
+        };
+        ModeChange::new(op.chmod.as_ref()).ok_or_else(|| Error::Chmod(written.to_owned()))
+    }
+}
