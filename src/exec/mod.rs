@@ -1,11 +1,38 @@
-//! stub
-/// stub
-pub struct Executor;
-impl Executor {
-    /// stub
-    pub fn new(_: crate::store::Store) -> Self { Self }
-    /// stub
-    pub fn cancel_all(&self) {}
-    /// stub
-    pub fn empty_trash(&self) {}
-}
+//! Runs one process in one root file system.
+//!
+//! A step is a [`Spec`]; [`Executor::run`] starts a fresh copy of rbuild for it, which makes the namespaces,
+//! mounts the root, and becomes the command. Without root everything happens in one user namespace for
+//! the whole build, in which [`Executor::run_job`] also runs what must see files with their real owners.
+//!
+//! Knows nothing of images, layers or Dockerfiles: the caller brings unpacked directories.
+
+mod caps;
+mod channel;
+mod child;
+mod executor;
+mod failure;
+mod init;
+mod mounts;
+mod network_files;
+mod order;
+mod output;
+mod overlay;
+mod probe;
+mod role;
+mod seccomp;
+mod spawn;
+mod spec;
+mod stubs;
+mod sys;
+mod target;
+mod user;
+mod userns;
+mod worker;
+
+pub use executor::{Config, Executor};
+pub use failure::ExecError;
+pub use role::{Role, role_from_args};
+pub use spec::{ExitReport, ExitStatus, MountKind, MountSpec, Network, RootSource, Security, Spec, Ulimit};
+pub use user::{Credentials, UserError, resolve_user};
+pub use userns::{IdRange, SingleIdReason, UsernsError};
+pub use worker::{Job, Jobs};

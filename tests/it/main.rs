@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cache;
+mod exec;
 mod export;
 mod layering;
 mod registry;

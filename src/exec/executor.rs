@@ -1,0 +1,187 @@
+//! rbuild's side: starts steps, passes on their output, stops them.
+
+use std::collections::HashMap;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::failure::ExecError;
+use super::order::{Ids, Order, Outcome};
+use super::output::Output;
+use super::spawn::{Process, Program};
+use super::spec::{ExitReport, ExitStatus, Spec};
+use super::userns::{SingleIdReason, Userns, UsernsError};
+use super::worker::Request;
+use super::{caps, channel, role};
+use crate::report::Stream;
+
+/// How an [`Executor`] works.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The program that is started again for each step: rbuild itself. It must ask
+    /// [`super::role_from_args`] first thing.
+    pub program: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { program: PathBuf::from("/proc/self/exe") }
+    }
+}
+
+/// Runs steps and jobs. Shared by threads; costs nothing until the first one runs.
+#[derive(Debug)]
+pub struct Executor {
+    program: Program,
+    userns: OnceLock<Result<Option<Userns>, UsernsError>>,
+    steps: Mutex<Steps>,
+    next: AtomicU64,
+    out_of_memory_events: AtomicU64,
+}
+
+/// The running steps' sockets, by number.
+#[derive(Debug, Default)]
+struct Steps {
+    running: HashMap<u64, UnixStream>,
+    cancelled: bool,
+}
+
+impl Executor {
+    /// Does nothing yet.
+    pub fn new(config: Config) -> Self {
+        Self {
+            program: Program(config.program),
+            userns: OnceLock::new(),
+            steps: Mutex::default(),
+            next: AtomicU64::new(0),
+            out_of_memory_events: AtomicU64::new(out_of_memory_events()),
+        }
+    }
+
+    /// Whether steps run in a user namespace, because rbuild is not root (or root without CAP_SYS_ADMIN).
+    pub fn is_rootless(&self) -> bool {
+        !caps::is_privileged()
+    }
+
+    /// Why the user namespace has one id only, if so: then everything belongs to root, and USER and chown do
+    /// nothing. Makes the namespace.
+    pub fn single_id(&self) -> Result<Option<&SingleIdReason>, ExecError> {
+        Ok(self.userns()?.and_then(|userns| userns.why_single.as_ref()))
+    }
+
+    /// Runs one step and returns how its command ended; each line of its output goes to `on_line`, without
+    /// its newline, in the order read. When this returns, the step's processes and mounts are gone.
+    pub fn run(&self, spec: &Spec, mut on_line: impl FnMut(Stream, &str)) -> Result<ExitReport, ExecError> {
+        let userns = self.userns()?;
+        let order = Order { spec: spec.clone(), ids: userns.map_or(Ids::Root, |userns| userns.ids) };
+        let order = serde_json::to_vec(&order)?;
+        let (stdout, stdout_writer) = io::pipe().map_err(ExecError::Spawn)?;
+        let (stderr, stderr_writer) = io::pipe().map_err(ExecError::Spawn)?;
+        let output = (Stdio::from(stdout_writer), Stdio::from(stderr_writer));
+        let process = Process::start_with(&self.program, role::INIT, output).map_err(ExecError::Spawn)?;
+        let Process { mut child, socket } = process;
+        // A failure to send shows below, as a supervisor without a report.
+        let _ = channel::send(&socket, &order, userns.map(|userns| userns.file.as_fd()));
+        let number = self.register(&socket).map_err(ExecError::Spawn)?;
+        let answer = Output::new(stdout, stderr).follow(&socket, &mut on_line);
+        let ended = child.wait().map_err(ExecError::Spawn);
+        if self.unregister(number) {
+            return Err(ExecError::Cancelled);
+        }
+        let Some(answer) = answer.map_err(ExecError::Spawn)? else {
+            return Err(ExecError::Vanished(ended?.to_string()));
+        };
+        match serde_json::from_slice(&answer)? {
+            Outcome::Exited(report) => Ok(self.with_memory_events(report)),
+            Outcome::Failed(failure) => Err(ExecError::new(failure, spec)),
+        }
+    }
+
+    /// Runs a job as root of the user namespace (or simply as root), in a process of its own.
+    pub fn run_job(&self, job: &str, input: &[u8]) -> Result<Vec<u8>, ExecError> {
+        let userns = self.userns()?;
+        let request = Request { job: job.to_owned(), ids: userns.map_or(Ids::Root, |userns| userns.ids) };
+        let Process { mut child, socket } =
+            Process::start(&self.program, role::WORKER).map_err(ExecError::Spawn)?;
+        let head = serde_json::to_vec(&request)?;
+        let _ = channel::send(&socket, &head, userns.map(|userns| userns.file.as_fd()))
+            .and_then(|()| channel::send(&socket, input, None));
+        let answer = channel::receive(&socket);
+        drop(socket);
+        let ended = child.wait().map_err(ExecError::Spawn)?;
+        match answer.map_err(ExecError::Spawn)? {
+            Some((mut answer, _)) if answer.first() == Some(&0) => {
+                answer.remove(0);
+                Ok(answer)
+            }
+            Some((answer, _)) if !answer.is_empty() => {
+                Err(ExecError::Job(String::from_utf8_lossy(&answer[1..]).into_owned()))
+            }
+            _ => Err(ExecError::Vanished(ended.to_string())),
+        }
+    }
+
+    /// Ends all running steps, politely and then by force within two seconds, and refuses new ones. Does not
+    /// wait: each [`Self::run`] returns [`ExecError::Cancelled`] when its step is gone.
+    pub fn cancel_all(&self) {
+        let mut steps = self.steps();
+        steps.cancelled = true;
+        for socket in steps.running.values_mut() {
+            let _ = socket.write_all(b"T");
+        }
+    }
+
+    fn userns(&self) -> Result<Option<&Userns>, ExecError> {
+        let made = self.userns.get_or_init(|| {
+            if caps::is_privileged() { Ok(None) } else { Userns::create(&self.program).map(Some) }
+        });
+        match made {
+            Ok(userns) => Ok(userns.as_ref()),
+            Err(error) => Err(error.clone().into()),
+        }
+    }
+
+    fn steps(&self) -> MutexGuard<'_, Steps> {
+        // The map is consistent after every statement.
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn register(&self, socket: &UnixStream) -> io::Result<u64> {
+        let mut socket = socket.try_clone()?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut steps = self.steps();
+        if steps.cancelled {
+            let _ = socket.write_all(b"T");
+        }
+        steps.running.insert(number, socket);
+        Ok(number)
+    }
+
+    /// Tells whether steps were cancelled meanwhile.
+    fn unregister(&self, number: u64) -> bool {
+        let mut steps = self.steps();
+        steps.running.remove(&number);
+        steps.cancelled
+    }
+
+    /// The kernel counts what it killed for want of memory; a killed step after a new event was one.
+    fn with_memory_events(&self, mut report: ExitReport) -> ExitReport {
+        if matches!(report.status, ExitStatus::Signal(libc::SIGKILL) | ExitStatus::Code(137)) {
+            let now = out_of_memory_events();
+            report.out_of_memory = self.out_of_memory_events.swap(now, Ordering::Relaxed) < now;
+        }
+        report
+    }
+}
+
+fn out_of_memory_events() -> u64 {
+    let text = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))
+        .and_then(|n| n.trim().parse().ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,117 @@
+//! What went wrong, inside a step's processes and outside.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::spec::Spec;
+use super::userns::UsernsError;
+
+/// Why a step's process could not be started, as told by the processes that tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Failure {
+    /// The root's overlay was refused.
+    Overlay { errno: i32, log: String },
+    /// The program could not be executed.
+    Start { program: String, errno: i32 },
+    /// Something else on the way.
+    Setup { doing: String, errno: i32 },
+}
+
+/// Why a step has no exit status.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The program is not in the root.
+    #[error("`{program}` was not found in the root file system{}", if program.contains('/') { "" } else { " along PATH" })]
+    NotFound {
+        /// As given.
+        program: String,
+    },
+    /// The program is there and cannot be executed.
+    #[error("`{program}` cannot be executed: {error}")]
+    NotExecutable {
+        /// As given.
+        program: String,
+        /// The kernel's word.
+        error: io::Error,
+    },
+    /// The program is no executable of this machine's architecture.
+    #[error("`{program}` is no program that this machine can run ({platform}); is an emulator registered?")]
+    WrongFormat {
+        /// As given.
+        program: String,
+        /// What the step is for.
+        platform: String,
+    },
+    /// The kernel refuses an overlay here; the caller may fall back to a copied tree.
+    #[error("the kernel refuses an overlay mount: {error}{}{log}", if log.is_empty() { "" } else { ": " })]
+    Overlay {
+        /// The kernel's word.
+        error: io::Error,
+        /// What it said besides.
+        log: String,
+    },
+    /// A mount, a namespace or the like was refused.
+    #[error("cannot {doing}: {error}")]
+    Setup {
+        /// Such as `mount /proc`.
+        doing: String,
+        /// The kernel's word.
+        error: io::Error,
+    },
+    /// There is no user namespace to run in.
+    #[error(transparent)]
+    Userns(#[from] UsernsError),
+    /// rbuild could not start or reach its own copy.
+    #[error("cannot start a step: {0}")]
+    Spawn(#[source] io::Error),
+    /// The processes around the step vanished without a word.
+    #[error("the step's supervisor ended without a report ({0})")]
+    Vanished(String),
+    /// A value that cannot be passed on, such as a path that is no UTF-8.
+    #[error("cannot describe the step: {0}")]
+    Encoding(#[from] serde_json::Error),
+    /// [`super::Executor::cancel_all`] was called.
+    #[error("cancelled")]
+    Cancelled,
+    /// A worker's job failed.
+    #[error("{0}")]
+    Job(String),
+}
+
+impl ExecError {
+    pub(super) fn new(failure: Failure, spec: &Spec) -> Self {
+        let os = io::Error::from_raw_os_error;
+        match failure {
+            Failure::Overlay { errno, log } => ExecError::Overlay { error: os(errno), log },
+            Failure::Setup { doing, errno } => ExecError::Setup { doing, error: os(errno) },
+            Failure::Start { program, errno: libc::ENOENT | libc::ENOTDIR } => {
+                ExecError::NotFound { program }
+            }
+            Failure::Start { program, errno: libc::ENOEXEC } => {
+                ExecError::WrongFormat { program, platform: spec.platform.to_string() }
+            }
+            Failure::Start { program, errno } => ExecError::NotExecutable { program, error: os(errno) },
+        }
+    }
+}
+
+/// Says what was being done when a call failed.
+pub(super) trait Doing<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, Failure>;
+}
+
+impl<T> Doing<T> for io::Result<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
+        self.map_err(|error| Failure::Setup {
+            doing: what(),
+            errno: error.raw_os_error().unwrap_or(libc::EIO),
+        })
+    }
+}
+
+impl<T> Doing<T> for rustix::io::Result<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
+        self.map_err(|errno| Failure::Setup { doing: what(), errno: errno.raw_os_error() })
+    }
+}

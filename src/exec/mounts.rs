@@ -1,0 +1,239 @@
+//! What every step finds mounted: `/proc`, `/dev`, `/sys`, and the masks over parts of them.
+//!
+//! The list is that of containerd's default specification as BuildKit changes it (no `/run`, `/sys/fs/cgroup`
+//! read-only).
+
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags};
+
+use super::failure::{Doing as _, Failure};
+use super::target::{Keep, Leaf, Root};
+
+/// Default of Docker.
+const SHM_BYTES: u64 = 64 << 20;
+
+const STAY: Keep = Keep::Stay { uid: 0, gid: 0 };
+
+/// Device nodes: name, major, minor.
+const DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+const MASKED: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+
+const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// What decides how the usual file systems are mounted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings {
+    /// In a user namespace: devices cannot be made, and less can be mounted.
+    pub(super) rootless: bool,
+    /// The user namespace has groups besides its root's.
+    pub(super) has_groups: bool,
+    /// Without masks, `/sys` writable.
+    pub(super) insecure: bool,
+    pub(super) shm_size_bytes: u64,
+}
+
+/// Mounts the usual file systems into `root`.
+pub(super) fn mount_usual(root: &mut Root<'_>, how: Surroundings) -> Result<(), Failure> {
+    let hard = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC
+        | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let proc = fresh("proc", &[], hard).doing(|| "mount /proc".into())?;
+    put(root, &proc, "/proc", STAY)?;
+    mount_dev(root, how)?;
+    let shm = if how.shm_size_bytes == 0 { SHM_BYTES } else { how.shm_size_bytes };
+    let shm = fresh("tmpfs", &[("mode", "1777"), ("size", &shm.to_string())], hard);
+    put(root, &shm.doing(|| "mount /dev/shm".into())?, "/dev/shm", STAY)?;
+    let mqueue = fresh("mqueue", &[], hard).doing(|| "mount /dev/mqueue".into())?;
+    put(root, &mqueue, "/dev/mqueue", STAY)?;
+    mount_sys(root, how, hard)?;
+    if !how.insecure {
+        mask(root, how)?;
+    }
+    Ok(())
+}
+
+fn mount_dev(root: &mut Root<'_>, how: Surroundings) -> Result<(), Failure> {
+    let options = [("mode", "755"), ("size", "65536k")];
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+    let dev = fresh("tmpfs", &options, flags).doing(|| "mount /dev".into())?;
+    put(root, &dev, "/dev", STAY)?;
+    for (name, major, minor) in DEVICES {
+        make_device(&dev, name, (major, minor), how).doing(|| format!("make /dev/{name}"))?;
+    }
+    for (name, text) in LINKS {
+        rustix::fs::symlinkat(text, &dev, name).doing(|| format!("make /dev/{name}"))?;
+    }
+    let mut options = vec![("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
+    if how.has_groups {
+        options.push(("gid", "5"));
+    }
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let pts = fresh("devpts", &options, flags).doing(|| "mount /dev/pts".into())?;
+    put(root, &pts, "/dev/pts", STAY)
+}
+
+fn make_device(
+    dev: &OwnedFd,
+    name: &str,
+    (major, minor): (u32, u32),
+    how: Surroundings,
+) -> rustix::io::Result<()> {
+    if !how.rootless {
+        let device = rustix::fs::makedev(major, minor);
+        return rustix::fs::mknodat(dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), device);
+    }
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let target = rustix::fs::openat(dev, name, flags, Mode::from_raw_mode(0o666))?;
+    let source = clone_tree(rustix::fs::CWD, &format!("/dev/{name}"))?;
+    move_onto(&source, target.as_fd())
+}
+
+fn mount_sys(root: &mut Root<'_>, how: Surroundings, hard: MountAttrFlags) -> Result<(), Failure> {
+    let readonly = if how.insecure { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_RDONLY };
+    match fresh("sysfs", &[], hard | readonly) {
+        Ok(sys) => {
+            put(root, &sys, "/sys", STAY)?;
+            mount_cgroup(root, how, hard | readonly)
+        }
+        // sysfs belongs to a network namespace: without one of its own, a user namespace can only
+        // show the machine's, which brings its cgroup mounts along.
+        Err(Errno::PERM) => {
+            let sys = clone_tree(rustix::fs::CWD, "/sys").doing(|| "bind /sys".into())?;
+            put(root, &sys, "/sys", STAY)?;
+            if how.insecure { Ok(()) } else { make_readonly(&sys).doing(|| "make /sys read-only".into()) }
+        }
+        Err(errno) => Err(errno).doing(|| "mount /sys".into()),
+    }
+}
+
+/// The magic number of cgroup2 (`linux/magic.h`).
+const CGROUP2_MAGIC: u64 = 0x6367_7270;
+
+fn mount_cgroup(root: &mut Root<'_>, how: Surroundings, flags: MountAttrFlags) -> Result<(), Failure> {
+    let Ok(stat) = rustix::fs::statfs("/sys/fs/cgroup") else { return Ok(()) };
+    if root.open("/sys/fs/cgroup").doing(|| "find /sys/fs/cgroup".into())?.is_none() {
+        return Ok(());
+    }
+    let doing = || "mount /sys/fs/cgroup".to_owned();
+    if stat.f_type as u64 == CGROUP2_MAGIC {
+        if let Ok(cgroup) = fresh("cgroup2", &[], flags) {
+            return put(root, &cgroup, "/sys/fs/cgroup", STAY);
+        }
+    }
+    let cgroup = clone_tree(rustix::fs::CWD, "/sys/fs/cgroup").doing(doing)?;
+    put(root, &cgroup, "/sys/fs/cgroup", STAY)?;
+    if how.insecure { Ok(()) } else { make_readonly(&cgroup).doing(doing) }
+}
+
+fn mask(root: &mut Root<'_>, how: Surroundings) -> Result<(), Failure> {
+    for path in READONLY {
+        let Some(target) = root.open(path).doing(|| format!("find {path}"))? else { continue };
+        let doing = || format!("make {path} read-only");
+        let copy = clone_tree(&target, "").doing(doing)?;
+        move_onto(&copy, target.as_fd()).doing(doing)?;
+        make_readonly(&copy).doing(doing)?;
+    }
+    let mut empty: Option<OwnedFd> = None;
+    for path in MASKED {
+        let Some(target) = root.open(path).doing(|| format!("find {path}"))? else { continue };
+        let doing = || format!("mask {path}");
+        let stat = rustix::fs::fstat(&target).doing(doing)?;
+        let cover = if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            let null = if how.rootless { None } else { root.open("/dev/null").doing(doing)? };
+            match null {
+                Some(null) => clone_tree(&null, ""),
+                None => clone_tree(rustix::fs::CWD, "/dev/null"),
+            }
+        } else if let Some(first) = &empty {
+            clone_tree(first, "")
+        } else {
+            fresh("tmpfs", &[("size", "0")], MountAttrFlags::MOUNT_ATTR_RDONLY)
+        }
+        .doing(doing)?;
+        move_onto(&cover, target.as_fd()).doing(doing)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            empty.get_or_insert(cover);
+        }
+    }
+    Ok(())
+}
+
+/// Makes a new file system, not yet attached anywhere.
+pub(super) fn fresh(
+    kind: &str,
+    options: &[(&str, &str)],
+    flags: MountAttrFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(&context, "source", kind)?;
+    for (key, value) in options {
+        if value.is_empty() {
+            rustix::mount::fsconfig_set_flag(&context, *key)?;
+        } else {
+            rustix::mount::fsconfig_set_string(&context, *key, *value)?;
+        }
+    }
+    rustix::mount::fsconfig_create(&context)?;
+    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
+}
+
+/// A detached copy of the mount tree at `path`, or at `directory` itself when `path` is empty.
+pub(super) fn clone_tree(directory: impl std::os::fd::AsFd, path: &str) -> rustix::io::Result<OwnedFd> {
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    if path.is_empty() {
+        flags |= OpenTreeFlags::AT_EMPTY_PATH;
+    }
+    rustix::mount::open_tree(directory, path, flags)
+}
+
+/// Attaches a detached mount on an open file or directory.
+pub(super) fn move_onto(mount: &OwnedFd, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(mount, "", target, "", flags)
+}
+
+/// Attaches a detached mount at a directory of the root, which is made when missing.
+pub(super) fn put(root: &mut Root<'_>, mount: &OwnedFd, path: &str, keep: Keep) -> Result<(), Failure> {
+    let target =
+        root.open_or_make(path, Leaf::Directory, keep).doing(|| format!("make mount point {path}"))?;
+    move_onto(mount, target.as_fd()).doing(|| format!("mount {path}"))
+}
+
+/// Makes an attached mount read-only, with all below it where the kernel can (5.12).
+pub(super) fn make_readonly(mount: &OwnedFd) -> std::io::Result<()> {
+    match super::sys::set_mount_readonly(mount.as_fd()) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+            let path = CString::new(format!("/proc/self/fd/{}", mount.as_raw_fd()))?;
+            rustix::mount::mount_remount(path.as_c_str(), MountFlags::BIND | MountFlags::RDONLY, c"")?;
+            Ok(())
+        }
+        result => result,
+    }
+}

@@ -1,0 +1,1 @@
+//! The texts of `/etc/hosts` and `/etc/resolv.conf` in a step.

@@ -1,0 +1,159 @@
+//! Mounts overlays.
+//!
+//! Every directory is opened first and named to the kernel by its descriptor number, relative to
+//! `/proc/self/fd`: no path is too long, needs escaping, or is resolved twice. A hundred layers fit where
+//! mount(2) would silently cut the options at a page.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
+
+use super::failure::{Doing as _, Failure};
+
+/// The directories of one overlay.
+pub(super) struct Layers {
+    /// Top first.
+    lowers: Vec<OwnedFd>,
+    /// Upper and work.
+    writable: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// What keeps the upper directory a plain diff; without inode numbers of other file systems.
+const OPTIONS: [(&str, &str); 4] =
+    [("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow"), ("xino", "off")];
+
+/// Where an overlay's marks are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Marks {
+    /// `trusted.overlay.*`, for root.
+    Trusted,
+    /// `user.overlay.*`, in a user namespace.
+    User,
+}
+
+impl Layers {
+    /// Opens the directories: lowers top first, then upper and work.
+    pub(super) fn open<'p>(
+        lowers: impl IntoIterator<Item = &'p Path>,
+        writable: Option<(&Path, &Path)>,
+    ) -> Result<Self, Failure> {
+        let lowers: Result<Vec<OwnedFd>, Failure> = lowers.into_iter().map(open_directory).collect();
+        let writable = match writable {
+            Some((upper, work)) => Some((open_directory(upper)?, open_directory(work)?)),
+            None => None,
+        };
+        Ok(Self { lowers: lowers?, writable })
+    }
+
+    /// Mounts them at `target`, and returns the root of the mount.
+    pub(super) fn mount(&self, target: &Path, marks: Marks) -> Result<OwnedFd, Failure> {
+        match self.mount_detached(marks) {
+            Ok(mount) => {
+                attach(&mount, target).doing(|| format!("attach the overlay at {}", target.display()))?;
+                Ok(mount)
+            }
+            Err(Refusal { errno: Errno::INVAL | Errno::NOSYS | Errno::NAMETOOLONG | Errno::TOOBIG, log }) => {
+                self.mount_by_string(target, marks).map_err(|errno| overlay_failure(errno, log))
+            }
+            Err(Refusal { errno, log }) => Err(overlay_failure(errno, log)),
+        }
+    }
+
+    /// With `lowerdir+` (Linux 6.7), which takes any number of layers.
+    fn mount_detached(&self, marks: Marks) -> Result<OwnedFd, Refusal> {
+        let plain = |errno| Refusal { errno, log: String::new() };
+        rustix::process::chdir("/proc/self/fd").map_err(plain)?;
+        let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(plain)?;
+        self.configure(&context, marks)
+            .and_then(|()| {
+                rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+            })
+            .map_err(|errno| Refusal { errno, log: kernel_log(&context) })
+    }
+
+    fn configure(&self, context: &OwnedFd, marks: Marks) -> rustix::io::Result<()> {
+        let set = |key: &str, value: &str| rustix::mount::fsconfig_set_string(context, key, value);
+        set("source", "overlay")?;
+        for lower in &self.lowers {
+            set("lowerdir+", &number(lower))?;
+        }
+        if let Some((upper, work)) = &self.writable {
+            set("upperdir", &number(upper))?;
+            set("workdir", &number(work))?;
+        }
+        for (key, value) in OPTIONS {
+            set(key, value)?;
+        }
+        if marks == Marks::User {
+            rustix::mount::fsconfig_set_flag(context, "userxattr")?;
+        }
+        rustix::mount::fsconfig_create(context)
+    }
+
+    /// For older kernels: one option string, where 5 bytes for a layer leave room for some 700.
+    fn mount_by_string(&self, target: &Path, marks: Marks) -> rustix::io::Result<OwnedFd> {
+        let names: Vec<String> = self.lowers.iter().map(number).collect();
+        let mut options = format!("lowerdir={}", names.join(":"));
+        if let Some((upper, work)) = &self.writable {
+            options += &format!(",upperdir={},workdir={}", number(upper), number(work));
+        }
+        for (key, value) in OPTIONS {
+            options += &format!(",{key}={value}");
+        }
+        if marks == Marks::User {
+            options += ",userxattr";
+        }
+        if options.len() >= 4095 {
+            return Err(Errno::TOOBIG);
+        }
+        let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
+        rustix::process::chdir("/proc/self/fd")?;
+        rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), Some(options.as_c_str()))?;
+        rustix::fs::open(target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    }
+}
+
+struct Refusal {
+    errno: Errno,
+    log: String,
+}
+
+fn overlay_failure(errno: Errno, log: String) -> Failure {
+    Failure::Overlay { errno: errno.raw_os_error(), log }
+}
+
+fn number(fd: &OwnedFd) -> String {
+    fd.as_raw_fd().to_string()
+}
+
+/// What the kernel has to say about a file system context that it refused.
+fn kernel_log(context: &OwnedFd) -> String {
+    let mut lines = Vec::new();
+    let mut buffer = [0; 1024];
+    while let Ok(length @ 1..) = rustix::io::read(context, &mut buffer) {
+        lines.push(String::from_utf8_lossy(&buffer[..length]).trim().to_owned());
+    }
+    lines.join("; ")
+}
+
+/// Opens a directory by path, without access to its entries.
+pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, Failure> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| format!("open {}", path.display()))
+}
+
+/// Puts a detached mount on top of whatever is mounted at a path.
+pub(super) fn attach(mount: &OwnedFd, target: &Path) -> io::Result<()> {
+    rustix::mount::move_mount(
+        mount,
+        "",
+        rustix::fs::CWD,
+        target,
+        rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )?;
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! Docker's default seccomp profile as a BPF program.
+//!
+//! For each architecture that the kernel runs here, the sorted numbers become ranges with one action each,
+//! and the ranges a binary search: some seven comparisons for a call.
+
+mod table;
+
+use std::collections::BTreeMap;
+
+use super::sys::Instruction;
+use table::{ALLOWED, CLONE, CLONE3, Column, NEWEST, NEWEST_X32, OWNERSHIP, PERSONALITY, Row, SOCKET};
+
+/// Which filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Profile {
+    /// Docker's default.
+    Default,
+    /// The default, and changes of ownership and identity do nothing, successfully.
+    DefaultSingleId,
+    /// Everything is allowed, but changes of ownership and identity do nothing, successfully.
+    OnlySingleId,
+}
+
+/// What happens to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Allow,
+    Errno(u16),
+    /// Allowed when `argument 0 & mask == 0`, else EPERM.
+    FirstArgumentWithout(u32),
+    /// Allowed when argument 0 is none of these, else EPERM.
+    FirstArgumentNot(&'static [u32]),
+    /// Allowed when argument 0 is one of these, else EPERM.
+    FirstArgumentIs(&'static [u32]),
+}
+
+/// CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET.
+const CLONE_NAMESPACES: u32 = 0x7e02_0000;
+/// AF_ALG and AF_VSOCK.
+const REFUSED_FAMILIES: &[u32] = &[38, 40];
+/// PER_LINUX, PER_LINUX32, each also with UNAME26, and the query.
+const PERSONALITIES: &[u32] = &[0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+
+/// Numbers of x32 calls have this bit.
+const X32_BIT: u32 = 0x4000_0000;
+
+/// `AUDIT_ARCH_*` of `linux/audit.h`.
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURES: &[(u32, Column)] = &[(0xc000_003e, Column::X86_64), (0x4000_0003, Column::X86)];
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURES: &[(u32, Column)] = &[(0xc000_00b7, Column::Aarch64), (0x4000_0028, Column::Arm)];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("the seccomp profile has no system call numbers for this architecture");
+
+/// Offsets in `struct seccomp_data`.
+const NUMBER_OFFSET: u32 = 0;
+const ARCHITECTURE_OFFSET: u32 = 4;
+const FIRST_ARGUMENT_OFFSET: u32 = 16;
+
+const LOAD: u16 = 0x20;
+const AND: u16 = 0x54;
+const JUMP: u16 = 0x05;
+const JUMP_EQUAL: u16 = 0x15;
+const JUMP_AT_LEAST: u16 = 0x35;
+const RETURN: u16 = 0x06;
+
+const RETURN_KILL_PROCESS: u32 = 0x8000_0000;
+const RETURN_ERRNO: u32 = 0x0005_0000;
+const RETURN_ALLOW: u32 = 0x7fff_0000;
+
+const fn instruction(code: u16, value: u32) -> Instruction {
+    Instruction { code, jump_true: 0, jump_false: 0, value }
+}
+
+const fn branch(code: u16, value: u32, jump_true: u8, jump_false: u8) -> Instruction {
+    Instruction { code, jump_true, jump_false, value }
+}
+
+/// Compiles a profile for this machine's architecture and its 32-bit relatives. A process of any other
+/// architecture is killed.
+pub(super) fn compile(profile: Profile) -> Vec<Instruction> {
+    let mut program = vec![instruction(LOAD, ARCHITECTURE_OFFSET)];
+    for (architecture, column) in ARCHITECTURES {
+        let mut section = vec![instruction(LOAD, NUMBER_OFFSET)];
+        if matches!(column, Column::X86_64) {
+            let native = tree(&ranges(profile, Column::X86_64));
+            let x32 = tree(&ranges(profile, Column::X32));
+            section.extend(split(JUMP_AT_LEAST, X32_BIT, native, x32));
+        } else {
+            section.extend(tree(&ranges(profile, *column)));
+        }
+        program.push(branch(JUMP_EQUAL, *architecture, 1, 0));
+        program.push(instruction(JUMP, section.len() as u32));
+        program.extend(section);
+    }
+    program.push(instruction(RETURN, RETURN_KILL_PROCESS));
+    program
+}
+
+/// First number and action of each range, from 0 up.
+fn ranges(profile: Profile, column: Column) -> Vec<(u32, Action)> {
+    let (base, newest) = match column {
+        Column::X32 => (X32_BIT, NEWEST_X32),
+        Column::X86_64 | Column::X86 | Column::Aarch64 | Column::Arm => (0, NEWEST),
+    };
+    let mut actions = BTreeMap::new();
+    let mut set = |row: &Row, action| {
+        if let Some(number) = row.1[column as usize] {
+            actions.insert(number, action);
+        }
+    };
+    let usual = if profile == Profile::OnlySingleId {
+        Action::Allow
+    } else {
+        ALLOWED.iter().for_each(|row| set(row, Action::Allow));
+        set(&CLONE, Action::FirstArgumentWithout(CLONE_NAMESPACES));
+        set(&CLONE3, Action::Errno(libc::ENOSYS as u16));
+        set(&SOCKET, Action::FirstArgumentNot(REFUSED_FAMILIES));
+        set(&PERSONALITY, Action::FirstArgumentIs(PERSONALITIES));
+        Action::Errno(libc::EPERM as u16)
+    };
+    if profile != Profile::Default {
+        OWNERSHIP.iter().for_each(|row| set(row, Action::Errno(0)));
+    }
+    let beyond = if usual == Action::Allow { usual } else { Action::Errno(libc::ENOSYS as u16) };
+    let default_of = |number| if number > newest { beyond } else { usual };
+    let mut list = Vec::new();
+    for number in 0..=newest + 1 {
+        let action = actions.get(&number).copied().unwrap_or(default_of(number));
+        push(&mut list, base + number, action);
+    }
+    for (number, action) in actions.range(newest + 2..) {
+        push(&mut list, base + number, *action);
+        push(&mut list, base + number + 1, beyond);
+    }
+    list
+}
+
+/// Adds a range; a neighbour with the same action grows instead.
+fn push(list: &mut Vec<(u32, Action)>, start: u32, action: Action) {
+    if list.last().is_some_and(|(last, _)| *last == start) {
+        list.pop();
+    }
+    if list.last().is_none_or(|(_, last)| *last != action) {
+        list.push((start, action));
+    }
+}
+
+/// A binary search over ranges; the number is in the accumulator.
+fn tree(ranges: &[(u32, Action)]) -> Vec<Instruction> {
+    match ranges {
+        [] => vec![],
+        [(_, action)] => leaf(*action),
+        _ => {
+            let (low, high) = ranges.split_at(ranges.len() / 2);
+            split(JUMP_AT_LEAST, high[0].0, tree(low), tree(high))
+        }
+    }
+}
+
+/// `low` when the comparison fails, else `high`. Conditional jumps reach 255 instructions only.
+fn split(code: u16, value: u32, low: Vec<Instruction>, high: Vec<Instruction>) -> Vec<Instruction> {
+    let mut program = match u8::try_from(low.len()) {
+        Ok(distance) => vec![branch(code, value, distance, 0)],
+        Err(_) => vec![branch(code, value, 0, 1), instruction(JUMP, low.len() as u32)],
+    };
+    program.extend(low);
+    program.extend(high);
+    program
+}
+
+/// Of arguments only the lower half counts: the kernel reads these as 32-bit values, or, for clone's
+/// flags, has all namespaces there.
+fn leaf(action: Action) -> Vec<Instruction> {
+    let allow = instruction(RETURN, RETURN_ALLOW);
+    let refuse = instruction(RETURN, RETURN_ERRNO | libc::EPERM as u32);
+    let argument = instruction(LOAD, FIRST_ARGUMENT_OFFSET);
+    match action {
+        Action::Allow => vec![allow],
+        Action::Errno(errno) => vec![instruction(RETURN, RETURN_ERRNO | u32::from(errno))],
+        Action::FirstArgumentWithout(mask) => {
+            vec![argument, instruction(AND, mask), branch(JUMP_EQUAL, 0, 0, 1), allow, refuse]
+        }
+        Action::FirstArgumentNot(values) => one_of(argument, values, refuse, allow),
+        Action::FirstArgumentIs(values) => one_of(argument, values, allow, refuse),
+    }
+}
+
+fn one_of(load: Instruction, values: &[u32], found: Instruction, other: Instruction) -> Vec<Instruction> {
+    let mut program = vec![load];
+    for value in values {
+        program.extend([branch(JUMP_EQUAL, *value, 0, 1), found]);
+    }
+    program.push(other);
+    program
+}
+
+#[cfg(test)]
+mod tests;

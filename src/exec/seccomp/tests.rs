@@ -1,0 +1,115 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+/// Runs a filter as the kernel would.
+fn decide(program: &[Instruction], architecture: u32, number: u32, argument: u32) -> u32 {
+    let (mut at, mut accumulator) = (0, 0);
+    loop {
+        let Instruction { code, jump_true, jump_false, value } = program[at];
+        at += 1;
+        match code {
+            LOAD => {
+                accumulator = match value {
+                    NUMBER_OFFSET => number,
+                    ARCHITECTURE_OFFSET => architecture,
+                    FIRST_ARGUMENT_OFFSET => argument,
+                    other => panic!("load of {other}"),
+                }
+            }
+            AND => accumulator &= value,
+            JUMP => at += value as usize,
+            JUMP_EQUAL => at += usize::from(if accumulator == value { jump_true } else { jump_false }),
+            JUMP_AT_LEAST => at += usize::from(if accumulator >= value { jump_true } else { jump_false }),
+            RETURN => return value,
+            other => panic!("code {other}"),
+        }
+    }
+}
+
+const EPERM: u32 = RETURN_ERRNO | libc::EPERM as u32;
+const ENOSYS: u32 = RETURN_ERRNO | libc::ENOSYS as u32;
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn decides_as_docker_does() {
+    const NATIVE: u32 = 0xc000_003e;
+    const I386: u32 = 0x4000_0003;
+    let program = compile(Profile::Default);
+    for (architecture, number, argument, expected) in [
+        (NATIVE, 0, 0, RETURN_ALLOW),             // read
+        (NATIVE, 59, 0, RETURN_ALLOW),            // execve
+        (NATIVE, 165, 0, EPERM),                  // mount
+        (NATIVE, 272, 0, EPERM),                  // unshare
+        (NATIVE, 250, 0, EPERM),                  // keyctl
+        (NATIVE, 425, 0, EPERM),                  // io_uring_setup
+        (NATIVE, 161, 0, RETURN_ALLOW),           // chroot
+        (NATIVE, 101, 0, RETURN_ALLOW),           // ptrace
+        (NATIVE, 435, 0, ENOSYS),                 // clone3
+        (NATIVE, 469, 0, EPERM),                  // file_setattr
+        (NATIVE, 470, 0, ENOSYS),                 // newer than the profile
+        (NATIVE, 0x3fff_ffff, 0, ENOSYS),         // no call at all
+        (NATIVE, 56, 0x11, RETURN_ALLOW),         // clone, SIGCHLD
+        (NATIVE, 56, 0x1000_0011, EPERM),         // clone, NEWUSER
+        (NATIVE, 56, 0x0002_0000, EPERM),         // clone, NEWNS
+        (NATIVE, 41, 1, RETURN_ALLOW),            // socket, AF_UNIX
+        (NATIVE, 41, 16, RETURN_ALLOW),           // socket, AF_NETLINK
+        (NATIVE, 41, 38, EPERM),                  // socket, AF_ALG
+        (NATIVE, 41, 39, RETURN_ALLOW),           // socket, AF_NFC
+        (NATIVE, 41, 40, EPERM),                  // socket, AF_VSOCK
+        (NATIVE, 41, 44, RETURN_ALLOW),           // socket, AF_XDP
+        (NATIVE, 135, 8, RETURN_ALLOW),           // personality, LINUX32
+        (NATIVE, 135, 0x0040_0000, EPERM),        // personality, READ_IMPLIES_EXEC
+        (NATIVE, X32_BIT, 0, RETURN_ALLOW),       // x32 read
+        (NATIVE, X32_BIT + 165, 0, EPERM),        // x32 mount
+        (NATIVE, X32_BIT + 512, 0, RETURN_ALLOW), // x32 rt_sigaction
+        (NATIVE, X32_BIT + 528, 0, EPERM),        // x32 kexec_load
+        (NATIVE, X32_BIT + 548, 0, ENOSYS),
+        (I386, 3, 0, RETURN_ALLOW),      // read
+        (I386, 21, 0, EPERM),            // mount
+        (I386, 102, 0, RETURN_ALLOW),    // socketcall
+        (I386, 359, 38, EPERM),          // socket, AF_ALG
+        (I386, 120, 0x2000_0000, EPERM), // clone, NEWPID
+        (0xc000_00b7, 0, 0, RETURN_KILL_PROCESS),
+    ] {
+        let got = decide(&program, architecture, number, argument);
+        assert_eq!(got, expected, "{architecture:x} {number} {argument:x}: {got:x}");
+    }
+}
+
+#[test]
+fn every_architecture_agrees_with_its_table() {
+    for (column, base) in [
+        (Column::X86_64, 0),
+        (Column::X86, 0),
+        (Column::X32, X32_BIT),
+        (Column::Aarch64, 0),
+        (Column::Arm, 0),
+    ] {
+        let program: Vec<Instruction> = [instruction(LOAD, NUMBER_OFFSET)]
+            .into_iter()
+            .chain(tree(&ranges(Profile::Default, column)))
+            .collect();
+        let allowed: Vec<u32> = ALLOWED.iter().filter_map(|row| row.1[column as usize]).collect();
+        let special: Vec<u32> =
+            [SOCKET, CLONE, CLONE3, PERSONALITY].iter().filter_map(|row| row.1[column as usize]).collect();
+        for number in (0..700).filter(|number| !special.contains(number)) {
+            let expected = allowed.contains(&number);
+            let got = decide(&program, 0, base + number, 0) == RETURN_ALLOW;
+            assert_eq!(got, expected, "{column:?} {number}");
+        }
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_single_id_makes_chown_do_nothing() {
+    let nothing = RETURN_ERRNO;
+    for profile in [Profile::DefaultSingleId, Profile::OnlySingleId] {
+        let program = compile(profile);
+        assert_eq!(decide(&program, 0xc000_003e, 92, 0), nothing);
+        assert_eq!(decide(&program, 0xc000_003e, 105, 0), nothing);
+        assert_eq!(decide(&program, 0xc000_003e, 0, 0), RETURN_ALLOW);
+    }
+    assert_eq!(decide(&compile(Profile::OnlySingleId), 0xc000_003e, 165, 0), RETURN_ALLOW);
+}

@@ -1,0 +1,204 @@
+//! What to run, and what came of it, as values.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::user::Credentials;
+use crate::oci::Platform;
+
+/// One process in one root file system.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spec {
+    /// What is its `/`.
+    pub root: RootSource,
+    /// The program and its arguments; a name without a slash is looked up in the `PATH` of `env`.
+    pub args: Vec<String>,
+    /// Its whole environment. Of equal names the last wins; `HOME` is added when it is absent or empty.
+    pub env: Vec<(String, String)>,
+    /// Absolute; made, owned by the user, when the root has no such directory.
+    pub cwd: String,
+    /// Who runs it; see [`super::resolve_user`].
+    pub credentials: Credentials,
+    /// Its host name.
+    pub hostname: String,
+    /// What it can reach.
+    pub network: Network,
+    /// What it may do.
+    pub security: Security,
+    /// What is mounted besides the usual; parents are mounted before what is below them, whatever the
+    /// order here.
+    pub mounts: Vec<MountSpec>,
+    /// The text of `/etc/hosts`; see [`super::hosts_text`].
+    pub hosts: String,
+    /// The text of `/etc/resolv.conf`; see [`super::resolv_conf_text`].
+    pub resolv_conf: String,
+    /// Size of `/dev/shm`; 0 is the usual 64 MiB.
+    pub shm_size_bytes: u64,
+    /// Resource limits; the others are those of rbuild itself.
+    pub ulimits: Vec<Ulimit>,
+    /// What the program is built for; only told in the error when the kernel cannot run it.
+    pub platform: Platform,
+}
+
+/// Where a root file system comes from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum RootSource {
+    /// An overlay, mounted for the step alone. All paths are absolute directories of one file system.
+    Overlay {
+        /// Unpacked layers, top first; may be empty.
+        lowers: Vec<PathBuf>,
+        /// Receives the changes.
+        upper: PathBuf,
+        /// Overlayfs's own; empty, beside `upper`.
+        work: PathBuf,
+        /// An empty directory to mount on.
+        merged: PathBuf,
+    },
+    /// A directory that is changed in place: a copied tree, or something mounted already.
+    Plain {
+        /// The directory.
+        dir: PathBuf,
+    },
+}
+
+/// What a step can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// What this machine reaches, except abstract unix sockets where the kernel can close them off.
+    Host,
+    /// Its own loopback only.
+    None,
+}
+
+/// What a step may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Security {
+    /// Docker's default capabilities, system calls and masks.
+    Sandbox,
+    /// Everything that rbuild may do.
+    Insecure,
+}
+
+/// Something mounted into a step's root.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MountSpec {
+    /// Absolute path in the root; symbolic links on the way are followed inside the root. What is missing
+    /// of it is made and removed again afterwards.
+    pub target: String,
+    /// Writes fail.
+    pub readonly: bool,
+    /// What.
+    pub kind: MountKind,
+}
+
+/// What a [`MountSpec`] mounts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum MountKind {
+    /// A file or directory of this machine, such as a cache directory.
+    Bind {
+        /// Absolute path.
+        source: PathBuf,
+    },
+    /// A path in a stack of directories, such as a stage's layers or a context.
+    Layers {
+        /// Top first, at least one.
+        lowers: Vec<PathBuf>,
+        /// Absolute path in them of a file or directory; symbolic links are followed inside.
+        path: String,
+        /// An empty directory, on the file system of the lowers, for what the step writes; without it
+        /// the mount is read-only.
+        scratch: Option<PathBuf>,
+    },
+    /// An empty file system in memory.
+    Tmpfs {
+        /// Upper limit; 0 is none.
+        size_bytes: u64,
+        /// Of its root.
+        mode: u32,
+    },
+    /// A file that exists in memory only: a secret or a here-document.
+    File {
+        /// Its content.
+        #[serde(with = "base64_bytes")]
+        content: Vec<u8>,
+        /// Permissions.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+    /// A unix socket of this machine; its owner and mode are changed to these.
+    Socket {
+        /// Absolute path.
+        source: PathBuf,
+        /// Permissions.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+}
+
+/// One resource limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// As in `--ulimit`: `nofile`, `nproc`.
+    pub name: String,
+    /// -1 is unlimited.
+    pub soft: i64,
+    /// -1 is unlimited.
+    pub hard: i64,
+}
+
+/// How a step's process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitReport {
+    /// How.
+    pub status: ExitStatus,
+    /// Processor time of the command and all that it waited for.
+    pub user_time: Duration,
+    /// The same in the kernel.
+    pub system_time: Duration,
+    /// Largest resident set, in bytes.
+    pub peak_memory_bytes: u64,
+    /// It was killed, and the kernel ran out of memory meanwhile.
+    pub out_of_memory: bool,
+}
+
+/// See [`ExitReport`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitStatus {
+    /// It returned this.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// The status as a shell has it: 128 and the signal for a killed command.
+    pub fn code(self) -> i32 {
+        match self {
+            ExitStatus::Code(code) => code,
+            ExitStatus::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+mod base64_bytes {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map_err(de::Error::custom)
+    }
+}

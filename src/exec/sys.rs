@@ -1,0 +1,250 @@
+//! The system calls that rustix does not offer as safe functions. All of this module's unsafe code.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::process::Pid;
+use rustix::thread::UnshareFlags;
+
+/// One instruction of a seccomp filter (`struct sock_filter`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub(super) struct Instruction {
+    pub(super) code: u16,
+    pub(super) jump_true: u8,
+    pub(super) jump_false: u8,
+    pub(super) value: u32,
+}
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Which side of [`fork`] this is.
+pub(super) enum Fork {
+    Child,
+    Parent(Pid),
+}
+
+/// Splits this process in two. Only for processes with a single thread: there the child may do anything.
+pub(super) fn fork() -> io::Result<Fork> {
+    // SAFETY: the callers are the re-executed init and its child, which never start a thread; so no lock
+    // can be held by a thread that does not exist in the child.
+    let pid = check(unsafe { libc::fork() }.into())?;
+    Ok(match Pid::from_raw(pid as i32) {
+        None => Fork::Child,
+        Some(pid) => Fork::Parent(pid),
+    })
+}
+
+/// Leaves namespaces of the parent. Only for processes with a single thread.
+pub(super) fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: the flags are namespaces only; CLONE_FILES, for which the call is unsafe, is never used.
+    unsafe { rustix::thread::unshare_unsafe(flags) }?;
+    Ok(())
+}
+
+/// Becomes another program; returns only when that failed.
+pub(super) fn execve(program: &CString, args: &[CString], env: &[CString]) -> io::Error {
+    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
+        list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: both lists are NULL-terminated arrays of C strings that live until after the call.
+    unsafe { libc::execve(program.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// What a process that was waited for used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Usage {
+    pub(super) user: Duration,
+    pub(super) system: Duration,
+    pub(super) peak_memory_bytes: u64,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Code(i32),
+    Signal(i32),
+}
+
+/// Waits for a child to end.
+pub(super) fn wait(pid: Pid) -> io::Result<(Ended, Usage)> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    loop {
+        // SAFETY: both pointers are valid for writes for the duration of the call.
+        let result =
+            unsafe { libc::wait4(pid.as_raw_nonzero().get(), &raw mut status, 0, usage.as_mut_ptr()) };
+        match check(result.into()) {
+            Ok(_) => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // SAFETY: wait4 succeeded, so it filled the structure; zeroes would be valid as well.
+    let usage = unsafe { usage.assume_init() };
+    let time =
+        |t: libc::timeval| Duration::from_secs(t.tv_sec as u64) + Duration::from_micros(t.tv_usec as u64);
+    let usage = Usage {
+        user: time(usage.ru_utime),
+        system: time(usage.ru_stime),
+        peak_memory_bytes: usage.ru_maxrss as u64 * 1024,
+    };
+    let ended = if libc::WIFSIGNALED(status) {
+        Ended::Signal(libc::WTERMSIG(status))
+    } else {
+        Ended::Code(libc::WEXITSTATUS(status))
+    };
+    Ok((ended, usage))
+}
+
+/// Sends a signal to every process of this pid namespace except this one and its init.
+pub(super) fn kill_all(signal: i32) {
+    // SAFETY: kill takes no pointers. The caller is the init of a private pid namespace, so -1 means the
+    // step's processes and nothing else. A failure means that none was left.
+    unsafe { libc::kill(-1, signal) };
+}
+
+/// Gives every signal its default action and unblocks all: neither what Rust sets up (SIGPIPE ignored)
+/// nor what rbuild was started with (`nohup`) is for the command.
+pub(super) fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL is a valid action for every signal; for SIGKILL, SIGSTOP and the C library's own
+        // the call fails and changes nothing.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let mut none = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set before sigprocmask reads it; the old mask is not asked for.
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// Marks every file from descriptor `first` on to be closed by the next execve.
+pub(super) fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: no pointers; with CLOEXEC nothing is closed that Rust code still owns.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    check(result)?;
+    Ok(())
+}
+
+/// Installs a seccomp filter for this process and what it starts; needs CAP_SYS_ADMIN in its user
+/// namespace, as no_new_privs stays off.
+pub(super) fn install_filter(filter: &[Instruction]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        // Instruction has the layout of sock_filter; the kernel only reads it.
+        filter: filter.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: `program` and the instructions that it points to live until after the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            &raw const program,
+        )
+    };
+    check(result)?;
+    Ok(())
+}
+
+/// Makes a detached mount, or all mounts of a tree, read-only.
+pub(super) fn set_mount_readonly(mount: BorrowedFd<'_>) -> io::Result<()> {
+    let attributes =
+        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: the path is a C string, the structure lives until after the call and its size is given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    check(result)?;
+    Ok(())
+}
+
+/// `struct landlock_ruleset_attr` of ABI 6.
+#[repr(C)]
+struct LandlockRuleset {
+    handled_access_fs: u64,
+    handled_access_net: u64,
+    scoped: u64,
+}
+
+const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
+const LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET: u64 = 1;
+/// The first version of Landlock's interface that has scopes.
+const LANDLOCK_SCOPES_ABI: i64 = 6;
+
+/// Keeps this process and its children from connecting to abstract unix sockets of processes outside;
+/// tells whether the kernel could. No access to files is handled, so mounts and files are as before.
+pub(super) fn scope_abstract_sockets() -> io::Result<bool> {
+    use std::os::fd::FromRawFd as _;
+    // SAFETY: asking for the version takes a null pointer and size zero.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<LandlockRuleset>(),
+            0usize,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
+    };
+    if i64::from(version) < LANDLOCK_SCOPES_ABI {
+        return Ok(false);
+    }
+    let ruleset = LandlockRuleset {
+        handled_access_fs: 0,
+        handled_access_net: 0,
+        scoped: LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET,
+    };
+    // SAFETY: the structure lives until after the call and its size is given.
+    let fd = check(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            &raw const ruleset,
+            size_of::<LandlockRuleset>(),
+            0u32,
+        )
+    })?;
+    // SAFETY: the kernel just returned this descriptor; nobody else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    // SAFETY: no pointers.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, fd.as_raw_fd(), 0u32) })?;
+    Ok(true)
+}
+
+/// Brings the loopback interface of this network namespace up.
+pub(super) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: an all-zero ifreq is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+    // SAFETY: SIOCSIFFLAGS reads an ifreq, which lives until after the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    check(result.into())?;
+    Ok(())
+}
+
+/// Sets one of the limits of this process; -1 is none.
+pub(super) fn set_limit(resource: u32, soft: i64, hard: i64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft as libc::rlim_t, rlim_max: hard as libc::rlim_t };
+    // SAFETY: the structure lives until after the call.
+    let result = unsafe { libc::setrlimit(resource as _, &raw const limit) };
+    check(result.into())?;
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! The user namespace of a build without root: made once, kept alive by an open file.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+
+use rustix::process::{Gid, Uid};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+
+use super::order::Ids;
+use super::spawn::{self, Process};
+use super::sys;
+
+/// Why there is no user namespace, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UsernsError {
+    /// Debian's switch is off.
+    #[error(
+        "user namespaces are off for ordinary users; `sysctl kernel.unprivileged_userns_clone=1` turns them on"
+    )]
+    SwitchedOff,
+    /// The limit of user namespaces is 0.
+    #[error("no user namespaces are allowed; `sysctl user.max_user_namespaces=15000` allows them")]
+    LimitIsZero,
+    /// Ubuntu's restriction.
+    #[error(
+        "AppArmor keeps ordinary users from using user namespaces; \
+         `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or a profile for rbuild with `userns,`, allows them"
+    )]
+    AppArmor,
+    /// The kernel, or the container that we run in, refuses for a reason of its own.
+    #[error("the kernel refuses a user namespace (errno {errno}); are we in a container that forbids them?")]
+    Refused {
+        /// The kernel's word.
+        errno: i32,
+    },
+    /// The mapping tools failed.
+    #[error("`{tool}` cannot map ids: {message}")]
+    Mapping {
+        /// newuidmap or newgidmap.
+        tool: String,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// Why a build without root has one id only.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SingleIdReason {
+    /// The tools are missing.
+    #[error("`newuidmap` and `newgidmap` are not installed (package `uidmap`)")]
+    NoTools,
+    /// No entry for the user.
+    #[error(
+        "there is no range for `{user}` in {file}; `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}` adds one"
+    )]
+    NoRange {
+        /// The user's name or number.
+        user: String,
+        /// /etc/subuid or /etc/subgid.
+        file: &'static str,
+    },
+    /// The tools are there, but do not work.
+    #[error("{0}")]
+    Broken(UsernsError),
+}
+
+/// One line of /etc/subuid or /etc/subgid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    /// First id of the machine.
+    pub start: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// A user namespace in which rbuild's user is root.
+#[derive(Debug)]
+pub(super) struct Userns {
+    pub(super) file: OwnedFd,
+    pub(super) ids: Ids,
+    pub(super) why_single: Option<SingleIdReason>,
+}
+
+impl Userns {
+    /// Makes one, with all ids that the user may map, else with a single one.
+    pub(super) fn create(program: &spawn::Program) -> Result<Self, UsernsError> {
+        let reason = match ranges() {
+            Ok((uids, gids)) => match Self::hold(program, Some((&uids, &gids))) {
+                Ok(file) => return Ok(Self { file, ids: Ids::Ranges, why_single: None }),
+                Err(error @ UsernsError::Mapping { .. }) => SingleIdReason::Broken(error),
+                Err(error) => return Err(error),
+            },
+            Err(reason) => reason,
+        };
+        let file = Self::hold(program, None)?;
+        Ok(Self { file, ids: Ids::Single, why_single: Some(reason) })
+    }
+
+    /// A process enters a new namespace, we map its ids, open the namespace, and let it go.
+    fn hold(
+        program: &spawn::Program,
+        ranges: Option<(&[IdRange], &[IdRange])>,
+    ) -> Result<OwnedFd, UsernsError> {
+        let os = |error: io::Error| UsernsError::Refused { errno: error.raw_os_error().unwrap_or(libc::EIO) };
+        let mut holder = Process::start(program, "rbuild-userns").map_err(os)?;
+        let mut answer = [0; 4];
+        holder.socket.read_exact(&mut answer).map_err(os)?;
+        match i32::from_le_bytes(answer) {
+            0 => {}
+            errno => return Err(explain_refusal(errno)),
+        }
+        let pid = holder.child.id();
+        match ranges {
+            Some((uids, gids)) => {
+                map(pid, "newuidmap", rustix::process::geteuid().as_raw(), uids)?;
+                map(pid, "newgidmap", rustix::process::getegid().as_raw(), gids)?;
+            }
+            None => map_single(pid).map_err(os)?,
+        }
+        let file = fs::File::open(format!("/proc/{pid}/ns/user")).map_err(os)?;
+        drop(holder.socket);
+        holder.child.wait().map_err(os)?;
+        Ok(file.into())
+    }
+}
+
+/// The process that a namespace is made from; it ends when rbuild closes the socket.
+pub(super) fn hold(mut socket: &UnixStream) -> io::Result<()> {
+    let errno =
+        sys::unshare(UnshareFlags::NEWUSER).err().map_or(0, |e| e.raw_os_error().unwrap_or(libc::EIO));
+    socket.write_all(&errno.to_le_bytes())?;
+    // Wait for the end of file.
+    socket.read_exact(&mut [0]).or(Ok(()))
+}
+
+/// Moves this (single-threaded) process into the namespace, as its root.
+pub(super) fn enter(namespace: &OwnedFd, ids: Ids) -> rustix::io::Result<()> {
+    rustix::thread::move_into_link_name_space(
+        std::os::fd::AsFd::as_fd(namespace),
+        Some(LinkNameSpaceType::User),
+    )?;
+    if ids == Ids::Ranges {
+        rustix::thread::set_thread_groups(&[])?;
+    }
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)
+}
+
+fn explain_refusal(errno: i32) -> UsernsError {
+    let sysctl = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    if sysctl("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
+        return UsernsError::SwitchedOff;
+    }
+    if sysctl("/proc/sys/user/max_user_namespaces") == "0" {
+        return UsernsError::LimitIsZero;
+    }
+    if sysctl("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" {
+        return UsernsError::AppArmor;
+    }
+    UsernsError::Refused { errno }
+}
+
+/// Root of the namespace is us; 1 and up are the ranges.
+fn map(pid: u32, tool: &str, own: u32, ranges: &[IdRange]) -> Result<(), UsernsError> {
+    let mut command = Command::new(tool);
+    command.arg(pid.to_string()).args(["0", &own.to_string(), "1"]);
+    let mut next: u32 = 1;
+    for range in ranges {
+        command.args([next, range.start, range.count].map(|number| number.to_string()));
+        next = next.saturating_add(range.count);
+    }
+    let failed = |message: String| UsernsError::Mapping { tool: tool.to_owned(), message };
+    let output = command.output().map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+fn map_single(pid: u32) -> io::Result<()> {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
+    fs::write(format!("/proc/{pid}/uid_map"), format!("0 {uid} 1"))?;
+    fs::write(format!("/proc/{pid}/gid_map"), format!("0 {gid} 1"))
+}
+
+/// The ranges of this user: of user ids, then of group ids.
+pub(super) fn ranges() -> Result<(Vec<IdRange>, Vec<IdRange>), SingleIdReason> {
+    if ["newuidmap", "newgidmap"].iter().any(|tool| find_in_path(tool).is_none()) {
+        return Err(SingleIdReason::NoTools);
+    }
+    let uid = rustix::process::geteuid().as_raw();
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = user_name(&passwd, uid).or_else(|| std::env::var("USER").ok());
+    let of = |file: &'static str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let ranges = parse_ranges(&text, name.as_deref(), uid);
+        let user = || name.clone().unwrap_or_else(|| uid.to_string());
+        if ranges.is_empty() { Err(SingleIdReason::NoRange { user: user(), file }) } else { Ok(ranges) }
+    };
+    Ok((of("/etc/subuid")?, of("/etc/subgid")?))
+}
+
+/// A program of PATH.
+pub(super) fn find_in_path(name: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file())
+}
+
+fn user_name(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+fn parse_ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<IdRange> {
+    let uid = uid.to_string();
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.trim().split(':');
+            let owner = fields.next()?;
+            let (start, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+            (Some(owner) == name || owner == uid).then_some(IdRange { start, count })
+        })
+        .filter(|range: &IdRange| range.count > 0)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_belong_to_a_name_or_a_number() {
+        let text = "alice:100000:65536\n1000:300000:10\nbob:1:2\nbroken\n# note\nalice:900000:0\n";
+        let got = parse_ranges(text, Some("alice"), 1000);
+        let expected = [IdRange { start: 100_000, count: 65_536 }, IdRange { start: 300_000, count: 10 }];
+        assert_eq!(got, expected);
+        assert_eq!(parse_ranges(text, None, 7), []);
+        assert_eq!(user_name("root:x:0:0::/:/bin/sh\nbob:x:7:7::/:/bin/sh\n", 7).as_deref(), Some("bob"));
+    }
+}

@@ -1,0 +1,4 @@
+//! Steps in real namespaces: as root, and the same again as an ordinary user.
+
+mod stage;
+mod steps;
