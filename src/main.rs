@@ -2,12 +2,9 @@
 
 use std::process::ExitCode;
 
-/// What upper modules do inside the user namespace.
-const JOBS: rbuild::exec::Jobs = &[];
-
 fn main() -> ExitCode {
     match rbuild::exec::role_from_args() {
-        Some(role) => role.run(JOBS),
+        Some(role) => role.run(rbuild::solve::jobs::TABLE),
         None => rbuild::cli::main(),
     }
 }

@@ -9,12 +9,13 @@ use super::{DOCKERFILE_LIMIT, DockerfileFrom, Request, bases};
 use crate::cache::Cache;
 use crate::context::{self, Context, statcache::StatCache};
 use crate::dockerfile::syntax::Dockerfile;
-use crate::exec::Executor;
+use crate::exec::{Config, Executor};
 use crate::plan::graph::{Plan, ResolvedBase};
 use crate::plan::{self, ContextSource, Lowered, Options};
 use crate::registry::{Client, Settings};
 use crate::report::{Diagnostic, Events, Source};
-use crate::solve::{Environment, Roots};
+use crate::solve::jobs;
+use crate::solve::{Environment, Roots, Snapshots};
 use crate::store::Store;
 
 /// Triggers of base images may name further images, whose triggers may name further ones; so many rounds are heeded.
@@ -75,7 +76,8 @@ fn unreadable(request: &Request, context: &Path, name: &str, error: &std::io::Er
 pub(super) struct Inputs<'r> {
     request: &'r Request,
     store: Store,
-    contexts: BTreeMap<String, Context>,
+    contexts: BTreeMap<String, Arc<Context>>,
+    snapshots: Snapshots,
     registry: Client,
     executor: Executor,
     project: String,
@@ -96,6 +98,7 @@ impl<'r> Inputs<'r> {
                 contexts.insert(name.clone(), open_context(store, path, None)?);
             }
         }
+        let executor = Executor::new(Config::default());
         let project = dockerfile.as_deref().unwrap_or(main);
         let project = std::fs::canonicalize(project).unwrap_or_else(|_| PathBuf::from(project));
         Ok(Self {
@@ -103,7 +106,8 @@ impl<'r> Inputs<'r> {
             store: store.clone(),
             contexts,
             registry: Client::new(Settings::from_process()),
-            executor: Executor::new(store.clone()),
+            snapshots: Snapshots::new(store, &executor).map_err(|e| vec![Diagnostic::error(e.to_string())])?,
+            executor,
             project: project.display().to_string(),
         })
     }
@@ -136,12 +140,14 @@ impl<'r> Inputs<'r> {
             store: self.store.clone(),
             cache: Cache::new(self.store.clone()),
             roots: Roots::new(self.store.clone()),
+            snapshots: &self.snapshots,
             contexts: &self.contexts,
             bases,
             registry: &self.registry,
             executor: &self.executor,
             events: events.clone(),
             no_cache: self.request.no_cache,
+            epoch: self.request.options.epoch,
             secrets,
             project: self.project.clone(),
         }
@@ -154,15 +160,26 @@ impl<'r> Inputs<'r> {
                 tracing::warn!(%error, "cannot save the digests of the context");
             }
         }
-        self.executor.empty_trash();
+        self.empty_trash();
     }
 }
 
-fn open_context(store: &Store, path: &Path, dockerfile: Option<&Path>) -> Result<Context, Vec<Diagnostic>> {
+impl Inputs<'_> {
+    /// Files of other owners can be deleted only inside the user namespace.
+    fn empty_trash(&self) {
+        for left in self.store.empty_trash() {
+            if let Err(error) = jobs::remove_left(&self.executor, &left) {
+                tracing::warn!(%error, path = %left.display(), "cannot delete what was thrown away");
+            }
+        }
+    }
+}
+
+fn open_context(store: &Store, path: &Path, dockerfile: Option<&Path>) -> Result<Arc<Context>, Vec<Diagnostic>> {
     let fail = |error: context::Error| vec![diagnose(&error)];
     let ignore = context::ignore::load(path, dockerfile).map_err(fail)?;
     let cache = StatCache::open(&store.private("statcache"), path);
-    Context::open(path, ignore, Some(cache)).map_err(fail)
+    Context::open(path, ignore, Some(cache)).map(Arc::new).map_err(fail)
 }
 
 fn diagnose(error: &context::Error) -> Diagnostic {

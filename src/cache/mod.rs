@@ -101,6 +101,13 @@ impl Cache {
         Err(Error::Unsettled { key })
     }
 
+    /// Publishes a record that another key of the same step found or made, replacing what this key had.
+    pub fn publish_alias(&self, record: Record, preimage: &Preimage) -> Result<(), Error> {
+        self.store.put_record(&why(&record.key), &preimage.to_json())?;
+        let record = Record { boot_id: self.store.boot_id().to_owned(), ..record };
+        Ok(self.store.put_record(&record.key.hex(), &record.to_json())?)
+    }
+
     /// Publishes a record in the place of what its key had before: a step that was told to run again has the last
     /// word, also for later builds.
     pub fn replace(&self, record: Record, preimage: &Preimage, slot: &str) -> Result<Record, Error> {

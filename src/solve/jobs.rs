@@ -9,13 +9,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::state::Environment;
+use crate::exec::Executor;
 use crate::snapshot::{self, CommitJob, Committed, CopyJob, UnpackJob};
 
 /// What a worker can do, by name.
-pub const TABLE: &[(&str, crate::exec::JobFn)] = &[
+pub const TABLE: &[(&str, crate::exec::Job)] = &[
     ("unpack", |job| encoded(job, |job: UnpackJob| snapshot::unpack_tree(&job))),
     ("commit", |job| encoded(job, |job: CommitJob| snapshot::commit(&job))),
     ("copy", |job| encoded(job, |job: CopyJob| snapshot::copy_tree(&job))),
+    ("seed", |job| encoded(job, |job: Seed| seed_here(&job))),
     ("remove", |job| encoded(job, |job: PathBuf| snapshot::remove(&job))),
     ("cache-directory", |job| encoded(job, |job: CacheDirectory| make_cache_directory(&job))),
 ];
@@ -49,13 +51,42 @@ pub(super) fn copy(environment: &Environment<'_>, job: &CopyJob) -> Result<(), S
 }
 
 /// Deletes what an ordinary user may not.
-pub(super) fn remove(environment: &Environment<'_>, path: &PathBuf) -> Result<(), String> {
-    run(environment, "remove", path, |path| snapshot::remove(path))
+pub fn remove_left(executor: &Executor, path: &PathBuf) -> Result<(), String> {
+    run_with(executor, "remove", path, |path| snapshot::remove(path))
 }
 
 /// Makes the directory of a cache mount.
 pub(super) fn cache_directory(environment: &Environment<'_>, job: &CacheDirectory) -> Result<(), String> {
     run(environment, "cache-directory", job, make_cache_directory)
+}
+
+/// Fills an empty cache directory with a part of a root.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Seed {
+    /// Copies the whole root.
+    pub(super) copy: CopyJob,
+    /// The part of it, an absolute path.
+    pub(super) source: String,
+    /// The directory to fill.
+    pub(super) cache: PathBuf,
+}
+
+/// Does the work of [`Seed`].
+pub(super) fn seed(environment: &Environment<'_>, job: &Seed) -> Result<(), String> {
+    run(environment, "seed", job, seed_here)
+}
+
+fn seed_here(job: &Seed) -> Result<(), String> {
+    snapshot::copy_tree(&job.copy).map_err(|e| e.to_string())?;
+    let part = job.copy.target.join(job.source.trim_start_matches('/'));
+    let moved = || -> std::io::Result<()> {
+        for entry in std::fs::read_dir(&part)? {
+            let entry = entry?;
+            std::fs::rename(entry.path(), job.cache.join(entry.file_name()))?;
+        }
+        Ok(())
+    };
+    moved().map_err(|e| format!("cannot fill a cache mount from `{}`: {e}", job.source))
 }
 
 fn make_cache_directory(job: &CacheDirectory) -> std::io::Result<()> {
@@ -80,11 +111,20 @@ fn run<J: Serialize, T: DeserializeOwned, E: std::fmt::Display>(
     job: &J,
     here: impl FnOnce(&J) -> Result<T, E>,
 ) -> Result<T, String> {
-    if environment.executor.is_root() {
+    run_with(environment.executor, name, job, here)
+}
+
+fn run_with<J: Serialize, T: DeserializeOwned, E: std::fmt::Display>(
+    executor: &Executor,
+    name: &str,
+    job: &J,
+    here: impl FnOnce(&J) -> Result<T, E>,
+) -> Result<T, String> {
+    if !executor.is_rootless() {
         return here(job).map_err(|e| e.to_string());
     }
     let job = serde_json::to_vec(job).map_err(|e| e.to_string())?;
-    let answer = environment.executor.work(name, &job).map_err(|e| e.to_string())?;
+    let answer = executor.run_job(name, &job).map_err(|e| e.to_string())?;
     serde_json::from_slice(&answer).map_err(|e| e.to_string())
 }
 

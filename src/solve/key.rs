@@ -25,7 +25,7 @@ pub(super) fn workdir(op: &WorkdirOp, parent: ChainId) -> Preimage {
 
 /// The key of RUN on `parent`. `inputs` are the identities of what its mounts read, in the order of the mounts:
 /// one for each bind, and for each cache that starts from something.
-pub(super) fn exec(op: &ExecOp, parent: ChainId, inputs: &[MountInput]) -> Preimage {
+pub(super) fn exec(op: &ExecOp, parent: ChainId, inputs: &[ChainId]) -> Preimage {
     let ExecOp {
         args,
         env,
@@ -72,16 +72,7 @@ pub(super) fn exec(op: &ExecOp, parent: ChainId, inputs: &[MountInput]) -> Preim
     key
 }
 
-/// What a mount reads: the result of a step, or fields that describe files.
-#[derive(Debug)]
-pub(super) enum MountInput {
-    /// Everything that a step has, as a whole.
-    Chain(ChainId),
-    /// Selected files of a context.
-    Files(Preimage),
-}
-
-fn push_mount<'a>(key: &mut Preimage, mount: &Mount, inputs: &mut impl Iterator<Item = &'a MountInput>) {
+fn push_mount<'a>(key: &mut Preimage, mount: &Mount, inputs: &mut impl Iterator<Item = &'a ChainId>) {
     // Where the mount stands in the Dockerfile does not count.
     let Mount { target, kind, span: _ } = mount;
     let name = format!("mount:{target}");
@@ -114,11 +105,9 @@ fn push_mount<'a>(key: &mut Preimage, mount: &Mount, inputs: &mut impl Iterator<
     }
 }
 
-fn push_input(key: &mut Preimage, target: &str, input: Option<&MountInput>) {
-    match input {
-        Some(MountInput::Chain(chain)) => key.push(format!("mounted:{target}"), chain.to_string()),
-        Some(MountInput::Files(files)) => key.fields.extend(files.fields.iter().cloned()),
-        None => {}
+fn push_input(key: &mut Preimage, target: &str, input: Option<&ChainId>) {
+    if let Some(chain) = input {
+        key.push(format!("mounted:{target}"), chain.to_string());
     }
 }
 

@@ -2,20 +2,24 @@
 //!
 //! Decides nothing about images or Dockerfiles: that is in the plan.
 
+mod accounts;
+pub mod jobs;
 mod key;
 pub mod ops;
 mod roots;
 mod schedule;
 mod state;
+mod trees;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::cache::{Cache, Preimage, Record};
+use crate::cache::{Preimage, Record};
 use crate::plan::graph::{ListedInstruction, Op, Plan, Step, StepId};
 use crate::report::{Diagnostic, Event, Outcome, Source, Span, StepHeading, StepNumber};
 
+pub use ops::exec::Snapshots;
 pub use roots::Roots;
 pub use state::{Environment, Files, RootState, SecretSource};
 
@@ -138,6 +142,14 @@ impl StepContext<'_> {
             let _ = cache.remember(&self.slot(), &key);
         }
         Ok(found)
+    }
+
+    /// The same, without remembering the key for explanations.
+    pub(crate) fn lookup_quietly(&self, preimage: &Preimage) -> Result<Option<Record>, Failures> {
+        if self.environment.no_cache {
+            return Ok(None);
+        }
+        self.environment.cache.lookup(&preimage.key()).map_err(|e| vec![self.error(e.to_string())])
     }
 
     /// Tells why the step is not in the cache.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::Roots;
+use super::{Roots, Snapshots};
 use crate::cache::Cache;
 use crate::context::Context;
 use crate::exec::Executor;
@@ -21,8 +22,10 @@ pub struct Environment<'a> {
     pub cache: Cache,
     /// What is known of stacks of layers.
     pub roots: Roots,
+    /// Root file systems for RUN.
+    pub snapshots: &'a Snapshots,
     /// The contexts by name; the main one has the empty name.
-    pub contexts: &'a BTreeMap<String, Context>,
+    pub contexts: &'a BTreeMap<String, Arc<Context>>,
     /// The bases that the plan was lowered with.
     pub bases: &'a [ResolvedBase],
     /// For images that only a step names.
@@ -33,6 +36,8 @@ pub struct Environment<'a> {
     pub events: Events,
     /// Take nothing from the cache.
     pub no_cache: bool,
+    /// SOURCE_DATE_EPOCH.
+    pub epoch: Option<Seconds>,
     /// What RUN --mount=type=secret may ask for.
     pub secrets: BTreeMap<String, SecretSource>,
     /// What tells this build from others in the same store: the Dockerfile's absolute path.

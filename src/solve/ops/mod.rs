@@ -1,7 +1,8 @@
 //! What steps do: from a step's operation and its inputs to a layer.
 
 mod commit;
-mod exec;
+mod context_layer;
+pub(super) mod exec;
 mod source;
 pub mod transfer;
 mod transfer_step;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use super::state::{Files, RootState};
 use super::{Done, Failures, StepContext};
-use crate::plan::graph::{MountKind, Op, StepId, TransferSource};
+use crate::plan::graph::{Mount, MountKind, Op, StepId, TransferSource};
 use crate::report::Outcome;
 
 /// The steps that an operation reads from beside its parent, in the order of its sources or mounts.
@@ -30,12 +31,17 @@ pub(super) fn reads(op: &Op) -> Vec<StepId> {
         Op::Exec(op) => op
             .mounts
             .iter()
-            .filter_map(|mount| match &mount.kind {
-                MountKind::Bind { from, .. } => Some(*from),
-                MountKind::Cache { from, .. } => from.as_ref().map(|(from, _)| *from),
-                MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => None,
-            })
+            .filter_map(reads_of_mount)
             .collect(),
+    }
+}
+
+/// The step that a mount reads from.
+fn reads_of_mount(mount: &Mount) -> Option<StepId> {
+    match &mount.kind {
+        MountKind::Bind { from, .. } => Some(*from),
+        MountKind::Cache { from, .. } => from.as_ref().map(|(from, _)| *from),
+        MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => None,
     }
 }
 

@@ -7,7 +7,6 @@ mod spec;
 
 use std::sync::Arc;
 
-use self::mounts::Mounted;
 use self::output::Tail;
 pub use self::snapshots::Snapshots;
 use super::super::state::{Files, RootState};
@@ -28,7 +27,7 @@ pub(super) fn run(
     reads: &[Arc<Files>],
 ) -> Result<Done, Failures> {
     let mounted = mounts::inputs(step, op, reads)?;
-    let preimage = key::exec(op, parent.chain, &mounts::key_inputs(op, &mounted));
+    let preimage = key::exec(op, parent.chain, &mounts::key_inputs(&mounted));
     if let Some(record) = step.lookup(&preimage)? {
         let root = parent.with(record.layer, record.time);
         return Ok(Done { files: Files::Root(root), outcome: Outcome::Cached });
@@ -44,16 +43,16 @@ fn execute(
     step: &StepContext<'_>,
     op: &ExecOp,
     parent: &RootState,
-    mounted: &[Mounted],
+    mounted: &[RootState],
 ) -> Result<(Layer, Seconds), Failures> {
     let environment = step.environment;
     let snapshots = &environment.snapshots;
     let lowers = snapshots.lowers(step, parent)?;
-    let holds = mounts::hold(step, op, mounted)?;
+    let held = mounts::hold(step, op)?;
     loop {
         let kind = snapshots.kind();
         let snapshot = snapshots.prepare(step, &lowers, kind)?;
-        let spec = spec::make(step, op, parent, &snapshot, mounted, &holds)?;
+        let spec = spec::make(step, op, parent, &snapshot, mounted, &held)?;
         let mut tail = Tail::default();
         let outcome = environment.executor.run(&spec, |stream, line| {
             tail.push(line);

@@ -1,7 +1,7 @@
 //! The root file systems of one build: trees of layers, and which kind of writable root works here.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::super::super::state::{Environment, RootState};
@@ -10,9 +10,9 @@ use crate::exec::Executor;
 use crate::oci::{ChainId, Layer};
 use crate::report::Event;
 use crate::snapshot::{
-    ActiveSnapshot, DiffJob, Error, IdMap, OpaqueMark, OverlayKind, Owners, Trees, UnpackJob,
+    ActiveSnapshot, CopyJob, DiffJob, Error, IdMap, OpaqueMark, OverlayKind, Owners, Trees, UnpackJob,
 };
-use crate::store::Store;
+use crate::store::{ScratchDir, Store};
 
 /// Shared by all RUN steps of a build.
 pub struct Snapshots {
@@ -20,16 +20,18 @@ pub struct Snapshots {
     mark: OpaqueMark,
     order: Vec<OverlayKind>,
     kind: Mutex<OverlayKind>,
+    /// Kept until the build is over.
+    scratch: Mutex<Vec<ScratchDir>>,
 }
 
 impl Snapshots {
     /// Nothing is unpacked or tried yet.
     pub fn new(store: &Store, executor: &Executor) -> Result<Self, Error> {
-        let mark = if executor.is_root() { OpaqueMark::Trusted } else { OpaqueMark::User };
+        let mark = if !executor.is_rootless() { OpaqueMark::Trusted } else { OpaqueMark::User };
         let mut order = OverlayKind::order(store.root(), false);
         order.retain(|kind| matches!(kind, OverlayKind::Native | OverlayKind::Copy));
         let first = order.first().copied().unwrap_or(OverlayKind::Copy);
-        Ok(Self { trees: Trees::new(store, &executor.id_flavour())?, mark, order, kind: Mutex::new(first) })
+        Ok(Self { trees: Trees::new(store, &executor.id_flavour())?, mark, order, kind: Mutex::new(first), scratch: Mutex::default() })
     }
 
     /// What is in use now.
@@ -133,6 +135,36 @@ impl Snapshots {
     pub(super) fn diff_job(&self, snapshot: &ActiveSnapshot, single_id: bool) -> DiffJob {
         let owners = if single_id { Owners::Single } else { Owners::OnDisk(IdMap::default()) };
         snapshot.diff_job(Vec::new(), owners)
+    }
+
+    /// A directory for what a step writes into a mount, gone with the build.
+    pub(super) fn scratch(&self, step: &StepContext<'_>) -> Result<PathBuf, Failures> {
+        let scratch = step.environment.store.scratch_dir().map_err(|e| vec![step.error(e.to_string())])?;
+        let path = scratch.path().to_owned();
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+        Ok(path)
+    }
+
+    /// Fills the directory of a cache mount that is still empty with what a root has at `source`.
+    pub(super) fn seed(
+        &self,
+        step: &StepContext<'_>,
+        cache: &Path,
+        from: &RootState,
+        source: &str,
+    ) -> Result<(), Failures> {
+        let is_empty = std::fs::read_dir(cache).map(|mut entries| entries.next().is_none());
+        if !matches!(is_empty, Ok(true)) {
+            return Ok(());
+        }
+        let lowers = self.lowers(step, from)?;
+        let scratch = self.scratch(step)?;
+        let job = jobs::Seed {
+            copy: CopyJob { lowers, target: scratch.join("root"), mark: self.mark },
+            source: source.to_owned(),
+            cache: cache.to_owned(),
+        };
+        jobs::seed(step.environment, &job).map_err(|e| vec![step.error(e)])
     }
 
     /// Makes the changes of a step the tree of its layer. If that does not work the layer is unpacked one day.

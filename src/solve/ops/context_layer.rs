@@ -1,0 +1,65 @@
+//! A part of a build context as a layer of its own, for mounts.
+
+use super::super::state::RootState;
+use super::super::{Failures, StepContext, accounts, trees};
+use super::transfer::{self, Destination, FileTree, Input};
+use super::{commit, transfer_step};
+use crate::cache::Preimage;
+use crate::plan::graph::{Step, StepId, TransferKind, TransferOp, TransferSource};
+use crate::report::Span;
+
+/// The files of the context `name` at and below `source`, at the same path in a root of one layer. Made again
+/// only when they changed.
+pub(super) fn make(
+    step: &StepContext<'_>,
+    name: &str,
+    source: &str,
+    span: Option<Span>,
+) -> Result<RootState, Failures> {
+    let op = copy_of(source, span);
+    let files = super::super::state::Files::Local(name.to_owned());
+    let selected = transfer::select(&op, &[Input::Tree(trees::of(step, &files)?)])
+        .map_err(|error| vec![transfer_step::explain(step, &error)])?;
+    let mut preimage = Preimage::new("context/1");
+    preimage.push("source", source);
+    for (name, value) in
+        transfer::digest_fields(&selected, &op).map_err(|error| vec![transfer_step::explain(step, &error)])?
+    {
+        preimage.push(name, value);
+    }
+    let parent = RootState::empty(0);
+    if let Some(record) = step.lookup_quietly(&preimage)? {
+        return Ok(parent.with(record.layer, record.time));
+    }
+    let destination = Destination {
+        parent: &FileTree::empty(),
+        parent_time: 0,
+        accounts: &|path| accounts::read_one(step.environment, &parent, path),
+        scratch: &|| trees::scratch_file(&step.environment.store),
+    };
+    let landed = transfer::land(&selected, &op, &destination)
+        .map_err(|error| vec![transfer_step::explain(step, &error)])?;
+    // Under a slot of its own: the step's own misses are not to be compared with this.
+    let own = Step { slot: format!("{}/context:{name}:{source}", step.step.slot), ..step.step.clone() };
+    let step = StepContext { step: &own, source: step.source, environment: step.environment };
+    commit::entries(&step, &parent, &preimage, landed.entries, landed.time)
+}
+
+/// What brings `source` to the same place in an empty root.
+fn copy_of(source: &str, span: Option<Span>) -> TransferOp {
+    let path = source.trim_matches('/');
+    TransferOp {
+        kind: TransferKind::Copy,
+        sources: vec![TransferSource::Path { from: StepId(0), pattern: format!("/{path}"), span }],
+        destination: "/".to_owned(),
+        chown: None,
+        chmod: None,
+        link: true,
+        parents: !path.is_empty(),
+        excludes: Vec::new(),
+        unpack: None,
+        checksum: None,
+        keep_git_dir: false,
+        epoch: None,
+    }
+}

@@ -1,0 +1,153 @@
+//! From a step's operation to what the executor runs.
+
+use super::super::super::state::RootState;
+use super::super::super::{Failures, StepContext, accounts};
+use super::mounts::Held;
+use crate::exec::{self, MountSpec, RootSource, Spec, Ulimit};
+use crate::plan::graph::{ExecOp, Mount, MountKind, Network, Security};
+use crate::snapshot::{ActiveSnapshot, OverlayKind};
+
+/// The executor's order for `op` in the root of `snapshot`.
+pub(super) fn make(
+    step: &StepContext<'_>,
+    op: &ExecOp,
+    parent: &RootState,
+    snapshot: &ActiveSnapshot,
+    inputs: &[RootState],
+    held: &[Held],
+) -> Result<Spec, Failures> {
+    let credentials = credentials(step, op, parent)?;
+    let mut env = op.proxy_env.clone();
+    env.extend(op.env.iter().cloned());
+    let mut mounts = pipes(op);
+    let mut inputs = inputs.iter();
+    for (mount, held) in op.mounts.iter().zip(held) {
+        if let Some(variable) = secret_variable(mount, held) {
+            env.push(variable);
+        }
+        mounts.extend(mount_spec(step, mount, held, &mut inputs)?);
+    }
+    Ok(Spec {
+        root: root_source(snapshot),
+        args: op.args.clone(),
+        env,
+        cwd: op.cwd.clone(),
+        credentials,
+        hostname: op.hostname.clone(),
+        network: match op.network {
+            Network::Default | Network::Host => exec::Network::Host,
+            Network::None => exec::Network::None,
+        },
+        security: match op.security {
+            Security::Sandbox => exec::Security::Sandbox,
+            Security::Insecure => exec::Security::Insecure,
+        },
+        mounts,
+        hosts: exec::hosts_text(&op.hostname, &op.extra_hosts),
+        resolv_conf: exec::resolv_conf_text(op.network != Network::None),
+        shm_size_bytes: op.shm_size_bytes,
+        ulimits: op
+            .ulimits
+            .iter()
+            .map(|(name, soft, hard)| Ulimit { name: name.clone(), soft: *soft, hard: *hard })
+            .collect(),
+        platform: op.platform.clone(),
+    })
+}
+
+/// The command as the user wrote it: without the shell in front, on one line.
+pub(super) fn shown_command(op: &ExecOp) -> String {
+    op.args.join(" ").split('\n').map(str::trim_end).collect::<Vec<_>>().join("; ")
+}
+
+fn root_source(snapshot: &ActiveSnapshot) -> RootSource {
+    let dirs = snapshot.dirs();
+    match snapshot.kind() {
+        OverlayKind::Copy => RootSource::Plain { dir: dirs.merged.clone() },
+        OverlayKind::Native | OverlayKind::Fuse | OverlayKind::TmpfsUpper => RootSource::Overlay {
+            lowers: snapshot.lowers().to_vec(),
+            upper: dirs.upper.clone(),
+            work: dirs.work.clone(),
+            merged: dirs.merged.clone(),
+        },
+    }
+}
+
+/// USER by the root's own account files, which are read only when there is something to look up.
+fn credentials(step: &StepContext<'_>, op: &ExecOp, parent: &RootState) -> Result<exec::Credentials, Failures> {
+    let read = |path: &str| {
+        let bytes = accounts::read_one(step.environment, parent, path);
+        bytes.map(Option::unwrap_or_default).map_err(|e| vec![step.error(format!("cannot read {path}: {e}"))])
+    };
+    let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);
+    exec::resolve_user(&op.user, &passwd, &group).map_err(|error| {
+        let error = step.error(error.to_string());
+        vec![error.help("USER names an account of the image; create it in a RUN before, or use a number")]
+    })
+}
+
+/// Here-documents with a `#!` line, which the shell runs as files.
+fn pipes(op: &ExecOp) -> Vec<MountSpec> {
+    op.pipes
+        .iter()
+        .map(|(name, content)| MountSpec {
+            target: format!("/dev/pipes/{name}"),
+            readonly: true,
+            kind: exec::MountKind::File { content: content.clone().into_bytes(), mode: 0o755, uid: 0, gid: 0 },
+        })
+        .collect()
+}
+
+fn secret_variable(mount: &Mount, held: &Held) -> Option<(String, String)> {
+    match (&mount.kind, held) {
+        (MountKind::Secret { env: Some(name), .. }, Held::Secret(Some(value))) => {
+            Some((name.clone(), String::from_utf8_lossy(value).into_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// The mount for the executor; nothing for a secret or agent that is not there, or that is a variable only.
+fn mount_spec<'i>(
+    step: &StepContext<'_>,
+    mount: &Mount,
+    held: &Held,
+    inputs: &mut impl Iterator<Item = &'i RootState>,
+) -> Result<Option<MountSpec>, Failures> {
+    let (readonly, kind) = match (&mount.kind, held) {
+        (MountKind::Bind { source, writable, .. }, _) => {
+            (!writable, layers(step, inputs.next(), source, *writable)?)
+        }
+        (MountKind::Cache { from, readonly, .. }, Held::Cache { path, .. }) => {
+            if let (Some((_, source)), Some(input)) = (from, from.as_ref().and_then(|_| inputs.next())) {
+                step.environment.snapshots.seed(step, path, input, source)?;
+            }
+            (*readonly, exec::MountKind::Bind { source: path.clone() })
+        }
+        (MountKind::Tmpfs { size_bytes }, _) => {
+            (false, exec::MountKind::Tmpfs { size_bytes: *size_bytes, mode: 0o1777 })
+        }
+        (MountKind::Secret { file: true, mode, uid, gid, .. }, Held::Secret(Some(value))) => {
+            (true, exec::MountKind::File { content: value.clone(), mode: *mode, uid: *uid, gid: *gid })
+        }
+        (MountKind::Cache { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. }, _) => return Ok(None),
+    };
+    Ok(Some(MountSpec { target: mount.target.clone(), readonly, kind }))
+}
+
+fn layers(
+    step: &StepContext<'_>,
+    input: Option<&RootState>,
+    source: &str,
+    writable: bool,
+) -> Result<exec::MountKind, Failures> {
+    let Some(input) = input else {
+        return Err(vec![step.error("a mount has nothing to mount; that is a bug of rbuild's")]);
+    };
+    let lowers = step.environment.snapshots.lowers(step, input)?;
+    let scratch = match writable {
+        true => Some(step.environment.snapshots.scratch(step)?),
+        false => None,
+    };
+    Ok(exec::MountKind::Layers { lowers, path: source.to_owned(), scratch })
+}

@@ -1,0 +1,122 @@
+//! COPY and ADD as a step: two lookups in the cache, then selecting, landing and writing.
+
+use std::sync::Arc;
+
+use super::super::state::{Files, RootState};
+use super::super::{Done, Failures, StepContext, accounts, key, trees};
+use super::commit;
+use super::transfer::{self, Destination, Error, FileTree, Input, Selected};
+use crate::cache::{Preimage, Record};
+use crate::plan::graph::{TransferOp, TransferSource};
+use crate::report::{Diagnostic, Outcome};
+
+/// Takes the layer from the cache, or makes it.
+pub(super) fn run(
+    step: &StepContext<'_>,
+    op: &TransferOp,
+    parent: &RootState,
+    reads: &[Arc<Files>],
+) -> Result<Done, Failures> {
+    let words = key::transfer(op, parent.chain);
+    let quick = quick_preimage(&words, reads);
+    if let Some(record) = quick.as_ref().map_or(Ok(None), |quick| step.lookup_quietly(quick))? {
+        return Ok(cached(parent, record));
+    }
+    let inputs = inputs(step, op, reads)?;
+    let fail = |error: Error| vec![explain(step, &error)];
+    let selected = transfer::select(op, &inputs).map_err(fail)?;
+    let mut preimage = words;
+    for (name, value) in transfer::digest_fields(&selected, op).map_err(fail)? {
+        preimage.push(name, value);
+    }
+    if let Some(record) = step.lookup(&preimage)? {
+        alias(step, quick.as_ref(), &record);
+        return Ok(cached(parent, record));
+    }
+    step.missed(&preimage);
+    let root = make(step, op, parent, &selected, &preimage)?;
+    if let Some(layer) = root.layers.last() {
+        let record = Record::new(preimage.key(), layer.clone(), root.chain, root.time);
+        alias(step, quick.as_ref(), &record);
+    }
+    Ok(Done { files: Files::Root(root), outcome: Outcome::Ran })
+}
+
+fn cached(parent: &RootState, record: Record) -> Done {
+    Done { files: Files::Root(parent.with(record.layer, record.time)), outcome: Outcome::Cached }
+}
+
+/// A key that knows its sources by the steps that made them, as a whole: it costs nothing. There is none when
+/// something is read that is no step's result, whose content must be looked at in any case.
+fn quick_preimage(words: &Preimage, reads: &[Arc<Files>]) -> Option<Preimage> {
+    let mut quick = words.clone();
+    for files in reads {
+        match &**files {
+            Files::Root(root) => quick.push("from", root.chain.to_string()),
+            Files::Local(_) => return None,
+        }
+    }
+    (!reads.is_empty()).then_some(quick)
+}
+
+/// Lets the quick key find the record from now on.
+fn alias(step: &StepContext<'_>, quick: Option<&Preimage>, record: &Record) {
+    let Some(quick) = quick else { return };
+    let record = Record { key: quick.key(), ..record.clone() };
+    // Without it the next build looks at the files again, no more.
+    if let Err(error) = step.environment.cache.publish_alias(record, quick) {
+        tracing::warn!(%error, "cannot publish a quick key");
+    }
+}
+
+/// What stands behind each source.
+fn inputs(step: &StepContext<'_>, op: &TransferOp, reads: &[Arc<Files>]) -> Result<Vec<Input>, Failures> {
+    let mut reads = reads.iter();
+    let mut inputs = Vec::with_capacity(op.sources.len());
+    for source in &op.sources {
+        inputs.push(match source {
+            TransferSource::Path { .. } => match reads.next() {
+                Some(files) => Input::Tree(trees::of(step, files)?),
+                None => return Err(vec![step.error("a source of this step has no files; that is a bug of rbuild's")]),
+            },
+            TransferSource::Inline { .. } => Input::Inline,
+            TransferSource::Url { span, .. } => {
+                let error = step.error_at(*span, "ADD of a URL is not possible yet");
+                return Err(vec![error.help("fetch it in a RUN, or put the file into the context")]);
+            }
+            TransferSource::Git { span, .. } => {
+                let error = step.error_at(*span, "ADD of a git repository is not possible yet");
+                return Err(vec![error.help("clone it in a RUN, or name a clone with `--build-context NAME=DIR`")]);
+            }
+        });
+    }
+    Ok(inputs)
+}
+
+fn make(
+    step: &StepContext<'_>,
+    op: &TransferOp,
+    parent: &RootState,
+    selected: &Selected,
+    preimage: &Preimage,
+) -> Result<RootState, Failures> {
+    let environment = step.environment;
+    let tree = match transfer::land::is_linked(op) {
+        true => FileTree::empty(),
+        false => trees::of_root(step, parent)?,
+    };
+    let destination = Destination {
+        parent: &tree,
+        parent_time: parent.time,
+        accounts: &|path| accounts::read_one(environment, parent, path),
+        scratch: &|| trees::scratch_file(&environment.store),
+    };
+    let landed = transfer::land(selected, op, &destination).map_err(|error| vec![explain(step, &error)])?;
+    commit::entries(step, parent, preimage, landed.entries, landed.time)
+}
+
+/// The error at its source, with all the help there is.
+pub(super) fn explain(step: &StepContext<'_>, error: &Error) -> Diagnostic {
+    let diagnostic = step.error_at(error.span(), error.to_string());
+    error.help().into_iter().fold(diagnostic, Diagnostic::help)
+}

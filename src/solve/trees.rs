@@ -1,0 +1,54 @@
+//! The files of a step as something that COPY and ADD can take from.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use super::ops::transfer::stored::StoredLayers;
+use super::ops::transfer::tree::LayerTree;
+use super::ops::transfer::FileTree;
+use super::state::{Files, RootState};
+use super::{Failures, StepContext};
+use crate::store::Store;
+
+/// The files that a step left.
+pub(super) fn of(step: &StepContext<'_>, files: &Files) -> Result<FileTree, Failures> {
+    match files {
+        Files::Root(root) => of_root(step, root),
+        Files::Local(name) => match step.environment.contexts.get(name) {
+            Some(context) => Ok(FileTree::Context(Arc::clone(context))),
+            None => Err(vec![step.error(format!("there is no context `{name}`; that is a bug of rbuild's"))]),
+        },
+    }
+}
+
+/// The files of a stack of layers; their bytes come out of the blobs.
+pub(super) fn of_root(step: &StepContext<'_>, root: &RootState) -> Result<FileTree, Failures> {
+    let environment = step.environment;
+    let view = environment.roots.view(&root.layers).map_err(|e| vec![step.error(e.to_string())])?;
+    let store = environment.store.clone();
+    let digests: Vec<_> = root.layers.iter().map(|layer| layer.descriptor.digest).collect();
+    let open = {
+        let store = store.clone();
+        move |layer: usize| {
+            let blob = store.open_blob(&digests[layer]);
+            blob.map(|file| Box::new(file) as Box<dyn io::Read>).map_err(io::Error::other)
+        }
+    };
+    let bytes = StoredLayers {
+        open: Box::new(open),
+        diff_ids: root.layers.iter().map(|layer| layer.diff_id).collect(),
+        folder: store.private("digests"),
+        scratch: Box::new(move || scratch_file(&store)),
+    };
+    Ok(FileTree::Layers(LayerTree { view: view.as_ref().clone(), bytes: Arc::new(bytes) }))
+}
+
+/// An empty file without a name, gone when it is closed.
+pub(super) fn scratch_file(store: &Store) -> io::Result<File> {
+    let scratch = store.scratch_dir().map_err(io::Error::other)?;
+    let path = scratch.path().join("contents");
+    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
