@@ -129,7 +129,8 @@ impl Builder {
             RemoteKind::Git => (TransferSource::Git { url, span: None }, "/"),
             RemoteKind::Url => (TransferSource::Url { url, span: None }, "/context"),
         };
-        self.root(key, TransferKind::Add, source, destination, &remote.name, epoch)
+        let op = plain_transfer(TransferKind::Add, source, destination, epoch);
+        self.root(key, op, &remote.name)
     }
 
     /// A folder as the root of a stage: all of it, copied onto nothing.
@@ -140,33 +141,12 @@ impl Builder {
         }
         let from = self.local(name);
         let source = TransferSource::Path { from, pattern: "/".to_owned(), span: None };
-        self.root(key, TransferKind::Copy, source, "/", name, epoch)
+        let op = plain_transfer(TransferKind::Copy, source, "/", epoch);
+        self.root(key, op, name)
     }
 
-    fn root(
-        &mut self,
-        key: Source,
-        kind: TransferKind,
-        source: TransferSource,
-        destination: &str,
-        name: &str,
-        epoch: Option<i64>,
-    ) -> StepId {
+    fn root(&mut self, key: Source, op: Op, name: &str) -> StepId {
         let parent = self.nothing();
-        let op = Op::Transfer(TransferOp {
-            kind,
-            sources: vec![source],
-            destination: destination.to_owned(),
-            chown: None,
-            chmod: None,
-            link: false,
-            parents: false,
-            excludes: Vec::new(),
-            unpack: Some(false),
-            checksum: None,
-            keep_git_dir: false,
-            epoch,
-        });
         let line = Line { place: String::new(), title: format!("context `{name}`") };
         let id = self.step(op, Some(parent), None, line, format!("root/{name}"));
         self.sources.push((key, id));
@@ -185,4 +165,22 @@ impl Builder {
     fn known(&self, source: &Source) -> Option<StepId> {
         self.sources.iter().find(|(known, _)| known == source).map(|(_, id)| *id)
     }
+}
+
+/// COPY or ADD of one source, without flags.
+fn plain_transfer(kind: TransferKind, source: TransferSource, destination: &str, epoch: Option<i64>) -> Op {
+    Op::Transfer(TransferOp {
+        kind,
+        sources: vec![source],
+        destination: destination.to_owned(),
+        chown: None,
+        chmod: None,
+        link: false,
+        parents: false,
+        excludes: Vec::new(),
+        unpack: Some(false),
+        checksum: None,
+        keep_git_dir: false,
+        epoch,
+    })
 }

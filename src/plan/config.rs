@@ -1,5 +1,6 @@
 //! What each instruction that makes no files does to the image's configuration.
 
+use crate::dockerfile::checks::{self, message};
 use crate::dockerfile::syntax::{ArgDeclaration, Command, Healthcheck, Onbuild, Pair, Word};
 use crate::dockerfile::words;
 use crate::oci::{self, Empty};
@@ -8,7 +9,7 @@ use crate::report::{Diagnostic, Span};
 use super::history;
 use super::place::{Fault, Place};
 use super::ports;
-use super::scope::{self, Globals};
+use super::scope::{self, Argument, Globals};
 use super::signal::is_signal;
 use super::state::{Effect, State, key_value};
 
@@ -18,11 +19,20 @@ pub(super) struct Context<'a> {
     pub(super) place: &'a Place,
     /// The whole instruction.
     pub(super) span: Span,
+    /// Whether ONBUILD brought it in.
+    pub(super) triggered: bool,
+    /// SOURCE_DATE_EPOCH.
+    pub(super) epoch: Option<i64>,
     /// Findings of checks.
     pub(super) warnings: &'a mut Vec<Diagnostic>,
 }
 
 impl Context<'_> {
+    /// Whether no check of the syntax could judge this word: it holds variables, or stands in a trigger.
+    pub(super) fn is_left_to_plan(&self, word: &Word) -> bool {
+        self.triggered || word.text.contains('$')
+    }
+
     /// Expands a word and warns of undefined variables.
     pub(super) fn word(&mut self, state: &State, word: &Word) -> Result<String, Fault> {
         state.expander(self.place, self.warnings).word(word)
@@ -48,8 +58,7 @@ pub(super) fn arg(
 ) -> Result<Effect, Fault> {
     let first = state.arguments.len();
     for declaration in declarations {
-        let (env, declared) = (&mut state.env, &mut state.arguments);
-        scope::declare(declaration, globals, env, declared, context.place, context.warnings)?;
+        declare(state, context, globals, declaration)?;
     }
     let shown: Vec<String> = state.arguments[first..]
         .iter()
@@ -59,6 +68,27 @@ pub(super) fn arg(
         })
         .collect();
     Ok(Effect::Entry(format!("ARG {}", shown.join(" "))))
+}
+
+/// One name of an ARG: a build argument goes before the default, and a global ARG counts when there is
+/// neither.
+fn declare(
+    state: &mut State,
+    context: &mut Context<'_>,
+    globals: &Globals,
+    declaration: &ArgDeclaration,
+) -> Result<(), Fault> {
+    let name = &declaration.name.text;
+    let value = match (globals.arguments.get(name), &declaration.default) {
+        (Some(given), _) => Some(given.clone()),
+        (None, Some(default)) => Some(context.word(state, default)?),
+        (None, None) => globals.env.value(name).map(str::to_owned),
+    };
+    if let Some(value) = value.as_ref().filter(|_| !scope::NEVER_IN_ENVIRONMENT.contains(&name.as_str())) {
+        state.env.set(name, value);
+    }
+    state.arguments.push(Argument { name: name.clone(), value });
+    Ok(())
 }
 
 /// ENV. Every pair sees the environment as it was before the line.
@@ -152,15 +182,16 @@ pub(super) fn expose(state: &mut State, context: &mut Context<'_>, ports: &[Word
 
 fn expose_word(context: &mut Context<'_>, word: &Word, text: &str) -> Result<Vec<String>, Fault> {
     let exposed = ports::parse(text).map_err(|why| context.place.fault(word.span, why))?;
+    if !context.is_left_to_plan(word) {
+        return Ok(exposed.ports);
+    }
     if exposed.odd_case {
-        let message = format!("defined protocol `{text}` in EXPOSE instruction should be lowercase");
-        context.warnings.push(context.place.warning("ExposeProtoCasing", word.span, message));
+        let message = message::expose_proto_casing(text);
+        context.warnings.push(context.place.warning(&checks::EXPOSE_PROTO_CASING, word.span, message));
     }
     if exposed.has_host {
-        let message = format!(
-            "EXPOSE instruction should not define an IP address or host-port mapping, found `{text}`"
-        );
-        context.warnings.push(context.place.warning("ExposeInvalidFormat", word.span, message));
+        let message = message::expose_invalid_format(text);
+        context.warnings.push(context.place.warning(&checks::EXPOSE_INVALID_FORMAT, word.span, message));
     }
     Ok(exposed.ports)
 }

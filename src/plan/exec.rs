@@ -14,14 +14,22 @@ use super::state::{Effect, State};
 /// Where the files of here-documents that are scripts appear.
 const PIPES: &str = "/dev/pipes";
 
+/// What holds for every RUN of the build.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setting<'a> {
+    /// What the user asked for.
+    pub(super) options: &'a Options,
+    /// Build arguments.
+    pub(super) globals: &'a Globals,
+}
+
 /// RUN, its mounts already lowered.
 pub(super) fn run(
     state: &State,
     context: &Context<'_>,
     run: &Run,
     mounts: Vec<Mount>,
-    options: &Options,
-    globals: &Globals,
+    Setting { options, globals }: Setting<'_>,
 ) -> Result<Effect, Fault> {
     if let Some(device) = run.devices.first() {
         return Err(context.place.fault(device.span, "RUN --device is not supported"));
@@ -45,7 +53,7 @@ pub(super) fn run(
         ulimits: options.ulimits.clone(),
         platform: state.platform.clone(),
     };
-    Ok(Effect::Step(Op::Exec(Box::new(op)), created_by))
+    Ok(Effect::Step(Box::new(Op::Exec(Box::new(op))), created_by))
 }
 
 struct CommandLine {

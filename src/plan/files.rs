@@ -1,5 +1,6 @@
 //! The instructions that make files without a command: COPY, ADD and WORKDIR.
 
+use crate::dockerfile::checks::{self, message};
 use crate::dockerfile::syntax::{Heredoc, Transfer, Word};
 
 use super::chmod;
@@ -11,17 +12,11 @@ use super::remote::{self, Kind};
 use super::state::{Effect, State};
 
 /// WORKDIR. The root directory exists always, so `WORKDIR /` makes no step.
-pub(super) fn workdir(
-    state: &mut State,
-    context: &mut Context<'_>,
-    word: &Word,
-    epoch: Option<i64>,
-) -> Result<Effect, Fault> {
+pub(super) fn workdir(state: &mut State, context: &mut Context<'_>, word: &Word) -> Result<Effect, Fault> {
     let path = context.word(state, word)?;
-    if !state.workdir_set && !path.starts_with('/') {
-        let message =
-            format!("relative workdir `{path}` can have unexpected results if the base image changes");
-        context.warnings.push(context.place.warning("WorkdirRelativePath", word.span, message));
+    if !state.workdir_set && !path.starts_with('/') && context.is_left_to_plan(word) {
+        let message = message::workdir_relative_path(&path);
+        context.warnings.push(context.place.warning(&checks::WORKDIR_RELATIVE_PATH, word.span, message));
     }
     state.workdir_set = true;
     let path = paths::join(&state.image.config.working_dir, &path);
@@ -31,7 +26,7 @@ pub(super) fn workdir(
         return Ok(Effect::Entry(created_by));
     }
     let user = state.image.config.user.clone();
-    Ok(Effect::Step(Op::Workdir(WorkdirOp { path, user, epoch }), created_by))
+    Ok(Effect::Step(Box::new(Op::Workdir(WorkdirOp { path, user, epoch: context.epoch })), created_by))
 }
 
 /// COPY and ADD: the op, and its text in the history. `from` gives the step whose files plain paths
@@ -41,7 +36,6 @@ pub(super) fn transfer(
     context: &mut Context<'_>,
     kind: TransferKind,
     transfer: &Transfer,
-    epoch: Option<i64>,
     from: &mut dyn FnMut() -> Result<StepId, Fault>,
 ) -> Result<Effect, Fault> {
     let flags = expand_flags(state, context, transfer)?;
@@ -68,9 +62,9 @@ pub(super) fn transfer(
         unpack: transfer.flags.unpack.map(|flag| flag.value),
         checksum: flags.checksum,
         keep_git_dir: is_set(transfer.flags.keep_git_dir),
-        epoch,
+        epoch: context.epoch,
     };
-    Ok(Effect::Step(Op::Transfer(op), created_by))
+    Ok(Effect::Step(Box::new(Op::Transfer(op)), created_by))
 }
 
 /// Flags whose values may hold variables; empty ones count as absent.

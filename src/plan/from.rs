@@ -1,5 +1,6 @@
 //! FROM: what a stage is built on, and the checks of that line.
 
+use crate::dockerfile::checks::{self, Rule, message};
 use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::{Dockerfile, From, Word};
 use crate::dockerfile::words::{self, Expanded};
@@ -94,23 +95,17 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    fn warn(&mut self, code: &'static str, word: &Word, message: String) {
-        self.warnings.push(self.place.warning(code, word.span, message));
+    fn warn(&mut self, rule: &Rule, word: &Word, message: String) {
+        self.warnings.push(self.place.warning(rule, word.span, message));
     }
 
     fn expand(&mut self, word: &Word) -> Result<Expanded, Fault> {
         let expanded = words::expand(&word.text, self.place.escape, &self.globals.env)
             .map_err(|error| self.place.fault(word.span, error.to_string()))?;
         for name in expanded.unset.iter().filter(|name| !self.globals.declared.contains(name)) {
-            let mut warning = self.place.warning(
-                "UndefinedArgInFrom",
-                word.span,
-                format!("FROM argument `{name}` is not declared"),
-            );
-            if let Some(near) = suggest::closest(name, self.globals_names()) {
-                warning = warning.help(format!("did you mean `{near}`?"));
-            }
-            self.warnings.push(warning);
+            let near = suggest::closest(name, self.globals_names());
+            let message = message::undefined_arg_in_from(name, near);
+            self.warn(&checks::UNDEFINED_ARG_IN_FROM, word, message);
         }
         Ok(expanded)
     }
@@ -139,7 +134,6 @@ impl Line<'_> {
     fn platform(&mut self) -> Result<Option<Platform>, Fault> {
         let Some(word) = &self.from.platform else { return Ok(None) };
         let expanded = self.expand(word)?;
-        self.check_redundant(word, &expanded);
         self.check_constant(word, &expanded);
         let suggest = |fault| {
             let names: Vec<&str> = self.globals_names().collect();
@@ -155,19 +149,6 @@ impl Line<'_> {
         })
     }
 
-    /// RedundantTargetPlatform: `--platform=$TARGETPLATFORM` says nothing.
-    fn check_redundant(&mut self, word: &Word, expanded: &Expanded) {
-        const NAME: &str = "TARGETPLATFORM";
-        let only = expanded.set == [NAME] && expanded.unset.is_empty();
-        if only && self.globals.env.value(NAME) == Some(expanded.text.as_str()) {
-            let message = format!(
-                "setting platform to predefined `{}` in FROM is redundant as this is the default behavior",
-                word.text
-            );
-            self.warn("RedundantTargetPlatform", word, message);
-        }
-    }
-
     /// FromPlatformFlagConstDisallowed: a platform in plain words, unless the stage is named after it.
     fn check_constant(&mut self, word: &Word, expanded: &Expanded) {
         if !expanded.set.is_empty() || !expanded.unset.is_empty() {
@@ -178,8 +159,8 @@ impl Line<'_> {
         if stage.contains(&platform.os) || stage.contains(&platform.architecture) {
             return;
         }
-        let message = format!("FROM --platform flag should not use constant value `{}`", expanded.text);
-        self.warn("FromPlatformFlagConstDisallowed", word, message);
+        let message = message::from_platform_flag_const_disallowed(&expanded.text);
+        self.warn(&checks::FROM_PLATFORM_FLAG_CONST_DISALLOWED, word, message);
     }
 
     /// InvalidDefaultArgInFrom: without build arguments, the line names no image.
@@ -188,9 +169,8 @@ impl Line<'_> {
         let word = &self.from.image;
         let Ok(expanded) = words::expand(&word.text, self.place.escape, defaults) else { return };
         if expanded.text.parse::<Reference>().is_err() {
-            let message =
-                format!("default value for ARG `{}` results in empty or invalid base image name", word.text);
-            self.warn("InvalidDefaultArgInFrom", word, message);
+            let message = message::invalid_default_arg_in_from(&word.text);
+            self.warn(&checks::INVALID_DEFAULT_ARG_IN_FROM, word, message);
         }
     }
 }

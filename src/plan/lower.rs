@@ -2,21 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use crate::dockerfile::syntax::{InstructionKind, Run};
-use crate::oci::{Config, History, ImageConfig, Platform, RootFs};
-use crate::report::Diagnostic;
+use crate::dockerfile::syntax::{Command, InstructionKind, Run, Transfer};
+use crate::report::{Diagnostic, Span};
 
 use super::builder::{Builder, Line};
 use super::config::{self, Context};
+use super::exec::{self, Setting};
 use super::files;
-use super::graph::{HistoryPlan, Mount, MountKind, ResolvedBase, StepId, TransferKind};
+use super::graph::{HistoryPlan, Mount, MountKind, ResolvedBase, TransferKind};
 use super::mounts;
-use super::options::Options;
-use super::origin::Origin;
-use super::place::Fault;
-use super::scope::{Environment, Globals};
-use super::stage::{Item, Stage, Stages, same_base};
-use super::state::{DEFAULT_PATH, Effect, State};
+use super::place::{Fault, Place};
+use super::scope::Globals;
+use super::sources::{Sources, User};
+use super::stage::{Item, Stage, Stages};
+use super::state::{Effect, State};
 use super::title;
 
 /// Everything while stages are lowered.
@@ -29,6 +28,8 @@ pub(super) struct Lowering<'a> {
     pub(super) done: Vec<Option<State>>,
     pub(super) warnings: Vec<Diagnostic>,
     pub(super) faults: Vec<Diagnostic>,
+    /// CMD and ENTRYPOINT in shell form where somebody chose the shell, be it the base image.
+    pub(super) with_chosen_shell: BTreeSet<Span>,
 }
 
 impl<'a> Lowering<'a> {
@@ -41,6 +42,7 @@ impl<'a> Lowering<'a> {
             done: vec![None; stages.list.len()],
             warnings: Vec::new(),
             faults: Vec::new(),
+            with_chosen_shell: BTreeSet::new(),
         }
     }
 
@@ -58,27 +60,31 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn options(&self) -> &'a Options {
-        self.stages.options()
-    }
-
     fn instructions(&mut self, stage: &Stage, state: &mut State) {
-        let mut files = 0;
         for (index, item) in stage.items.iter().enumerate() {
+            self.note_shell(item, state);
             let seen = title::environment(item, state);
             let line = self.line(stage, index + 2, title::of(item, &seen));
-            let effect = match self.apply(stage, item, state) {
-                Ok(effect) => effect,
-                Err(fault) => {
-                    self.faults.push(*fault);
-                    continue;
-                }
-            };
-            self.record(stage, item, state, line, effect, &mut files);
+            let site = Site { stage, item };
+            match self.apply(site, state) {
+                Ok(effect) => self.record(site, state, line, effect),
+                Err(fault) => self.faults.push(*fault),
+            }
         }
     }
 
-    fn line(&self, stage: &Stage, number: usize, title: String) -> Line {
+    fn note_shell(&mut self, item: &Item, state: &State) {
+        if let InstructionKind::Cmd(Command::Shell(_)) | InstructionKind::Entrypoint(Command::Shell(_)) =
+            &item.instruction.kind
+            && !state.image.config.shell.is_empty()
+            && !item.triggered
+        {
+            self.with_chosen_shell.insert(item.instruction.span);
+        }
+    }
+
+    /// The line of instruction `number` of a stage, which counts FROM as the first.
+    pub(super) fn line(&self, stage: &Stage, number: usize, title: String) -> Line {
         let total = 1 + stage.items.len();
         let width = total.to_string().len();
         let name = match self.stages.list.as_slice() {
@@ -89,15 +95,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Puts an effect into steps, listing and history.
-    fn record(
-        &mut self,
-        stage: &Stage,
-        item: &Item,
-        state: &mut State,
-        line: Line,
-        effect: Effect,
-        files: &mut usize,
-    ) {
+    fn record(&mut self, Site { stage, item }: Site<'_>, state: &mut State, line: Line, effect: Effect) {
         let (created_by, layer) = match effect {
             Effect::Silent => return self.builder.line(line, Some(state.tip)),
             Effect::Entry(created_by) => {
@@ -105,29 +103,24 @@ impl<'a> Lowering<'a> {
                 (created_by, None)
             }
             Effect::Step(op, created_by) => {
-                *files += 1;
+                state.steps += 1;
                 let span = Some(item.place.step_span(item.instruction.span));
-                let slot = format!("{}/{files}", stage.label);
-                state.tip = self.builder.step(op, Some(state.tip), span, line, slot);
+                let slot = format!("{}/{}", stage.label, state.steps);
+                state.tip = self.builder.step(*op, Some(state.tip), span, line, slot);
                 (created_by, Some(state.tip))
             }
         };
-        state.history.push(HistoryPlan::Made {
-            created_by,
-            author: state.image.author.clone(),
-            layer,
-            after: state.tip,
-        });
+        let author = state.image.author.clone();
+        state.history.push(HistoryPlan::Made { created_by, author, layer, after: state.tip });
     }
 
-    fn apply(&mut self, stage: &Stage, item: &Item, state: &mut State) -> Result<Effect, Fault> {
-        let epoch = self.globals.epoch;
-        let mut context =
-            Context { place: &item.place, span: item.instruction.span, warnings: &mut self.warnings };
-        match &item.instruction.kind {
-            InstructionKind::Add(_) | InstructionKind::Copy(_) => self.transfer(stage, item, state),
-            InstructionKind::Run(run) => self.exec(stage, item, state, run),
-            InstructionKind::Workdir(path) => files::workdir(state, &mut context, path, epoch),
+    fn apply(&mut self, site: Site<'_>, state: &mut State) -> Result<Effect, Fault> {
+        let mut context = site.context(self.globals, &mut self.warnings);
+        match &site.item.instruction.kind {
+            InstructionKind::Add(transfer) => self.transfer(site, state, TransferKind::Add, transfer),
+            InstructionKind::Copy(transfer) => self.transfer(site, state, TransferKind::Copy, transfer),
+            InstructionKind::Run(run) => self.exec(site, state, run),
+            InstructionKind::Workdir(path) => files::workdir(state, &mut context, path),
             InstructionKind::Arg(names) => config::arg(state, &mut context, self.globals, names),
             InstructionKind::Cmd(command) => Ok(config::cmd(state, &context, command)),
             InstructionKind::Entrypoint(command) => Ok(config::entrypoint(state, command)),
@@ -144,236 +137,74 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn transfer(&mut self, stage: &Stage, item: &Item, state: &State) -> Result<Effect, Fault> {
-        let (kind, transfer) = match &item.instruction.kind {
-            InstructionKind::Add(transfer) => (TransferKind::Add, transfer),
-            InstructionKind::Copy(transfer) => (TransferKind::Copy, transfer),
-            _ => return Ok(Effect::Silent),
-        };
-        let mut context =
-            Context { place: &item.place, span: item.instruction.span, warnings: &mut self.warnings };
-        let span = transfer.flags.from.as_ref().map_or(item.instruction.span, |from| from.span);
-        let origin = item.origins.first().and_then(Option::as_ref);
+    fn transfer(
+        &mut self,
+        site: Site<'_>,
+        state: &State,
+        kind: TransferKind,
+        transfer: &Transfer,
+    ) -> Result<Effect, Fault> {
+        let span = transfer.flags.from.as_ref().map_or(site.item.instruction.span, |from| from.span);
+        let user = User { verb: "copy", stage: site.stage, place: &site.item.place, span };
+        let origin = site.item.origins.first().and_then(Option::as_ref);
+        let mut context = site.context(self.globals, &mut self.warnings);
         let mut sources = Sources {
             builder: &mut self.builder,
             done: &self.done,
+            stages: self.stages,
             bases: self.bases,
             epoch: self.globals.epoch,
         };
-        let mut from = || {
-            sources.step(origin).map_err(|later| {
-                let message = format!(
-                    "cannot copy from stage `{}`, it needs to be defined before current stage `{}`",
-                    self.stages.list[later].label, stage.label
-                );
-                item.place.fault(span, message)
-            })
-        };
-        files::transfer(state, &mut context, kind, transfer, self.globals.epoch, &mut from)
+        files::transfer(state, &mut context, kind, transfer, &mut || sources.step(origin, user))
     }
 
-    fn exec(&mut self, stage: &Stage, item: &Item, state: &State, run: &Run) -> Result<Effect, Fault> {
-        let mounts = self.mounts(stage, item, state, run)?;
-        let context =
-            Context { place: &item.place, span: item.instruction.span, warnings: &mut self.warnings };
-        super::exec::run(state, &context, run, mounts, self.stages.options(), self.globals)
+    fn exec(&mut self, site: Site<'_>, state: &State, run: &Run) -> Result<Effect, Fault> {
+        let mounts = self.mounts(site, state, run)?;
+        let context = site.context(self.globals, &mut self.warnings);
+        let setting = Setting { options: self.stages.options(), globals: self.globals };
+        exec::run(state, &context, run, mounts, setting)
     }
 
-    fn mounts(&mut self, stage: &Stage, item: &Item, state: &State, run: &Run) -> Result<Vec<Mount>, Fault> {
+    fn mounts(&mut self, site: Site<'_>, state: &State, run: &Run) -> Result<Vec<Mount>, Fault> {
+        let place: &Place = &site.item.place;
         let mut lowered: Vec<Mount> = Vec::new();
-        for (word, origin) in run.mounts.iter().zip(&item.origins) {
-            let mut context =
-                Context { place: &item.place, span: item.instruction.span, warnings: &mut self.warnings };
+        for (word, origin) in run.mounts.iter().zip(&site.item.origins) {
+            let mut context = site.context(self.globals, &mut self.warnings);
             let options = mounts::parse(state, &mut context, word)?;
             let mut sources = Sources {
                 builder: &mut self.builder,
                 done: &self.done,
+                stages: self.stages,
                 bases: self.bases,
                 epoch: self.globals.epoch,
             };
-            let mut from = || {
-                sources.step(origin.as_ref()).map_err(|later| {
-                    let message = format!(
-                        "cannot mount from stage `{}`, it needs to be defined before current stage `{}`",
-                        self.stages.list[later].label, stage.label
-                    );
-                    item.place.fault(word.span, message)
-                })
-            };
+            let user = User { verb: "mount", stage: site.stage, place, span: word.span };
             let agents = lowered.iter().filter(|mount| matches!(mount.kind, MountKind::Ssh { .. })).count();
-            lowered.push(mounts::lower(&options, state, word, &item.place, agents, &mut from)?);
+            let at = mounts::Site { place, span: word.span, directory: state.directory(), agents };
+            lowered.push(mounts::lower(&options, at, &mut || sources.step(origin.as_ref(), user))?);
         }
         Ok(lowered)
     }
 }
 
-/// Finds the steps whose files instructions use.
-struct Sources<'a> {
-    builder: &'a mut Builder,
-    done: &'a [Option<State>],
-    bases: &'a [ResolvedBase],
-    epoch: Option<i64>,
+/// An instruction and the stage that it belongs to.
+#[derive(Clone, Copy)]
+struct Site<'a> {
+    stage: &'a Stage,
+    item: &'a Item,
 }
 
-impl Sources<'_> {
-    /// The step of an origin, the main context for none. The error is a stage that comes later.
-    fn step(&mut self, origin: Option<&Origin>) -> Result<StepId, usize> {
-        Ok(match origin {
-            None => self.builder.local(""),
-            Some(Origin::Stage(index)) => self.done[*index].as_ref().ok_or(*index)?.tip,
-            Some(Origin::Scratch) => self.builder.nothing(),
-            Some(Origin::Base(request)) => {
-                let base = self.bases.iter().position(|base| same_base(&base.request, request));
-                self.builder.files_of_base(base.unwrap_or_default(), &request.name)
-            }
-            Some(Origin::Image(image)) => self.builder.image(image),
-            Some(Origin::Local(name)) => self.builder.local(name),
-            Some(Origin::Remote(remote)) => self.builder.remote(remote, self.epoch),
-        })
-    }
-}
-
-/// FROM.
-impl Lowering<'_> {
-    /// The state that a stage starts from.
-    fn begin(&mut self, stage: &Stage) -> Result<State, Fault> {
-        let line = self.line(stage, 1, title::from(stage));
-        let mut state = match &stage.base {
-            Origin::Stage(parent) => self.parent(*parent, stage, line)?,
-            Origin::Scratch => {
-                let tip = self.builder.scratch(line);
-                self.empty(tip)
-            }
-            Origin::Base(request) => {
-                let base = self.bases.iter().position(|base| same_base(&base.request, request));
-                self.base(base.unwrap_or_default(), stage, line)
-            }
-            Origin::Image(image) => {
-                let tip = self.builder.image(image);
-                self.root(tip, line)
-            }
-            Origin::Local(name) => {
-                let tip = self.builder.local_root(name, self.globals.epoch);
-                self.root(tip, line)
-            }
-            Origin::Remote(remote) => {
-                let tip = self.builder.remote(remote, self.globals.epoch);
-                self.root(tip, line)
-            }
-        };
-        if stage.replaced {
-            state.image.config.on_build.clear();
-        } else {
-            state.enter();
-        }
-        Ok(state)
-    }
-
-    fn parent(&mut self, parent: usize, stage: &Stage, line: Line) -> Result<State, Fault> {
-        let Some(state) = self.done[parent].clone() else {
-            let parent = &self.stages.list[parent].label;
-            let message =
-                format!("stage `{parent}` needs to be defined before current stage `{}`", stage.label);
-            return Err(self.stages.place.fault(stage.from.image.span, message));
-        };
-        self.builder.line(line, Some(state.tip));
-        Ok(state)
-    }
-
-    fn base(&mut self, index: usize, stage: &Stage, line: Line) -> State {
-        let base = &self.bases[index];
-        let tip = self.builder.base(index, &base.request.name, stage.from.span, line);
-        let platform = base.request.platform.clone();
-        self.check_platform(stage, base, &platform);
-        let mut image = base.config.clone();
-        image.created = None;
-        image.rootfs = RootFs::default();
-        let history = inherited(&std::mem::take(&mut image.history), base);
-        State { platform, ..State::new(image, history, tip) }
-    }
-
-    /// A stage that begins with files of unknown origin: nothing is known of their configuration.
-    fn root(&mut self, tip: StepId, line: Line) -> State {
-        self.builder.line(line, Some(tip));
-        let mut state = self.empty(tip);
-        state.history.push(HistoryPlan::Made {
-            created_by: "COPY / / # buildkit".to_owned(),
-            author: None,
-            layer: Some(tip),
-            after: tip,
-        });
-        state
-    }
-
-    fn empty(&self, tip: StepId) -> State {
-        let platform = &self.options().platform;
-        let state = State::new(empty_image(platform), Vec::new(), tip);
-        State { platform: platform.clone(), ..state }
-    }
-
-    /// InvalidBaseImagePlatform: an image that exists for one platform only is taken as it is.
-    fn check_platform(&mut self, stage: &Stage, base: &ResolvedBase, wanted: &Platform) {
-        let actual = base.config.platform().normalised();
-        if actual.os == wanted.os && actual.architecture == wanted.architecture {
-            return;
-        }
-        let message = format!(
-            "base image `{}` was pulled with platform `{actual}`, expected `{wanted}` for current build",
-            stage.base_name
-        );
-        let place = &self.stages.place;
-        self.warnings.push(place.warning("InvalidBaseImagePlatform", stage.from.image.span, message));
-    }
-}
-
-impl State {
-    fn new(image: ImageConfig, history: Vec<HistoryPlan>, tip: StepId) -> Self {
-        Self {
-            env: Environment::default(),
-            arguments: Vec::new(),
-            platform: image.platform(),
-            image,
-            history,
-            tip,
-            workdir_set: false,
-            cmd: None,
+impl<'a> Site<'a> {
+    fn context<'b>(self, globals: &Globals, warnings: &'b mut Vec<Diagnostic>) -> Context<'b>
+    where
+        'a: 'b,
+    {
+        Context {
+            place: &self.item.place,
+            span: self.item.instruction.span,
+            triggered: self.item.triggered,
+            epoch: globals.epoch,
+            warnings,
         }
     }
-}
-
-/// The configuration of FROM scratch.
-fn empty_image(platform: &Platform) -> ImageConfig {
-    let env = match platform.os.as_str() {
-        "windows" => Vec::new(),
-        _ => vec![format!("PATH={DEFAULT_PATH}")],
-    };
-    ImageConfig {
-        architecture: platform.architecture.clone(),
-        variant: platform.variant.clone(),
-        os: platform.os.clone(),
-        os_version: platform.os_version.clone(),
-        os_features: platform.os_features.clone(),
-        config: Config { env, working_dir: "/".to_owned(), ..Config::default() },
-        ..ImageConfig::default()
-    }
-}
-
-/// The base's history, made to fit its layers as BuildKit does: surplus entries count as empty, missing
-/// ones are added at the end.
-fn inherited(history: &[History], base: &ResolvedBase) -> Vec<HistoryPlan> {
-    let mut entries = history.to_vec();
-    let count = entries.iter().filter(|entry| !entry.empty_layer).count();
-    let surplus = count.saturating_sub(base.layers.len());
-    for entry in entries.iter_mut().filter(|entry| !entry.empty_layer).take(surplus) {
-        entry.empty_layer = true;
-    }
-    for _ in count..base.layers.len() {
-        entries.push(History {
-            created: base.config.created.clone(),
-            created_by: Some(format!("layer of {}", base.request.name)),
-            comment: Some("buildkit.exporter.image.v0".to_owned()),
-            ..History::default()
-        });
-    }
-    entries.into_iter().map(HistoryPlan::Inherited).collect()
 }

@@ -4,6 +4,7 @@
 //! Equal in meaning to BuildKit's `dockerfile2llb`. What only running can tell (digests, times, whether
 //! a file exists) is left to `solve`.
 
+mod begin;
 mod builder;
 mod chmod;
 mod config;
@@ -22,6 +23,7 @@ mod ports;
 mod remote;
 mod scope;
 mod signal;
+mod sources;
 mod stage;
 mod state;
 mod title;
@@ -29,6 +31,7 @@ mod trigger;
 
 use std::collections::BTreeSet;
 
+use crate::dockerfile::checks;
 use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::{Dockerfile, InstructionKind};
 use crate::report::{Diagnostic, Severity};
@@ -63,7 +66,8 @@ pub fn bases(file: &Dockerfile, options: &Options) -> Result<Vec<BaseRequest>, V
 /// Makes the plan for `options.platform`. `bases` answer what [`bases`] asked for, and further requests
 /// of [`Lowered::Needs`]; more than needed does no harm. [`graph::BaseOp::base`] indexes them.
 ///
-/// Several independent faults are reported at once.
+/// Several independent faults are reported at once. When the file makes findings of checks fatal, the
+/// error holds these findings, too, as warnings.
 pub fn lower(
     file: &Dockerfile,
     options: &Options,
@@ -83,6 +87,7 @@ pub fn lower(
         return Err(vec![Diagnostic::error("the target stage could not be lowered")]);
     };
     warnings.append(&mut lowering.warnings);
+    let mut warnings = checked(file, &needed, &lowering, warnings)?;
     warnings.extend(unused_arguments(options, &stages, &globals));
     Ok(Lowered::Plan(Box::new(Plan {
         platform: options.platform.clone(),
@@ -92,6 +97,34 @@ pub fn lower(
         warnings,
         epoch: globals.epoch,
     })))
+}
+
+/// All findings of build checks in the order of the text, less those that the file switches off. When
+/// the file wants findings to be errors (`# check=error=true`), they are returned as one, the finding
+/// that fails the build last.
+fn checked(
+    file: &Dockerfile,
+    needed: &BTreeSet<usize>,
+    lowering: &Lowering<'_>,
+    mut findings: Vec<Diagnostic>,
+) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+    let start = |finding: &Diagnostic| finding.labels.first().map(|label| label.span);
+    let mut written = checks::check_reached(file, &|index| needed.contains(&index));
+    written.retain(|finding| {
+        finding.code != Some(checks::JSON_ARGS_RECOMMENDED.name)
+            || !start(finding).is_some_and(|span| lowering.with_chosen_shell.contains(&span))
+    });
+    findings.append(&mut written);
+    findings.sort_by_key(start);
+    findings.dedup();
+    let checks::Filtered { mut findings, error } = checks::filter(file, findings);
+    match error {
+        Some(error) => {
+            findings.push(error);
+            Err(findings)
+        }
+        None => Ok(findings),
+    }
 }
 
 /// Help for when an image cannot be found that COPY --from or a mount names: the stage that may have

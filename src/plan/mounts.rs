@@ -3,6 +3,8 @@
 use crate::dockerfile::mount::{self, MountType};
 use crate::dockerfile::syntax::Word;
 
+use crate::report::Span;
+
 use super::config::Context;
 use super::graph::{Mount, MountKind, Sharing, StepId};
 use super::paths;
@@ -42,16 +44,27 @@ fn fault(place: &Place, word: &Word, error: &mount::Error) -> Fault {
     fault
 }
 
+/// What a mount's meaning depends on beside its options.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Site<'a> {
+    /// Where the instruction stands.
+    pub(super) place: &'a Place,
+    /// Where `--mount` stands.
+    pub(super) span: Span,
+    /// WORKDIR.
+    pub(super) directory: &'a str,
+    /// How many SSH mounts of the same RUN come before it.
+    pub(super) agents: usize,
+}
+
 /// The mount with everything defaulted. `from` gives the step whose files it shows; it is asked only
-/// for mounts that show any. `agents` counts the SSH mounts before this one.
+/// for mounts that show any.
 pub(super) fn lower(
     options: &mount::Mount,
-    state: &State,
-    word: &Word,
-    place: &Place,
-    agents: usize,
+    site: Site<'_>,
     from: &mut dyn FnMut() -> Result<StepId, Fault>,
 ) -> Result<Mount, Fault> {
+    let Site { place, span, .. } = site;
     let kind = match options.kind {
         MountType::Bind => {
             MountKind::Bind { from: from()?, source: source(options), writable: !options.read_only }
@@ -62,15 +75,15 @@ pub(super) fn lower(
         }
         MountType::Secret => secret(options),
         MountType::Ssh if options.source.is_some() => {
-            return Err(place.fault(word.span, "ssh does not support source"));
+            return Err(place.fault(span, "ssh does not support source"));
         }
         MountType::Ssh => ssh(options),
     };
-    let target = target(options, state, &kind, agents);
+    let target = target(options, &kind, site);
     if target == "/" {
-        return Err(place.fault(word.span, "invalid mount target \"/\""));
+        return Err(place.fault(span, "invalid mount target \"/\""));
     }
-    Ok(Mount { target, kind, span: Some(place.step_span(word.span)) })
+    Ok(Mount { target, kind, span: Some(place.step_span(span)) })
 }
 
 fn source(options: &mount::Mount) -> String {
@@ -144,12 +157,12 @@ fn ssh(options: &mount::Mount) -> MountKind {
     }
 }
 
-fn target(options: &mount::Mount, state: &State, kind: &MountKind, agents: usize) -> String {
+fn target(options: &mount::Mount, kind: &MountKind, site: Site<'_>) -> String {
     let target = match (&options.target, kind) {
         (Some(target), _) => target.clone(),
         (None, MountKind::Secret { id, .. }) => format!("{SECRETS}/{}", paths::base(id)),
-        (None, MountKind::Ssh { .. }) => format!("/run/buildkit/ssh_agent.{agents}"),
+        (None, MountKind::Ssh { .. }) => format!("/run/buildkit/ssh_agent.{}", site.agents),
         (None, MountKind::Bind { .. } | MountKind::Cache { .. } | MountKind::Tmpfs { .. }) => String::new(),
     };
-    paths::clean(&paths::join(state.directory(), &target))
+    paths::clean(&paths::join(site.directory, &target))
 }

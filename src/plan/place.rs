@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::dockerfile::checks::Rule;
 use crate::dockerfile::suggest;
+use crate::dockerfile::syntax::Dockerfile;
 use crate::report::{Diagnostic, Source, Span};
 
 /// An error for people. Boxed, since it is large and rare.
@@ -31,25 +33,32 @@ pub(super) struct Trigger {
 }
 
 impl Place {
+    /// The Dockerfile itself.
+    pub(super) fn of(file: &Dockerfile) -> Self {
+        Self { source: Arc::clone(&file.source), escape: file.directives.escape, trigger: None }
+    }
+
     /// What goes wrong at `span`.
     pub(super) fn fault(&self, span: Span, message: impl Into<String>) -> Fault {
-        Box::new(self.locate(Diagnostic::error(message), span))
-    }
-
-    /// What the check `code` finds at `span`.
-    pub(super) fn warning(&self, code: &'static str, span: Span, message: impl Into<String>) -> Diagnostic {
-        self.locate(Diagnostic::warning(code, message), span)
-    }
-
-    fn locate(&self, diagnostic: Diagnostic, span: Span) -> Diagnostic {
-        let diagnostic = diagnostic.at(&self.source, span, "");
-        match &self.trigger {
+        let diagnostic = Diagnostic::error(message).at(&self.source, span, "");
+        Box::new(match &self.trigger {
             Some(trigger) => diagnostic.note(format!(
                 "this is an ONBUILD trigger of the base image `{}`, fired by line {}",
                 trigger.base,
                 trigger.file.line_column(trigger.from.start).0
             )),
             None => diagnostic,
+        })
+    }
+
+    /// What a check finds at `span`. A finding in a trigger is shown at FROM, where a directive of the
+    /// Dockerfile can switch it off.
+    pub(super) fn warning(&self, rule: &Rule, span: Span, message: impl Into<String>) -> Diagnostic {
+        match &self.trigger {
+            Some(trigger) => rule
+                .finding(&trigger.file, trigger.from, message)
+                .note(format!("in the ONBUILD trigger `{}` of the base image", self.source.text.trim())),
+            None => rule.finding(&self.source, span, message),
         }
     }
 
@@ -69,11 +78,4 @@ pub(super) fn with_suggestion<'a>(
         fault.help.push(format!("did you mean `{near}`?"));
     }
     fault
-}
-
-impl Place {
-    /// The Dockerfile itself.
-    pub(super) fn of(file: &crate::dockerfile::syntax::Dockerfile) -> Self {
-        Self { source: Arc::clone(&file.source), escape: file.directives.escape, trigger: None }
-    }
 }

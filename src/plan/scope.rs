@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::dockerfile::checks::{self, message};
 use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::{ArgDeclaration, Dockerfile, Instruction, InstructionKind, Word};
 use crate::dockerfile::words::{self, Expanded, Lookup};
@@ -15,7 +16,7 @@ use super::options::Options;
 use super::place::{Fault, Place};
 
 /// Names that steer the builder and never reach the environment of a command.
-const NEVER_IN_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+pub(super) const NEVER_IN_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// The proxy variables, lower case; every spelling of them counts, and needs no ARG.
 const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
@@ -113,8 +114,7 @@ impl Globals {
     pub(super) fn proxies_for(&self, env: &Environment) -> Vec<(String, String)> {
         let mut found = Vec::new();
         for proxy in PROXIES {
-            let given =
-                self.arguments.iter().filter(|(name, _)| name.eq_ignore_ascii_case(proxy)).next_back();
+            let given = self.arguments.iter().rfind(|(name, _)| name.eq_ignore_ascii_case(proxy));
             let Some((_, value)) = given.filter(|(_, value)| !value.is_empty()) else { continue };
             for name in [proxy.to_ascii_uppercase(), proxy.to_owned()] {
                 if env.value(&name).is_none() {
@@ -208,30 +208,6 @@ pub(super) struct Argument {
     pub(super) value: Option<String>,
 }
 
-/// Evaluates one name of an ARG of a stage and puts it into `env`.
-pub(super) fn declare(
-    declaration: &ArgDeclaration,
-    globals: &Globals,
-    env: &mut Environment,
-    declared: &mut Vec<Argument>,
-    place: &Place,
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<(), Fault> {
-    let name = &declaration.name.text;
-    let value = match (globals.arguments.get(name), &declaration.default) {
-        (Some(given), _) => Some(given.clone()),
-        (None, Some(default)) => {
-            Some(Expander { env, declared, place, warnings: &mut *warnings }.word(default)?)
-        }
-        (None, None) => globals.env.value(name).map(str::to_owned),
-    };
-    if let Some(value) = value.as_ref().filter(|_| !NEVER_IN_ENVIRONMENT.contains(&name.as_str())) {
-        env.set(name, value);
-    }
-    declared.push(Argument { name: name.clone(), value });
-    Ok(())
-}
-
 /// Expands the words of one instruction and notes undefined variables.
 pub(super) struct Expander<'a> {
     /// What the instruction sees.
@@ -273,13 +249,9 @@ impl Expander<'_> {
             if known || NEVER_IN_ENVIRONMENT.contains(&name.as_str()) {
                 continue;
             }
-            let mut warning =
-                self.place.warning("UndefinedVar", span, format!("usage of undefined variable `${name}`"));
             let names = self.env.variables().iter().map(|(name, _)| name.as_str());
-            if let Some(near) = suggest::closest(name, names) {
-                warning = warning.help(format!("did you mean `${near}`?"));
-            }
-            self.warnings.push(warning);
+            let message = message::undefined_var(name, suggest::closest(name, names));
+            self.warnings.push(self.place.warning(&checks::UNDEFINED_VAR, span, message));
         }
     }
 }

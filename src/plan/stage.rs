@@ -214,10 +214,9 @@ impl<'a> Stages<'a> {
             return self.files_of_stage(index, word, place);
         }
         let platform = &self.options.platform;
-        if let Some(stage) = origin::stage_alias(name, platform, self.options) {
-            if let Some(index) = self.named(stage) {
-                return Ok(Origin::Stage(index));
-            }
+        let alias = origin::stage_alias(name, platform, self.options).and_then(|stage| self.named(stage));
+        if let Some(index) = alias {
+            return Ok(Origin::Stage(index));
         }
         let name = Name { text: name, span: word.span, platform, usage: Usage::Files };
         origin::outside(name, self.options, place)
@@ -252,10 +251,10 @@ impl<'a> Stages<'a> {
     pub(super) fn requests(&self, needed: &BTreeSet<usize>) -> Vec<BaseRequest> {
         let mut requests: Vec<BaseRequest> = Vec::new();
         for origin in needed.iter().flat_map(|index| self.list[*index].origins()) {
-            if let Origin::Base(request) = origin {
-                if !requests.iter().any(|known| same_base(known, request)) {
-                    requests.push(request.clone());
-                }
+            if let Origin::Base(request) = origin
+                && !requests.iter().any(|known| same_base(known, request))
+            {
+                requests.push(request.clone());
             }
         }
         requests

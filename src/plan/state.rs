@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) platform: Platform,
     /// The step whose files the stage has now.
     pub(super) tip: StepId,
+    /// How many steps the stage's own instructions made.
+    pub(super) steps: usize,
     /// Whether some WORKDIR of this file was applied.
     pub(super) workdir_set: bool,
     /// Where this stage's own CMD stands; an inherited one does not count.
@@ -49,6 +51,7 @@ impl State {
         }
         self.image.config.on_build.clear();
         self.cmd = None;
+        self.steps = 0;
     }
 
     /// For the words of one instruction.
@@ -77,7 +80,7 @@ pub(super) enum Effect {
     /// An entry of the history without a layer.
     Entry(String),
     /// A step, with its entry of the history.
-    Step(Op, String),
+    Step(Box<Op>, String),
 }
 
 /// The halves of `K=V`.
