@@ -30,7 +30,7 @@ pub struct CopyJob {
 /// links within a tree. Data is shared where the file system can (reflinks).
 pub fn copy_tree(job: &CopyJob) -> Result<(), Error> {
     for lower in job.lowers.iter().rev() {
-        Copier { mark: job.mark, links: HashMap::new() }.contents(lower, &job.target)?;
+        Copier { mark: job.mark, links: HashMap::new() }.tree(lower, &job.target)?;
     }
     Ok(())
 }
@@ -41,31 +41,48 @@ struct Copier {
     links: HashMap<(u64, u64), PathBuf>,
 }
 
+/// A directory of a lower tree, where it goes, and its metadata.
+type Directory = (PathBuf, PathBuf, Metadata);
+
 impl Copier {
-    fn contents(&mut self, from: &Path, to: &Path) -> Result<(), Error> {
+    fn tree(&mut self, from: &Path, to: &Path) -> Result<(), Error> {
+        let mut directories = self.contents(from, to)?;
+        let mut next = 0;
+        while let Some((from, to, _)) = directories.get(next) {
+            let found = self.contents(from, to)?;
+            directories.extend(found);
+            next += 1;
+        }
+        // What is put into a directory changes its time, and its mode may forbid it: metadata comes last.
+        directories.iter().rev().try_for_each(|(from, to, meta)| dress(from, to, meta))
+    }
+
+    /// Copies what lies directly in `from`; gives the directories, made but empty.
+    fn contents(&mut self, from: &Path, to: &Path) -> Result<Vec<Directory>, Error> {
+        let mut directories = Vec::new();
         for name in files::names(from)? {
             let (from, to) = (from.join(&name), to.join(&name));
             let meta = lstat(&from)?;
             if files::is_whiteout(&meta) {
                 files::remove(&to)?;
             } else if meta.is_dir() {
-                self.directory(&from, &to, &meta)?;
+                self.make_directory(&from, &to)?;
+                directories.push((from, to, meta));
             } else {
                 files::remove(&to)?;
                 self.other(&from, &to, &meta)?;
             }
         }
-        Ok(())
+        Ok(directories)
     }
 
-    fn directory(&mut self, from: &Path, to: &Path, meta: &Metadata) -> Result<(), Error> {
-        let merges = to.symlink_metadata().is_ok_and(|there| there.is_dir()) && !self.is_opaque(from)?;
-        if !merges {
-            files::remove(to)?;
-            make_dir(to, 0o700)?;
+    fn make_directory(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        let is_there = to.symlink_metadata().is_ok_and(|there| there.is_dir());
+        if is_there && !self.is_opaque(from)? {
+            return Ok(());
         }
-        self.contents(from, to)?;
-        dress(from, to, meta)
+        files::remove(to)?;
+        make_dir(to, 0o700)
     }
 
     fn is_opaque(&self, dir: &Path) -> Result<bool, Error> {

@@ -4,7 +4,7 @@ mod same;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
@@ -72,12 +72,37 @@ pub fn diff(job: &DiffJob, parent: &RootView) -> Result<Vec<Entry>, Error> {
     let open = |path: &PathBuf| Root::open(path).map_err(Error::io("open", path));
     let root = open(&job.root)?;
     let lowers = job.lowers.iter().map(open).collect::<Result<_, _>>()?;
-    let stubs = job.stubs.iter().map(|path| relative(path).to_vec()).collect();
-    let mut differ = Differ { job, parent, root, lowers, stubs, out: Vec::new(), links: HashMap::new() };
-    differ.directory(b"", Lower::Visible)?;
+    let mut differ = Differ { job, parent, root, lowers, out: Vec::new(), links: HashMap::new() };
+    // A list instead of recursion: a command can nest directories deeper than a thread's stack is.
+    let mut left = vec![(Vec::new(), Lower::Visible)];
+    while let Some((dir, lower)) = left.pop() {
+        differ.directory(&dir, lower, &mut left)?;
+    }
+    let mut entries = differ.out;
+    drop_stubs(job, parent, &mut entries);
     let newest = job.newest.unwrap_or(Seconds::MAX);
-    differ.out.iter_mut().for_each(|entry| entry.mtime = entry.mtime.min(newest));
-    Ok(differ.out)
+    entries.iter_mut().for_each(|entry| entry.mtime = entry.mtime.min(newest));
+    Ok(entries)
+}
+
+/// Drops the mount points that are still as they were made.
+fn drop_stubs(job: &DiffJob, parent: &RootView, entries: &mut Vec<Entry>) {
+    let mut stubs: Vec<&[u8]> = job.stubs.iter().map(|path| relative(path)).collect();
+    stubs.retain(|path| parent.entry(path).is_none());
+    // The inner ones first, so that the outer ones are seen empty.
+    stubs.sort_unstable_by(|a, b| b.cmp(a));
+    for stub in stubs {
+        let is_below =
+            |entry: &Entry| entry.path.strip_prefix(stub).is_some_and(|rest| rest.starts_with(b"/"));
+        let is_untouched = |entry: &Entry| match &entry.kind {
+            EntryKind::File(content) => content.is_empty(),
+            EntryKind::Directory => true,
+            _ => false,
+        };
+        if !entries.iter().any(is_below) {
+            entries.retain(|entry| entry.path != stub || !is_untouched(entry));
+        }
+    }
 }
 
 fn relative(path: &Path) -> &[u8] {
@@ -97,18 +122,17 @@ struct Differ<'a> {
     parent: &'a RootView,
     root: Root,
     lowers: Vec<Root>,
-    stubs: BTreeSet<Vec<u8>>,
     out: Vec<Entry>,
     /// The first path of each file that has several, by device and inode.
     links: HashMap<(u64, u64), Vec<u8>>,
 }
 
 impl<'a> Differ<'a> {
-    /// The changes in the directory `dir`.
-    fn directory(&mut self, dir: &[u8], lower: Lower) -> Result<(), Error> {
+    /// The changes directly in the directory `dir`; those below it are `left` to do.
+    fn directory(&mut self, dir: &[u8], lower: Lower, left: &mut Vec<(Vec<u8>, Lower)>) -> Result<(), Error> {
         let names = files::names(&self.on_disk(dir))?;
         for name in &names {
-            self.name(dir, name.as_bytes(), lower)?;
+            left.extend(self.name(dir, name.as_bytes(), lower)?);
         }
         if self.job.form == Form::Whole && lower == Lower::Visible {
             for child in self.parent.list(dir) {
@@ -127,7 +151,8 @@ impl<'a> Differ<'a> {
         self.job.lowers.iter().any(|lower| lower.join(path).symlink_metadata().is_ok())
     }
 
-    fn name(&mut self, dir: &[u8], name: &[u8], lower: Lower) -> Result<(), Error> {
+    /// The changes at one name; gives the directory to be done if it is one.
+    fn name(&mut self, dir: &[u8], name: &[u8], lower: Lower) -> Result<Option<(Vec<u8>, Lower)>, Error> {
         let path = join(dir, name);
         let on_disk = self.on_disk(&path);
         let meta = files::lstat(&on_disk)?;
@@ -135,14 +160,15 @@ impl<'a> Differ<'a> {
             if !removed.is_empty() && lower == Lower::Visible {
                 self.whiteout(join(dir, removed));
             }
-            return Ok(());
+            return Ok(None);
         }
         let below = if lower == Lower::Visible { self.parent.entry(&path) } else { None };
         if meta.is_dir() {
-            self.subdirectory(&path, &on_disk, &meta, below)
-        } else {
-            self.other(path, &on_disk, &meta, below)
+            let lower = self.subdirectory(&path, &on_disk, &meta, below)?;
+            return Ok(Some((path, lower)));
         }
+        self.other(path, &on_disk, &meta, below)?;
+        Ok(None)
     }
 
     /// If `name` stands for something deleted: its name. Empty for a mark that is read elsewhere.
@@ -162,13 +188,14 @@ impl<'a> Differ<'a> {
         }
     }
 
+    /// The directory itself; gives whether what the parent has in it shows through.
     fn subdirectory(
         &mut self,
         path: &[u8],
         on_disk: &Path,
         meta: &Metadata,
         below: Option<ViewEntry<'a>>,
-    ) -> Result<(), Error> {
+    ) -> Result<Lower, Error> {
         let below = below.filter(ViewEntry::is_dir);
         let is_opaque = self.is_opaque(on_disk)?;
         // Over something that is no directory, the directory's own entry does what an opaque mark would.
@@ -176,16 +203,10 @@ impl<'a> Differ<'a> {
             self.out.push(removed(path.to_vec(), EntryKind::OpaqueWhiteout));
         }
         let entry = self.entry(path.to_vec(), EntryKind::Directory, on_disk, meta, below.as_ref())?;
-        let before = self.out.len();
         if !below.is_some_and(|below| same::metadata(&entry, &below)) {
             self.out.push(entry);
         }
-        let lower = if is_opaque || below.is_none() { Lower::Hidden } else { Lower::Visible };
-        self.directory(path, lower)?;
-        if below.is_none() && self.out.len() == before + 1 && self.stubs.contains(path) {
-            self.out.truncate(before);
-        }
-        Ok(())
+        Ok(if is_opaque || below.is_none() { Lower::Hidden } else { Lower::Visible })
     }
 
     fn is_opaque(&self, on_disk: &Path) -> Result<bool, Error> {
@@ -215,9 +236,6 @@ impl<'a> Differ<'a> {
         meta: &Metadata,
         below: Option<ViewEntry<'a>>,
     ) -> Result<(), Error> {
-        if below.is_none() && meta.is_file() && meta.len() == 0 && self.stubs.contains(&path) {
-            return Ok(());
-        }
         let Some(kind) = self.kind(&path, on_disk, meta)? else { return Ok(()) };
         let mut entry = self.entry(path, kind, on_disk, meta, below.as_ref())?;
         if let Some(below) = below

@@ -13,13 +13,14 @@ use super::Error;
 /// others too, so that `user.*` is lost.
 pub(super) const CAPABILITY: &str = "security.capability";
 
-/// The extended attribute `name` of `path` itself, at most 256 bytes of it; `None` if it has none or the file
-/// system knows no such attributes.
+/// The extended attribute `name` of `path` itself; empty when it is longer than 256 bytes, which none that
+/// means anything here is; `None` if there is none or the file system knows no such attributes.
 pub(super) fn xattr(path: &Path, name: &str) -> Result<Option<Vec<u8>>, Error> {
     let mut value = [0; 256];
     match rustix::fs::lgetxattr(path, name, &mut value[..]) {
         Ok(len) => Ok(Some(value[..len].to_vec())),
         Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+        Err(Errno::RANGE) => Ok(Some(Vec::new())),
         Err(error) => Err(Error::io("read attributes of", path)(error)),
     }
 }

@@ -27,6 +27,7 @@ struct Base {
     /// Trees, the top one first.
     lowers: Vec<PathBuf>,
     view: RootView,
+    mark: OpaqueMark,
 }
 
 impl Base {
@@ -35,14 +36,17 @@ impl Base {
         let store = Store::open(&dir.path().join("store")).unwrap();
         let trees = Trees::new(&store, "root").unwrap();
         let (chain, view) = (ChainId::EMPTY, RootView::default());
-        let mut base = Self { dir, store, trees, chain, indexes: vec![], lowers: vec![], view };
-        for entries in layers {
-            let blob = base.dir.path().join("blob");
-            let options = WriteOptions { compression: Compression::None };
-            let written = write(entries, &options, &mut fs::File::create(&blob).unwrap()).unwrap();
-            base.push(&blob, written.diff_id);
-        }
+        let mark = OpaqueMark::Trusted;
+        let mut base = Self { dir, store, trees, chain, indexes: vec![], lowers: vec![], view, mark };
+        layers.into_iter().for_each(|entries| base.add(entries));
         base
+    }
+
+    fn add(&mut self, entries: Vec<Entry>) {
+        let blob = self.dir.path().join("blob");
+        let options = WriteOptions { compression: Compression::None };
+        let written = write(entries, &options, &mut fs::File::create(&blob).unwrap()).unwrap();
+        self.push(&blob, written.diff_id);
     }
 
     fn push(&mut self, blob: &Path, diff_id: DiffId) {
@@ -54,8 +58,8 @@ impl Base {
             parents: self.indexes.clone(),
             lowers: self.lowers.clone(),
             target: target.to_owned(),
-            mark: OpaqueMark::Trusted,
-            single_id: false,
+            mark: self.mark,
+            single_id: self.mark == OpaqueMark::User,
             index: Some(index.clone()),
         };
         let unpack = |target: &Path| unpack_tree(&job(target)).map(|notes| assert_eq!(notes, [""; 0]));
@@ -66,7 +70,7 @@ impl Base {
     }
 
     fn snapshot(&self, kind: OverlayKind) -> ActiveSnapshot {
-        ActiveSnapshot::prepare(&self.store, self.lowers.clone(), kind, OpaqueMark::Trusted).unwrap()
+        ActiveSnapshot::prepare(&self.store, self.lowers.clone(), kind, self.mark).unwrap()
     }
 
     /// Runs a shell script with the root of `kind` as its working directory, in a mount namespace of its own.
@@ -83,6 +87,7 @@ impl Base {
             dirs.upper.display(),
             dirs.work.display()
         );
+        let options = if self.mark == OpaqueMark::User { options + ",userxattr" } else { options };
         let mount = match kind {
             OverlayKind::Copy => String::new(),
             _ => format!("mount -t overlay overlay -o {options} {}", dirs.merged.display()),
@@ -320,6 +325,86 @@ fn fuse_overlayfs_marks_are_understood() {
         listing(&base.changes(&snapshot)),
         "opaque etc/conf.d\ngone etc/new\nfile(0) 644 0:0 etc/conf.d/a\n"
     );
+}
+
+#[test]
+fn an_upper_directory_in_memory() {
+    if !can_mount() {
+        return;
+    }
+    let base = sample();
+    let snapshot = base.snapshot(OverlayKind::TmpfsUpper);
+    let dirs = snapshot.dirs();
+    let tmpfs = dirs.tmpfs.as_ref().unwrap();
+    // In this order, within the namespace that the step runs in.
+    let script = format!(
+        "set -e; mount -t tmpfs tmpfs {0}; mkdir {1} {2}; cd {3}\n\
+         mount -t overlay overlay -o lowerdir={4},upperdir={1},workdir={2} {3}\n\
+         rm {3}/etc/new; echo x > {3}/x; cp -a {1} {3}/../kept",
+        tmpfs.display(),
+        dirs.upper.display(),
+        dirs.work.display(),
+        dirs.merged.display(),
+        base.lowers.iter().map(|path| path.to_str().unwrap()).collect::<Vec<_>>().join(":"),
+    );
+    let output = Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let mut job = snapshot.diff_job(vec![], Owners::OnDisk(IdMap::default()));
+    assert!(job.root.starts_with(tmpfs));
+    job.root = dirs.merged.with_file_name("kept");
+    assert_eq!(listing(&diff(&job, &base.view).unwrap()), "gone etc/new\nfile(2) 644 0:0 x\n");
+}
+
+/// Set for the copy of this program that runs in a user namespace.
+const INNER: &str = "RBUILD_TEST_USER_NAMESPACE";
+
+/// Runs again in a user namespace with a single id, where marks are `user.overlay.` and nothing can be given
+/// to anyone else.
+#[test]
+fn in_a_user_namespace_with_a_single_id() {
+    if std::env::var_os(INNER).is_some() {
+        return single_id();
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount"]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "snapshot::diff::tests::in_a_user_namespace_with_a_single_id"]).env(INNER, "1");
+    if Command::new("unshare").args(["--user", "--map-root-user", "true"]).status().is_ok_and(|s| s.success())
+    {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+fn single_id() {
+    let mut base = Base { mark: OpaqueMark::User, ..Base::new(vec![]) };
+    let mut app = file("app/run", "run");
+    (app.uid, app.gid) = (33, 44);
+    let mut home = dir("app");
+    home.uid = 33;
+    base.add(vec![home, app, dir("d"), file("d/x", "x"), file("gone", "")]);
+    let script = "echo y > app/y; chmod 755 app/run; rm gone; rm -r d; mkdir d; echo z > d/z";
+    let snapshot = base.run(OverlayKind::Native, script);
+    let changes = diff(&snapshot.diff_job(vec![], Owners::Single), &base.view).unwrap();
+    assert_eq!(
+        listing(&changes),
+        "opaque d\ngone gone\nfile(3) 755 33:44 app/run\nfile(2) 644 0:0 app/y\nfile(2) 644 0:0 d/z\n"
+    );
+}
+
+#[test]
+fn directories_nested_deeper_than_any_stack() {
+    let base = Base::new(vec![]);
+    let snapshot = base.run(OverlayKind::Copy, "");
+    let mut path = snapshot.dirs().upper.clone();
+    for _ in 0..1800 {
+        path.push("d");
+        fs::create_dir(&path).unwrap();
+    }
+    std::thread::scope(|scope| {
+        let small = std::thread::Builder::new().stack_size(128 << 10);
+        let changes = small.spawn_scoped(scope, || base.changes(&snapshot)).unwrap().join().unwrap();
+        assert_eq!(changes.len(), 1800);
+    });
 }
 
 /// What a tree holds, with times: for comparing trees.
