@@ -219,3 +219,6 @@ impl LayerStream<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
