@@ -73,6 +73,8 @@ pub(super) fn retry_after(response: &Response) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::super::Environment;
     use super::*;
 

@@ -318,6 +318,8 @@ pub(super) fn cause_of(error: std::io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
