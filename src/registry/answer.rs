@@ -36,7 +36,9 @@ impl Client {
         let mut challenged = false;
         loop {
             let registry = self.origin(target);
-            let request = self.addressed(request, &registry, target, extra).map_err(unreachable)?;
+            let request = self
+                .addressed(request, &registry, target, extra)
+                .map_err(|f| unreachable(target.image(), f))?;
             let mut response = match retry::exchange(&self.inner.transport, &request, &self.inner.settings) {
                 Ok(response) if response.status == 400 && self.turns_out_secure(target, &registry) => {
                     continue;
@@ -45,7 +47,7 @@ impl Client {
                 Err(failure) if may_be_tls(&failure, target) && self.turns_out_secure(target, &registry) => {
                     continue;
                 }
-                Err(failure) => return Err(unreachable(failure)),
+                Err(failure) => return Err(unreachable(target.image(), failure)),
             };
             if response.status != 401 || response.origin != registry || challenged {
                 return Ok(response);
@@ -159,9 +161,9 @@ fn unauthorized(target: &Target<'_>, detail: String, credentials: CredentialStat
     }
 }
 
-pub(super) fn unreachable(failure: Failure) -> Error {
+fn unreachable(image: String, failure: Failure) -> Error {
     let Failure { origin, problem, cause } = failure;
-    Error::Unreachable { host: origin.host, port: origin.port, problem, cause }
+    Error::Unreachable { image, host: origin.host, port: origin.port, problem, cause }
 }
 
 /// The first error of an answer's body (distribution-spec, "Error Codes").
@@ -214,7 +216,10 @@ pub(super) fn read_bounded(
     let mut bytes = Vec::new();
     response.reader(limit + 1).read_to_end(&mut bytes).map_err(|e| {
         let cause = format!("while the {what} was read: {}", cause_of(e));
-        unreachable(Failure { origin: response.origin.clone(), problem: Problem::Broken, cause })
+        unreachable(
+            image.to_owned(),
+            Failure { origin: response.origin.clone(), problem: Problem::Broken, cause },
+        )
     })?;
     if bytes.len() as u64 > limit { Err(too_large("more".to_owned())) } else { Ok(bytes) }
 }

@@ -66,6 +66,8 @@ fn take_value(text: &str) -> (String, &str) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

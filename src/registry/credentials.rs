@@ -129,6 +129,8 @@ impl From<DockerCredential> for Credential {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

@@ -68,6 +68,8 @@ fn media_type(shape: &Shape, announced: Option<&str>, is_index: bool) -> MediaTy
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn kind(text: &str, announced: Option<&str>) -> String {

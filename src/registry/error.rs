@@ -27,8 +27,10 @@ pub enum Problem {
 #[non_exhaustive]
 pub enum Error {
     /// There is no talking to the registry.
-    #[error("cannot reach `{host}` on port {port}: {cause}")]
+    #[error("`{image}`: cannot reach `{host}` on port {port}: {cause}")]
     Unreachable {
+        /// The image in the user's words.
+        image: String,
         /// Its host.
         host: String,
         /// Its port.

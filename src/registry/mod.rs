@@ -112,6 +112,13 @@ impl Client {
     }
 }
 
+/// Tokens and logins stay out of it.
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
 impl Inner {
     fn secure_loopback(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.secure_loopback.lock().unwrap_or_else(PoisonError::into_inner)

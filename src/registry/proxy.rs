@@ -65,6 +65,8 @@ fn in_network(ip: IpAddr, network: &str, bits: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

@@ -11,6 +11,7 @@ use super::auth::percent_encode;
 use super::document::{self, Content, Document};
 use super::error::Error;
 use super::pull::in_parallel;
+use super::retry::Schedule;
 use super::transport::{Payload, Request, Response};
 use super::{Client, MANIFEST_LIMIT, Progress, Target};
 use crate::oci::{Descriptor, Digest, Layer, Manifest, Reference};
@@ -134,20 +135,31 @@ struct Upload<'a> {
 }
 
 impl Upload<'_> {
+    /// Brings the blob there. An upload that went wrong is begun anew: how much of it arrived is unknown.
     fn run(&self) -> Result<(), Error> {
-        let digest = &self.blob.digest;
-        let known = Request::new(Method::HEAD, self.target.path(&format!("blobs/{digest}")));
+        let known = Request::new(Method::HEAD, self.target.path(&format!("blobs/{}", self.blob.digest)));
         if self.client.call(&self.target, None, &known)?.status == 200 {
             return Ok(());
         }
-        let response = match self.client.other_home(&self.target, digest) {
+        let mut schedule = Schedule::new(&self.client.inner.settings);
+        let mut response = match self.client.other_home(&self.target, &self.blob.digest) {
             Some(from) => self.mount(&from)?,
             None => self.begin()?,
         };
-        match response.status.as_u16() {
-            201 => Ok(()),
-            202 => self.send(&response),
-            _ => Err(self.client.refusal(&self.target, Asked::Upload, response)),
+        loop {
+            if response.status == 202 {
+                response = self.send(&response)?;
+            }
+            let wait = match response.status.as_u16() {
+                200 | 201 | 204 => return Ok(()),
+                400 | 404 | 416 => schedule.next(None),
+                _ => None,
+            };
+            let Some(wait) = wait else {
+                return Err(self.client.refusal(&self.target, Asked::Upload, response));
+            };
+            std::thread::sleep(wait);
+            response = self.begin()?;
         }
     }
 
@@ -170,7 +182,7 @@ impl Upload<'_> {
     }
 
     /// The whole blob in one PUT to the place that the registry named (distribution-spec, "POST then PUT").
-    fn send(&self, begun: &Response) -> Result<(), Error> {
+    fn send(&self, begun: &Response) -> Result<Response, Error> {
         let Some(place) = begun.location() else {
             let reason = "it began an upload without saying where".to_owned();
             return Err(Error::Malformed { image: self.target.image(), reason });
@@ -181,10 +193,6 @@ impl Upload<'_> {
         let request = Request::new(Method::PUT, url)
             .header("content-type", "application/octet-stream")
             .payload(Payload::File(&path, self.blob.size));
-        let response = self.client.call(&self.target, None, &request)?;
-        match response.status.as_u16() {
-            200..=202 => Ok(()),
-            _ => Err(self.client.refusal(&self.target, Asked::Upload, response)),
-        }
+        self.client.call(&self.target, None, &request)
     }
 }

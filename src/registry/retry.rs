@@ -60,19 +60,25 @@ fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// The `Retry-After` header: seconds or a date (RFC 9110, 10.2.3).
+/// The `Retry-After` header.
 pub(super) fn retry_after(response: &Response) -> Option<Duration> {
-    let text = response.header("retry-after")?.trim();
+    wait_of(response.header("retry-after")?.trim(), jiff::Timestamp::now())
+}
+
+/// Seconds or a date (RFC 9110, 10.2.3).
+fn wait_of(text: &str, now: jiff::Timestamp) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
     let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    let wait = date.duration_since(jiff::Timestamp::now());
-    Some(wait.try_into().unwrap_or_default())
+    // A date in the past means now.
+    Some(date.duration_since(now).try_into().unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::super::Environment;
     use super::*;
 
@@ -85,5 +91,18 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(Schedule::new(&settings).next(Some(seconds(3))), Some(seconds(3)));
         assert_eq!(Schedule::new(&settings).next(Some(seconds(3600))), None);
+    }
+    #[test]
+    fn reads_retry_after() {
+        let now = "2015-10-21T07:28:00Z".parse().unwrap();
+        for (text, expected) in [
+            ("7", Some(7)),
+            ("Wed, 21 Oct 2015 07:28:09 GMT", Some(9)),
+            ("Wed, 21 Oct 2015 07:27:00 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+        ] {
+            assert_eq!(wait_of(text, now), expected.map(Duration::from_secs), "{text}");
+        }
     }
 }

@@ -92,10 +92,10 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// Whether the same request may succeed a moment later. A refused connection or an unknown name is
+    /// Whether the same request may succeed a moment later. What prevents a connection in the first place is
     /// reported at once: it is nearly always a mistake, and waiting does not mend it.
     pub(super) fn is_transient(&self) -> bool {
-        matches!(self.problem, Problem::Broken | Problem::Timeout)
+        self.problem == Problem::Broken
     }
 }
 
@@ -194,12 +194,13 @@ impl Transport {
             .user_agent(concat!("rbuild/", env!("CARGO_PKG_VERSION")))
             // Digests are of the bytes as stored: nothing on the way shall compress them once more.
             .accept_encoding("identity")
-            .timeout_resolve(Some(settings.connect_timeout))
             .timeout_connect(Some(settings.connect_timeout))
             .timeout_per_read(Some(settings.stall_timeout))
             .timeout_per_write(Some(settings.stall_timeout))
             .max_idle_connections_per_host(settings.parallel_blobs);
         if origin.secure {
+            // Costs a thread for each name that is looked up, which those of this machine are not worth.
+            builder = builder.timeout_resolve(Some(settings.connect_timeout));
             builder = builder.tls_config(self.trust.config(self.environment(), folders));
         }
         Ok(Agent::new_with_config(builder.build()))
@@ -318,6 +319,8 @@ pub(super) fn cause_of(error: std::io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

@@ -1,9 +1,11 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rbuild::oci::{Descriptor, Digest, Index, MediaType};
 use rbuild::registry::Progress;
 use rbuild::store::Store;
 
 use super::{amd64, client, reference, small_image, store};
-use crate::support::http::Server;
+use crate::support::http::{Server, forward};
 use crate::support::image::{TestImage, TestLayer};
 use crate::support::registry::Registry;
 
@@ -82,4 +84,28 @@ fn nothing_is_sent_that_is_there_or_can_be_mounted() {
     let puts: Vec<String> =
         between.requests()[before..].iter().filter(|r| r.starts_with("PUT")).cloned().collect();
     assert_eq!(puts, ["PUT /v2/app/manifests/2"]);
+}
+
+#[test]
+fn an_upload_that_went_wrong_is_begun_anew() {
+    let registry = Registry::start();
+    let (_dir, store) = store();
+    let image = small_image();
+    let descriptor = keep(&store, &image);
+    let upstream = registry.host();
+    let spoiled = AtomicUsize::new(0);
+    let server = Server::start(move |request| {
+        let mut request = request.clone();
+        let upload = request.method == "PUT" && request.path.contains("/blobs/uploads/");
+        if upload && spoiled.fetch_add(1, Ordering::SeqCst) < 2 {
+            // The registry sees other bytes than were sent, and says so.
+            request.body[0] ^= 1;
+        }
+        forward(&upstream, &request)
+    });
+    let name = reference(&server.host(), "app:1");
+    client().push(&store, &descriptor, std::slice::from_ref(&name), &Progress::silent()).unwrap();
+    let (_dir, fresh) = super::store();
+    let resolved = client().resolve(&fresh, &name, &amd64()).unwrap();
+    client().pull_layers(&fresh, &name, &resolved.layers, &Progress::silent()).unwrap();
 }

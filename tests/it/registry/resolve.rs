@@ -1,7 +1,7 @@
 use rbuild::oci::{Descriptor, Digest, MediaType, Platform};
-use rbuild::registry::Error;
+use rbuild::registry::{Environment, Error, Problem};
 
-use super::{amd64, client, reference, small_image, store};
+use super::{amd64, client, client_in, reference, small_image, store};
 use crate::support::http::{Ending, Reply, Server};
 use crate::support::image::{TestImage, TestLayer};
 use crate::support::registry::Registry;
@@ -175,7 +175,10 @@ fn says_that_nothing_listens() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let reference = reference(&format!("localhost:{port}"), "x");
     let error = client().resolve(&store, &reference, &amd64()).unwrap_err();
-    assert_eq!(error.to_string(), format!("cannot reach `localhost` on port {port}: connection refused"));
+    assert_eq!(
+        error.to_string(),
+        format!("`localhost:{port}/x`: cannot reach `localhost` on port {port}: connection refused")
+    );
 }
 
 #[test]
@@ -183,7 +186,10 @@ fn says_that_a_name_has_no_address() {
     let (_dir, store) = store();
     let error = client().resolve(&store, &reference("no-such-host.invalid", "x"), &amd64()).unwrap_err();
     let said = error.to_string();
-    assert!(said.starts_with("cannot reach `no-such-host.invalid` on port 443"), "{said}");
+    assert!(
+        said.starts_with("`no-such-host.invalid/x`: cannot reach `no-such-host.invalid` on port 443: "),
+        "{said}"
+    );
 }
 
 /// What a registry may answer with to a manifest request, and what is said about it.
@@ -291,4 +297,21 @@ fn digest_headers_of_other_algorithms_are_no_obstacle() {
     let (_dir, store) = store();
     let resolved = client().resolve(&store, &reference(&server.host(), "x"), &amd64()).unwrap();
     assert_eq!(resolved.descriptor.digest, Digest::of(&image.manifest_bytes()));
+}
+
+#[test]
+fn goes_through_the_proxy_of_the_environment() {
+    let proxy = Server::start(|_| Reply::new(403, ""));
+    let environment = Environment::empty()
+        .with("HTTPS_PROXY", format!("http://user:hunter2@{}", proxy.host()))
+        .with("NO_PROXY", "direct.invalid");
+    let (_dir, store) = store();
+    let client = client_in(environment);
+    let error = client.resolve(&store, &reference("registry.invalid", "x"), &amd64()).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { problem: Problem::Proxy, .. }), "{error:?}");
+    assert!(error.to_string().contains("(through the proxy `localhost`)"), "{error}");
+    assert!(!format!("{error:?}").contains("hunter2"));
+    assert_eq!(proxy.requests(), ["CONNECT registry.invalid:443"]);
+    client.resolve(&store, &reference("direct.invalid", "x"), &amd64()).unwrap_err();
+    assert_eq!(proxy.requests().len(), 1);
 }
