@@ -255,13 +255,41 @@ fn permission_errors_name_the_owner() {
     }
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let exe = dir.path().join("it");
-    fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
+    crate::copy_of_this_program(&exe);
     let mut child = as_child_of(&exe, "store::child_opens", &root);
     std::os::unix::process::CommandExt::uid(&mut child, 65534);
     let output = child.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("no permission to") && text.contains("belongs to user 0"), "{text}");
     assert!(text.contains("this is user 65534"), "{text}");
+}
+
+#[test]
+fn the_umask_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store");
+    for umask in ["077", "000"] {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("umask {umask}; exec \"$0\" --exact store::child_puts --nocapture")]);
+        shell.arg(std::env::current_exe().unwrap()).env("RBUILD_TEST_STORE", &root).stdout(Stdio::null());
+        assert!(shell.status().unwrap().success());
+        let modes =
+            ["", "blobs", "blobs/sha256", "index.json", "oci-layout", "rbuild", "rbuild/records/ab/cd"];
+        assert_eq!(
+            modes.map(|path| mode(&root.join(path))),
+            [0o755, 0o755, 0o755, 0o644, 0o644, 0o700, 0o600]
+        );
+        assert_eq!(mode(&root.join("blobs/sha256").join(Digest::of(b"x").hex())), 0o644);
+        fs::remove_dir_all(&root).unwrap();
+    }
+}
+
+#[test]
+fn child_puts() {
+    let Some(root) = std::env::var_os("RBUILD_TEST_STORE") else { return };
+    let store = Store::open(Path::new(&root)).unwrap();
+    store.put_blob(b"x").unwrap();
+    store.put_record("abcd", b"x").unwrap();
 }
 
 #[test]
@@ -324,7 +352,7 @@ fn trash_of_other_users_stays_and_is_told() {
     }
     let root = open(&dir).root().to_owned();
     let exe = dir.path().join("it");
-    fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
+    crate::copy_of_this_program(&exe);
     for path in [dir.path(), &root]
         .into_iter()
         .chain(["rbuild", "rbuild/tmp", "rbuild/trash", "rbuild/lock"].map(Path::new))
@@ -504,7 +532,7 @@ fn a_full_disk_is_reported_with_the_way_on() {
     let still_works = store.put_blob(b"small").map(|digest| store.has_blob(&digest));
     let left = count(&store.root().join("rbuild/tmp"));
     drop(store);
-    assert!(Command::new("umount").arg(dir.path()).status().unwrap().success());
+    assert!(Command::new("umount").arg("-l").arg(dir.path()).status().unwrap().success());
     for text in [streamed, whole] {
         assert!(text.contains("no space left to write") && text.contains("MB free"), "{text}");
         assert!(text.contains("rbuild prune") && text.contains("--root"), "{text}");
@@ -528,7 +556,7 @@ fn a_read_only_store_says_so() {
     }
     let read_only = bind("remount,bind,ro");
     let result = Store::open(&root);
-    assert!(Command::new("umount").arg(&root).status().unwrap().success());
+    assert!(Command::new("umount").arg("-l").arg(&root).status().unwrap().success());
     assert!(read_only);
     assert!(message(result).contains("read-only file system"));
 }
