@@ -1,7 +1,13 @@
 //! What the selected files say to the cache key.
 
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use rayon::prelude::*;
+
 use super::Error;
 use super::chmod::ModeChange;
+use super::gather::Chosen;
 use super::select::{Pick, Selected, What};
 use super::tree::{Item, ItemKind};
 use crate::context::{FileDigest, path};
@@ -36,39 +42,41 @@ impl Writer {
             What::Directory { own, entries } => {
                 let own = own.as_ref().map_or("contents".to_owned(), |own| self.item(own, None, None));
                 fields.push((named, format!("directory {own}")));
-                fields.reserve(entries.len());
-                let mut first_names = std::collections::HashMap::new();
-                for chosen in entries {
-                    let inode = chosen.item.link.filter(|_| chosen.item.is_file());
-                    let first: Option<&[u8]> =
-                        inode.map(|inode| *first_names.entry(inode).or_insert(chosen.path.as_slice()));
-                    let first = first.filter(|first| *first != chosen.path);
-                    let mut value = self.item(&chosen.item, chosen.digest.as_ref(), first);
-                    if chosen.only_as_parent {
-                        value.push_str(" passed");
-                    }
-                    fields.push((name(&path::join(&pick.named, &chosen.path)), value));
-                }
+                let first_names = first_names(entries);
+                let field = |chosen: &Chosen| self.chosen(&pick.named, chosen, &first_names);
+                fields.par_extend(entries.par_iter().with_min_len(256).map(field));
             }
         }
+    }
+
+    fn chosen(&self, base: &[u8], chosen: &Chosen, first_names: &FirstNames<'_>) -> (String, String) {
+        let first = chosen.item.link.and_then(|inode| first_names.get(&inode).copied());
+        let first = first.filter(|first| *first != chosen.path);
+        let mut value = self.item(&chosen.item, chosen.digest.as_ref(), first);
+        if chosen.only_as_parent {
+            value.push_str(" passed");
+        }
+        (name(&path::join(base, &chosen.path)), value)
     }
 
     /// `file 0644 0:0 <digest>`
     fn item(&self, item: &Item, digest: Option<&FileDigest>, first_name: Option<&[u8]>) -> String {
         let mode = self.mode.apply(item.mode, item.is_dir());
-        let mut value = match &item.kind {
-            ItemKind::Symlink(target) => format!("symlink to {}", escaped(target)),
-            ItemKind::Directory => format!("directory {mode:04o}"),
-            ItemKind::File(_) => format!("file {mode:04o}"),
-            ItemKind::Fifo => format!("fifo {mode:04o}"),
-            ItemKind::CharDevice(major, minor) => format!("char device {major}:{minor} {mode:04o}"),
-            ItemKind::BlockDevice(major, minor) => format!("block device {major}:{minor} {mode:04o}"),
+        let mut value = String::with_capacity(96);
+        // Writing to a string cannot fail.
+        let _ = match &item.kind {
+            ItemKind::Symlink(target) => write!(value, "symlink to {}", escaped(target)),
+            ItemKind::Directory => write!(value, "directory {mode:04o}"),
+            ItemKind::File(_) => write!(value, "file {mode:04o}"),
+            ItemKind::Fifo => write!(value, "fifo {mode:04o}"),
+            ItemKind::CharDevice(major, minor) => write!(value, "char device {major}:{minor} {mode:04o}"),
+            ItemKind::BlockDevice(major, minor) => write!(value, "block device {major}:{minor} {mode:04o}"),
         };
         if !self.is_owned && (item.uid, item.gid) != (0, 0) {
-            value.push_str(&format!(" {}:{}", item.uid, item.gid));
+            let _ = write!(value, " {}:{}", item.uid, item.gid);
         }
         if let Some(first) = first_name {
-            value.push_str(&format!(" link to {}", escaped(first)));
+            let _ = write!(value, " link to {}", escaped(first));
         }
         if let Some(digest) = digest {
             value.push(' ');
@@ -101,8 +109,24 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn push_hex(text: &mut String, bytes: &[u8]) {
+    text.reserve(2 * bytes.len());
     for byte in bytes {
-        text.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
-        text.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
+        text.push(HEX[usize::from(byte >> 4)]);
+        text.push(HEX[usize::from(byte & 15)]);
     }
+}
+
+const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+
+/// The first path of each file that has several names.
+type FirstNames<'e> = HashMap<(u64, u64), &'e [u8]>;
+
+fn first_names(entries: &[Chosen]) -> FirstNames<'_> {
+    let mut names = HashMap::new();
+    for chosen in entries {
+        if let Some(inode) = chosen.item.link {
+            names.entry(inode).or_insert(chosen.path.as_slice());
+        }
+    }
+    names
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use rayon::prelude::*;
+
 use super::Error;
 use super::error::shown;
 use super::tree::{FileTree, Item, ItemKind, Step, follow};
@@ -208,14 +210,12 @@ impl<'p> Landing<'p> {
             }
             entries.push(landed.entry(path, time));
         }
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        entries.par_sort_by(|a, b| a.path.cmp(&b.path));
         entries
     }
 
     fn insert(&mut self, at: &[u8], kind: LandedKind, attributes: Attributes) {
-        if self.links.contains_key(at) {
-            self.promote_link(at);
-        }
+        self.promote_link(at);
         self.new.insert(at.to_vec(), Landed { kind, attributes });
     }
 
@@ -226,6 +226,9 @@ impl<'p> Landing<'p> {
 
     /// Before the first name of a file goes, makes its next name the one that has the content.
     fn promote_link(&mut self, at: &[u8]) {
+        if self.links.is_empty() {
+            return;
+        }
         let Some(links) = self.links.remove(at) else { return };
         let Some(file) = self.new.get(at).cloned() else { return };
         let is_link = |path: &Vec<u8>, new: &HashMap<Vec<u8>, Landed>| matches!(new.get(path).map(|landed| &landed.kind), Some(LandedKind::HardLink(to)) if to == at);

@@ -1,5 +1,6 @@
 //! Phase A: which files an instruction means, and what they hold.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Error;
@@ -231,17 +232,24 @@ impl Pick {
     }
 
     /// Its regular files and their real paths.
-    pub(super) fn files(&self) -> Vec<(Vec<u8>, &Item)> {
+    pub(super) fn files(&self) -> Vec<(Cow<'_, [u8]>, &Item)> {
         match &self.what {
-            What::File(item, _) if item.is_file() => vec![(self.base.clone(), item)],
-            What::Archive(item, _) => vec![(self.base.clone(), item)],
+            What::File(item, _) if item.is_file() => vec![(self.base.as_slice().into(), item)],
+            What::Archive(item, _) => vec![(self.base.as_slice().into(), item)],
             What::Directory { entries, .. } => entries
                 .iter()
                 .filter(|chosen| chosen.item.is_file())
-                .map(|chosen| (path::join(&self.base, &chosen.path), &chosen.item))
+                .map(|chosen| (self.real_path(chosen), &chosen.item))
                 .collect(),
             What::File(..) | What::Inline(_) => Vec::new(),
         }
+    }
+
+    fn real_path<'p>(&self, chosen: &'p Chosen) -> Cow<'p, [u8]> {
+        if self.base.is_empty() {
+            return chosen.path.as_slice().into();
+        }
+        path::join(&self.base, &chosen.path).into()
     }
 
     fn digest(&mut self) -> Result<(), Error> {

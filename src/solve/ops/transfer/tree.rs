@@ -157,13 +157,13 @@ impl FileTree {
     }
 
     /// Digests of regular files, in the order given: best that of a walk.
-    pub(super) fn digests(&self, files: &[(Vec<u8>, &Item)]) -> Result<Vec<FileDigest>, Error> {
+    pub(super) fn digests<P: AsRef<[u8]>>(&self, files: &[(P, &Item)]) -> Result<Vec<FileDigest>, Error> {
         match self {
             Self::Context(context) => {
                 let files: Vec<(&[u8], &Meta)> = files
                     .iter()
                     .filter_map(|(path, item)| match &item.kind {
-                        ItemKind::File(Bytes::Disk(meta)) => Some((path.as_slice(), meta)),
+                        ItemKind::File(Bytes::Disk(meta)) => Some((path.as_ref(), meta)),
                         _ => None,
                     })
                     .collect();
@@ -173,7 +173,7 @@ impl FileTree {
                 let digests =
                     layers.bytes.digests(&layers.view, &ranges(files.iter().map(|(_, item)| *item)));
                 let contents = digests.map_err(Error::Layers)?.into_iter();
-                let digest = |(content, (_, item)): ([u8; 32], &(Vec<u8>, &Item))| FileDigest {
+                let digest = |(content, (_, item)): ([u8; 32], &(P, &Item))| FileDigest {
                     content,
                     capability: item.capability.clone(),
                 };
@@ -183,12 +183,12 @@ impl FileTree {
     }
 
     /// The bytes of regular files, in the order given. Files on disk are opened only when they are written.
-    pub(super) fn contents(&self, files: &[(Vec<u8>, &Item)]) -> Result<Vec<Content>, Error> {
+    pub(super) fn contents<P: AsRef<[u8]>>(&self, files: &[(P, &Item)]) -> Result<Vec<Content>, Error> {
         match self {
             Self::Context(context) => Ok(files
                 .iter()
                 .filter_map(|(path, item)| match &item.kind {
-                    ItemKind::File(Bytes::Disk(meta)) => Some(disk_content(context, path, meta)),
+                    ItemKind::File(Bytes::Disk(meta)) => Some(disk_content(context, path.as_ref(), meta)),
                     _ => None,
                 })
                 .collect()),
