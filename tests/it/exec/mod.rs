@@ -1,4 +1,5 @@
 //! Steps in real namespaces: as root, and the same again as an ordinary user.
 
+mod rootless;
 mod stage;
 mod steps;
