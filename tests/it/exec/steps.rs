@@ -3,7 +3,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use rbuild::exec::{Credentials, ExecError, ExitStatus, MountKind, Network, RootSource, Security, Ulimit};
+use rbuild::exec::{
+    Credentials, ExecError, ExitStatus, Identity, MountKind, Network, RootSource, Security, Ulimit,
+};
 
 use super::stage::{Stage, listing, mount};
 
@@ -379,6 +381,22 @@ fn cancelled_steps_end_soon() {
     assert!(started.elapsed() < Duration::from_secs(10));
     assert!(matches!(stage.try_run(&stage.spec("late", "true")), Err(ExecError::Cancelled)));
     assert!(ready.try_iter().any(|line| line == "bye"));
+}
+
+#[test]
+fn the_machine_can_be_probed() {
+    let stage = Stage::new();
+    let found = stage.executor.probe(stage.path());
+    assert_eq!(found.overlay, Ok(()));
+    assert_eq!(found.identity == Ok(Identity::Root), rustix::process::geteuid().is_root());
+    assert_eq!(listing(stage.path()).iter().filter(|path| path.contains("probe")).count(), 0);
+}
+
+#[test]
+fn an_unknown_job_is_an_error() {
+    let stage = Stage::new();
+    let error = stage.executor.run_job("nothing", b"").unwrap_err();
+    assert_eq!(error.to_string(), "no job is named `nothing`");
 }
 
 #[test]
