@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
@@ -119,7 +119,7 @@ fn mount_root(source: &RootSource, marks: Marks) -> Result<(OwnedFd, OwnedFd), F
     let memory_on = |point: &Path| -> Result<OwnedFd, Failure> {
         let memory = mounts::fresh("tmpfs", &[("mode", "700")], MountAttrFlags::empty())
             .doing(|| "mount a file system in memory".into())?;
-        overlay::attach(&memory, point).doing(|| format!("mount on {}", point.display()))?;
+        overlay::attach(&memory, rustix::fs::CWD, point).doing(|| format!("mount on {}", point.display()))?;
         Ok(memory)
     };
     match source {
@@ -128,14 +128,14 @@ fn mount_root(source: &RootSource, marks: Marks) -> Result<(OwnedFd, OwnedFd), F
             let lowers = if lowers.is_empty() { std::slice::from_ref(merged) } else { lowers };
             let layers = Layers::open(lowers.iter().map(PathBuf::as_path), Some((upper, work)))?;
             let memory = memory_on(merged)?;
-            let root = layers.mount(merged, marks)?;
+            let root = layers.mount(rustix::fs::CWD, merged, marks)?;
             Ok((memory, root))
         }
         RootSource::Plain { dir } => {
             let root = mounts::clone_tree(rustix::fs::CWD, &dir.to_string_lossy())
                 .doing(|| format!("open {}", dir.display()))?;
             let memory = memory_on(dir)?;
-            overlay::attach(&root, dir).doing(|| format!("mount {}", dir.display()))?;
+            overlay::attach(&root, rustix::fs::CWD, dir).doing(|| format!("mount {}", dir.display()))?;
             Ok((memory, root))
         }
     }
@@ -220,9 +220,7 @@ impl Extra<'_, '_> {
         let name = self.next_name();
         rustix::fs::mkdirat(self.memory, &name, Mode::from_raw_mode(0o755))
             .doing(|| "make a directory".into())?;
-        let point = rustix::fs::openat(self.memory, &name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-        let point = point.doing(|| "open a directory".into())?;
-        layers.mount(&PathBuf::from(format!("/proc/self/fd/{}", point.as_raw_fd())), self.marks)
+        layers.mount(self.memory.as_fd(), Path::new(&name), self.marks)
     }
 
     fn file(&mut self, content: &[u8], mode: u32, owner: (u32, u32)) -> rustix::io::Result<OwnedFd> {

@@ -31,6 +31,8 @@ mod worker;
 
 pub use executor::{Config, Executor};
 pub use failure::ExecError;
+pub use network_files::{hosts_text, resolv_conf_text};
+pub use probe::{Capabilities, Identity};
 pub use role::{Role, role_from_args};
 pub use spec::{ExitReport, ExitStatus, MountKind, MountSpec, Network, RootSource, Security, Spec, Ulimit};
 pub use user::{Credentials, UserError, resolve_user};

@@ -4,13 +4,12 @@
 //! `/proc/self/fd`: no path is too long, needs escaping, or is resolved twice. A hundred layers fit where
 //! mount(2) would silently cut the options at a page.
 
-use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags};
 
 use super::failure::{Doing as _, Failure};
 
@@ -49,15 +48,20 @@ impl Layers {
         Ok(Self { lowers: lowers?, writable })
     }
 
-    /// Mounts them at `target`, and returns the root of the mount.
-    pub(super) fn mount(&self, target: &Path, marks: Marks) -> Result<OwnedFd, Failure> {
+    /// Mounts them at `name` in `parent`, and returns the root of the mount.
+    pub(super) fn mount(
+        &self,
+        parent: BorrowedFd<'_>,
+        name: &Path,
+        marks: Marks,
+    ) -> Result<OwnedFd, Failure> {
         match self.mount_detached(marks) {
             Ok(mount) => {
-                attach(&mount, target).doing(|| format!("attach the overlay at {}", target.display()))?;
+                attach(&mount, parent, name).doing(|| format!("attach the overlay at {}", name.display()))?;
                 Ok(mount)
             }
             Err(Refusal { errno: Errno::INVAL | Errno::NOSYS | Errno::NAMETOOLONG | Errno::TOOBIG, log }) => {
-                self.mount_by_string(target, marks).map_err(|errno| overlay_failure(errno, log))
+                self.mount_by_string(parent, name, marks).map_err(|errno| overlay_failure(errno, log))
             }
             Err(Refusal { errno, log }) => Err(overlay_failure(errno, log)),
         }
@@ -95,7 +99,12 @@ impl Layers {
     }
 
     /// For older kernels: one option string, where 5 bytes for a layer leave room for some 700.
-    fn mount_by_string(&self, target: &Path, marks: Marks) -> rustix::io::Result<OwnedFd> {
+    fn mount_by_string(
+        &self,
+        parent: BorrowedFd<'_>,
+        name: &Path,
+        marks: Marks,
+    ) -> rustix::io::Result<OwnedFd> {
         let names: Vec<String> = self.lowers.iter().map(number).collect();
         let mut options = format!("lowerdir={}", names.join(":"));
         if let Some((upper, work)) = &self.writable {
@@ -112,8 +121,10 @@ impl Layers {
         }
         let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
         rustix::process::chdir("/proc/self/fd")?;
+        // An absolute name replaces the rest.
+        let target = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name);
         rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), Some(options.as_c_str()))?;
-        rustix::fs::open(target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        rustix::fs::openat(parent, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     }
 }
 
@@ -146,14 +157,7 @@ pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, Failure> {
         .doing(|| format!("open {}", path.display()))
 }
 
-/// Puts a detached mount on top of whatever is mounted at a path.
-pub(super) fn attach(mount: &OwnedFd, target: &Path) -> io::Result<()> {
-    rustix::mount::move_mount(
-        mount,
-        "",
-        rustix::fs::CWD,
-        target,
-        rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )?;
-    Ok(())
+/// Puts a detached mount on top of whatever is mounted at `name` in `parent`.
+pub(super) fn attach(mount: &OwnedFd, parent: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<()> {
+    rustix::mount::move_mount(mount, "", parent, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }

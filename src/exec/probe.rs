@@ -1,7 +1,126 @@
 //! What this machine can do for a build, tried rather than guessed.
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::mount::MountPropagationFlags;
+use rustix::thread::UnshareFlags;
+
+use super::executor::Executor;
+use super::failure::{ExecError, Failure};
+use super::overlay::{Layers, Marks};
+use super::sys;
+use super::userns::{SingleIdReason, UsernsError, find_in_path};
+
+/// What was found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Who rbuild's steps run as, or why they cannot run at all.
+    pub identity: Result<Identity, UsernsError>,
+    /// Whether the kernel mounts overlays on the store's file system, or why not; then steps need
+    /// fuse-overlayfs or copied trees.
+    pub overlay: Result<(), String>,
+    /// The program, where it is installed.
+    pub fuse_overlayfs: Option<PathBuf>,
+}
+
+/// Who a build is on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// Root, without a user namespace.
+    Root,
+    /// Root of a user namespace that has all ids an image needs.
+    Ranges,
+    /// Root of a user namespace with a single id, and why: everything in a step belongs to root.
+    Single(SingleIdReason),
+}
+
 pub(super) const OVERLAY_JOB: &str = "exec.try-overlay";
 
-pub(super) fn try_overlay(_: &[u8]) -> Result<Vec<u8>, String> {
-    Err("not yet".into())
+impl Executor {
+    /// Tries what this machine can do, with trees in `directory` of the store; some milliseconds. The user
+    /// namespace made for it serves all later steps.
+    pub fn probe(&self, directory: &Path) -> Capabilities {
+        let fuse_overlayfs = find_in_path("fuse-overlayfs");
+        let identity = match self.single_id() {
+            Ok(Some(reason)) => Ok(Identity::Single(reason.clone())),
+            Ok(None) if self.is_rootless() => Ok(Identity::Ranges),
+            Ok(None) => Ok(Identity::Root),
+            Err(ExecError::Userns(error)) => Err(error),
+            Err(error) => {
+                return Capabilities {
+                    identity: Ok(Identity::Root),
+                    overlay: Err(error.to_string()),
+                    fuse_overlayfs,
+                };
+            }
+        };
+        let overlay = match &identity {
+            Ok(_) => self.try_overlay(directory),
+            Err(error) => Err(error.to_string()),
+        };
+        Capabilities { identity, overlay, fuse_overlayfs }
+    }
+
+    fn try_overlay(&self, directory: &Path) -> Result<(), String> {
+        let path = directory.to_str().ok_or("the store's path is no UTF-8")?;
+        self.run_job(OVERLAY_JOB, path.as_bytes()).map(drop).map_err(|error| error.to_string())
+    }
+}
+
+/// The job: mounts an overlay, and does in it what steps do.
+pub(super) fn try_overlay(input: &[u8]) -> Result<Vec<u8>, String> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let parent = Path::new(std::str::from_utf8(input).map_err(|error| error.to_string())?);
+    let directory = parent.join(format!("probe-{}-{number}", std::process::id()));
+    let result = try_in(&directory);
+    let _ = rustix::mount::unmount(directory.join("merged"), rustix::mount::UnmountFlags::DETACH);
+    let _ = fs::remove_dir_all(&directory);
+    result.map(|()| Vec::new())
+}
+
+fn try_in(directory: &Path) -> Result<(), String> {
+    let text = |error: io::Error| error.to_string();
+    let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| directory.join(name));
+    for path in [&lower, &upper, &work, &merged] {
+        fs::create_dir_all(path).map_err(text)?;
+    }
+    fs::write(lower.join("file"), "").map_err(text)?;
+    sys::unshare(UnshareFlags::NEWNS).map_err(text)?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(|errno| text(errno.into()))?;
+    let marks = if is_initial_namespace() { Marks::Trusted } else { Marks::User };
+    Layers::open([lower.as_path()], Some((&upper, &work)))
+        .and_then(|layers| layers.mount(rustix::fs::CWD, &merged, marks))
+        .map_err(explain)?;
+    fs::remove_file(merged.join("file")).map_err(text)?;
+    fs::create_dir(merged.join("new")).map_err(text)?;
+    let whiteout = fs::symlink_metadata(upper.join("file")).map_err(text)?;
+    if whiteout.file_type().is_char_device() && whiteout.rdev() == 0 {
+        Ok(())
+    } else {
+        Err("whiteouts are not stored as character devices".into())
+    }
+}
+
+fn explain(failure: Failure) -> String {
+    match failure {
+        Failure::Overlay { errno, log } => {
+            let error = io::Error::from_raw_os_error(errno);
+            if log.is_empty() { error.to_string() } else { format!("{error}: {log}") }
+        }
+        Failure::Start { program: doing, errno } | Failure::Setup { doing, errno } => {
+            format!("cannot {doing}: {}", io::Error::from_raw_os_error(errno))
+        }
+    }
+}
+
+/// Whether marks may be `trusted.` attributes, which only the machine's own root can set.
+fn is_initial_namespace() -> bool {
+    fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
 }

@@ -48,6 +48,11 @@ impl Stage {
         stage
     }
 
+    /// Whether other ids than root's exist in a step.
+    pub(super) fn has_ids(&self) -> bool {
+        self.executor.single_id().unwrap().is_none()
+    }
+
     pub(super) fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -132,8 +137,9 @@ impl Stage {
 }
 
 pub(super) fn config() -> Config {
-    // A copy that ordinary users may execute, wherever the build directory is.
-    Config { program: PathBuf::from(env!("CARGO_BIN_EXE_rbuild")) }
+    // As an ordinary user the tests run from a copy, wherever the build directory is.
+    let program = std::env::var_os("RBUILD_TEST_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_rbuild").into());
+    Config { program: PathBuf::from(program) }
 }
 
 pub(super) fn mount(target: &str, kind: rbuild::exec::MountKind) -> MountSpec {

@@ -1,12 +1,414 @@
 //! What a command finds, and what it leaves.
 
-use rbuild::exec::ExitStatus;
+use std::fs;
+use std::time::{Duration, Instant};
 
-use super::stage::Stage;
+use rbuild::exec::{
+    Credentials, ExecError, ExitStatus, Identity, MountKind, Network, RootSource, Security, Ulimit,
+};
+
+use super::stage::{Stage, listing, mount};
 
 #[test]
 fn the_exit_code_is_the_commands() {
     let stage = Stage::new();
     let ran = stage.run(&stage.spec("a", "echo out; echo err >&2; exit 42"));
     assert_eq!((ran.status(), ran.out.as_str(), ran.err.as_str()), (ExitStatus::Code(42), "out\n", "err\n"));
+}
+
+#[test]
+fn a_signal_from_inside_spares_the_first_process() {
+    let stage = Stage::new();
+    let out = stage.sh("a", "sh -c 'kill -9 $$'; echo $?; kill -TERM $$; kill -9 $$; echo alive $$");
+    assert_eq!(out, "137\nalive 1\n");
+}
+
+#[test]
+fn identity_is_that_of_a_fresh_login_without_a_terminal() {
+    let stage = Stage::new();
+    let script = "id -u; id -g; umask; pwd; hostname; tty; wc -c < /dev/stdin; ls /proc/self/fd | wc -l; \
+                  (echo x > /dev/tty) 2>/dev/null || echo no terminal";
+    // The listing itself opens one more file than 0, 1 and 2.
+    assert_eq!(stage.sh("a", script), "0\n0\n0022\n/\nbuildkitsandbox\nnot a tty\n0\n4\nno terminal\n");
+}
+
+#[test]
+fn the_environment_is_the_given_one_and_home() {
+    let stage = Stage::new();
+    let out = stage.sh_with("a", "env | grep -v -e SHLVL -e PWD | sort", |spec| {
+        spec.env.push(("A".into(), "1".into()));
+        spec.env.push(("A".into(), "2".into()));
+    });
+    assert_eq!(out, "A=2\nHOME=/root\nPATH=/usr/bin:/bin\n");
+}
+
+#[test]
+fn capabilities_are_dockers() {
+    let stage = Stage::new();
+    let script = "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status";
+    let expected = "CapInh:\t0000000000000000\nCapPrm:\t00000000a80425fb\nCapEff:\t00000000a80425fb\n\
+                    CapBnd:\t00000000a80425fb\nCapAmb:\t0000000000000000\nNoNewPrivs:\t0\nSeccomp:\t2\n";
+    assert_eq!(stage.sh("a", script), expected);
+    if stage.has_ids() {
+        let out = stage.sh_with("b", script, |spec| {
+            spec.credentials = Credentials { uid: 1000, gid: 1000, groups: vec![1000, 50], home: "/".into() };
+        });
+        let expected = expected.replacen("00000000a80425fb", "0000000000000000", 2);
+        assert_eq!(out, expected);
+    }
+}
+
+#[test]
+fn a_user_has_its_groups_and_home() {
+    let stage = Stage::new();
+    if !stage.has_ids() {
+        return;
+    }
+    let out = stage.sh_with("a", "id; echo $HOME; stat -c '%u %g' /new /new/dir; pwd; touch f", |spec| {
+        spec.credentials =
+            Credentials { uid: 1000, gid: 1001, groups: vec![1001, 50], home: "/home/x".into() };
+        spec.cwd = "/new/dir".into();
+    });
+    assert_eq!(out, "uid=1000 gid=1001 groups=50,1001\n/home/x\n1000 1001\n1000 1001\n/new/dir\n");
+}
+
+#[test]
+fn the_command_is_alone_in_its_pid_namespace() {
+    let stage = Stage::new();
+    let script =
+        "echo $$; ls -d /proc/[0-9]* | wc -l; readlink /proc/1/exe; cat /proc/1/cmdline | tr '\\0' ' '";
+    let out = stage.sh("a", script);
+    assert!(out.starts_with("1\n3\n/bin/busybox\n/bin/sh -c echo") || out.starts_with("1\n"), "{out}");
+    assert!(out.contains("/bin/busybox\n/bin/sh -c") && !out.contains("rbuild"), "{out}");
+}
+
+#[test]
+fn kernel_interfaces_are_masked() {
+    let stage = Stage::new();
+    let script = "for f in /proc/sys/kernel/hostname /proc/sysrq-trigger /sys/kernel/mm/ksm/run; do
+           (echo h > $f) 2>/dev/null && echo wrote $f; done
+        mkdir /sys/kernel/x 2>/dev/null && echo sysfs
+        head -c 1 /proc/kcore 2>/dev/null | wc -c; ls /sys/firmware | wc -l; ls /proc/acpi 2>/dev/null | wc -l
+        cat /proc/keys | wc -c";
+    assert_eq!(stage.sh("a", script), "0\n0\n0\n0\n");
+}
+
+#[test]
+fn devices_are_the_usual_ones() {
+    let stage = Stage::new();
+    let script = "ls /dev | sort | tr '\\n' ' '; ls -ld /dev/shm | cut -c1-10; df -k /dev/shm | tail -1 | awk '{print $2}'
+        head -c 3 /dev/zero | wc -c; echo x > /dev/null; readlink /dev/ptmx; readlink /dev/fd";
+    let expected = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero drwxrwxrwt\n\
+                    65536\n3\npts/ptmx\n/proc/self/fd\n";
+    assert_eq!(stage.sh("a", script), expected);
+    let bigger = stage.sh_with("b", "df -k /dev/shm | tail -1 | awk '{print $2}'", |spec| {
+        spec.shm_size_bytes = 128 << 20;
+    });
+    assert_eq!(bigger, "131072\n");
+}
+
+#[test]
+fn hosts_and_resolv_conf_are_there_only_during_the_step() {
+    let stage = Stage::new();
+    let ran = stage.run(
+        &stage.spec("a", "cat /etc/hosts /etc/resolv.conf; (echo x >> /etc/hosts) 2>/dev/null || echo ro"),
+    );
+    assert_eq!(ran.out, "127.0.0.1\tlocalhost\nnameserver 192.0.2.1\nro\n");
+    assert_eq!(listing(&ran.upper), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_step_does_beside_mount_points_stays() {
+    let stage = Stage::new();
+    let ran = stage.run(&stage.spec("a", "echo x > /etc/mine; mkdir /etc/dir"));
+    assert_eq!(listing(&ran.upper), ["etc", "etc/dir", "etc/mine"]);
+    let ran = stage.run(&stage.spec("b", "rm -r /tmp; chmod 700 /etc"));
+    assert_eq!(listing(&ran.upper), ["etc", "tmp"]);
+}
+
+#[test]
+fn mount_points_follow_links_inside_the_root_only() {
+    let stage = Stage::new();
+    let etc = stage.path().join("base/etc");
+    std::os::unix::fs::symlink("../run/systemd/resolv.conf", etc.join("resolv.conf")).unwrap();
+    std::os::unix::fs::symlink("/../../../proc/self/fd/../../../tmp/hosts", etc.join("hosts")).unwrap();
+    let ran =
+        stage.run(&stage.spec("a", "cat /run/systemd/resolv.conf /etc/resolv.conf; ls -A /tmp /run/systemd"));
+    let twice = "nameserver 192.0.2.1\n".repeat(2);
+    assert_eq!(ran.out, format!("{twice}/run/systemd:\nresolv.conf\n\n/tmp:\nhosts\n"));
+    assert_eq!(listing(&ran.upper), Vec::<String>::new());
+}
+
+#[test]
+fn a_root_of_nothing_gets_directories_to_mount_on() {
+    let stage = Stage::new();
+    let bare = stage.layer("bare");
+    fs::create_dir(bare.join("bin")).unwrap();
+    fs::copy("/bin/busybox", bare.join("bin/sh")).unwrap();
+    let ran = stage.run(&stage.spec_on("a", &["bare"], "echo x > /x"));
+    assert_eq!(listing(&ran.upper), ["dev", "proc", "sys", "x"]);
+    let spec = stage.spec_on("b", &[], "true");
+    assert!(matches!(stage.try_run(&spec), Err(ExecError::NotFound { .. })));
+}
+
+#[test]
+fn network_none_has_loopback_only() {
+    let stage = Stage::new();
+    let out = stage.sh_with("a", "ip -o link | cut -d: -f2; ip -o link | grep -c ,UP", |spec| {
+        spec.network = Network::None;
+    });
+    assert_eq!(out, " lo\n1\n");
+}
+
+#[test]
+fn abstract_sockets_of_the_machine_are_closed_off() {
+    let stage = Stage::new();
+    use std::os::linux::net::SocketAddrExt as _;
+    let name = format!("rbuild-test-{}", std::process::id());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
+    // Without a client in busybox that knows abstract names, the listing must do: the socket is seen, so
+    // it is Landlock alone that keeps the step away.
+    let out = stage.sh("a", &format!("grep -c @{name} /proc/net/unix"));
+    assert_eq!(out, "1\n");
+}
+
+#[test]
+fn a_background_process_neither_outlives_nor_blocks_the_step() {
+    let stage = Stage::new();
+    let started = Instant::now();
+    let out = stage.sh("a", "sleep 300 & setsid sleep 301 & echo started");
+    assert_eq!(out, "started\n");
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn much_output_arrives_whole() {
+    let stage = Stage::new();
+    let ran = stage.run(&stage.spec("a", "seq 1 300000; echo end >&2; printf 'no newline'"));
+    assert_eq!(ran.out.lines().count(), 300_001);
+    assert!(ran.out.ends_with("\n300000\nno newline\n"));
+    assert_eq!(ran.err, "end\n");
+}
+
+#[test]
+fn bytes_that_are_no_text_are_replaced() {
+    let stage = Stage::new();
+    assert_eq!(stage.sh("a", "printf 'a\\377b\\n'"), "a\u{fffd}b\n");
+}
+
+#[test]
+fn a_program_that_cannot_start_is_told_apart() {
+    let stage = Stage::new();
+    fs::write(stage.path().join("base/bin/text"), "no program").unwrap();
+    fs::copy(stage.path().join("base/bin/text"), stage.path().join("base/bin/odd")).unwrap();
+    set_mode(&stage.path().join("base/bin/odd"), 0o755);
+    let error = |name: &str, program: &str| {
+        let mut spec = stage.spec(name, "");
+        spec.args = vec![program.into()];
+        stage.try_run(&spec).unwrap_err().to_string()
+    };
+    assert_eq!(error("a", "gone"), "`gone` was not found in the root file system along PATH");
+    assert_eq!(error("b", "/bin/gone"), "`/bin/gone` was not found in the root file system");
+    assert!(error("c", "text").starts_with("`text` cannot be executed: Permission denied"));
+    assert!(error("d", "odd").starts_with("`odd` is no program that this machine can run (linux/"));
+}
+
+fn set_mode(path: &std::path::Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn binds_see_the_machine_and_can_be_read_only() {
+    let stage = Stage::new();
+    let cache = stage.layer("cache");
+    fs::write(cache.join("f"), "from outside\n").unwrap();
+    let out = stage.sh_with(
+        "a",
+        "cat /c/d/f /one; echo new > /c/d/g; (echo x > /ro/f) 2>/dev/null || echo ro",
+        |spec| {
+            let bind = |source| MountKind::Bind { source };
+            spec.mounts = vec![mount("/one", bind(cache.join("f"))), mount("/c/d", bind(cache.clone()))];
+            spec.mounts.push(rbuild::exec::MountSpec { readonly: true, ..mount("/ro", bind(cache.clone())) });
+        },
+    );
+    assert_eq!(out, "from outside\nfrom outside\nro\n");
+    assert_eq!(fs::read_to_string(cache.join("g")).unwrap(), "new\n");
+    assert_eq!(listing(&stage.path().join("a/upper")), Vec::<String>::new());
+}
+
+#[test]
+fn stacked_layers_are_read_only_or_thrown_away() {
+    let stage = Stage::new();
+    let (low, high) = (stage.layer("low"), stage.layer("high"));
+    fs::create_dir_all(low.join("d")).unwrap();
+    fs::create_dir_all(high.join("d")).unwrap();
+    fs::write(low.join("d/a"), "low a\n").unwrap();
+    fs::write(low.join("d/b"), "low b\n").unwrap();
+    fs::write(high.join("d/a"), "high a\n").unwrap();
+    std::os::unix::fs::symlink("/d", high.join("link")).unwrap();
+    let scratch = stage.layer("scratch");
+    let layers = |path: &str, scratch| MountKind::Layers {
+        lowers: vec![high.clone(), low.clone()],
+        path: path.into(),
+        scratch,
+    };
+    let script = "cat /s/a /s/b /one; (echo x > /s/c) 2>/dev/null || echo ro; echo more >> /w/a; cat /w/a";
+    let out = stage.sh_with("a", script, |spec| {
+        spec.mounts = vec![
+            mount("/s", layers("/link", None)),
+            mount("/one", layers("/d/b", None)),
+            mount("/w", layers("/d", Some(scratch))),
+        ];
+    });
+    assert_eq!(out, "high a\nlow b\nlow b\nro\nhigh a\nmore\n");
+    assert_eq!(fs::read_to_string(high.join("d/a")).unwrap(), "high a\n");
+    assert_eq!(listing(&stage.path().join("a/upper")), Vec::<String>::new());
+}
+
+#[test]
+fn files_in_memory_have_owner_and_mode() {
+    let stage = Stage::new();
+    let owner = if stage.has_ids() { (1000, 50) } else { (0, 0) };
+    let ran_out = stage.sh_with(
+        "a",
+        "stat -c '%a %u %g' /run/secrets/t; cat /run/secrets/t; /dev/pipes/EOF; grep ' /t ' /proc/mounts | cut -d' ' -f3; \
+         stat -c %a /t",
+        |spec| {
+            let file = |text: &str, mode, (uid, gid)| MountKind::File { content: text.into(), mode, uid, gid };
+            spec.mounts = vec![
+                mount("/run/secrets/t", file("s3cret\n", 0o440, owner)),
+                mount("/dev/pipes/EOF", file("#!/bin/sh\necho script\n", 0o755, (0, 0))),
+                mount("/t", MountKind::Tmpfs { size_bytes: 1 << 20, mode: 0o1777 }),
+            ];
+        },
+    );
+    assert_eq!(ran_out, format!("440 {} {}\ns3cret\nscript\ntmpfs\n1777\n", owner.0, owner.1));
+    assert_eq!(listing(&stage.path().join("a/upper")), Vec::<String>::new());
+}
+
+#[test]
+fn a_socket_of_the_machine_can_be_mounted() {
+    let stage = Stage::new();
+    let path = stage.path().join("agent");
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let out = stage.sh_with("a", "stat -c '%F %a %u' /run/agent.0", |spec| {
+        spec.mounts =
+            vec![mount("/run/agent.0", MountKind::Socket { source: path, mode: 0o600, uid: 0, gid: 0 })];
+    });
+    assert_eq!(out, "socket 600 0\n");
+}
+
+#[test]
+fn a_sandboxed_step_cannot_mount_and_an_insecure_one_can() {
+    let stage = Stage::new();
+    let script = "mkdir /m; mount -t tmpfs none /m 2>/dev/null && echo mounted; unshare -m true 2>/dev/null && echo unshared";
+    let mut spec = stage.spec("a", script);
+    assert_eq!(stage.run(&spec).out, "");
+    spec = stage.spec("b", script);
+    spec.security = Security::Insecure;
+    assert_eq!(stage.run(&spec).out, "mounted\nunshared\n");
+}
+
+#[test]
+fn limits_are_set() {
+    let stage = Stage::new();
+    let out = stage.sh_with("a", "ulimit -n; ulimit -Hn", |spec| {
+        spec.ulimits = vec![Ulimit { name: "nofile".into(), soft: 100, hard: 200 }];
+    });
+    assert_eq!(out, "100\n200\n");
+}
+
+#[test]
+fn a_plain_directory_is_changed_in_place() {
+    let stage = Stage::new();
+    let mut spec = stage.spec("a", "echo x > /etc/x; cat /etc/hosts");
+    let dir = stage.path().join("base");
+    spec.root = RootSource::Plain { dir: dir.clone() };
+    assert_eq!(stage.run(&spec).out, "127.0.0.1\tlocalhost\n");
+    assert_eq!(listing(&dir.join("etc")), ["x"]);
+}
+
+#[test]
+fn a_hundred_layers_can_be_stacked() {
+    let stage = Stage::new();
+    let names: Vec<String> = (0..100).map(|number| format!("{number}-{}", "long".repeat(40))).collect();
+    for name in &names {
+        fs::write(stage.layer(name).join(&name[..4]), "").unwrap();
+    }
+    let mut layers: Vec<&str> = names.iter().map(String::as_str).collect();
+    layers.push("base");
+    let ran = stage.run(&stage.spec_on("a", &layers, "ls -d /*-* | wc -l"));
+    assert_eq!(ran.out, "100\n");
+}
+
+#[test]
+fn many_steps_at_once() {
+    let stage = Stage::new();
+    std::thread::scope(|scope| {
+        for number in 0..100 {
+            let stage = &stage;
+            scope.spawn(move || {
+                let out = stage.sh(&format!("s{number}"), &format!("echo {number} > /n; cat /n"));
+                assert_eq!(out, format!("{number}\n"));
+            });
+        }
+    });
+}
+
+#[test]
+fn cancelled_steps_end_soon() {
+    let stage = Stage::new();
+    let started = Instant::now();
+    let (sender, ready) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        for (name, script) in [
+            ("polite", "trap 'echo bye; exit 3' TERM; echo ready; while true; do sleep 0.1; done"),
+            ("stubborn", "echo ready; while true; do sleep 300; done"),
+        ] {
+            let (stage, sender) = (&stage, sender.clone());
+            scope.spawn(move || {
+                let spec = stage.spec(name, script);
+                let result = stage.executor.run(&spec, |_, line| sender.send(line.to_owned()).unwrap());
+                assert!(matches!(result, Err(ExecError::Cancelled)), "{result:?}");
+            });
+        }
+        let two = [ready.recv().unwrap(), ready.recv().unwrap()];
+        assert_eq!(two, ["ready", "ready"]);
+        stage.executor.cancel_all();
+    });
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(matches!(stage.try_run(&stage.spec("late", "true")), Err(ExecError::Cancelled)));
+    assert!(ready.try_iter().any(|line| line == "bye"));
+}
+
+#[test]
+fn the_machine_can_be_probed() {
+    let stage = Stage::new();
+    let found = stage.executor.probe(stage.path());
+    assert_eq!(found.overlay, Ok(()));
+    assert_eq!(found.identity == Ok(Identity::Root), rustix::process::geteuid().is_root());
+    assert_eq!(listing(stage.path()).iter().filter(|path| path.contains("probe")).count(), 0);
+}
+
+#[test]
+fn an_unknown_job_is_an_error() {
+    let stage = Stage::new();
+    let error = stage.executor.run_job("nothing", b"").unwrap_err();
+    assert_eq!(error.to_string(), "no job is named `nothing`");
+}
+
+#[test]
+fn no_descriptor_is_left_behind() {
+    let stage = Stage::new();
+    stage.sh("warm", "true");
+    let count = || fs::read_dir("/proc/self/fd").unwrap().count();
+    // Other tests of this process open and close files meanwhile; the lowest count is ours.
+    let lowest = |_: u32| (0..5).map(|_| count()).min().unwrap();
+    let before = lowest(0);
+    for number in 0..30 {
+        stage.sh(&format!("s{number}"), "true");
+    }
+    assert!(lowest(0) < before + 25, "{before} before, {} after", count());
 }

@@ -1,0 +1,64 @@
+//! All the steps again as an ordinary user: with the ranges of ids that `useradd` gives, and without any.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+/// A user of this machine for the length of a test.
+struct TemporaryUser(String);
+
+impl TemporaryUser {
+    fn new(name: &str, flags: &[&str]) -> Self {
+        let name = format!("rb{name}{}", std::process::id());
+        let status = Command::new("useradd").args(flags).arg("--no-create-home").arg(&name).status().unwrap();
+        assert!(status.success());
+        Self(name)
+    }
+}
+
+impl Drop for TemporaryUser {
+    fn drop(&mut self) {
+        let _ = Command::new("userdel").arg(&self.0).output();
+    }
+}
+
+/// Runs `super::steps` as that user and returns what was printed.
+fn run_steps_as(user: &TemporaryUser) -> String {
+    let directory = tempfile::Builder::new().prefix("rbuild-user-").tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    let (program, tests) = (directory.path().join("rbuild"), directory.path().join("tests"));
+    fs::copy(env!("CARGO_BIN_EXE_rbuild"), &program).unwrap();
+    fs::copy(std::env::current_exe().unwrap(), &tests).unwrap();
+    let output = Command::new("runuser")
+        .args(["-u", &user.0, "--"])
+        .arg(&tests)
+        .arg("exec::steps")
+        .env("RBUILD_TEST_PROGRAM", &program)
+        .env("TMPDIR", directory.path())
+        .env("RUST_BACKTRACE", "0")
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[test]
+fn steps_run_with_ranges_of_ids() {
+    // An ordinary user's own test run has no need of, and no way to, another user.
+    if is_root() {
+        run_steps_as(&TemporaryUser::new("ranges", &[]));
+    }
+}
+
+#[test]
+fn steps_run_with_a_single_id() {
+    if is_root() {
+        run_steps_as(&TemporaryUser::new("single", &["--system"]));
+    }
+}
