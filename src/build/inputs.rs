@@ -106,7 +106,7 @@ impl<'r> Inputs<'r> {
             store: store.clone(),
             contexts,
             registry: Client::new(Settings::from_process()),
-            snapshots: Snapshots::new(store, &executor).map_err(|e| vec![Diagnostic::error(e.to_string())])?,
+            snapshots: Snapshots::new(store, &executor),
             executor,
             project: project.display().to_string(),
         })

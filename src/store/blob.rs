@@ -124,6 +124,12 @@ impl Store {
         }
     }
 
+    /// Takes over a finished file on the store's file system as the blob `digest`. The caller vouches for its
+    /// content: the bytes were hashed while they were written.
+    pub fn adopt_blob(&self, file: &Path, digest: Digest) -> Result<(), Error> {
+        self.publish(file, &digest)
+    }
+
     /// A blob to be written.
     pub fn new_blob(&self) -> Result<BlobWriter, Error> {
         let path = self.next_path()?;

@@ -117,7 +117,7 @@ fn store_changes(step: &StepContext<'_>, parent: &RootState, snapshot: ActiveSna
     let fail = |message: String| vec![step.error(message)];
     let scratch = environment.store.scratch_dir().map_err(|e| fail(e.to_string()))?;
     let job = CommitJob {
-        diff: environment.snapshots.diff_job(&snapshot, environment.executor.is_single_id()),
+        diff: environment.snapshots.diff_job(step, &snapshot)?,
         parents: environment.snapshots.index_files(step, &parent.layers)?,
         compression: Compression::default(),
         blob: scratch.path().join("blob"),
@@ -126,7 +126,7 @@ fn store_changes(step: &StepContext<'_>, parent: &RootState, snapshot: ActiveSna
     let committed = jobs::commit(environment, &job).map_err(fail)?;
     environment
         .store
-        .adopt_blob(&job.blob, committed.digest, committed.size)
+        .adopt_blob(&job.blob, committed.digest)
         .map_err(|e| fail(e.to_string()))?;
     environment.roots.adopt(committed.diff_id, &job.index).map_err(|e| fail(e.to_string()))?;
     if matches!(snapshot.kind(), OverlayKind::Native) {

@@ -99,7 +99,7 @@ fn cache(step: &StepContext<'_>, mount: &Mount) -> Result<Held, Failures> {
     let MountKind::Cache { id, sharing, mode, uid, gid, .. } = &mount.kind else { return Ok(Held::Nothing) };
     let fail = |message: String| vec![step.error_at(mount.span, message)];
     let folder = step.environment.store.private("cachemounts");
-    let name = cache_name(id, &step.environment.executor.id_flavour());
+    let name = cache_name(id, step.environment.snapshots.flavour(step)?);
     for instance in 0.. {
         let name = if instance == 0 { name.clone() } else { format!("{name}-{instance}") };
         let lock_path = folder.join(format!("{name}.lock"));

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::super::super::state::{Environment, RootState};
 use super::super::super::{Failures, StepContext, jobs};
@@ -16,7 +16,9 @@ use crate::store::{ScratchDir, Store};
 
 /// Shared by all RUN steps of a build.
 pub struct Snapshots {
-    trees: Trees,
+    store: Store,
+    trees: OnceLock<Trees>,
+    flavour: OnceLock<&'static str>,
     mark: OpaqueMark,
     order: Vec<OverlayKind>,
     kind: Mutex<OverlayKind>,
@@ -26,12 +28,48 @@ pub struct Snapshots {
 
 impl Snapshots {
     /// Nothing is unpacked or tried yet.
-    pub fn new(store: &Store, executor: &Executor) -> Result<Self, Error> {
+    pub fn new(store: &Store, executor: &Executor) -> Self {
         let mark = if !executor.is_rootless() { OpaqueMark::Trusted } else { OpaqueMark::User };
         let mut order = OverlayKind::order(store.root(), false);
         order.retain(|kind| matches!(kind, OverlayKind::Native | OverlayKind::Copy));
         let first = order.first().copied().unwrap_or(OverlayKind::Copy);
-        Ok(Self { trees: Trees::new(store, &executor.id_flavour())?, mark, order, kind: Mutex::new(first), scratch: Mutex::default() })
+        Self {
+            store: store.clone(),
+            trees: OnceLock::new(),
+            flavour: OnceLock::new(),
+            mark,
+            order,
+            kind: Mutex::new(first),
+            scratch: Mutex::default(),
+        }
+    }
+
+    /// Which owners files have on disk: those of the image, those of a user namespace, or one for all. What was made
+    /// with one is of no use to another.
+    pub(super) fn flavour(&self, step: &StepContext<'_>) -> Result<&'static str, Failures> {
+        if let Some(flavour) = self.flavour.get() {
+            return Ok(flavour);
+        }
+        let executor = step.environment.executor;
+        let flavour = match executor.is_rootless() {
+            false => "root",
+            true if self.is_single_id(step)? => "single",
+            true => "user",
+        };
+        Ok(self.flavour.get_or_init(|| flavour))
+    }
+
+    fn is_single_id(&self, step: &StepContext<'_>) -> Result<bool, Failures> {
+        let single = step.environment.executor.single_id().map_err(|e| vec![step.error(e.to_string())])?;
+        Ok(single.is_some())
+    }
+
+    fn trees(&self, step: &StepContext<'_>) -> Result<&Trees, Failures> {
+        if let Some(trees) = self.trees.get() {
+            return Ok(trees);
+        }
+        let trees = Trees::new(&self.store, self.flavour(step)?).map_err(|e| vec![step.error(e.to_string())])?;
+        Ok(self.trees.get_or_init(|| trees))
     }
 
     /// What is in use now.
@@ -62,7 +100,7 @@ impl Snapshots {
         for (at, layer) in root.layers.iter().enumerate() {
             chain = chain.push(layer.diff_id);
             let below = &root.layers[..at];
-            let tree = match self.trees.find(chain) {
+            let tree = match self.trees(step)?.find(chain) {
                 Some(tree) => tree,
                 None => self.unpack(step, chain, layer, below, &lowers)?,
             };
@@ -80,11 +118,12 @@ impl Snapshots {
         lowers: &[PathBuf],
     ) -> Result<PathBuf, Failures> {
         let environment = step.environment;
+        let single_id = self.is_single_id(step)?;
         let parents = self.index_files(step, below)?;
         let index = environment.roots.index_file(layer.diff_id);
         let scratch = environment.store.scratch_dir().map_err(|e| vec![step.error(e.to_string())])?;
         let fresh_index = index.is_none().then(|| scratch.path().join("index"));
-        let made = self.trees.ensure(chain, |target| {
+        let made = self.trees(step)?.ensure(chain, |target| {
             let job = UnpackJob {
                 blob: environment.store.blob_path(&layer.descriptor.digest),
                 diff_id: layer.diff_id,
@@ -92,7 +131,7 @@ impl Snapshots {
                 lowers: lowers.to_vec(),
                 target: target.to_owned(),
                 mark: self.mark,
-                single_id: environment.executor.is_single_id(),
+                single_id,
                 index: fresh_index.clone(),
             };
             for note in jobs::unpack(environment, &job).map_err(UnpackError::Job)? {
@@ -132,9 +171,9 @@ impl Snapshots {
     }
 
     /// What finds the changes of a step that has ended.
-    pub(super) fn diff_job(&self, snapshot: &ActiveSnapshot, single_id: bool) -> DiffJob {
-        let owners = if single_id { Owners::Single } else { Owners::OnDisk(IdMap::default()) };
-        snapshot.diff_job(Vec::new(), owners)
+    pub(super) fn diff_job(&self, step: &StepContext<'_>, snapshot: &ActiveSnapshot) -> Result<DiffJob, Failures> {
+        let owners = if self.is_single_id(step)? { Owners::Single } else { Owners::OnDisk(IdMap::default()) };
+        Ok(snapshot.diff_job(Vec::new(), owners))
     }
 
     /// A directory for what a step writes into a mount, gone with the build.
@@ -170,7 +209,8 @@ impl Snapshots {
     /// Makes the changes of a step the tree of its layer. If that does not work the layer is unpacked one day.
     pub(super) fn adopt(&self, chain: ChainId, snapshot: &ActiveSnapshot) {
         let upper = &snapshot.dirs().upper;
-        let adopted = self.trees.ensure(chain, |target| {
+        let Some(trees) = self.trees.get() else { return };
+        let adopted = trees.ensure(chain, |target| {
             std::fs::rename(upper, target).map_err(|e| UnpackError::Job(e.to_string()))
         });
         if let Err(error) = adopted {

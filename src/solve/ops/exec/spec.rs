@@ -17,6 +17,10 @@ pub(super) fn make(
     held: &[Held],
 ) -> Result<Spec, Failures> {
     let credentials = credentials(step, op, parent)?;
+    let network = match op.network {
+        Network::Default | Network::Host => exec::Network::Host,
+        Network::None => exec::Network::None,
+    };
     let mut env = op.proxy_env.clone();
     env.extend(op.env.iter().cloned());
     let mut mounts = pipes(op);
@@ -34,17 +38,14 @@ pub(super) fn make(
         cwd: op.cwd.clone(),
         credentials,
         hostname: op.hostname.clone(),
-        network: match op.network {
-            Network::Default | Network::Host => exec::Network::Host,
-            Network::None => exec::Network::None,
-        },
+        network,
         security: match op.security {
             Security::Sandbox => exec::Security::Sandbox,
             Security::Insecure => exec::Security::Insecure,
         },
         mounts,
         hosts: exec::hosts_text(&op.hostname, &op.extra_hosts),
-        resolv_conf: exec::resolv_conf_text(op.network != Network::None),
+        resolv_conf: exec::resolv_conf_text(network),
         shm_size_bytes: op.shm_size_bytes,
         ulimits: op
             .ulimits
