@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::Preimage;
+use super::{Field, Preimage};
 
 /// What was changed, in the user's words; the change that says most comes first.
 pub(super) fn difference(last: &Preimage, now: &Preimage) -> String {
-    let (before, after) = (by_name(last), by_name(now));
+    let (before, after) = differing(&last.fields, &now.fields);
+    let (before, after) = (by_name(before), by_name(after));
     let names = after.keys().chain(before.keys().filter(|name| !after.contains_key(*name)));
     let mut changed: Vec<&str> = names.copied().filter(|n| before.get(n) != after.get(n)).collect();
     // A stable sort: among equals, the order of names.
@@ -19,10 +20,18 @@ pub(super) fn difference(last: &Preimage, now: &Preimage) -> String {
     }
 }
 
+/// What is left without the fields that both begin with, and those that both end with: mostly little.
+fn differing<'f>(before: &'f [Field], after: &'f [Field]) -> (&'f [Field], &'f [Field]) {
+    let start = before.iter().zip(after).take_while(|(a, b)| a == b).count();
+    let (before, after) = (&before[start..], &after[start..]);
+    let end = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a == b).count();
+    (&before[..before.len() - end], &after[..after.len() - end])
+}
+
 /// Values in their order, because names may repeat.
-fn by_name(preimage: &Preimage) -> BTreeMap<&str, Vec<&str>> {
+fn by_name(fields: &[Field]) -> BTreeMap<&str, Vec<&str>> {
     let mut map: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for field in &preimage.fields {
+    for field in fields {
         map.entry(&field.name).or_default().push(&field.value);
     }
     map

@@ -83,11 +83,11 @@ impl Cache {
     /// published the same key first, gives that one's record, from which the caller goes on. `slot` names the step
     /// in a way that survives small changes of the Dockerfile, and must differ between projects that share a store.
     ///
-    /// The preimage goes first, so that a record always has one.
+    /// The preimage goes first, so that a record always has one; one that is there may have been cut off by a crash.
     pub fn publish(&self, record: Record, preimage: &Preimage, slot: &str) -> Result<Record, Error> {
         let key = record.key;
         let record = Record { boot_id: self.store.boot_id().to_owned(), ..record };
-        self.store.put_new_record(&why(&key), &preimage.to_json())?;
+        self.store.put_record(&why(&key), &preimage.to_json())?;
         self.remember(slot, &key)?;
         for _ in 0..16 {
             if self.store.put_new_record(&key.hex(), &record.to_json())? {

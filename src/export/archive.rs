@@ -50,7 +50,7 @@ pub(super) fn write(
 
 fn blob(store: &Store, digest: &Digest, size: u64, sink: &mut OpenSink) -> Result<(), Error> {
     let file = store.open_blob(digest)?;
-    put(sink, &header(&format!("blobs/sha256/{}", digest.hex()), size, tar::EntryType::Regular))?;
+    put(sink, &header(&format!("blobs/sha256/{}", digest.hex()), size, ::tar::EntryType::Regular))?;
     let copied = copy(file, size, sink.file()).map_err(|e| sink.error(e))?;
     if copied != size {
         return Err(crate::store::Error::WrongSize { digest: *digest, expected: size, actual: copied }.into());
@@ -64,17 +64,17 @@ fn copy(from: File, size: u64, to: &mut File) -> io::Result<u64> {
 }
 
 fn small(sink: &mut OpenSink, name: &str, bytes: &[u8]) -> Result<(), Error> {
-    put(sink, &header(name, bytes.len() as u64, tar::EntryType::Regular))?;
+    put(sink, &header(name, bytes.len() as u64, ::tar::EntryType::Regular))?;
     put(sink, bytes)?;
     pad(sink, bytes.len() as u64)
 }
 
 fn directory(sink: &mut OpenSink, name: &str) -> Result<(), Error> {
-    put(sink, &header(name, 0, tar::EntryType::Directory))
+    put(sink, &header(name, 0, ::tar::EntryType::Directory))
 }
 
-fn header(name: &str, size: u64, kind: tar::EntryType) -> [u8; 512] {
-    let mut header = tar::Header::new_ustar();
+fn header(name: &str, size: u64, kind: ::tar::EntryType) -> [u8; 512] {
+    let mut header = ::tar::Header::new_ustar();
     header.set_path(name).expect("these names are short and relative");
     header.set_entry_type(kind);
     header.set_size(size);

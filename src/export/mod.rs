@@ -5,17 +5,24 @@
 
 mod archive;
 mod contents;
+mod files;
 mod layout;
+mod local;
 mod naming;
 mod output;
+mod parse;
 mod sink;
+mod tar;
+mod tree;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub use output::{Compression, LayerOptions, LocalMode, Output, OutputError, Sink, Target};
 
-use crate::oci::{Descriptor, Digest, Reference};
+use crate::layer;
+use crate::oci::{Descriptor, DiffId, Digest, Reference};
+use crate::report::Events;
 use crate::store::{self, Store};
 use archive::Dialect;
 use contents::Contents;
@@ -35,6 +42,49 @@ pub enum Error {
         digest: Digest,
         /// What the parser said.
         reason: String,
+    },
+    /// A layer that does not parse.
+    #[error("the layer {digest} cannot be read: {source}")]
+    BadLayer {
+        /// Its blob.
+        digest: Digest,
+        /// Why.
+        source: layer::archive::Error,
+    },
+    /// The tar of the files could not be made.
+    #[error("cannot write the files as a tar: {source}")]
+    Archive {
+        /// Why.
+        source: layer::WriteError,
+    },
+    /// A layer that is another one than the configuration says.
+    #[error("the layer {layer} holds {actual}, and the configuration says {expected}")]
+    WrongDiffId {
+        /// Its blob.
+        layer: Digest,
+        /// What the configuration says.
+        expected: DiffId,
+        /// What the blob holds.
+        actual: DiffId,
+    },
+    /// A layer that lacks what its index has.
+    #[error("the layer {digest} changed while it was exported, or its index is not its own")]
+    LayerChanged {
+        /// Its blob.
+        digest: Digest,
+    },
+    /// Two platforms' images with the same path.
+    #[error(
+        "`{}` is in the image {first} and in the image {second}; leave platform-split=false out",
+        path.display()
+    )]
+    Conflict {
+        /// The path.
+        path: PathBuf,
+        /// The manifest of the first image.
+        first: Digest,
+        /// The manifest of the second.
+        second: Digest,
     },
     /// Indexes of indexes of indexes.
     #[error("the index {digest} is nested too deeply")]
@@ -93,12 +143,14 @@ impl Error {
 
 /// Writes `image`, a manifest or an index in the store with all of its blobs, to each of `outputs`; it is called by
 /// `names` and by those that each output adds. Files appear when they are complete; nothing half-written stays
-/// behind on an error.
+/// behind on an error; but files that are merged into a directory with other files are written in place. `events` hears of what
+/// could not be exported, such as devices by a user who may not make them.
 pub fn write(
     store: &Store,
     image: &Descriptor,
     names: &[Reference],
     outputs: &[Output],
+    events: &Events,
 ) -> Result<(), Error> {
     let mut contents = None;
     for output in outputs {
@@ -109,12 +161,18 @@ pub fn write(
             Some(contents) => contents,
             none => none.insert(Contents::collect(store, image)?),
         };
-        write_one(store, contents, names, output)?;
+        write_one(store, contents, names, output, events)?;
     }
     Ok(())
 }
 
-fn write_one(store: &Store, contents: &Contents, names: &[Reference], output: &Output) -> Result<(), Error> {
+fn write_one(
+    store: &Store,
+    contents: &Contents,
+    names: &[Reference],
+    output: &Output,
+    events: &Events,
+) -> Result<(), Error> {
     let names = all_names(names, &output.names);
     let entries = naming::entries(&contents.root, &names, &output.entry_annotations);
     match &output.target {
@@ -130,7 +188,15 @@ fn write_one(store: &Store, contents: &Contents, names: &[Reference], output: &O
             sink.finish()
         }
         Target::OciDirectory(dest) => layout::write(store, contents, entries, dest),
-        Target::LocalDirectory { .. } | Target::Tar { .. } => Ok(()),
+        Target::LocalDirectory { dest, mode, split } => {
+            local::write(store, contents, dest, *mode, *split, events)
+        }
+        Target::Tar { sink, split } => {
+            let roots = files::open_all(store, contents, *split)?;
+            let mut sink = OpenSink::open(sink)?;
+            tar::write(store, &roots, &mut sink)?;
+            sink.finish()
+        }
         Target::Image { .. } | Target::CacheOnly => Ok(()),
     }
 }

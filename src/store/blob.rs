@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Error, Store, files};
+use super::{Error, Store, files, layout};
 use crate::oci::{Descriptor, Digest, Hasher};
 
 impl Store {
@@ -14,7 +14,8 @@ impl Store {
         self.inner.blobs.join(digest.hex())
     }
 
-    /// The size in bytes of a blob that is there. Its content is not read; see [`Store::verify_blob`].
+    /// The size in bytes of a blob that is there. Its content is not read, and after a crash may not be what it was;
+    /// see [`Store::intact_blob`].
     pub fn has_blob(&self, digest: &Digest) -> Option<u64> {
         fs::metadata(self.blob_path(digest)).ok().filter(fs::Metadata::is_file).map(|m| m.len())
     }
@@ -101,8 +102,26 @@ impl Store {
         if there && files::read_small(&path)?.as_deref() == Some(bytes) {
             return Ok(digest);
         }
-        files::replace(&self.next_path()?, &path, bytes, 0o644)?;
+        let scratch = self.next_path()?;
+        files::write_new(&scratch, bytes, 0o644)?;
+        self.publish(&scratch, &digest)?;
         Ok(digest)
+    }
+
+    /// The rename also heals: a file of that name that a crash has damaged is replaced.
+    fn publish(&self, scratch: &Path, digest: &Digest) -> Result<(), Error> {
+        let target = self.blob_path(digest);
+        match fs::rename(scratch, &target) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                layout::make_blobs(self.root())?;
+                files::rename(scratch, &target)
+            }
+            Err(e) => {
+                let _ = fs::remove_file(scratch);
+                Err(Error::io("write", &target, e))
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// A blob to be written.
@@ -184,11 +203,9 @@ impl BlobWriter {
         self.file.metadata().map(|m| m.len()).map_err(|e| Error::io("read", &self.path, e))
     }
 
-    /// The rename also heals: a file of that name that a crash has damaged is replaced.
     fn publish(mut self, digest: Digest) -> Result<(), Error> {
-        let target = self.store.blob_path(&digest);
         self.kept = true;
-        files::rename(&self.path, &target)
+        self.store.publish(&self.path, &digest)
     }
 }
 

@@ -22,6 +22,12 @@ pub(super) fn read_small(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     Ok(Some(bytes))
 }
 
+/// Like [`read_small`]; but a file without content, or with nothing but zeros, is what a crash of the machine
+/// makes of one that was not yet written to disk, and counts as none.
+pub(super) fn read_written(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    Ok(read_small(path)?.filter(|bytes| bytes.iter().any(|byte| *byte != 0)))
+}
+
 /// Creates `path`, which must not exist, with exactly this mode.
 pub(super) fn create(path: &Path, mode: u32) -> Result<File, Error> {
     let file = OpenOptions::new()

@@ -23,8 +23,7 @@ pub(super) fn prepare(root: &Path) -> Result<(), Error> {
     refuse_strangers(root)?;
     make_dir(root, PUBLIC)?;
     make_dir(&root.join("rbuild"), PRIVATE)?;
-    make_dir(&root.join("blobs"), PUBLIC)?;
-    make_dir(&root.join("blobs/sha256"), PUBLIC)?;
+    make_blobs(root)?;
     for name in ["tmp", "trash", "tags", "records"] {
         make_dir(&root.join("rbuild").join(name), PRIVATE)?;
     }
@@ -42,8 +41,9 @@ fn write_first_files(root: &Path) -> Result<(), Error> {
     let process = super::scratch::ProcessDir::create(&root.join("rbuild/tmp"))?;
     let write =
         |name: &str, text: &[u8], mode| files::replace(&process.next_path(), &root.join(name), text, mode);
-    let written = write("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644)
-        .and_then(|()| write("index.json", &super::tags::empty_index(), 0o644))
+    let written = super::tags::index(&root.join("rbuild/tags"))
+        .and_then(|index| write("index.json", &index, 0o644))
+        .and_then(|()| write("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644))
         .and_then(|()| write("rbuild/version", format!("{VERSION}\n").as_bytes(), 0o644));
     process.remove(&root.join("rbuild/trash"));
     written
@@ -51,7 +51,7 @@ fn write_first_files(root: &Path) -> Result<(), Error> {
 
 fn version(root: &Path) -> Result<Option<u32>, Error> {
     let path = root.join("rbuild/version");
-    let Some(text) = files::read_small(&path)? else { return Ok(None) };
+    let Some(text) = files::read_written(&path)? else { return Ok(None) };
     let text = String::from_utf8_lossy(&text).into_owned();
     match text.trim().parse() {
         Ok(number) => Ok(Some(number)),
@@ -76,10 +76,10 @@ fn refuse_strangers(root: &Path) -> Result<(), Error> {
     };
     let names: Vec<_> = entries.filter_map(Result::ok).map(|e| e.file_name()).collect();
     // Our own folder without a version file: another process is just making the store, or died there.
-    if names.iter().any(|n| n == "rbuild") {
-        return Ok(());
-    }
-    match names.iter().find(|n| *n != "lost+found") {
+    let is_begun = names.iter().any(|name| name == "rbuild");
+    let own: &[&str] = if is_begun { &["rbuild", "blobs", "oci-layout", "index.json"] } else { &[] };
+    let is_expected = |name: &std::ffi::OsString| name == "lost+found" || own.iter().any(|own| name == own);
+    match names.iter().find(|name| !is_expected(name)) {
         None => Ok(()),
         Some(name) => {
             Err(Error::NotAStore { root: root.to_owned(), example: name.to_string_lossy().into_owned() })
@@ -103,6 +103,12 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), Error> {
     }
 }
 
+/// Makes the folder of blobs, which somebody may have removed to save space.
+pub(super) fn make_blobs(root: &Path) -> Result<(), Error> {
+    make_dir(&root.join("blobs"), PUBLIC)?;
+    make_dir(&root.join("blobs/sha256"), PUBLIC)
+}
+
 /// `EEXIST` where no directory is means that something else stands there.
 fn not_a_directory(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::AlreadyExists {
@@ -111,7 +117,7 @@ fn not_a_directory(error: io::Error) -> io::Error {
     error
 }
 
-/// Makes one of rbuild's own folders. A failure shows when it is used.
+/// Makes one of rbuild's own folders.
 pub(super) fn make_private(path: &Path) -> Result<(), Error> {
     make_dir(path, PRIVATE)
 }

@@ -39,6 +39,7 @@ pub use scratch::ScratchDir;
 
 use scratch::ProcessDir;
 pub(crate) use scratch::unique;
+pub(crate) use trash::remove_tree;
 
 /// An open store. Cheap to clone; may be shared between threads.
 #[derive(Debug, Clone)]
@@ -112,7 +113,13 @@ impl Store {
     /// Removes what is in trash, which can take long; gives what could not be removed: trees with files of
     /// other users, which the caller can have removed inside the user namespace that made them.
     pub fn empty_trash(&self) -> Vec<PathBuf> {
-        trash::empty(&self.inner.own.join("trash"))
+        trash::empty(&self.private("trash"))
+    }
+
+    /// Has the system write everything to disk, which can take long. Correctness never needs it: what a crash
+    /// destroys is found out; this keeps it from being made again.
+    pub fn sync(&self) -> Result<(), Error> {
+        rustix::fs::syncfs(&self.inner.lock).map_err(|e| Error::io("sync", self.root(), e.into()))
     }
 
     /// The whole store for this process alone, for collecting garbage; does not wait.

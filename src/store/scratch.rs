@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,20 +26,27 @@ pub(super) struct ProcessDir {
 }
 
 impl ProcessDir {
-    /// Makes a folder below `tmp` and locks it.
+    /// Makes a folder below `tmp`, which exists, and locks it.
     pub(super) fn create(tmp: &Path) -> Result<Self, Error> {
         loop {
-            let path = tmp.join(unique());
-            layout::make_private(&path)?;
-            let name = path.join("lock");
-            match lock::open(&name) {
-                // Until the lock is held, another process may take the folder for a dead one's and move it away.
-                Ok(lock) if lock::try_exclusive(&lock) && name.exists() => {
-                    return Ok(Self { path, next: AtomicU64::new(0), lock });
-                }
-                Err(e) if path.exists() => return Err(e),
-                _ => {}
+            if let Some(made) = Self::try_create(tmp.join(unique()))? {
+                return Ok(made);
             }
+        }
+    }
+
+    /// Until the lock is held, another process may at any time take the folder for a dead one's and move it
+    /// away: then `None`.
+    fn try_create(path: PathBuf) -> Result<Option<Self>, Error> {
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|e| Error::io("create", &path, e))?;
+        let name = path.join("lock");
+        match lock::open(&name) {
+            Ok(lock) if lock::try_exclusive(&lock) && name.exists() => {
+                Ok(Some(Self { path, next: AtomicU64::new(0), lock }))
+            }
+            Err(e) if path.exists() => Err(e),
+            _ => Ok(None),
         }
     }
 

@@ -42,17 +42,7 @@ impl Store {
 
     /// All names in the order of their bytes, and what they name.
     pub fn tags(&self) -> Result<Vec<(Reference, Descriptor)>, Error> {
-        let folder = self.inner.own.join("tags");
-        let mut tags = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(|e| Error::io("read", &folder, e))? {
-            let entry = entry.map_err(|e| Error::io("read", &folder, e))?;
-            // `None`: another process has removed it since.
-            if let Some(tag) = read(&entry.path())? {
-                tags.push(tag);
-            }
-        }
-        tags.sort_by_cached_key(|(reference, _)| reference.full());
-        Ok(tags)
+        all(&self.private("tags"))
     }
 
     /// Forgets a name; whether there was one. The blobs stay.
@@ -67,29 +57,38 @@ impl Store {
 
     /// Names may be longer than a file's name can be, so the file is called by the name's digest.
     fn tag_path(&self, name: &str) -> PathBuf {
-        self.inner.own.join("tags").join(format!("{}.json", Digest::of(name.as_bytes()).hex()))
+        self.private("tags").join(format!("{}.json", Digest::of(name.as_bytes()).hex()))
     }
 
     /// Whoever takes the lock last sees every name that was set before, so the last index is complete.
     fn project(&self) -> Result<(), Error> {
         let _lock = lock::exclusive(&self.inner.own.join("index.lock"))?;
-        let manifests = self.tags()?.into_iter().map(annotated).collect();
-        files::replace(&self.next_path()?, &self.root().join("index.json"), &index(manifests), 0o644)
+        let index = index(&self.private("tags"))?;
+        files::replace(&self.next_path()?, &self.root().join("index.json"), &index, 0o644)
     }
 }
 
-/// The index of a store without names.
-pub(super) fn empty_index() -> Vec<u8> {
-    index(Vec::new())
-}
-
-fn index(manifests: Vec<Descriptor>) -> Vec<u8> {
-    json(&Index {
+/// The content of `index.json` for the names in `folder`.
+pub(super) fn index(folder: &Path) -> Result<Vec<u8>, Error> {
+    Ok(json(&Index {
         schema_version: 2,
         media_type: Some(MediaType::INDEX),
-        manifests,
+        manifests: all(folder)?.into_iter().map(annotated).collect(),
         annotations: BTreeMap::new(),
-    })
+    }))
+}
+
+fn all(folder: &Path) -> Result<Vec<(Reference, Descriptor)>, Error> {
+    let mut tags = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))? {
+        let entry = entry.map_err(|e| Error::io("read", folder, e))?;
+        // `None`: another process has removed it since.
+        if let Some(tag) = read(&entry.path())? {
+            tags.push(tag);
+        }
+    }
+    tags.sort_by_cached_key(|(reference, _)| reference.full());
+    Ok(tags)
 }
 
 fn annotated((reference, mut descriptor): (Reference, Descriptor)) -> Descriptor {
@@ -103,7 +102,7 @@ fn full_name(reference: &Reference) -> String {
 }
 
 fn read(path: &Path) -> Result<Option<(Reference, Descriptor)>, Error> {
-    let Some(bytes) = files::read_small(path)? else { return Ok(None) };
+    let Some(bytes) = files::read_written(path)? else { return Ok(None) };
     let corrupt = |reason: String| Error::Corrupt { path: path.to_owned(), reason };
     let record: TagRecord = serde_json::from_slice(&bytes).map_err(|e| corrupt(e.to_string()))?;
     if record.version != 1 {

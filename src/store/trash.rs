@@ -22,27 +22,30 @@ pub(super) fn throw(path: &Path, trash_dir: &Path) -> Result<(), Error> {
 pub(super) fn empty(trash_dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(trash_dir) else { return Vec::new() };
     let paths = entries.filter_map(Result::ok).map(|e| e.path());
-    paths.filter(|path| !remove(path)).collect()
+    paths.filter(|path| remove_tree(path).is_err()).collect()
 }
 
-/// Whether nothing is left at `path`. Another process may be removing it at the same time.
-fn remove(path: &Path) -> bool {
-    let Ok(meta) = fs::symlink_metadata(path) else { return true };
+/// Removes whatever is at `path`, also directories that deny their own owner. Nothing there is no error: another
+/// process may be removing it at the same time.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    let meta = match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
     if !meta.is_dir() {
-        return gone(fs::remove_file(path));
+        return missing_is_fine(fs::remove_file(path));
     }
-    // The first pass is the fast one; a second is needed where directories deny their own owner.
-    if gone(fs::remove_dir_all(path)) {
-        return true;
-    }
-    open_up(path);
-    gone(fs::remove_dir_all(path))
+    // The first pass is the fast one.
+    missing_is_fine(fs::remove_dir_all(path)).or_else(|_| {
+        open_up(path);
+        missing_is_fine(fs::remove_dir_all(path))
+    })
 }
 
-fn gone(result: io::Result<()>) -> bool {
+fn missing_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
-        Ok(()) => true,
-        Err(e) => e.kind() == io::ErrorKind::NotFound,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

@@ -10,6 +10,7 @@ use rbuild::export::{self, Error, LocalMode, Output, OutputError, Sink, Target};
 use rbuild::oci::{
     Descriptor, DiffId, Digest, History, ImageConfig, Layer, MediaType, Platform, Reference, image, rfc3339,
 };
+use rbuild::report::Events;
 use rbuild::store::Store;
 
 struct Fixture {
@@ -80,7 +81,7 @@ impl Fixture {
 
     fn write(&self, output: &str) -> Result<(), Error> {
         let output = Output::parse(&output.replace("DIR", self.dir.path().to_str().unwrap())).unwrap();
-        export::write(&self.store, &self.image, &self.names, &[output])
+        export::write(&self.store, &self.image, &self.names, &[output], &Events::silent())
     }
 }
 
@@ -235,12 +236,12 @@ fn everything_parses_as_the_specification_has_it() {
     let blob = |digest: &str| layout.join("blobs").join(digest.replace(':', "/"));
     let manifest = &index.manifests()[0];
     assert_eq!(manifest.platform().as_ref().unwrap().os().to_string(), "linux");
-    let manifest = oci_spec::image::ImageManifest::from_file(blob(&manifest.digest().to_string())).unwrap();
+    let manifest = oci_spec::image::ImageManifest::from_file(blob(manifest.digest().as_ref())).unwrap();
     assert_eq!(manifest.media_type().as_ref().unwrap().to_string(), MediaType::MANIFEST.as_str());
     for layer in manifest.layers() {
         assert_eq!(layer.media_type().to_string(), MediaType::LAYER_GZIP.as_str());
     }
-    let config = blob(&manifest.config().digest().to_string());
+    let config = blob(manifest.config().digest().as_ref());
     let config = oci_spec::image::ImageConfiguration::from_file(config).unwrap();
     assert_eq!(config.rootfs().diff_ids().len(), 2);
     assert_eq!(config.history().as_ref().unwrap().len(), 2);
@@ -274,7 +275,7 @@ fn a_failed_export_leaves_the_old_file() {
     let image = build(&f.store, &Platform::host(), &[layer(&f.store, &[("x", "y")])]);
     fs::remove_file(f.store.blob_path(&missing)).unwrap();
     let output = Output::new(Target::OciArchive(Sink::File(f.path("a.tar"))));
-    let text = export::write(&f.store, &image, &[], &[output]).unwrap_err().to_string();
+    let text = export::write(&f.store, &image, &[], &[output], &Events::silent()).unwrap_err().to_string();
     assert!(text.contains(&missing.to_string()), "{text}");
     assert_eq!(fs::read_to_string(f.path("a.tar")).unwrap(), "old");
 }
@@ -380,4 +381,244 @@ fn wrong_outputs_are_explained() {
         let error: OutputError = Output::parse(text).unwrap_err();
         assert!(error.to_string().contains(want), "{text}: {error}");
     }
+}
+
+/// Layers with everything that a root file system can hold.
+fn full_fixture() -> Fixture {
+    let mut f = fixture();
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut add = |path: &str, kind: tar::EntryType, mode: u32, target: &str, content: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(1000);
+        header.set_gid(1000);
+        header.set_mtime(1_600_000_000);
+        header.set_size(content.len() as u64);
+        header.set_device_major(1).unwrap();
+        header.set_device_minor(3).unwrap();
+        if !target.is_empty() {
+            header.set_link_name(target).unwrap();
+        }
+        builder.append_data(&mut header, path, content).unwrap();
+    };
+    add("closed/", tar::EntryType::Directory, 0o500, "", b"");
+    add("closed/data", tar::EntryType::Regular, 0o440, "", b"data");
+    add("a-link", tar::EntryType::Link, 0o440, "closed/data", b"");
+    add("sym", tar::EntryType::Symlink, 0o777, "/closed/data", b"");
+    add("fifo", tar::EntryType::Fifo, 0o600, "", b"");
+    add("null", tar::EntryType::Char, 0o666, "", b"");
+    add("su", tar::EntryType::Regular, 0o4755, "", b"#!");
+    add("empty", tar::EntryType::Regular, 0o644, "", b"");
+    let tar = builder.into_inner().unwrap();
+    let digest = f.store.put_blob(&tar).unwrap();
+    let plain = Layer {
+        descriptor: Descriptor::new(MediaType::LAYER, digest, tar.len() as u64),
+        diff_id: DiffId(digest),
+    };
+    let layers = [
+        layer(&f.store, &[("hello", "old"), ("etc/passwd", "root:x:0:0::/:\n"), ("gone", "x")]),
+        plain,
+        layer(&f.store, &[(".wh.gone", ""), ("hello", "new")]),
+    ];
+    f.image = build(&f.store, &Platform::host(), &layers);
+    f
+}
+
+/// Every path below `dir` with type, mode, size and what it points to.
+fn listing(dir: &Path) -> Vec<String> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let mut lines = Vec::new();
+    for entry in walkdir::WalkDir::new(dir).sort_by_file_name().min_depth(1) {
+        let entry = entry.unwrap();
+        let meta = entry.metadata().unwrap();
+        let kind = meta.file_type();
+        let (word, detail) = match () {
+            () if kind.is_dir() => ("dir", String::new()),
+            () if kind.is_symlink() => ("link", fs::read_link(entry.path()).unwrap().display().to_string()),
+            () if kind.is_fifo() => ("fifo", String::new()),
+            () if kind.is_char_device() => ("char", String::new()),
+            () => ("file", fs::read_to_string(entry.path()).unwrap_or_default().trim().to_owned()),
+        };
+        let path = entry.path().strip_prefix(dir).unwrap().display();
+        lines.push(
+            format!("{word} {:04o} {} {path} {detail}", meta.mode() & 0o7777, meta.mtime()).trim().to_owned(),
+        );
+    }
+    lines
+}
+
+#[test]
+fn local_directories_hold_the_merged_root() {
+    use std::os::unix::fs::MetadataExt;
+    let f = full_fixture();
+    f.write("type=local,dest=DIR/out").unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    let mut want = vec![
+        "file 0440 1600000000 a-link data",
+        "dir 0500 1600000000 closed",
+        "file 0440 1600000000 closed/data data",
+        "file 0644 1600000000 empty",
+        "dir 0755 0 etc",
+        "file 0644 0 etc/passwd root:x:0:0::/:",
+        "fifo 0600 1600000000 fifo",
+        "file 0644 0 hello new",
+        "char 0666 1600000000 null",
+        "file 0755 1600000000 su #!",
+        "link 0777 1600000000 sym /closed/data",
+    ];
+    want.retain(|line| is_root || !line.starts_with("char"));
+    assert_eq!(listing(&f.path("out")), want);
+    let inode = |path: &str| fs::metadata(f.path("out").join(path)).unwrap().ino();
+    assert_eq!(inode("a-link"), inode("closed/data"));
+    assert_eq!(fs::metadata(f.path("out/hello")).unwrap().uid(), rustix::process::geteuid().as_raw());
+    assert_eq!(
+        fs::read_dir(f.store.root().join("rbuild/tmp"))
+            .unwrap()
+            .flat_map(|d| fs::read_dir(d.unwrap().path()).unwrap())
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn other_users_can_export_too() {
+    let f = full_fixture();
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let out = f.path("out");
+    fs::create_dir(&out).unwrap();
+    for path in walkdir::WalkDir::new(f.dir.path()) {
+        std::os::unix::fs::lchown(path.unwrap().path(), Some(65534), Some(65534)).unwrap();
+    }
+    let exe = f.path("it");
+    crate::copy_of_this_program(&exe);
+    let mut child = Command::new(&exe);
+    child.args(["--exact", "export::child_exports", "--nocapture"]);
+    child
+        .env("RBUILD_TEST_EXPORT", f.dir.path())
+        .env("RBUILD_TEST_IMAGE", serde_json::to_string(&f.image).unwrap());
+    std::os::unix::process::CommandExt::uid(&mut child, 65534);
+    let output = child.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(text.matches("done Ok(())").count(), 2, "{text}");
+    assert!(text.contains("device `/null` is not exported"), "{text}");
+    assert_eq!(listing(&out).len(), 10);
+}
+
+#[test]
+fn child_exports() {
+    let Some(dir) = std::env::var_os("RBUILD_TEST_EXPORT").map(PathBuf::from) else { return };
+    let store = Store::open(&dir.join("store")).unwrap();
+    let image: Descriptor = serde_json::from_str(&std::env::var("RBUILD_TEST_IMAGE").unwrap()).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let output = Output::parse(&format!("type=local,mode=delete,dest={}/out", dir.display())).unwrap();
+    for _ in 0..2 {
+        let result =
+            export::write(&store, &image, &[], std::slice::from_ref(&output), &Events::new(sender.clone()));
+        println!("done {:?}", result.map_err(|e| e.to_string()));
+    }
+    drop(sender);
+    println!("{:?}", receiver.iter().map(|(_, event)| event).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_directory_with_other_files_is_merged_or_emptied() {
+    let f = full_fixture();
+    let out = f.path("out");
+    let outside = f.path("outside");
+    let prepare = || {
+        let _ = fs::remove_dir_all(&out);
+        fs::create_dir_all(out.join("hello/was/a/directory")).unwrap();
+        fs::create_dir_all(&outside).unwrap();
+        fs::write(out.join("mine"), "mine").unwrap();
+        // Neither a file nor a directory may be written through a symlink that is there.
+        std::os::unix::fs::symlink(&outside, out.join("etc")).unwrap();
+        std::os::unix::fs::symlink(outside.join("new"), out.join("empty")).unwrap();
+    };
+    prepare();
+    f.write("type=local,dest=DIR/out").unwrap();
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    assert_eq!(fs::read_to_string(out.join("mine")).unwrap(), "mine");
+    let merged = listing(&out);
+    f.write("type=local,dest=DIR/out").unwrap();
+    assert_eq!(listing(&out), merged, "twice is like once");
+
+    prepare();
+    f.write("type=local,dest=DIR/out,mode=delete").unwrap();
+    let emptied: Vec<String> = merged.into_iter().filter(|line| !line.contains("mine")).collect();
+    assert_eq!(listing(&out), emptied);
+}
+
+#[test]
+fn a_failed_local_export_changes_nothing() {
+    let f = full_fixture();
+    let broken = b"this is no tar, but long enough".repeat(64);
+    let digest = f.store.put_blob(&broken).unwrap();
+    let descriptor = Descriptor::new(MediaType::LAYER, digest, broken.len() as u64);
+    let image = build(&f.store, &Platform::host(), &[Layer { descriptor, diff_id: DiffId(digest) }]);
+    fs::create_dir(f.path("out")).unwrap();
+    fs::write(f.path("out/mine"), "mine").unwrap();
+    for dest in ["new", "out"] {
+        let output =
+            Output::parse(&format!("type=local,mode=delete,dest={}", f.path(dest).display())).unwrap();
+        let error = export::write(&f.store, &image, &[], &[output], &Events::silent()).unwrap_err();
+        assert!(matches!(error, Error::BadLayer { .. }), "{error}");
+    }
+    assert!(!f.path("new").exists());
+    assert_eq!(listing(&f.path("out")).len(), 1);
+}
+
+#[test]
+fn tars_hold_the_merged_root() {
+    let f = full_fixture();
+    f.write("type=tar,dest=DIR/root.tar").unwrap();
+    let listed = run("tar", &["--utc", "--numeric-owner", "-tvf", f.path("root.tar").to_str().unwrap()]);
+    let want = [
+        "-r--r----- 1000/1000 4 2020-09-13 12:26 a-link",
+        "dr-x------ 1000/1000 0 2020-09-13 12:26 closed/",
+        "hr--r----- 1000/1000 0 2020-09-13 12:26 closed/data link to a-link",
+        "-rw-r--r-- 1000/1000 0 2020-09-13 12:26 empty",
+        "drwxr-xr-x 0/0 0 1970-01-01 00:00 etc/",
+        "-rw-r--r-- 0/0 15 1970-01-01 00:00 etc/passwd",
+        "prw------- 1000/1000 0 2020-09-13 12:26 fifo",
+        "-rw-r--r-- 0/0 3 1970-01-01 00:00 hello",
+        "crw-rw-rw- 1000/1000 1,3 2020-09-13 12:26 null",
+        "-rwsr-xr-x 1000/1000 2 2020-09-13 12:26 su",
+        "lrwxrwxrwx 1000/1000 0 2020-09-13 12:26 sym -> /closed/data",
+    ];
+    let squeezed: Vec<String> =
+        listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(squeezed, want);
+    fs::create_dir(f.path("x")).unwrap();
+    run(
+        "tar",
+        &["--exclude=null", "-xf", f.path("root.tar").to_str().unwrap(), "-C", f.path("x").to_str().unwrap()],
+    );
+    assert_eq!(fs::read_to_string(f.path("x/hello")).unwrap(), "new");
+    assert_eq!(fs::read_to_string(f.path("x/closed/data")).unwrap(), "data");
+}
+
+#[test]
+fn platforms_get_folders() {
+    let mut f = fixture();
+    let arm = build(
+        &f.store,
+        &"linux/arm/v7".parse().unwrap(),
+        &[layer(&f.store, &[("hello", "arm"), ("d/x", "1")])],
+    );
+    let (bytes, index) = image::assemble_index(vec![arm, f.image.clone()], &BTreeMap::new());
+    f.store.put_blob(&bytes).unwrap();
+    f.image = index;
+    f.write("type=local,dest=DIR/out").unwrap();
+    assert_eq!(fs::read_to_string(f.path("out/linux_arm_v7/hello")).unwrap(), "arm");
+    let host = Platform::host().to_string().replace('/', "_");
+    assert_eq!(fs::read_to_string(f.path("out").join(&host).join("hello")).unwrap(), "new");
+    f.write("type=tar,dest=DIR/out.tar").unwrap();
+    let listed = run("tar", &["-tf", f.path("out.tar").to_str().unwrap()]);
+    assert!(listed.contains("linux_arm_v7/d/x") && listed.contains(&format!("{host}/hello")), "{listed}");
+    let text = f.write("type=local,dest=DIR/flat,platform-split=false").unwrap_err().to_string();
+    assert!(text.contains("`hello` is in the image") && text.contains("platform-split"), "{text}");
+    assert!(!f.path("flat").exists());
 }

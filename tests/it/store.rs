@@ -156,6 +156,48 @@ fn a_damaged_tag_is_an_error_that_names_the_file() {
     assert!(message(store.tags()).contains(file.to_str().unwrap()));
 }
 
+/// Nothing is synced to disk, so a crash may leave names without content.
+#[test]
+fn files_that_a_crash_has_emptied_count_as_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let (lost, kept): (Reference, Reference) = ("lost".parse().unwrap(), "kept".parse().unwrap());
+    store.set_tag(&lost, &descriptor(b"1")).unwrap();
+    let file = fs::read_dir(store.root().join("rbuild/tags")).unwrap().next().unwrap().unwrap().path();
+    fs::write(&file, "").unwrap();
+    store.set_tag(&kept, &descriptor(b"2")).unwrap();
+    assert_eq!(store.tag(&lost).unwrap(), None);
+    assert_eq!(store.tags().unwrap(), [(kept.clone().with_default_tag(), descriptor(b"2"))]);
+    fs::write(&file, [0; 300]).unwrap();
+    assert_eq!(store.tags().unwrap().len(), 1);
+
+    fs::write(store.root().join("rbuild/version"), "").unwrap();
+    fs::write(store.root().join("oci-layout"), "").unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    assert_eq!(fs::read_to_string(store.root().join("rbuild/version")).unwrap(), "1\n");
+    let index = fs::read_to_string(store.root().join("index.json")).unwrap();
+    assert!(index.contains("library/kept"), "the names are still there: {index}");
+}
+
+/// What a careless user may delete comes back.
+#[test]
+fn missing_folders_are_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = open(&dir).root().to_owned();
+    for folder in ["blobs", "rbuild/tmp", "rbuild/trash", "rbuild/tags", "rbuild/records"] {
+        fs::remove_dir_all(root.join(folder)).unwrap();
+    }
+    let store = Store::open(&root).unwrap();
+    assert!(store.tags().unwrap().is_empty());
+    store.put_blob(b"x").unwrap();
+    store.new_blob().unwrap().commit(None).unwrap();
+    store.put_record("abcd", b"x").unwrap();
+    store.set_tag(&"app".parse().unwrap(), &descriptor(b"1")).unwrap();
+    drop(store.scratch_dir().unwrap());
+    assert!(store.empty_trash().is_empty());
+    store.sync().unwrap();
+}
+
 #[test]
 fn a_newer_store_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -175,6 +217,13 @@ fn other_directories_are_left_alone() {
     let text = message(Store::open(dir.path()));
     assert!(text.contains("is not empty") && text.contains("main.c"), "{text}");
     assert_eq!(count(dir.path()), 1);
+    // Not even when it has a folder of that name.
+    fs::create_dir(dir.path().join("rbuild")).unwrap();
+    assert!(matches!(Store::open(dir.path()), Err(Error::NotAStore { .. })));
+    // Nor an OCI layout of somebody else.
+    let layout = dir.path().join("layout");
+    fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
+    assert!(matches!(Store::open(&layout), Err(Error::NotAStore { .. })));
 
     let text = message(Store::open(&dir.path().join("main.c/store")));
     assert!(text.contains("main.c` is not a directory"), "{text}");
@@ -199,20 +248,48 @@ fn permission_errors_name_the_owner() {
     let root = open(&dir).root().to_owned();
     // Root may write everywhere: another user tries.
     if !rustix::process::geteuid().is_root() {
-        fs::set_permissions(root.join("rbuild"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(root.join("rbuild"), fs::Permissions::from_mode(0o000)).unwrap();
         assert!(message(Store::open(&root)).contains("no permission"));
         fs::set_permissions(root.join("rbuild"), fs::Permissions::from_mode(0o700)).unwrap();
         return;
     }
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let exe = dir.path().join("it");
-    fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
+    crate::copy_of_this_program(&exe);
     let mut child = as_child_of(&exe, "store::child_opens", &root);
     std::os::unix::process::CommandExt::uid(&mut child, 65534);
     let output = child.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("no permission to") && text.contains("belongs to user 0"), "{text}");
     assert!(text.contains("this is user 65534"), "{text}");
+}
+
+#[test]
+fn the_umask_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store");
+    for umask in ["077", "000"] {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("umask {umask}; exec \"$0\" --exact store::child_puts --nocapture")]);
+        shell.arg(std::env::current_exe().unwrap()).env("RBUILD_TEST_STORE", &root).stdout(Stdio::null());
+        assert!(shell.status().unwrap().success());
+        let modes =
+            ["", "blobs", "blobs/sha256", "index.json", "oci-layout", "rbuild", "rbuild/records/ab/cd"];
+        assert_eq!(
+            modes.map(|path| mode(&root.join(path))),
+            [0o755, 0o755, 0o755, 0o644, 0o644, 0o700, 0o600]
+        );
+        assert_eq!(mode(&root.join("blobs/sha256").join(Digest::of(b"x").hex())), 0o644);
+        fs::remove_dir_all(&root).unwrap();
+    }
+}
+
+#[test]
+fn child_puts() {
+    let Some(root) = std::env::var_os("RBUILD_TEST_STORE") else { return };
+    let store = Store::open(Path::new(&root)).unwrap();
+    store.put_blob(b"x").unwrap();
+    store.put_record("abcd", b"x").unwrap();
 }
 
 #[test]
@@ -259,12 +336,47 @@ fn trash_takes_everything_and_tells_what_stays() {
     fs::create_dir_all(tree.join("locked/inner")).unwrap();
     fs::write(tree.join("locked/inner/file"), "").unwrap();
     std::os::unix::fs::symlink(dir.path(), tree.join("link")).unwrap();
-    fs::set_permissions(tree.join("locked"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(tree.join("locked"), fs::Permissions::from_mode(0o000)).unwrap();
     store.trash(&tree).unwrap();
     store.trash(&tree).unwrap();
     assert!(!tree.exists());
     assert_eq!(store.empty_trash(), Vec::<std::path::PathBuf>::new());
     assert!(dir.path().exists());
+}
+
+#[test]
+fn trash_of_other_users_stays_and_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let root = open(&dir).root().to_owned();
+    let exe = dir.path().join("it");
+    crate::copy_of_this_program(&exe);
+    for path in [dir.path(), &root]
+        .into_iter()
+        .chain(["rbuild", "rbuild/tmp", "rbuild/trash", "rbuild/lock"].map(Path::new))
+    {
+        std::os::unix::fs::chown(root.join(path), Some(65534), Some(65534)).unwrap();
+    }
+    std::os::unix::fs::chown(root.join("rbuild/version"), Some(65534), None).unwrap();
+    let foreign = root.join("rbuild/trash/tree/bin");
+    fs::create_dir_all(&foreign).unwrap();
+    fs::write(foreign.join("sh"), "").unwrap();
+    let mut child = as_child_of(&exe, "store::child_empties_trash", &root);
+    std::os::unix::process::CommandExt::uid(&mut child, 65534);
+    let output = child.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains(&format!("{:?}", [root.join("rbuild/trash/tree")])), "{text}");
+    assert!(Store::open(&root).unwrap().empty_trash().is_empty());
+}
+
+#[test]
+fn child_empties_trash() {
+    let Some(root) = std::env::var_os("RBUILD_TEST_STORE") else { return };
+    let store = Store::open(Path::new(&root)).unwrap();
+    store.trash(store.scratch_dir().unwrap().path()).unwrap();
+    println!("{:?}", store.empty_trash());
 }
 
 #[test]
@@ -420,7 +532,7 @@ fn a_full_disk_is_reported_with_the_way_on() {
     let still_works = store.put_blob(b"small").map(|digest| store.has_blob(&digest));
     let left = count(&store.root().join("rbuild/tmp"));
     drop(store);
-    assert!(Command::new("umount").arg(dir.path()).status().unwrap().success());
+    assert!(Command::new("umount").arg("-l").arg(dir.path()).status().unwrap().success());
     for text in [streamed, whole] {
         assert!(text.contains("no space left to write") && text.contains("MB free"), "{text}");
         assert!(text.contains("rbuild prune") && text.contains("--root"), "{text}");
@@ -444,7 +556,7 @@ fn a_read_only_store_says_so() {
     }
     let read_only = bind("remount,bind,ro");
     let result = Store::open(&root);
-    assert!(Command::new("umount").arg(&root).status().unwrap().success());
+    assert!(Command::new("umount").arg("-l").arg(&root).status().unwrap().success());
     assert!(read_only);
     assert!(message(result).contains("read-only file system"));
 }

@@ -1,0 +1,131 @@
+//! The files of an image in a directory, as `docker build -o DIR` means it.
+//!
+//! Files belong to the caller, whoever owns them in the image. A setuid or setgid bit that was meant for
+//! another owner is therefore dropped.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::files::{self, Roots, bytes_path};
+use super::tree::{Stat, Tree};
+use super::{Error, LocalMode, contents::Contents};
+use crate::layer::view::{Kind, ViewEntry};
+use crate::report::{Event, Events};
+use crate::store::{Store, remove_tree};
+
+/// Writes the files of every image in `contents`; with `split`, each into a folder named after its platform.
+pub(super) fn write(
+    store: &Store,
+    contents: &Contents,
+    dest: &Path,
+    mode: LocalMode,
+    split: Option<bool>,
+    events: &Events,
+) -> Result<(), Error> {
+    let roots = files::open_all(store, contents, split)?;
+    let is_new = !dest.exists();
+    fs::create_dir_all(dest).map_err(|e| Error::io("create", dest, e))?;
+    let written = into(store, &roots, dest, mode, events);
+    if written.is_err() && is_new {
+        let _ = fs::remove_dir(dest);
+    }
+    written
+}
+
+/// Where the directory's other files do not matter, everything is first written to a hidden folder in it and then
+/// moved: when something fails, nothing has changed. A merge is done in place.
+fn into(store: &Store, roots: &Roots, dest: &Path, mode: LocalMode, events: &Events) -> Result<(), Error> {
+    let others = children(dest)?;
+    if mode == LocalMode::Copy && !others.is_empty() {
+        let mut tree = Tree::open(dest)?;
+        fill(store, roots, &mut tree, events)?;
+        return tree.finish();
+    }
+    let staging = dest.join(format!(".rbuild-{}", crate::store::unique()));
+    fs::create_dir(&staging).map_err(|e| Error::io("create", dest, e))?;
+    let moved = staged(store, roots, &staging, dest, &others, events);
+    if moved.is_err() {
+        let _ = remove_tree(&staging);
+    }
+    moved
+}
+
+fn staged(
+    store: &Store,
+    roots: &Roots,
+    staging: &Path,
+    dest: &Path,
+    others: &[PathBuf],
+    events: &Events,
+) -> Result<(), Error> {
+    let mut tree = Tree::open(staging)?;
+    fill(store, roots, &mut tree, events)?;
+    others.iter().try_for_each(|path| remove_tree(path).map_err(|e| Error::io("remove", path, e)))?;
+    for path in children(staging)? {
+        let target = dest.join(path.file_name().unwrap_or_default());
+        fs::rename(&path, &target).map_err(|e| Error::io("write", &target, e))?;
+    }
+    fs::remove_dir(staging).map_err(|e| Error::io("remove", staging, e))?;
+    // Only now: a directory without write permission could not have been moved.
+    tree.moved(dest)?.finish()
+}
+
+/// Directories first, so that every file has its parent; names of one file share an inode, as in the image.
+fn fill(store: &Store, roots: &Roots, tree: &mut Tree, events: &Events) -> Result<(), Error> {
+    for (folder, files) in roots {
+        if !folder.as_os_str().is_empty() {
+            tree.directory(folder, &Stat::default())?;
+        }
+        for entry in files.view.walk(b"") {
+            let path = folder.join(bytes_path(entry.path));
+            match entry.node.kind {
+                Kind::Directory => tree.directory(&path, &stat(&entry))?,
+                Kind::Symlink(target) => tree.symlink(&path, target, entry.node.mtime)?,
+                Kind::File { .. } => {}
+                kind => special(tree, &path, kind, &entry, events)?,
+            }
+        }
+        files.each_file(store, |names, content| {
+            let paths: Vec<PathBuf> = names.iter().map(|name| folder.join(bytes_path(name.path))).collect();
+            tree.file(&paths[0], &stat(&names[0]), content)?;
+            paths[1..].iter().try_for_each(|path| tree.link(path, &paths[0]))
+        })?;
+    }
+    Ok(())
+}
+
+fn special(
+    tree: &mut Tree,
+    path: &Path,
+    kind: Kind<'_>,
+    entry: &ViewEntry<'_>,
+    events: &Events,
+) -> Result<(), Error> {
+    match tree.special(path, kind, &stat(entry)) {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            let path = String::from_utf8_lossy(entry.path);
+            events.send(Event::Note(format!("device `/{path}` is not exported: only root may make devices")));
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn stat<'v>(entry: &ViewEntry<'v>) -> Stat<'v> {
+    let (me, my_group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let mut mode = entry.node.mode;
+    if entry.node.uid != me {
+        mode &= !0o4000;
+    }
+    if entry.node.gid != my_group {
+        mode &= !0o2000;
+    }
+    Stat { mode, mtime: entry.node.mtime, xattrs: entry.node.xattrs }
+}
+
+fn children(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = fs::read_dir(dir).map_err(|e| Error::io("read", dir, e))?;
+    let paths: io::Result<Vec<_>> = entries.map(|entry| entry.map(|e| e.path())).collect();
+    paths.map_err(|e| Error::io("read", dir, e))
+}

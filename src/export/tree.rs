@@ -1,0 +1,170 @@
+//! Writes files below one directory; what was there gives way, and no symlink leads outside.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
+use rustix::io::Errno;
+
+use super::Error;
+use crate::layer::view::{Kind, Xattrs};
+use crate::oci::Seconds;
+use crate::rootfs::{Root, Symlinks};
+
+/// What a file shall look like beside its content.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stat<'v> {
+    pub(super) mode: u32,
+    pub(super) mtime: Seconds,
+    pub(super) xattrs: Xattrs<'v>,
+}
+
+impl Default for Stat<'_> {
+    fn default() -> Self {
+        Self { mode: 0o755, mtime: 0, xattrs: Xattrs::default() }
+    }
+}
+
+/// A directory that is being filled. Directories get their modes and times in [`Tree::finish`].
+#[derive(Debug)]
+pub(super) struct Tree {
+    root: Root,
+    directories: Vec<(PathBuf, u32, Seconds)>,
+}
+
+impl Tree {
+    /// Below `path`, which exists.
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let root = Root::open(path).map_err(|e| Error::io("open", path, e))?;
+        Ok(Self { root, directories: Vec::new() })
+    }
+
+    /// The same, after everything was moved to `path`.
+    pub(super) fn moved(self, path: &Path) -> Result<Self, Error> {
+        Ok(Self { directories: self.directories, ..Self::open(path)? })
+    }
+
+    /// Makes a directory; one that exists stays, and gets the metadata.
+    pub(super) fn directory(&mut self, path: &Path, stat: &Stat<'_>) -> Result<(), Error> {
+        self.made("create", path, |parent, name| match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
+            Err(Errno::EXIST) if is_directory(parent, name) => Ok(()),
+            other => other,
+        })?;
+        let open = || self.root.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, 0, Symlinks::Refuse);
+        // One of our own that denies us: what goes into it needs the right.
+        let fd = open().map_err(|e| self.error("open", path, e))?;
+        let meta = rustix::fs::fstat(&fd).map_err(|e| self.error("open", path, e.into()))?;
+        if meta.st_mode & 0o700 != 0o700 {
+            rustix::fs::fchmod(&fd, Mode::RWXU).map_err(|e| self.error("set the mode of", path, e.into()))?;
+        }
+        set_xattrs(&fd, stat.xattrs);
+        self.directories.push((path.to_owned(), stat.mode, stat.mtime));
+        Ok(())
+    }
+
+    /// Makes a symlink.
+    pub(super) fn symlink(&self, path: &Path, target: &[u8], mtime: Seconds) -> Result<(), Error> {
+        self.made("create", path, |parent, name| {
+            rustix::fs::symlinkat(target, parent, name)?;
+            rustix::fs::utimensat(parent, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)
+        })
+    }
+
+    /// Makes a named pipe or a device.
+    pub(super) fn special(&self, path: &Path, kind: Kind<'_>, stat: &Stat<'_>) -> Result<(), Error> {
+        let device = |major, minor| rustix::fs::makedev(major, minor);
+        let (kind, device) = match kind {
+            Kind::CharDevice { major, minor } => (FileType::CharacterDevice, device(major, minor)),
+            Kind::BlockDevice { major, minor } => (FileType::BlockDevice, device(major, minor)),
+            _ => (FileType::Fifo, 0),
+        };
+        let mode = Mode::from_raw_mode(stat.mode);
+        self.made("create", path, |parent, name| {
+            rustix::fs::mknodat(parent, name, kind, mode, device)?;
+            rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
+            rustix::fs::utimensat(parent, name, &times(stat.mtime), AtFlags::SYMLINK_NOFOLLOW)
+        })
+    }
+
+    /// Makes a regular file.
+    pub(super) fn file(&self, path: &Path, stat: &Stat<'_>, content: &mut dyn Read) -> Result<(), Error> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut made = None;
+        self.made("create", path, |parent, name| {
+            made = Some(rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
+            Ok(())
+        })?;
+        let mut file = File::from(made.expect("`made` succeeds only after the closure did"));
+        io::copy(content, &mut file).map_err(|e| self.error("write", path, e))?;
+        set_xattrs(&file, stat.xattrs);
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(stat.mode))
+            .and_then(|()| rustix::fs::futimens(&file, &times(stat.mtime)))
+            .map_err(|e| self.error("write", path, e.into()))
+    }
+
+    /// Makes another name of the file `existing`.
+    pub(super) fn link(&self, path: &Path, existing: &Path) -> Result<(), Error> {
+        let found = self.root.parent_of(existing, Symlinks::Refuse);
+        let (from, old_name) = found.map_err(|e| self.error("open", existing, e))?;
+        self.made("create", path, |parent, name| {
+            rustix::fs::linkat(&from, old_name, parent, name, AtFlags::empty())
+        })
+    }
+
+    /// Gives the directories their modes and times, the deepest first: what is done inside a directory changes its
+    /// time, and may need a right that its mode denies.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        for (path, mode, mtime) in self.directories.iter().rev() {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let fd = self.root.open_at(path, flags, 0, Symlinks::Refuse);
+            let fd = fd.map_err(|e| self.error("open", path, e))?;
+            rustix::fs::futimens(&fd, &times(*mtime))
+                .and_then(|()| rustix::fs::fchmod(&fd, Mode::from_raw_mode(*mode)))
+                .map_err(|e| self.error("set the mode of", path, e.into()))?;
+        }
+        Ok(())
+    }
+
+    /// Calls `make` with the parent's descriptor and the name; when something else stands there, removes it and
+    /// tries once more.
+    fn made(
+        &self,
+        action: &'static str,
+        path: &Path,
+        mut make: impl FnMut(&std::os::fd::OwnedFd, &std::ffi::OsStr) -> rustix::io::Result<()>,
+    ) -> Result<(), Error> {
+        let found = self.root.parent_of(path, Symlinks::Refuse);
+        let (parent, name) = found.map_err(|e| self.error(action, path, e))?;
+        match make(&parent, name) {
+            Err(Errno::EXIST) => {}
+            other => return other.map_err(|e| self.error(action, path, e.into())),
+        }
+        // The parents are no symlinks: they were just opened as such.
+        crate::store::remove_tree(&self.root.path().join(path))
+            .map_err(|e| self.error("replace", path, e))?;
+        make(&parent, name).map_err(|e| self.error(action, path, e.into()))
+    }
+
+    fn error(&self, action: &'static str, path: &Path, source: io::Error) -> Error {
+        Error::io(action, &self.root.path().join(path), source)
+    }
+}
+
+fn is_directory(parent: impl AsFd, name: &std::ffi::OsStr) -> bool {
+    let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// As docker does it: what this user or this file system does not allow is left out.
+fn set_xattrs(fd: impl AsFd, xattrs: Xattrs<'_>) {
+    for (name, value) in xattrs.iter() {
+        let _ = rustix::fs::fsetxattr(&fd, name, value, XattrFlags::empty());
+    }
+}
+
+fn times(mtime: Seconds) -> Timestamps {
+    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
