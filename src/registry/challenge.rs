@@ -91,4 +91,11 @@ mod tests {
             assert!(parse(broken).len() <= 1, "{broken}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn survives_anything(header in "[a-z=\", \\\\é]{0,60}") {
+            parse(&header);
+        }
+    }
 }

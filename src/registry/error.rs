@@ -183,7 +183,7 @@ impl Error {
             Error::Unreachable { host, port, problem, .. } => unreachable_help(host, *port, *problem),
             Error::UnknownManifest { repository, registry, .. } => {
                 format!(
-                    "check the tag; `skopeo list-tags docker://{registry}/{repository}` lists those that exist"
+                    "check the name and the tag; `skopeo list-tags docker://{registry}/{repository}` lists those that exist"
                 )
             }
             Error::UnknownRepository { .. } => "check the spelling of the name".to_owned(),
