@@ -88,58 +88,70 @@ impl Pattern {
 /// What moby's `Pattern.compile` decides on: which of four ways to match, and the expression for the last.
 fn compile(text: &[u8]) -> Result<Form, BadPattern> {
     let characters = decode_all(text);
-    let mut expression: Vec<char> = Vec::new();
-    let mut form = Form::Exact;
-    let mut program = false;
-    let mut at = 0;
-    while let Some(character) = characters.get(at) {
-        let first = at == 0;
-        at += 1;
-        match character {
-            '*' if characters.get(at) == Some(&'*') => {
-                at += 1;
-                if characters.get(at) == Some(&'/') {
-                    at += 1;
-                }
-                if at < characters.len() {
-                    expression.extend("(.*/)?".chars());
-                    program = true;
-                } else if matches!(form, Form::Exact) && !program {
-                    form = Form::Prefix(text.len() - 2);
-                } else {
-                    expression.extend(".*".chars());
-                    program = true;
-                }
-                if first {
-                    form = Form::Suffix;
-                    program = false;
-                }
+    let mut compiler =
+        Compiler { len: text.len(), form: Form::Exact, is_program: false, expression: Vec::new() };
+    let mut rest = characters.as_slice();
+    while let [first, after @ ..] = rest {
+        let is_start = rest.len() == characters.len();
+        rest = match (first, after) {
+            ('*', ['*', '/', after @ ..] | ['*', after @ ..]) => {
+                compiler.double_star(is_start, after.is_empty());
+                after
             }
-            '*' => {
-                expression.extend("[^/]*".chars());
-                program = true;
+            ('\\', [escaped, after @ ..]) => {
+                compiler.push(&['\\', *escaped], true);
+                after
             }
-            '?' => {
-                expression.extend("[^/]".chars());
-                program = true;
+            (character, after) => {
+                compiler.character(*character);
+                after
             }
-            '.' | '+' | '(' | ')' | '|' | '{' | '}' | '$' => expression.extend(['\\', *character]),
-            '\\' => {
-                expression.push('\\');
-                if let Some(escaped) = characters.get(at) {
-                    expression.push(*escaped);
-                    at += 1;
-                    program = true;
-                }
-            }
-            '[' | ']' => {
-                expression.push(*character);
-                program = true;
-            }
-            other => expression.push(*other),
+        };
+    }
+    match compiler {
+        Compiler { is_program: true, expression, .. } => Ok(Form::Program(Program::new(&expression)?)),
+        Compiler { form, .. } => Ok(form),
+    }
+}
+
+struct Compiler {
+    /// Bytes of the pattern.
+    len: usize,
+    form: Form,
+    /// Whether only the expression tells what the pattern matches.
+    is_program: bool,
+    expression: Vec<char>,
+}
+
+impl Compiler {
+    /// `**`, with the slash after it, if there is one.
+    fn double_star(&mut self, is_start: bool, is_end: bool) {
+        if !is_end {
+            self.push(&['(', '.', '*', '/', ')', '?'], true);
+        } else if matches!(self.form, Form::Exact) && !self.is_program {
+            self.form = Form::Prefix(self.len - 2);
+        } else {
+            self.push(&['.', '*'], true);
+        }
+        if is_start {
+            (self.form, self.is_program) = (Form::Suffix, false);
         }
     }
-    if program { Ok(Form::Program(Program::new(&expression)?)) } else { Ok(form) }
+
+    fn character(&mut self, character: char) {
+        match character {
+            '*' => self.push(&['[', '^', '/', ']', '*'], true),
+            '?' => self.push(&['[', '^', '/', ']'], true),
+            '[' | ']' => self.push(&[character], true),
+            '.' | '+' | '(' | ')' | '|' | '{' | '}' | '$' => self.push(&['\\', character], false),
+            other => self.push(&[other], false),
+        }
+    }
+
+    fn push(&mut self, expression: &[char], is_program: bool) {
+        self.expression.extend(expression);
+        self.is_program |= is_program;
+    }
 }
 
 /// The characters of `text`; invalid bytes become U+FFFD, as when Go reads runes.

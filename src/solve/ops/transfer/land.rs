@@ -4,15 +4,14 @@ use std::collections::HashMap;
 
 use super::Error;
 use super::accounts::{Accounts, OwnerText};
-use super::archive::{Scratch, Unpacked, unpack};
+use super::archive::{Scratch, unpack};
 use super::chmod::ModeChange;
 use super::error::shown;
 use super::gather::Chosen;
-use super::landing::{Attributes, Existing, Landed, LandedKind, Landing, Seen};
+use super::landing::{Attributes, Existing, LandedKind, Landing, Seen};
 use super::select::{Pick, Selected, What};
-use super::tree::{CAPABILITY, FileTree, Item, ItemKind, Step, follow};
+use super::tree::{FileTree, Item, ItemKind};
 use crate::context::{FileDigest, path};
-use crate::layer::archive::{Kind as MemberKind, Member};
 use crate::layer::entry::{Content, Entry};
 use crate::oci::Seconds;
 use crate::plan::graph::TransferOp;
@@ -73,11 +72,11 @@ fn owner(op: &TransferOp, accounts: &Accounts<'_>) -> Result<Option<(u32, u32)>,
     resolved.map(Some).map_err(|source| Error::Accounts { owner: written.clone(), source })
 }
 
-struct Transfer<'t> {
-    landing: Landing<'t>,
-    parent: &'t FileTree,
+pub(super) struct Transfer<'t> {
+    pub(super) landing: Landing<'t>,
+    pub(super) parent: &'t FileTree,
     /// The destination as in the op.
-    to: &'t [u8],
+    pub(super) to: &'t [u8],
     owner: Option<(u32, u32)>,
     mode: ModeChange,
     /// Where the first name of each hard-linked file of the current pick landed.
@@ -224,116 +223,12 @@ impl Transfer<'_> {
     }
 
     /// `--chown` overrides the owner.
-    fn attributes(&self, mode: u32, uid: u32, gid: u32) -> Attributes {
+    pub(super) fn attributes(&self, mode: u32, uid: u32, gid: u32) -> Attributes {
         let (uid, gid) = self.owner.unwrap_or((uid, gid));
         Attributes::made(mode, uid, gid)
     }
 
     fn made_directory(&self) -> Attributes {
         self.attributes(self.mode.made_directory(), 0, 0)
-    }
-
-    /// Unpacks into the destination, which always is a directory. `--chmod` has no effect.
-    fn archive(&mut self, named: &[u8], unpacked: &Unpacked) -> Result<(), Error> {
-        let root = self.landing.resolve(&path::below_root(self.to))?;
-        let made = self.attributes(0o755, 0, 0);
-        self.landing.make_directories(&root, &made)?;
-        for member in &unpacked.members {
-            self.member(&root, named, member, unpacked)?;
-        }
-        Ok(())
-    }
-
-    /// As docker's unpacker does: only a directory on a directory is merged, everything else replaces what is
-    /// there; symlinks on the way are followed as if the destination were `/`.
-    fn member(
-        &mut self,
-        root: &[u8],
-        named: &[u8],
-        member: &Member,
-        unpacked: &Unpacked,
-    ) -> Result<(), Error> {
-        if member.path.is_empty() {
-            return Ok(());
-        }
-        let at = self.member_path(root, &member.path)?;
-        // Parents that the archive does not name belong to root, whatever --chown says.
-        self.landing.make_directories(path::split(&at).0, &Attributes::made(0o755, 0, 0))?;
-        let mut attributes = self.attributes(member.mode, member.uid, member.gid);
-        attributes.mtime = Some(member.mtime);
-        attributes.capability = member.xattrs.get(CAPABILITY).map(|value| value.as_slice().into());
-        if member.kind == MemberKind::Directory {
-            if !matches!(self.landing.look(&at)?, Seen::Directory(_) | Seen::Nothing) {
-                self.landing.clear(&at)?;
-                self.landing.put_fresh_directory(&at, attributes);
-                return Ok(());
-            }
-            return self.landing.put_directory(&at, attributes, Existing::Overwrite);
-        }
-        let kind = match &member.kind {
-            MemberKind::File { size } => LandedKind::File(unpacked.content(member, *size)),
-            MemberKind::Symlink(target) => LandedKind::Symlink(target.clone()),
-            MemberKind::HardLink(target) => {
-                let Landed { kind, attributes: of_target } = self.hard_link(root, named, &at, target)?;
-                attributes = of_target;
-                kind
-            }
-            MemberKind::Fifo => LandedKind::Fifo,
-            MemberKind::CharDevice { major, minor } => LandedKind::CharDevice(*major, *minor),
-            MemberKind::BlockDevice { major, minor } => LandedKind::BlockDevice(*major, *minor),
-            // Read with literal names, no member is one of these; directories were handled above.
-            MemberKind::Directory | MemberKind::Whiteout | MemberKind::Opaque => return Ok(()),
-        };
-        self.landing.clear(&at)?;
-        self.landing.put(&at, kind, attributes)
-    }
-
-    /// Where a path of an archive is when `root` is `/`: its last component is not followed.
-    fn member_path(&self, root: &[u8], member: &[u8]) -> Result<Vec<u8>, Error> {
-        let (dir, name) = path::split(member);
-        let dir = follow(dir, |at| {
-            Ok(match self.landing.look(&path::join(root, at))? {
-                Seen::Nothing => Step::Nothing,
-                Seen::Symlink(target) => Step::Symlink(target),
-                Seen::Directory(_) | Seen::Other(_) => Step::Other,
-            })
-        })?;
-        Ok(path::join(&path::join(root, &dir), name))
-    }
-
-    /// A link to a file that this step brought stays one; one to a file of a lower layer becomes a copy, since a
-    /// layer cannot link into another. Either way it is the same file, with the target's metadata.
-    fn hard_link(&self, root: &[u8], archive: &[u8], link: &[u8], target: &[u8]) -> Result<Landed, Error> {
-        let dangling =
-            || Error::DanglingHardLink { archive: shown(archive), link: shown(link), target: shown(target) };
-        let to = self.member_path(root, target)?;
-        if let Some(landed) = self.landing.landed(&to) {
-            let kind = match &landed.kind {
-                LandedKind::File(_) => LandedKind::HardLink(to),
-                LandedKind::Directory { .. } => return Err(dangling()),
-                other => other.clone(),
-            };
-            return Ok(Landed { kind, attributes: landed.attributes.clone() });
-        }
-        let item = match self.landing.look(&to)? {
-            Seen::Nothing | Seen::Directory(_) => None,
-            Seen::Symlink(_) | Seen::Other(_) => self.parent.entry(&to)?,
-        };
-        let item = item.ok_or_else(dangling)?;
-        let kind = match &item.kind {
-            ItemKind::File(_) => {
-                let content = self.parent.contents(&[(to, &item)])?.pop();
-                LandedKind::File(content.ok_or_else(dangling)?)
-            }
-            ItemKind::Symlink(target) => LandedKind::Symlink(target.to_vec()),
-            ItemKind::Fifo => LandedKind::Fifo,
-            ItemKind::CharDevice(major, minor) => LandedKind::CharDevice(*major, *minor),
-            ItemKind::BlockDevice(major, minor) => LandedKind::BlockDevice(*major, *minor),
-            ItemKind::Directory => return Err(dangling()),
-        };
-        let mut attributes = Attributes::made(item.mode, item.uid, item.gid);
-        attributes.mtime = Some(item.mtime);
-        attributes.capability = item.capability;
-        Ok(Landed { kind, attributes })
     }
 }

@@ -19,6 +19,7 @@ mod near;
 pub mod select;
 pub mod stored;
 pub mod tree;
+mod unpack;
 
 pub use accounts::Accounts;
 pub use archive::Scratch;

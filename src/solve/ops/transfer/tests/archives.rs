@@ -1,0 +1,121 @@
+//! Archives, and what is said to the cache key.
+
+use super::*;
+
+/// An archive of `member` entries, as the tar crate writes them.
+fn tar(members: &[(&str, u8, u32, &str)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (path, kind, mode, text) in members {
+        let mut header = tar::Header::new_gnu();
+        header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_entry_type(tar::EntryType::new(*kind));
+        header.set_mode(*mode);
+        header.set_uid(11);
+        header.set_gid(22);
+        header.set_mtime(1400);
+        let is_link = matches!(kind, b'1' | b'2');
+        if is_link {
+            header.set_link_name(text).unwrap();
+        }
+        let data = if is_link { "" } else { text };
+        header.set_size(data.len() as u64);
+        header.set_cksum();
+        builder.append(&header, data.as_bytes()).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+#[test]
+fn archives() {
+    let members: &[(&str, u8, u32, &str)] = &[
+        ("./", b'5', 0o700, ""),
+        ("p/one", b'0', 0o644, "one"),
+        ("alias/", b'5', 0o755, ""),
+        ("alias/in", b'0', 0o640, "in"),
+        ("hl", b'1', 0o644, "p/one"),
+        ("sl", b'2', 0o777, "p"),
+        ("sl/two", b'0', 0o644, "two"),
+        ("../escape", b'0', 0o4755, "e"),
+        ("lower", b'1', 0o644, "keep"),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("x.tar"), tar(members)).unwrap();
+    let gzip = {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        io::Write::write_all(&mut encoder, &tar(members)).unwrap();
+        encoder.finish().unwrap()
+    };
+    fs::write(dir.path().join("y"), gzip).unwrap();
+    fs::write(dir.path().join("n.gz"), "no archive").unwrap();
+    let parent = image(&["o@700:1:1/", "o/alias->p", "o/keep@600:3:4=kept", "o/p/", "o/p/old=old"]);
+    let unpacked = [
+        "o/alias/ 755 11:22",
+        "o/alias/in 640 11:22 in",
+        "o/escape 4755 11:22 e",
+        "o/hl => o/p/one",
+        "o/lower 600 3:4 kept",
+        "o/p/one 644 11:22 one",
+        "o/p/two 644 11:22 two",
+        "o/sl -> p 11:22",
+    ];
+    for instruction in ["ADD x.tar /o/", "ADD y /o", "ADD --chmod=711 x.tar /o", "COPY --unpack=true y /o"] {
+        assert_eq!(listing(&run(instruction, &context(dir.path()), &parent)), unpacked, "{instruction}");
+    }
+    let outcome = run("ADD --chown=5:6 x.tar /q", &context(dir.path()), &image(&["q/keep=k"])).unwrap();
+    let lines = listing(&Ok(outcome));
+    assert!(lines.contains(&"q/p/ 755 0:0".to_owned()) && lines.contains(&"q/p/one 644 5:6 one".to_owned()));
+    assert_eq!(run("ADD x.tar /o", &context(dir.path()), &parent).unwrap().time, 1400);
+    for instruction in ["ADD n.gz /o/n.gz", "ADD --unpack=false y /o/"] {
+        assert_eq!(
+            run(instruction, &context(dir.path()), &parent).unwrap().entries.len(),
+            1,
+            "{instruction}"
+        );
+    }
+}
+
+#[test]
+fn a_file_of_an_archive_replaces_a_whole_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let members: &[(&str, u8, u32, &str)] = &[
+        ("d", b'0', 0o644, "file"),
+        ("e", b'0', 0o644, ""),
+        ("e/", b'5', 0o755, ""),
+        ("e/new", b'0', 0o644, ""),
+    ];
+    fs::write(dir.path().join("x.tar"), tar(members)).unwrap();
+    let parent = image(&["d/", "d/in=x", "e/", "e/old=x"]);
+    assert_eq!(
+        listing(&run("ADD x.tar /", &context(dir.path()), &parent)),
+        ["d 644 11:22 file", "e opaque", "e/ 755 11:22", "e/new 644 11:22 "]
+    );
+}
+
+#[test]
+fn key_fields_tell_content_and_mode_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    folder(dir.path(), &["d/run.sh@755=x", "d/l->run.sh", "d/sub/", "z=z"]);
+    let fields = |instruction: &str| {
+        let op = op(instruction);
+        let inputs: Vec<_> = op.sources.iter().map(|_| Input::Tree(context(dir.path()))).collect();
+        digest_fields(&select(&op, &inputs).unwrap(), &op).unwrap()
+    };
+    let hex = blake3::hash(b"x").to_hex();
+    let first = fields("COPY d /o");
+    let shown: Vec<String> = first.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let expected = [
+        "/d: directory contents".to_owned(),
+        "/d/l: symlink to run.sh".to_owned(),
+        format!("/d/run.sh: file 0755 {hex}"),
+        "/d/sub: directory 0755".to_owned(),
+    ];
+    assert_eq!(shown, expected);
+    let touched = std::time::UNIX_EPOCH + std::time::Duration::from_secs(5);
+    fs::File::options().write(true).open(dir.path().join("d/run.sh")).unwrap().set_modified(touched).unwrap();
+    fs::write(dir.path().join("z"), "changed").unwrap();
+    assert_eq!(fields("COPY d /o"), first);
+    let with_mode = fields("COPY --chmod=600 d/run.sh /o");
+    fs::set_permissions(dir.path().join("d/run.sh"), fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(fields("COPY --chmod=600 d/run.sh /o"), with_mode);
+    assert_ne!(fields("COPY d /o"), first);
+}
