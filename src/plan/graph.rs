@@ -160,7 +160,8 @@ pub enum TransferSource {
     Path {
         /// Whose files.
         from: StepId,
-        /// Expanded; a Go `filepath.Match` pattern.
+        /// Expanded, but not cleaned: `..`, slashes at either end and the pivot `/./` are as written. A Go
+        /// `filepath.Match` pattern.
         pattern: String,
         /// Where it stands.
         span: Option<Span>,
@@ -360,7 +361,7 @@ pub enum HistoryPlan {
     Made {
         /// `created_by`.
         created_by: String,
-        /// MAINTAINER so far.
+        /// `author` of the entry; `None` in what `lower` makes, as in BuildKit.
         author: Option<String>,
         /// The step whose layer this is; `None` makes it `empty_layer`.
         layer: Option<StepId>,
@@ -393,7 +394,7 @@ pub struct BaseRequest {
     pub origin: BaseOrigin,
     /// For which platform.
     pub platform: Platform,
-    /// Whether the platform was asked for by name (`FROM --platform`, `--platform`).
+    /// Where the Dockerfile names it.
     pub span: Span,
 }
 

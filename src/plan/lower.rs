@@ -110,8 +110,8 @@ impl<'a> Lowering<'a> {
                 (created_by, Some(state.tip))
             }
         };
-        let author = state.image.author.clone();
-        state.history.push(HistoryPlan::Made { created_by, author, layer, after: state.tip });
+        // BuildKit puts MAINTAINER into the configuration and into no entry of the history.
+        state.history.push(HistoryPlan::Made { created_by, author: None, layer, after: state.tip });
     }
 
     fn apply(&mut self, site: Site<'_>, state: &mut State) -> Result<Effect, Fault> {
@@ -180,7 +180,8 @@ impl<'a> Lowering<'a> {
             };
             let user = User { verb: "mount", stage: site.stage, place, span: word.span };
             let agents = lowered.iter().filter(|mount| matches!(mount.kind, MountKind::Ssh { .. })).count();
-            let at = mounts::Site { place, span: word.span, directory: state.directory(), agents };
+            let namespace = self.globals.arguments.get("BUILDKIT_CACHE_MOUNT_NS").map_or("", String::as_str);
+            let at = mounts::Site { place, span: word.span, directory: state.directory(), agents, namespace };
             lowered.push(mounts::lower(&options, at, &mut || sources.step(origin.as_ref(), user))?);
         }
         Ok(lowered)

@@ -127,8 +127,8 @@ fn checked(
     }
 }
 
-/// Help for when an image cannot be found that COPY --from or a mount names: the stage that may have
-/// been meant, and where it is.
+/// Help for when an image cannot be found that FROM, COPY --from or a mount names: the stage that may
+/// have been meant, and where it is.
 pub fn stage_hint(file: &Dockerfile, name: &str) -> Option<String> {
     let names = file.stages.iter().filter_map(|stage| stage.from.name.as_ref());
     let near = suggest::closest(name, names.clone().map(|name| name.text.as_str()))?;
@@ -174,6 +174,12 @@ fn image(target: State, options: &Options) -> ImagePlan {
         if wanted.os_version.is_some() || !same {
             config.os_version.clone_from(&wanted.os_version);
         }
+    }
+    // Nothing is known of an image without a configuration, such as a folder.
+    if config.os.is_empty() || config.architecture.is_empty() {
+        config.os.clone_from(&options.platform.os);
+        config.architecture.clone_from(&options.platform.architecture);
+        config.variant.clone_from(&options.platform.variant);
     }
     let platform = config.platform().normalised();
     (config.os, config.architecture, config.variant) = (platform.os, platform.architecture, platform.variant);

@@ -55,6 +55,8 @@ pub(super) struct Site<'a> {
     pub(super) directory: &'a str,
     /// How many SSH mounts of the same RUN come before it.
     pub(super) agents: usize,
+    /// BUILDKIT_CACHE_MOUNT_NS: keeps the caches of different users apart; may be empty.
+    pub(super) namespace: &'a str,
 }
 
 /// The mount with everything defaulted. `from` gives the step whose files it shows; it is asked only
@@ -69,7 +71,7 @@ pub(super) fn lower(
         MountType::Bind => {
             MountKind::Bind { from: from()?, source: source(options), writable: !options.read_only }
         }
-        MountType::Cache => cache(options, from)?,
+        MountType::Cache => cache(options, site.namespace, from)?,
         MountType::Tmpfs => {
             MountKind::Tmpfs { size_bytes: u64::try_from(options.size_bytes).unwrap_or_default() }
         }
@@ -93,6 +95,7 @@ fn source(options: &mount::Mount) -> String {
 /// The id of a cache is its target as written, before WORKDIR counts.
 fn cache(
     options: &mount::Mount,
+    namespace: &str,
     from: &mut dyn FnMut() -> Result<StepId, Fault>,
 ) -> Result<MountKind, Fault> {
     let content = match options.from {
@@ -100,8 +103,9 @@ fn cache(
         None => None,
     };
     let target = options.target.as_deref().unwrap_or_default();
+    let id = options.id.clone().unwrap_or_else(|| clean_as_written(target));
     Ok(MountKind::Cache {
-        id: options.id.clone().unwrap_or_else(|| clean_as_written(target)),
+        id: if namespace.is_empty() { id } else { format!("{namespace}/{id}") },
         sharing: match options.sharing {
             None | Some(mount::Sharing::Shared) => Sharing::Shared,
             Some(mount::Sharing::Private) => Sharing::Private,

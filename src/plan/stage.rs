@@ -89,9 +89,11 @@ impl<'a> Stages<'a> {
                 Err(fault) => faults.push(*fault),
             }
         }
-        if faults.is_empty() {
-            stages.resolve_items(file, &mut faults);
+        // Without its FROM a stage has no number, so nothing below can be judged.
+        if !faults.is_empty() {
+            return Err(faults);
         }
+        stages.resolve_items(file, &mut faults);
         if faults.is_empty() {
             faults.extend(stages.find_cycle().map(|fault| *fault));
         }
