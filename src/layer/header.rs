@@ -14,6 +14,18 @@ pub(super) const BLOCK: usize = 512;
 const MAX_7_DIGITS: u64 = 0o777_7777;
 const MAX_11_DIGITS: u64 = 0o777_7777_7777;
 
+/// Sets what the tar does not tell: a symlink has no mode of its own, a whiteout neither mode nor owner.
+pub(super) fn normalise(entry: &mut Entry) {
+    match entry.kind {
+        EntryKind::Symlink(_) => entry.mode = 0o777,
+        EntryKind::Whiteout | EntryKind::OpaqueWhiteout => {
+            (entry.mode, entry.uid, entry.gid) = (0, 0, 0);
+            entry.xattrs.clear();
+        }
+        _ => entry.mode &= 0o7777,
+    }
+}
+
 /// The name that `entry` has in the tar.
 pub(super) fn tar_name(entry: &Entry) -> Vec<u8> {
     let mut name = entry.path.clone();
@@ -37,7 +49,7 @@ pub(super) fn data_len(entry: &Entry) -> u64 {
     }
 }
 
-/// The number of bytes of `entry`'s headers: what [`encode`] appends.
+/// The number of bytes of `entry`'s headers: what [`encode`] appends. The entry is [normalised](normalise).
 pub(super) fn encoded_len(entry: &Entry) -> usize {
     if fits_plainly(entry) {
         return BLOCK;
@@ -92,8 +104,7 @@ fn records(entry: &Entry, name: &[u8]) -> Vec<u8> {
     if plain_time(entry).is_none() {
         need("mtime", entry.mtime.to_string().as_bytes());
     }
-    let (uid, gid) = owner(entry);
-    for (key, id) in [("uid", uid), ("gid", gid)] {
+    for (key, id) in [("uid", entry.uid), ("gid", entry.gid)] {
         if u64::from(id) > MAX_7_DIGITS {
             need(key, id.to_string().as_bytes());
         }
@@ -150,10 +161,9 @@ fn ustar(entry: &Entry, name: &[u8]) -> Header {
     put_name(&mut header, name);
     put(&mut header.as_old_mut().linkname, &plain(link_target(entry)));
     header.set_entry_type(entry_type(&entry.kind));
-    header.set_mode(mode(entry));
-    let (uid, gid) = owner(entry);
-    header.set_uid(u64::from(uid).min(MAX_7_DIGITS));
-    header.set_gid(u64::from(gid).min(MAX_7_DIGITS));
+    header.set_mode(entry.mode);
+    header.set_uid(u64::from(entry.uid).min(MAX_7_DIGITS));
+    header.set_gid(u64::from(entry.gid).min(MAX_7_DIGITS));
     header.set_mtime(plain_time(entry).unwrap_or(0));
     header.set_size(data_len(entry).min(MAX_11_DIGITS));
     if let Some(fields) = header.as_ustar_mut() {
@@ -212,22 +222,6 @@ fn entry_type(kind: &EntryKind) -> EntryType {
         EntryKind::CharDevice { .. } => EntryType::Char,
         EntryKind::BlockDevice { .. } => EntryType::Block,
     }
-}
-
-fn is_whiteout(entry: &Entry) -> bool {
-    matches!(entry.kind, EntryKind::Whiteout | EntryKind::OpaqueWhiteout)
-}
-
-fn mode(entry: &Entry) -> u32 {
-    match entry.kind {
-        EntryKind::Symlink(_) => 0o777,
-        EntryKind::Whiteout | EntryKind::OpaqueWhiteout => 0,
-        _ => entry.mode & 0o7777,
-    }
-}
-
-fn owner(entry: &Entry) -> (u32, u32) {
-    if is_whiteout(entry) { (0, 0) } else { (entry.uid, entry.gid) }
 }
 
 fn link_target(entry: &Entry) -> &[u8] {

@@ -46,7 +46,7 @@ pub struct Written {
 /// Why a layer could not be written. Paths are those in the layer, shown losslessly as far as they are UTF-8.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// An empty path or component, `.`, `..`, or a zero byte.
+    /// An empty path or component, `.`, `..`, a zero byte, or a component of more than 255 bytes.
     #[error("`{0}` is no path inside a layer")]
     BadPath(String),
     /// A name beginning with `.wh.`, which every reader would take for a whiteout.

@@ -51,7 +51,7 @@ pub fn commit(job: &CommitJob) -> Result<Committed, Error> {
     commit_on(job, &read_view(&job.parents)?)
 }
 
-/// The same for a caller that has the parent's view already; `job.parents` is not read.
+/// The same for a caller that has the parent's view already, as from [`Views`]; `job.parents` is not read.
 pub fn commit_on(job: &CommitJob, parent: &RootView) -> Result<Committed, Error> {
     let entries = diff(&job.diff, parent)?;
     let file = File::create(&job.blob).map_err(Error::io("write", &job.blob))?;
@@ -70,10 +70,33 @@ pub fn commit_on(job: &CommitJob, parent: &RootView) -> Result<Committed, Error>
     })
 }
 
+/// The roots that jobs of one process name by their index files. Reading the indexes of a base and merging them
+/// takes longer than running a small command, and steps follow one another on the same base.
+#[derive(Debug, Default)]
+pub struct Views {
+    /// The last one.
+    layers: Vec<PathBuf>,
+    view: RootView,
+}
+
+impl Views {
+    /// The root of the layers with these index files, the lowest first. The files must never change, which those
+    /// named by diff ids do not.
+    pub fn get(&mut self, layers: &[PathBuf]) -> Result<RootView, Error> {
+        if !layers.starts_with(&self.layers) {
+            *self = Self::default();
+        }
+        for path in &layers[self.layers.len()..] {
+            self.view = self.view.push(read_index(path)?);
+            self.layers.push(path.clone());
+        }
+        Ok(self.view.clone())
+    }
+}
+
 /// The root that layers make together, from their index files, the lowest first.
 pub(super) fn read_view(indexes: &[PathBuf]) -> Result<RootView, Error> {
-    let layers = indexes.iter().map(|path| read_index(path)).collect::<Result<_, _>>()?;
-    Ok(RootView::new(layers))
+    Views::default().get(indexes)
 }
 
 fn read_index(path: &Path) -> Result<Arc<Index>, Error> {

@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
@@ -63,7 +64,7 @@ pub enum Form {
     Whole,
 }
 
-/// The changes against `parent`, parents before children.
+/// The changes against `parent`, parents before children; deterministic, but not in the order of a layer.
 ///
 /// The content of the files is not read yet; that happens when the layer is written, so `root` must stay as
 /// it is until then. As in BuildKit, directories and files that were touched but are the same are left out,
@@ -72,13 +73,8 @@ pub fn diff(job: &DiffJob, parent: &RootView) -> Result<Vec<Entry>, Error> {
     let open = |path: &PathBuf| Root::open(path).map_err(Error::io("open", path));
     let root = open(&job.root)?;
     let lowers = job.lowers.iter().map(open).collect::<Result<_, _>>()?;
-    let mut differ = Differ { job, parent, root, lowers, out: Vec::new(), links: HashMap::new() };
-    // A list instead of recursion: a command can nest directories deeper than a thread's stack is.
-    let mut left = vec![(Vec::new(), Lower::Visible)];
-    while let Some((dir, lower)) = left.pop() {
-        differ.directory(&dir, lower, &mut left)?;
-    }
-    let mut entries = differ.out;
+    let differ = Differ { job, parent, root, lowers };
+    let mut entries = differ.everything()?;
     drop_stubs(job, parent, &mut entries);
     let newest = job.newest.unwrap_or(Seconds::MAX);
     entries.iter_mut().for_each(|entry| entry.mtime = entry.mtime.min(newest));
@@ -122,27 +118,73 @@ struct Differ<'a> {
     parent: &'a RootView,
     root: Root,
     lowers: Vec<Root>,
-    out: Vec<Entry>,
-    /// The first path of each file that has several, by device and inode.
-    links: HashMap<(u64, u64), Vec<u8>>,
 }
 
+/// A directory that is to be looked into.
+struct Directory {
+    path: Vec<u8>,
+    lower: Lower,
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+/// What was found directly in one directory.
+#[derive(Default)]
+struct Found {
+    /// Changes; of files with several names also which file it is.
+    entries: Vec<(Entry, Option<FileId>)>,
+    directories: Vec<Directory>,
+}
+
+impl Found {
+    fn push(&mut self, entry: Entry) {
+        self.entries.push((entry, None));
+    }
+}
+
+/// With fewer directories, starting threads would take longer than looking into them.
+const MIN_PARALLEL: usize = 64;
+
 impl<'a> Differ<'a> {
-    /// The changes directly in the directory `dir`; those below it are `left` to do.
-    fn directory(&mut self, dir: &[u8], lower: Lower, left: &mut Vec<(Vec<u8>, Lower)>) -> Result<(), Error> {
+    /// All changes, one level of directories after the other: without recursion, because a command can nest
+    /// directories deeper than a thread's stack is.
+    fn everything(&self) -> Result<Vec<Entry>, Error> {
+        let mut level = vec![Directory { path: Vec::new(), lower: Lower::Visible }];
+        let (mut entries, mut links) = (Vec::new(), HashMap::new());
+        while !level.is_empty() {
+            let found: Result<Vec<Found>, Error> = if level.len() < MIN_PARALLEL {
+                level.iter().map(|dir| self.directory(dir)).collect()
+            } else {
+                level.par_iter().map(|dir| self.directory(dir)).collect()
+            };
+            level.clear();
+            for found in found? {
+                level.extend(found.directories);
+                entries.extend(found.entries.into_iter().map(|(entry, id)| link(entry, id, &mut links)));
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The changes directly in one directory.
+    fn directory(&self, dir: &Directory) -> Result<Found, Error> {
+        let Directory { path: dir, lower } = dir;
+        let lower = *lower;
         let names = files::names(&self.on_disk(dir))?;
+        let mut found = Found::default();
         for name in &names {
-            left.extend(self.name(dir, name.as_bytes(), lower)?);
+            self.name(dir, name.as_bytes(), lower, &mut found)?;
         }
         if self.job.form == Form::Whole && lower == Lower::Visible {
             for child in self.parent.list(dir) {
                 let is_gone = names.binary_search_by(|name| name.as_bytes().cmp(child.name())).is_err();
                 if is_gone && self.was_there(child.path) {
-                    self.out.push(removed(child.path.to_vec(), EntryKind::Whiteout));
+                    found.push(removed(child.path.to_vec(), EntryKind::Whiteout));
                 }
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Whether any tree had something at `path`: devices, which cannot be made without root, never were.
@@ -151,24 +193,26 @@ impl<'a> Differ<'a> {
         self.job.lowers.iter().any(|lower| lower.join(path).symlink_metadata().is_ok())
     }
 
-    /// The changes at one name; gives the directory to be done if it is one.
-    fn name(&mut self, dir: &[u8], name: &[u8], lower: Lower) -> Result<Option<(Vec<u8>, Lower)>, Error> {
+    /// The changes at one name.
+    fn name(&self, dir: &[u8], name: &[u8], lower: Lower, found: &mut Found) -> Result<(), Error> {
         let path = join(dir, name);
         let on_disk = self.on_disk(&path);
         let meta = files::lstat(&on_disk)?;
-        if let Some(removed) = self.removed_name(name, &meta) {
-            if !removed.is_empty() && lower == Lower::Visible {
-                self.whiteout(join(dir, removed));
+        if let Some(name) = self.removed_name(name, &meta) {
+            let path = join(dir, name);
+            // A whiteout of what the parent does not have says nothing: the command made and removed it.
+            if !name.is_empty() && lower == Lower::Visible && self.parent.entry(&path).is_some() {
+                found.push(removed(path, EntryKind::Whiteout));
             }
-            return Ok(None);
+            return Ok(());
         }
         let below = if lower == Lower::Visible { self.parent.entry(&path) } else { None };
         if meta.is_dir() {
-            let lower = self.subdirectory(&path, &on_disk, &meta, below)?;
-            return Ok(Some((path, lower)));
+            self.subdirectory(path, &on_disk, &meta, below, found)
+        } else {
+            found.entries.extend(self.other(path, &on_disk, &meta, below)?);
+            Ok(())
         }
-        self.other(path, &on_disk, &meta, below)?;
-        Ok(None)
     }
 
     /// If `name` stands for something deleted: its name. Empty for a mark that is read elsewhere.
@@ -181,32 +225,28 @@ impl<'a> Differ<'a> {
         }
     }
 
-    /// A whiteout of what the parent does not have says nothing: the command made and removed it.
-    fn whiteout(&mut self, path: Vec<u8>) {
-        if self.parent.entry(&path).is_some() {
-            self.out.push(removed(path, EntryKind::Whiteout));
-        }
-    }
-
-    /// The directory itself; gives whether what the parent has in it shows through.
+    /// The directory itself; what is in it comes later.
     fn subdirectory(
-        &mut self,
-        path: &[u8],
+        &self,
+        path: Vec<u8>,
         on_disk: &Path,
         meta: &Metadata,
         below: Option<ViewEntry<'a>>,
-    ) -> Result<Lower, Error> {
+        found: &mut Found,
+    ) -> Result<(), Error> {
         let below = below.filter(ViewEntry::is_dir);
         let is_opaque = self.is_opaque(on_disk)?;
         // Over something that is no directory, the directory's own entry does what an opaque mark would.
-        if is_opaque && below.is_some() && self.parent.list(path).next().is_some() {
-            self.out.push(removed(path.to_vec(), EntryKind::OpaqueWhiteout));
+        if is_opaque && below.is_some() && self.parent.list(&path).next().is_some() {
+            found.push(removed(path.clone(), EntryKind::OpaqueWhiteout));
         }
-        let entry = self.entry(path.to_vec(), EntryKind::Directory, on_disk, meta, below.as_ref())?;
+        let entry = self.entry(path.clone(), EntryKind::Directory, on_disk, meta, below.as_ref())?;
         if !below.is_some_and(|below| same::metadata(&entry, &below)) {
-            self.out.push(entry);
+            found.push(entry);
         }
-        Ok(if is_opaque || below.is_none() { Lower::Hidden } else { Lower::Visible })
+        let lower = if is_opaque || below.is_none() { Lower::Hidden } else { Lower::Visible };
+        found.directories.push(Directory { path, lower });
+        Ok(())
     }
 
     fn is_opaque(&self, on_disk: &Path) -> Result<bool, Error> {
@@ -228,29 +268,23 @@ impl<'a> Differ<'a> {
         Ok(self.job.form == Form::FuseOverlay && on_disk.join(".wh..wh..opq").symlink_metadata().is_ok())
     }
 
-    /// Anything that is no directory.
+    /// Anything that is no directory, if it changed.
     fn other(
-        &mut self,
+        &self,
         path: Vec<u8>,
         on_disk: &Path,
         meta: &Metadata,
         below: Option<ViewEntry<'a>>,
-    ) -> Result<(), Error> {
-        let Some(kind) = self.kind(&path, on_disk, meta)? else { return Ok(()) };
-        let mut entry = self.entry(path, kind, on_disk, meta, below.as_ref())?;
+    ) -> Result<Option<(Entry, Option<FileId>)>, Error> {
+        let Some(kind) = self.kind(&path, on_disk, meta)? else { return Ok(None) };
+        let entry = self.entry(path, kind, on_disk, meta, below.as_ref())?;
         if let Some(below) = below
             && self.is_same(&entry, meta, &below)?
         {
-            return Ok(());
+            return Ok(None);
         }
-        if meta.nlink() > 1 {
-            let first = self.links.entry((meta.dev(), meta.ino())).or_insert_with(|| entry.path.clone());
-            if *first != entry.path {
-                entry.kind = EntryKind::HardLink(first.clone());
-            }
-        }
-        self.out.push(entry);
-        Ok(())
+        let id = (meta.nlink() > 1).then(|| (meta.dev(), meta.ino()));
+        Ok(Some((entry, id)))
     }
 
     /// `None` for sockets, which mean nothing without the process behind them.
@@ -327,6 +361,17 @@ impl<'a> Differ<'a> {
     fn on_disk(&self, path: &[u8]) -> PathBuf {
         self.job.root.join(OsStr::from_bytes(path))
     }
+}
+
+/// Makes `entry` a hard link if its file was met before under another path.
+fn link(mut entry: Entry, id: Option<FileId>, first_paths: &mut HashMap<FileId, Vec<u8>>) -> Entry {
+    if let Some(id) = id {
+        let first = first_paths.entry(id).or_insert_with(|| entry.path.clone());
+        if *first != entry.path {
+            entry.kind = EntryKind::HardLink(first.clone());
+        }
+    }
+    entry
 }
 
 /// Capabilities as an image has them. In a user namespace the kernel stores them with the id that is root

@@ -17,7 +17,7 @@ mod trees;
 mod unpack;
 
 pub use active::{ActiveSnapshot, Dirs};
-pub use commit::{CommitJob, Committed, commit, commit_on};
+pub use commit::{CommitJob, Committed, Views, commit, commit_on};
 pub use copy::{CopyJob, copy_tree};
 pub use diff::{DiffJob, Form, Owners, diff};
 pub use error::Error;
@@ -25,4 +25,4 @@ pub use files::remove;
 pub use ids::{IdMap, IdRange};
 pub use overlay::{OpaqueMark, OverlayKind, find_fuse};
 pub use trees::Trees;
-pub use unpack::{UnpackJob, unpack_tree};
+pub use unpack::{UnpackJob, unpack_tree, unpack_tree_on};

@@ -13,7 +13,7 @@ use super::files::make_dir;
 use super::overlay::OpaqueMark;
 use crate::layer::archive::Limits;
 use crate::layer::unpack::{self, Note, Owners, UnpackOptions};
-use crate::layer::view::ViewEntry;
+use crate::layer::view::{RootView, ViewEntry};
 use crate::oci::DiffId;
 use crate::rootfs::Root;
 
@@ -42,15 +42,19 @@ pub struct UnpackJob {
 ///
 /// Without root this must run inside the user namespace. On an error the target holds a part.
 pub fn unpack_tree(job: &UnpackJob) -> Result<Vec<String>, Error> {
+    unpack_tree_on(job, &read_view(&job.parents)?)
+}
+
+/// The same for a caller that has the view of the layers below already; `job.parents` is not read.
+pub fn unpack_tree_on(job: &UnpackJob, below: &RootView) -> Result<Vec<String>, Error> {
     let blob = File::open(&job.blob).map_err(Error::io("open", &job.blob))?;
     let open = |path: &PathBuf| Root::open(path).map_err(Error::io("open", path));
     let lowers = job.lowers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     // The mode of the topmost tree's root is that of the root directory if nothing is mounted over it.
     make_dir(&job.target, 0o755)?;
     let target = open(&job.target)?;
-    let below = read_view(&job.parents)?;
     let mut open_lower = |entry: &ViewEntry<'_>| open_first(&lowers, entry.path);
-    let done = unpack::unpack(blob, &target, &below, &options(job), &mut open_lower)?;
+    let done = unpack::unpack(blob, &target, below, &options(job), &mut open_lower)?;
     if done.diff_id != job.diff_id {
         return Err(Error::WrongDiffId {
             path: job.blob.clone(),

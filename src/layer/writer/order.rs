@@ -5,14 +5,16 @@ use std::collections::HashMap;
 
 use super::{WriteError, show};
 use crate::layer::entry::{Entry, EntryKind};
+use crate::layer::header;
 
 /// The largest device number, major or minor, that 7 octal digits hold. Linux has 12 and 20 bits.
 const MAX_DEVICE: u32 = 0o777_7777;
 
 /// The entries sorted and checked; see [`super::write`].
 pub(super) fn arrange(mut entries: Vec<Entry>) -> Result<Vec<Entry>, WriteError> {
-    for entry in &entries {
+    for entry in &mut entries {
         check(entry)?;
+        header::normalise(entry);
     }
     entries.sort_unstable_by(compare);
     if let Some(pair) = entries.windows(2).find(|pair| compare(&pair[0], &pair[1]).is_eq()) {
@@ -64,7 +66,8 @@ fn check_path(path: &[u8]) -> Result<(), WriteError> {
         return Err(WriteError::BadPath(show(path)));
     }
     for component in path.split(|&c| c == b'/') {
-        if matches!(component, b"" | b"." | b"..") {
+        // No Linux file system has longer names (NAME_MAX), so nobody could unpack one.
+        if matches!(component, b"" | b"." | b"..") || component.len() > 255 {
             return Err(WriteError::BadPath(show(path)));
         }
         if component.starts_with(b".wh.") {

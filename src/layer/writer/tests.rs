@@ -10,7 +10,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::layer::archive::Limits;
 use crate::layer::entry::{Content, DiskFile, EntryKind};
+use crate::layer::index::Index;
 use crate::oci::Hasher;
 use crate::rootfs::Root;
 
@@ -189,11 +191,13 @@ fn refuses_what_no_layer_can_hold() {
     let link = |target: &str| entry("l", EntryKind::HardLink(target.into()));
     let mut xattr = file("x", b"");
     xattr.xattrs.insert(b"user.a=b".to_vec(), vec![]);
+    let too_long = format!("`{}` is no path inside a layer", "a".repeat(256));
     let cases: Vec<(Vec<Entry>, &str)> = vec![
         (vec![file("", b"")], "`` is no path inside a layer"),
         (vec![file("/a", b"")], "`/a` is no path inside a layer"),
         (vec![file("a/../b", b"")], "`a/../b` is no path inside a layer"),
         (vec![file("a/", b"")], "`a/` is no path inside a layer"),
+        (vec![file("a".repeat(256), b"")], &too_long),
         (vec![file("a\0", b"")], "`a\0` is no path inside a layer"),
         (
             vec![file("a/.wh.b", b"")],
@@ -332,6 +336,34 @@ fn system_tar_and_python_read_it() {
     }
 }
 
+/// The index made from what was written must be the one that reading the blob gives.
+fn check_index(entries: Vec<Entry>) {
+    let (written, blob) = written(entries, Compression::default());
+    let read = Index::read(&blob[..], Limits::default()).unwrap();
+    assert_eq!(read.diff_id, written.diff_id);
+    assert_eq!(read.uncompressed_bytes, written.uncompressed_size);
+    let told = Index::from_entries(&written.entries, &written.data_offsets).unwrap();
+    assert!(told.to_bytes() == read.index.to_bytes());
+}
+
+#[test]
+fn our_own_reader_finds_what_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut entries = several_segments(dir.path());
+    let mut odd = file(format!("many/{}", "n".repeat(250)), b"odd");
+    (odd.uid, odd.mtime, odd.mode) = (u32::MAX - 1, -7, 0o6711);
+    // With a newline, which ends a record for a reader that does not count.
+    odd.xattrs.insert(b"security.capability".to_vec(), b"\x01\0\n\0=\n".to_vec());
+    let mut linked = entry("a-link", EntryKind::HardLink(b"large".to_vec()));
+    linked.mode = 0o600;
+    entries.extend([odd, linked]);
+    entries.push(entry("many", EntryKind::OpaqueWhiteout));
+    entries.push(entry("d/gone", EntryKind::Whiteout));
+    entries.push(entry("null", EntryKind::CharDevice { major: 1, minor: 300 }));
+    entries.push(entry(b"s\xff".to_vec(), EntryKind::Symlink(vec![0xfe; 200])));
+    check_index(entries);
+}
+
 #[test]
 fn an_empty_layer_is_two_blocks_of_zeros() {
     let (_, tar) = tar_of(vec![]);
@@ -387,6 +419,7 @@ proptest! {
             (entry.uid, entry.mtime) = (value.1, value.2);
             entry
         }).collect();
+        check_index(entries.clone());
         let (written, tar) = tar_of(entries);
         let mut archive = tar::Archive::new(&tar[..]);
         let mut read = archive.entries().unwrap();

@@ -11,8 +11,9 @@ use super::*;
 use crate::layer::index::Index;
 use crate::layer::{Compression, WriteOptions, write};
 use crate::oci::{ChainId, DiffId};
+use crate::snapshot::commit::read_view;
 use crate::snapshot::{
-    ActiveSnapshot, CommitJob, IdRange, OverlayKind, Trees, UnpackJob, commit, copy_tree, unpack_tree,
+    ActiveSnapshot, CommitJob, IdRange, OverlayKind, Trees, UnpackJob, Views, commit, copy_tree, unpack_tree,
 };
 use crate::store::Store;
 
@@ -392,6 +393,20 @@ fn single_id() {
 }
 
 #[test]
+fn many_directories_are_walked_by_many_threads() {
+    let base = Base::new(vec![]);
+    let script = "for i in $(seq 200); do mkdir $i; echo $i > $i/f; done; ln 7/f l; ln 9/f 150/l";
+    let snapshot = base.run(OverlayKind::Copy, script);
+    let changes = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| base.changes(&snapshot))
+    };
+    let one = changes(1).iter().map(line).collect::<Vec<_>>();
+    assert_eq!(one.len(), 402);
+    assert_eq!(changes(4).iter().map(line).collect::<Vec<_>>(), one);
+}
+
+#[test]
 fn directories_nested_deeper_than_any_stack() {
     let base = Base::new(vec![]);
     let snapshot = base.run(OverlayKind::Copy, "");
@@ -454,6 +469,13 @@ fn a_committed_layer_on_its_parent_gives_what_the_command_left() {
         let committed = commit(&job).unwrap();
         assert_eq!(fs::metadata(&blob).unwrap().len(), committed.size);
         base.push(&blob, committed.diff_id);
+        // A parent kept from the last job is extended, or given up when it is another.
+        let mut views = Views::default();
+        for layers in [&base.indexes[..2], &base.indexes[..], &base.indexes[1..]] {
+            let fresh = read_view(layers).unwrap();
+            let paths = |view: &RootView| view.walk(b"").map(|e| e.path.to_vec()).collect::<Vec<_>>();
+            assert_eq!(paths(&views.get(layers).unwrap()), paths(&fresh));
+        }
         let again = base.run(OverlayKind::Copy, "");
         assert_eq!(tree_listing(&again.dirs().merged), tree_listing(&left), "{kind:?}");
         assert_eq!(listing(&base.changes(&again)), "");
