@@ -62,9 +62,22 @@ pub(super) fn keep_all(change_user: impl FnOnce() -> rustix::io::Result<()>) -> 
     Ok(())
 }
 
-/// Whether this process may mount: root that is not confined.
+/// Whether this process is the machine's own root, not confined: it may mount and make devices.
 pub(super) fn is_privileged() -> bool {
-    rustix::process::geteuid().is_root()
-        && rustix::thread::capabilities(None)
-            .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+    rustix::process::geteuid().is_root() && has(CapabilitySet::SYS_ADMIN) && is_initial_namespace()
+}
+
+/// Whether this process may map any id of its own user namespace into a new one: root of a container.
+pub(super) fn may_map_ids() -> bool {
+    has(CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SETFCAP)
+}
+
+fn has(wanted: CapabilitySet) -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(wanted))
+}
+
+/// Whether all ids of the machine exist here.
+fn is_initial_namespace() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
 }

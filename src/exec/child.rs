@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 use rustix::net::{AddressFamily, SocketType};
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal};
 
 use super::failure::{Doing as _, Failure};
 use super::mounts::{self, Surroundings};
@@ -263,32 +263,34 @@ fn tmpfs(size_bytes: u64, mode: u32) -> rustix::io::Result<OwnedFd> {
 fn set_limits(limits: &[Ulimit]) -> Result<(), Failure> {
     for limit in limits {
         let doing = || format!("set the limit {}={}:{}", limit.name, limit.soft, limit.hard);
-        let resource = limit_number(&limit.name)
-            .ok_or_else(|| Failure::Setup { doing: doing(), errno: libc::EINVAL })?;
-        sys::set_limit(resource, limit.soft, limit.hard).doing(doing)?;
+        let resource =
+            resource(&limit.name).ok_or_else(|| Failure::Setup { doing: doing(), errno: libc::EINVAL })?;
+        // -1 and other negative numbers are no limit.
+        let (current, maximum) = (u64::try_from(limit.soft).ok(), u64::try_from(limit.hard).ok());
+        rustix::process::setrlimit(resource, Rlimit { current, maximum }).doing(doing)?;
     }
     Ok(())
 }
 
-fn limit_number(name: &str) -> Option<u32> {
+fn resource(name: &str) -> Option<Resource> {
     Some(match name {
-        "core" => libc::RLIMIT_CORE,
-        "cpu" => libc::RLIMIT_CPU,
-        "data" => libc::RLIMIT_DATA,
-        "fsize" => libc::RLIMIT_FSIZE,
-        "locks" => libc::RLIMIT_LOCKS,
-        "memlock" => libc::RLIMIT_MEMLOCK,
-        "msgqueue" => libc::RLIMIT_MSGQUEUE,
-        "nice" => libc::RLIMIT_NICE,
-        "nofile" => libc::RLIMIT_NOFILE,
-        "nproc" => libc::RLIMIT_NPROC,
-        "rss" => libc::RLIMIT_RSS,
-        "rtprio" => libc::RLIMIT_RTPRIO,
-        "rttime" => libc::RLIMIT_RTTIME,
-        "sigpending" => libc::RLIMIT_SIGPENDING,
-        "stack" => libc::RLIMIT_STACK,
+        "core" => Resource::Core,
+        "cpu" => Resource::Cpu,
+        "data" => Resource::Data,
+        "fsize" => Resource::Fsize,
+        "locks" => Resource::Locks,
+        "memlock" => Resource::Memlock,
+        "msgqueue" => Resource::Msgqueue,
+        "nice" => Resource::Nice,
+        "nofile" => Resource::Nofile,
+        "nproc" => Resource::Nproc,
+        "rss" => Resource::Rss,
+        "rtprio" => Resource::Rtprio,
+        "rttime" => Resource::Rttime,
+        "sigpending" => Resource::Sigpending,
+        "stack" => Resource::Stack,
         _ => return None,
-    } as u32)
+    })
 }
 
 /// Capabilities, filter, identity. The filter comes before the capabilities go: without no_new_privs,

@@ -36,5 +36,5 @@ pub use probe::{Capabilities, Identity};
 pub use role::{Role, role_from_args};
 pub use spec::{ExitReport, ExitStatus, MountKind, MountSpec, Network, RootSource, Security, Spec, Ulimit};
 pub use user::{Credentials, UserError, resolve_user};
-pub use userns::{IdRange, SingleIdReason, UsernsError};
+pub use userns::{SingleIdReason, UsernsError};
 pub use worker::{Job, Jobs};

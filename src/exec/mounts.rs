@@ -141,10 +141,9 @@ fn mount_cgroup(root: &mut Root<'_>, how: Surroundings, flags: MountAttrFlags) -
         return Ok(());
     }
     let doing = || "mount /sys/fs/cgroup".to_owned();
-    if stat.f_type as u64 == CGROUP2_MAGIC {
-        if let Ok(cgroup) = fresh("cgroup2", &[], flags) {
-            return put(root, &cgroup, "/sys/fs/cgroup", STAY);
-        }
+    let own = if stat.f_type as u64 == CGROUP2_MAGIC { fresh("cgroup2", &[], flags).ok() } else { None };
+    if let Some(cgroup) = own {
+        return put(root, &cgroup, "/sys/fs/cgroup", STAY);
     }
     let cgroup = clone_tree(rustix::fs::CWD, "/sys/fs/cgroup").doing(doing)?;
     put(root, &cgroup, "/sys/fs/cgroup", STAY)?;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::mount::MountPropagationFlags;
 use rustix::thread::UnshareFlags;
 
+use super::caps;
 use super::executor::Executor;
 use super::failure::{ExecError, Failure};
 use super::overlay::{Layers, Marks};
@@ -93,7 +94,7 @@ fn try_in(directory: &Path) -> Result<(), String> {
     sys::unshare(UnshareFlags::NEWNS).map_err(text)?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(|errno| text(errno.into()))?;
-    let marks = if is_initial_namespace() { Marks::Trusted } else { Marks::User };
+    let marks = if caps::is_privileged() { Marks::Trusted } else { Marks::User };
     Layers::open([lower.as_path()], Some((&upper, &work)))
         .and_then(|layers| layers.mount(rustix::fs::CWD, &merged, marks))
         .map_err(explain)?;
@@ -117,10 +118,4 @@ fn explain(failure: Failure) -> String {
             format!("cannot {doing}: {}", io::Error::from_raw_os_error(errno))
         }
     }
-}
-
-/// Whether marks may be `trusted.` attributes, which only the machine's own root can set.
-fn is_initial_namespace() -> bool {
-    fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
 }

@@ -65,7 +65,7 @@ fn forget_copy(base: &Path, touched: &Touched) -> rustix::io::Result<()> {
 }
 
 fn is_as_before(stat: &Stat, touched: &Touched) -> bool {
-    let modified = (stat.st_mtime as i64, stat.st_mtime_nsec as i64);
+    let modified = (stat.st_mtime, stat.st_mtime_nsec as i64);
     (stat.st_mode, stat.st_uid, stat.st_gid, modified)
         == (touched.mode, touched.uid, touched.gid, touched.modified)
 }

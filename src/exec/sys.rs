@@ -188,7 +188,7 @@ struct LandlockRuleset {
 const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
 const LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET: u64 = 1;
 /// The first version of Landlock's interface that has scopes.
-const LANDLOCK_SCOPES_ABI: i64 = 6;
+const LANDLOCK_SCOPES_ABI: libc::c_long = 6;
 
 /// Keeps this process and its children from connecting to abstract unix sockets of processes outside;
 /// tells whether the kernel could. No access to files is handled, so mounts and files are as before.
@@ -203,7 +203,7 @@ pub(super) fn scope_abstract_sockets() -> io::Result<bool> {
             LANDLOCK_CREATE_RULESET_VERSION,
         )
     };
-    if i64::from(version) < LANDLOCK_SCOPES_ABI {
+    if version < LANDLOCK_SCOPES_ABI {
         return Ok(false);
     }
     let ruleset = LandlockRuleset {
@@ -236,15 +236,6 @@ pub(super) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
     // SAFETY: SIOCSIFFLAGS reads an ifreq, which lives until after the call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
-    check(result.into())?;
-    Ok(())
-}
-
-/// Sets one of the limits of this process; -1 is none.
-pub(super) fn set_limit(resource: u32, soft: i64, hard: i64) -> io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: soft as libc::rlim_t, rlim_max: hard as libc::rlim_t };
-    // SAFETY: the structure lives until after the call.
-    let result = unsafe { libc::setrlimit(resource as _, &raw const limit) };
     check(result.into())?;
     Ok(())
 }

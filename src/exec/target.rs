@@ -160,7 +160,7 @@ impl<'r> Root<'r> {
                 mode: before.st_mode,
                 uid: before.st_uid,
                 gid: before.st_gid,
-                modified: (before.st_mtime as i64, before.st_mtime_nsec as i64),
+                modified: (before.st_mtime, before.st_mtime_nsec as i64),
                 existed,
             });
         }
@@ -171,8 +171,8 @@ impl<'r> Root<'r> {
 pub(super) fn restore_times(directory: BorrowedFd<'_>, before: &rustix::fs::Stat) -> Result<()> {
     let time = |seconds: i64, nanos: i64| Timespec { tv_sec: seconds, tv_nsec: nanos as _ };
     let times = Timestamps {
-        last_access: time(before.st_atime as i64, before.st_atime_nsec as i64),
-        last_modification: time(before.st_mtime as i64, before.st_mtime_nsec as i64),
+        last_access: time(before.st_atime, before.st_atime_nsec as i64),
+        last_modification: time(before.st_mtime, before.st_mtime_nsec as i64),
     };
     // An O_PATH descriptor has no futimens; `.` below it does.
     rustix::fs::utimensat(directory, ".", &times, AtFlags::empty())

@@ -11,7 +11,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use super::order::Ids;
 use super::spawn::{self, Process};
-use super::sys;
+use super::{caps, sys};
 
 /// Why there is no user namespace, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,11 +69,20 @@ pub enum SingleIdReason {
 
 /// One line of /etc/subuid or /etc/subgid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IdRange {
+struct IdRange {
     /// First id of the machine.
-    pub start: u32,
-    /// How many.
-    pub count: u32,
+    start: u32,
+    count: u32,
+}
+
+/// How ids get into a new namespace.
+enum Mapping {
+    /// All that exist here, as they are: for root of a container.
+    Identity,
+    /// Through newuidmap and newgidmap.
+    Tools { uids: Vec<IdRange>, gids: Vec<IdRange> },
+    /// Root only.
+    Single,
 }
 
 /// A user namespace in which rbuild's user is root.
@@ -87,23 +96,24 @@ pub(super) struct Userns {
 impl Userns {
     /// Makes one, with all ids that the user may map, else with a single one.
     pub(super) fn create(program: &spawn::Program) -> Result<Self, UsernsError> {
+        if caps::may_map_ids() {
+            let file = Self::hold(program, &Mapping::Identity)?;
+            return Ok(Self { file, ids: Ids::Ranges, why_single: None });
+        }
         let reason = match ranges() {
-            Ok((uids, gids)) => match Self::hold(program, Some((&uids, &gids))) {
+            Ok((uids, gids)) => match Self::hold(program, &Mapping::Tools { uids, gids }) {
                 Ok(file) => return Ok(Self { file, ids: Ids::Ranges, why_single: None }),
                 Err(error @ UsernsError::Mapping { .. }) => SingleIdReason::Broken(error),
                 Err(error) => return Err(error),
             },
             Err(reason) => reason,
         };
-        let file = Self::hold(program, None)?;
+        let file = Self::hold(program, &Mapping::Single)?;
         Ok(Self { file, ids: Ids::Single, why_single: Some(reason) })
     }
 
     /// A process enters a new namespace, we map its ids, open the namespace, and let it go.
-    fn hold(
-        program: &spawn::Program,
-        ranges: Option<(&[IdRange], &[IdRange])>,
-    ) -> Result<OwnedFd, UsernsError> {
+    fn hold(program: &spawn::Program, mapping: &Mapping) -> Result<OwnedFd, UsernsError> {
         let os = |error: io::Error| UsernsError::Refused { errno: error.raw_os_error().unwrap_or(libc::EIO) };
         let mut holder = Process::start(program, "rbuild-userns").map_err(os)?;
         let mut answer = [0; 4];
@@ -113,12 +123,13 @@ impl Userns {
             errno => return Err(explain_refusal(errno)),
         }
         let pid = holder.child.id();
-        match ranges {
-            Some((uids, gids)) => {
+        match mapping {
+            Mapping::Identity => map_identity(pid).map_err(os)?,
+            Mapping::Tools { uids, gids } => {
                 map(pid, "newuidmap", rustix::process::geteuid().as_raw(), uids)?;
                 map(pid, "newgidmap", rustix::process::getegid().as_raw(), gids)?;
             }
-            None => map_single(pid).map_err(os)?,
+            Mapping::Single => map_single(pid).map_err(os)?,
         }
         let file = fs::File::open(format!("/proc/{pid}/ns/user")).map_err(os)?;
         drop(holder.socket);
@@ -180,6 +191,25 @@ fn map(pid: u32, tool: &str, own: u32, ranges: &[IdRange]) -> Result<(), UsernsE
     Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
+fn map_identity(pid: u32) -> io::Result<()> {
+    for map in ["uid_map", "gid_map"] {
+        let own = fs::read_to_string(format!("/proc/self/{map}"))?;
+        fs::write(format!("/proc/{pid}/{map}"), identity_map(&own))?;
+    }
+    Ok(())
+}
+
+/// From `inside outside count` to `inside inside count`.
+fn identity_map(own: &str) -> String {
+    let fields = own.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    fields
+        .filter_map(|fields| match fields.as_slice() {
+            [inside, _, count] => Some(format!("{inside} {inside} {count}\n")),
+            _ => None,
+        })
+        .collect()
+}
+
 fn map_single(pid: u32) -> io::Result<()> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
@@ -188,7 +218,7 @@ fn map_single(pid: u32) -> io::Result<()> {
 }
 
 /// The ranges of this user: of user ids, then of group ids.
-pub(super) fn ranges() -> Result<(Vec<IdRange>, Vec<IdRange>), SingleIdReason> {
+fn ranges() -> Result<(Vec<IdRange>, Vec<IdRange>), SingleIdReason> {
     if ["newuidmap", "newgidmap"].iter().any(|tool| find_in_path(tool).is_none()) {
         return Err(SingleIdReason::NoTools);
     }
@@ -241,6 +271,7 @@ mod tests {
         let got = parse_ranges(text, Some("alice"), 1000);
         let expected = [IdRange { start: 100_000, count: 65_536 }, IdRange { start: 300_000, count: 10 }];
         assert_eq!(got, expected);
+        assert_eq!(identity_map("0 1000 1\n1 100000 65536\n"), "0 0 1\n1 1 65536\n");
         assert_eq!(parse_ranges(text, None, 7), []);
         assert_eq!(user_name("root:x:0:0::/:/bin/sh\nbob:x:7:7::/:/bin/sh\n", 7).as_deref(), Some("bob"));
     }

@@ -74,7 +74,7 @@ fn process_of(directory: &Path) -> Option<String> {
         let exe = fs::read_link(path.join("exe")).unwrap_or_default();
         let command = fs::read(path.join("cmdline")).unwrap_or_default();
         let inside = mounts.lines().any(|line| line.contains(" / / ") && line.contains(" overlay overlay "))
-            && String::from_utf8_lossy(&command).contains("sleep\01000");
+            && String::from_utf8_lossy(&command).contains("sleep\x001000");
         (exe.starts_with(directory) || inside)
             .then(|| format!("{} {}", path.display(), String::from_utf8_lossy(&command).replace('\0', " ")))
     })

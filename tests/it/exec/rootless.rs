@@ -22,8 +22,8 @@ impl Drop for TemporaryUser {
     }
 }
 
-/// Runs `super::steps` as that user and returns what was printed.
-fn run_steps_as(user: &TemporaryUser) -> String {
+/// Runs `super::steps` as that user, through another program if need be.
+fn run_steps_as(user: &TemporaryUser, wrapper: &[&str]) {
     let directory = tempfile::Builder::new().prefix("rbuild-user-").tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
     let (program, tests) = (directory.path().join("rbuild"), directory.path().join("tests"));
@@ -31,6 +31,7 @@ fn run_steps_as(user: &TemporaryUser) -> String {
     fs::copy(std::env::current_exe().unwrap(), &tests).unwrap();
     let output = Command::new("runuser")
         .args(["-u", &user.0, "--"])
+        .args(wrapper)
         .arg(&tests)
         .arg("exec::steps")
         .env("RBUILD_TEST_PROGRAM", &program)
@@ -41,7 +42,6 @@ fn run_steps_as(user: &TemporaryUser) -> String {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    text
 }
 
 fn is_root() -> bool {
@@ -52,13 +52,21 @@ fn is_root() -> bool {
 fn steps_run_with_ranges_of_ids() {
     // An ordinary user's own test run has no need of, and no way to, another user.
     if is_root() {
-        run_steps_as(&TemporaryUser::new("ranges", &[]));
+        run_steps_as(&TemporaryUser::new("ranges", &[]), &[]);
     }
 }
 
 #[test]
 fn steps_run_with_a_single_id() {
     if is_root() {
-        run_steps_as(&TemporaryUser::new("single", &["--system"]));
+        run_steps_as(&TemporaryUser::new("single", &["--system"]), &[]);
+    }
+}
+
+#[test]
+fn steps_run_as_root_of_a_container() {
+    if is_root() {
+        let wrapper = ["unshare", "--user", "--map-root-user", "--map-auto"];
+        run_steps_as(&TemporaryUser::new("nested", &[]), &wrapper);
     }
 }
