@@ -9,7 +9,11 @@ use crate::report::{Diagnostic, Source};
 use crate::store::Store;
 
 /// Finds what `request` asks for. An image of that name in the local store goes before a registry's.
-pub(super) fn resolve(store: &Store, registry: &Client, request: &BaseRequest) -> Result<ResolvedBase, Diagnostic> {
+pub(super) fn resolve(
+    store: &Store,
+    registry: &Client,
+    request: &BaseRequest,
+) -> Result<ResolvedBase, Diagnostic> {
     match &request.origin {
         BaseOrigin::Image(reference) => match local(store, reference)? {
             Some(target) => from_store(store, request, &target),
@@ -42,8 +46,12 @@ fn from_store(store: &Store, request: &BaseRequest, target: &Descriptor) -> Resu
     };
     let manifest: Manifest = read(store, &descriptor, MANIFEST_LIMIT)?;
     let config: ImageConfig = read(store, &manifest.config, CONFIG_LIMIT)?;
-    let layers = pair(&manifest, &config)
-        .ok_or_else(|| Diagnostic::error(format!("`{}` has another number of layers than its configuration says", request.name)))?;
+    let layers = pair(&manifest, &config).ok_or_else(|| {
+        Diagnostic::error(format!(
+            "`{}` has another number of layers than its configuration says",
+            request.name
+        ))
+    })?;
     Ok(ResolvedBase { request: request.clone(), manifest: descriptor, config, layers, remote: None })
 }
 
@@ -63,17 +71,23 @@ fn choose(store: &Store, request: &BaseRequest, target: &Descriptor) -> Result<D
     })
 }
 
-fn read<T: serde::de::DeserializeOwned>(store: &Store, descriptor: &Descriptor, limit: u64) -> Result<T, Diagnostic> {
+fn read<T: serde::de::DeserializeOwned>(
+    store: &Store,
+    descriptor: &Descriptor,
+    limit: u64,
+) -> Result<T, Diagnostic> {
     let bytes = store.read_blob(descriptor, limit).map_err(|e| super::diagnose_store(&e))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| Diagnostic::error(format!("blob {} is no valid {}: {e}", descriptor.digest, descriptor.media_type)))
+    serde_json::from_slice(&bytes).map_err(|e| {
+        Diagnostic::error(format!("blob {} is no valid {}: {e}", descriptor.digest, descriptor.media_type))
+    })
 }
 
 /// The layers with their identities; `None` when there are more of one than of the other.
 fn pair(manifest: &Manifest, config: &ImageConfig) -> Option<Vec<Layer>> {
     let diff_ids = &config.rootfs.diff_ids;
     let layers = manifest.layers.iter().zip(diff_ids);
-    let layers = layers.map(|(descriptor, diff_id)| Layer { descriptor: descriptor.clone(), diff_id: *diff_id });
+    let layers =
+        layers.map(|(descriptor, diff_id)| Layer { descriptor: descriptor.clone(), diff_id: *diff_id });
     (manifest.layers.len() == diff_ids.len()).then(|| layers.collect())
 }
 

@@ -33,7 +33,8 @@ pub(super) fn read_dockerfile(request: &Request, context: &Path) -> Result<Arc<S
     };
     let bytes = bytes.map_err(|error| vec![unreadable(request, context, &name, &error)])?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        let line =
+            error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
         vec![Diagnostic::error(format!("`{name}` is no UTF-8 text: line {line} has other bytes"))]
     })?;
     Ok(Arc::new(Source { name, text }))
@@ -68,7 +69,8 @@ fn unreadable(request: &Request, context: &Path, name: &str, error: &std::io::Er
     let candidates = ["dockerfile", "Dockerfile", "Containerfile", "docker/Dockerfile", "build/Dockerfile"];
     match candidates.iter().map(|c| context.join(c)).find(|path| path.is_file()) {
         Some(found) => diagnostic.help(format!("there is `{0}`; name it with `-f {0}`", short_name(&found))),
-        None => diagnostic.help("name the Dockerfile with `-f FILE`; relative paths count from the current folder"),
+        None => diagnostic
+            .help("name the Dockerfile with `-f FILE`; relative paths count from the current folder"),
     }
 }
 
@@ -123,7 +125,9 @@ impl<'r> Inputs<'r> {
         for _ in 0..MAX_ROUNDS {
             for request in wanted {
                 let base = bases::resolve(&self.store, &self.registry, &request);
-                resolved.push(base.map_err(|diagnostic| vec![bases::at(diagnostic, &dockerfile.source, &request)])?);
+                resolved.push(
+                    base.map_err(|diagnostic| vec![bases::at(diagnostic, &dockerfile.source, &request)])?,
+                );
             }
             match plan::lower(dockerfile, options, &resolved)? {
                 Lowered::Plan(plan) => return Ok((*plan, resolved)),
@@ -175,7 +179,11 @@ impl Inputs<'_> {
     }
 }
 
-fn open_context(store: &Store, path: &Path, dockerfile: Option<&Path>) -> Result<Arc<Context>, Vec<Diagnostic>> {
+fn open_context(
+    store: &Store,
+    path: &Path,
+    dockerfile: Option<&Path>,
+) -> Result<Arc<Context>, Vec<Diagnostic>> {
     let fail = |error: context::Error| vec![diagnose(&error)];
     let ignore = context::ignore::load(path, dockerfile).map_err(fail)?;
     let cache = StatCache::open(&store.private("statcache"), path);
@@ -186,9 +194,12 @@ fn diagnose(error: &context::Error) -> Diagnostic {
     let diagnostic = Diagnostic::error(error.to_string());
     match error {
         context::Error::Open { source, .. } if source.kind() == std::io::ErrorKind::NotADirectory => {
-            diagnostic.help("the context is the folder that COPY reads from; name a Dockerfile with `-f FILE`")
+            diagnostic
+                .help("the context is the folder that COPY reads from; name a Dockerfile with `-f FILE`")
         }
-        context::Error::Open { .. } => diagnostic.help("the last argument is the folder that COPY reads from, such as `.`"),
+        context::Error::Open { .. } => {
+            diagnostic.help("the last argument is the folder that COPY reads from, such as `.`")
+        }
         _ => diagnostic,
     }
 }

@@ -32,7 +32,10 @@ fn select<'i>(index: &'i Index, selector: &str) -> Option<&'i Descriptor> {
     if let Ok(digest) = selector.parse::<Digest>() {
         return index.manifests.iter().find(|d| d.digest == digest);
     }
-    index.manifests.iter().find(|d| name(d).is_some_and(|n| n == selector || n.ends_with(&format!(":{selector}"))))
+    index
+        .manifests
+        .iter()
+        .find(|d| name(d).is_some_and(|n| n == selector || n.ends_with(&format!(":{selector}"))))
 }
 
 fn name(descriptor: &Descriptor) -> Option<&str> {
@@ -57,7 +60,8 @@ fn take(store: &Store, path: &Path, descriptor: &Descriptor, depth: u32) -> Resu
         return Ok(());
     }
     let bytes = store.read_blob(descriptor, MANIFEST_LIMIT).map_err(|e| super::diagnose_store(&e))?;
-    let broken = |e: serde_json::Error| Diagnostic::error(format!("blob {} does not parse: {e}", descriptor.digest));
+    let broken =
+        |e: serde_json::Error| Diagnostic::error(format!("blob {} does not parse: {e}", descriptor.digest));
     let below = match descriptor.media_type.is_index() {
         true => serde_json::from_slice::<Index>(&bytes).map_err(broken)?.manifests,
         false => {

@@ -19,7 +19,12 @@ pub(super) struct Image {
 }
 
 /// Makes configuration and manifest of what the steps left.
-pub(super) fn assemble(request: &Request, plan: &Plan, solved: &Solved, store: &Store) -> Result<Image, Vec<Diagnostic>> {
+pub(super) fn assemble(
+    request: &Request,
+    plan: &Plan,
+    solved: &Solved,
+    store: &Store,
+) -> Result<Image, Vec<Diagnostic>> {
     let root = solved.root(plan.image.result);
     let history = plan.image.history.iter().map(|entry| history(entry, solved)).collect();
     let mut annotations = plan.image.annotations.clone();
@@ -69,8 +74,13 @@ pub(super) fn publish(
         [only] => only.manifest.clone(),
         several => index(request, store, several)?,
     };
-    export::write(store, &target, &request.tags, &request.outputs, events).map_err(|e| vec![Diagnostic::error(e.to_string())])?;
-    let named = request.outputs.iter().filter(|o| matches!(o.target, export::Target::Image { .. })).flat_map(|o| &o.names);
+    export::write(store, &target, &request.tags, &request.outputs, events)
+        .map_err(|e| vec![Diagnostic::error(e.to_string())])?;
+    let named = request
+        .outputs
+        .iter()
+        .filter(|o| matches!(o.target, export::Target::Image { .. }))
+        .flat_map(|o| &o.names);
     let names: Vec<_> = request.tags.iter().chain(named).cloned().collect();
     for name in &names {
         store.set_tag(name, &target).map_err(|e| vec![diagnose_store(&e)])?;
@@ -79,7 +89,8 @@ pub(super) fn publish(
         std::fs::write(path, target.digest.to_string())
             .map_err(|e| vec![Diagnostic::error(format!("cannot write `{}`: {e}", path.display()))])?;
     }
-    let size = |image: &Image| image.config_bytes + image.layers.iter().map(|l| l.descriptor.size).sum::<u64>();
+    let size =
+        |image: &Image| image.config_bytes + image.layers.iter().map(|l| l.descriptor.size).sum::<u64>();
     Ok(Built {
         digest: target.digest,
         names,

@@ -148,7 +148,12 @@ mod tests {
 
     #[test]
     fn values_with_hyphens_and_equal_signs_are_kept() {
-        let cli = parse("rbuild --build-arg A=b=c --build-arg HTTP_PROXY -t a -t b:1 .".split(' ').map(OsString::from).collect());
+        let cli = parse(
+            "rbuild --build-arg A=b=c --build-arg HTTP_PROXY -t a -t b:1 ."
+                .split(' ')
+                .map(OsString::from)
+                .collect(),
+        );
         let Command::Build(build) = cli.unwrap().command else { panic!("not a build") };
         assert_eq!(build.build_arg, ["A=b=c", "HTTP_PROXY"]);
         assert_eq!(build.tag, ["a", "b:1"]);

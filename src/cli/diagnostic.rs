@@ -20,7 +20,8 @@ pub(super) fn render(diagnostic: &Diagnostic, color: bool) -> String {
     let excerpt = diagnostic.source.as_ref().and_then(|source| Excerpt::of(source, diagnostic));
     let mut group = Group::with_title(level.primary_title(title));
     if let (Some(excerpt), Some(source)) = (&excerpt, &diagnostic.source) {
-        let mut snippet = Snippet::source(excerpt.text.as_str()).path(source.name.as_str()).line_start(excerpt.line);
+        let mut snippet =
+            Snippet::source(excerpt.text.as_str()).path(source.name.as_str()).line_start(excerpt.line);
         for (i, (range, text)) in excerpt.marks.iter().enumerate() {
             let kind = if i == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
             let mark = kind.span(range.clone());
@@ -52,14 +53,16 @@ impl Excerpt {
     fn of(source: &Source, diagnostic: &Diagnostic) -> Option<Self> {
         let text = &source.text;
         let first = diagnostic.labels.iter().map(|l| l.span.start as usize).min()?.min(text.len());
-        let last = diagnostic.labels.iter().map(|l| (l.span.end as usize).max(l.span.start as usize)).max()?;
+        let last =
+            diagnostic.labels.iter().map(|l| (l.span.end as usize).max(l.span.start as usize)).max()?;
         let last = last.min(text.len());
         let bytes = text.as_bytes();
         let start = bytes[..first].iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
         // A span may end behind its line's newline; the next line is not meant then.
         let end_from = if last > first && bytes[last - 1] == b'\n' { last - 1 } else { last };
         let end = bytes[end_from..].iter().position(|b| *b == b'\n').map_or(text.len(), |i| end_from + i);
-        let mut excerpt = Self { text: String::new(), line: source.line_column(start as u32).0, marks: Vec::new() };
+        let mut excerpt =
+            Self { text: String::new(), line: source.line_column(start as u32).0, marks: Vec::new() };
         let mut positions = Vec::with_capacity(end - start + 1);
         let mut column = 0;
         for (offset, c) in text[start..end].char_indices() {

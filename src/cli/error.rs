@@ -85,7 +85,11 @@ pub(super) fn report(failure: &Failure) -> ExitCode {
 pub(super) fn usage(shown: &clap::Error) -> Result<(), Failure> {
     // Help goes to standard output and is no failure.
     let _ = shown.print();
-    if shown.use_stderr() { Err(Failure { diagnostics: Vec::new(), kind: FailureKind::Usage }) } else { Ok(()) }
+    if shown.use_stderr() {
+        Err(Failure { diagnostics: Vec::new(), kind: FailureKind::Usage })
+    } else {
+        Ok(())
+    }
 }
 
 /// Prints a command's result on standard output. A reader that went away (`rbuild images | head -1`) is no error.

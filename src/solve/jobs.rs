@@ -77,6 +77,7 @@ pub(super) fn seed(environment: &Environment<'_>, job: &Seed) -> Result<(), Stri
 }
 
 fn seed_here(job: &Seed) -> Result<(), String> {
+    std::fs::create_dir(&job.copy.target).map_err(|e| e.to_string())?;
     snapshot::copy_tree(&job.copy).map_err(|e| e.to_string())?;
     let part = job.copy.target.join(job.source.trim_start_matches('/'));
     let moved = || -> std::io::Result<()> {

@@ -9,7 +9,8 @@
 use crate::cache::Preimage;
 use crate::oci::ChainId;
 use crate::plan::graph::{
-    Chmod, ExecOp, Mount, MountKind, Network, Security, Sharing, TransferKind, TransferOp, TransferSource, WorkdirOp,
+    Chmod, ExecOp, Mount, MountKind, Network, Security, Sharing, TransferKind, TransferOp, TransferSource,
+    WorkdirOp,
 };
 
 /// The key of WORKDIR on `parent`.
@@ -97,7 +98,10 @@ fn push_mount<'a>(key: &mut Preimage, mount: &Mount, inputs: &mut impl Iterator<
         // A secret's value is in no key: changing it does not run the step again, as with BuildKit.
         MountKind::Secret { id, file, env, required, mode, uid, gid } => {
             let env = env.as_deref().unwrap_or("");
-            key.push(&name, format!("secret {id} file={file} env={env} required={required} {mode:04o} {uid}:{gid}"));
+            key.push(
+                &name,
+                format!("secret {id} file={file} env={env} required={required} {mode:04o} {uid}:{gid}"),
+            );
         }
         MountKind::Ssh { id, required, mode, uid, gid } => {
             key.push(&name, format!("ssh {id} required={required} {mode:04o} {uid}:{gid}"));
@@ -138,11 +142,14 @@ pub(super) fn transfer(op: &TransferOp, parent: ChainId) -> Preimage {
     }
     key.push("destination", destination.as_str());
     key.push("chown", chown.as_deref().unwrap_or("-"));
-    key.push("chmod", match chmod {
-        None => "-".to_owned(),
-        Some(Chmod::Octal(mode)) => format!("{mode:04o}"),
-        Some(Chmod::Symbolic(clauses)) => clauses.clone(),
-    });
+    key.push(
+        "chmod",
+        match chmod {
+            None => "-".to_owned(),
+            Some(Chmod::Octal(mode)) => format!("{mode:04o}"),
+            Some(Chmod::Symbolic(clauses)) => clauses.clone(),
+        },
+    );
     key.push("flags", format!("link={link} parents={parents} unpack={unpack:?} keep-git-dir={keep_git_dir}"));
     for exclude in excludes {
         key.push("exclude", exclude.as_str());

@@ -189,7 +189,8 @@ impl Solver<'_> {
     fn step(&self, at: usize, inputs: &[Arc<Files>]) -> Result<Files, Failures> {
         let step = &self.plan.steps[at];
         let events = &self.environment.events;
-        let shown = step.number.0 < self.plan.listing.len() && self.plan.listing[step.number.0].step == Some(StepId(at));
+        let shown = step.number.0 < self.plan.listing.len()
+            && self.plan.listing[step.number.0].step == Some(StepId(at));
         let started = Instant::now();
         if shown {
             events.send(Event::Started(step.number));

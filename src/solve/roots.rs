@@ -124,7 +124,8 @@ impl Roots {
         }
         let Ok(scratch) = self.store.scratch_dir() else { return };
         let temporary = scratch.path().join("index");
-        let written = std::fs::File::create(&temporary).and_then(|mut file| file.write_all(&index.to_bytes()));
+        let written =
+            std::fs::File::create(&temporary).and_then(|mut file| file.write_all(&index.to_bytes()));
         if written.and_then(|()| std::fs::rename(&temporary, &path)).is_err() {
             tracing::warn!(layer = %diff_id, "cannot save the index of a layer");
         }

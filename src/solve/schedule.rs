@@ -65,9 +65,17 @@ where
         }
     }
     let missing_inputs: Vec<usize> = shape.inputs.iter().map(Vec::len).collect();
-    let ready = (0..count).filter(|s| missing_inputs[*s] == 0).map(|s| (priorities[s], std::cmp::Reverse(s))).collect();
-    let state =
-        State { ready, missing_inputs, results: (0..count).map(|_| None).collect(), unfinished: count, failure: None };
+    let ready = (0..count)
+        .filter(|s| missing_inputs[*s] == 0)
+        .map(|s| (priorities[s], std::cmp::Reverse(s)))
+        .collect();
+    let state = State {
+        ready,
+        missing_inputs,
+        results: (0..count).map(|_| None).collect(),
+        unfinished: count,
+        failure: None,
+    };
     let board = Board { shape, priorities, dependants, state: Mutex::new(state), changed: Condvar::new() };
     let helpers = threads.min(shape.width()).saturating_sub(1);
     std::thread::scope(|scope| {
@@ -122,7 +130,8 @@ impl<T, E> Board<'_, T, E> {
                 return None;
             }
             if let Some((_, std::cmp::Reverse(step))) = state.ready.pop_last() {
-                let inputs = self.shape.inputs[step].iter().filter_map(|i| state.results[*i].clone()).collect();
+                let inputs =
+                    self.shape.inputs[step].iter().filter_map(|i| state.results[*i].clone()).collect();
                 return Some((step, inputs));
             }
             state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);

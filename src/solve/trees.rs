@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use super::ops::transfer::FileTree;
 use super::ops::transfer::stored::StoredLayers;
 use super::ops::transfer::tree::LayerTree;
-use super::ops::transfer::FileTree;
 use super::state::{Files, RootState};
 use super::{Failures, StepContext};
 use crate::store::Store;

@@ -4,8 +4,22 @@ use std::path::{Path, PathBuf};
 
 /// From the top to the foundation, as in `docs/architecture.md`.
 const HOUSE: [&str; 16] = [
-    "cli", "build", "solve", "plan", "dockerfile", "export", "registry", "exec", "cache", "snapshot", "layer",
-    "context", "store", "oci", "rootfs", "report",
+    "cli",
+    "build",
+    "solve",
+    "plan",
+    "dockerfile",
+    "export",
+    "registry",
+    "exec",
+    "cache",
+    "snapshot",
+    "layer",
+    "context",
+    "store",
+    "oci",
+    "rootfs",
+    "report",
 ];
 
 fn sources(dir: &Path, out: &mut Vec<PathBuf>) {

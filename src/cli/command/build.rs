@@ -95,7 +95,14 @@ pub(crate) struct BuildArgs {
     pub(crate) ulimit: Vec<String>,
 
     /// How to show progress
-    #[arg(long, value_name = "MODE", value_enum, default_value = "auto", hide_possible_values = false, help_heading = "Output")]
+    #[arg(
+        long,
+        value_name = "MODE",
+        value_enum,
+        default_value = "auto",
+        hide_possible_values = false,
+        help_heading = "Output"
+    )]
     pub(crate) progress: ProgressMode,
 
     /// Print nothing but the image's digest
@@ -116,18 +123,19 @@ pub(crate) fn run(global: &Global, args: BuildArgs) -> Result<(), Failure> {
         return print(&format!("{}\n", built.digest));
     }
     if mode != ProgressMode::Quiet && mode != ProgressMode::Json {
-        let text = summary(&built, started.elapsed());
+        let text = summary(&built, started.elapsed(), mode.resolved() == ProgressMode::Tty);
         // The image is there even if nobody reads this.
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
     Ok(())
 }
 
+/// For people at a terminal with the names that they gave:
 /// `built ubuntu-with-vi:latest sha256:… in 2.1s: 3 layers, 48.2 MB; 2 steps cached, 1 ran`
-fn summary(built: &build::Built, took: std::time::Duration) -> String {
+fn summary(built: &build::Built, took: std::time::Duration, shows_names: bool) -> String {
     let mut text = String::from("built ");
-    for name in &built.names {
-        text.push_str(&format!("{name} "));
+    if shows_names {
+        built.names.iter().for_each(|name| text.push_str(&format!("{name} ")));
     }
     text.push_str(&format!("{} in {}", built.digest, seconds(took)));
     text.push_str(&format!(": {}, {}", count(built.layers, "layer"), bytes(built.size_bytes)));

@@ -37,7 +37,8 @@ pub(crate) fn run(global: &Global, args: &ImagesArgs) -> Result<(), Failure> {
         // One image that cannot be read must not hide the others.
         let (created, size) = match local::describe(&store, target) {
             Ok(image) => {
-                let size = image.manifest.config.size + image.manifest.layers.iter().map(|l| l.size).sum::<u64>();
+                let size =
+                    image.manifest.config.size + image.manifest.layers.iter().map(|l| l.size).sum::<u64>();
                 (local::age(image.config.created.as_deref()), bytes(size))
             }
             Err(_) => ("unreadable".to_owned(), "-".to_owned()),
@@ -54,11 +55,14 @@ pub(crate) fn run(global: &Global, args: &ImagesArgs) -> Result<(), Failure> {
 /// Columns padded to their widest cell, two blanks between them.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = String::new();
     for row in rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         out.push_str(cells.join("  ").trim_end());
         out.push('\n');
     }

@@ -31,7 +31,8 @@ pub(super) fn open_store(global: &Global) -> Result<Store, Failure> {
 pub(super) fn find(store: &Store, name: &str) -> Result<LocalImage, Failure> {
     let tags = store.tags()?;
     let wanted = name.parse::<Reference>().ok().map(Reference::with_default_tag);
-    let by_name = tags.iter().find(|(reference, _)| wanted.as_ref().is_some_and(|w| w.full() == reference.full()));
+    let by_name =
+        tags.iter().find(|(reference, _)| wanted.as_ref().is_some_and(|w| w.full() == reference.full()));
     let target = match by_name {
         Some((_, target)) => target.clone(),
         None => by_digest(&tags, name).ok_or_else(|| not_found(&tags, name))?,
@@ -66,7 +67,9 @@ fn choose(store: &Store, index: &Descriptor) -> Result<Descriptor, Failure> {
     let host = Platform::host();
     let rank = |d: &Descriptor| d.platform.as_ref().and_then(|p| host.match_rank(p));
     let best = index.manifests.iter().filter(|d| rank(d).is_some()).min_by_key(|d| rank(d));
-    best.or(index.manifests.first()).cloned().ok_or_else(|| Failure::message("the image's index lists no manifest"))
+    best.or(index.manifests.first())
+        .cloned()
+        .ok_or_else(|| Failure::message("the image's index lists no manifest"))
 }
 
 /// Reads a JSON blob, verified.
@@ -76,14 +79,16 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(
     limit: u64,
 ) -> Result<T, Failure> {
     let bytes = store.read_blob(descriptor, limit)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| Failure::message(format!("blob {} is no valid {}: {e}", descriptor.digest, descriptor.media_type)))
+    serde_json::from_slice(&bytes).map_err(|e| {
+        Failure::message(format!("blob {} is no valid {}: {e}", descriptor.digest, descriptor.media_type))
+    })
 }
 
 /// How long ago `created` was, for people; `-` when it is not known.
 pub(super) fn age(created: Option<&str>) -> String {
     let Some(created) = created.and_then(crate::oci::parse_rfc3339) else { return "-".to_owned() };
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
     let seconds = (now - created).max(0);
     let (count, unit) = match seconds {
         s if s < 60 => return "just now".to_owned(),

@@ -15,10 +15,16 @@ use crate::report::Diagnostic;
 /// Checks the options and makes a request of them.
 pub(super) fn from_args(global: &Global, args: &BuildArgs) -> Result<Request, Failure> {
     let store_root = global.store_root().ok_or_else(Failure::no_store_root)?;
-    let platforms = all(&args.platform, "--platform", |text| text.parse::<Platform>().map_err(|e| e.to_string()))?;
+    let platforms =
+        all(&args.platform, "--platform", |text| text.parse::<Platform>().map_err(|e| e.to_string()))?;
     let epoch = source_date_epoch(args)?;
     let options = Options {
-        build_args: args.build_arg.iter().filter_map(|text| build_arg(text)).map(|(name, value)| (name, Some(value))).collect(),
+        build_args: args
+            .build_arg
+            .iter()
+            .filter_map(|text| build_arg(text))
+            .map(|(name, value)| (name, Some(value)))
+            .collect(),
         target: args.target.clone().filter(|t| !t.is_empty()),
         platform: platforms.first().cloned().unwrap_or_else(Platform::host),
         build_platform: Platform::host(),
@@ -54,7 +60,11 @@ pub(super) fn from_args(global: &Global, args: &BuildArgs) -> Result<Request, Fa
 }
 
 /// Parses each value of a repeated option; the first bad one is a usage error that names the option.
-fn all<T>(values: &[String], option: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Failure> {
+fn all<T>(
+    values: &[String],
+    option: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, Failure> {
     values.iter().map(|value| parse(value).map_err(|reason| bad(option, value, &reason))).collect()
 }
 
@@ -80,7 +90,9 @@ fn annotation(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => {
             let key = key.strip_prefix("manifest:").unwrap_or(key);
-            if let Some((level @ ("index" | "manifest-descriptor" | "index-descriptor"), _)) = key.split_once(':') {
+            if let Some((level @ ("index" | "manifest-descriptor" | "index-descriptor"), _)) =
+                key.split_once(':')
+            {
                 return Err(format!("annotations of the {level} are not possible; leave the prefix out"));
             }
             Ok((key.to_owned(), value.to_owned()))
@@ -115,7 +127,8 @@ fn entitlement(text: &str) -> Result<Entitlement, String> {
 }
 
 fn extra_host(text: &str) -> Result<(String, String), String> {
-    let (host, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or("write it as HOST:IP")?;
+    let (host, address) =
+        text.split_once('=').or_else(|| text.split_once(':')).ok_or("write it as HOST:IP")?;
     let plain = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
     if host.is_empty() || plain.parse::<std::net::IpAddr>().is_err() {
         return Err(format!("`{address}` is no IP address"));
@@ -141,14 +154,28 @@ fn size(option: &str, text: &str) -> Result<u64, Failure> {
 /// `nofile=1024:2048`; -1 is unlimited.
 fn ulimit(text: &str) -> Result<(String, i64, i64), String> {
     const NAMES: [&str; 15] = [
-        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-        "rttime", "sigpending", "stack",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     let (name, value) = text.split_once('=').ok_or("write it as NAME=SOFT[:HARD]")?;
     if !NAMES.contains(&name) {
         return Err(format!("`{name}` is no limit; there are {}", NAMES.join(", ")));
     }
-    let number = |text: &str| text.parse::<i64>().ok().filter(|n| *n >= -1).ok_or(format!("`{text}` is no number"));
+    let number =
+        |text: &str| text.parse::<i64>().ok().filter(|n| *n >= -1).ok_or(format!("`{text}` is no number"));
     let (soft, hard) = match value.split_once(':') {
         Some((soft, hard)) => (number(soft)?, number(hard)?),
         None => (number(value)?, number(value)?),
@@ -185,7 +212,10 @@ fn secret(text: &str) -> Result<Secret, String> {
 }
 
 fn named_context(text: &str) -> Result<(String, ContextSource), String> {
-    let (name, source) = text.split_once('=').filter(|(n, s)| !n.is_empty() && !s.is_empty()).ok_or("write it as NAME=WHERE")?;
+    let (name, source) = text
+        .split_once('=')
+        .filter(|(n, s)| !n.is_empty() && !s.is_empty())
+        .ok_or("write it as NAME=WHERE")?;
     let source = if let Some(image) = source.strip_prefix("docker-image://") {
         ContextSource::Image(image.parse::<Reference>().map_err(|e| e.to_string())?)
     } else if let Some(layout) = source.strip_prefix("oci-layout://") {
@@ -217,7 +247,10 @@ fn context(text: &str) -> Result<ContextFrom, Failure> {
         Err(Failure::usage(diagnostic.help(help)))
     };
     match text {
-        "-" => refuse("standard input", "unpack the archive, and name the folder; a Dockerfile can be read with `-f -`"),
+        "-" => refuse(
+            "standard input",
+            "unpack the archive, and name the folder; a Dockerfile can be read with `-f -`",
+        ),
         url if is_remote(url) => refuse("a URL", "fetch it first (`git clone`, `curl`), and name the folder"),
         path => Ok(ContextFrom::Directory(PathBuf::from(path))),
     }
@@ -242,7 +275,9 @@ mod tests {
 
     #[test]
     fn sizes_are_powers_of_1024() {
-        for (text, want) in [("64", 64), ("64k", 65_536), ("128M", 134_217_728), ("1gb", 1 << 30), ("2GiB", 2 << 30)] {
+        for (text, want) in
+            [("64", 64), ("64k", 65_536), ("128M", 134_217_728), ("1gb", 1 << 30), ("2GiB", 2 << 30)]
+        {
             assert_eq!(size("--shm-size", text).unwrap(), want, "{text}");
         }
         for text in ["", "m", "1.5g", "-1", "99999999999g"] {

@@ -61,7 +61,9 @@ fn object(event: &Event) -> Value {
         Event::Failed { step, took } => {
             json!({"event": "failed", "step": step.0 + 1, "took_ms": took.as_millis() as u64})
         }
-        Event::Warning(diagnostic) => json!({"event": "diagnostic", "diagnostic": diagnostic_object(diagnostic)}),
+        Event::Warning(diagnostic) => {
+            json!({"event": "diagnostic", "diagnostic": diagnostic_object(diagnostic)})
+        }
         Event::Note(text) => json!({"event": "note", "text": text}),
     }
 }

@@ -61,7 +61,9 @@ impl Plain {
                 };
                 line(&mut out, *step, &text);
             }
-            Event::Failed { step, took } => line(&mut out, *step, &format!("FAILED after {}", seconds(*took))),
+            Event::Failed { step, took } => {
+                line(&mut out, *step, &format!("FAILED after {}", seconds(*took)))
+            }
             Event::Warning(diagnostic) => out.push_str(&crate::cli::diagnostic::render(diagnostic, false)),
             Event::Note(note) => out.push_str(&format!("note: {note}\n")),
         }
@@ -109,7 +111,11 @@ mod tests {
             (1500, Event::Log { step, stream: Stream::Stdout, line: "cc \u{1b}[1mx.c".to_owned() }),
             (2000, Event::Finished { step, outcome: Outcome::Ran, took: Duration::from_secs(2) }),
         ];
-        let text: String = events.iter().map(|(ms, e)| plain.text(start + Duration::from_millis(*ms), e)).collect();
-        assert_eq!(text, "#1 [2/3] RUN make\n#1 not cached: src/app.py changed\n#1 1.500 cc x.c\n#1 DONE 2.00s\n");
+        let text: String =
+            events.iter().map(|(ms, e)| plain.text(start + Duration::from_millis(*ms), e)).collect();
+        assert_eq!(
+            text,
+            "#1 [2/3] RUN make\n#1 not cached: src/app.py changed\n#1 1.500 cc x.c\n#1 DONE 2.00s\n"
+        );
     }
 }

@@ -129,7 +129,9 @@ impl Display for Tty {
                 self.close(*step, &format!("{GREEN}✔{RESET}"), &tail);
             }
             Event::Failed { step, took } => self.close(*step, &format!("{RED}✘{RESET}"), &seconds(*took)),
-            Event::Warning(diagnostic) => self.print(crate::cli::diagnostic::render(diagnostic, true).trim_end()),
+            Event::Warning(diagnostic) => {
+                self.print(crate::cli::diagnostic::render(diagnostic, true).trim_end())
+            }
             Event::Note(note) => self.print(&format!("{DIM}{note}{RESET}")),
         }
     }

@@ -21,7 +21,8 @@ pub(super) fn entries(
     let mut blob = environment.store.new_blob().map_err(|e| fail(e.to_string()))?.without_hashing();
     let written =
         layer::write(entries, &WriteOptions::default(), &mut blob).map_err(|e| fail(e.to_string()))?;
-    let index = Index::from_entries(&written.entries, &written.data_offsets).map_err(|e| fail(e.to_string()))?;
+    let index =
+        Index::from_entries(&written.entries, &written.data_offsets).map_err(|e| fail(e.to_string()))?;
     blob.commit_trusted(written.digest, written.size).map_err(|e| fail(e.to_string()))?;
     let descriptor = Descriptor::new(MediaType::LAYER_GZIP, written.digest, written.size);
     let layer = Layer { descriptor, diff_id: written.diff_id };

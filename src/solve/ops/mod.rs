@@ -3,6 +3,8 @@
 mod commit;
 mod context_layer;
 pub(super) mod exec;
+mod remote_git;
+mod remote_http;
 mod source;
 pub mod transfer;
 mod transfer_step;
@@ -25,14 +27,12 @@ pub(super) fn reads(op: &Op) -> Vec<StepId> {
             .iter()
             .filter_map(|source| match source {
                 TransferSource::Path { from, .. } => Some(*from),
-                TransferSource::Inline { .. } | TransferSource::Url { .. } | TransferSource::Git { .. } => None,
+                TransferSource::Inline { .. } | TransferSource::Url { .. } | TransferSource::Git { .. } => {
+                    None
+                }
             })
             .collect(),
-        Op::Exec(op) => op
-            .mounts
-            .iter()
-            .filter_map(reads_of_mount)
-            .collect(),
+        Op::Exec(op) => op.mounts.iter().filter_map(reads_of_mount).collect(),
     }
 }
 
@@ -69,6 +69,8 @@ pub(super) fn run(step: &StepContext<'_>, inputs: &[Arc<Files>]) -> Result<Done,
 fn root<'f>(step: &StepContext<'_>, files: &'f Files) -> Result<&'f RootState, Failures> {
     match files {
         Files::Root(root) => Ok(root),
-        Files::Local(_) => Err(vec![step.error("a context is no root file system; that is a bug of rbuild's")]),
+        Files::Local(_) => {
+            Err(vec![step.error("a context is no root file system; that is a bug of rbuild's")])
+        }
     }
 }

@@ -1,14 +1,17 @@
 //! COPY and ADD as a step: two lookups in the cache, then selecting, landing and writing.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::state::{Files, RootState};
 use super::super::{Done, Failures, StepContext, accounts, key, trees};
-use super::commit;
+use super::remote_git::{self, GitError, GitSource};
 use super::transfer::{self, Destination, Error, FileTree, Input, Selected};
+use super::{commit, remote_http};
 use crate::cache::{Preimage, Record};
 use crate::plan::graph::{TransferOp, TransferSource};
-use crate::report::{Diagnostic, Outcome};
+use crate::report::{Diagnostic, Outcome, Span};
+use crate::store::ScratchDir;
 
 /// Takes the layer from the cache, or makes it.
 pub(super) fn run(
@@ -22,7 +25,9 @@ pub(super) fn run(
     if let Some(record) = quick.as_ref().map_or(Ok(None), |quick| step.lookup_quietly(quick))? {
         return Ok(cached(parent, record));
     }
-    let inputs = inputs(step, op, reads)?;
+    // What was fetched stays on disk until the layer is written.
+    let mut fetched = Vec::new();
+    let inputs = inputs(step, op, reads, &mut fetched)?;
     let fail = |error: Error| vec![explain(step, &error)];
     let selected = transfer::select(op, &inputs).map_err(fail)?;
     let mut preimage = words;
@@ -70,27 +75,63 @@ fn alias(step: &StepContext<'_>, quick: Option<&Preimage>, record: &Record) {
 }
 
 /// What stands behind each source.
-fn inputs(step: &StepContext<'_>, op: &TransferOp, reads: &[Arc<Files>]) -> Result<Vec<Input>, Failures> {
+fn inputs(
+    step: &StepContext<'_>,
+    op: &TransferOp,
+    reads: &[Arc<Files>],
+    fetched: &mut Vec<ScratchDir>,
+) -> Result<Vec<Input>, Failures> {
     let mut reads = reads.iter();
     let mut inputs = Vec::with_capacity(op.sources.len());
     for source in &op.sources {
         inputs.push(match source {
             TransferSource::Path { .. } => match reads.next() {
                 Some(files) => Input::Tree(trees::of(step, files)?),
-                None => return Err(vec![step.error("a source of this step has no files; that is a bug of rbuild's")]),
+                None => {
+                    return Err(vec![
+                        step.error("a source of this step has no files; that is a bug of rbuild's"),
+                    ]);
+                }
             },
             TransferSource::Inline { .. } => Input::Inline,
-            TransferSource::Url { span, .. } => {
-                let error = step.error_at(*span, "ADD of a URL is not possible yet");
-                return Err(vec![error.help("fetch it in a RUN, or put the file into the context")]);
-            }
-            TransferSource::Git { span, .. } => {
-                let error = step.error_at(*span, "ADD of a git repository is not possible yet");
-                return Err(vec![error.help("clone it in a RUN, or name a clone with `--build-context NAME=DIR`")]);
-            }
+            TransferSource::Url { url, span } => download(step, op, url, *span, fetched)?,
+            TransferSource::Git { url, span } => checkout(step, op, url, *span, fetched)?,
         });
     }
     Ok(inputs)
+}
+
+fn download(
+    step: &StepContext<'_>,
+    op: &TransferOp,
+    url: &str,
+    span: Option<Span>,
+    fetched: &mut Vec<ScratchDir>,
+) -> Result<Input, Failures> {
+    let into = scratch(step, fetched)?;
+    let download = remote_http::download(url, op.checksum.as_deref(), &into);
+    download.map(Input::Download).map_err(|error| vec![step.error_at(span, error.to_string())])
+}
+
+fn checkout(
+    step: &StepContext<'_>,
+    op: &TransferOp,
+    url: &str,
+    span: Option<Span>,
+    fetched: &mut Vec<ScratchDir>,
+) -> Result<Input, Failures> {
+    let into = scratch(step, fetched)?;
+    let fail = |error: GitError| vec![step.error_at(span, error.to_string())];
+    let source = GitSource::new(url, op.checksum.as_deref(), op.keep_git_dir).map_err(fail)?;
+    let cache = step.environment.store.private("git");
+    remote_git::checkout(&source, &cache, &into).map(Input::Checkout).map_err(fail)
+}
+
+fn scratch(step: &StepContext<'_>, kept: &mut Vec<ScratchDir>) -> Result<PathBuf, Failures> {
+    let scratch = step.environment.store.scratch_dir().map_err(|e| vec![step.error(e.to_string())])?;
+    let path = scratch.path().to_owned();
+    kept.push(scratch);
+    Ok(path)
 }
 
 fn make(

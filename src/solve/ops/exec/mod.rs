@@ -89,13 +89,13 @@ fn check(step: &StepContext<'_>, op: &ExecOp, report: &ExitReport, tail: &Tail) 
         ExitStatus::Signal(signal) => format!("exit code: {}: killed by signal {signal}", 128 + signal),
     };
     let command = spec::shown_command(op);
-    let mut diagnostic =
-        step.error(format!("process \"{command}\" did not complete successfully: {ended}"));
+    let mut diagnostic = step.error(format!("process \"{command}\" did not complete successfully: {ended}"));
     if let Some(text) = tail.text() {
         diagnostic = diagnostic.note(format!("its last output:\n{text}"));
     }
     if report.status == ExitStatus::Code(127) {
-        diagnostic = diagnostic.help("127 means that the shell did not find a command; is it installed in an earlier step?");
+        diagnostic = diagnostic
+            .help("127 means that the shell did not find a command; is it installed in an earlier step?");
     }
     Err(vec![diagnostic])
 }
@@ -103,16 +103,19 @@ fn check(step: &StepContext<'_>, op: &ExecOp, report: &ExitReport, tail: &Tail) 
 fn explain(step: &StepContext<'_>, error: &ExecError) -> Diagnostic {
     let diagnostic = step.error(error.to_string());
     match error {
-        ExecError::NotFound { .. } => {
-            diagnostic.help("the root file system of this stage does not have it; a stage FROM scratch has no shell")
-        }
+        ExecError::NotFound { .. } => diagnostic
+            .help("the root file system of this stage does not have it; a stage FROM scratch has no shell"),
         _ => diagnostic,
     }
 }
 
 /// Writes what the command changed as a layer into the store. The directory with the changes becomes the
 /// layer's tree, so that the next RUN need not unpack what was just packed.
-fn store_changes(step: &StepContext<'_>, parent: &RootState, snapshot: ActiveSnapshot) -> Result<Layer, Failures> {
+fn store_changes(
+    step: &StepContext<'_>,
+    parent: &RootState,
+    snapshot: ActiveSnapshot,
+) -> Result<Layer, Failures> {
     let environment = step.environment;
     let fail = |message: String| vec![step.error(message)];
     let scratch = environment.store.scratch_dir().map_err(|e| fail(e.to_string()))?;
@@ -124,10 +127,7 @@ fn store_changes(step: &StepContext<'_>, parent: &RootState, snapshot: ActiveSna
         index: scratch.path().join("index"),
     };
     let committed = jobs::commit(environment, &job).map_err(fail)?;
-    environment
-        .store
-        .adopt_blob(&job.blob, committed.digest)
-        .map_err(|e| fail(e.to_string()))?;
+    environment.store.adopt_blob(&job.blob, committed.digest).map_err(|e| fail(e.to_string()))?;
     environment.roots.adopt(committed.diff_id, &job.index).map_err(|e| fail(e.to_string()))?;
     if matches!(snapshot.kind(), OverlayKind::Native) {
         environment.snapshots.adopt(parent.chain.push(committed.diff_id), &snapshot);

@@ -17,7 +17,11 @@ const SECRET_LIMIT: u64 = 500 << 10;
 
 /// The files that the mounts read, one for each that reads any, in order. A context becomes a layer of its own, so
 /// that a step sees what the ignore file lets through, owned by root, and nothing else.
-pub(super) fn inputs(step: &StepContext<'_>, op: &ExecOp, reads: &[Arc<Files>]) -> Result<Vec<RootState>, Failures> {
+pub(super) fn inputs(
+    step: &StepContext<'_>,
+    op: &ExecOp,
+    reads: &[Arc<Files>],
+) -> Result<Vec<RootState>, Failures> {
     let reading = op.mounts.iter().filter(|mount| reads_of_mount(mount).is_some());
     let paths = reading.map(|mount| match &mount.kind {
         MountKind::Bind { source, .. } => (source.as_str(), mount.span),
@@ -64,7 +68,10 @@ pub(super) fn hold(step: &StepContext<'_>, op: &ExecOp) -> Result<Vec<Held>, Fai
             MountKind::Secret { id, required, .. } => secret(step, mount, id, *required),
             MountKind::Ssh { required: false, .. } => Ok(Held::Nothing),
             MountKind::Ssh { id, required: true, .. } => {
-                let error = step.error_at(mount.span, format!("no SSH key `{id}` was given; forwarding an agent is not possible yet"));
+                let error = step.error_at(
+                    mount.span,
+                    format!("no SSH key `{id}` was given; forwarding an agent is not possible yet"),
+                );
                 Err(vec![error])
             }
         })
@@ -89,7 +96,9 @@ fn secret(step: &StepContext<'_>, mount: &Mount, id: &str, required: bool) -> Re
     };
     if value.is_none() && required {
         let error = step.error_at(mount.span, format!("secret {id}: not found"));
-        return Err(vec![error.help(format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`"))]);
+        return Err(vec![
+            error.help(format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`")),
+        ]);
     }
     Ok(Held::Secret(value))
 }

@@ -68,7 +68,8 @@ impl Snapshots {
         if let Some(trees) = self.trees.get() {
             return Ok(trees);
         }
-        let trees = Trees::new(&self.store, self.flavour(step)?).map_err(|e| vec![step.error(e.to_string())])?;
+        let trees =
+            Trees::new(&self.store, self.flavour(step)?).map_err(|e| vec![step.error(e.to_string())])?;
         Ok(self.trees.get_or_init(|| trees))
     }
 
@@ -78,7 +79,12 @@ impl Snapshots {
     }
 
     /// Goes on to the next kind after `failed` was refused, and says so once.
-    pub(super) fn fall_back(&self, step: &StepContext<'_>, failed: OverlayKind, error: &io::Error) -> Result<(), Failures> {
+    pub(super) fn fall_back(
+        &self,
+        step: &StepContext<'_>,
+        failed: OverlayKind,
+        error: &io::Error,
+    ) -> Result<(), Failures> {
         let mut kind = self.kind.lock().unwrap_or_else(PoisonError::into_inner);
         if *kind != failed {
             return Ok(());
@@ -147,10 +153,16 @@ impl Snapshots {
     }
 
     /// The files with the indexes of `layers`, in their order; for jobs.
-    pub(super) fn index_files(&self, step: &StepContext<'_>, layers: &[Layer]) -> Result<Vec<PathBuf>, Failures> {
-        layers.iter().map(|layer| index_file(step.environment, layer)).collect::<Result<_, _>>().map_err(
-            |message| vec![step.error(message)],
-        )
+    pub(super) fn index_files(
+        &self,
+        step: &StepContext<'_>,
+        layers: &[Layer],
+    ) -> Result<Vec<PathBuf>, Failures> {
+        layers
+            .iter()
+            .map(|layer| index_file(step.environment, layer))
+            .collect::<Result<_, _>>()
+            .map_err(|message| vec![step.error(message)])
     }
 
     /// A writable root on `lowers`.
@@ -171,7 +183,11 @@ impl Snapshots {
     }
 
     /// What finds the changes of a step that has ended.
-    pub(super) fn diff_job(&self, step: &StepContext<'_>, snapshot: &ActiveSnapshot) -> Result<DiffJob, Failures> {
+    pub(super) fn diff_job(
+        &self,
+        step: &StepContext<'_>,
+        snapshot: &ActiveSnapshot,
+    ) -> Result<DiffJob, Failures> {
         let owners = if self.is_single_id(step)? { Owners::Single } else { Owners::OnDisk(IdMap::default()) };
         Ok(snapshot.diff_job(Vec::new(), owners))
     }

@@ -75,7 +75,11 @@ fn root_source(snapshot: &ActiveSnapshot) -> RootSource {
 }
 
 /// USER by the root's own account files, which are read only when there is something to look up.
-fn credentials(step: &StepContext<'_>, op: &ExecOp, parent: &RootState) -> Result<exec::Credentials, Failures> {
+fn credentials(
+    step: &StepContext<'_>,
+    op: &ExecOp,
+    parent: &RootState,
+) -> Result<exec::Credentials, Failures> {
     let read = |path: &str| {
         let bytes = accounts::read_one(step.environment, parent, path);
         bytes.map(Option::unwrap_or_default).map_err(|e| vec![step.error(format!("cannot read {path}: {e}"))])
@@ -94,7 +98,12 @@ fn pipes(op: &ExecOp) -> Vec<MountSpec> {
         .map(|(name, content)| MountSpec {
             target: format!("/dev/pipes/{name}"),
             readonly: true,
-            kind: exec::MountKind::File { content: content.clone().into_bytes(), mode: 0o755, uid: 0, gid: 0 },
+            kind: exec::MountKind::File {
+                content: content.clone().into_bytes(),
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+            },
         })
         .collect()
 }
