@@ -15,6 +15,8 @@ pub(super) struct Preamble {
     /// Where the instructions (and ordinary comments) begin.
     pub(super) body: usize,
     pub(super) errors: Vec<Diagnostic>,
+    /// The escape was given and is none, so that reading on would only mislead.
+    pub(super) escape_unknown: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,18 +60,18 @@ pub(super) fn read(source: &Arc<Source>) -> Preamble {
         let behind = text[start..].find('\n').map_or(text.len(), |newline| start + newline + 1);
         reader.collect(behind, "#");
         reader.found.retain(|directive| directive.name != Name::Escape);
+        reader.errors.clear();
     }
     let foreign = || foreign_syntax(source, start);
     let Collector { found, mut errors, .. } = reader;
     let find = |name| found.iter().find(|directive| directive.name == name);
     let syntax = find(Name::Syntax).map(|found| word(first_field(found.value), found.span)).or_else(foreign);
     let escape = match find(Name::Escape) {
-        None => '\\',
-        Some(Directive { value: "\\", .. }) => '\\',
-        Some(Directive { value: "`", .. }) => '`',
+        None | Some(Directive { value: "\\", .. }) => Some('\\'),
+        Some(Directive { value: "`", .. }) => Some('`'),
         Some(other) => {
             errors.push(bad_escape(source, other));
-            '\\'
+            None
         }
     };
     let check = find(Name::Check).and_then(|found| match check(first_field(found.value), found.span) {
@@ -80,7 +82,8 @@ pub(super) fn read(source: &Arc<Source>) -> Preamble {
             None
         }
     });
-    Preamble { directives: Directives { syntax, escape, check }, body, errors }
+    let directives = Directives { syntax, escape: escape.unwrap_or('\\'), check };
+    Preamble { directives, body, errors, escape_unknown: escape.is_none() }
 }
 
 fn bad_escape(source: &Arc<Source>, directive: &Directive<'_>) -> Diagnostic {

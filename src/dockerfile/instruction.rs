@@ -80,7 +80,7 @@ impl Keyword {
     }
 
     /// Whether here-documents may follow (JSON form aside).
-    fn takes_heredocs(self) -> bool {
+    pub(super) fn takes_heredocs(self) -> bool {
         matches!(self, Keyword::Add | Keyword::Copy | Keyword::Run)
     }
 }

@@ -90,19 +90,19 @@ pub struct Mount {
 pub enum Error {
     #[error("failed to parse csv {what}: {fault}")]
     Csv { what: &'static str, fault: csv::Fault },
-    #[error("invalid field '{0}' must be a key=value pair")]
+    #[error("invalid field `{0}` must be a key=value pair")]
     NoValue(String),
-    #[error("unexpected key '{key}' in '{field}'")]
+    #[error("unexpected key `{key}` in `{field}`")]
     UnknownKey { key: String, field: String, near: Option<&'static str> },
-    #[error("unexpected key '{key}' for mount type '{kind}'")]
+    #[error("unexpected key `{key}` for mount type `{kind}`")]
     KeyOfOtherType { key: String, kind: &'static str },
     #[error("unsupported mount type `{value}`")]
     UnknownType { value: String, near: Option<&'static str> },
     #[error("unsupported sharing value `{value}`")]
     UnknownSharing { value: String, near: Option<&'static str> },
-    #[error("invalid value for {key}: {value}")]
+    #[error("invalid value for {key}: `{value}`")]
     BadValue { key: String, value: String },
-    #[error("'from' doesn't support variable expansion, define alias stage instead")]
+    #[error("`from` doesn't support variable expansion, define alias stage instead")]
     VariableInFrom,
     #[error("{key} not allowed for `{kind}` type mounts")]
     NotAllowed { key: &'static str, kind: &'static str },
@@ -116,7 +116,7 @@ pub enum Error {
     SecretWithTwoNames,
     #[error("invalid cache sharing set for {0} mount")]
     SharingOfOtherType(&'static str),
-    #[error("device name already set to {0}")]
+    #[error("device name already set to `{0}`")]
     SecondDeviceName(String),
 }
 

@@ -7,7 +7,7 @@ use super::heredoc::{self, Marker};
 use super::instruction::{self, Body, Context, Keyword, Parsed};
 use super::lines::{Line, Part, Reader, Terminator};
 use super::split::{self, Header};
-use super::syntax::{Dockerfile, Instruction, InstructionKind, Stage};
+use super::syntax::{Directives, Dockerfile, Instruction, InstructionKind, Stage};
 use super::words;
 use super::{MAX_ERRORS, MAX_HEREDOCS, MAX_LINE_BYTES, MAX_SOURCE_BYTES, MAX_STAGES};
 use crate::report::{Diagnostic, Source, Span};
@@ -15,17 +15,7 @@ use crate::report::{Diagnostic, Source, Span};
 /// Reads a whole Dockerfile. Either it is right, or every error found is returned, in the order of the
 /// text, at most [`MAX_ERRORS`] of them.
 pub fn parse(source: &Arc<Source>) -> Result<Dockerfile, Vec<Diagnostic>> {
-    check_size(source)?;
-    let Preamble { directives, body, errors } = directives::read(source);
-    let reader = Reader::new(&source.text, body, directives.escape);
-    let mut parser = Parser {
-        source,
-        reader,
-        escape: directives.escape,
-        errors,
-        last_unknown: None,
-        warnings: Vec::new(),
-    };
+    let (mut parser, directives) = Parser::new(source)?;
     let (global_args, stages) = parser.stages();
     let Parser { errors, warnings, .. } = parser;
     if errors.is_empty() {
@@ -42,17 +32,7 @@ pub fn parse(source: &Arc<Source>) -> Result<Dockerfile, Vec<Diagnostic>> {
 /// Reads the one instruction that an ONBUILD of a base image recorded. Spans point into `source`, which
 /// holds nothing but that text. The escape is `\`, whatever the base's Dockerfile had.
 pub fn parse_trigger(source: &Arc<Source>) -> Result<Instruction, Vec<Diagnostic>> {
-    check_size(source)?;
-    let Preamble { directives, body, errors } = directives::read(source);
-    let reader = Reader::new(&source.text, body, directives.escape);
-    let mut parser = Parser {
-        source,
-        reader,
-        escape: directives.escape,
-        errors,
-        last_unknown: None,
-        warnings: Vec::new(),
-    };
+    let (mut parser, _) = Parser::new(source)?;
     let found: Vec<Parsed> = std::iter::from_fn(|| parser.next()).take(2).collect();
     if !parser.errors.is_empty() {
         return Err(parser.errors);
@@ -86,10 +66,27 @@ struct Parser<'a> {
     errors: Vec<Diagnostic>,
     /// Where the last unknown instruction ended.
     last_unknown: Option<u32>,
+    /// The instruction of the last line, when it has a marker and takes no here-documents.
+    markers_refused: Option<String>,
     warnings: Vec<super::syntax::SyntaxWarning>,
 }
 
 impl<'a> Parser<'a> {
+    /// Reads the directives, too.
+    fn new(source: &'a Arc<Source>) -> Result<(Self, Directives), Vec<Diagnostic>> {
+        check_size(source)?;
+        let Preamble { directives, body, errors, escape_unknown } = directives::read(source);
+        if escape_unknown {
+            return Err(errors);
+        }
+        let escape = directives.escape;
+        let reader = Reader::new(&source.text, body, escape);
+        let warnings = Vec::new();
+        let parser =
+            Self { source, reader, escape, errors, last_unknown: None, markers_refused: None, warnings };
+        Ok((parser, directives))
+    }
+
     fn stages(&mut self) -> (Vec<Instruction>, Vec<Stage>) {
         let mut global_args = Vec::new();
         let mut stages: Vec<Stage> = Vec::new();
@@ -177,10 +174,18 @@ impl<'a> Parser<'a> {
         }
         self.warnings.extend(instruction::json_warning(line, &header));
         let cx = Context { source: self.source, line, escape: self.escape, bodies: &bodies, span };
+        let refused = self.markers_refused.take();
         match instruction::parse(&cx, &header) {
-            Ok(parsed) => Some(parsed),
+            Ok(parsed) => {
+                self.markers_refused = markers_refused(&header);
+                Some(parsed)
+            }
             Err(fault) => {
-                self.fault(fault.into_diagnostic(), &header, span);
+                let mut error = fault.into_diagnostic();
+                error.help.extend(
+                    refused.map(|keyword| format!("{keyword} takes no here-document; RUN, COPY and ADD do")),
+                );
+                self.fault(error, &header, span);
                 None
             }
         }
@@ -236,6 +241,15 @@ impl<'a> Parser<'a> {
         }
         body
     }
+}
+
+/// The keyword of an instruction whose marker had no effect, for the errors that its text then causes.
+fn markers_refused(header: &Header<'_>) -> Option<String> {
+    let text = header.arguments.text;
+    let takes_none = Keyword::parse(header.keyword.text).is_some_and(|keyword| !keyword.takes_heredocs());
+    let marked = |word: &str| matches!(heredoc::marker(word), Ok(Some(_)));
+    (takes_none && text.contains("<<") && text.split_whitespace().any(marked))
+        .then(|| header.keyword.text.to_uppercase())
 }
 
 #[cfg(test)]

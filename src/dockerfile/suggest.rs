@@ -1,20 +1,21 @@
 //! Finds the word that a user may have meant.
 
-/// Words further away than this are no typing mistakes (the bound of BuildKit and HCL).
-const FARTHEST: usize = 2;
-
 /// The option nearest to `word` without regard to case, unless one of them is the word itself: then the
 /// mistake lies elsewhere. The first of equally near options wins.
 pub fn closest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.chars().take(64).flat_map(char::to_lowercase).collect();
+    // BuildKit takes anything within two changes; in short words so many change everything.
+    let farthest = match word.len() {
+        0 | 1 => 0,
+        2 | 3 => 1,
+        _ => 2,
+    };
     let mut best: Option<(usize, &'a str)> = None;
     for option in options {
         let letters: Vec<char> = option.chars().flat_map(char::to_lowercase).collect();
         if letters == word {
             return None;
         }
-        // A word of two letters is "near" everything short: at least one letter must remain.
-        let farthest = FARTHEST.min(word.len().saturating_sub(1));
         let Some(distance) = distance_within(&word, &letters, farthest) else { continue };
         if best.is_none_or(|(shortest, _)| distance < shortest) {
             best = Some((distance, option));
@@ -23,22 +24,26 @@ pub fn closest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Op
     best.map(|(_, option)| option)
 }
 
-/// The Levenshtein distance, if it is at most `limit`.
+/// How many letters must be added, dropped, replaced or swapped with their neighbour, if at most `limit`.
 fn distance_within(a: &[char], b: &[char], limit: usize) -> Option<usize> {
     if a.len().abs_diff(b.len()) > limit {
         return None;
     }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    let mut before = vec![0; b.len() + 1];
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let replaced = above[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            row[j] = replaced.min(row[j - 1] + 1).min(above[j] + 1);
+            let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+            if swapped {
+                row[j] = row[j].min(before[j - 2] + 1);
+            }
         }
+        before = std::mem::replace(&mut above, row);
     }
-    Some(row[b.len()]).filter(|distance| *distance <= limit)
+    Some(above[b.len()]).filter(|distance| *distance <= limit)
 }
 
 #[cfg(test)]
@@ -56,6 +61,7 @@ mod tests {
             ("RUN", None),
             ("run", None),
             ("echo", None),
+            ("EOF", None),
             ("x", None),
             ("", None),
         ] {

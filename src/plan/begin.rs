@@ -60,7 +60,7 @@ impl Lowering<'_> {
             return Err(self.stages.place.fault(stage.from.image.span, message));
         };
         self.builder.line(line, Some(state.tip));
-        Ok(state)
+        Ok(State { parent: Some(parent), history: Vec::new(), ..state })
     }
 
     fn base(&mut self, index: usize, stage: &Stage, line: Line) -> State {
@@ -114,6 +114,7 @@ impl State {
             arguments: Vec::new(),
             platform: image.platform(),
             image,
+            parent: None,
             history,
             tip,
             steps: 0,

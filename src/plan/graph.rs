@@ -17,7 +17,8 @@ pub struct Plan {
     pub listing: Vec<ListedInstruction>,
     /// The target's image.
     pub image: ImagePlan,
-    /// What to tell the user: build checks and unused build arguments.
+    /// What to tell the user: the findings of all build checks (those of the syntax included, those that
+    /// the file switches off left out) and unused build arguments.
     pub warnings: Vec<Diagnostic>,
     /// SOURCE_DATE_EPOCH in seconds, if some argument or the environment gives it: the time of everything
     /// that rbuild makes itself.
@@ -49,7 +50,8 @@ pub struct Step {
 /// One instruction for display.
 #[derive(Debug, Clone)]
 pub struct ListedInstruction {
-    /// Such as `[build 2/5]`; `[2/5]` when there is only one stage.
+    /// Such as `[build 2/5]`, FROM being the first of five; `[2/5]` when there is only one stage; empty for
+    /// a source that no instruction stands for.
     pub place: String,
     /// The instruction, variables expanded, on one line.
     pub title: String,

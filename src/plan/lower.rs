@@ -60,6 +60,16 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    /// The history of a stage with that of the stages it continues.
+    pub(super) fn history(&self, stage: usize) -> Vec<HistoryPlan> {
+        let states = std::iter::successors(self.done[stage].as_ref(), |state| {
+            state.parent.and_then(|parent| self.done[parent].as_ref())
+        });
+        let mut parts: Vec<&[HistoryPlan]> = states.map(|state| state.history.as_slice()).collect();
+        parts.reverse();
+        parts.concat()
+    }
+
     fn instructions(&mut self, stage: &Stage, state: &mut State) {
         for (index, item) in stage.items.iter().enumerate() {
             self.note_shell(item, state);

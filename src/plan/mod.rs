@@ -36,7 +36,7 @@ use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::{Dockerfile, InstructionKind};
 use crate::report::{Diagnostic, Severity};
 
-use graph::{BaseRequest, ImagePlan, Plan, ResolvedBase};
+use graph::{BaseRequest, HistoryPlan, ImagePlan, Plan, ResolvedBase};
 use lower::Lowering;
 pub use options::{ContextSource, Entitlement, Options};
 use place::Place;
@@ -83,6 +83,7 @@ pub fn lower(
     if !lowering.faults.is_empty() {
         return Err(lowering.faults);
     }
+    let history = lowering.history(stages.target);
     let Some(target) = lowering.done[stages.target].take() else {
         return Err(vec![Diagnostic::error("the target stage could not be lowered")]);
     };
@@ -93,7 +94,7 @@ pub fn lower(
         platform: options.platform.clone(),
         steps: lowering.builder.steps,
         listing: lowering.builder.listing,
-        image: image(target, options),
+        image: image(target, history, options),
         warnings,
         epoch: globals.epoch,
     })))
@@ -160,7 +161,7 @@ impl<'a> Prepared<'a> {
 
 /// The target's image. `--label` leaves no history. A platform that was asked for by name is written
 /// into the configuration, whatever the base says.
-fn image(target: State, options: &Options) -> ImagePlan {
+fn image(target: State, history: Vec<HistoryPlan>, options: &Options) -> ImagePlan {
     let mut config = target.image;
     config.config.labels.extend(options.labels.iter().cloned());
     if options.explicit_platform {
@@ -186,7 +187,7 @@ fn image(target: State, options: &Options) -> ImagePlan {
     ImagePlan {
         result: target.tip,
         config,
-        history: target.history,
+        history,
         annotations: options.annotations.iter().cloned().collect(),
     }
 }

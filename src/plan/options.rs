@@ -37,7 +37,8 @@ pub struct Options {
     pub hostname: Option<String>,
     /// `--build-context NAME=…`; a name may end in `::os/arch` to count for one platform only.
     pub contexts: Vec<(String, ContextSource)>,
-    /// SOURCE_DATE_EPOCH of rbuild's own environment; a build argument of that name goes before it.
+    /// SOURCE_DATE_EPOCH of rbuild's own environment. It counts as a build argument (as with buildx), so an
+    /// ARG can declare it; one that is given goes before it.
     pub epoch: Option<i64>,
     /// `--allow`.
     pub entitlements: BTreeSet<Entitlement>,
@@ -70,9 +71,12 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The build arguments by name, proxies included.
+    /// The build arguments by name, with the proxies and the epoch that come from elsewhere.
     pub(super) fn arguments(&self) -> BTreeMap<String, String> {
         let mut arguments: BTreeMap<String, String> = self.proxy_env.iter().cloned().collect();
+        if let Some(epoch) = self.epoch {
+            arguments.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_string());
+        }
         for (name, value) in &self.build_args {
             if let Some(value) = value {
                 arguments.insert(name.clone(), value.clone());

@@ -79,22 +79,18 @@ impl Globals {
             .map_err(|fault| vec![*fault])?;
         let defaults = evaluate(&file.global_args, place, predefined, &BTreeMap::new()).ok();
         let declared = declarations(&file.global_args).map(|arg| arg.name.text.clone()).collect();
-        let mut globals = Self { env, defaults, declared, arguments, epoch: options.epoch };
+        let mut globals = Self { env, defaults, declared, arguments, epoch: None };
         globals.find_epoch(file, place).map_err(|fault| vec![*fault])?;
         Ok(globals)
     }
 
-    /// A build argument SOURCE_DATE_EPOCH goes before a global ARG with a value, that one before the
-    /// environment of rbuild. An empty build argument switches it off.
+    /// A build argument SOURCE_DATE_EPOCH goes before a global ARG with a value. An empty one switches
+    /// it off.
     fn find_epoch(&mut self, file: &Dockerfile, place: &Place) -> Result<(), Fault> {
         const NAME: &str = "SOURCE_DATE_EPOCH";
         let given = self.arguments.get(NAME).map(String::as_str);
         let text = match given.or_else(|| self.env.value(NAME).filter(|value| !value.is_empty())) {
-            None => return Ok(()),
-            Some("") => {
-                self.epoch = None;
-                return Ok(());
-            }
+            None | Some("") => return Ok(()),
             Some(text) => text,
         };
         let seconds = text.parse::<i64>().map_err(|_| {

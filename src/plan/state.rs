@@ -19,7 +19,10 @@ pub(super) struct State {
     pub(super) arguments: Vec<Argument>,
     /// The image so far, without history and layers.
     pub(super) image: ImageConfig,
-    /// The image's history so far.
+    /// The stage that it continues, whose history comes first.
+    pub(super) parent: Option<usize>,
+    /// The history since then. Not the whole of it: with thousands of stages in a chain, that would be
+    /// kept for each.
     pub(super) history: Vec<HistoryPlan>,
     /// What commands of this stage run on.
     pub(super) platform: Platform,

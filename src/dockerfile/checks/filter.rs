@@ -22,8 +22,9 @@ pub fn filter(file: &Dockerfile, findings: Vec<Diagnostic>) -> Filtered {
     let kept = |finding: &Diagnostic| {
         let Some(rule) = finding.code.and_then(Rule::named) else { return true };
         let at = finding.labels.first().map(|label| label.span);
-        let applies = |span: Span| at.is_some_and(|at| span.start <= at.start && at.start < span.end);
-        let local = local.iter().filter(|directive| applies(directive.span));
+        // Instructions do not overlap, and stand in order: the last that begins before the finding.
+        let last = local.partition_point(|directive| at.is_some_and(|at| directive.span.start <= at.start));
+        let local = local[..last].last().filter(|found| at.is_some_and(|at| at.start < found.span.end));
         let mut directives = whole.clone().chain(local);
         if rule.experimental {
             directives.any(|directive| names(&directive.experimental, rule))

@@ -74,11 +74,11 @@ impl Stage {
     /// Who sets a SHELL wants it to be used.
     fn command(&self, findings: &mut Findings<'_>, instruction: &Instruction, command: &Command) {
         let (Command::Shell(word), false) = (command, self.inherited.shell) else { return };
-        let not_json = findings
-            .file
-            .warnings
-            .iter()
-            .any(|warning| warning.kind == SyntaxWarningKind::NotJson && warning.span == word.span);
+        // Warnings are sorted by place.
+        let warnings = &findings.file.warnings;
+        let nearest = warnings.get(warnings.partition_point(|warning| warning.span < word.span));
+        let not_json = nearest
+            .is_some_and(|warning| warning.kind == SyntaxWarningKind::NotJson && warning.span == word.span);
         let message = message::json_args_recommended(&instruction.keyword.text);
         let finding = findings.add(&JSON_ARGS_RECOMMENDED, instruction.span, message);
         if not_json {

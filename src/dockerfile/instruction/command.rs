@@ -34,12 +34,11 @@ pub(super) fn run(cx: &Context<'_>, header: &Header<'_>) -> Fallible<Run> {
     let mut flags = Flags::parse(cx, &header.flags, &RUN_FLAGS)?;
     let mounts = flags.texts("mount");
     for mount in &mounts {
-        mount::from(&mount.text).map_err(|error| at(cx, mount, error.to_string(), "bad mount"))?;
+        mount::from(&mount.text).map_err(|error| bad(cx, mount, &error))?;
     }
     let devices = flags.texts("device");
     for device in &devices {
-        mount::Device::parse(&device.text)
-            .map_err(|error| at(cx, device, error.to_string(), "bad device"))?;
+        mount::Device::parse(&device.text).map_err(|error| bad(cx, device, &error))?;
     }
     Ok(Run {
         mounts,
@@ -51,8 +50,12 @@ pub(super) fn run(cx: &Context<'_>, header: &Header<'_>) -> Fallible<Run> {
     })
 }
 
-fn at(cx: &Context<'_>, word: &Word, message: String, label: &str) -> super::Fault {
-    cx.error_at(word.span, message, label)
+fn bad(cx: &Context<'_>, word: &Word, error: &mount::Error) -> super::Fault {
+    let fault = cx.error_at(word.span, error.to_string(), "");
+    match error.suggestion() {
+        Some(near) => fault.help(format!("did you mean `{near}`?")),
+        None => fault,
+    }
 }
 
 /// A flag with a closed set of values, none of which may hold variables.
@@ -61,7 +64,7 @@ fn choice(cx: &Context<'_>, word: Option<Word>, what: &str, allowed: &[&str]) ->
         Some(word) if !allowed.contains(&word.text.as_str()) => {
             let message = format!("invalid {what} `{}`", excerpt(&word.text));
             let all = allowed.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ");
-            Err(at(cx, &word, message, "not one of the modes").help(format!("allowed are {all}")))
+            Err(cx.error_at(word.span, message, "not one of the modes").help(format!("allowed are {all}")))
         }
         word => Ok(word),
     }

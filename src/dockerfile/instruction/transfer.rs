@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Context, Fallible, heredoc};
+use crate::dockerfile::MAX_SOURCE_BYTES;
 use crate::dockerfile::flags::{Flags, Kind};
 use crate::dockerfile::heredoc::marker;
 use crate::dockerfile::split::{Header, RawWord};
@@ -60,7 +61,7 @@ fn transfer(
     }
     let mut transfer =
         Transfer { flags, sources: Vec::new(), heredocs: Vec::new(), destination: cx.word(destination) };
-    distribute(cx, sources, &mut transfer);
+    distribute(cx, sources, &mut transfer)?;
     Ok(transfer)
 }
 
@@ -80,16 +81,22 @@ fn flags(mut flags: Flags) -> TransferFlags {
 
 /// Parts paths from here-documents. A marker's body is found by name: of two bodies with one name the
 /// last counts, and a marker in the JSON form has none.
-fn distribute(cx: &Context<'_>, sources: Vec<RawWord>, transfer: &mut Transfer) {
+fn distribute(cx: &Context<'_>, sources: Vec<RawWord>, transfer: &mut Transfer) -> Fallible<()> {
     let bodies: HashMap<&str, &str> =
         cx.bodies.iter().map(|body| (body.marker.name.as_str(), body.text)).collect();
+    let mut copied = 0;
     for source in sources {
-        match marker(&source.text) {
-            Ok(Some(marker)) => {
-                let body = bodies.get(marker.name.as_str()).copied().unwrap_or_default();
-                transfer.heredocs.push(heredoc(&marker, body, cx.line.span_of(source.range)));
-            }
-            _ => transfer.sources.push(cx.word(source)),
+        let Ok(Some(marker)) = marker(&source.text) else {
+            transfer.sources.push(cx.word(source));
+            continue;
+        };
+        let body = bodies.get(marker.name.as_str()).copied().unwrap_or_default();
+        // Many markers of one name would multiply one large body.
+        copied += body.len();
+        if copied > MAX_SOURCE_BYTES {
+            return Err(cx.error(source.range, "the here-documents are too large together", "repeated"));
         }
+        transfer.heredocs.push(heredoc(&marker, body, cx.line.span_of(source.range)));
     }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use super::Fault;
 
 /// How many steps matching may take; a step is one token looked at for one character.
-const MAX_STEPS: usize = 50_000_000;
+const MAX_STEPS: usize = 10_000_000;
 
 /// Which match to take when there are several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -104,7 +104,7 @@ fn of_instructions() {
         ("RUN --mount=type=ssh,source=x y", "2:13 ssh does not support source"),
         (
             "RUN --mount=typ=cache,target=/c y",
-            "2:13 unexpected key 'typ' in 'typ=cache' (did you mean `type`?)",
+            "2:13 unexpected key `typ` in `typ=cache` (did you mean `type`?)",
         ),
     ] {
         same(&build(&format!("FROM scratch\n{instruction}")).faults(), expected);

@@ -110,6 +110,11 @@ fn epoch() {
     ] {
         assert_eq!(build.plan().epoch, epoch);
     }
+    let mut from_environment = build("ARG SOURCE_DATE_EPOCH=5\nFROM base\nARG SOURCE_DATE_EPOCH\nRUN x");
+    from_environment.options.epoch = Some(9);
+    assert_eq!(from_environment.plan().epoch, Some(9));
+    assert!(dump::history(&from_environment.plan()).contains("|1 SOURCE_DATE_EPOCH=9 "));
+    assert_eq!(from_environment.arg("SOURCE_DATE_EPOCH", "").plan().epoch, None);
     same(
         &dump::steps(&build(text).plan()),
         "0 scratch
