@@ -73,9 +73,8 @@ impl Compression {
         match self {
             Compression::None => Ok(0),
             Compression::Gzip { level } => {
-                let mut encoder = Compressor::new(gzip_level(level)?);
-                grow(packed, encoder.gzip_compress_bound(raw.len()));
-                encoder.gzip_compress(raw, packed).map_err(|_| CompressError::Bound)
+                let level = if is_noise(raw)? { 0 } else { level };
+                gzip(raw, level, packed)
             }
             Compression::Zstd { level } => {
                 let mut encoder = zstd::bulk::Compressor::new(level).map_err(CompressError::Zstd)?;
@@ -86,6 +85,41 @@ impl Compression {
     }
 }
 
+fn gzip(raw: &[u8], level: u8, packed: &mut Vec<u8>) -> Result<usize, CompressError> {
+    let mut encoder = Compressor::new(gzip_level(level)?);
+    grow(packed, encoder.gzip_compress_bound(raw.len()));
+    encoder.gzip_compress(raw, packed).map_err(|_| CompressError::Bound)
+}
+
+/// Whether compressing would be in vain, as for archives, pictures and whatever else is compressed already:
+/// deflate takes several times as long for such bytes as for text, only to store them in the end. (zstd sees it
+/// by itself.)
+///
+/// Looks at samples: first whether all byte values are equally frequent in them, which costs next to nothing;
+/// if so, whether one really does not compress. Integers only, so that all machines decide alike.
+fn is_noise(raw: &[u8]) -> Result<bool, CompressError> {
+    if raw.len() < SAMPLES * SAMPLE_LEN * 2 {
+        return Ok(false);
+    }
+    let sample = |index: usize| &raw[index * (raw.len() / SAMPLES)..][..SAMPLE_LEN];
+    let mut counts = [0_u64; 256];
+    for byte in (0..SAMPLES).flat_map(sample) {
+        counts[usize::from(*byte)] += 1;
+    }
+    // Where all are equally frequent, the sum of the squares is smallest: n * n / 256.
+    let total = (SAMPLES * SAMPLE_LEN) as u64;
+    let squares: u64 = counts.iter().map(|count| count * count).sum();
+    if squares * 100 > total * total / 256 * 105 {
+        return Ok(false);
+    }
+    let middle = &raw[raw.len() / 2..][..SAMPLES * SAMPLE_LEN / 4];
+    Ok(gzip(middle, 1, &mut Vec::new())? >= middle.len())
+}
+
+/// 64 KiB of every segment.
+const SAMPLES: usize = 16;
+const SAMPLE_LEN: usize = 4096;
+
 fn gzip_level(level: u8) -> Result<CompressionLvl, CompressError> {
     CompressionLvl::new(i32::from(level)).map_err(|_| CompressError::GzipLevel(level))
 }
@@ -93,5 +127,46 @@ fn gzip_level(level: u8) -> Result<CompressionLvl, CompressError> {
 fn grow(buffer: &mut Vec<u8>, len: usize) {
     if buffer.len() < len {
         buffer.resize(len, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut state = 1_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn only_noise_is_stored() {
+        let random = noise(1 << 20);
+        let ramp: Vec<u8> = (0..1 << 20).map(|at| at as u8).collect();
+        let mut mixed = noise(1 << 20);
+        mixed[..1 << 19].fill(b'x');
+        let cases = [(&random, true), (&ramp, false), (&mixed, false), (&noise(100_000), false)];
+        for (bytes, expected) in cases {
+            assert_eq!(is_noise(bytes).unwrap(), expected);
+            let mut packed = Vec::new();
+            let len = Compression::default().pack(bytes, &mut packed).unwrap();
+            let mut unpacked = Vec::new();
+            let mut decoder = flate2::read::GzDecoder::new(&packed[..len]);
+            std::io::Read::read_to_end(&mut decoder, &mut unpacked).unwrap();
+            assert!(unpacked == *bytes);
+        }
+    }
+
+    #[test]
+    fn a_level_that_does_not_exist_is_refused() {
+        assert!(matches!(Compression::Gzip { level: 13 }.check(), Err(CompressError::GzipLevel(13))));
+        assert!(Compression::Gzip { level: 12 }.check().is_ok());
     }
 }

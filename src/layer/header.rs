@@ -247,3 +247,48 @@ fn plain_time(entry: &Entry) -> Option<u64> {
 pub(super) fn padded(len: usize) -> usize {
     len.next_multiple_of(BLOCK)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::layer::entry::Content;
+
+    #[test]
+    fn eight_gib_and_more_need_a_record() {
+        let file = Arc::new(std::fs::File::open("/dev/null").unwrap());
+        for (len, expected) in [(MAX_11_DIGITS, 512), (MAX_11_DIGITS + 1, 1536)] {
+            let content = Content::Slice { file: Arc::clone(&file), offset: 0, len };
+            let kind = EntryKind::File(content);
+            let (path, xattrs) = (b"f".to_vec(), std::collections::BTreeMap::new());
+            let entry = Entry { path, kind, mode: 0, uid: 0, gid: 0, mtime: 0, xattrs };
+            let mut bytes = Vec::new();
+            encode(&entry, &mut bytes);
+            assert_eq!((bytes.len(), encoded_len(&entry)), (expected, expected));
+            let record = format!("19 size={}\n", MAX_11_DIGITS + 1);
+            assert_eq!(bytes[512..].starts_with(record.as_bytes()), len > MAX_11_DIGITS);
+        }
+    }
+
+    #[test]
+    fn a_record_counts_its_own_length() {
+        for (len, expected) in [(1, "6 k=v\n"), (3, "8 k=vvv\n"), (4, "9 k=vvvv\n"), (5, "11 k=vvvvv\n")] {
+            let mut record = Vec::new();
+            push_record(b"k", &vec![b'v'; len], &mut record);
+            assert_eq!(String::from_utf8(record).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn names_are_split_only_at_slashes_between_parts() {
+        let name = |a: usize, b: usize| [vec![b'a'; a], vec![b'/'], vec![b'b'; b]].concat();
+        for (prefix, rest, fits) in [(155, 100, true), (156, 100, false), (155, 101, false), (1, 100, true)] {
+            assert_eq!(split(&name(prefix, rest)).is_some(), fits, "{prefix} {rest}");
+        }
+        // The slash at the end of a directory's name stays with it.
+        assert_eq!(split(&[name(10, 99), b"/".to_vec()].concat()).map(|(a, _)| a.len()), Some(10));
+        assert_eq!(split(&[vec![b'a'; 101], b"/".to_vec()].concat()), None);
+    }
+}

@@ -253,7 +253,7 @@ fn a_file_that_changed_since_the_scan_is_an_error_that_names_it() {
 fn several_segments(dir: &Path) -> Vec<Entry> {
     let root = Root::open(dir).unwrap();
     fs::create_dir(dir.join("many")).unwrap();
-    let mut entries = vec![entry("many", EntryKind::Directory)];
+    let mut entries = vec![Entry { mode: 0o755, ..entry("many", EntryKind::Directory) }];
     let mut noise = 1_u32;
     let mut bytes = |len: usize| -> Vec<u8> {
         std::iter::repeat_with(|| {
