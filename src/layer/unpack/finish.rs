@@ -15,6 +15,9 @@ impl Unpacker<'_> {
     /// Completes the tree of a layer whose every entry has been applied.
     pub(super) fn finish(mut self, index: &Arc<Index>) -> Result<(RootView, Vec<Note>), UnpackError> {
         let changes = changes(self.below, index);
+        if changes.iter().any(|change| change.is_moved) {
+            changes.iter().try_for_each(|change| refuse_file_as_parent(&changes, change))?;
+        }
         let opaque: Vec<&[u8]> =
             changes.iter().filter(|change| change.is_opaque).map(|change| &*change.path).collect();
         for change in &changes {
@@ -22,6 +25,10 @@ impl Unpacker<'_> {
                 What::Whiteout if self.hides_something(change, &opaque) => self.whiteout(&change.path)?,
                 What::Implied if change.path.is_empty() => self.hide_root(&changes)?,
                 What::Implied => drop(self.open_parent(&change.path)?),
+                // A whiteout that came after what it makes room for: that went through the lower symlink.
+                What::Node(node) if node.kind == Kind::Directory && !self.made.contains(&*change.path) => {
+                    return Err(failed("create", &change.path)(rustix::io::Errno::NOTDIR));
+                }
                 What::Whiteout | What::Node(_) | What::LowerLink(_) => {}
             }
         }
@@ -98,6 +105,24 @@ impl Unpacker<'_> {
         }
         Ok(())
     }
+}
+
+/// Entries that pass lower symlinks may land below what another entry of the layer makes a file. Which of the
+/// two stays would depend on their order; no tool writes such layers.
+fn refuse_file_as_parent(changes: &[Change<'_>], change: &Change<'_>) -> Result<(), UnpackError> {
+    if matches!(change.what, What::Whiteout) {
+        return Ok(());
+    }
+    let mut parent = split(&change.path).0;
+    while !parent.is_empty() {
+        let own = changes.binary_search_by(|change| (*change.path).cmp(parent)).ok();
+        let what = own.map(|at| &changes[at].what).filter(|what| !matches!(what, What::Whiteout));
+        if what.is_some_and(|what| !is_directory(what)) {
+            return Err(failed("create", &change.path)(rustix::io::Errno::NOTDIR));
+        }
+        parent = split(parent).0;
+    }
+    Ok(())
 }
 
 fn is_directory(what: &What<'_>) -> bool {

@@ -34,11 +34,25 @@ pub(in crate::layer) fn changes<'i>(below: &RootView, layer: &'i Index) -> Vec<C
         changes.push(change);
     }
     if changes.iter().any(|change| change.is_moved) {
-        // An entry that stands at its own path wins over one that came through a symlink.
-        changes.sort_by(|a, b| a.path.cmp(&b.path).then(a.is_moved.cmp(&b.is_moved)));
-        changes.dedup_by(|later, first| later.path == first.path);
+        settle(&mut changes);
     }
     changes
+}
+
+/// Leaves one change for each path. Where entries meet because one of them passed a symlink, the later in the
+/// archive wins, and whiteouts concern lower layers only.
+fn settle(changes: &mut Vec<Change<'_>>) {
+    let rank = |change: &Change<'_>| match change.what {
+        What::Node(node) => Some(node.inode),
+        What::LowerLink(_) => Some(0),
+        What::Implied | What::Whiteout => None,
+    };
+    changes.sort_by(|a, b| a.path.cmp(&b.path).then(rank(b).cmp(&rank(a))));
+    changes.dedup_by(|other, kept| {
+        let is_same = other.path == kept.path;
+        kept.is_opaque |= is_same && other.is_opaque;
+        is_same
+    });
 }
 
 /// Finds out where the directories of the layer land.
