@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
-use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountAttrFlags, UnmountFlags};
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, Signal};
 
@@ -71,13 +71,15 @@ pub(super) fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<
 /// Mounts everything and makes it `/`.
 fn prepare_root(order: &Order) -> Result<(Stubs, OwnedFd), Failure> {
     let spec = &order.spec;
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .doing(|| "make mounts private".into())?;
     let old_root = overlay::open_directory(Path::new("/"))?;
     let marks = if order.ids == Ids::Root { Marks::Trusted } else { Marks::User };
     let (memory, directory) = mount_root(&spec.root, marks)?;
+    if spec.security == Security::Sandbox {
+        mounts::restrict(&directory, MountAttrFlags::MOUNT_ATTR_NODEV)
+            .doing(|| "mount the root nodev".into())?;
+    }
     let upper = match &spec.root {
-        RootSource::Overlay { upper, .. } => Some(upper.as_path()),
+        RootSource::Overlay { upper, .. } | RootSource::Fuse { upper, .. } => Some(upper.as_path()),
         RootSource::Plain { .. } => None,
     };
     let mut root = Root::new(directory.as_fd(), upper);
@@ -87,8 +89,9 @@ fn prepare_root(order: &Order) -> Result<(Stubs, OwnedFd), Failure> {
         insecure: spec.security == Security::Insecure,
         shm_size_bytes: spec.shm_size_bytes,
     };
-    mounts::mount_usual(&mut root, surroundings)?;
-    let mut extra = Extra { root: &mut root, memory: &memory, marks, files: 0 };
+    mounts::mount_usual(&mut root, &memory, surroundings)?;
+    let mut extra =
+        Extra { root: &mut root, memory: &memory, marks, devices: surroundings.insecure, files: 0 };
     for (path, text) in [("/etc/resolv.conf", &spec.resolv_conf), ("/etc/hosts", &spec.hosts)] {
         extra.mount(&configuration_file(path, text))?;
     }
@@ -131,7 +134,7 @@ fn mount_root(source: &RootSource, marks: Marks) -> Result<(OwnedFd, OwnedFd), F
             let root = layers.mount(rustix::fs::CWD, merged, marks)?;
             Ok((memory, root))
         }
-        RootSource::Plain { dir } => {
+        RootSource::Plain { dir } | RootSource::Fuse { merged: dir, .. } => {
             let root = mounts::clone_tree(rustix::fs::CWD, &dir.to_string_lossy())
                 .doing(|| format!("open {}", dir.display()))?;
             let memory = memory_on(dir)?;
@@ -156,6 +159,8 @@ struct Extra<'a, 'r> {
     root: &'a mut Root<'r>,
     memory: &'a OwnedFd,
     marks: Marks,
+    /// Devices in them can be opened.
+    devices: bool,
     files: u32,
 }
 
@@ -184,11 +189,11 @@ impl Extra<'_, '_> {
         let target = self.root.open_or_make(&mount.target, leaf, Keep::Remove);
         let target = target.doing(|| format!("make mount point {}", mount.target))?;
         mounts::move_onto(&tree, target.as_fd()).doing(doing)?;
-        let throw_away_missing = matches!(mount.kind, MountKind::Layers { scratch: None, .. });
-        if mount.readonly || throw_away_missing {
-            mounts::make_readonly(&tree).doing(doing)?;
-        }
-        Ok(())
+        let always_readonly = matches!(mount.kind, MountKind::Layers { scratch: None, .. });
+        let mut flags = MountAttrFlags::empty();
+        flags.set(MountAttrFlags::MOUNT_ATTR_RDONLY, mount.readonly || always_readonly);
+        flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, !self.devices);
+        if flags.is_empty() { Ok(()) } else { mounts::restrict(&tree, flags).doing(doing) }
     }
 
     /// A path in stacked directories. The stack is mounted in memory, out of sight.

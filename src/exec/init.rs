@@ -13,15 +13,16 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountPropagationFlags;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::thread::UnshareFlags;
 
 use super::failure::{Doing as _, Failure};
 use super::order::{InitReport, Order, Outcome, Progress};
-use super::spec::{ExitReport, ExitStatus, Network};
+use super::spec::{ExitReport, ExitStatus, Network, RootSource};
 use super::target::Stubs;
-use super::{channel, child, stubs, sys, userns};
+use super::{channel, child, fuse, stubs, sys, userns};
 
 /// How long a cancelled step has between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_millis(1500);
@@ -85,15 +86,21 @@ fn release_output() -> rustix::io::Result<()> {
 fn init(socket: &UnixStream, order: &Order) -> Result<InitReport, Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .doing(|| "set the death signal".into())?;
-    let mut flags = UnshareFlags::NEWNS
-        | UnshareFlags::NEWPID
-        | UnshareFlags::NEWIPC
-        | UnshareFlags::NEWUTS
-        | UnshareFlags::NEWCGROUP;
+    let mut flags =
+        UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
     if order.spec.network == Network::None {
         flags |= UnshareFlags::NEWNET;
     }
     sys::unshare(flags).doing(|| "make namespaces".into())?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .doing(|| "make mounts private".into())?;
+    let mut flags = UnshareFlags::NEWPID;
+    if let RootSource::Fuse { program, lowers, upper, work, merged } = &order.spec.root {
+        fuse::serve(&fuse::Mount { program, lowers, upper, work, merged })?;
+        // The server goes on in the mounts as they are: the command's pivot_root would take its root away.
+        flags |= UnshareFlags::NEWNS;
+    }
+    sys::unshare(flags).doing(|| "make namespaces for the command".into())?;
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".into())?;
     let command = match sys::fork().doing(|| "fork".into())? {
         sys::Fork::Child => {

@@ -11,6 +11,7 @@ mod channel;
 mod child;
 mod executor;
 mod failure;
+mod fuse;
 mod init;
 mod mounts;
 mod network_files;

@@ -56,6 +56,20 @@ pub enum RootSource {
         /// An empty directory to mount on.
         merged: PathBuf,
     },
+    /// The same through a FUSE server, where the kernel refuses an overlay (a store that is itself on one).
+    /// Whiteouts and opaque marks are fuse-overlayfs's: `.wh.` files where it can do no better.
+    Fuse {
+        /// fuse-overlayfs.
+        program: PathBuf,
+        /// Unpacked layers, top first, at least one; no path may hold `:`, `,` or `\\`.
+        lowers: Vec<PathBuf>,
+        /// Receives the changes.
+        upper: PathBuf,
+        /// The server's own; empty.
+        work: PathBuf,
+        /// An empty directory to mount on.
+        merged: PathBuf,
+    },
     /// A directory that is changed in place: a copied tree, or something mounted already.
     Plain {
         /// The directory.
