@@ -69,7 +69,7 @@ pub(super) fn mount_usual(root: &mut Root<'_>, memory: &OwnedFd, how: Surroundin
     let hard = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NOEXEC
         | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let proc = fresh("proc", &[], hard).doing(|| "mount /proc".into())?;
+    let proc = fresh("proc", &[], hard).doing(|| mount_proc_text(how))?;
     put(root, &proc, "/proc", STAY)?;
     mount_dev(root, memory, how)?;
     let shm = if how.shm_size_bytes == 0 { SHM_BYTES } else { how.shm_size_bytes };
@@ -82,6 +82,12 @@ pub(super) fn mount_usual(root: &mut Root<'_>, memory: &OwnedFd, how: Surroundin
         mask(root, how)?;
     }
     Ok(())
+}
+
+/// In a user namespace the kernel mounts a /proc only where the whole of it can be seen already.
+fn mount_proc_text(how: Surroundings) -> String {
+    let hint = " (a container's own is masked; `--security-opt systempaths=unconfined` unmasks it)";
+    format!("mount /proc{}", if how.rootless { hint } else { "" })
 }
 
 fn mount_dev(root: &mut Root<'_>, memory: &OwnedFd, how: Surroundings) -> Result<(), Failure> {
@@ -168,7 +174,8 @@ fn mount_cgroup(root: &mut Root<'_>, how: Surroundings, flags: MountAttrFlags) -
     if let Some(cgroup) = own {
         return put(root, &cgroup, "/sys/fs/cgroup", STAY);
     }
-    let cgroup = clone_tree(rustix::fs::CWD, "/sys/fs/cgroup").doing(doing)?;
+    // Programs only read their limits here. A machine that does not let us show them is no reason to fail.
+    let Ok(cgroup) = clone_tree(rustix::fs::CWD, "/sys/fs/cgroup") else { return Ok(()) };
     put(root, &cgroup, "/sys/fs/cgroup", STAY)?;
     if how.insecure { Ok(()) } else { restrict(&cgroup, MountAttrFlags::MOUNT_ATTR_RDONLY).doing(doing) }
 }

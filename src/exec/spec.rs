@@ -42,6 +42,22 @@ pub struct Spec {
     pub platform: Platform,
 }
 
+impl Spec {
+    /// Where no other id exists, everything is root's.
+    pub(super) fn give_all_to_root(&mut self) {
+        (self.credentials.uid, self.credentials.gid) = (0, 0);
+        self.credentials.groups = vec![0];
+        for mount in &mut self.mounts {
+            match &mut mount.kind {
+                MountKind::File { uid, gid, .. } | MountKind::Socket { uid, gid, .. } => {
+                    (*uid, *gid) = (0, 0);
+                }
+                MountKind::Bind { .. } | MountKind::Layers { .. } | MountKind::Tmpfs { .. } => {}
+            }
+        }
+    }
+}
+
 /// Where a root file system comes from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum RootSource {

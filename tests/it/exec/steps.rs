@@ -61,14 +61,17 @@ fn capabilities_are_dockers() {
 #[test]
 fn a_user_has_its_groups_and_home() {
     let stage = Stage::new();
-    if !stage.has_ids() {
-        return;
-    }
-    let out = stage.sh_with("a", "id; echo $HOME; stat -c '%u %g' /new /new/dir; pwd; touch f", |spec| {
+    let user = |spec: &mut rbuild::exec::Spec| {
         spec.credentials =
             Credentials { uid: 1000, gid: 1001, groups: vec![1001, 50], home: "/home/x".into() };
         spec.cwd = "/new/dir".into();
-    });
+    };
+    if !stage.has_ids() {
+        let script = "id -u; echo $HOME; pwd; chown 5:5 /bin/sh && echo pretended; stat -c %u /bin/sh";
+        assert_eq!(stage.sh_with("a", script, user), "0\n/home/x\n/new/dir\npretended\n0\n");
+        return;
+    }
+    let out = stage.sh_with("a", "id; echo $HOME; stat -c '%u %g' /new /new/dir; pwd; touch f", user);
     assert_eq!(out, "uid=1000 gid=1001 groups=50,1001\n/home/x\n1000 1001\n1000 1001\n/new/dir\n");
 }
 
