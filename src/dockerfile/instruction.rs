@@ -16,7 +16,9 @@ use super::flags::{Flags, Kind};
 use super::heredoc::Marker;
 use super::lines::{Line, Part};
 use super::split::{self, Header, RawWord};
-use super::syntax::{From, Heredoc, Instruction, InstructionKind, SyntaxWarning, SyntaxWarningKind, Word};
+use super::syntax::{
+    Command, From, Heredoc, Instruction, InstructionKind, SyntaxWarning, SyntaxWarningKind, Word,
+};
 use super::{excerpt, json, suggest};
 use crate::report::{Diagnostic, Source, Span};
 
@@ -196,6 +198,20 @@ pub(super) enum Parsed {
     Instruction(Instruction),
 }
 
+impl Parsed {
+    /// Whether it is a command in the JSON form.
+    fn is_list(&self) -> bool {
+        let Parsed::Instruction(instruction) = self else { return false };
+        match &instruction.kind {
+            InstructionKind::Cmd(command) | InstructionKind::Entrypoint(command) => {
+                matches!(command, Command::Exec(..))
+            }
+            InstructionKind::Run(run) => matches!(run.command, Command::Exec(..)),
+            _ => false,
+        }
+    }
+}
+
 /// Whether here-documents belong to this line, and to which part of it: for ONBUILD, the trigger.
 pub(super) fn may_hold_heredocs(header: &Header<'_>, keyword: Option<Keyword>, escape: char) -> bool {
     // The search for one byte is much cheaper, and settles nearly every line.
@@ -293,8 +309,12 @@ pub(super) fn json_warning(
     line: &Line<'_>,
     header: &Header<'_>,
     keyword: Option<Keyword>,
+    parsed: &Parsed,
 ) -> Option<SyntaxWarning> {
     let keyword = keyword?;
+    if parsed.is_list() {
+        return None;
+    }
     let takes_json = keyword.takes_heredocs()
         || matches!(keyword, Keyword::Cmd | Keyword::Entrypoint | Keyword::Volume | Keyword::Shell);
     let text = header.arguments.text;

@@ -66,6 +66,13 @@ impl<'a> Part<'a> {
     }
 
     pub(super) fn trim(self) -> Part<'a> {
+        // Most parts have nothing to trim.
+        if let [first, .., last] = self.text.as_bytes()
+            && first.is_ascii_graphic()
+            && last.is_ascii_graphic()
+        {
+            return self;
+        }
         let start = self.text.len() - self.text.trim_start().len();
         self.slice(start..start + self.text.trim().len())
     }
@@ -142,6 +149,9 @@ impl<'a> Reader<'a> {
     /// Appends continuing lines. Their leading blanks belong to the text; comments and empty lines do
     /// not end it.
     fn join(&mut self, line: &mut Line<'a>) {
+        let mut joined = String::with_capacity(line.text.len() + 256);
+        joined.push_str(&line.text);
+        line.pieces.reserve(8);
         while let Some((start, raw)) = self.physical() {
             let content = without_newline(raw);
             let trimmed = content.trim_start();
@@ -153,13 +163,14 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let (text, continues) = self.continuation(content);
-            line.pieces.push((line.text.len(), start));
-            line.text.to_mut().push_str(text);
+            line.pieces.push((joined.len(), start));
+            joined.push_str(text);
             line.span.end = Span::new(0, start + content.len()).end;
             if !continues {
                 break;
             }
         }
+        line.text = Cow::Owned(joined);
     }
 
     fn warn_empty(&mut self, span: Span) {

@@ -197,14 +197,14 @@ impl<'a> Parser<'a> {
         if !bodies.is_empty() {
             span.end = Span::new(0, self.reader.end()).end;
         }
-        if self.warnings.len() < MAX_WARNINGS {
-            self.warnings.extend(instruction::json_warning(line, &header, keyword));
-        }
         let cx = Context { source: self.source, line, escape: self.escape, bodies: &bodies, span };
         let refused = self.markers_refused.take();
         match instruction::parse(&cx, &header, keyword) {
             Ok(parsed) => {
                 self.markers_refused = markers_refused(&header, keyword);
+                if self.warnings.len() < MAX_WARNINGS {
+                    self.warnings.extend(instruction::json_warning(line, &header, keyword, &parsed));
+                }
                 Some(parsed)
             }
             Err(fault) => {

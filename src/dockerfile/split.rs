@@ -142,6 +142,10 @@ pub(super) fn quoted_words(rest: Part<'_>, escape: char) -> Vec<RawWord<'_>> {
     let mut quote = None;
     let mut chars = rest.text.char_indices().peekable();
     while let Some((offset, c)) = chars.next() {
+        if c.is_ascii_alphanumeric() {
+            current.get_or_insert(offset..offset).end = offset + 1;
+            continue;
+        }
         if quote.is_none() && c.is_whitespace() {
             words.extend(current.take().map(|range| raw_word(rest, range)));
             continue;
