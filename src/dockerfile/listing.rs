@@ -82,7 +82,7 @@ fn command(command: &Command) -> String {
 fn heredoc(heredoc: &Heredoc) -> String {
     let quoted = if heredoc.expand { "" } else { " quoted" };
     let body = heredoc.content.split_terminator('\n').map(|line| format!("\n  | {}", visible(line)));
-    format!(" {}<<{:?}{quoted}{}", heredoc.file_descriptor, heredoc.name, body.collect::<String>())
+    format!("\n  {}<<{:?}{quoted}{}", heredoc.file_descriptor, heredoc.name, body.collect::<String>())
 }
 
 /// A line with its control characters escaped.

@@ -10,8 +10,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use lexer::{Lexer, Quotes};
 
-/// The most bytes that one word may expand to.
-pub const MAX_EXPANDED_BYTES: usize = 16 << 20;
+/// The most bytes that variables may add to one word. Linux takes no longer variable than 128 KiB.
+pub const MAX_EXPANDED_BYTES: usize = 1 << 20;
+/// The most work on one word: a unit is a byte of a value that is looked up, or one token of a pattern
+/// looked at for one character.
+const MAX_WORK: usize = 10_000_000;
 /// How deep `${a:-${b:-…}}` may nest.
 pub const MAX_NESTING: usize = 64;
 
@@ -142,8 +145,8 @@ pub enum Fault {
     /// Longer than [`MAX_EXPANDED_BYTES`].
     #[error("the word expands to more than {MAX_EXPANDED_BYTES} bytes")]
     TooLong,
-    /// Matching a pattern would take too long.
-    #[error("the pattern of a substitution is too costly for a value this long")]
+    /// Matching patterns, or looking up long values again and again, would take too long.
+    #[error("the substitutions are too costly for values this long")]
     TooCostly,
 }
 

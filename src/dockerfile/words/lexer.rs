@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::pattern::{Extent, Pattern};
-use super::{ExpandError, Expanded, Fault, LineWord, Lookup, MAX_EXPANDED_BYTES, MAX_NESTING};
+use super::{ExpandError, Expanded, Fault, LineWord, Lookup, MAX_EXPANDED_BYTES, MAX_NESTING, MAX_WORK};
 
 /// What quotes mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,7 @@ pub(super) struct Lexer<'a> {
     unset: Names,
     depth: usize,
     produced_bytes: usize,
+    work: usize,
 }
 
 /// Names in order of first use.
@@ -63,6 +64,7 @@ impl<'a> Lexer<'a> {
             unset: Names::default(),
             depth: 0,
             produced_bytes: 0,
+            work: 0,
         }
     }
 
@@ -247,7 +249,7 @@ impl<'a> Lexer<'a> {
         if name.is_empty() {
             return Ok("$".to_owned());
         }
-        match self.variable(name) {
+        match self.variable(name)? {
             None if self.keep_unset => Ok(format!("${name}")),
             value => Ok(value.unwrap_or_default()),
         }
@@ -263,7 +265,7 @@ impl<'a> Lexer<'a> {
         let name = self.name();
         match self.next() {
             None => Err(Fault::MissingBrace),
-            Some('}') => match self.variable(name) {
+            Some('}') => match self.variable(name)? {
                 None if self.keep_unset => Ok(format!("${{{name}}}")),
                 value => Ok(value.unwrap_or_default()),
             },
@@ -290,7 +292,7 @@ impl<'a> Lexer<'a> {
     fn choice(&mut self, name: &str, modifier: char, empty_is_unset: bool) -> Result<String, Fault> {
         let colon = if empty_is_unset { ":" } else { "" };
         let operand = self.operand('}', false, Fault::MissingBrace)?;
-        let value = self.variable(name);
+        let value = self.variable(name)?;
         if value.is_none() && self.keep_unset {
             return Ok(format!("${{{name}{colon}{modifier}{operand}}}"));
         }
@@ -312,7 +314,7 @@ impl<'a> Lexer<'a> {
     /// `${v#p}`, `${v##p}`, `${v%p}`, `${v%%p}`.
     fn trimmed(&mut self, name: &str, modifier: char) -> Result<String, Fault> {
         let operand = self.operand('}', true, Fault::MissingBrace)?;
-        let value = self.variable(name);
+        let value = self.variable(name)?;
         if value.is_none() && self.keep_unset {
             return Ok(format!("${{{name}{modifier}{operand}}}"));
         }
@@ -323,9 +325,9 @@ impl<'a> Lexer<'a> {
         };
         let pattern = Pattern::parse(pattern)?;
         if modifier == '#' {
-            pattern.without_prefix(&value, extent)
+            pattern.without_prefix(&value, extent, &mut self.work)
         } else {
-            pattern.without_suffix(&value, extent)
+            pattern.without_suffix(&value, extent, &mut self.work)
         }
     }
 
@@ -338,11 +340,11 @@ impl<'a> Lexer<'a> {
         }
         let operand = self.operand('/', true, Fault::MissingSlash)?;
         let replacement = self.operand('}', true, Fault::MissingBrace)?;
-        match self.variable(name) {
+        match self.variable(name)? {
             None if self.keep_unset => Ok(format!("${{{name}/{operand}/{replacement}}}")),
             value => {
                 let value = value.unwrap_or_default();
-                Pattern::parse(&operand)?.replace(&value, &replacement, every)
+                Pattern::parse(&operand)?.replace(&value, &replacement, every, &mut self.work)
             }
         }
     }
@@ -359,13 +361,17 @@ impl<'a> Lexer<'a> {
         &rest[..length]
     }
 
-    fn variable(&mut self, name: &str) -> Option<String> {
+    fn variable(&mut self, name: &str) -> Result<Option<String>, Fault> {
         let value = self.env.get(name);
+        self.work += value.as_ref().map_or(0, String::len);
+        if self.work > MAX_WORK {
+            return Err(Fault::TooCostly);
+        }
         match &value {
             Some(_) => self.set.add(name),
             None => self.unset.add(name),
         }
-        value
+        Ok(value)
     }
 }
 

@@ -1,9 +1,6 @@
 //! The patterns of `${v#p}`, `${v%p}` and `${v/p/r}`: `*`, `?` and escapes, no brackets.
 
-use super::Fault;
-
-/// How many steps matching may take; a step is one token looked at for one character.
-const MAX_STEPS: usize = 10_000_000;
+use super::{Fault, MAX_WORK};
 
 /// Which match to take when there are several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,25 +40,41 @@ impl Pattern {
         Ok(Self { tokens })
     }
 
-    pub(super) fn without_prefix(&self, value: &str, extent: Extent) -> Result<String, Fault> {
+    pub(super) fn without_prefix(
+        &self,
+        value: &str,
+        extent: Extent,
+        work: &mut usize,
+    ) -> Result<String, Fault> {
         let chars: Vec<char> = value.chars().collect();
-        let end = Matcher::new(&self.tokens, &chars).end_of_match(0, extent)?.unwrap_or(0);
+        let end = Matcher::new(&self.tokens, &chars, work).end_of_match(0, extent)?.unwrap_or(0);
         Ok(chars[end..].iter().collect())
     }
 
     /// A suffix is a prefix of everything reversed.
-    pub(super) fn without_suffix(&self, value: &str, extent: Extent) -> Result<String, Fault> {
+    pub(super) fn without_suffix(
+        &self,
+        value: &str,
+        extent: Extent,
+        work: &mut usize,
+    ) -> Result<String, Fault> {
         let chars: Vec<char> = value.chars().rev().collect();
         let tokens: Vec<Token> = self.tokens.iter().rev().copied().collect();
-        let end = Matcher::new(&tokens, &chars).end_of_match(0, extent)?.unwrap_or(0);
+        let end = Matcher::new(&tokens, &chars, work).end_of_match(0, extent)?.unwrap_or(0);
         Ok(chars[end..].iter().rev().collect())
     }
 
     /// Replaces the leftmost longest match, or every one. An empty match directly after another one does
     /// not count, so `${v//*/x}` is one `x`.
-    pub(super) fn replace(&self, value: &str, replacement: &str, every: bool) -> Result<String, Fault> {
+    pub(super) fn replace(
+        &self,
+        value: &str,
+        replacement: &str,
+        every: bool,
+        work: &mut usize,
+    ) -> Result<String, Fault> {
         let chars: Vec<char> = value.chars().collect();
-        let mut matcher = Matcher::new(&self.tokens, &chars);
+        let mut matcher = Matcher::new(&self.tokens, &chars, work);
         let mut result = String::new();
         let (mut copied, mut start) = (0, 0);
         while start <= chars.len() {
@@ -92,16 +105,16 @@ fn invalid(pattern: &str, escaped: Option<char>) -> Fault {
     Fault::InvalidPattern { pattern: pattern.to_owned(), escaped }
 }
 
-/// Follows all ways through the tokens at once, so that no pattern backtracks; counts its steps.
+/// Follows all ways through the tokens at once, so that no pattern backtracks; counts its work.
 struct Matcher<'a> {
     tokens: &'a [Token],
     text: &'a [char],
-    steps: usize,
+    work: &'a mut usize,
 }
 
 impl<'a> Matcher<'a> {
-    fn new(tokens: &'a [Token], text: &'a [char]) -> Self {
-        Self { tokens, text, steps: 0 }
+    fn new(tokens: &'a [Token], text: &'a [char], work: &'a mut usize) -> Self {
+        Self { tokens, text, work }
     }
 
     /// Where a match that begins at `start` ends, if there is one.
@@ -124,8 +137,8 @@ impl<'a> Matcher<'a> {
                 }
             }
             let Some(c) = self.text.get(at) else { break };
-            self.steps += last + 1;
-            if self.steps > MAX_STEPS {
+            *self.work += last + 1;
+            if *self.work > MAX_WORK {
                 return Err(Fault::TooCostly);
             }
             states = self.step(&states, *c);

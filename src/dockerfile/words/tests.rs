@@ -234,6 +234,8 @@ fn bounds() {
     assert_eq!(expand(&nested(100_000), '\\', &env).unwrap_err().fault, Fault::TooDeep);
     let costly = format!("${{A//{}y/z}}", "*x".repeat(100));
     assert_eq!(expand(&costly, '\\', &env).unwrap_err().fault, Fault::TooCostly);
+    assert_eq!(expand(&"${A:+}".repeat(10), '\\', &env).unwrap_err().fault, Fault::TooCostly);
     env.insert("A".to_owned(), "x".repeat(1 << 16));
+    assert_eq!(expand(&"${A##*x}".repeat(100), '\\', &env).unwrap_err().fault, Fault::TooCostly);
     assert_eq!(expand("${A///$A}", '\\', &env).unwrap_err().fault, Fault::TooLong);
 }

@@ -11,7 +11,7 @@ use crate::report::Span;
 fn check(cases: &[(&str, &[&str])]) {
     for (text, expected) in cases {
         let file = parse(&format!("FROM a\n{text}")).unwrap_or_else(|errors| panic!("{text}: {errors:#?}"));
-        let lines: Vec<String> = list(&file).iter().map(|line| line.replace("\n  | ", " | ")).collect();
+        let lines: Vec<String> = list(&file).iter().map(|line| line.replace("\n  ", " ")).collect();
         assert_eq!(lines[1..], **expected, "{text}");
     }
 }
@@ -219,7 +219,7 @@ fn warnings() {
 #[test]
 fn triggers() {
     let trigger = |text: &str| match parse_trigger(&source(text)) {
-        Ok(found) => instruction(&found).replace("\n  | ", " | "),
+        Ok(found) => instruction(&found).replace("\n  ", " "),
         Err(errors) => errors[0].message.clone(),
     };
     for (text, expected) in [
