@@ -4,6 +4,7 @@
 mod cache;
 mod exec;
 mod export;
+mod golden_dockerfiles;
 mod layering;
 mod registry;
 mod store;
