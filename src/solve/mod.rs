@@ -3,6 +3,8 @@
 //! Decides nothing about images or Dockerfiles: that is in the plan.
 
 mod accounts;
+mod form;
+pub mod images;
 pub mod jobs;
 mod key;
 pub mod ops;
@@ -19,9 +21,11 @@ use crate::cache::{Preimage, Record};
 use crate::plan::graph::{ListedInstruction, Op, Plan, Step, StepId};
 use crate::report::{Diagnostic, Event, Outcome, Source, Span, StepHeading, StepNumber};
 
+pub use form::LayerForm;
 pub use ops::exec::Snapshots;
+pub use ops::{remote_git, remote_http};
 pub use roots::Roots;
-pub use state::{Environment, Files, RootState, SecretSource};
+pub use state::{ContextFiles, Environment, Files, RootState, SecretSource};
 
 /// How many steps may be under way at once. Steps mostly wait (for processes, disks and networks); what
 /// needs the processor is bounded by rayon's threads.
@@ -51,14 +55,17 @@ impl Solved {
 /// Why a build failed: what to tell, in order.
 pub type Failures = Vec<Diagnostic>;
 
-/// Tells the display what is to come.
-pub fn announce(plan: &Plan, environment: &Environment<'_>) {
+/// Tells the display what is to come; `last` follows the plan's own steps.
+pub fn announce(plan: &Plan, last: Option<String>, environment: &Environment<'_>) {
     let heading = |(number, listed): (usize, &ListedInstruction)| StepHeading {
         number: StepNumber(number),
         place: listed.place.clone(),
         title: listed.title.clone(),
     };
-    environment.events.send(Event::Planned(plan.listing.iter().enumerate().map(heading).collect()));
+    let mut headings: Vec<StepHeading> = plan.listing.iter().enumerate().map(heading).collect();
+    let number = StepNumber(headings.len());
+    headings.extend(last.map(|title| StepHeading { number, place: String::new(), title }));
+    environment.events.send(Event::Planned(headings));
 }
 
 /// Runs every step of `plan`, or takes its layer from the cache. `source` is the Dockerfile.
@@ -127,6 +134,12 @@ impl StepContext<'_> {
     /// The step's place in the display.
     pub(crate) fn number(&self) -> StepNumber {
         self.step.number
+    }
+
+    /// The key of a step whose layer is written in the form that the build wants.
+    pub(crate) fn in_form(&self, mut preimage: Preimage) -> Preimage {
+        self.environment.form.push_to(&mut preimage);
+        preimage
     }
 
     /// Looks a key up, unless everything is to run again.

@@ -19,7 +19,8 @@ use crate::cli::progress::{Progress, bytes, seconds};
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 built, 1 the build failed, 2 wrong usage.")]
 pub(crate) struct BuildArgs {
-    /// The folder with the files that COPY and ADD read
+    /// What COPY and ADD read: a folder, a git URL (`https://…/x.git#REF:SUBDIR`), the URL of a tar or a
+    /// Dockerfile, or `-` for either on standard input
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: String,
 
@@ -33,6 +34,10 @@ pub(crate) struct BuildArgs {
     #[arg(short, long, value_name = "WHAT", help_heading = "Result")]
     pub(crate) output: Vec<String>,
 
+    /// Push the image to the registries that its names begin with
+    #[arg(long, help_heading = "Result")]
+    pub(crate) push: bool,
+
     /// Write the image's digest to a file
     #[arg(long, value_name = "FILE", help_heading = "Result")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -45,7 +50,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Result")]
     pub(crate) annotation: Vec<String>,
 
-    /// The Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
+    /// The Dockerfile; `-` reads it from standard input, a URL is fetched; in a context that is no folder,
+    /// a path in the context [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE", help_heading = "Input")]
     pub(crate) file: Option<String>,
 
@@ -57,7 +63,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "NAME[=VALUE]", help_heading = "Input")]
     pub(crate) build_arg: Vec<String>,
 
-    /// Give a folder, `docker-image://REF`, `oci-layout://DIR[:TAG|@DIGEST]` or `target:STAGE` a name for
+    /// Give a folder, a git or http URL, `docker-image://REF`, `oci-layout://DIR[:TAG|@DIGEST]` or `target:STAGE` a name for
     /// FROM, COPY --from and mounts; may be repeated
     #[arg(long, value_name = "NAME=WHERE", help_heading = "Input")]
     pub(crate) build_context: Vec<String>,

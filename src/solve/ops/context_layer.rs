@@ -27,6 +27,7 @@ pub(super) fn make(
     {
         preimage.push(name, value);
     }
+    let preimage = step.in_form(preimage);
     let parent = RootState::empty(0);
     if let Some(record) = step.lookup_quietly(&preimage)? {
         return Ok(parent.with(record.layer, record.time));

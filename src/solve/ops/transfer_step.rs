@@ -20,7 +20,7 @@ pub(super) fn run(
     parent: &RootState,
     reads: &[Arc<Files>],
 ) -> Result<Done, Failures> {
-    let words = key::transfer(op, parent.chain);
+    let words = step.in_form(key::transfer(op, parent.chain));
     let quick = quick_preimage(&words, reads);
     if let Some(record) = quick.as_ref().map_or(Ok(None), |quick| step.lookup_quietly(quick))? {
         return Ok(cached(parent, record));
@@ -110,7 +110,10 @@ fn download(
 ) -> Result<Input, Failures> {
     let into = scratch(step, fetched)?;
     let download = remote_http::download(url, op.checksum.as_deref(), &into);
-    download.map(Input::Download).map_err(|error| vec![step.error_at(span, error.to_string())])
+    download.map(Input::Download).map_err(|error| {
+        let diagnostic = step.error_at(span, error.to_string());
+        vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
+    })
 }
 
 fn checkout(
@@ -121,7 +124,10 @@ fn checkout(
     fetched: &mut Vec<ScratchDir>,
 ) -> Result<Input, Failures> {
     let into = scratch(step, fetched)?;
-    let fail = |error: GitError| vec![step.error_at(span, error.to_string())];
+    let fail = |error: GitError| {
+        let diagnostic = step.error_at(span, error.to_string());
+        vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
+    };
     let source = GitSource::new(url, op.checksum.as_deref(), op.keep_git_dir).map_err(fail)?;
     let cache = step.environment.store.private("git");
     remote_git::checkout(&source, &cache, &into).map(Input::Checkout).map_err(fail)
