@@ -13,6 +13,7 @@ mod stages;
 
 use std::sync::Arc;
 
+use super::MAX_WARNINGS;
 use super::syntax::{Dockerfile, Instruction, InstructionKind, SyntaxWarningKind};
 use crate::report::{Diagnostic, Source, Span};
 
@@ -125,6 +126,7 @@ pub fn check_reached(file: &Dockerfile, reached: &dyn Fn(usize) -> bool) -> Vec<
     }
     // The order of the text, whatever the order of the rules.
     findings.list.sort_by_key(|finding| finding.labels.first().map(|label| label.span.start));
+    findings.list.truncate(MAX_WARNINGS);
     findings.list
 }
 
@@ -156,6 +158,9 @@ impl Findings<'_> {
             self.description(argument);
         }
         for instruction in file.stages.iter().flat_map(|stage| &stage.instructions) {
+            if self.list.len() >= MAX_WARNINGS {
+                return;
+            }
             self.description(instruction);
             if let InstructionKind::Maintainer(_) = instruction.kind {
                 let finding = message::maintainer_deprecated();
@@ -176,6 +181,9 @@ impl Findings<'_> {
     /// Rules about what the instructions of one stage do.
     fn stage(&mut self, instructions: &[Instruction], mut known: shell::Stage) {
         for instruction in instructions {
+            if self.list.len() >= 2 * MAX_WARNINGS {
+                return;
+            }
             match &instruction.kind {
                 InstructionKind::Env(pairs) => {
                     self.legacy(instruction, pairs);

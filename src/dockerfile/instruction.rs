@@ -197,7 +197,8 @@ pub(super) enum Parsed {
 
 /// Whether here-documents belong to this line, and to which part of it: for ONBUILD, the trigger.
 pub(super) fn may_hold_heredocs(header: &Header<'_>, escape: char) -> bool {
-    if !header.arguments.text.contains("<<") {
+    // The search for one byte is much cheaper, and settles nearly every line.
+    if !header.arguments.text.contains('<') || !header.arguments.text.contains("<<") {
         return false;
     }
     let keyword = Keyword::parse(header.keyword.text);

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use super::MAX_WARNINGS;
 use super::syntax::{SyntaxWarning, SyntaxWarningKind, Word};
 use crate::report::Span;
 
@@ -143,8 +144,7 @@ impl<'a> Reader<'a> {
                 continue;
             }
             if trimmed.is_empty() {
-                let span = Span::new(start, start + raw.len());
-                self.warnings.push(SyntaxWarning { kind: SyntaxWarningKind::EmptyContinuation, span });
+                self.warn_empty(Span::new(start, start + raw.len()));
                 continue;
             }
             let (text, continues) = self.continuation(content);
@@ -154,6 +154,12 @@ impl<'a> Reader<'a> {
             if !continues {
                 break;
             }
+        }
+    }
+
+    fn warn_empty(&mut self, span: Span) {
+        if self.warnings.len() < MAX_WARNINGS {
+            self.warnings.push(SyntaxWarning { kind: SyntaxWarningKind::EmptyContinuation, span });
         }
     }
 

@@ -32,6 +32,11 @@ pub const MAX_HEREDOCS: usize = 1_000;
 /// How many errors are reported in one run; what comes after the first few seldom helps.
 pub const MAX_ERRORS: usize = 20;
 
+/// How many instructions may be faulty before reading stops, also where errors are not all reported.
+const MAX_FAULTS: usize = 1_000;
+/// How many warnings one file may cause; further ones are dropped.
+pub const MAX_WARNINGS: usize = 1_000;
+
 /// A user's text for a message: whole when short, else its beginning.
 fn excerpt(text: &str) -> String {
     const LONGEST: usize = 80;

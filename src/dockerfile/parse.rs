@@ -9,7 +9,9 @@ use super::lines::{Line, Part, Reader, Terminator};
 use super::split::{self, Header};
 use super::syntax::{Directives, Dockerfile, Instruction, InstructionKind, Stage};
 use super::words;
-use super::{MAX_ERRORS, MAX_HEREDOCS, MAX_LINE_BYTES, MAX_SOURCE_BYTES, MAX_STAGES};
+use super::{
+    MAX_ERRORS, MAX_FAULTS, MAX_HEREDOCS, MAX_LINE_BYTES, MAX_SOURCE_BYTES, MAX_STAGES, MAX_WARNINGS,
+};
 use crate::report::{Diagnostic, Source, Span};
 
 /// Reads a whole Dockerfile. Either it is right, or every error found is returned, in the order of the
@@ -64,6 +66,8 @@ struct Parser<'a> {
     reader: Reader<'a>,
     escape: char,
     errors: Vec<Diagnostic>,
+    /// How many instructions could not be read, reported or not.
+    faults: usize,
     /// Where the last unknown instruction ended.
     last_unknown: Option<u32>,
     /// The instruction of the last line, when it has a marker and takes no here-documents.
@@ -82,8 +86,16 @@ impl<'a> Parser<'a> {
         let escape = directives.escape;
         let reader = Reader::new(&source.text, body, escape);
         let warnings = Vec::new();
-        let parser =
-            Self { source, reader, escape, errors, last_unknown: None, markers_refused: None, warnings };
+        let parser = Self {
+            source,
+            reader,
+            escape,
+            errors,
+            faults: 0,
+            last_unknown: None,
+            markers_refused: None,
+            warnings,
+        };
         Ok((parser, directives))
     }
 
@@ -150,7 +162,7 @@ impl<'a> Parser<'a> {
     /// The next instruction that can be read; errors of those before it are collected.
     fn next(&mut self) -> Option<Parsed> {
         loop {
-            if self.errors.len() >= MAX_ERRORS {
+            if self.errors.len() >= MAX_ERRORS || self.faults >= MAX_FAULTS {
                 return None;
             }
             let line = self.reader.next_line()?;
@@ -172,7 +184,9 @@ impl<'a> Parser<'a> {
         if !bodies.is_empty() {
             span.end = Span::new(0, self.reader.end()).end;
         }
-        self.warnings.extend(instruction::json_warning(line, &header));
+        if self.warnings.len() < MAX_WARNINGS {
+            self.warnings.extend(instruction::json_warning(line, &header));
+        }
         let cx = Context { source: self.source, line, escape: self.escape, bodies: &bodies, span };
         let refused = self.markers_refused.take();
         match instruction::parse(&cx, &header) {
@@ -194,6 +208,7 @@ impl<'a> Parser<'a> {
     /// Records an error, unless it only continues the one before: the lines of a text that was taken for
     /// instructions are unknown one after another.
     fn fault(&mut self, error: Diagnostic, header: &Header<'_>, span: Span) {
+        self.faults += 1;
         let unknown = Keyword::parse(header.keyword.text).is_none();
         let follows = self
             .last_unknown
@@ -248,7 +263,7 @@ fn markers_refused(header: &Header<'_>) -> Option<String> {
     let text = header.arguments.text;
     let takes_none = Keyword::parse(header.keyword.text).is_some_and(|keyword| !keyword.takes_heredocs());
     let marked = |word: &str| matches!(heredoc::marker(word), Ok(Some(_)));
-    (takes_none && text.contains("<<") && text.split_whitespace().any(marked))
+    (takes_none && text.contains('<') && text.split_whitespace().any(marked))
         .then(|| header.keyword.text.to_uppercase())
 }
 

@@ -1,23 +1,24 @@
 //! The process that prepares a step's root and then becomes its command: PID 1 of the inner namespace.
 
 use std::convert::Infallible;
-use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Gid, Mode, OFlags, Uid};
-use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountAttrFlags, UnmountFlags};
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, Signal};
 
+use super::extra::Extra;
 use super::failure::{Doing as _, Failure};
 use super::mounts::{self, Surroundings};
 use super::order::{Ids, Order, Progress};
 use super::overlay::{self, Layers, Marks};
+use super::pipe::write_all;
 use super::seccomp::{self, Profile};
 use super::spec::{MountKind, MountSpec, Network, RootSource, Security, Ulimit};
 use super::target::{Keep, Leaf, Root, Stubs};
-use super::{caps, sys};
+use super::{caps, start, sys};
 
 /// Does everything; returns only when it failed. `report` is told before the command starts.
 pub(super) fn run(order: &Order, report: &OwnedFd) -> Failure {
@@ -49,7 +50,7 @@ fn prepare_and_start(order: &Order, report: &OwnedFd) -> Result<Infallible, Fail
     tell(report, &Progress::Ready(stubs));
     sys::reset_signals();
     sys::close_on_exec_from(3).doing(|| "close files".into())?;
-    Err(start(order))
+    Err(start::start(spec))
 }
 
 /// One JSON value a line.
@@ -60,24 +61,18 @@ pub(super) fn tell(report: &OwnedFd, progress: &Progress) {
     let _ = write_all(report, &line);
 }
 
-pub(super) fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
-    while !bytes.is_empty() {
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(file, bytes))?;
-        bytes = &bytes[written..];
-    }
-    Ok(())
-}
-
 /// Mounts everything and makes it `/`.
 fn prepare_root(order: &Order) -> Result<(Stubs, OwnedFd), Failure> {
     let spec = &order.spec;
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .doing(|| "make mounts private".into())?;
     let old_root = overlay::open_directory(Path::new("/"))?;
     let marks = if order.ids == Ids::Root { Marks::Trusted } else { Marks::User };
     let (memory, directory) = mount_root(&spec.root, marks)?;
+    if spec.security == Security::Sandbox {
+        mounts::restrict(&directory, MountAttrFlags::MOUNT_ATTR_NODEV)
+            .doing(|| "mount the root nodev".into())?;
+    }
     let upper = match &spec.root {
-        RootSource::Overlay { upper, .. } => Some(upper.as_path()),
+        RootSource::Overlay { upper, .. } | RootSource::Fuse { upper, .. } => Some(upper.as_path()),
         RootSource::Plain { .. } => None,
     };
     let mut root = Root::new(directory.as_fd(), upper);
@@ -87,8 +82,9 @@ fn prepare_root(order: &Order) -> Result<(Stubs, OwnedFd), Failure> {
         insecure: spec.security == Security::Insecure,
         shm_size_bytes: spec.shm_size_bytes,
     };
-    mounts::mount_usual(&mut root, surroundings)?;
-    let mut extra = Extra { root: &mut root, memory: &memory, marks, files: 0 };
+    mounts::mount_usual(&mut root, &memory, surroundings)?;
+    let mut extra =
+        Extra { root: &mut root, memory: &memory, marks, devices: surroundings.insecure, files: 0 };
     for (path, text) in [("/etc/resolv.conf", &spec.resolv_conf), ("/etc/hosts", &spec.hosts)] {
         extra.mount(&configuration_file(path, text))?;
     }
@@ -131,7 +127,7 @@ fn mount_root(source: &RootSource, marks: Marks) -> Result<(OwnedFd, OwnedFd), F
             let root = layers.mount(rustix::fs::CWD, merged, marks)?;
             Ok((memory, root))
         }
-        RootSource::Plain { dir } => {
+        RootSource::Plain { dir } | RootSource::Fuse { merged: dir, .. } => {
             let root = mounts::clone_tree(rustix::fs::CWD, &dir.to_string_lossy())
                 .doing(|| format!("open {}", dir.display()))?;
             let memory = memory_on(dir)?;
@@ -149,115 +145,6 @@ fn pivot(root: &OwnedFd, old_root: &OwnedFd) -> rustix::io::Result<()> {
     rustix::process::fchdir(old_root)?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
     rustix::process::chdir("/")
-}
-
-/// The mounts that a step asks for.
-struct Extra<'a, 'r> {
-    root: &'a mut Root<'r>,
-    memory: &'a OwnedFd,
-    marks: Marks,
-    files: u32,
-}
-
-impl Extra<'_, '_> {
-    fn mount(&mut self, mount: &MountSpec) -> Result<(), Failure> {
-        let doing = || format!("mount {}", mount.target);
-        let tree = match &mount.kind {
-            MountKind::Bind { source } => open_source(source)?,
-            MountKind::Layers { lowers, path, scratch } => self.layers(lowers, path, scratch.as_deref())?,
-            MountKind::Tmpfs { size_bytes, mode } => tmpfs(*size_bytes, *mode).doing(doing)?,
-            MountKind::File { content, mode, uid, gid } => {
-                self.file(content, *mode, (*uid, *gid)).doing(doing)?
-            }
-            MountKind::Socket { source, mode, uid, gid } => {
-                let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
-                rustix::fs::chown(source, Some(uid), Some(gid)).doing(doing)?;
-                rustix::fs::chmod(source, Mode::from_raw_mode(*mode)).doing(doing)?;
-                open_source(source)?
-            }
-        };
-        let stat = rustix::fs::fstat(&tree).doing(doing)?;
-        let leaf = match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
-            rustix::fs::FileType::Directory => Leaf::Directory,
-            _ => Leaf::File,
-        };
-        let target = self.root.open_or_make(&mount.target, leaf, Keep::Remove);
-        let target = target.doing(|| format!("make mount point {}", mount.target))?;
-        mounts::move_onto(&tree, target.as_fd()).doing(doing)?;
-        let throw_away_missing = matches!(mount.kind, MountKind::Layers { scratch: None, .. });
-        if mount.readonly || throw_away_missing {
-            mounts::make_readonly(&tree).doing(doing)?;
-        }
-        Ok(())
-    }
-
-    /// A path in stacked directories. The stack is mounted in memory, out of sight.
-    fn layers(&mut self, lowers: &[PathBuf], path: &str, scratch: Option<&Path>) -> Result<OwnedFd, Failure> {
-        let stack = match (lowers, scratch) {
-            ([only], None) => overlay::open_directory(only)?,
-            _ => self.stack(lowers, scratch)?,
-        };
-        let inside = Root::new(stack.as_fd(), None);
-        let found = inside.open(path).doing(|| format!("open {path}"))?;
-        let found =
-            found.ok_or_else(|| Failure::Setup { doing: format!("open {path}"), errno: libc::ENOENT })?;
-        mounts::clone_tree(&found, "").doing(|| format!("bind {path}"))
-    }
-
-    fn stack(&mut self, lowers: &[PathBuf], scratch: Option<&Path>) -> Result<OwnedFd, Failure> {
-        let writable = match scratch {
-            Some(scratch) => {
-                let (upper, work) = (scratch.join("upper"), scratch.join("work"));
-                for path in [&upper, &work] {
-                    make_directory(path)?;
-                }
-                Some((upper, work))
-            }
-            None => None,
-        };
-        let writable = writable.as_ref().map(|(upper, work)| (upper.as_path(), work.as_path()));
-        let layers = Layers::open(lowers.iter().map(PathBuf::as_path), writable)?;
-        let name = self.next_name();
-        rustix::fs::mkdirat(self.memory, &name, Mode::from_raw_mode(0o755))
-            .doing(|| "make a directory".into())?;
-        layers.mount(self.memory.as_fd(), Path::new(&name), self.marks)
-    }
-
-    fn file(&mut self, content: &[u8], mode: u32, owner: (u32, u32)) -> rustix::io::Result<OwnedFd> {
-        let name = self.next_name();
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(self.memory, &name, flags, Mode::from_raw_mode(0o600))?;
-        write_all(&file, content)?;
-        if owner != (0, 0) {
-            rustix::fs::fchown(&file, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))?;
-        }
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
-        mounts::clone_tree(self.memory, &name)
-    }
-
-    fn next_name(&mut self) -> String {
-        self.files += 1;
-        self.files.to_string()
-    }
-}
-
-fn open_source(source: &Path) -> Result<OwnedFd, Failure> {
-    let path = source.to_string_lossy();
-    mounts::clone_tree(rustix::fs::CWD, &path).doing(|| format!("open {path}"))
-}
-
-fn make_directory(path: &Path) -> Result<(), Failure> {
-    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-        Err(errno) => Err(errno).doing(|| format!("make {}", path.display())),
-    }
-}
-
-fn tmpfs(size_bytes: u64, mode: u32) -> rustix::io::Result<OwnedFd> {
-    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let (size, mode) = (size_bytes.to_string(), format!("{mode:o}"));
-    let options = [("mode", mode.as_str()), ("size", size.as_str())];
-    mounts::fresh("tmpfs", if size_bytes == 0 { &options[..1] } else { &options }, flags)
 }
 
 fn set_limits(limits: &[Ulimit]) -> Result<(), Failure> {
@@ -322,55 +209,4 @@ fn confine(order: &Order) -> Result<(), Failure> {
     }
     become_user().doing(doing)?;
     caps::keep_default().doing(|| "set capabilities".into())
-}
-
-/// Executes the command; along PATH when its name has no slash.
-fn start(order: &Order) -> Failure {
-    let spec = &order.spec;
-    let program = spec.args.first().cloned().unwrap_or_default();
-    let failure = |errno| Failure::Start { program: program.clone(), errno };
-    let text = |text: &str| CString::new(text).ok();
-    let env = environment(&spec.env, &spec.credentials.home);
-    let path = env.iter().rev().find_map(|(name, value)| (name == "PATH").then_some(value.as_str()));
-    let args: Option<Vec<CString>> = spec.args.iter().map(|arg| text(arg)).collect();
-    let env_texts: Option<Vec<CString>> =
-        env.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect();
-    let (Some(args), Some(env_texts)) = (args, env_texts) else { return failure(libc::EINVAL) };
-    let mut errno = libc::ENOENT;
-    for candidate in candidates(&program, path.unwrap_or("")) {
-        let Some(candidate) = text(&candidate) else { return failure(libc::EINVAL) };
-        let error = sys::execve(&candidate, &args, &env_texts).raw_os_error().unwrap_or(libc::EIO);
-        match error {
-            libc::ENOENT | libc::ENOTDIR => {}
-            // Perhaps a later directory has one that may be executed.
-            libc::EACCES => errno = error,
-            _ => return failure(error),
-        }
-    }
-    failure(errno)
-}
-
-fn candidates(program: &str, path: &str) -> Vec<String> {
-    if program.is_empty() {
-        return Vec::new();
-    }
-    if program.contains('/') {
-        return vec![program.to_owned()];
-    }
-    path.split(':').filter(|directory| !directory.is_empty()).map(|d| format!("{d}/{program}")).collect()
-}
-
-/// Of equal names the last wins, at the place of the first; HOME is added when absent or empty.
-fn environment(given: &[(String, String)], home: &str) -> Vec<(String, String)> {
-    let mut env: Vec<(String, String)> = Vec::with_capacity(given.len() + 1);
-    let home = [("HOME".to_owned(), home.to_owned())];
-    let has_home =
-        given.iter().rev().find(|(name, _)| name == "HOME").is_some_and(|(_, value)| !value.is_empty());
-    for (name, value) in given.iter().chain(home.iter().filter(|_| !has_home)) {
-        match env.iter_mut().find(|(n, _)| n == name) {
-            Some(entry) => entry.1.clone_from(value),
-            None => env.push((name.clone(), value.clone())),
-        }
-    }
-    env
 }

@@ -13,15 +13,16 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountPropagationFlags;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::thread::UnshareFlags;
 
 use super::failure::{Doing as _, Failure};
-use super::order::{InitReport, Order, Outcome, Progress};
-use super::spec::{ExitReport, ExitStatus, Network};
+use super::order::{Ids, InitReport, Order, Outcome, Progress};
+use super::spec::{ExitReport, ExitStatus, Network, RootSource};
 use super::target::Stubs;
-use super::{channel, child, stubs, sys, userns};
+use super::{channel, child, fuse, pipe, stubs, sys, userns};
 
 /// How long a cancelled step has between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_millis(1500);
@@ -31,7 +32,10 @@ pub(super) fn supervise(socket: &UnixStream) -> Result<(), Failure> {
     let doing = || "read the order".to_owned();
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).doing(doing)?;
     let Some((bytes, namespace)) = channel::receive(socket).doing(doing)? else { return Ok(()) };
-    let order: Order = serde_json::from_slice(&bytes).map_err(std::io::Error::from).doing(doing)?;
+    let mut order: Order = serde_json::from_slice(&bytes).map_err(std::io::Error::from).doing(doing)?;
+    if order.ids == Ids::Single {
+        order.spec.give_all_to_root();
+    }
     let report = match run_init(socket, &order, namespace) {
         Ok(report) => report,
         Err(failure) => InitReport { outcome: Outcome::Failed(failure), stubs: Stubs::default() },
@@ -59,7 +63,7 @@ fn run_init(socket: &UnixStream, order: &Order, namespace: Option<OwnedFd>) -> R
                 stubs: Stubs::default(),
             });
             let bytes = serde_json::to_vec(&report).unwrap_or_default();
-            let sent = child::write_all(&writer, &bytes);
+            let sent = pipe::write_all(&writer, &bytes);
             std::process::exit(i32::from(sent.is_err()));
         }
         sys::Fork::Parent(pid) => pid,
@@ -85,15 +89,21 @@ fn release_output() -> rustix::io::Result<()> {
 fn init(socket: &UnixStream, order: &Order) -> Result<InitReport, Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .doing(|| "set the death signal".into())?;
-    let mut flags = UnshareFlags::NEWNS
-        | UnshareFlags::NEWPID
-        | UnshareFlags::NEWIPC
-        | UnshareFlags::NEWUTS
-        | UnshareFlags::NEWCGROUP;
+    let mut flags =
+        UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
     if order.spec.network == Network::None {
         flags |= UnshareFlags::NEWNET;
     }
     sys::unshare(flags).doing(|| "make namespaces".into())?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .doing(|| "make mounts private".into())?;
+    let mut flags = UnshareFlags::NEWPID;
+    if let RootSource::Fuse { program, lowers, upper, work, merged } = &order.spec.root {
+        fuse::serve(&fuse::Mount { program, lowers, upper, work, merged })?;
+        // The server goes on in the mounts as they are: the command's pivot_root would take its root away.
+        flags |= UnshareFlags::NEWNS;
+    }
+    sys::unshare(flags).doing(|| "make namespaces for the command".into())?;
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".into())?;
     let command = match sys::fork().doing(|| "fork".into())? {
         sys::Fork::Child => {
@@ -122,7 +132,7 @@ fn watch(socket: &UnixStream, command: Pid, progress: &OwnedFd) -> Result<Vec<u8
     loop {
         let (progressed, asked, ended) = wait_for(&pidfd, socket, listening.then_some(progress), deadline)?;
         if progressed {
-            listening = read_some(progress, &mut said).doing(|| "hear from the command".into())?;
+            listening = pipe::read_some(progress, &mut said).doing(|| "hear from the command".into())?;
         }
         if asked {
             if !is_asked_to_stop(socket) {
@@ -136,7 +146,7 @@ fn watch(socket: &UnixStream, command: Pid, progress: &OwnedFd) -> Result<Vec<u8
         }
         if ended {
             while listening {
-                listening = read_some(progress, &mut said).doing(|| "hear from the command".into())?;
+                listening = pipe::read_some(progress, &mut said).doing(|| "hear from the command".into())?;
             }
             return Ok(said);
         }
@@ -165,14 +175,6 @@ fn wait_for(
     }
     let happened = |index: usize| files.get(index).is_some_and(|file| !file.revents().is_empty());
     Ok((happened(2), happened(1), happened(0)))
-}
-
-/// Whether there may be more.
-fn read_some(file: &OwnedFd, into: &mut Vec<u8>) -> rustix::io::Result<bool> {
-    let mut buffer = [0; 4096];
-    let length = rustix::io::retry_on_intr(|| rustix::io::read(file, &mut buffer))?;
-    into.extend_from_slice(&buffer[..length]);
-    Ok(length > 0)
 }
 
 /// Any byte asks for an end; the end of file means that rbuild is gone.

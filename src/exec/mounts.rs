@@ -19,8 +19,14 @@ const SHM_BYTES: u64 = 64 << 20;
 const STAY: Keep = Keep::Stay { uid: 0, gid: 0 };
 
 /// Device nodes: name, major, minor.
-const DEVICES: [(&str, u32, u32); 6] =
+const DEVICES: [Device; 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// What BuildKit adds for insecure steps; in a user namespace none of them could be opened.
+const INSECURE_DEVICES: [Device; 5] =
+    [("kmsg", 1, 11), ("cuse", 10, 203), ("fuse", 10, 229), ("kvm", 10, 232), ("loop-control", 10, 237)];
+
+type Device = (&'static str, u32, u32);
 
 const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
@@ -58,14 +64,14 @@ pub(super) struct Surroundings {
     pub(super) shm_size_bytes: u64,
 }
 
-/// Mounts the usual file systems into `root`.
-pub(super) fn mount_usual(root: &mut Root<'_>, how: Surroundings) -> Result<(), Failure> {
+/// Mounts the usual file systems into `root`; `memory` is out of the step's sight.
+pub(super) fn mount_usual(root: &mut Root<'_>, memory: &OwnedFd, how: Surroundings) -> Result<(), Failure> {
     let hard = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NOEXEC
         | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let proc = fresh("proc", &[], hard).doing(|| "mount /proc".into())?;
+    let proc = fresh("proc", &[], hard).doing(|| mount_proc_text(how))?;
     put(root, &proc, "/proc", STAY)?;
-    mount_dev(root, how)?;
+    mount_dev(root, memory, how)?;
     let shm = if how.shm_size_bytes == 0 { SHM_BYTES } else { how.shm_size_bytes };
     let shm = fresh("tmpfs", &[("mode", "1777"), ("size", &shm.to_string())], hard);
     put(root, &shm.doing(|| "mount /dev/shm".into())?, "/dev/shm", STAY)?;
@@ -78,13 +84,27 @@ pub(super) fn mount_usual(root: &mut Root<'_>, how: Surroundings) -> Result<(), 
     Ok(())
 }
 
-fn mount_dev(root: &mut Root<'_>, how: Surroundings) -> Result<(), Failure> {
+/// In a user namespace the kernel mounts a /proc only where the whole of it can be seen already.
+fn mount_proc_text(how: Surroundings) -> String {
+    let hint = " (a container's own is masked; `--security-opt systempaths=unconfined` unmasks it)";
+    format!("mount /proc{}", if how.rootless { hint } else { "" })
+}
+
+fn mount_dev(root: &mut Root<'_>, memory: &OwnedFd, how: Surroundings) -> Result<(), Failure> {
     let options = [("mode", "755"), ("size", "65536k")];
-    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+    let mut flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+    if !how.insecure {
+        flags |= MountAttrFlags::MOUNT_ATTR_NODEV;
+    }
     let dev = fresh("tmpfs", &options, flags).doing(|| "mount /dev".into())?;
     put(root, &dev, "/dev", STAY)?;
-    for (name, major, minor) in DEVICES {
-        make_device(&dev, name, (major, minor), how).doing(|| format!("make /dev/{name}"))?;
+    for device in DEVICES {
+        bind_device(&dev, memory, device, how).doing(|| format!("make /dev/{}", device.0))?;
+    }
+    if how.insecure && !how.rootless {
+        for device in INSECURE_DEVICES {
+            make_device(&dev, device).doing(|| format!("make /dev/{}", device.0))?;
+        }
     }
     for (name, text) in LINKS {
         rustix::fs::symlinkat(text, &dev, name).doing(|| format!("make /dev/{name}"))?;
@@ -98,20 +118,25 @@ fn mount_dev(root: &mut Root<'_>, how: Surroundings) -> Result<(), Failure> {
     put(root, &pts, "/dev/pts", STAY)
 }
 
-fn make_device(
-    dev: &OwnedFd,
-    name: &str,
-    (major, minor): (u32, u32),
-    how: Surroundings,
-) -> rustix::io::Result<()> {
-    if !how.rootless {
-        let device = rustix::fs::makedev(major, minor);
-        return rustix::fs::mknodat(dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), device);
-    }
+/// Devices are mounted one by one from where the step cannot make more: `/dev` itself, like every file
+/// system that the step can write to, opens no devices. Without a device cgroup nothing else would keep
+/// root with CAP_MKNOD from the machine's disks.
+fn bind_device(dev: &OwnedFd, memory: &OwnedFd, device: Device, how: Surroundings) -> rustix::io::Result<()> {
+    let name = device.0;
+    let source = if how.rootless {
+        clone_tree(rustix::fs::CWD, &format!("/dev/{name}"))?
+    } else {
+        make_device(memory, device)?;
+        clone_tree(memory, name)?
+    };
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
     let target = rustix::fs::openat(dev, name, flags, Mode::from_raw_mode(0o666))?;
-    let source = clone_tree(rustix::fs::CWD, &format!("/dev/{name}"))?;
     move_onto(&source, target.as_fd())
+}
+
+fn make_device(directory: &OwnedFd, (name, major, minor): Device) -> rustix::io::Result<()> {
+    let (mode, device) = (Mode::from_raw_mode(0o666), rustix::fs::makedev(major, minor));
+    rustix::fs::mknodat(directory, name, FileType::CharacterDevice, mode, device)
 }
 
 fn mount_sys(root: &mut Root<'_>, how: Surroundings, hard: MountAttrFlags) -> Result<(), Failure> {
@@ -126,7 +151,11 @@ fn mount_sys(root: &mut Root<'_>, how: Surroundings, hard: MountAttrFlags) -> Re
         Err(Errno::PERM) => {
             let sys = clone_tree(rustix::fs::CWD, "/sys").doing(|| "bind /sys".into())?;
             put(root, &sys, "/sys", STAY)?;
-            if how.insecure { Ok(()) } else { make_readonly(&sys).doing(|| "make /sys read-only".into()) }
+            if how.insecure {
+                Ok(())
+            } else {
+                restrict(&sys, MountAttrFlags::MOUNT_ATTR_RDONLY).doing(|| "make /sys read-only".into())
+            }
         }
         Err(errno) => Err(errno).doing(|| "mount /sys".into()),
     }
@@ -145,9 +174,10 @@ fn mount_cgroup(root: &mut Root<'_>, how: Surroundings, flags: MountAttrFlags) -
     if let Some(cgroup) = own {
         return put(root, &cgroup, "/sys/fs/cgroup", STAY);
     }
-    let cgroup = clone_tree(rustix::fs::CWD, "/sys/fs/cgroup").doing(doing)?;
+    // Programs only read their limits here. A machine that does not let us show them is no reason to fail.
+    let Ok(cgroup) = clone_tree(rustix::fs::CWD, "/sys/fs/cgroup") else { return Ok(()) };
     put(root, &cgroup, "/sys/fs/cgroup", STAY)?;
-    if how.insecure { Ok(()) } else { make_readonly(&cgroup).doing(doing) }
+    if how.insecure { Ok(()) } else { restrict(&cgroup, MountAttrFlags::MOUNT_ATTR_RDONLY).doing(doing) }
 }
 
 fn mask(root: &mut Root<'_>, how: Surroundings) -> Result<(), Failure> {
@@ -156,7 +186,7 @@ fn mask(root: &mut Root<'_>, how: Surroundings) -> Result<(), Failure> {
         let doing = || format!("make {path} read-only");
         let copy = clone_tree(&target, "").doing(doing)?;
         move_onto(&copy, target.as_fd()).doing(doing)?;
-        make_readonly(&copy).doing(doing)?;
+        restrict(&copy, MountAttrFlags::MOUNT_ATTR_RDONLY).doing(doing)?;
     }
     let mut empty: Option<OwnedFd> = None;
     for path in MASKED {
@@ -225,12 +255,18 @@ pub(super) fn put(root: &mut Root<'_>, mount: &OwnedFd, path: &str, keep: Keep) 
     move_onto(mount, target.as_fd()).doing(|| format!("mount {path}"))
 }
 
-/// Makes an attached mount read-only, with all below it where the kernel can (5.12).
-pub(super) fn make_readonly(mount: &OwnedFd) -> std::io::Result<()> {
-    match super::sys::set_mount_readonly(mount.as_fd()) {
+/// Adds attributes to a mount, with all below it where the kernel can (5.12). Before that it must be
+/// attached already.
+pub(super) fn restrict(mount: &OwnedFd, flags: MountAttrFlags) -> std::io::Result<()> {
+    match super::sys::add_mount_attributes(mount.as_fd(), u64::from(flags.bits())) {
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
             let path = CString::new(format!("/proc/self/fd/{}", mount.as_raw_fd()))?;
-            rustix::mount::mount_remount(path.as_c_str(), MountFlags::BIND | MountFlags::RDONLY, c"")?;
+            let old = [
+                (MountAttrFlags::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
+                (MountAttrFlags::MOUNT_ATTR_NODEV, MountFlags::NODEV),
+            ];
+            let flags = old.iter().filter(|(new, _)| flags.contains(*new)).map(|(_, old)| *old);
+            rustix::mount::mount_remount(path.as_c_str(), MountFlags::BIND | flags.collect(), c"")?;
             Ok(())
         }
         result => result,

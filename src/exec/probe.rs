@@ -24,7 +24,7 @@ pub struct Capabilities {
     /// Whether the kernel mounts overlays on the store's file system, or why not; then steps need
     /// fuse-overlayfs or copied trees.
     pub overlay: Result<(), String>,
-    /// The program, where it is installed.
+    /// The program, where it is installed and `/dev/fuse` can be opened.
     pub fuse_overlayfs: Option<PathBuf>,
 }
 
@@ -45,7 +45,8 @@ impl Executor {
     /// Tries what this machine can do, with trees in `directory` of the store; some milliseconds. The user
     /// namespace made for it serves all later steps.
     pub fn probe(&self, directory: &Path) -> Capabilities {
-        let fuse_overlayfs = find_in_path("fuse-overlayfs");
+        let fuse = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+        let fuse_overlayfs = fuse.ok().and_then(|_| find_in_path("fuse-overlayfs"));
         let identity = match self.single_id() {
             Ok(Some(reason)) => Ok(Identity::Single(reason.clone())),
             Ok(None) if self.is_rootless() => Ok(Identity::Ranges),

@@ -42,6 +42,22 @@ pub struct Spec {
     pub platform: Platform,
 }
 
+impl Spec {
+    /// Where no other id exists, everything is root's.
+    pub(super) fn give_all_to_root(&mut self) {
+        (self.credentials.uid, self.credentials.gid) = (0, 0);
+        self.credentials.groups = vec![0];
+        for mount in &mut self.mounts {
+            match &mut mount.kind {
+                MountKind::File { uid, gid, .. } | MountKind::Socket { uid, gid, .. } => {
+                    (*uid, *gid) = (0, 0);
+                }
+                MountKind::Bind { .. } | MountKind::Layers { .. } | MountKind::Tmpfs { .. } => {}
+            }
+        }
+    }
+}
+
 /// Where a root file system comes from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum RootSource {
@@ -52,6 +68,20 @@ pub enum RootSource {
         /// Receives the changes.
         upper: PathBuf,
         /// Overlayfs's own; empty, beside `upper`.
+        work: PathBuf,
+        /// An empty directory to mount on.
+        merged: PathBuf,
+    },
+    /// The same through a FUSE server, where the kernel refuses an overlay (a store that is itself on one).
+    /// Whiteouts and opaque marks are fuse-overlayfs's: `.wh.` files where it can do no better.
+    Fuse {
+        /// fuse-overlayfs.
+        program: PathBuf,
+        /// Unpacked layers, top first, at least one; no path may hold `:`, `,` or `\\`.
+        lowers: Vec<PathBuf>,
+        /// Receives the changes.
+        upper: PathBuf,
+        /// The server's own; empty.
         work: PathBuf,
         /// An empty directory to mount on.
         merged: PathBuf,

@@ -16,14 +16,14 @@ pub(super) fn remove(root: &RootSource, stubs: &Stubs) {
         return;
     }
     let base = match root {
-        RootSource::Overlay { upper, .. } => upper,
+        RootSource::Overlay { upper, .. } | RootSource::Fuse { upper, .. } => upper,
         RootSource::Plain { dir } => dir,
     };
     // Children were made after their parents.
     for path in stubs.made.iter().rev() {
         let _ = remove_one(base, path);
     }
-    if matches!(root, RootSource::Overlay { .. }) {
+    if !matches!(root, RootSource::Plain { .. }) {
         let mut touched: Vec<&Touched> = stubs.touched.iter().collect();
         touched.sort_by_key(|touched| std::cmp::Reverse(touched.path.components().count()));
         for touched in touched {

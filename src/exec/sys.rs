@@ -158,10 +158,9 @@ pub(super) fn install_filter(filter: &[Instruction]) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a detached mount, or all mounts of a tree, read-only.
-pub(super) fn set_mount_readonly(mount: BorrowedFd<'_>) -> io::Result<()> {
-    let attributes =
-        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+/// Adds attributes (`MOUNT_ATTR_*`) to a mount and all below it.
+pub(super) fn add_mount_attributes(mount: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: the path is a C string, the structure lives until after the call and its size is given.
     let result = unsafe {
         libc::syscall(

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
+use rustix::mount::MountPropagationFlags;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
@@ -116,12 +117,7 @@ impl Userns {
     fn hold(program: &spawn::Program, mapping: &Mapping) -> Result<OwnedFd, UsernsError> {
         let os = |error: io::Error| UsernsError::Refused { errno: error.raw_os_error().unwrap_or(libc::EIO) };
         let mut holder = Process::start(program, "rbuild-userns").map_err(os)?;
-        let mut answer = [0; 4];
-        holder.socket.read_exact(&mut answer).map_err(os)?;
-        match i32::from_le_bytes(answer) {
-            0 => {}
-            errno => return Err(explain_refusal(errno)),
-        }
+        holder.answer().map_err(os)?.map_err(explain_refusal)?;
         let pid = holder.child.id();
         match mapping {
             Mapping::Identity => map_identity(pid).map_err(os)?,
@@ -131,6 +127,8 @@ impl Userns {
             }
             Mapping::Single => map_single(pid).map_err(os)?,
         }
+        holder.socket.write_all(b"M").map_err(os)?;
+        holder.answer().map_err(os)?.map_err(explain_refusal)?;
         let file = fs::File::open(format!("/proc/{pid}/ns/user")).map_err(os)?;
         drop(holder.socket);
         holder.child.wait().map_err(os)?;
@@ -138,13 +136,38 @@ impl Userns {
     }
 }
 
+impl Process {
+    /// The errno that the holder reports, if any.
+    fn answer(&mut self) -> io::Result<Result<(), i32>> {
+        let mut answer = [0; 4];
+        self.socket.read_exact(&mut answer)?;
+        Ok(match i32::from_le_bytes(answer) {
+            0 => Ok(()),
+            errno => Err(errno),
+        })
+    }
+}
+
 /// The process that a namespace is made from; it ends when rbuild closes the socket.
 pub(super) fn hold(mut socket: &UnixStream) -> io::Result<()> {
-    let errno =
-        sys::unshare(UnshareFlags::NEWUSER).err().map_or(0, |e| e.raw_os_error().unwrap_or(libc::EIO));
-    socket.write_all(&errno.to_le_bytes())?;
-    // Wait for the end of file.
-    socket.read_exact(&mut [0]).or(Ok(()))
+    let errno = |result: io::Result<()>| {
+        result.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO)).to_le_bytes()
+    };
+    socket.write_all(&errno(sys::unshare(UnshareFlags::NEWUSER)))?;
+    // rbuild maps the ids and says so.
+    if socket.read_exact(&mut [0]).is_ok() {
+        socket.write_all(&errno(try_to_mount()))?;
+        // Wait for the end of file.
+        let _ = socket.read_exact(&mut [0]);
+    }
+    Ok(())
+}
+
+/// AppArmor lets a namespace be made and then refuses everything in it.
+fn try_to_mount() -> io::Result<()> {
+    sys::unshare(UnshareFlags::NEWNS)?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    Ok(())
 }
 
 /// Moves this (single-threaded) process into the namespace, as its root.

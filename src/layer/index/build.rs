@@ -192,9 +192,9 @@ impl Builder {
         Ok(at)
     }
 
-    /// Whether an entry so far put something at `path`.
-    pub(in crate::layer) fn has_node(&self, path: &[u8]) -> bool {
-        self.kind_at(path).is_some()
+    /// Whether an entry so far put something at `path`, or a whiteout: lower layers have no say there.
+    pub(in crate::layer) fn replaces_lower(&self, path: &[u8]) -> bool {
+        self.slots.get(path).is_some_and(|slot| slot.is_whiteout || !matches!(slot.target, Target::Nothing))
     }
 
     fn kind_at(&self, path: &[u8]) -> Option<&Kind> {

@@ -1,6 +1,5 @@
 //! What can be done only when the whole layer is known: whiteouts, opaque marks, metadata of directories.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, XattrFlags};
@@ -9,20 +8,27 @@ use super::stream::{Unpacker, entry_metadata};
 use super::tree::{Spot, failed, open_directory, set_metadata};
 use super::{Note, UnpackError};
 use crate::layer::archive::split;
-use crate::layer::index::{Index, Kind, Node, What};
-use crate::layer::view::{Change, ViewEntry, changes};
+use crate::layer::index::{Index, Kind, What};
+use crate::layer::view::{Change, RootView, ViewEntry, changes};
 
 impl Unpacker<'_> {
     /// Completes the tree of a layer whose every entry has been applied.
-    pub(super) fn finish(mut self, index: &Index) -> Result<Vec<Note>, UnpackError> {
+    pub(super) fn finish(mut self, index: &Arc<Index>) -> Result<(RootView, Vec<Note>), UnpackError> {
         let changes = changes(self.below, index);
-        let opaque: Vec<Arc<[u8]>> =
-            changes.iter().filter(|change| change.is_opaque).map(|change| change.path.clone()).collect();
+        if changes.iter().any(|change| change.is_moved) {
+            changes.iter().try_for_each(|change| refuse_file_as_parent(&changes, change))?;
+        }
+        let opaque: Vec<&[u8]> =
+            changes.iter().filter(|change| change.is_opaque).map(|change| &*change.path).collect();
         for change in &changes {
             match change.what {
                 What::Whiteout if self.hides_something(change, &opaque) => self.whiteout(&change.path)?,
                 What::Implied if change.path.is_empty() => self.hide_root(&changes)?,
                 What::Implied => drop(self.open_parent(&change.path)?),
+                // A whiteout that came after what it makes room for: that went through the lower symlink.
+                What::Node(node) if node.kind == Kind::Directory && !self.made.contains(&*change.path) => {
+                    return Err(failed("create", &change.path)(rustix::io::Errno::NOTDIR));
+                }
                 What::Whiteout | What::Node(_) | What::LowerLink(_) => {}
             }
         }
@@ -31,16 +37,17 @@ impl Unpacker<'_> {
                 self.mark_opaque(&change.path)?;
             }
         }
-        self.set_directories(&changes)?;
-        Ok(self.notes)
+        let merged = self.below.push(index.clone());
+        self.set_directories(&merged)?;
+        Ok((merged, self.notes))
     }
 
     /// A whiteout over nothing would be visible: a directory that only one layer has is shown by overlayfs as
     /// it is, with the devices in it. (Its own opaque mark makes the whiteout needless as well.)
-    fn hides_something(&self, change: &Change<'_>, opaque: &[Arc<[u8]>]) -> bool {
+    fn hides_something(&self, change: &Change<'_>, opaque: &[&[u8]]) -> bool {
         let mut parent = split(&change.path).0;
         loop {
-            if opaque.binary_search_by(|path| (**path).cmp(parent)).is_ok() {
+            if opaque.binary_search(&parent).is_ok() {
                 return false;
             }
             if parent.is_empty() {
@@ -87,27 +94,35 @@ impl Unpacker<'_> {
             .map_err(failed("mark as opaque", path))
     }
 
-    /// Deepest first, so that no directory is closed to us before its contents are done.
-    fn set_directories(&mut self, changes: &[Change<'_>]) -> Result<(), UnpackError> {
-        let own: HashMap<&[u8], Node<'_>> = changes
-            .iter()
-            .filter_map(|change| match change.what {
-                What::Node(node) => Some((&*change.path, node)),
-                What::Implied | What::LowerLink(_) | What::Whiteout => None,
-            })
-            .collect();
-        let below = self.below;
-        let root = below.entry(b"").expect("every view has a root");
-        for path in std::mem::take(&mut self.made).iter().map(Vec::as_slice).rev().chain([b"".as_slice()]) {
-            let mut entry = below.entry(path).filter(ViewEntry::is_dir).unwrap_or(root);
-            if let Some(node) = own.get(path) {
-                entry.node = *node;
-            }
+    /// Gives the directories what the merged root says of them; parents that the layer does not name look as
+    /// they do below. Deepest first, so that no directory is closed to us before its contents are done.
+    fn set_directories(&mut self, merged: &RootView) -> Result<(), UnpackError> {
+        let root: &[u8] = b"";
+        for path in std::mem::take(&mut self.made).iter().map(Vec::as_slice).rev().chain([root]) {
+            let Some(entry) = merged.entry(path).filter(ViewEntry::is_dir) else { continue };
             let directory = open_directory(self.dest, path).map_err(failed("open", path))?;
             set_metadata(&directory, path, &entry_metadata(&entry), self.options.owners, &mut self.notes)?;
         }
         Ok(())
     }
+}
+
+/// Entries that pass lower symlinks may land below what another entry of the layer makes a file. Which of the
+/// two stays would depend on their order; no tool writes such layers.
+fn refuse_file_as_parent(changes: &[Change<'_>], change: &Change<'_>) -> Result<(), UnpackError> {
+    if matches!(change.what, What::Whiteout) {
+        return Ok(());
+    }
+    let mut parent = split(&change.path).0;
+    while !parent.is_empty() {
+        let own = changes.binary_search_by(|change| (*change.path).cmp(parent)).ok();
+        let what = own.map(|at| &changes[at].what).filter(|what| !matches!(what, What::Whiteout));
+        if what.is_some_and(|what| !is_directory(what)) {
+            return Err(failed("create", &change.path)(rustix::io::Errno::NOTDIR));
+        }
+        parent = split(parent).0;
+    }
+    Ok(())
 }
 
 fn is_directory(what: &What<'_>) -> bool {

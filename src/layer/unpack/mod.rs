@@ -13,6 +13,7 @@ mod tree;
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use super::archive::{self, Limits, Names, Reader};
 use super::index::{Builder, Index};
@@ -64,7 +65,9 @@ impl OpaqueMark {
 #[derive(Debug)]
 pub struct Unpacked {
     /// What the layer holds.
-    pub index: Index,
+    pub index: Arc<Index>,
+    /// The root below with this layer on top.
+    pub view: RootView,
     /// Digest of its uncompressed bytes; comparing it with the expected one is the caller's work.
     pub diff_id: DiffId,
     /// Number of its uncompressed bytes.
@@ -132,7 +135,7 @@ pub fn unpack(
     options: &UnpackOptions,
     open_lower: &mut OpenLower<'_>,
 ) -> Result<Unpacked, UnpackError> {
-    let ((index, notes), diff_id, uncompressed_bytes) = pipeline::run_with(blob, |stream| {
+    let ((index, view, notes), diff_id, uncompressed_bytes) = pipeline::run_with(blob, |stream| {
         let mut reader = Reader::new(stream, Names::Layer, options.limits);
         let mut builder = Builder::new(options.limits);
         let mut unpacker = Unpacker::new(dest, below, *options);
@@ -141,11 +144,11 @@ pub fn unpack(
             unpacker.apply(&member, &landing, &builder, &mut reader, open_lower)?;
         }
         reader.finish()?;
-        let index = builder.finish()?;
-        let notes = unpacker.finish(&index)?;
-        Ok::<_, UnpackError>((index, notes))
+        let index = Arc::new(builder.finish()?);
+        let (view, notes) = unpacker.finish(&index)?;
+        Ok::<_, UnpackError>((index, view, notes))
     })?;
-    Ok(Unpacked { index, diff_id, uncompressed_bytes, notes })
+    Ok(Unpacked { index, view, diff_id, uncompressed_bytes, notes })
 }
 
 #[cfg(test)]

@@ -213,7 +213,7 @@ impl<'u> Unpacker<'u> {
             return known.clone();
         }
         let at = self.place(dir, builder);
-        let lower = if builder.has_node(dir) { None } else { self.below.entry(&at) };
+        let lower = if builder.replaces_lower(dir) { None } else { self.below.entry(&at) };
         let found = match lower.map(|entry| entry.node.kind) {
             Some(index::Kind::Symlink(_)) => {
                 self.below.resolve(&at, true).map_or(at, |resolved| resolved.path())
@@ -247,7 +247,7 @@ impl<'u> Unpacker<'u> {
             }
             let opened = self.dest.open_at(as_path(split(path).0), flags, 0, Symlinks::Refuse);
             let parent = opened.map_err(failed("open", path))?;
-            Spot { parent: &parent, path }.directory(self.dest)?;
+            Spot { parent: &parent, path }.implied_directory()?;
             self.made.insert(path.to_vec());
         }
         self.dest.open_at(as_path(dir), flags, 0, Symlinks::Refuse).map_err(failed("open", dir))

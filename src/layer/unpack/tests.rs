@@ -1,11 +1,12 @@
 //! Archives in, a listing of the tree out; and what hostile archives may not do.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use super::{Note, OpaqueMark, Owners, UnpackError, UnpackOptions, Unpacked, unpack};
 use crate::layer::archive::Limits;
@@ -14,14 +15,13 @@ use crate::layer::view::{RootView, ViewEntry};
 use crate::oci::{DiffId, Digest};
 use crate::rootfs::Root;
 
-/// Options that work whether or not the tests run as root.
-pub(super) fn options() -> UnpackOptions {
-    let is_root = rustix::process::geteuid().is_root();
-    UnpackOptions {
-        owners: if is_root { Owners::Apply } else { Owners::Ignore },
-        opaque: OpaqueMark::User,
-        limits: Limits::default(),
-    }
+/// Options that work for root, in a user namespace of one id, and without privileges.
+fn options() -> UnpackOptions {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    let is_whole = map.split_whitespace().nth(2).is_some_and(|len| len.parse::<u64>().unwrap() > 10_000);
+    let owners =
+        if is_whole && rustix::process::geteuid().is_root() { Owners::Apply } else { Owners::Ignore };
+    UnpackOptions { owners, opaque: OpaqueMark::User, limits: Limits::default() }
 }
 
 fn no_lower(_: &ViewEntry<'_>) -> io::Result<File> {
@@ -69,7 +69,7 @@ fn check(below: &[&str], layer: &str, expected: &str) {
     assert_eq!(listing(dir.path()), lines(expected), "{layer}");
     assert_eq!(unpacked.diff_id, DiffId(Digest::of(&bytes)));
     let read = crate::layer::index::Index::read(bytes.as_slice(), Limits::default()).unwrap();
-    assert_eq!(unpacked.index, read.index);
+    assert_eq!(*unpacked.index, read.index);
 }
 
 #[test]
@@ -278,9 +278,8 @@ fn the_view_and_the_tree_agree() {
     let layer = "d a\nf a/b 1\nl s a\nf s/c 1\nh h s/b\nf x/y/z 1\nf a 1\nd x 0700";
     let dir = tempfile::tempdir().unwrap();
     let unpacked = unpack_bytes(&tar(layer), dir.path(), &RootView::default()).unwrap();
-    let view = RootView::new(vec![Arc::new(unpacked.index)]);
     let of_view: Vec<String> =
-        view.walk(b"").map(|entry| String::from_utf8_lossy(entry.path).into_owned()).collect();
+        unpacked.view.walk(b"").map(|entry| String::from_utf8_lossy(entry.path).into_owned()).collect();
     let mut of_tree: Vec<String> = walkdir::WalkDir::new(dir.path())
         .min_depth(1)
         .into_iter()
@@ -288,4 +287,124 @@ fn the_view_and_the_tree_agree() {
         .collect();
     of_tree.sort();
     assert_eq!(of_view, of_tree);
+}
+
+/// What overlayfs shows of the directories `merged`, uppermost first: the rules of the kernel's documentation,
+/// in a few lines.
+fn overlay(merged: &[PathBuf], dir: &Path, out: &mut Vec<String>) {
+    let mut found: BTreeMap<OsString, Vec<PathBuf>> = BTreeMap::new();
+    for host in merged {
+        for entry in std::fs::read_dir(host).unwrap() {
+            let name = entry.unwrap().file_name();
+            found.entry(name.clone()).or_default().push(host.join(name));
+        }
+    }
+    for (name, hosts) in found {
+        let meta = hosts[0].symlink_metadata().unwrap();
+        // In a directory that only one layer has, nothing is hidden.
+        if merged.len() > 1 && meta.file_type().is_char_device() && meta.rdev() == 0 {
+            continue;
+        }
+        let path = dir.join(name);
+        let mode = if meta.is_symlink() { 0o644 } else { meta.mode() & 0o7777 };
+        let what = match std::fs::read_link(&hosts[0]) {
+            Ok(target) => format!("-> {}", target.display()),
+            Err(_) if meta.is_dir() => "/".to_owned(),
+            Err(_) => std::fs::read_to_string(&hosts[0]).unwrap(),
+        };
+        out.push(format!("{} {mode:o} {what}", path.display()));
+        if meta.is_dir() {
+            let is_dir = |host: &&PathBuf| host.symlink_metadata().unwrap().is_dir();
+            let is_opaque =
+                |host: &PathBuf| rustix::fs::lgetxattr(host, "user.overlay.opaque", &mut [0; 8]).is_ok();
+            let mut dirs: Vec<PathBuf> = hosts.iter().take_while(is_dir).cloned().collect();
+            dirs.truncate(dirs.iter().position(is_opaque).map_or(dirs.len(), |at| at + 1));
+            overlay(&dirs, &path, out);
+        }
+    }
+}
+
+/// The same of a view; contents are looked up in the layers' tars.
+fn listing_of_view(view: &RootView, tars: &[Vec<u8>]) -> Vec<String> {
+    use crate::layer::view::Kind;
+    let describe = |entry: ViewEntry<'_>| {
+        let what = match entry.node.kind {
+            Kind::File { size, offset } => {
+                let content = &tars[entry.layer.unwrap()][offset as usize..][..size as usize];
+                String::from_utf8(content.to_vec()).unwrap()
+            }
+            Kind::Symlink(target) => format!("-> {}", String::from_utf8_lossy(target)),
+            _ => "/".to_owned(),
+        };
+        format!("{} {:o} {what}", String::from_utf8_lossy(entry.path), entry.node.mode)
+    };
+    view.walk(b"").map(describe).collect()
+}
+
+/// Unpacks layers over each other and compares what overlayfs would show with what the view says.
+fn check_stack(layers: &[String]) {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut view, mut trees, mut tars) = (RootView::default(), Vec::new(), Vec::new());
+    for (number, layer) in layers.iter().enumerate() {
+        let dest = dir.path().join(number.to_string());
+        std::fs::create_dir(&dest).unwrap();
+        let bytes = tar(layer);
+        let mut open_lower = |entry: &ViewEntry<'_>| -> io::Result<File> {
+            let tree: &PathBuf = &trees[entry.layer.unwrap()];
+            File::open(tree.join(String::from_utf8_lossy(entry.path).as_ref()))
+        };
+        let root = Root::open(&dest).unwrap();
+        let Ok(unpacked) = unpack(bytes.as_slice(), &root, &view, &options(), &mut open_lower) else {
+            return;
+        };
+        view = unpacked.view;
+        trees.push(dest);
+        tars.push(bytes);
+    }
+    let mut of_trees = Vec::new();
+    let merged: Vec<PathBuf> = trees.iter().rev().cloned().collect();
+    overlay(&merged, Path::new(""), &mut of_trees);
+    of_trees.sort();
+    let mut of_view = listing_of_view(&view, &tars);
+    of_view.sort();
+    assert_eq!(of_view, of_trees, "{layers:#?}");
+}
+
+mod stacks {
+    use super::check_stack;
+    use proptest::prelude::*;
+
+    /// One entry over few names, so that entries meet.
+    fn line() -> impl Strategy<Value = String> {
+        let path = prop::collection::vec(prop::sample::select(vec!["a", "b", "a-b"]), 1..4)
+            .prop_map(|p| p.join("/"));
+        let path = path.boxed();
+        prop_oneof![
+            4 => (path.clone(), 0..8u32).prop_map(|(path, mode)| format!("d {path} 70{mode}")),
+            4 => (path.clone(), "[a-z]{1,3}").prop_map(|(path, text)| format!("f {path} {text}")),
+            1 => (path.clone(), path.clone()).prop_map(|(path, target)| format!("l {path} /{target}")),
+            1 => (path.clone(), path.clone()).prop_map(|(path, target)| format!("h {path} {target}")),
+            2 => path.clone().prop_map(|path| match path.rsplit_once('/') {
+                Some((parent, name)) => format!("f {parent}/.wh.{name} "),
+                None => format!("f .wh.{path} "),
+            }),
+            1 => path.prop_map(|path| format!("f {path}/.wh..wh..opq ")),
+        ]
+    }
+
+    /// Layers as tools write them, parents first.
+    fn layer() -> impl Strategy<Value = String> {
+        prop::collection::vec(line(), 0..8).prop_map(|mut lines| {
+            lines.sort_by(|a, b| a[2..].split(' ').next().cmp(&b[2..].split(' ').next()));
+            lines.join("\n")
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn views_and_overlays_agree(layers in prop::collection::vec(layer(), 1..4)) {
+            check_stack(&layers);
+        }
+    }
 }

@@ -77,14 +77,24 @@ impl Spot<'_> {
         }
     }
 
-    /// Makes a directory, unless one is there already.
+    /// Makes a directory, unless one is there already. Anything else in the way is replaced.
     pub(super) fn directory(&self, root: &Root) -> Result<(), UnpackError> {
-        match rustix::fs::mkdirat(self.parent, self.name(), Mode::from_raw_mode(0o700)) {
+        let create = || rustix::fs::mkdirat(self.parent, self.name(), Mode::from_raw_mode(0o700));
+        match create() {
             Err(Errno::EXIST) if self.is(FileType::Directory) => Ok(()),
             Err(Errno::EXIST) => {
-                let create = || rustix::fs::mkdirat(self.parent, self.name(), Mode::from_raw_mode(0o700));
                 self.replacing(root, create).map_err(failed("create the directory", self.path))
             }
+            other => other.map_err(failed("create the directory", self.path)),
+        }
+    }
+
+    /// Makes a directory that no entry names, unless one is there already. Anything else in the way was put
+    /// there by the layer itself, where a lower symlink leads: no process could go that way.
+    pub(super) fn implied_directory(&self) -> Result<(), UnpackError> {
+        match rustix::fs::mkdirat(self.parent, self.name(), Mode::from_raw_mode(0o700)) {
+            Err(Errno::EXIST) if self.is(FileType::Directory) => Ok(()),
+            Err(Errno::EXIST) => Err(failed("create the directory", self.path)(Errno::NOTDIR)),
             other => other.map_err(failed("create the directory", self.path)),
         }
     }

@@ -1,7 +1,7 @@
 //! Where the entries of a layer land in a given root.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::RootView;
 use crate::layer::archive::{join, split};
@@ -9,7 +9,7 @@ use crate::layer::index::{Index, Kind, Record, What};
 
 /// A record of the upper layer, at the path where it lands.
 pub(in crate::layer) struct Change<'i> {
-    pub(in crate::layer) path: Arc<[u8]>,
+    pub(in crate::layer) path: Cow<'i, [u8]>,
     pub(in crate::layer) is_moved: bool,
     pub(in crate::layer) record: u32,
     pub(in crate::layer) is_opaque: bool,
@@ -26,7 +26,7 @@ pub(in crate::layer) fn changes<'i>(below: &RootView, layer: &'i Index) -> Vec<C
         let moved = parents.landing(path, &what);
         let change = Change {
             is_moved: moved.is_some(),
-            path: moved.unwrap_or_else(|| path.into()),
+            path: moved.map_or(Cow::Borrowed(path), Cow::Owned),
             record: at as u32,
             is_opaque,
             what,
@@ -34,11 +34,25 @@ pub(in crate::layer) fn changes<'i>(below: &RootView, layer: &'i Index) -> Vec<C
         changes.push(change);
     }
     if changes.iter().any(|change| change.is_moved) {
-        // An entry that stands at its own path wins over one that came through a symlink.
-        changes.sort_by(|a, b| a.path.cmp(&b.path).then(a.is_moved.cmp(&b.is_moved)));
-        changes.dedup_by(|later, first| later.path == first.path);
+        settle(&mut changes);
     }
     changes
+}
+
+/// Leaves one change for each path. Where entries meet because one of them passed a symlink, the later in the
+/// archive wins, and whiteouts concern lower layers only.
+fn settle(changes: &mut Vec<Change<'_>>) {
+    let rank = |change: &Change<'_>| match change.what {
+        What::Node(node) => Some(node.inode),
+        What::LowerLink(_) => Some(0),
+        What::Implied | What::Whiteout => None,
+    };
+    changes.sort_by(|a, b| a.path.cmp(&b.path).then(rank(b).cmp(&rank(a))));
+    changes.dedup_by(|other, kept| {
+        let is_same = other.path == kept.path;
+        kept.is_opaque |= is_same && other.is_opaque;
+        is_same
+    });
 }
 
 /// Finds out where the directories of the layer land.
@@ -51,13 +65,13 @@ struct Parents<'v> {
 
 impl Parents<'_> {
     /// The path where a record lands, if that is another one than its own.
-    fn landing(&mut self, path: &[u8], what: &What<'_>) -> Option<Arc<[u8]>> {
+    fn landing(&mut self, path: &[u8], what: &What<'_>) -> Option<Vec<u8>> {
         if matches!(what, What::Implied) {
             // An opaque mark lies in the directory, which may be reached through a symlink.
-            return self.directory(path).map(Into::into);
+            return self.directory(path);
         }
         let (parent, name) = split(path);
-        self.directory(parent).map(|parent| join(&parent, name).into())
+        self.directory(parent).map(|parent| join(&parent, name))
     }
 
     fn directory(&mut self, dir: &[u8]) -> Option<Vec<u8>> {

@@ -93,10 +93,10 @@ impl Merger<'_> {
             What::Implied if change.path.is_empty() => return,
             What::Implied => match lower_directory {
                 Some(at) => self.below.slots[at].clone(),
-                None => Slot { layer: IMPLIED, record: 0, path: Some(change.path.clone()) },
+                None => Slot { layer: IMPLIED, record: 0, path: Some((*change.path).into()) },
             },
             What::LowerLink(target) => match self.linked(target) {
-                Some(at) => Slot { path: Some(change.path.clone()), ..self.below.slots[at].clone() },
+                Some(at) => Slot { path: Some((*change.path).into()), ..self.below.slots[at].clone() },
                 // Whoever unpacks the layer says that the link leads nowhere.
                 None => return,
             },
@@ -161,7 +161,7 @@ impl Merger<'_> {
     }
 
     fn own_path(&self, change: &Change<'_>) -> Option<Arc<[u8]>> {
-        change.is_moved.then(|| change.path.clone())
+        change.is_moved.then(|| (*change.path).into())
     }
 
     /// The lower slot that a hard link leads to. Symlinks on the way are followed, the last one is not.

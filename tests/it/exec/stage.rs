@@ -115,7 +115,7 @@ impl Stage {
         })?;
         let (out, err) = text.into_inner().unwrap();
         let upper = match &spec.root {
-            RootSource::Overlay { upper, .. } => upper.clone(),
+            RootSource::Overlay { upper, .. } | RootSource::Fuse { upper, .. } => upper.clone(),
             RootSource::Plain { dir } => dir.clone(),
         };
         Ok(Ran { out, err, report, upper })

@@ -61,14 +61,17 @@ fn capabilities_are_dockers() {
 #[test]
 fn a_user_has_its_groups_and_home() {
     let stage = Stage::new();
-    if !stage.has_ids() {
-        return;
-    }
-    let out = stage.sh_with("a", "id; echo $HOME; stat -c '%u %g' /new /new/dir; pwd; touch f", |spec| {
+    let user = |spec: &mut rbuild::exec::Spec| {
         spec.credentials =
             Credentials { uid: 1000, gid: 1001, groups: vec![1001, 50], home: "/home/x".into() };
         spec.cwd = "/new/dir".into();
-    });
+    };
+    if !stage.has_ids() {
+        let script = "id -u; echo $HOME; pwd; chown 5:5 /bin/sh && echo pretended; stat -c %u /bin/sh";
+        assert_eq!(stage.sh_with("a", script, user), "0\n/home/x\n/new/dir\npretended\n0\n");
+        return;
+    }
+    let out = stage.sh_with("a", "id; echo $HOME; stat -c '%u %g' /new /new/dir; pwd; touch f", user);
     assert_eq!(out, "uid=1000 gid=1001 groups=50,1001\n/home/x\n1000 1001\n1000 1001\n/new/dir\n");
 }
 
@@ -320,6 +323,24 @@ fn a_sandboxed_step_cannot_mount_and_an_insecure_one_can() {
 }
 
 #[test]
+fn devices_can_be_made_but_not_opened() {
+    let stage = Stage::new();
+    let cache = stage.layer("cache");
+    let script = "for d in / /dev/ /dev/shm/ /tmp/ /c/ /t/; do
+            mknod ${d}zero c 1 5 2>/dev/null || echo $d; head -c 1 ${d}zero 2>/dev/null && echo opened $d; done; rm -f /c/zero";
+    let out = stage.sh_with("a", script, |spec| {
+        spec.mounts = vec![
+            mount("/c", MountKind::Bind { source: cache }),
+            mount("/t", MountKind::Tmpfs { size_bytes: 0, mode: 0o755 }),
+        ];
+    });
+    // /dev/zero is there already, and is the one that works.
+    let expected =
+        if stage.executor.is_rootless() { "/\n/dev/\n\0opened /dev/\n" } else { "/dev/\n\0opened /dev/\n" };
+    assert!(out.starts_with(expected) && out.matches("opened").count() == 1, "{out:?}");
+}
+
+#[test]
 fn limits_are_set() {
     let stage = Stage::new();
     let out = stage.sh_with("a", "ulimit -n; ulimit -Hn", |spec| {
@@ -336,6 +357,19 @@ fn a_plain_directory_is_changed_in_place() {
     spec.root = RootSource::Plain { dir: dir.clone() };
     assert_eq!(stage.run(&spec).out, "127.0.0.1\tlocalhost\n");
     assert_eq!(listing(&dir.join("etc")), ["x"]);
+}
+
+#[test]
+fn fuse_overlayfs_serves_where_the_kernel_does_not() {
+    let stage = Stage::new();
+    let Some(program) = stage.executor.probe(stage.path()).fuse_overlayfs else { return };
+    let mut spec = stage.spec("a", "echo x > /etc/x; cat /etc/hosts; ls -d /proc/[0-9]* | wc -l");
+    if let RootSource::Overlay { lowers, upper, work, merged } = spec.root {
+        spec.root = RootSource::Fuse { program, lowers, upper, work, merged };
+    }
+    let ran = stage.run(&spec);
+    assert_eq!(ran.out, "127.0.0.1\tlocalhost\n3\n");
+    assert_eq!(listing(&ran.upper), ["etc", "etc/x"]);
 }
 
 #[test]
