@@ -10,7 +10,8 @@ use crate::build;
 use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::error::print;
-use crate::cli::progress::{Progress, bytes, seconds};
+use crate::cli::progress::{Progress, bytes, json, seconds};
+use crate::report::Diagnostic;
 
 /// Build an image from a Dockerfile
 ///
@@ -124,7 +125,7 @@ pub(crate) fn run(global: &Global, args: BuildArgs) -> Result<(), Failure> {
     let progress = Progress::start(mode);
     let outcome = build::run(&request, &progress.events());
     progress.finish();
-    let built = outcome.map_err(Failure::build)?;
+    let built = outcome.map_err(|diagnostics| failed(diagnostics, mode))?;
     if args.quiet {
         return print(&format!("{}\n", built.digest));
     }
@@ -134,6 +135,17 @@ pub(crate) fn run(global: &Global, args: BuildArgs) -> Result<(), Failure> {
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
     Ok(())
+}
+
+/// In JSON the messages are events like all others, so that nothing but JSON is on standard error.
+fn failed(diagnostics: Vec<Diagnostic>, mode: ProgressMode) -> Failure {
+    if mode != ProgressMode::Json {
+        return Failure::build(diagnostics);
+    }
+    for diagnostic in &diagnostics {
+        json::print(diagnostic);
+    }
+    Failure::build(Vec::new())
 }
 
 /// For people at a terminal with the names that they gave:

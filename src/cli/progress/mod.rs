@@ -1,6 +1,6 @@
 //! Readers of the event channel: a live terminal, plain lines, JSON, or nothing.
 
-mod json;
+pub(super) mod json;
 mod plain;
 mod tty;
 

@@ -13,8 +13,8 @@ use super::tree::{Item, ItemKind};
 use crate::context::{FileDigest, path};
 use crate::plan::graph::TransferOp;
 
-/// One readable field for each selected file: its path in the source, then its type, mode, owner and content as
-/// they would land (so `--chmod` and `--chown` make those of the source irrelevant). Times are in none. Together
+/// One readable field for each selected file: `file:` and its path in the source, then its type, mode, owner and
+/// content as they would land (so `--chmod` and `--chown` make those of the source irrelevant). Times are in none. Together
 /// with the op and the parent's result they decide everything that lands.
 pub fn digest_fields(selected: &Selected, op: &TransferOp) -> Result<Vec<(String, String)>, Error> {
     let writer = Writer { mode: Selected::mode_change(op)?, is_owned: op.chown.is_some() };
@@ -32,16 +32,21 @@ struct Writer {
 
 impl Writer {
     fn pick(&self, pick: &Pick, fields: &mut Vec<(String, String)>) {
-        let named = name(&pick.named);
+        let named = escaped(&pick.named);
         match &pick.what {
-            What::File(item, digest) => fields.push((named, self.item(item, digest.as_ref(), None))),
-            What::Archive(_, digest) => fields.push((named, format!("archive {}", hex(&digest.content)))),
+            What::File(item, digest) => {
+                fields.push((name(&pick.named), self.item(item, digest.as_ref(), None)))
+            }
+            What::Archive(_, digest) => {
+                fields.push((name(&pick.named), format!("archive - - {}", hex(&digest.content))));
+            }
             What::Inline(bytes) => {
-                fields.push((format!("<<{}", &named[1..]), hex(blake3::hash(bytes).as_bytes())));
+                fields.push((format!("<<{named}"), hex(blake3::hash(bytes).as_bytes())));
             }
             What::Directory { own, entries } => {
-                let own = own.as_ref().map_or("contents".to_owned(), |own| self.item(own, None, None));
-                fields.push((named, format!("directory {own}")));
+                // The directory itself does not land, unless something says so.
+                let own = own.as_ref().map_or("contents - -".to_owned(), |own| self.item(own, None, None));
+                fields.push((name(&pick.named), own));
                 let first_names = first_names(entries);
                 let field = |chosen: &Chosen| self.chosen(&pick.named, chosen, &first_names);
                 fields.par_extend(entries.par_iter().with_min_len(256).map(field));
@@ -59,22 +64,29 @@ impl Writer {
         (name(&path::join(base, &chosen.path)), value)
     }
 
-    /// `file 0644 0:0 <digest>`
+    /// `file 0644 0:0 <digest>`, as the cache's explanations read it.
     fn item(&self, item: &Item, digest: Option<&FileDigest>, first_name: Option<&[u8]>) -> String {
         let mode = self.mode.apply(item.mode, item.is_dir());
         let mut value = String::with_capacity(96);
         // Writing to a string cannot fail.
         let _ = match &item.kind {
-            ItemKind::Symlink(target) => write!(value, "symlink to {}", escaped(target)),
-            ItemKind::Directory => write!(value, "directory {mode:04o}"),
+            // Links have no mode of their own.
+            ItemKind::Symlink(_) => write!(value, "symlink 0777"),
+            ItemKind::Directory => write!(value, "dir {mode:04o}"),
             ItemKind::File(_) => write!(value, "file {mode:04o}"),
             ItemKind::Fifo => write!(value, "fifo {mode:04o}"),
-            ItemKind::CharDevice(major, minor) => write!(value, "char device {major}:{minor} {mode:04o}"),
-            ItemKind::BlockDevice(major, minor) => write!(value, "block device {major}:{minor} {mode:04o}"),
+            ItemKind::CharDevice(..) | ItemKind::BlockDevice(..) => write!(value, "device {mode:04o}"),
         };
-        if !self.is_owned && (item.uid, item.gid) != (0, 0) {
-            let _ = write!(value, " {}:{}", item.uid, item.gid);
-        }
+        let _ = match self.is_owned {
+            true => write!(value, " -"),
+            false => write!(value, " {}:{}", item.uid, item.gid),
+        };
+        let _ = match &item.kind {
+            ItemKind::Symlink(target) => write!(value, " {}", escaped(target)),
+            ItemKind::CharDevice(major, minor) => write!(value, " char {major}:{minor}"),
+            ItemKind::BlockDevice(major, minor) => write!(value, " block {major}:{minor}"),
+            ItemKind::Directory | ItemKind::File(_) | ItemKind::Fifo => Ok(()),
+        };
         if let Some(first) = first_name {
             let _ = write!(value, " link to {}", escaped(first));
         }
@@ -91,7 +103,7 @@ impl Writer {
 }
 
 fn name(path: &[u8]) -> String {
-    format!("/{}", escaped(path))
+    format!("file:{}", if path.is_empty() { ".".into() } else { escaped(path) })
 }
 
 /// Bytes as text that no two byte strings share.
