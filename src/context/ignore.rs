@@ -115,6 +115,11 @@ impl Ignore {
         self.matcher.is_empty()
     }
 
+    /// Whether some rule brings back what another one ignores.
+    pub fn has_exceptions(&self) -> bool {
+        self.matcher.has_exceptions()
+    }
+
     /// The rules in order.
     pub fn rules(&self) -> &[RuleText] {
         &self.rules

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::call::{self, Method};
 use super::request;
 use crate::build;
 use crate::cli::Failure;
@@ -101,6 +102,16 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Steps")]
     pub(crate) ulimit: Vec<String>,
 
+    /// Check the Dockerfile and build nothing; short for --call=check
+    #[arg(long, conflicts_with = "call", help_heading = "Look, don't build")]
+    pub(crate) check: bool,
+
+    /// Look at the Dockerfile and build nothing: `check` for faults and bad habits, `outline` for the
+    /// arguments and secrets of a target, `targets` for its stages. `,format=json` makes any of them JSON,
+    /// `check,format=sarif` a report that CI shows beside the lines, `check,error=true` lets findings fail
+    #[arg(long, value_name = "WHAT", help_heading = "Look, don't build")]
+    pub(crate) call: Option<String>,
+
     /// How to show progress
     #[arg(
         long,
@@ -121,6 +132,10 @@ pub(crate) struct BuildArgs {
 pub(crate) fn run(global: &Global, args: BuildArgs) -> Result<(), Failure> {
     let started = std::time::Instant::now();
     let request = request::from_args(global, &args)?;
+    let call = call::from_args(&args)?;
+    if call.method != Method::Build {
+        return call.run(&request);
+    }
     let mode = if args.quiet { ProgressMode::Quiet } else { args.progress };
     let progress = Progress::start(mode);
     let outcome = build::run(&request, &progress.events());
