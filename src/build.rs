@@ -6,6 +6,7 @@ mod dockerfile;
 pub mod form;
 mod inputs;
 mod layout;
+pub mod listing;
 pub mod push;
 mod result;
 mod tools;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::command::context::ContextArgs;
 use super::command::{build::BuildArgs, history::HistoryArgs, images::ImagesArgs, inspect::InspectArgs};
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no network unless something remote is named.
@@ -67,6 +68,8 @@ pub(super) enum Command {
     History(HistoryArgs),
     /// Show an image's manifest and configuration as JSON
     Inspect(InspectArgs),
+    /// List what a build would see of a folder
+    Context(ContextArgs),
 }
 
 /// How progress is shown.
@@ -85,7 +88,7 @@ pub(super) enum ProgressMode {
     Json,
 }
 
-const COMMANDS: [&str; 4] = ["build", "images", "history", "inspect"];
+const COMMANDS: [&str; 5] = ["build", "images", "history", "inspect", "context"];
 
 /// Words to arguments. `Err` is clap's own message: help, version, or what is wrong.
 pub(super) fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
