@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod cache;
+mod context;
 mod exec;
 mod export;
 mod layering;
+mod push;
 mod registry;
 mod store;
 mod support;
