@@ -493,7 +493,7 @@ fn other_users_can_export_too() {
         std::os::unix::fs::lchown(path.unwrap().path(), Some(65534), Some(65534)).unwrap();
     }
     let exe = f.path("it");
-    crate::copy_of_this_program(&exe);
+    crate::support::copy_of_this_program(&exe);
     let mut child = Command::new(&exe);
     child.args(["--exact", "export::child_exports", "--nocapture"]);
     child

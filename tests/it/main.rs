@@ -1,12 +1,23 @@
 //! One binary for all tests that use the real program, real registries and real namespaces.
 #![allow(clippy::unwrap_used)]
 
+mod bad_input;
 mod cache;
+mod cache_rule;
+mod cli;
+mod config_changes;
 mod context;
+mod conformance;
 mod exec;
 mod export;
+mod fallback;
+mod headline;
+mod kill;
 mod layering;
+mod outputs;
 mod push;
 mod registry;
+mod reproducible;
+mod smallest;
 mod store;
 mod support;

@@ -255,7 +255,7 @@ fn permission_errors_name_the_owner() {
     }
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let exe = dir.path().join("it");
-    crate::copy_of_this_program(&exe);
+    crate::support::copy_of_this_program(&exe);
     let mut child = as_child_of(&exe, "store::child_opens", &root);
     std::os::unix::process::CommandExt::uid(&mut child, 65534);
     let output = child.output().unwrap();
@@ -352,7 +352,7 @@ fn trash_of_other_users_stays_and_is_told() {
     }
     let root = open(&dir).root().to_owned();
     let exe = dir.path().join("it");
-    crate::copy_of_this_program(&exe);
+    crate::support::copy_of_this_program(&exe);
     for path in [dir.path(), &root]
         .into_iter()
         .chain(["rbuild", "rbuild/tmp", "rbuild/trash", "rbuild/lock"].map(Path::new))
