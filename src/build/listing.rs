@@ -46,12 +46,7 @@ impl Listing {
         let dockerfile = dockerfile.map_or_else(|| super::dockerfile::usual_path(folder), Path::to_owned);
         let ignore = context::ignore::load(folder, Some(&dockerfile)).map_err(|e| diagnose(&e))?;
         let open = |ignore| Context::open(folder, ignore, None).map_err(|e| diagnose(&e));
-        Ok(Self {
-            seen: open(ignore.clone())?,
-            everything: open(None)?,
-            ignore,
-            folder: folder.to_owned(),
-        })
+        Ok(Self { seen: open(ignore.clone())?, everything: open(None)?, ignore, folder: folder.to_owned() })
     }
 
     /// The ignore file's name, if there is one.

@@ -34,7 +34,8 @@ pub(crate) struct ContextArgs {
 pub(crate) fn run(args: &ContextArgs) -> Result<(), Failure> {
     let ContextFrom::Directory(folder) = request::context(&args.context) else {
         let message = format!("`{}` is no folder; only folders can be listed", args.context);
-        let help = "of archives, repositories and URLs a build sees everything: ignore files count in folders";
+        let help =
+            "of archives, repositories and URLs a build sees everything: ignore files count in folders";
         return Err(Failure::usage(Diagnostic::error(message).help(help)));
     };
     let dockerfile = match request::dockerfile(args.file.as_deref(), &args.context)? {
