@@ -8,6 +8,7 @@ mod foresight;
 pub mod form;
 mod inputs;
 mod layout;
+pub mod listing;
 pub mod push;
 mod result;
 mod tools;

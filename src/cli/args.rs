@@ -5,7 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+<<<<<<< HEAD
 use super::command::{build::BuildArgs, history::HistoryArgs, images::ImagesArgs, inspect::InspectArgs, plan::PlanArgs};
+=======
+use super::command::context::ContextArgs;
+use super::command::{build::BuildArgs, history::HistoryArgs, images::ImagesArgs, inspect::InspectArgs};
+>>>>>>> wt-ctxsrc
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no network unless something remote is named.
 #[derive(Debug, Parser)]
@@ -69,6 +74,8 @@ pub(super) enum Command {
     History(HistoryArgs),
     /// Show an image's manifest and configuration as JSON
     Inspect(InspectArgs),
+    /// List what a build would see of a folder
+    Context(ContextArgs),
 }
 
 /// How progress is shown.
@@ -87,7 +94,11 @@ pub(super) enum ProgressMode {
     Json,
 }
 
+<<<<<<< HEAD
 const COMMANDS: [&str; 5] = ["build", "plan", "images", "history", "inspect"];
+=======
+const COMMANDS: [&str; 5] = ["build", "images", "history", "inspect", "context"];
+>>>>>>> wt-ctxsrc
 
 /// Words to arguments. `Err` is clap's own message: help, version, or what is wrong.
 pub(super) fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {

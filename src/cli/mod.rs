@@ -38,5 +38,6 @@ fn run(words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
         args::Command::Images(images) => command::images::run(&cli.global, &images),
         args::Command::History(history) => command::history::run(&cli.global, &history),
         args::Command::Inspect(inspect) => command::inspect::run(&cli.global, &inspect),
+        args::Command::Context(context) => command::context::run(&context),
     }
 }
