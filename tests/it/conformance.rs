@@ -8,7 +8,8 @@ use std::process::Command;
 use crate::support::{is_root, skip};
 
 /// Cases in which rbuild differs on purpose, and why; `docs/dockerfile.md` tells users.
-const DIFFERENCES: [(&str, &str); 0] = [];
+const DIFFERENCES: [(&str, &str); 2] =
+    [("context-git-url", "a URL as context is refused"), ("context-tar-url", "a URL as context is refused")];
 
 #[test]
 fn every_case_that_is_no_known_difference_passes() {

@@ -22,6 +22,8 @@ pub struct Snapshots {
     mark: OpaqueMark,
     order: Vec<OverlayKind>,
     kind: Mutex<OverlayKind>,
+    /// What to tell the user at the first RUN: that not even the first kind is the native one.
+    note: Mutex<Option<&'static str>>,
     /// Kept until the build is over.
     scratch: Mutex<Vec<ScratchDir>>,
 }
@@ -40,6 +42,7 @@ impl Snapshots {
             mark,
             order,
             kind: Mutex::new(first),
+            note: Mutex::new(first.note()),
             scratch: Mutex::default(),
         }
     }
@@ -74,7 +77,10 @@ impl Snapshots {
     }
 
     /// What is in use now.
-    pub(super) fn kind(&self) -> OverlayKind {
+    pub(super) fn kind(&self, step: &StepContext<'_>) -> OverlayKind {
+        if let Some(note) = self.note.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            step.environment.events.send(Event::Note(note.to_owned()));
+        }
         *self.kind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
