@@ -40,6 +40,7 @@ use graph::{BaseRequest, HistoryPlan, ImagePlan, Plan, ResolvedBase};
 use lower::Lowering;
 pub use options::{ContextSource, Entitlement, Options};
 use place::Place;
+pub use remote::{Kind as SourceKind, kind as source_kind, without_password};
 use scope::Globals;
 use stage::Stages;
 use state::State;

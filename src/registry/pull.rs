@@ -35,11 +35,12 @@ impl Client {
         progress: &Progress,
     ) -> Result<(), Error> {
         let mut seen = BTreeSet::new();
-        let wanted: Vec<&Descriptor> = layers
-            .iter()
-            .map(|layer| &layer.descriptor)
-            .filter(|blob| store.has_blob(&blob.digest) != Some(blob.size) && seen.insert(blob.digest))
-            .collect();
+        let mut wanted: Vec<&Descriptor> = Vec::new();
+        for blob in layers.iter().map(|layer| &layer.descriptor) {
+            if seen.insert(blob.digest) && store.intact_blob(&blob.digest)? != Some(blob.size) {
+                wanted.push(blob);
+            }
+        }
         let stop = AtomicBool::new(false);
         in_parallel(self.inner.settings.parallel_blobs, &wanted, &stop, |blob| {
             let fetch =
@@ -101,7 +102,7 @@ impl Fetch<'_> {
     /// Fetches the blob, unless another thread of this process just did.
     fn run(&self) -> Result<(), Error> {
         let _turn = self.client.inner.fetching.enter(self.blob.digest);
-        if self.store.has_blob(&self.blob.digest) == Some(self.blob.size) {
+        if self.store.intact_blob(&self.blob.digest)? == Some(self.blob.size) {
             return Ok(());
         }
         let mut writer = self.store.new_blob()?;

@@ -3,6 +3,9 @@
 //! Decides nothing about images or Dockerfiles: that is in the plan.
 
 mod accounts;
+mod forecast;
+mod form;
+pub mod images;
 pub mod jobs;
 mod key;
 pub mod ops;
@@ -19,9 +22,12 @@ use crate::cache::{Preimage, Record};
 use crate::plan::graph::{ListedInstruction, Op, Plan, Step, StepId};
 use crate::report::{Diagnostic, Event, Outcome, Source, Span, StepHeading, StepNumber};
 
+pub use forecast::{Outlook, forecast};
+pub use form::LayerForm;
 pub use ops::exec::Snapshots;
+pub use ops::{remote_git, remote_http};
 pub use roots::Roots;
-pub use state::{Environment, Files, RootState, SecretSource};
+pub use state::{ContextFiles, Environment, Files, RootState, SecretSource};
 
 /// How many steps may be under way at once. Steps mostly wait (for processes, disks and networks); what
 /// needs the processor is bounded by rayon's threads.
@@ -51,14 +57,17 @@ impl Solved {
 /// Why a build failed: what to tell, in order.
 pub type Failures = Vec<Diagnostic>;
 
-/// Tells the display what is to come.
-pub fn announce(plan: &Plan, environment: &Environment<'_>) {
+/// Tells the display what is to come; `last` follows the plan's own steps.
+pub fn announce(plan: &Plan, last: Option<String>, environment: &Environment<'_>) {
     let heading = |(number, listed): (usize, &ListedInstruction)| StepHeading {
         number: StepNumber(number),
         place: listed.place.clone(),
         title: listed.title.clone(),
     };
-    environment.events.send(Event::Planned(plan.listing.iter().enumerate().map(heading).collect()));
+    let mut headings: Vec<StepHeading> = plan.listing.iter().enumerate().map(heading).collect();
+    let number = StepNumber(headings.len());
+    headings.extend(last.map(|title| StepHeading { number, place: String::new(), title }));
+    environment.events.send(Event::Planned(headings));
 }
 
 /// Runs every step of `plan`, or takes its layer from the cache. `source` is the Dockerfile.
@@ -129,6 +138,12 @@ impl StepContext<'_> {
         self.step.number
     }
 
+    /// The key of a step whose layer is written in the form that the build wants.
+    pub(crate) fn in_form(&self, mut preimage: Preimage) -> Preimage {
+        self.environment.form.push_to(&mut preimage);
+        preimage
+    }
+
     /// Looks a key up, unless everything is to run again.
     pub(crate) fn lookup(&self, preimage: &Preimage) -> Result<Option<Record>, Failures> {
         let cache = &self.environment.cache;
@@ -154,11 +169,16 @@ impl StepContext<'_> {
 
     /// Tells why the step is not in the cache.
     pub(crate) fn missed(&self, preimage: &Preimage) {
-        let why = match self.environment.no_cache {
+        let why = self.why_missed(preimage);
+        self.environment.events.send(Event::Missed { step: self.number(), why });
+    }
+
+    /// Why the step is not in the cache, in one clause.
+    pub(crate) fn why_missed(&self, preimage: &Preimage) -> String {
+        match self.environment.no_cache {
             true => "--no-cache".to_owned(),
             false => self.environment.cache.explain(&self.slot(), preimage),
-        };
-        self.environment.events.send(Event::Missed { step: self.number(), why });
+        }
     }
 
     /// Publishes what the step made; when another build was faster, gives that one's record.

@@ -59,7 +59,7 @@ fn mistakes_in_the_dockerfile() {
         ("before-from", "RUN true\nFROM scratch\n"),
         ("bad-json", "FROM scratch\nCOPY [\"hello\", /]\n"),
         ("open-heredoc", "FROM scratch\nCOPY <<EOF /x\nhello\n"),
-        ("unknown-stage-later", "FROM scratch AS a\nCOPY --from=b /x /\nFROM scratch AS b\n"),
+        ("unknown-stage-later", "FROM scratch AS a\nCOPY --from=b /x /\nFROM a AS b\n"),
         ("bad-variable", "FROM scratch\nCOPY ${x:?must be given} /\n"),
         ("several", "FROM scratch\nCOPPY a /\nEXPOSE what\nRUNN x\n"),
     ] {
@@ -121,7 +121,7 @@ fn bases_that_cannot_be_had() {
 #[test]
 fn a_base_for_other_platforms_only() {
     let registry = Registry::start();
-    let image = registry.push(&busybox(), "busybox", "latest");
+    let image = registry.push(&busybox(), "several", "amd64");
     let image = rbuild::oci::Descriptor { platform: busybox().descriptor().platform, ..image };
     registry.push_index(vec![image], "several", "latest");
     let world = world(&format!("FROM {}/several\nCOPY hello /\n", registry.host()));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::call::{self, Method};
 use super::request;
 use crate::build;
 use crate::cli::Failure;
@@ -20,7 +21,8 @@ use crate::report::Diagnostic;
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 built, 1 the build failed, 2 wrong usage.")]
 pub(crate) struct BuildArgs {
-    /// The folder with the files that COPY and ADD read
+    /// What COPY and ADD read: a folder, a git URL (`https://…/x.git#REF:SUBDIR`), the URL of a tar or a
+    /// Dockerfile, or `-` for either on standard input
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: String,
 
@@ -34,6 +36,10 @@ pub(crate) struct BuildArgs {
     #[arg(short, long, value_name = "WHAT", help_heading = "Result")]
     pub(crate) output: Vec<String>,
 
+    /// Push the image to the registries that its names begin with
+    #[arg(long, help_heading = "Result")]
+    pub(crate) push: bool,
+
     /// Write the image's digest to a file
     #[arg(long, value_name = "FILE", help_heading = "Result")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -46,7 +52,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Result")]
     pub(crate) annotation: Vec<String>,
 
-    /// The Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
+    /// The Dockerfile; `-` reads it from standard input, a URL is fetched; in a context that is no folder,
+    /// a path in the context [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE", help_heading = "Input")]
     pub(crate) file: Option<String>,
 
@@ -58,7 +65,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "NAME[=VALUE]", help_heading = "Input")]
     pub(crate) build_arg: Vec<String>,
 
-    /// Give a folder, `docker-image://REF`, `oci-layout://DIR[:TAG|@DIGEST]` or `target:STAGE` a name for
+    /// Give a folder, a git or http URL, `docker-image://REF`, `oci-layout://DIR[:TAG|@DIGEST]` or `target:STAGE` a name for
     /// FROM, COPY --from and mounts; may be repeated
     #[arg(long, value_name = "NAME=WHERE", help_heading = "Input")]
     pub(crate) build_context: Vec<String>,
@@ -95,6 +102,16 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Steps")]
     pub(crate) ulimit: Vec<String>,
 
+    /// Check the Dockerfile and build nothing; short for --call=check
+    #[arg(long, conflicts_with = "call", help_heading = "Look, don't build")]
+    pub(crate) check: bool,
+
+    /// Look at the Dockerfile and build nothing: `check` for faults and bad habits, `outline` for the
+    /// arguments and secrets of a target, `targets` for its stages. `,format=json` makes any of them JSON,
+    /// `check,format=sarif` a report that CI shows beside the lines, `check,error=true` lets findings fail
+    #[arg(long, value_name = "WHAT", help_heading = "Look, don't build")]
+    pub(crate) call: Option<String>,
+
     /// How to show progress
     #[arg(
         long,
@@ -115,6 +132,10 @@ pub(crate) struct BuildArgs {
 pub(crate) fn run(global: &Global, args: BuildArgs) -> Result<(), Failure> {
     let started = std::time::Instant::now();
     let request = request::from_args(global, &args)?;
+    let call = call::from_args(&args)?;
+    if call.method != Method::Build {
+        return call.run(&request);
+    }
     let mode = if args.quiet { ProgressMode::Quiet } else { args.progress };
     let progress = Progress::start(mode);
     let outcome = build::run(&request, &progress.events());

@@ -3,8 +3,9 @@
 mod commit;
 mod context_layer;
 pub(super) mod exec;
-mod remote_git;
-mod remote_http;
+pub(super) mod foresee;
+pub mod remote_git;
+pub mod remote_http;
 mod source;
 pub mod transfer;
 mod transfer_step;
@@ -53,7 +54,7 @@ pub(super) fn run(step: &StepContext<'_>, inputs: &[Arc<Files>]) -> Result<Done,
     };
     match (&step.step.op, parent) {
         (Op::Scratch, _) => Ok(Done { files: Files::Root(source::scratch(step)), outcome: Outcome::Cached }),
-        (Op::Local(op), _) => Ok(Done { files: Files::Local(op.name.clone()), outcome: Outcome::Cached }),
+        (Op::Local(op), _) => Ok(source::local(step, op)),
         (Op::Base(op), _) => source::base(step, op),
         (Op::Image(op), _) => source::image(step, op),
         (Op::Workdir(op), Some(parent)) => workdir_step::run(step, op, parent),
