@@ -40,10 +40,11 @@ fail() {
     exit 1
 }
 
-# Processes whose environment or command line has the mark, but for this script's own children of bash.
+# Processes whose environment or command line has the mark. The pattern does not match its own text, so that grep
+# does not find itself.
 marked() {
     local pid
-    for pid in $(grep -lsa -e "$mark" /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | cut -d / -f 3 | sort -u); do
+    for pid in $(grep -lsa -e "[r]${mark#r}" /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | cut -d / -f 3 | sort -u); do
         [ "$pid" = $$ ] || [ "$pid" = "$BASHPID" ] || echo "$pid"
     done
 }

@@ -8,8 +8,7 @@ use std::process::Command;
 use crate::support::{is_root, skip};
 
 /// Cases in which rbuild differs on purpose, and why; `docs/dockerfile.md` tells users.
-const DIFFERENCES: [(&str, &str); 2] =
-    [("context-git-url", "a URL as context is refused"), ("context-tar-url", "a URL as context is refused")];
+const DIFFERENCES: [(&str, &str); 0] = [];
 
 #[test]
 fn every_case_that_is_no_known_difference_passes() {
