@@ -50,7 +50,7 @@ fn execute(
     let lowers = snapshots.lowers(step, parent)?;
     let held = mounts::hold(step, op)?;
     loop {
-        let kind = snapshots.kind();
+        let kind = snapshots.kind(step);
         let snapshot = snapshots.prepare(step, &lowers, kind)?;
         let spec = spec::make(step, op, parent, &snapshot, mounted, &held)?;
         let mut tail = Tail::default();
