@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::command::{build::BuildArgs, history::HistoryArgs, images::ImagesArgs, inspect::InspectArgs, plan::PlanArgs};
+use super::command::{
+    build::BuildArgs, history::HistoryArgs, images::ImagesArgs, inspect::InspectArgs, plan::PlanArgs,
+};
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no network unless something remote is named.
 #[derive(Debug, Parser)]

@@ -10,7 +10,9 @@ const LONGEST_TITLE: usize = 60;
 
 /// One graph, with a part for each platform.
 pub(in crate::cli) fn render(foreseen: &[Foresight]) -> String {
-    let mut out = String::from("digraph plan {\n  rankdir=TB;\n  node [shape=box, style=filled, fontname=\"monospace\"];\n");
+    let mut out = String::from(
+        "digraph plan {\n  rankdir=TB;\n  node [shape=box, style=filled, fontname=\"monospace\"];\n",
+    );
     for (part, foresight) in foreseen.iter().enumerate() {
         let lines = lines(foresight);
         let mut stages: Vec<(&str, Vec<&Line<'_>>)> = Vec::new();
@@ -31,7 +33,7 @@ pub(in crate::cli) fn render(foreseen: &[Foresight]) -> String {
             out.push_str("  }\n");
         }
         for line in &lines {
-            for input in &line.inputs {
+            for input in line.parent.iter().chain(&line.reads) {
                 out.push_str(&format!("  s{part}_{} -> s{part}_{};\n", input + 1, line.number + 1));
             }
         }
