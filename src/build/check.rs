@@ -11,6 +11,7 @@ use super::{ContextFrom, Request, context, diagnose_store, dockerfile, inputs, t
 use crate::context::{Ignore, ignore};
 use crate::dockerfile::checks::{self, Filtered, message};
 use crate::dockerfile::syntax::Dockerfile;
+use crate::exec::Stop;
 use crate::oci::{Config, Descriptor, Digest, ImageConfig, MediaType, Platform};
 use crate::plan::graph::{BaseRequest, Op, Plan, ResolvedBase, TransferKind, TransferSource};
 use crate::plan::{self, Lowered, Options};
@@ -92,7 +93,7 @@ fn read(request: &Request, events: &Events) -> Result<(Arc<Source>, Option<Ignor
         return Ok((source, ignored(path, at.as_deref())?));
     }
     let store = Store::open(&request.store_root).map_err(|e| vec![diagnose_store(&e)])?;
-    let tools = tools::Tools::new(&store);
+    let tools = tools::Tools::new(&store, &Stop::default());
     let inputs = inputs::Inputs::open(request, &tools, events)?;
     Ok((Arc::clone(inputs.source()), None))
 }
