@@ -22,11 +22,9 @@ pub(super) fn make(
         .map_err(|error| vec![transfer_step::explain(step, &error)])?;
     let mut preimage = Preimage::new("context/1");
     preimage.push("source", source);
-    for (name, value) in
-        transfer::digest_fields(&selected, &op).map_err(|error| vec![transfer_step::explain(step, &error)])?
-    {
-        preimage.push(name, value);
-    }
+    let fields =
+        transfer::digest_fields(&selected, &op).map_err(|error| vec![transfer_step::explain(step, &error)])?;
+    preimage.append(&fields);
     let preimage = step.in_form(preimage);
     let parent = RootState::empty(0);
     if let Some(record) = step.lookup_quietly(&preimage)? {

@@ -31,9 +31,7 @@ pub(super) fn run(
     let fail = |error: Error| vec![explain(step, &error)];
     let selected = transfer::select(op, &inputs).map_err(fail)?;
     let mut preimage = words;
-    for (name, value) in transfer::digest_fields(&selected, op).map_err(fail)? {
-        preimage.push(name, value);
-    }
+    preimage.append(&transfer::digest_fields(&selected, op).map_err(fail)?);
     if let Some(record) = step.lookup(&preimage)? {
         alias(step, quick.as_ref(), &record);
         return Ok(cached(parent, record));
