@@ -22,8 +22,8 @@ pub(super) fn make(
         .map_err(|error| vec![transfer_step::explain(step, &error)])?;
     let mut preimage = Preimage::new("context/1");
     preimage.push("source", source);
-    let fields =
-        transfer::digest_fields(&selected, &op).map_err(|error| vec![transfer_step::explain(step, &error)])?;
+    let fields = transfer::digest_fields(&selected, &op)
+        .map_err(|error| vec![transfer_step::explain(step, &error)])?;
     preimage.append(&fields);
     let preimage = step.in_form(preimage);
     let parent = RootState::empty(0);
@@ -40,7 +40,7 @@ pub(super) fn make(
         .map_err(|error| vec![transfer_step::explain(step, &error)])?;
     // Under a slot of its own: the step's own misses are not to be compared with this.
     let own = Step { slot: format!("{}/context:{name}:{source}", step.step.slot), ..step.step.clone() };
-    let step = StepContext { step: &own, source: step.source, environment: step.environment };
+    let step = StepContext { step: &own, ..*step };
     commit::entries(&step, &parent, &preimage, landed.entries, landed.time)
 }
 
