@@ -92,13 +92,7 @@ impl Writer {
     }
 
     /// `file 0644 0:0 <digest>`
-    fn item(
-        &self,
-        item: &Item,
-        digest: Option<&FileDigest>,
-        first_name: Option<&[u8]>,
-        value: &mut String,
-    ) {
+    fn item(&self, item: &Item, digest: Option<&FileDigest>, first_name: Option<&[u8]>, value: &mut String) {
         let mode = self.mode.apply(item.mode, item.is_dir());
         // Writing to a string cannot fail.
         let _ = match &item.kind {
