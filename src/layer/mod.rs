@@ -14,4 +14,4 @@ pub mod view;
 pub mod writer;
 
 pub use compress::Compression;
-pub use writer::{WriteError, WriteOptions, Written, write};
+pub use writer::{Remembered, Segments, WriteError, WriteOptions, Written, write, write_remembering};
