@@ -208,6 +208,9 @@ pub(crate) struct Done {
 impl Solver<'_> {
     fn step(&self, at: usize, inputs: &[Arc<Files>]) -> Result<Files, Failures> {
         let step = &self.plan.steps[at];
+        if self.environment.executor.is_cancelled() {
+            return Err(vec![Diagnostic::error("the build was stopped")]);
+        }
         let events = &self.environment.events;
         let shown = step.number.0 < self.plan.listing.len()
             && self.plan.listing[step.number.0].step == Some(StepId(at));
