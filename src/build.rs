@@ -1,11 +1,14 @@
 //! Tells the whole story of one build.
 
 mod bases;
+mod check;
 mod context;
 mod dockerfile;
+mod foresight;
 pub mod form;
 mod inputs;
 mod layout;
+pub mod listing;
 pub mod push;
 mod result;
 mod tools;
@@ -17,6 +20,9 @@ use crate::plan;
 use crate::report::{Diagnostic, Event, Events, StepNumber};
 use crate::store::{self, Store};
 use crate::{export, solve};
+
+pub use check::{Checked, Outlined, check, outline, stages};
+pub use foresight::{Foresight, foresee};
 
 /// Everything that one build was asked for.
 #[derive(Debug)]
@@ -121,8 +127,8 @@ fn run_with(request: &Request, tools: &tools::Tools, events: &Events) -> Result<
         request.warn_of_form(plan.epoch, events);
         last_step = StepNumber(plan.listing.len());
         solve::announce(&plan, request.push_title(), &environment);
-        for warning in &plan.warnings {
-            events.send(Event::Warning(warning.clone()));
+        for warning in inputs.warnings(&dockerfile, &plan)? {
+            events.send(Event::Warning(warning));
         }
         let solved = solve::run(&plan, source, &environment)?;
         images.push(result::assemble(request, &plan, &solved, &tools.store)?);

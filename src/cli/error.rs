@@ -38,6 +38,11 @@ impl Failure {
         Self::build(vec![Diagnostic::error(text)])
     }
 
+    /// It failed, and what was printed says why.
+    pub(super) fn told() -> Self {
+        Self::build(Vec::new())
+    }
+
     /// A flag's value was wrong.
     pub(super) fn usage(diagnostic: Diagnostic) -> Self {
         Self { diagnostics: vec![diagnostic], kind: FailureKind::Usage }
@@ -64,12 +69,16 @@ impl From<crate::store::Error> for Failure {
     }
 }
 
+/// Whether what goes there may have colours: a terminal, and NO_COLOR is not set (or empty, as no-color.org has it).
+pub(super) fn color_of(stream: &impl std::io::IsTerminal) -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    stream.is_terminal() && !refused && !dumb
+}
+
 /// Prints the failure and gives its exit code.
 pub(super) fn report(failure: &Failure) -> ExitCode {
-    let color = {
-        use std::io::IsTerminal as _;
-        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
-    };
+    let color = color_of(&std::io::stderr());
     for diagnostic in &failure.diagnostics {
         let text = diagnostic::render(diagnostic, color);
         // Nobody may be reading any more; the exit code still tells.

@@ -6,6 +6,8 @@ mod args;
 mod command;
 mod diagnostic;
 mod error;
+mod findings;
+mod forecast;
 mod progress;
 
 use std::process::ExitCode;
@@ -32,8 +34,10 @@ fn run(words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
     };
     match cli.command {
         args::Command::Build(build) => command::build::run(&cli.global, *build),
+        args::Command::Plan(plan) => command::plan::run(&cli.global, *plan),
         args::Command::Images(images) => command::images::run(&cli.global, &images),
         args::Command::History(history) => command::history::run(&cli.global, &history),
         args::Command::Inspect(inspect) => command::inspect::run(&cli.global, &inspect),
+        args::Command::Context(context) => command::context::run(&context),
     }
 }

@@ -3,6 +3,7 @@
 //! Decides nothing about images or Dockerfiles: that is in the plan.
 
 mod accounts;
+mod forecast;
 mod form;
 pub mod images;
 pub mod jobs;
@@ -21,6 +22,7 @@ use crate::cache::{Preimage, Record};
 use crate::plan::graph::{ListedInstruction, Op, Plan, Step, StepId};
 use crate::report::{Diagnostic, Event, Outcome, Source, Span, StepHeading, StepNumber};
 
+pub use forecast::{Outlook, forecast};
 pub use form::LayerForm;
 pub use ops::exec::Snapshots;
 pub use ops::{remote_git, remote_http};
@@ -167,11 +169,16 @@ impl StepContext<'_> {
 
     /// Tells why the step is not in the cache.
     pub(crate) fn missed(&self, preimage: &Preimage) {
-        let why = match self.environment.no_cache {
+        let why = self.why_missed(preimage);
+        self.environment.events.send(Event::Missed { step: self.number(), why });
+    }
+
+    /// Why the step is not in the cache, in one clause.
+    pub(crate) fn why_missed(&self, preimage: &Preimage) -> String {
+        match self.environment.no_cache {
             true => "--no-cache".to_owned(),
             false => self.environment.cache.explain(&self.slot(), preimage),
-        };
-        self.environment.events.send(Event::Missed { step: self.number(), why });
+        }
     }
 
     /// Publishes what the step made; when another build was faster, gives that one's record.

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::call::{self, Method};
 use super::request;
 use crate::build;
 use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::error::print;
-use crate::cli::progress::{Progress, bytes, seconds};
+use crate::cli::progress::{Progress, bytes, json, seconds};
+use crate::report::Diagnostic;
 
 /// Build an image from a Dockerfile
 ///
@@ -100,6 +102,16 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Steps")]
     pub(crate) ulimit: Vec<String>,
 
+    /// Check the Dockerfile and build nothing; short for --call=check
+    #[arg(long, conflicts_with = "call", help_heading = "Look, don't build")]
+    pub(crate) check: bool,
+
+    /// Look at the Dockerfile and build nothing: `check` for faults and bad habits, `outline` for the
+    /// arguments and secrets of a target, `targets` for its stages. `,format=json` makes any of them JSON,
+    /// `check,format=sarif` a report that CI shows beside the lines, `check,error=true` lets findings fail
+    #[arg(long, value_name = "WHAT", help_heading = "Look, don't build")]
+    pub(crate) call: Option<String>,
+
     /// How to show progress
     #[arg(
         long,
@@ -120,11 +132,15 @@ pub(crate) struct BuildArgs {
 pub(crate) fn run(global: &Global, args: BuildArgs) -> Result<(), Failure> {
     let started = std::time::Instant::now();
     let request = request::from_args(global, &args)?;
+    let call = call::from_args(&args)?;
+    if call.method != Method::Build {
+        return call.run(&request);
+    }
     let mode = if args.quiet { ProgressMode::Quiet } else { args.progress };
     let progress = Progress::start(mode);
     let outcome = build::run(&request, &progress.events());
     progress.finish();
-    let built = outcome.map_err(Failure::build)?;
+    let built = outcome.map_err(|diagnostics| failed(diagnostics, mode))?;
     if args.quiet {
         return print(&format!("{}\n", built.digest));
     }
@@ -134,6 +150,17 @@ pub(crate) fn run(global: &Global, args: BuildArgs) -> Result<(), Failure> {
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
     Ok(())
+}
+
+/// In JSON the messages are events like all others, so that nothing but JSON is on standard error.
+fn failed(diagnostics: Vec<Diagnostic>, mode: ProgressMode) -> Failure {
+    if mode != ProgressMode::Json {
+        return Failure::build(diagnostics);
+    }
+    for diagnostic in &diagnostics {
+        json::print(diagnostic);
+    }
+    Failure::build(Vec::new())
 }
 
 /// For people at a terminal with the names that they gave:

@@ -1,6 +1,6 @@
 //! Readers of the event channel: a live terminal, plain lines, JSON, or nothing.
 
-mod json;
+pub(super) mod json;
 mod plain;
 mod tty;
 
@@ -108,6 +108,22 @@ pub(super) fn bytes(count: u64) -> String {
         unit += 1;
     }
     format!("{value:.1} {}", UNITS[unit])
+}
+
+/// The first `width` characters of `text`; when something is left out, the last of them is `…`.
+pub(super) fn cut(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
+    match text.char_indices().nth(width) {
+        None => text.into(),
+        Some(_) if width == 0 => "".into(),
+        Some(_) => text.chars().take(width - 1).chain(['…']).collect::<String>().into(),
+    }
+}
+
+/// How many columns standard output has, if it is a terminal.
+pub(super) fn width_of_stdout() -> Option<usize> {
+    let stdout = std::io::stdout();
+    let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns >= 20)
 }
 
 /// `text` without control characters other than tabs, so that a step's output cannot move the cursor.

@@ -8,6 +8,7 @@ mod spec;
 use std::sync::Arc;
 
 use self::output::Tail;
+pub(super) use self::mounts::paths as mounted_paths;
 pub use self::snapshots::Snapshots;
 use super::super::state::{Files, RootState};
 use super::super::{Done, Failures, LayerForm, StepContext, jobs, key};
@@ -125,7 +126,8 @@ fn store_changes(
         blob: scratch.path().join("blob"),
         index: scratch.path().join("index"),
     };
-    let committed = jobs::commit(environment, &job).map_err(fail)?;
+    let view = environment.roots.view(&parent.layers).map_err(|e| fail(e.to_string()))?;
+    let committed = jobs::commit(environment, &job, &view).map_err(fail)?;
     environment.store.adopt_blob(&job.blob, committed.digest).map_err(|e| fail(e.to_string()))?;
     environment.roots.adopt(committed.diff_id, &job.index).map_err(|e| fail(e.to_string()))?;
     // A tree must be what its layer unpacks to, so rewritten times rule the directory out.
