@@ -163,7 +163,9 @@ pub(super) fn ignored_copies(file: &Dockerfile, plan: &Plan, ignore: Option<&Ign
             if let Some(blame) = (!path.is_empty()).then(|| ignore.blame(&path)).flatten() {
                 let shown = String::from_utf8_lossy(&path);
                 let message = message::copy_ignored_file(verb, &shown);
-                found.push(checks::COPY_IGNORED_FILE.finding(&file.source, span, message).note(blame.to_string()));
+                found.push(
+                    checks::COPY_IGNORED_FILE.finding(&file.source, span, message).note(blame.to_string()),
+                );
             }
         }
     }

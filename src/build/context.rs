@@ -227,10 +227,7 @@ fn scratch(tools: &Tools) -> Result<ScratchDir, Vec<Diagnostic>> {
     tools.store.scratch_dir().map_err(|e| vec![super::diagnose_store(&e)])
 }
 
-<<<<<<< HEAD
-=======
 /// A fault of a context in words.
->>>>>>> wt-ctxsrc
 pub(super) fn diagnose(error: &context::Error) -> Diagnostic {
     let diagnostic = Diagnostic::error(error.to_string());
     match error {

@@ -66,10 +66,7 @@ pub(super) fn read_local(
 type Located = (Arc<Source>, Option<PathBuf>);
 
 /// The same; `None` of a Dockerfile that must be fetched.
-pub(super) fn read_host(
-    from: &DockerfileFrom,
-    context: &Path,
-) -> Result<Option<Located>, Vec<Diagnostic>> {
+pub(super) fn read_host(from: &DockerfileFrom, context: &Path) -> Result<Option<Located>, Vec<Diagnostic>> {
     let path = match from {
         DockerfileFrom::Url(_) => return Ok(None),
         DockerfileFrom::Stdin => return Ok(Some((read_stdin()?, None))),

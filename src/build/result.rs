@@ -91,13 +91,10 @@ pub(super) fn publish(
         std::fs::write(path, target.digest.to_string())
             .map_err(|e| vec![Diagnostic::error(format!("cannot write `{}`: {e}", path.display()))])?;
     }
-<<<<<<< HEAD
-    push::run(request, tools, &target, events, step)?;
-=======
     for name in &names {
         store.set_tag(name, &target).map_err(|e| vec![diagnose_store(&e)])?;
     }
->>>>>>> wt-tests
+    push::run(request, tools, &target, events, step)?;
     let size =
         |image: &Image| image.config_bytes + image.layers.iter().map(|l| l.descriptor.size).sum::<u64>();
     Ok(Built {

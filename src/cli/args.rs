@@ -5,12 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-<<<<<<< HEAD
-use super::command::{build::BuildArgs, history::HistoryArgs, images::ImagesArgs, inspect::InspectArgs, plan::PlanArgs};
-=======
-use super::command::context::ContextArgs;
-use super::command::{build::BuildArgs, history::HistoryArgs, images::ImagesArgs, inspect::InspectArgs};
->>>>>>> wt-ctxsrc
+use super::command::{
+    build::BuildArgs, context::ContextArgs, history::HistoryArgs, images::ImagesArgs, inspect::InspectArgs,
+    plan::PlanArgs,
+};
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no network unless something remote is named.
 #[derive(Debug, Parser)]
@@ -94,11 +92,7 @@ pub(super) enum ProgressMode {
     Json,
 }
 
-<<<<<<< HEAD
-const COMMANDS: [&str; 5] = ["build", "plan", "images", "history", "inspect"];
-=======
-const COMMANDS: [&str; 5] = ["build", "images", "history", "inspect", "context"];
->>>>>>> wt-ctxsrc
+const COMMANDS: [&str; 6] = ["build", "plan", "images", "history", "inspect", "context"];
 
 /// Words to arguments. `Err` is clap's own message: help, version, or what is wrong.
 pub(super) fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {

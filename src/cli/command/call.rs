@@ -109,9 +109,10 @@ fn switch(key: &str, value: &str) -> Result<bool, (String, String)> {
     match value {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
-        _ => {
-            Err((format!("`{value}` is neither true nor false"), format!("write `{key}=true` or leave it out")))
-        }
+        _ => Err((
+            format!("`{value}` is neither true nor false"),
+            format!("write `{key}=true` or leave it out"),
+        )),
     }
 }
 

@@ -1,12 +1,9 @@
 //! One file per subcommand: its arguments, and what it does with them.
 
 pub(super) mod build;
-<<<<<<< HEAD
 mod call;
 mod check;
-=======
 pub(super) mod context;
->>>>>>> wt-ctxsrc
 pub(super) mod history;
 pub(super) mod images;
 pub(super) mod inspect;

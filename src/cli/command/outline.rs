@@ -166,7 +166,9 @@ fn arguments<'f>(outlined: &'f Outlined, target: usize, request: &Request) -> Ve
             let value = known.declare(declaration, file.directives.escape, request);
             match arguments.iter_mut().find(|argument| argument.declaration.name.text == *name) {
                 Some(argument) => argument.value = value,
-                None => arguments.push(Argument { declaration, value, description: about(instruction, name) }),
+                None => {
+                    arguments.push(Argument { declaration, value, description: about(instruction, name) })
+                }
             }
         }
     }
@@ -197,7 +199,9 @@ impl Known {
         let given = request.options.build_args.iter().rev().find(|(given, _)| given == name);
         let value = match (given, &declaration.default) {
             (Some((_, Some(value))), _) => Some(value.clone()),
-            (_, Some(default)) => words::expand(&default.text, escape, self).ok().map(|expanded| expanded.text),
+            (_, Some(default)) => {
+                words::expand(&default.text, escape, self).ok().map(|expanded| expanded.text)
+            }
             (_, None) => None,
         };
         if let Some(value) = value {

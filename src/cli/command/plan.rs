@@ -52,7 +52,9 @@ pub(crate) fn run(global: &crate::cli::args::Global, args: PlanArgs) -> Result<(
     let request = request::from_args(global, &args.build)?;
     let foreseen = build::foresee(&request, &Events::silent()).map_err(Failure::build)?;
     print(&match args.format {
-        PlanFormat::Text => text::render(&foreseen, color_of(&std::io::stdout()), progress::width_of_stdout()),
+        PlanFormat::Text => {
+            text::render(&foreseen, color_of(&std::io::stdout()), progress::width_of_stdout())
+        }
         PlanFormat::Json => json::render(&foreseen),
         PlanFormat::Dot => dot::render(&foreseen),
     })

@@ -10,7 +10,9 @@ const LONGEST_TITLE: usize = 60;
 
 /// One graph, with a part for each platform.
 pub(in crate::cli) fn render(foreseen: &[Foresight]) -> String {
-    let mut out = String::from("digraph plan {\n  rankdir=TB;\n  node [shape=box, style=filled, fontname=\"monospace\"];\n");
+    let mut out = String::from(
+        "digraph plan {\n  rankdir=TB;\n  node [shape=box, style=filled, fontname=\"monospace\"];\n",
+    );
     for (part, foresight) in foreseen.iter().enumerate() {
         let lines = lines(foresight);
         let mut stages: Vec<(&str, Vec<&Line<'_>>)> = Vec::new();

@@ -21,7 +21,8 @@ pub(in crate::cli) fn render(foreseen: &[Foresight]) -> String {
 /// Steps are counted from 1, as in progress; `layer` is the digest of a cached layer's blob.
 fn object(line: &Line<'_>) -> Value {
     let inputs: Vec<usize> = line.inputs.iter().map(|input| input + 1).collect();
-    let mut object = json!({"step": line.number + 1, "place": line.place, "title": line.title, "inputs": inputs});
+    let mut object =
+        json!({"step": line.number + 1, "place": line.place, "title": line.title, "inputs": inputs});
     match line.outlook {
         None => object["outlook"] = json!("config-only"),
         Some(Outlook::Here) => object["outlook"] = json!("here"),

@@ -54,7 +54,8 @@ fn push(out: &mut String, line: &Line<'_>, color: bool, width: Option<usize>) {
     remarks.extend((!tail.is_empty()).then_some(tail));
     if !remarks.is_empty() {
         let remark = remarks.join("; ");
-        let remark = width.map_or(remark.clone(), |width| cut(&remark, width.saturating_sub(12)).into_owned());
+        let remark =
+            width.map_or(remark.clone(), |width| cut(&remark, width.saturating_sub(12)).into_owned());
         out.push_str(&format!("            {dim}{remark}{reset}\n"));
     }
 }

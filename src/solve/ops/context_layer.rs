@@ -17,19 +17,7 @@ pub(super) fn make(
     span: Option<Span>,
 ) -> Result<RootState, Failures> {
     let op = copy_of(source, span);
-<<<<<<< HEAD
     let (selected, preimage) = select(step, &op, name, source)?;
-=======
-    let files = super::super::state::Files::Local(name.to_owned());
-    let selected = transfer::select(&op, &[Input::Tree(trees::of(step, &files)?)])
-        .map_err(|error| vec![transfer_step::explain(step, &error)])?;
-    let mut preimage = Preimage::new("context/1");
-    preimage.push("source", source);
-    let fields =
-        transfer::digest_fields(&selected, &op).map_err(|error| vec![transfer_step::explain(step, &error)])?;
-    preimage.append(&fields);
-    let preimage = step.in_form(preimage);
->>>>>>> wt-perf
     let parent = RootState::empty(0);
     if let Some(record) = step.lookup_quietly(&preimage)? {
         return Ok(parent.with(record.layer, record.time));
@@ -71,9 +59,7 @@ fn select(
     let selected = transfer::select(op, &[Input::Tree(trees::of(step, &files)?)]).map_err(fail)?;
     let mut preimage = Preimage::new("context/1");
     preimage.push("source", source);
-    for (name, value) in transfer::digest_fields(&selected, op).map_err(fail)? {
-        preimage.push(name, value);
-    }
+    preimage.append(&transfer::digest_fields(&selected, op).map_err(fail)?);
     Ok((selected, step.in_form(preimage)))
 }
 

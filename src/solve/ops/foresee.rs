@@ -28,7 +28,9 @@ pub(in crate::solve) fn step(
             let (root, _) = source::find(step, op)?;
             Ok(fetched(step.environment, root))
         }
-        (Op::Workdir(op), Some(parent)) => look_up(step, parent, &step.in_form(key::workdir(op, parent.chain))),
+        (Op::Workdir(op), Some(parent)) => {
+            look_up(step, parent, &step.in_form(key::workdir(op, parent.chain)))
+        }
         (Op::Transfer(op), Some(parent)) => transfer(step, op, parent, reads),
         (Op::Exec(op), Some(parent)) => command(step, op, parent, reads),
         (Op::Workdir(_) | Op::Transfer(_) | Op::Exec(_), None) => {
@@ -82,9 +84,8 @@ fn transfer(
     {
         return Ok(cached(parent, record.layer, record.time));
     }
-    let remote = |source: &TransferSource| {
-        matches!(source, TransferSource::Url { .. } | TransferSource::Git { .. })
-    };
+    let remote =
+        |source: &TransferSource| matches!(source, TransferSource::Url { .. } | TransferSource::Git { .. });
     if op.sources.iter().any(remote) {
         return Ok(Foreseen::run("what is behind the URL is known only when it is fetched"));
     }

@@ -50,10 +50,7 @@ pub(super) fn image(step: &StepContext<'_>, op: &ImageOp) -> Result<Done, Failur
 }
 
 /// The layers of an image that a step names, fetched or not, and where missing ones come from.
-pub(super) fn find(
-    step: &StepContext<'_>,
-    op: &ImageOp,
-) -> Result<(RootState, Option<Reference>), Failures> {
+pub(super) fn find(step: &StepContext<'_>, op: &ImageOp) -> Result<(RootState, Option<Reference>), Failures> {
     let environment = step.environment;
     let found = images::find(&environment.store, environment.registry, &op.reference, &op.platform);
     let found = found.map_err(|e| vec![missing(step, op, &e)])?;

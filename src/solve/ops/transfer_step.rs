@@ -27,15 +27,7 @@ pub(super) fn run(
     }
     // What was fetched stays on disk until the layer is written.
     let mut fetched = Vec::new();
-<<<<<<< HEAD
     let (selected, preimage) = select(step, op, words, reads, &mut fetched)?;
-=======
-    let inputs = inputs(step, op, reads, &mut fetched)?;
-    let fail = |error: Error| vec![explain(step, &error)];
-    let selected = transfer::select(op, &inputs).map_err(fail)?;
-    let mut preimage = words;
-    preimage.append(&transfer::digest_fields(&selected, op).map_err(fail)?);
->>>>>>> wt-perf
     if let Some(record) = step.lookup(&preimage)? {
         alias(step, quick.as_ref(), &record);
         return Ok(cached(parent, record));
@@ -61,9 +53,7 @@ fn select(
     let fail = |error: Error| vec![explain(step, &error)];
     let selected = transfer::select(op, &inputs).map_err(fail)?;
     let mut preimage = words;
-    for (name, value) in transfer::digest_fields(&selected, op).map_err(fail)? {
-        preimage.push(name, value);
-    }
+    preimage.append(&transfer::digest_fields(&selected, op).map_err(fail)?);
     Ok((selected, preimage))
 }
 

@@ -7,8 +7,8 @@ mod spec;
 
 use std::sync::Arc;
 
-use self::output::Tail;
 pub(super) use self::mounts::paths as mounted_paths;
+use self::output::Tail;
 pub use self::snapshots::Snapshots;
 use super::super::state::{Files, RootState};
 use super::super::{Done, Failures, LayerForm, StepContext, jobs, key};

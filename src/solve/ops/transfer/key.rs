@@ -14,16 +14,11 @@ use crate::cache::Fields;
 use crate::context::{FileDigest, path};
 use crate::plan::graph::TransferOp;
 
-<<<<<<< HEAD
-/// One readable field for each selected file: `file:` and its path in the source, then its type, mode, owner and
-/// content as they would land (so `--chmod` and `--chown` make those of the source irrelevant). Times are in none. Together
-=======
 /// Fields are put together on all processors, so many entries at a time.
 const CHUNK: usize = 1024;
 
-/// One readable field for each selected file: its path in the source, then its type, mode, owner and content as
-/// they would land (so `--chmod` and `--chown` make those of the source irrelevant). Times are in none. Together
->>>>>>> wt-perf
+/// One readable field for each selected file: `file:` and its path in the source, then its type, mode, owner and
+/// content as they would land (so `--chmod` and `--chown` make those of the source irrelevant). Times are in none. Together
 /// with the op and the parent's result they decide everything that lands.
 pub fn digest_fields(selected: &Selected, op: &TransferOp) -> Result<Fields, Error> {
     let writer = Writer { mode: Selected::mode_change(op)?, is_owned: op.chown.is_some() };
@@ -40,27 +35,6 @@ struct Writer {
 }
 
 impl Writer {
-<<<<<<< HEAD
-    fn pick(&self, pick: &Pick, fields: &mut Vec<(String, String)>) {
-        let named = escaped(&pick.named);
-        match &pick.what {
-            What::File(item, digest) => {
-                fields.push((name(&pick.named), self.item(item, digest.as_ref(), None)))
-            }
-            What::Archive(_, digest) => {
-                fields.push((name(&pick.named), format!("archive - - {}", hex(&digest.content))));
-            }
-            What::Inline(bytes) => {
-                fields.push((format!("<<{named}"), hex(blake3::hash(bytes).as_bytes())));
-            }
-            What::Directory { own, entries } => {
-                // The directory itself does not land, unless something says so.
-                let own = own.as_ref().map_or("contents - -".to_owned(), |own| self.item(own, None, None));
-                fields.push((name(&pick.named), own));
-                let first_names = first_names(entries);
-                let field = |chosen: &Chosen| self.chosen(&pick.named, chosen, &first_names);
-                fields.par_extend(entries.par_iter().with_min_len(256).map(field));
-=======
     fn pick(&self, pick: &Pick, fields: &mut Fields) {
         let mut named = String::new();
         push_name(&mut named, &pick.named, b"");
@@ -68,22 +42,21 @@ impl Writer {
         match &pick.what {
             What::File(item, digest) => self.item(item, digest.as_ref(), None, &mut value),
             What::Archive(_, digest) => {
-                value.push_str("archive ");
+                value.push_str("archive - - ");
                 push_hex(&mut value, &digest.content);
             }
             What::Inline(bytes) => {
-                named.replace_range(..1, "<<");
+                named = format!("<<{}", escaped(&pick.named));
                 push_hex(&mut value, blake3::hash(bytes).as_bytes());
             }
             What::Directory { own, entries } => {
-                value.push_str("directory ");
+                // The directory itself does not land, unless something says so.
                 match own {
                     Some(own) => self.item(own, None, None, &mut value),
-                    None => value.push_str("contents"),
+                    None => value.push_str("contents - -"),
                 }
                 fields.push(&named, &value);
                 return self.entries(&pick.named, entries, fields);
->>>>>>> wt-perf
             }
         }
         fields.push(&named, &value);
@@ -118,19 +91,8 @@ impl Writer {
         }
     }
 
-<<<<<<< HEAD
     /// `file 0644 0:0 <digest>`, as the cache's explanations read it.
-    fn item(&self, item: &Item, digest: Option<&FileDigest>, first_name: Option<&[u8]>) -> String {
-=======
-    /// `file 0644 0:0 <digest>`
-    fn item(
-        &self,
-        item: &Item,
-        digest: Option<&FileDigest>,
-        first_name: Option<&[u8]>,
-        value: &mut String,
-    ) {
->>>>>>> wt-perf
+    fn item(&self, item: &Item, digest: Option<&FileDigest>, first_name: Option<&[u8]>, value: &mut String) {
         let mode = self.mode.apply(item.mode, item.is_dir());
         // Writing to a string cannot fail.
         let _ = match &item.kind {
@@ -165,14 +127,11 @@ impl Writer {
     }
 }
 
-<<<<<<< HEAD
-fn name(path: &[u8]) -> String {
-    format!("file:{}", if path.is_empty() { ".".into() } else { escaped(path) })
-=======
-/// `/base/path`, escaped.
+/// `file:base/path`, escaped; the source itself is `file:.`.
 fn push_name(text: &mut String, base: &[u8], path: &[u8]) {
-    text.push('/');
+    text.push_str("file:");
     match (std::str::from_utf8(base), std::str::from_utf8(path)) {
+        (Ok(""), Ok("")) => text.push('.'),
         (Ok(base), Ok(path)) if !base.contains('\\') && !path.contains('\\') => {
             text.push_str(base);
             if !base.is_empty() && !path.is_empty() {
@@ -182,7 +141,6 @@ fn push_name(text: &mut String, base: &[u8], path: &[u8]) {
         }
         _ => text.push_str(&escaped(&path::join(base, path))),
     }
->>>>>>> wt-perf
 }
 
 /// Bytes as text that no two byte strings share.
