@@ -25,7 +25,7 @@ pub enum Outlook {
         bytes: u64,
     },
     /// Its layer is in the cache.
-    Cached(Layer),
+    Cached(Box<Layer>),
     /// It would run.
     Run {
         /// Why, in one clause.

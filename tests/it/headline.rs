@@ -6,6 +6,7 @@ use crate::support::accounts::Account;
 use crate::support::base::DebianRegistry;
 use crate::support::layout::{ImageOnDisk, Layout};
 use crate::support::program::World;
+use crate::support::tools::same_lines;
 use crate::support::{is_root, tools};
 
 /// Without apt's own sandbox user the step works for whoever has a single id, too; with ranges it is not needed.
@@ -115,11 +116,7 @@ fn assert_same(as_root: &[String], as_user: &[String]) {
     };
     let (a, b): (Vec<_>, Vec<_>) =
         (as_root.iter().map(without_size).collect(), as_user.iter().map(without_size).collect());
-    let only = |of: &[String], in_: &[String]| -> Vec<String> {
-        let other: std::collections::HashSet<&String> = in_.iter().collect();
-        of.iter().filter(|line| !other.contains(line)).cloned().collect()
-    };
-    assert!(a == b, "only root's: {:#?}\nonly the user's: {:#?}", only(&a, &b), only(&b, &a));
+    same_lines("the images of root and of an ordinary user", &a, &b);
 }
 
 /// skopeo, umoci and podman read the result as rbuild meant it.
@@ -132,17 +129,14 @@ fn others_agree(world: &World, digest: &str, image: &ImageOnDisk) {
     let copy = world.path().join("copy");
     let from = format!("oci:{}:{name}", world.store().display());
     tools::run("skopeo", ["--insecure-policy", "copy", "-q", &from, &format!("oci:{}:x", copy.display())]);
-    assert_eq!(Layout::at(&copy).image(digest).listing(), image.listing());
+    same_lines("skopeo's copy and the image", &Layout::at(&copy).image(digest).listing(), &image.listing());
 
     let bundle = world.path().join("bundle");
     let from = format!("{}:{name}", world.store().display());
     tools::run("umoci", ["unpack", "--image", &from, bundle.to_str().unwrap()]);
     let unpacked = paths(&bundle.join("rootfs"));
-    assert_eq!(
-        unpacked,
-        image.files().into_keys().collect::<Vec<_>>(),
-        "umoci's files are those of the image"
-    );
+    let expected: Vec<String> = image.files().into_keys().collect();
+    same_lines("umoci's files and those of the image", &unpacked, &expected);
     podman_loads(world, image);
 }
 

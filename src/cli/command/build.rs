@@ -129,10 +129,10 @@ pub(crate) struct BuildArgs {
 }
 
 /// Builds, shows progress meanwhile, and prints the result.
-pub(crate) fn run(global: &Global, args: BuildArgs) -> Result<(), Failure> {
+pub(crate) fn run(global: &Global, args: &BuildArgs) -> Result<(), Failure> {
     let started = std::time::Instant::now();
-    let request = request::from_args(global, &args)?;
-    let call = call::from_args(&args)?;
+    let request = request::from_args(global, args)?;
+    let call = call::from_args(args)?;
     if call.method != Method::Build {
         return call.run(&request);
     }

@@ -130,7 +130,7 @@ impl Display for Tty {
             }
             Event::Failed { step, took } => self.close(*step, &format!("{RED}✘{RESET}"), &seconds(*took)),
             Event::Warning(diagnostic) => {
-                self.print(crate::cli::diagnostic::render(diagnostic, true).trim_end())
+                self.print(crate::cli::diagnostic::render(diagnostic, true).trim_end());
             }
             Event::Note(note) => self.print(&format!("{DIM}{note}{RESET}")),
         }
