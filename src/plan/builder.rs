@@ -101,11 +101,14 @@ impl Builder {
         self.source(Source::Scratch, Op::Scratch, "scratch".to_owned(), "scratch".to_owned())
     }
 
-    /// An image that is copied from or mounted.
-    pub(super) fn image(&mut self, image: &ImageOp) -> StepId {
+    /// An image that is copied from or mounted; `span` is where it is named first.
+    pub(super) fn image(&mut self, image: &ImageOp, span: Span) -> StepId {
         let source = Source::Image(image.reference.clone(), image.platform.clone());
         let name = image.reference.to_string();
-        self.source(source, Op::Image(image.clone()), format!("image {name}"), format!("image/{name}"))
+        let id =
+            self.source(source, Op::Image(image.clone()), format!("image {name}"), format!("image/{name}"));
+        self.steps[id.0].span.get_or_insert(span);
+        id
     }
 
     /// The main context (no name), or a named one.

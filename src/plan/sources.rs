@@ -51,7 +51,7 @@ impl Sources<'_> {
                 let base = base.expect("every request of a needed stage was checked to be resolved");
                 self.builder.files_of_base(base, &request.name)
             }
-            Some(Origin::Image(image)) => self.builder.image(image),
+            Some(Origin::Image(image)) => self.builder.image(image, user.place.step_span(user.span)),
             Some(Origin::Local(name)) => self.builder.local(name),
             Some(Origin::Remote(remote)) => self.builder.remote(remote, self.epoch),
         })
