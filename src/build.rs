@@ -15,6 +15,7 @@ mod tools;
 
 use std::path::PathBuf;
 
+use crate::exec::Stop;
 use crate::oci::{Digest, Platform, Reference};
 use crate::plan;
 use crate::report::{Diagnostic, Event, Events, StepNumber};
@@ -105,10 +106,11 @@ pub struct Built {
     pub cached: usize,
 }
 
-/// Builds. Everything that went wrong comes back as what to tell the user; then nothing was tagged or written.
-pub fn run(request: &Request, events: &Events) -> Result<Built, Vec<Diagnostic>> {
+/// Builds. Everything that went wrong comes back as what to tell the user; then nothing was tagged or written, unless
+/// only a push failed, which comes last. `stop` ends the build early.
+pub fn run(request: &Request, events: &Events, stop: &Stop) -> Result<Built, Vec<Diagnostic>> {
     let store = Store::open(&request.store_root).map_err(|e| vec![diagnose_store(&e)])?;
-    let tools = tools::Tools::new(&store);
+    let tools = tools::Tools::new(&store, stop);
     let outcome = run_with(request, &tools, events);
     tools.empty_trash();
     outcome

@@ -4,13 +4,14 @@
 //! InvalidBaseImagePlatform is left out, triggers of a base are not seen, and UndefinedVar is heeded in a stage on
 //! such a base only where the name looks like a misspelt one: the base may well define the variable.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{ContextFrom, Request, context, diagnose_store, dockerfile, inputs, tools};
 use crate::context::{Ignore, ignore};
 use crate::dockerfile::checks::{self, Filtered, message};
 use crate::dockerfile::syntax::Dockerfile;
+use crate::exec::Stop;
 use crate::oci::{Config, Descriptor, Digest, ImageConfig, MediaType, Platform};
 use crate::plan::graph::{BaseRequest, Op, Plan, ResolvedBase, TransferKind, TransferSource};
 use crate::plan::{self, Lowered, Options};
@@ -89,16 +90,16 @@ fn read(request: &Request, events: &Events) -> Result<(Arc<Source>, Option<Ignor
     if let ContextFrom::Directory(path) = &request.context
         && let Some((source, at)) = dockerfile::read_host(&request.dockerfile, path)?
     {
-        return Ok((source, ignored(path, at)?));
+        return Ok((source, ignored(path, at.as_deref())?));
     }
     let store = Store::open(&request.store_root).map_err(|e| vec![diagnose_store(&e)])?;
-    let tools = tools::Tools::new(&store);
+    let tools = tools::Tools::new(&store, &Stop::default());
     let inputs = inputs::Inputs::open(request, &tools, events)?;
     Ok((Arc::clone(inputs.source()), None))
 }
 
-fn ignored(path: &Path, dockerfile: Option<PathBuf>) -> Result<Option<Ignore>, Vec<Diagnostic>> {
-    ignore::load(path, dockerfile.as_deref()).map_err(|e| vec![context::diagnose(&e)])
+fn ignored(path: &Path, dockerfile: Option<&Path>) -> Result<Option<Ignore>, Vec<Diagnostic>> {
+    ignore::load(path, dockerfile).map_err(|e| vec![context::diagnose(&e)])
 }
 
 /// Lowers with bases of which nothing is known. Findings do not fail: whoever asks decides on that.

@@ -1,6 +1,7 @@
 //! What a build would do: its plan, and which of its layers are in the cache.
 
 use super::{Request, diagnose_store, inputs, tools};
+use crate::exec::Stop;
 use crate::plan::{self, graph::Plan};
 use crate::report::{Diagnostic, Events};
 use crate::solve::{self, Outlook};
@@ -19,7 +20,7 @@ pub struct Foresight {
 /// base images are resolved as a build would resolve them, since their digests are part of the keys.
 pub fn foresee(request: &Request, events: &Events) -> Result<Vec<Foresight>, Vec<Diagnostic>> {
     let store = Store::open(&request.store_root).map_err(|e| vec![diagnose_store(&e)])?;
-    let tools = tools::Tools::new(&store);
+    let tools = tools::Tools::new(&store, &Stop::default());
     let inputs = inputs::Inputs::open(request, &tools, events)?;
     let dockerfile = crate::dockerfile::parse(inputs.source())?;
     let mut foreseen = Vec::new();

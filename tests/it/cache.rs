@@ -46,6 +46,20 @@ fn finds_what_was_published() {
 }
 
 #[test]
+fn a_layer_that_somebody_wrote_to_is_none() {
+    let (dir, store, cache) = setup();
+    let why = preimage(&[("command", "make")]);
+    let published = cache.publish(record(&store, &why, b"layer"), &why, "s").unwrap();
+    // As an export shares it.
+    let shared = dir.path().join("shared");
+    fs::hard_link(store.blob_path(&published.layer.descriptor.digest), &shared).unwrap();
+    assert_eq!(cache.lookup(&why.key()).unwrap(), Some(published));
+    fs::write(&shared, b"LAYER").unwrap();
+    assert_eq!(cache.lookup(&why.key()).unwrap(), None);
+    assert_eq!(cache.explain("s", &why), "its layer was damaged on disk");
+}
+
+#[test]
 fn the_loser_of_a_race_goes_on_from_the_winner() {
     let (_dir, store, cache) = setup();
     let why = preimage(&[("command", "date > /now")]);

@@ -86,13 +86,14 @@ fn listing(tar: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for entry in archive.entries().unwrap() {
         let mut entry = entry.unwrap();
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         let header = entry.header();
         let (mode, uid, gid) = (header.mode().unwrap(), header.uid().unwrap(), header.gid().unwrap());
         let (mtime, is_file) = (header.mtime().unwrap(), header.entry_type().is_file());
         let path = entry.path().unwrap().display().to_string();
         if is_file {
-            entry.read_to_string(&mut text).unwrap();
+            entry.read_to_end(&mut bytes).unwrap();
+            let text = String::from_utf8_lossy(&bytes);
             lines.push(format!("/{path} {mode:04o} {uid}:{gid} {mtime} {text:?}"));
         }
     }
@@ -419,6 +420,30 @@ fn rewritten_times_are_in_other_layers() {
     }
     let no_epoch = bench.run(&["-o", "type=oci,dest=i.tar,rewrite-timestamp=true", "."]).ok();
     assert!(no_epoch.stderr.contains("does nothing without SOURCE_DATE_EPOCH"), "{}", no_epoch.stderr);
+}
+
+#[test]
+fn rewritten_times_of_commands() {
+    let registry = crate::support::base::busybox_registry();
+    let base = format!("FROM {}/busybox\n", registry.host());
+    let run = "RUN touch -d @5000 /new && touch -d @10 /old\nRUN stat -c %Y /new /old > /seen && touch -d @1 /seen\n";
+    let bench = Bench::new(&[("Dockerfile", &(base + run))]);
+    let epoch = [("SOURCE_DATE_EPOCH", "1000")];
+    let times = |more: &str| {
+        let image = format!("type=image{more}");
+        let files = format!("type=tar,dest={}", bench.path("out.tar").display());
+        bench.run_with(&["-o", &image, "-o", &files, "."], b"", &epoch).ok();
+        let lines = listing(&bench.path("out.tar"));
+        let of = |name: &str| lines.iter().find(|line| line.starts_with(name)).unwrap().clone();
+        let time = |name: &str| of(name).split(' ').nth(3).unwrap().to_owned();
+        (time("/new "), time("/old "), of("/seen ").split(' ').nth(4).unwrap().to_owned())
+    };
+    let expected = |new: &str| (new.to_owned(), "10".to_owned(), format!("\"{new}\\n10\\n\""));
+    for _ in 0..2 {
+        // A later command sees what the layer holds, whether the earlier one just ran or not.
+        assert_eq!(times(""), expected("5000"));
+        assert_eq!(times(",rewrite-timestamp=true"), expected("1000"));
+    }
 }
 
 #[test]

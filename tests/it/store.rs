@@ -569,3 +569,18 @@ fn blobs_of_an_earlier_boot_are_hashed_once() {
     assert_eq!(store.intact_blob(&digest).unwrap(), Some(5));
     assert_eq!(store.intact_blob(&Digest::of(b"nothing")).unwrap(), None);
 }
+
+#[test]
+fn who_writes_to_a_blob_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let digest = store.put_blob(b"hello").unwrap();
+    fs::write(store.blob_path(&digest), b"jello").unwrap();
+    assert_eq!(store.intact_blob(&digest).unwrap(), None);
+    assert_eq!(store.has_blob(&digest), None, "it is set aside");
+    // The same bytes again: what was touched only is hashed once and believed.
+    let digest = store.put_blob(b"hello").unwrap();
+    fs::write(store.blob_path(&digest), b"hello").unwrap();
+    assert_eq!(store.intact_blob(&digest).unwrap(), Some(5));
+    assert_eq!(store.intact_blob(&digest).unwrap(), Some(5));
+}

@@ -40,5 +40,8 @@ fn text(checked: &Checked, color: bool) -> String {
         }
     });
     text.push('\n');
+    if findings.iter().any(|finding| finding.code.is_some()) {
+        text.push_str("docs/checks/NAME.md explains the check in parentheses.\n");
+    }
     text
 }

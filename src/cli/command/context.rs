@@ -42,17 +42,20 @@ pub(crate) fn run(args: &ContextArgs) -> Result<(), Failure> {
         DockerfileFrom::Path(path) => Some(path),
         DockerfileFrom::Context | DockerfileFrom::Stdin | DockerfileFrom::Url(_) => None,
     };
-    let fail = |diagnostic| Failure::build(vec![diagnostic]);
-    let listing = Listing::open(&folder, dockerfile.as_deref()).map_err(fail)?;
+    let listing = Listing::open(&folder, dockerfile.as_deref()).map_err(failed)?;
     match &args.why {
-        Some(path) => print(&reason(&listing, path).map_err(fail)?),
-        None => print(&lists(&listing).map_err(fail)?),
+        Some(path) => print(&reason(&listing, path)?),
+        None => print(&lists(&listing)?),
     }
 }
 
+fn failed(diagnostic: Diagnostic) -> Failure {
+    Failure::build(vec![diagnostic])
+}
+
 /// One sentence.
-fn reason(listing: &Listing, path: &std::path::Path) -> Result<String, Diagnostic> {
-    let (fate, decision) = listing.why(path)?;
+fn reason(listing: &Listing, path: &std::path::Path) -> Result<String, Failure> {
+    let (fate, decision) = listing.why(path).map_err(failed)?;
     let name = path.display();
     let rule = match (&decision, listing.ignore_file()) {
         (Some(decision), _) => decision.to_string(),
@@ -70,8 +73,8 @@ fn reason(listing: &Listing, path: &std::path::Path) -> Result<String, Diagnosti
     })
 }
 
-fn lists(listing: &Listing) -> Result<String, Diagnostic> {
-    let mut seen = listing.seen()?;
+fn lists(listing: &Listing) -> Result<String, Failure> {
+    let mut seen = listing.seen().map_err(failed)?;
     let directories = seen.iter().filter(|entry| entry.is_dir).count();
     seen.retain(|entry| !entry.is_dir);
     seen.sort_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.path.cmp(&b.path)));
@@ -81,7 +84,7 @@ fn lists(listing: &Listing) -> Result<String, Diagnostic> {
     let mut text = table(&rows);
     let files = seen.len();
     text.push_str(&format!("{} in {files} files and {directories} directories\n", bytes(total)));
-    let left_out = listing.left_out()?;
+    let left_out = listing.left_out().map_err(failed)?;
     if !left_out.is_empty() {
         let mut rows = vec![["LEFT OUT", "RULE"].map(str::to_owned).to_vec()];
         rows.extend(left_out.iter().map(|entry| vec![shown(entry), rule(entry)]));

@@ -33,7 +33,7 @@ pub(in crate::cli) fn render(foreseen: &[Foresight]) -> String {
             out.push_str("  }\n");
         }
         for line in &lines {
-            for input in &line.inputs {
+            for input in line.parent.iter().chain(&line.reads) {
                 out.push_str(&format!("  s{part}_{} -> s{part}_{};\n", input + 1, line.number + 1));
             }
         }

@@ -20,9 +20,13 @@ pub(in crate::cli) fn render(foreseen: &[Foresight]) -> String {
 
 /// Steps are counted from 1, as in progress; `layer` is the digest of a cached layer's blob.
 fn object(line: &Line<'_>) -> Value {
-    let inputs: Vec<usize> = line.inputs.iter().map(|input| input + 1).collect();
-    let mut object =
-        json!({"step": line.number + 1, "place": line.place, "title": line.title, "inputs": inputs});
+    let mut object = json!({
+        "step": line.number + 1,
+        "place": line.place,
+        "title": line.title,
+        "parent": line.parent.map(|parent| parent + 1),
+        "reads": line.reads.iter().map(|read| read + 1).collect::<Vec<_>>(),
+    });
     match line.outlook {
         None => object["outlook"] = json!("config-only"),
         Some(Outlook::Here) => object["outlook"] = json!("here"),

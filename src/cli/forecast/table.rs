@@ -1,7 +1,7 @@
 //! A plan as a list of lines: what the three formats have in common.
 
 use crate::build::Foresight;
-use crate::plan::graph::{Mount, MountKind, Op, Plan, StepId, TransferSource};
+use crate::plan::graph::{ListedInstruction, Mount, MountKind, Op, StepId, TransferSource};
 use crate::solve::Outlook;
 
 /// One instruction, or a source that no instruction stands for.
@@ -12,8 +12,10 @@ pub(super) struct Line<'f> {
     pub(super) place: &'f str,
     /// The instruction on one line.
     pub(super) title: &'f str,
-    /// The numbers of the lines whose files it needs.
-    pub(super) inputs: Vec<usize>,
+    /// The line that it starts from.
+    pub(super) parent: Option<usize>,
+    /// The lines whose files it reads beside that, each once.
+    pub(super) reads: Vec<usize>,
     /// What would become of it; `None` for one that changes only the configuration.
     pub(super) outlook: Option<&'f Outlook>,
 }
@@ -21,37 +23,28 @@ pub(super) struct Line<'f> {
 /// The lines of a plan.
 pub(super) fn lines(foresight: &Foresight) -> Vec<Line<'_>> {
     let Foresight { plan, outlooks } = foresight;
-    let line = |(number, listed): (usize, &'_ crate::plan::graph::ListedInstruction)| {
-        let (inputs, outlook) = match (listed.step, listed.after) {
-            (Some(step), _) => (inputs(plan, step), Some(step)),
-            (None, Some(after)) => (vec![plan.steps[after.0].number.0], None),
-            (None, None) => (Vec::new(), None),
-        };
-        (number, inputs, outlook)
+    let number_of = |id: StepId| plan.steps[id.0].number.0;
+    let line = |(number, listed): (usize, &'_ ListedInstruction)| {
+        let step = listed.step.map(|id| &plan.steps[id.0]);
+        let parent = step.map_or(listed.after, |step| step.parent).map(number_of);
+        let mut inputs: Vec<usize> = Vec::new();
+        for input in step.map_or(Vec::new(), |step| reads(&step.op)).into_iter().map(number_of) {
+            if Some(input) != parent && !inputs.contains(&input) && input < plan.listing.len() {
+                inputs.push(input);
+            }
+        }
+        let parent = parent.filter(|parent| *parent != number);
+        (parent, inputs)
     };
     plan.listing
         .iter()
         .enumerate()
         .map(|(number, listed)| {
-            let (number, inputs, step) = line((number, listed));
-            let outlook = step.map(|step| &outlooks[step.0]);
-            Line { number, place: &listed.place, title: &listed.title, inputs, outlook }
+            let (parent, reads) = line((number, listed));
+            let outlook = listed.step.map(|step| &outlooks[step.0]);
+            Line { number, place: &listed.place, title: &listed.title, parent, reads, outlook }
         })
         .collect()
-}
-
-/// The lines of the steps that a step needs, each once: its parent, then what it reads.
-fn inputs(plan: &Plan, step: StepId) -> Vec<usize> {
-    let own = plan.steps[step.0].number.0;
-    let mut numbers: Vec<usize> = Vec::new();
-    let step = &plan.steps[step.0];
-    for id in step.parent.into_iter().chain(reads(&step.op)) {
-        let number = plan.steps[id.0].number.0;
-        if number != own && !numbers.contains(&number) && number < plan.listing.len() {
-            numbers.push(number);
-        }
-    }
-    numbers
 }
 
 fn reads(op: &Op) -> Vec<StepId> {

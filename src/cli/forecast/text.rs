@@ -45,11 +45,9 @@ fn push(out: &mut String, line: &Line<'_>, color: bool, width: Option<usize>) {
     let title = width.map_or(title.clone(), |width| cut(&title, width.saturating_sub(12)).into_owned());
     out.push_str(&format!("{number:>4} {paint}{word:<6}{reset} {title}\n"));
     let mut remarks: Vec<String> = Vec::new();
-    // The line above is what everybody expects; only others are worth a word.
-    let others: Vec<String> =
-        line.inputs.iter().filter(|i| **i + 1 != line.number).map(|i| format!("#{}", i + 1)).collect();
-    if !others.is_empty() && line.outlook.is_some() {
-        remarks.push(format!("needs {}", others.join(", ")));
+    if !line.reads.is_empty() {
+        let reads: Vec<String> = line.reads.iter().map(|read| format!("#{}", read + 1)).collect();
+        remarks.push(format!("reads {}", reads.join(", ")));
     }
     remarks.extend((!tail.is_empty()).then_some(tail));
     if !remarks.is_empty() {
