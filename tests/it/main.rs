@@ -4,6 +4,7 @@
 mod bad_input;
 mod cache;
 mod cache_rule;
+mod check;
 mod cli;
 mod config_changes;
 mod conformance;
@@ -14,6 +15,7 @@ mod headline;
 mod kill;
 mod layering;
 mod outputs;
+mod plan;
 mod registry;
 mod reproducible;
 mod smallest;
