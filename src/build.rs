@@ -8,6 +8,7 @@ mod foresight;
 pub mod form;
 mod inputs;
 mod layout;
+pub mod listing;
 pub mod push;
 mod result;
 mod tools;
@@ -105,8 +106,8 @@ pub struct Built {
     pub cached: usize,
 }
 
-/// Builds. Everything that went wrong comes back as what to tell the user; then nothing was tagged or written.
-/// `stop` ends the build early.
+/// Builds. Everything that went wrong comes back as what to tell the user; then nothing was tagged or written, unless
+/// only a push failed, which comes last. `stop` ends the build early.
 pub fn run(request: &Request, events: &Events, stop: &Stop) -> Result<Built, Vec<Diagnostic>> {
     let store = Store::open(&request.store_root).map_err(|e| vec![diagnose_store(&e)])?;
     let tools = tools::Tools::new(&store, stop);

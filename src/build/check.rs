@@ -4,7 +4,7 @@
 //! InvalidBaseImagePlatform is left out, triggers of a base are not seen, and UndefinedVar is heeded in a stage on
 //! such a base only where the name looks like a misspelt one: the base may well define the variable.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{ContextFrom, Request, context, diagnose_store, dockerfile, inputs, tools};
@@ -90,7 +90,7 @@ fn read(request: &Request, events: &Events) -> Result<(Arc<Source>, Option<Ignor
     if let ContextFrom::Directory(path) = &request.context
         && let Some((source, at)) = dockerfile::read_host(&request.dockerfile, path)?
     {
-        return Ok((source, ignored(path, at)?));
+        return Ok((source, ignored(path, at.as_deref())?));
     }
     let store = Store::open(&request.store_root).map_err(|e| vec![diagnose_store(&e)])?;
     let tools = tools::Tools::new(&store, &Stop::default());
@@ -98,8 +98,8 @@ fn read(request: &Request, events: &Events) -> Result<(Arc<Source>, Option<Ignor
     Ok((Arc::clone(inputs.source()), None))
 }
 
-fn ignored(path: &Path, dockerfile: Option<PathBuf>) -> Result<Option<Ignore>, Vec<Diagnostic>> {
-    ignore::load(path, dockerfile.as_deref()).map_err(|e| vec![context::diagnose(&e)])
+fn ignored(path: &Path, dockerfile: Option<&Path>) -> Result<Option<Ignore>, Vec<Diagnostic>> {
+    ignore::load(path, dockerfile).map_err(|e| vec![context::diagnose(&e)])
 }
 
 /// Lowers with bases of which nothing is known. Findings do not fail: whoever asks decides on that.

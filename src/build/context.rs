@@ -227,6 +227,7 @@ fn scratch(tools: &Tools) -> Result<ScratchDir, Vec<Diagnostic>> {
     tools.store.scratch_dir().map_err(|e| vec![super::diagnose_store(&e)])
 }
 
+/// A fault of a context in words.
 pub(super) fn diagnose(error: &context::Error) -> Diagnostic {
     let diagnostic = Diagnostic::error(error.to_string());
     match error {

@@ -71,10 +71,7 @@ pub(super) fn read_host(from: &DockerfileFrom, context: &Path) -> Result<Option<
         DockerfileFrom::Url(_) => return Ok(None),
         DockerfileFrom::Stdin => return Ok(Some((read_stdin()?, None))),
         DockerfileFrom::Path(path) => path.clone(),
-        DockerfileFrom::Context => {
-            let usual = USUAL_NAMES.map(|name| context.join(name));
-            usual.iter().find(|path| path.exists()).unwrap_or(&usual[0]).clone()
-        }
+        DockerfileFrom::Context => usual_path(context),
     };
     let name = match from {
         DockerfileFrom::Context => short_name(&path),
@@ -84,6 +81,12 @@ pub(super) fn read_host(from: &DockerfileFrom, context: &Path) -> Result<Option<
         Ok(bytes) => Ok(Some((source(&name, bytes)?, Some(path)))),
         Err(error) => Err(vec![explain_missing(context, &name, &error)]),
     }
+}
+
+/// Where the Dockerfile of a folder is, if nobody says.
+pub(super) fn usual_path(context: &Path) -> PathBuf {
+    let usual = USUAL_NAMES.map(|name| context.join(name));
+    usual.iter().find(|path| path.exists()).unwrap_or(&usual[0]).clone()
 }
 
 /// From standard input or a URL.

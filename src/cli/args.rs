@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::command::{
-    build::BuildArgs, history::HistoryArgs, images::ImagesArgs, inspect::InspectArgs, plan::PlanArgs,
+    build::BuildArgs, context::ContextArgs, history::HistoryArgs, images::ImagesArgs, inspect::InspectArgs,
+    plan::PlanArgs,
 };
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no network unless something remote is named.
@@ -75,6 +76,8 @@ pub(super) enum Command {
     History(HistoryArgs),
     /// Show an image's manifest and configuration as JSON
     Inspect(InspectArgs),
+    /// List what a build would see of a folder
+    Context(ContextArgs),
 }
 
 /// How progress is shown.
@@ -93,7 +96,7 @@ pub(super) enum ProgressMode {
     Json,
 }
 
-const COMMANDS: [&str; 5] = ["build", "plan", "images", "history", "inspect"];
+const COMMANDS: [&str; 6] = ["build", "plan", "images", "history", "inspect", "context"];
 
 /// Words to arguments. `Err` is clap's own message: help, version, or what is wrong.
 pub(super) fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {

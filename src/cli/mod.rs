@@ -37,10 +37,11 @@ fn run(words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
         return Err(Failure::no_such_command(meant));
     }
     match cli.command {
-        args::Command::Build(build) => command::build::run(&cli.global, *build),
-        args::Command::Plan(plan) => command::plan::run(&cli.global, *plan),
+        args::Command::Build(build) => command::build::run(&cli.global, &build),
+        args::Command::Plan(plan) => command::plan::run(&cli.global, &plan),
         args::Command::Images(images) => command::images::run(&cli.global, &images),
         args::Command::History(history) => command::history::run(&cli.global, &history),
         args::Command::Inspect(inspect) => command::inspect::run(&cli.global, &inspect),
+        args::Command::Context(context) => command::context::run(&context),
     }
 }

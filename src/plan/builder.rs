@@ -101,13 +101,17 @@ impl Builder {
         self.source(Source::Scratch, Op::Scratch, "scratch".to_owned(), "scratch".to_owned())
     }
 
-    /// An image that is copied from or mounted; `span` is where it is named first.
-    pub(super) fn image(&mut self, image: &ImageOp, span: Span) -> StepId {
+    /// An image that is copied from or mounted.
+    /// `span` is where it is named first: there it is told when it cannot be had.
+    pub(super) fn image(&mut self, image: &ImageOp, span: Option<Span>) -> StepId {
         let source = Source::Image(image.reference.clone(), image.platform.clone());
+        if let Some(id) = self.known(&source) {
+            return id;
+        }
         let name = image.reference.to_string();
-        let id =
-            self.source(source, Op::Image(image.clone()), format!("image {name}"), format!("image/{name}"));
-        self.steps[id.0].span.get_or_insert(span);
+        let line = Line { place: String::new(), title: format!("image {name}") };
+        let id = self.step(Op::Image(image.clone()), None, span, line, format!("image/{name}"));
+        self.sources.push((source, id));
         id
     }
 

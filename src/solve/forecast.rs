@@ -25,7 +25,7 @@ pub enum Outlook {
         bytes: u64,
     },
     /// Its layer is in the cache.
-    Cached(Layer),
+    Cached(Box<Layer>),
     /// It would run.
     Run {
         /// Why, in one clause.
@@ -58,7 +58,7 @@ pub fn forecast(
     let mut known: Vec<Option<Arc<Files>>> = Vec::with_capacity(plan.steps.len());
     let mut outlooks = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
-        let context = StepContext { step, source, environment };
+        let context = StepContext { step, source, environment, is_looked_into: false };
         let needed = step.parent.into_iter().chain(ops::reads(&step.op));
         let foreseen = match needed.into_iter().find(|id| known[id.0].is_none()) {
             Some(unknown) => Foreseen::run(follows(plan, unknown)),

@@ -116,6 +116,8 @@ pub(crate) struct StepContext<'a> {
     pub(crate) source: &'a Arc<Source>,
     /// What the build works with.
     pub(crate) environment: &'a Environment<'a>,
+    /// Whether a later step asks which files this one leaves, not only runs something on them.
+    pub(crate) is_looked_into: bool,
 }
 
 impl StepContext<'_> {
@@ -165,6 +167,14 @@ impl StepContext<'_> {
             return Ok(None);
         }
         self.environment.cache.lookup(&preimage.key()).map_err(|e| vec![self.error(e.to_string())])
+    }
+
+    /// What this step of this project made last, unless everything is to be made again.
+    pub(crate) fn last_record(&self) -> Option<Record> {
+        if self.environment.no_cache {
+            return None;
+        }
+        self.environment.cache.last_record(&self.slot())
     }
 
     /// Tells why the step is not in the cache.
@@ -218,7 +228,9 @@ impl Solver<'_> {
         if shown {
             events.send(Event::Started(step.number));
         }
-        let context = StepContext { step, source: self.source, environment: self.environment };
+        let is_looked_into = self.plan.steps.iter().any(|later| ops::looks_into(later, StepId(at)));
+        let context =
+            StepContext { step, source: self.source, environment: self.environment, is_looked_into };
         let done = ops::run(&context, inputs);
         let took = started.elapsed();
         let done = done.inspect_err(|_| events.send(Event::Failed { step: step.number, took }))?;

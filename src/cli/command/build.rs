@@ -139,11 +139,11 @@ pub(crate) struct BuildArgs {
 }
 
 /// Builds, shows progress meanwhile, and prints the result.
-pub(crate) fn run(global: &Global, args: BuildArgs) -> Result<(), Failure> {
+pub(crate) fn run(global: &Global, args: &BuildArgs) -> Result<(), Failure> {
     let mode = if args.quiet { ProgressMode::Quiet } else { args.progress };
     let in_form = |failure: Failure| failure.as_json(mode == ProgressMode::Json);
-    let request = request::from_args(global, &args).map_err(in_form)?;
-    let call = call::from_args(&args).map_err(in_form)?;
+    let request = request::from_args(global, args).map_err(in_form)?;
+    let call = call::from_args(args).map_err(in_form)?;
     if call.method != Method::Build {
         return call.run(&request);
     }

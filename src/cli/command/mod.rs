@@ -3,6 +3,7 @@
 pub(super) mod build;
 mod call;
 mod check;
+pub(super) mod context;
 pub(super) mod history;
 pub(super) mod images;
 pub(super) mod inspect;

@@ -167,7 +167,7 @@ fn arguments<'f>(outlined: &'f Outlined, target: usize, request: &Request) -> Ve
             match arguments.iter_mut().find(|argument| argument.declaration.name.text == *name) {
                 Some(argument) => argument.value = value,
                 None => {
-                    arguments.push(Argument { declaration, value, description: about(instruction, name) })
+                    arguments.push(Argument { declaration, value, description: about(instruction, name) });
                 }
             }
         }

@@ -48,7 +48,7 @@ enum PlanFormat {
 }
 
 /// Plans and prints.
-pub(crate) fn run(global: &crate::cli::args::Global, args: PlanArgs) -> Result<(), Failure> {
+pub(crate) fn run(global: &crate::cli::args::Global, args: &PlanArgs) -> Result<(), Failure> {
     let request = request::from_args(global, &args.build)?;
     let foreseen = build::foresee(&request, &Events::silent()).map_err(Failure::build)?;
     print(&match args.format {

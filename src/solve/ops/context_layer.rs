@@ -32,7 +32,7 @@ pub(super) fn make(
         .map_err(|error| vec![transfer_step::explain(step, &error)])?;
     // Under a slot of its own: the step's own misses are not to be compared with this.
     let own = Step { slot: format!("{}/context:{name}:{source}", step.step.slot), ..step.step.clone() };
-    let step = StepContext { step: &own, source: step.source, environment: step.environment };
+    let step = StepContext { step: &own, is_looked_into: false, ..*step };
     commit::entries(&step, &parent, &preimage, landed.entries, landed.time)
 }
 
@@ -59,9 +59,7 @@ fn select(
     let selected = transfer::select(op, &[Input::Tree(trees::of(step, &files)?)]).map_err(fail)?;
     let mut preimage = Preimage::new("context/1");
     preimage.push("source", source);
-    for (name, value) in transfer::digest_fields(&selected, op).map_err(fail)? {
-        preimage.push(name, value);
-    }
+    preimage.append(&transfer::digest_fields(&selected, op).map_err(fail)?);
     Ok((selected, step.in_form(preimage)))
 }
 

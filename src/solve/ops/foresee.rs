@@ -68,7 +68,7 @@ fn look_up(step: &StepContext<'_>, parent: &RootState, preimage: &Preimage) -> R
 
 fn cached(parent: &RootState, layer: Layer, time: crate::oci::Seconds) -> Foreseen {
     let files = Files::Root(parent.with(layer.clone(), time));
-    Foreseen { outlook: Outlook::Cached(layer), files: Some(Arc::new(files)) }
+    Foreseen { outlook: Outlook::Cached(Box::new(layer)), files: Some(Arc::new(files)) }
 }
 
 /// COPY and ADD: first by the identity of what is copied from, then by the files themselves where they are here.

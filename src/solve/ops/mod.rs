@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use super::state::{Files, RootState};
 use super::{Done, Failures, StepContext};
-use crate::plan::graph::{Mount, MountKind, Op, StepId, TransferSource};
+use crate::plan::graph::{Mount, MountKind, Op, Step, StepId, TransferSource};
 use crate::report::Outcome;
 
 /// The steps that an operation reads from beside its parent, in the order of its sources or mounts.
@@ -34,6 +34,18 @@ pub(super) fn reads(op: &Op) -> Vec<StepId> {
             })
             .collect(),
         Op::Exec(op) => op.mounts.iter().filter_map(reads_of_mount).collect(),
+    }
+}
+
+/// Whether `step` asks which files `other` leaves. RUN does not: it has them unpacked.
+pub(super) fn looks_into(step: &Step, other: StepId) -> bool {
+    match &step.op {
+        Op::Transfer(op) => {
+            let lands_there = step.parent == Some(other) && !transfer::land::is_linked(op);
+            lands_there || reads(&step.op).contains(&other)
+        }
+        Op::Workdir(_) => step.parent == Some(other),
+        Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) | Op::Exec(_) => false,
     }
 }
 

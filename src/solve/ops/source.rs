@@ -3,6 +3,8 @@
 use super::super::images::{self, ImageError};
 use super::super::state::{ContextFiles, Files, RootState};
 use super::super::{Done, Failures, StepContext};
+use crate::layer::archive::Limits;
+use crate::layer::index::Index;
 use crate::oci::{self, ChainId, DiffId, ImageConfig, Layer, Reference};
 use crate::plan;
 use crate::plan::graph::{BaseOp, ImageOp, LocalOp};
@@ -95,11 +97,28 @@ fn fetch(step: &StepContext<'_>, reference: &Reference, layers: &[Layer]) -> Res
         return Ok(Outcome::Cached);
     }
     let progress = Progress::new(environment.events.clone(), step.number());
-    environment
-        .registry
-        .pull_layers(&environment.store, reference, layers, &progress)
-        .map_err(|e| vec![explain(step, &e)])?;
+    std::thread::scope(|scope| {
+        let tap = |layer: &Layer| {
+            let (tap, bytes) = registry::tap();
+            let diff_id = layer.diff_id;
+            let is_wanted = step.is_looked_into && environment.roots.index_file(diff_id).is_none();
+            is_wanted.then(|| scope.spawn(move || index(step, diff_id, bytes))).map(|_| tap)
+        };
+        let registry = environment.registry;
+        registry.pull_layers_tapped(&environment.store, reference, layers, &progress, &tap)
+    })
+    .map_err(|e| vec![explain(step, &e)])?;
     Ok(Outcome::Ran)
+}
+
+/// Learns what a layer holds while it arrives, so that it need not be decompressed again for that. What is wrong with
+/// it is not told here: whoever asks for the index reads the blob then, and says so.
+fn index(step: &StepContext<'_>, diff_id: DiffId, bytes: impl std::io::Read + Send) {
+    if let Ok(read) = Index::read(bytes, Limits::default())
+        && read.diff_id == diff_id
+    {
+        let _ = step.environment.roots.remember(diff_id, read.index);
+    }
 }
 
 fn explain(step: &StepContext<'_>, error: &registry::Error) -> Diagnostic {

@@ -53,9 +53,7 @@ fn select(
     let fail = |error: Error| vec![explain(step, &error)];
     let selected = transfer::select(op, &inputs).map_err(fail)?;
     let mut preimage = words;
-    for (name, value) in transfer::digest_fields(&selected, op).map_err(fail)? {
-        preimage.push(name, value);
-    }
+    preimage.append(&transfer::digest_fields(&selected, op).map_err(fail)?);
     Ok((selected, preimage))
 }
 

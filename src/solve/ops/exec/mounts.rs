@@ -88,7 +88,7 @@ fn secret(step: &StepContext<'_>, mount: &Mount, id: &str, required: bool) -> Re
         vec![step.error_at(mount.span, format!("cannot read the secret `{id}` from {what}: {error}"))]
     };
     let value = match step.environment.secrets.get(id) {
-        Some(SecretSource::Env(name)) => std::env::var_os(name).map(|value| value.into_encoded_bytes()),
+        Some(SecretSource::Env(name)) => std::env::var_os(name).map(std::ffi::OsString::into_encoded_bytes),
         Some(SecretSource::File(path)) => {
             let shown = format!("`{}`", path.display());
             let size = std::fs::metadata(path).map_err(|e| unreadable(shown.clone(), e.to_string()))?.len();

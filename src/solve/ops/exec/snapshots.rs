@@ -23,6 +23,8 @@ pub struct Snapshots {
     mark: OpaqueMark,
     order: Vec<OverlayKind>,
     kind: Mutex<OverlayKind>,
+    /// What to tell the user at the first RUN: that not even the first kind is the native one.
+    note: Mutex<Option<&'static str>>,
     /// Trees that this build has seen; none of them goes while it runs.
     known: Mutex<HashMap<ChainId, PathBuf>>,
     /// Kept until the build is over.
@@ -43,6 +45,7 @@ impl Snapshots {
             mark,
             order,
             kind: Mutex::new(first),
+            note: Mutex::new(first.note()),
             known: Mutex::default(),
             scratch: Mutex::default(),
         }
@@ -78,7 +81,10 @@ impl Snapshots {
     }
 
     /// What is in use now.
-    pub(super) fn kind(&self) -> OverlayKind {
+    pub(super) fn kind(&self, step: &StepContext<'_>) -> OverlayKind {
+        if let Some(note) = self.note.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            step.environment.events.send(Event::Note(note.to_owned()));
+        }
         *self.kind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
