@@ -102,7 +102,7 @@ fn key_fields_tell_content_and_mode_and_nothing_else() {
     };
     let hex = blake3::hash(b"x").to_hex();
     let first = fields("COPY d /o");
-    let shown: Vec<String> = first.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let shown: Vec<String> = first.iter().map(|field| format!("{}: {}", field.name, field.value)).collect();
     let expected = [
         "/d: directory contents".to_owned(),
         "/d/l: symlink to run.sh".to_owned(),
