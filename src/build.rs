@@ -1,22 +1,29 @@
 //! Tells the whole story of one build.
 
 mod bases;
+mod check;
 mod context;
 mod dockerfile;
+mod foresight;
 pub mod form;
 mod inputs;
 mod layout;
+pub mod listing;
 pub mod push;
 mod result;
 mod tools;
 
 use std::path::PathBuf;
 
+use crate::exec::Stop;
 use crate::oci::{Digest, Platform, Reference};
 use crate::plan;
 use crate::report::{Diagnostic, Event, Events, StepNumber};
 use crate::store::{self, Store};
 use crate::{export, solve};
+
+pub use check::{Checked, Outlined, check, outline, stages};
+pub use foresight::{Foresight, foresee};
 
 /// Everything that one build was asked for.
 #[derive(Debug)]
@@ -99,10 +106,11 @@ pub struct Built {
     pub cached: usize,
 }
 
-/// Builds. Everything that went wrong comes back as what to tell the user; then nothing was tagged or written.
-pub fn run(request: &Request, events: &Events) -> Result<Built, Vec<Diagnostic>> {
+/// Builds. Everything that went wrong comes back as what to tell the user; then nothing was tagged or written, unless
+/// only a push failed, which comes last. `stop` ends the build early.
+pub fn run(request: &Request, events: &Events, stop: &Stop) -> Result<Built, Vec<Diagnostic>> {
     let store = Store::open(&request.store_root).map_err(|e| vec![diagnose_store(&e)])?;
-    let tools = tools::Tools::new(&store);
+    let tools = tools::Tools::new(&store, stop);
     let outcome = run_with(request, &tools, events);
     tools.empty_trash();
     outcome
@@ -121,8 +129,8 @@ fn run_with(request: &Request, tools: &tools::Tools, events: &Events) -> Result<
         request.warn_of_form(plan.epoch, events);
         last_step = StepNumber(plan.listing.len());
         solve::announce(&plan, request.push_title(), &environment);
-        for warning in &plan.warnings {
-            events.send(Event::Warning(warning.clone()));
+        for warning in inputs.warnings(&dockerfile, &plan)? {
+            events.send(Event::Warning(warning));
         }
         let solved = solve::run(&plan, source, &environment)?;
         images.push(result::assemble(request, &plan, &solved, &tools.store)?);

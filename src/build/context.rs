@@ -227,7 +227,8 @@ fn scratch(tools: &Tools) -> Result<ScratchDir, Vec<Diagnostic>> {
     tools.store.scratch_dir().map_err(|e| vec![super::diagnose_store(&e)])
 }
 
-fn diagnose(error: &context::Error) -> Diagnostic {
+/// A fault of a context in words.
+pub(super) fn diagnose(error: &context::Error) -> Diagnostic {
     let diagnostic = Diagnostic::error(error.to_string());
     match error {
         context::Error::Open { source, .. } if source.kind() == io::ErrorKind::NotADirectory => diagnostic

@@ -56,30 +56,42 @@ pub(super) fn read_local(
     from: &DockerfileFrom,
     context: &Path,
 ) -> Result<(Arc<Source>, Option<PathBuf>), Vec<Diagnostic>> {
+    match read_host(from, context)? {
+        Some(read) => Ok(read),
+        None => Ok((read_elsewhere(store, from)?, None)),
+    }
+}
+
+/// A Dockerfile with the path where it was read.
+type Located = (Arc<Source>, Option<PathBuf>);
+
+/// The same; `None` of a Dockerfile that must be fetched.
+pub(super) fn read_host(from: &DockerfileFrom, context: &Path) -> Result<Option<Located>, Vec<Diagnostic>> {
     let path = match from {
-        DockerfileFrom::Stdin | DockerfileFrom::Url(_) => return Ok((read_elsewhere(store, from)?, None)),
+        DockerfileFrom::Url(_) => return Ok(None),
+        DockerfileFrom::Stdin => return Ok(Some((read_stdin()?, None))),
         DockerfileFrom::Path(path) => path.clone(),
-        DockerfileFrom::Context => {
-            let usual = USUAL_NAMES.map(|name| context.join(name));
-            usual.iter().find(|path| path.exists()).unwrap_or(&usual[0]).clone()
-        }
+        DockerfileFrom::Context => usual_path(context),
     };
     let name = match from {
         DockerfileFrom::Context => short_name(&path),
         _ => path.display().to_string(),
     };
     match File::open(&path).and_then(read_limited) {
-        Ok(bytes) => Ok((source(&name, bytes)?, Some(path))),
+        Ok(bytes) => Ok(Some((source(&name, bytes)?, Some(path)))),
         Err(error) => Err(vec![explain_missing(context, &name, &error)]),
     }
 }
 
+/// Where the Dockerfile of a folder is, if nobody says.
+pub(super) fn usual_path(context: &Path) -> PathBuf {
+    let usual = USUAL_NAMES.map(|name| context.join(name));
+    usual.iter().find(|path| path.exists()).unwrap_or(&usual[0]).clone()
+}
+
 /// From standard input or a URL.
 fn read_elsewhere(store: &Store, from: &DockerfileFrom) -> Result<Arc<Source>, Vec<Diagnostic>> {
-    let DockerfileFrom::Url(url) = from else {
-        let bytes = read_limited(io::stdin().lock()).map_err(|e| vec![unreadable("<stdin>", &e)])?;
-        return source("<stdin>", bytes);
-    };
+    let DockerfileFrom::Url(url) = from else { return read_stdin() };
     let scratch = store.scratch_dir().map_err(|e| vec![super::diagnose_store(&e)])?;
     let file = scratch.path().join("Dockerfile");
     remote_http::fetch_to(url, &file).map_err(|error| {
@@ -89,6 +101,11 @@ fn read_elsewhere(store: &Store, from: &DockerfileFrom) -> Result<Arc<Source>, V
     let name = crate::plan::without_password(url);
     let bytes = File::open(&file).and_then(read_limited).map_err(|e| vec![unreadable(&name, &e)])?;
     source(&name, bytes)
+}
+
+fn read_stdin() -> Result<Arc<Source>, Vec<Diagnostic>> {
+    let bytes = read_limited(io::stdin().lock()).map_err(|e| vec![unreadable("<stdin>", &e)])?;
+    source("<stdin>", bytes)
 }
 
 /// A file of a context that lies in a folder; symlinks are followed inside it.

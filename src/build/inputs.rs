@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::context::{self, MainContext};
 use super::tools::Tools;
-use super::{Request, bases};
+use super::{Request, bases, check};
+use crate::dockerfile::checks::Filtered;
 use crate::dockerfile::syntax::Dockerfile;
 use crate::plan::graph::{Plan, ResolvedBase};
 use crate::plan::{self, ContextSource, Lowered, Options};
@@ -69,6 +70,25 @@ impl<'r> Inputs<'r> {
             }
         }
         Err(vec![Diagnostic::error("the triggers of base images name ever more base images")])
+    }
+
+    /// The findings of a plan, and of its files where the context's ignore file tells; an error when the Dockerfile wants
+    /// findings to be errors.
+    pub(super) fn warnings(
+        &self,
+        dockerfile: &Dockerfile,
+        plan: &Plan,
+    ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+        let ignore = match self.contexts.get("") {
+            Some(ContextFiles::Folder(context)) => context.ignore(),
+            Some(ContextFiles::Root(_)) | None => None,
+        };
+        let Filtered { findings, error } = check::ignored_copies(dockerfile, plan, ignore);
+        let all: Vec<Diagnostic> = plan.warnings.iter().cloned().chain(findings).collect();
+        match error {
+            Some(error) => Err(all.into_iter().chain([error]).collect()),
+            None => Ok(all),
+        }
     }
 
     /// What the steps of one platform's plan work with.

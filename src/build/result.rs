@@ -86,12 +86,13 @@ pub(super) fn publish(
         .filter(|o| matches!(o.target, export::Target::Image { .. }))
         .flat_map(|o| &o.names);
     let names: Vec<_> = request.tags.iter().chain(named).cloned().collect();
-    for name in &names {
-        store.set_tag(name, &target).map_err(|e| vec![diagnose_store(&e)])?;
-    }
+    // The digest's file may be anywhere, so it is the likelier one to fail; and a build that failed leaves no name.
     if let Some(path) = &request.iidfile {
         std::fs::write(path, target.digest.to_string())
             .map_err(|e| vec![Diagnostic::error(format!("cannot write `{}`: {e}", path.display()))])?;
+    }
+    for name in &names {
+        store.set_tag(name, &target).map_err(|e| vec![diagnose_store(&e)])?;
     }
     push::run(request, tools, &target, events, step)?;
     let size =

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cache::Cache;
-use crate::exec::{Config, Executor};
+use crate::exec::{Config, Executor, Stop};
 use crate::plan::graph::ResolvedBase;
 use crate::registry::{Client, Settings};
 use crate::report::Events;
@@ -22,8 +22,9 @@ pub(super) struct Tools {
 }
 
 impl Tools {
-    pub(super) fn new(store: &Store) -> Self {
-        let executor = Executor::new(Config::default());
+    /// Steps end when `stop` says so.
+    pub(super) fn new(store: &Store, stop: &Stop) -> Self {
+        let executor = Executor::stopped_by(Config::default(), stop.clone());
         Self {
             store: store.clone(),
             registry: Client::new(Settings::from_process()),

@@ -51,6 +51,7 @@ fn rank(name: &str) -> u32 {
         "arg" => 3,
         "env" => 4,
         "file" => 5,
+        _ if name.starts_with('/') => 5,
         "parent" => 7,
         _ => 6,
     }
@@ -76,8 +77,32 @@ fn clause(name: &str, before: Option<&Vec<&str>>, after: Option<&Vec<&str>>) -> 
             (Some([before]), Some([after])) => file_clause(rest, before, after),
             _ => format!("{rest} {verb}"),
         },
+        _ if name.starts_with('/') => content_clause(name, before, after),
         _ if rest.is_empty() => format!("the {name} {verb}"),
         _ => format!("{kind} {rest} {verb}"),
+    }
+}
+
+/// The same for `/PATH`, a path in what COPY copies from; its value is `type mode …`.
+fn content_clause(name: &str, before: Option<&Vec<&str>>, after: Option<&Vec<&str>>) -> String {
+    let path = if name == "/" { "the context" } else { &name[1..] };
+    let (Some([before]), Some([after])) = (before.map(Vec::as_slice), after.map(Vec::as_slice)) else {
+        let verb = if before.is_none() {
+            "added"
+        } else if after.is_none() {
+            "removed"
+        } else {
+            "changed"
+        };
+        return format!("{path} {verb}");
+    };
+    let (a, b): (Vec<&str>, Vec<&str>) = (before.splitn(3, ' ').collect(), after.splitn(3, ' ').collect());
+    match (a.as_slice(), b.as_slice()) {
+        ([a, ..], [b, ..]) if a != b => format!("{path} is now a {b}"),
+        ([_, a, a_rest @ ..], [_, b, b_rest @ ..]) if a != b && a_rest == b_rest => {
+            format!("mode of {path} {a} → {b}")
+        }
+        _ => format!("{path} changed"),
     }
 }
 

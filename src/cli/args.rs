@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::command::{build::BuildArgs, history::HistoryArgs, images::ImagesArgs, inspect::InspectArgs};
+use super::command::{
+    build::BuildArgs, context::ContextArgs, history::HistoryArgs, images::ImagesArgs, inspect::InspectArgs,
+    plan::PlanArgs,
+};
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no network unless something remote is named.
 #[derive(Debug, Parser)]
@@ -61,12 +64,16 @@ impl Global {
 pub(super) enum Command {
     /// Build an image from a Dockerfile (the default command)
     Build(Box<BuildArgs>),
+    /// Show what a build would do: stages, steps, and which of them are cached
+    Plan(Box<PlanArgs>),
     /// List the images in the local store
     Images(ImagesArgs),
     /// Show how an image came to be, layer by layer
     History(HistoryArgs),
     /// Show an image's manifest and configuration as JSON
     Inspect(InspectArgs),
+    /// List what a build would see of a folder
+    Context(ContextArgs),
 }
 
 /// How progress is shown.
@@ -85,7 +92,7 @@ pub(super) enum ProgressMode {
     Json,
 }
 
-const COMMANDS: [&str; 4] = ["build", "images", "history", "inspect"];
+const COMMANDS: [&str; 6] = ["build", "plan", "images", "history", "inspect", "context"];
 
 /// Words to arguments. `Err` is clap's own message: help, version, or what is wrong.
 pub(super) fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {

@@ -28,6 +28,8 @@ pub struct Rule {
     pub description: &'static str,
     /// Only with `# check=experimental=`.
     pub experimental: bool,
+    /// Its page, from the top of rbuild's own folder: why, and how to do better.
+    pub page: &'static str,
 }
 
 impl Rule {
@@ -47,7 +49,12 @@ macro_rules! rules {
         $(
             #[doc = $description]
             pub static $constant: Rule =
-                Rule { name: $name, description: $description, experimental: $experimental };
+                Rule {
+                    name: $name,
+                    description: $description,
+                    experimental: $experimental,
+                    page: concat!("docs/checks/", $name, ".md"),
+                };
         )*
         /// Every rule.
         pub static RULES: &[&Rule] = &[$(&$constant),*];

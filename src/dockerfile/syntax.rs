@@ -235,6 +235,31 @@ pub struct TransferFlags {
     pub unpack: Option<Flag>,
 }
 
+impl TransferFlags {
+    /// The flags with a value that were given, by name.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&'static str, &Word)> {
+        let singles = [
+            ("from", &self.from),
+            ("chown", &self.chown),
+            ("chmod", &self.chmod),
+            ("checksum", &self.checksum),
+        ];
+        let singles = singles.into_iter().filter_map(|(name, word)| Some((name, word.as_ref()?)));
+        singles.chain(self.excludes.iter().map(|word| ("exclude", word)))
+    }
+
+    /// The boolean flags that were given, by name.
+    pub(super) fn booleans(&self) -> impl Iterator<Item = (&'static str, Flag)> {
+        let flags = [
+            ("link", self.link),
+            ("parents", self.parents),
+            ("keep-git-dir", self.keep_git_dir),
+            ("unpack", self.unpack),
+        ];
+        flags.into_iter().filter_map(|(name, flag)| Some((name, flag?)))
+    }
+}
+
 /// A boolean flag that was given, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flag {

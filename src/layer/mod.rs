@@ -7,6 +7,7 @@ pub mod entry;
 mod header;
 pub mod index;
 mod pipeline;
+#[cfg(test)]
 mod sample;
 pub mod unpack;
 pub mod view;

@@ -30,6 +30,7 @@ pub(super) fn exec(op: &ExecOp, parent: ChainId, inputs: &[ChainId]) -> Preimage
     let ExecOp {
         args,
         env,
+        arguments,
         // Undeclared proxies are a fact of the machine, not of the build.
         proxy_env: _,
         cwd,
@@ -48,7 +49,8 @@ pub(super) fn exec(op: &ExecOp, parent: ChainId, inputs: &[ChainId]) -> Preimage
     key.push("parent", parent.to_string());
     key.push("command", args.join("\u{1f}"));
     for (name, value) in env {
-        key.push(format!("env:{name}"), value.as_str());
+        let kind = if arguments.contains(name) { "arg" } else { "env" };
+        key.push(format!("{kind}:{name}"), value.as_str());
     }
     key.push("cwd", cwd.as_str());
     key.push("user", user.as_str());

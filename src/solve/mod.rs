@@ -3,6 +3,7 @@
 //! Decides nothing about images or Dockerfiles: that is in the plan.
 
 mod accounts;
+mod forecast;
 mod form;
 pub mod images;
 pub mod jobs;
@@ -21,6 +22,7 @@ use crate::cache::{Preimage, Record};
 use crate::plan::graph::{ListedInstruction, Op, Plan, Step, StepId};
 use crate::report::{Diagnostic, Event, Outcome, Source, Span, StepHeading, StepNumber};
 
+pub use forecast::{Outlook, forecast};
 pub use form::LayerForm;
 pub use ops::exec::Snapshots;
 pub use ops::{remote_git, remote_http};
@@ -177,11 +179,16 @@ impl StepContext<'_> {
 
     /// Tells why the step is not in the cache.
     pub(crate) fn missed(&self, preimage: &Preimage) {
-        let why = match self.environment.no_cache {
+        let why = self.why_missed(preimage);
+        self.environment.events.send(Event::Missed { step: self.number(), why });
+    }
+
+    /// Why the step is not in the cache, in one clause.
+    pub(crate) fn why_missed(&self, preimage: &Preimage) -> String {
+        match self.environment.no_cache {
             true => "--no-cache".to_owned(),
             false => self.environment.cache.explain(&self.slot(), preimage),
-        };
-        self.environment.events.send(Event::Missed { step: self.number(), why });
+        }
     }
 
     /// Publishes what the step made; when another build was faster, gives that one's record.
@@ -211,6 +218,9 @@ pub(crate) struct Done {
 impl Solver<'_> {
     fn step(&self, at: usize, inputs: &[Arc<Files>]) -> Result<Files, Failures> {
         let step = &self.plan.steps[at];
+        if self.environment.executor.is_cancelled() {
+            return Err(vec![Diagnostic::error("the build was stopped")]);
+        }
         let events = &self.environment.events;
         let shown = step.number.0 < self.plan.listing.len()
             && self.plan.listing[step.number.0].step == Some(StepId(at));

@@ -30,6 +30,7 @@ fn one_layer_for_each_change_of_files_and_none_for_configuration() {
     assert_eq!(
         image.history(),
         [
+            "busybox",
             "ADD run.sh /",
             "VOLUME [/data] (empty)",
             "ENV MODE=fast (empty)",
@@ -51,7 +52,7 @@ fn one_layer_for_each_change_of_files_and_none_for_configuration() {
             vec!["run.sh file 0644 0:0 10"],
             vec!["made file 0644 0:0 5"],
             vec!["work dir 0755 0:0 0"],
-            vec!["work dir 0755 0:0 0", "work/run.sh file 0644 0:0 10"],
+            vec!["work/run.sh file 0644 0:0 10"],
         ]
     );
     let config = image.config.config().clone().unwrap();

@@ -19,13 +19,16 @@ fn confined<'w>(world: &'w World, args: &[&str]) -> Rbuild<'w> {
     if !is_root() {
         return world.through(&["unshare", "--user", "--map-current-user", "--net"], args);
     }
-    // The limit holds in this user namespace and all below it, whoever asks.
-    let script = "echo 0 >/proc/sys/user/max_user_namespaces; exec setpriv --reuid 65534 --regid 65534 \
-                  --clear-groups --inh-caps -all --bounding-set -all -- \"$@\"";
-    let ids = ["--map-users=0,0,65536", "--map-groups=0,0,65536"];
-    let wrapper: Vec<&str> =
-        ["unshare", "--user", "--net"].into_iter().chain(ids).chain(["sh", "-c", script, "sh"]).collect();
-    world.through(&wrapper, args)
+    // The limit holds in this user namespace and all below it, whoever asks. Only those outside can map more
+    // than one id without newuidmap: the parent does it when the child has made the namespace.
+    let inside = "echo >&3; read -r _ <&4; echo 0 >/proc/sys/user/max_user_namespaces; \
+                  exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps -all --bounding-set -all \
+                  -- \"$@\" 3>&- 4<&-";
+    let outside = "set -e; d=$(mktemp -d); mkfifo $d/made $d/mapped; exec 3<>$d/made 4<>$d/mapped; rm -r $d; \
+                   unshare --user --net sh -c \"$0\" sh \"$@\" & \
+                   read -r _ <&3; for ids in uid_map gid_map; do echo 0 0 65536 >/proc/$!/$ids; done; \
+                   echo >&4; wait $!";
+    world.through(&["sh", "-c", outside, inside], args)
 }
 
 fn build(world: &World) -> Ran {

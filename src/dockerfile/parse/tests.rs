@@ -1,7 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod errors;
-mod listing;
 mod oracle;
 mod properties;
 mod syntax;

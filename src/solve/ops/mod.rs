@@ -3,6 +3,7 @@
 mod commit;
 mod context_layer;
 pub(super) mod exec;
+pub(super) mod foresee;
 pub mod remote_git;
 pub mod remote_http;
 mod source;

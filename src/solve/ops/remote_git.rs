@@ -235,6 +235,11 @@ impl<'s> Mirror<'s> {
                 self.git(&["fetch", "--quiet", "--force", "--", remote, "+refs/*:refs/remote/*"])?;
                 self.commit(reference)
             }
+            // A server of plain files has no shallow clones.
+            Err(GitError::Git { output, .. }) if output.contains("does not support shallow") => {
+                self.git(&["fetch", "--quiet", "--no-tags", "--force", "--", remote, reference])?;
+                self.commit("FETCH_HEAD")
+            }
             Err(error) => Err(error),
         }
     }

@@ -5,7 +5,7 @@ use super::super::state::{ContextFiles, Files, RootState};
 use super::super::{Done, Failures, StepContext};
 use crate::layer::archive::Limits;
 use crate::layer::index::Index;
-use crate::oci::{self, ChainId, DiffId, Layer, Reference};
+use crate::oci::{self, ChainId, DiffId, ImageConfig, Layer, Reference};
 use crate::plan;
 use crate::plan::graph::{BaseOp, ImageOp, LocalOp};
 use crate::registry::{self, Progress};
@@ -23,8 +23,13 @@ pub(super) fn base(step: &StepContext<'_>, op: &BaseOp) -> Result<Done, Failures
         Some(reference) => fetch(step, reference, &base.layers)?,
         None => Outcome::Cached,
     };
-    let created = base.config.created.as_deref().and_then(oci::parse_rfc3339).unwrap_or(0);
-    Ok(Done { files: Files::Root(root(&base.layers, created)), outcome })
+    Ok(Done { files: Files::Root(root_of_base(step, op)), outcome })
+}
+
+/// The layers of a base, fetched or not.
+pub(super) fn root_of_base(step: &StepContext<'_>, op: &BaseOp) -> RootState {
+    let base = &step.environment.bases[op.base];
+    root(&base.layers, &base.config)
 }
 
 /// A context: a folder is read when a step asks for files of it.
@@ -38,15 +43,20 @@ pub(super) fn local(step: &StepContext<'_>, op: &LocalOp) -> Done {
 
 /// COPY --from=IMAGE and mounts: an image by name. One in the local store goes before a registry's.
 pub(super) fn image(step: &StepContext<'_>, op: &ImageOp) -> Result<Done, Failures> {
+    let (root, remote) = find(step, op)?;
+    let outcome = match &remote {
+        Some(reference) => fetch(step, reference, &root.layers)?,
+        None => Outcome::Cached,
+    };
+    Ok(Done { files: Files::Root(root), outcome })
+}
+
+/// The layers of an image that a step names, fetched or not, and where missing ones come from.
+pub(super) fn find(step: &StepContext<'_>, op: &ImageOp) -> Result<(RootState, Option<Reference>), Failures> {
     let environment = step.environment;
     let found = images::find(&environment.store, environment.registry, &op.reference, &op.platform);
     let found = found.map_err(|e| vec![missing(step, op, &e)])?;
-    let outcome = match &found.remote {
-        Some(reference) => fetch(step, reference, &found.layers)?,
-        None => Outcome::Cached,
-    };
-    let created = found.config.created.as_deref().and_then(oci::parse_rfc3339).unwrap_or(0);
-    Ok(Done { files: Files::Root(root(&found.layers, created)), outcome })
+    Ok((root(&found.layers, &found.config), found.remote))
 }
 
 /// Says why there is no such image, and which stage may have been meant instead.
@@ -54,14 +64,23 @@ fn missing(step: &StepContext<'_>, op: &ImageOp, error: &ImageError) -> Diagnost
     let name = op.reference.to_string();
     let name = name.strip_suffix(":latest").unwrap_or(&name);
     let hint = step.environment.dockerfile.and_then(|file| plan::stage_hint(file, name));
-    let diagnostic = match step.step.span {
-        Some(span) => error.diagnose().at(step.source, span, ""),
-        None => error.diagnose(),
+    let diagnostic = error.diagnose();
+    let diagnostic = match hint {
+        // A stage of nearly that name is the better guess, so it goes first.
+        Some(hint) => {
+            let message = format!("no earlier stage is named `{name}`, and there is no such image");
+            Diagnostic::error(message).note(diagnostic.message).help(hint)
+        }
+        None => diagnostic,
     };
-    hint.into_iter().fold(diagnostic, Diagnostic::help)
+    match step.step.span {
+        Some(span) => diagnostic.at(step.source, span, ""),
+        None => diagnostic,
+    }
 }
 
-fn root(layers: &[Layer], time: oci::Seconds) -> RootState {
+fn root(layers: &[Layer], config: &ImageConfig) -> RootState {
+    let time = config.created.as_deref().and_then(oci::parse_rfc3339).unwrap_or(0);
     let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id).collect();
     RootState { layers: layers.to_vec(), chain: ChainId::of(&diff_ids), time }
 }

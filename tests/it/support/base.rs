@@ -17,7 +17,15 @@ pub fn busybox_registry() -> Registry {
 pub fn busybox() -> TestImage {
     let program = std::fs::read("/bin/busybox").expect("needs the package busybox-static");
     let mut tar = tar::Builder::new(Vec::new());
-    for (name, mode) in [("bin", 0o755), ("etc", 0o755), ("root", 0o700), ("tmp", 0o1777)] {
+    for (name, mode) in [
+        ("bin", 0o755),
+        ("dev", 0o755),
+        ("etc", 0o755),
+        ("proc", 0o755),
+        ("sys", 0o755),
+        ("root", 0o700),
+        ("tmp", 0o1777),
+    ] {
         append(&mut tar, tar::EntryType::Directory, name, mode, b"");
     }
     append(&mut tar, tar::EntryType::Regular, "bin/busybox", 0o755, &program);
@@ -34,6 +42,8 @@ pub fn busybox() -> TestImage {
     );
     append(&mut tar, tar::EntryType::Regular, "etc/group", 0o644, b"root:x:0:\napp:x:1000:\n");
     let mut image = TestImage::new("linux/amd64", vec![TestLayer::gzip(&tar.into_inner().unwrap())]);
+    let history = serde_json::json!([{"created_by": "busybox"}]);
+    image.config.history = serde_json::from_value(history).unwrap();
     image.config.created = Some("2025-01-01T00:00:00Z".to_owned());
     image
 }

@@ -46,6 +46,9 @@ fn without_duration(line: &str) -> String {
         let digits = word.strip_suffix('s').unwrap_or_default();
         digits.contains('.') && digits.chars().all(|c| c.is_ascii_digit() || c == '.')
     };
-    let words: Vec<&str> = line.split(' ').map(|w| if is_duration(w) { "TIME" } else { w }).collect();
-    words.join(" ") + "\n"
+    let shown = |word: &str| match word.strip_suffix(':').unwrap_or(word) {
+        bare if is_duration(bare) => format!("TIME{}", &word[bare.len()..]),
+        _ => word.to_owned(),
+    };
+    line.split(' ').map(shown).collect::<Vec<_>>().join(" ") + "\n"
 }

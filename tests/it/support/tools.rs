@@ -20,6 +20,21 @@ pub fn json<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -
     serde_json::from_str(&run(program, args)).unwrap()
 }
 
+/// Two long listings must be the same; else only the difference is shown.
+#[track_caller]
+pub fn same_lines(what: &str, left: &[String], right: &[String]) {
+    let only = |of: &[String], not_in: &[String]| -> Vec<String> {
+        let other: std::collections::HashSet<&String> = not_in.iter().collect();
+        of.iter().filter(|line| !other.contains(line)).cloned().collect()
+    };
+    assert!(
+        left == right,
+        "{what} differ: only the first has {:#?}, only the second {:#?}",
+        only(left, right),
+        only(right, left)
+    );
+}
+
 /// Whether a program is installed.
 pub fn has(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -4,8 +4,8 @@
 use dockerfile_parser::{Dockerfile as Theirs, Instruction as Their};
 use proptest::prelude::*;
 
-use super::listing::list;
 use super::parse;
+use crate::dockerfile::listing::list;
 
 /// Their view of an instruction in the words of our listing; `None` for what they do not take apart.
 fn their(instruction: &Their) -> Option<String> {

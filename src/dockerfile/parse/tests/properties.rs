@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::listing::{list, print};
 use super::{parse, source};
+use crate::dockerfile::listing::list;
 use crate::dockerfile::{checks, mount, parse_trigger, words};
 use crate::report::{Diagnostic, Span};
 
@@ -150,7 +150,7 @@ proptest! {
     fn printing_and_reading_changes_nothing(instructions in prop::collection::vec(instruction(), 0..6)) {
         let text = format!("ARG g=1\nFROM a\n{}\n", instructions.join("\n"));
         let file = parse(&text).map_err(|errors| TestCaseError::fail(format!("{text}\n{errors:#?}")))?;
-        let printed = print(&file);
+        let printed = file.to_string();
         let again = parse(&printed).map_err(|errors| TestCaseError::fail(format!("{printed}\n{errors:#?}")))?;
         prop_assert_eq!(list(&file), list(&again), "{}", printed);
     }

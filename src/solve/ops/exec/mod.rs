@@ -7,6 +7,7 @@ mod spec;
 
 use std::sync::Arc;
 
+pub(super) use self::mounts::paths as mounted_paths;
 use self::output::Tail;
 pub use self::snapshots::Snapshots;
 use super::super::state::{Files, RootState};
@@ -49,7 +50,7 @@ fn execute(
     let lowers = snapshots.lowers(step, parent)?;
     let held = mounts::hold(step, op)?;
     loop {
-        let kind = snapshots.kind();
+        let kind = snapshots.kind(step);
         let snapshot = snapshots.prepare(step, &lowers, kind)?;
         let spec = spec::make(step, op, parent, &snapshot, mounted, &held)?;
         let mut tail = Tail::default();
@@ -65,7 +66,7 @@ fn execute(
             }
             Err(error) => return Err(vec![explain(step, &error)]),
         }
-        return Ok((store_changes(step, parent, snapshot)?, now()));
+        return Ok((store_changes(step, parent, &snapshot)?, now()));
     }
 }
 
@@ -112,25 +113,26 @@ fn explain(step: &StepContext<'_>, error: &ExecError) -> Diagnostic {
 fn store_changes(
     step: &StepContext<'_>,
     parent: &RootState,
-    snapshot: ActiveSnapshot,
+    snapshot: &ActiveSnapshot,
 ) -> Result<Layer, Failures> {
     let environment = step.environment;
     let fail = |message: String| vec![step.error(message)];
     let scratch = environment.store.scratch_dir().map_err(|e| fail(e.to_string()))?;
     let LayerForm { compression, newest } = environment.form;
     let job = CommitJob {
-        diff: DiffJob { newest, ..environment.snapshots.diff_job(step, &snapshot)? },
+        diff: DiffJob { newest, ..environment.snapshots.diff_job(step, snapshot)? },
         parents: environment.snapshots.index_files(step, &parent.layers)?,
         compression,
         blob: scratch.path().join("blob"),
         index: scratch.path().join("index"),
     };
-    let committed = jobs::commit(environment, &job).map_err(fail)?;
+    let view = environment.roots.view(&parent.layers).map_err(|e| fail(e.to_string()))?;
+    let committed = jobs::commit(environment, &job, &view).map_err(fail)?;
     environment.store.adopt_blob(&job.blob, committed.digest).map_err(|e| fail(e.to_string()))?;
     environment.roots.adopt(committed.diff_id, &job.index).map_err(|e| fail(e.to_string()))?;
     // A tree must be what its layer unpacks to, so rewritten times rule the directory out.
     if matches!(snapshot.kind(), OverlayKind::Native) && newest.is_none() {
-        environment.snapshots.adopt(parent.chain.push(committed.diff_id), &snapshot);
+        environment.snapshots.adopt(parent.chain.push(committed.diff_id), snapshot);
     }
     let descriptor = Descriptor::new(compression.media_type(), committed.digest, committed.size);
     Ok(Layer { descriptor, diff_id: committed.diff_id })

@@ -1,5 +1,6 @@
 //! The root file systems of one build: trees of layers, and which kind of writable root works here.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -22,6 +23,10 @@ pub struct Snapshots {
     mark: OpaqueMark,
     order: Vec<OverlayKind>,
     kind: Mutex<OverlayKind>,
+    /// What to tell the user at the first RUN: that not even the first kind is the native one.
+    note: Mutex<Option<&'static str>>,
+    /// Trees that this build has seen; none of them goes while it runs.
+    known: Mutex<HashMap<ChainId, PathBuf>>,
     /// Kept until the build is over.
     scratch: Mutex<Vec<ScratchDir>>,
 }
@@ -40,6 +45,8 @@ impl Snapshots {
             mark,
             order,
             kind: Mutex::new(first),
+            note: Mutex::new(first.note()),
+            known: Mutex::default(),
             scratch: Mutex::default(),
         }
     }
@@ -74,7 +81,10 @@ impl Snapshots {
     }
 
     /// What is in use now.
-    pub(super) fn kind(&self) -> OverlayKind {
+    pub(super) fn kind(&self, step: &StepContext<'_>) -> OverlayKind {
+        if let Some(note) = self.note.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            step.environment.events.send(Event::Note(note.to_owned()));
+        }
         *self.kind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -106,13 +116,18 @@ impl Snapshots {
         for (at, layer) in root.layers.iter().enumerate() {
             chain = chain.push(layer.diff_id);
             let below = &root.layers[..at];
-            let tree = match self.trees(step)?.find(chain) {
+            let tree = match self.known().get(&chain).cloned().or(self.trees(step)?.find(chain)) {
                 Some(tree) => tree,
                 None => self.unpack(step, chain, layer, below, &lowers)?,
             };
+            self.known().insert(chain, tree.clone());
             lowers.insert(0, tree);
         }
         Ok(lowers)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<ChainId, PathBuf>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unpack(
@@ -129,6 +144,7 @@ impl Snapshots {
         let index = environment.roots.index_file(layer.diff_id);
         let scratch = environment.store.scratch_dir().map_err(|e| vec![step.error(e.to_string())])?;
         let fresh_index = index.is_none().then(|| scratch.path().join("index"));
+        let view = environment.roots.view(below).map_err(|e| vec![step.error(e.to_string())])?;
         let made = self.trees(step)?.ensure(chain, |target| {
             let job = UnpackJob {
                 blob: environment.store.blob_path(&layer.descriptor.digest),
@@ -140,7 +156,7 @@ impl Snapshots {
                 single_id,
                 index: fresh_index.clone(),
             };
-            for note in jobs::unpack(environment, &job).map_err(UnpackError::Job)? {
+            for note in jobs::unpack(environment, &job, &view).map_err(UnpackError::Job)? {
                 environment.events.send(Event::Note(note));
             }
             Ok::<_, UnpackError>(())

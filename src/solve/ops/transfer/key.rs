@@ -17,8 +17,8 @@ use crate::plan::graph::TransferOp;
 /// Fields are put together on all processors, so many entries at a time.
 const CHUNK: usize = 1024;
 
-/// One readable field for each selected file: its path in the source, then its type, mode, owner and content as
-/// they would land (so `--chmod` and `--chown` make those of the source irrelevant). Times are in none. Together
+/// One readable field for each selected file: `file:` and its path in the source, then its type, mode, owner and
+/// content as they would land (so `--chmod` and `--chown` make those of the source irrelevant). Times are in none. Together
 /// with the op and the parent's result they decide everything that lands.
 pub fn digest_fields(selected: &Selected, op: &TransferOp) -> Result<Fields, Error> {
     let writer = Writer { mode: Selected::mode_change(op)?, is_owned: op.chown.is_some() };
@@ -42,18 +42,18 @@ impl Writer {
         match &pick.what {
             What::File(item, digest) => self.item(item, digest.as_ref(), None, &mut value),
             What::Archive(_, digest) => {
-                value.push_str("archive ");
+                value.push_str("archive - - ");
                 push_hex(&mut value, &digest.content);
             }
             What::Inline(bytes) => {
-                named.replace_range(..1, "<<");
+                named = format!("<<{}", escaped(&pick.named));
                 push_hex(&mut value, blake3::hash(bytes).as_bytes());
             }
             What::Directory { own, entries } => {
-                value.push_str("directory ");
+                // The directory itself does not land, unless something says so.
                 match own {
                     Some(own) => self.item(own, None, None, &mut value),
-                    None => value.push_str("contents"),
+                    None => value.push_str("contents - -"),
                 }
                 fields.push(&named, &value);
                 return self.entries(&pick.named, entries, fields);
@@ -91,21 +91,28 @@ impl Writer {
         }
     }
 
-    /// `file 0644 0:0 <digest>`
+    /// `file 0644 0:0 <digest>`, as the cache's explanations read it.
     fn item(&self, item: &Item, digest: Option<&FileDigest>, first_name: Option<&[u8]>, value: &mut String) {
         let mode = self.mode.apply(item.mode, item.is_dir());
         // Writing to a string cannot fail.
         let _ = match &item.kind {
-            ItemKind::Symlink(target) => write!(value, "symlink to {}", escaped(target)),
-            ItemKind::Directory => write!(value, "directory {mode:04o}"),
+            // Links have no mode of their own.
+            ItemKind::Symlink(_) => write!(value, "symlink 0777"),
+            ItemKind::Directory => write!(value, "dir {mode:04o}"),
             ItemKind::File(_) => write!(value, "file {mode:04o}"),
             ItemKind::Fifo => write!(value, "fifo {mode:04o}"),
-            ItemKind::CharDevice(major, minor) => write!(value, "char device {major}:{minor} {mode:04o}"),
-            ItemKind::BlockDevice(major, minor) => write!(value, "block device {major}:{minor} {mode:04o}"),
+            ItemKind::CharDevice(..) | ItemKind::BlockDevice(..) => write!(value, "device {mode:04o}"),
         };
-        if !self.is_owned && (item.uid, item.gid) != (0, 0) {
-            let _ = write!(value, " {}:{}", item.uid, item.gid);
-        }
+        let _ = match self.is_owned {
+            true => write!(value, " -"),
+            false => write!(value, " {}:{}", item.uid, item.gid),
+        };
+        let _ = match &item.kind {
+            ItemKind::Symlink(target) => write!(value, " {}", escaped(target)),
+            ItemKind::CharDevice(major, minor) => write!(value, " char {major}:{minor}"),
+            ItemKind::BlockDevice(major, minor) => write!(value, " block {major}:{minor}"),
+            ItemKind::Directory | ItemKind::File(_) | ItemKind::Fifo => Ok(()),
+        };
         if let Some(first) = first_name {
             let _ = write!(value, " link to {}", escaped(first));
         }
@@ -120,10 +127,11 @@ impl Writer {
     }
 }
 
-/// `/base/path`, escaped.
+/// `file:base/path`, escaped; the source itself is `file:.`.
 fn push_name(text: &mut String, base: &[u8], path: &[u8]) {
-    text.push('/');
+    text.push_str("file:");
     match (std::str::from_utf8(base), std::str::from_utf8(path)) {
+        (Ok(""), Ok("")) => text.push('.'),
         (Ok(base), Ok(path)) if !base.contains('\\') && !path.contains('\\') => {
             text.push_str(base);
             if !base.is_empty() && !path.is_empty() {

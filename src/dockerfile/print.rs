@@ -1,0 +1,195 @@
+//! A parsed file as a Dockerfile again.
+//!
+//! Comments, directives other than `escape`, line breaks and the spelling of flags and lists are not kept;
+//! what every instruction means is.
+
+use std::fmt::{self, Display, Write};
+
+use super::syntax::{
+    ArgDeclaration, Command, Dockerfile, From, Healthcheck, Heredoc, Instruction, InstructionKind, Pair, Run,
+    Transfer, Word,
+};
+
+/// Writes a file that reads as the same instructions.
+impl Display for Dockerfile {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let escape = self.directives.escape;
+        if escape != '\\' {
+            writeln!(out, "# escape={escape}")?;
+        }
+        let printer = Printer { escape };
+        for argument in &self.global_args {
+            printer.instruction(out, argument)?;
+        }
+        for stage in &self.stages {
+            printer.from(out, &stage.from)?;
+            for instruction in &stage.instructions {
+                printer.instruction(out, instruction)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Printer {
+    escape: char,
+}
+
+impl Printer {
+    fn from(&self, out: &mut impl Write, from: &From) -> fmt::Result {
+        let platform: String = from.platform.iter().map(|word| self.flag("platform", word)).collect();
+        let name: String = from.name.iter().map(|name| format!(" AS {}", name.text)).collect();
+        self.line(out, &from.keyword.text, &platform, &format!("{}{name}", from.image.text))
+    }
+
+    fn instruction(&self, out: &mut impl Write, instruction: &Instruction) -> fmt::Result {
+        let keyword = &instruction.keyword.text;
+        match &instruction.kind {
+            InstructionKind::Add(transfer) | InstructionKind::Copy(transfer) => {
+                self.transfer(out, keyword, transfer)
+            }
+            InstructionKind::Run(run) => self.run(out, keyword, run),
+            InstructionKind::Onbuild(onbuild) => writeln!(out, "{keyword} {}", onbuild.expression),
+            InstructionKind::Healthcheck(Healthcheck::None) => writeln!(out, "{keyword} NONE"),
+            InstructionKind::Healthcheck(Healthcheck::Cmd { command, .. }) => {
+                let flags = healthcheck_flags(&instruction.kind);
+                self.line(out, keyword, &flags, &format!("CMD {}", self::command(command)))
+            }
+            InstructionKind::Cmd(command) | InstructionKind::Entrypoint(command) => {
+                self.line(out, keyword, "", &self::command(command))
+            }
+            InstructionKind::Arg(arguments) => self.line(out, keyword, "", &joined(arguments, argument)),
+            InstructionKind::Env(pairs) | InstructionKind::Label(pairs) => {
+                self.line(out, keyword, "", &joined(pairs, pair))
+            }
+            InstructionKind::Expose(words) => {
+                self.line(out, keyword, "", &joined(words, |word| word.text.clone()))
+            }
+            InstructionKind::Volume(words) => {
+                self.line(out, keyword, "", &json(words.iter().map(|word| word.text.as_str())))
+            }
+            InstructionKind::Shell(words) => {
+                self.line(out, keyword, "", &json(words.iter().map(String::as_str)))
+            }
+            InstructionKind::Maintainer(word)
+            | InstructionKind::Stopsignal(word)
+            | InstructionKind::User(word)
+            | InstructionKind::Workdir(word) => self.line(out, keyword, "", &word.text),
+        }
+    }
+
+    fn line(&self, out: &mut impl Write, keyword: &str, flags: &str, arguments: &str) -> fmt::Result {
+        // What looks like a flag and is none.
+        let end = if arguments.starts_with("--") { " --" } else { "" };
+        // An escape that ends the line would continue it, unless another blank than these follows.
+        let continues = arguments.trim_end_matches([' ', '\t']).ends_with(self.escape);
+        let guard = if continues { "\u{c}" } else { "" };
+        writeln!(out, "{keyword}{flags}{end} {arguments}{guard}")
+    }
+
+    fn flag(&self, name: &str, value: &Word) -> String {
+        format!(" --{name}={}", self.flag_value(&value.text))
+    }
+
+    /// A flag's value, quoted if it must be. Escapes count inside all quotes here.
+    fn flag_value(&self, value: &str) -> String {
+        let plain = |c: char| c.is_alphanumeric() || "/:=,._-@+%".contains(c);
+        if value.chars().all(plain) {
+            return value.to_owned();
+        }
+        let mut quoted = String::from("'");
+        for c in value.chars() {
+            match c {
+                '\'' => quoted.push_str("'\"'\"'"),
+                c if c == self.escape => quoted.extend([c, c]),
+                c => quoted.push(c),
+            }
+        }
+        quoted + "'"
+    }
+
+    fn run(&self, out: &mut impl Write, keyword: &str, run: &Run) -> fmt::Result {
+        let singles = [("network", &run.network), ("security", &run.security)];
+        let singles = singles.into_iter().filter_map(|(name, word)| Some((name, word.as_ref()?)));
+        let mounts = run.mounts.iter().map(|word| ("mount", word));
+        let devices = run.devices.iter().map(|word| ("device", word));
+        let flags: String =
+            mounts.chain(devices).chain(singles).map(|(name, word)| self.flag(name, word)).collect();
+        self.line(out, keyword, &flags, &command(&run.command))?;
+        bodies(out, &run.heredocs)
+    }
+
+    fn transfer(&self, out: &mut impl Write, keyword: &str, transfer: &Transfer) -> fmt::Result {
+        let texts = transfer.flags.texts().map(|(name, word)| self.flag(name, word));
+        let booleans = transfer.flags.booleans().map(|(name, flag)| format!(" --{name}={}", flag.value));
+        let flags: String = texts.chain(booleans).collect();
+        let markers: Vec<String> = transfer.heredocs.iter().map(marker).collect();
+        let words = transfer.sources.iter().chain([&transfer.destination]).map(|word| word.text.as_str());
+        let words: Vec<&str> = markers.iter().map(String::as_str).chain(words).collect();
+        // In a list, markers have no bodies, and words may hold blanks.
+        if transfer.heredocs.iter().all(|heredoc| heredoc.content.is_empty()) {
+            return self.line(out, keyword, &flags, &json(words.into_iter()));
+        }
+        self.line(out, keyword, &flags, &words.join(" "))?;
+        bodies(out, &transfer.heredocs)
+    }
+}
+
+fn bodies(out: &mut impl Write, heredocs: &[Heredoc]) -> fmt::Result {
+    heredocs.iter().try_for_each(|heredoc| writeln!(out, "{}{}", heredoc.content, heredoc.name))
+}
+
+fn marker(heredoc: &Heredoc) -> String {
+    let special = |c: char| c.is_whitespace() || "'\"\\$".contains(c);
+    let name: String =
+        heredoc.name.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect();
+    // Empty quotes suffice to keep the body as it is.
+    let quotes = if heredoc.expand { "" } else { "''" };
+    format!("{}<<{name}{quotes}", heredoc.file_descriptor)
+}
+
+fn joined<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
+    items.iter().map(text).collect::<Vec<_>>().join(" ")
+}
+
+fn argument(argument: &ArgDeclaration) -> String {
+    let default = argument.default.iter().map(|default| format!("={}", default.text)).collect::<String>();
+    format!("{}{default}", argument.name.text)
+}
+
+fn pair(pair: &Pair) -> String {
+    format!("{}{}{}", pair.key.text, if pair.legacy { " " } else { "=" }, pair.value.text)
+}
+
+fn command(command: &Command) -> String {
+    match command {
+        Command::Shell(word) => word.text.clone(),
+        Command::Exec(words, _) => json(words.iter().map(String::as_str)),
+    }
+}
+
+fn json<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    serde_json::json!(words.collect::<Vec<_>>()).to_string()
+}
+
+fn healthcheck_flags(kind: &InstructionKind) -> String {
+    let InstructionKind::Healthcheck(Healthcheck::Cmd {
+        command: _,
+        interval,
+        timeout,
+        start_period,
+        start_interval,
+        retries,
+    }) = kind
+    else {
+        return String::new();
+    };
+    let times = [
+        ("interval", interval),
+        ("timeout", timeout),
+        ("start-period", start_period),
+        ("start-interval", start_interval),
+    ];
+    let times = times.into_iter().filter_map(|(name, time)| Some(format!(" --{name}={}ns", (*time)?)));
+    times.chain(retries.map(|retries| format!(" --retries={retries}"))).collect()
+}
