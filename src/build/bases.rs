@@ -1,6 +1,8 @@
 //! Finds the images that FROM names: in the local store, in a layout, or in a registry.
 
+use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::Dockerfile;
+use crate::oci::Reference;
 use crate::plan;
 use crate::plan::graph::{BaseOrigin, BaseRequest, ResolvedBase};
 use crate::registry::Client;
@@ -20,7 +22,7 @@ pub(super) fn resolve(
     let found = match &request.origin {
         BaseOrigin::Image(reference) => {
             images::find(store, registry, reference, &request.platform).map_err(|error| {
-                let hint = plan::stage_hint(file, &request.name);
+                let hint = plan::stage_hint(file, &request.name).or_else(|| near_image(store, reference));
                 hint.into_iter().fold(explain(error), Diagnostic::help)
             })
         }
@@ -31,4 +33,13 @@ pub(super) fn resolve(
     };
     let FoundImage { manifest, config, layers, remote } = found?;
     Ok(ResolvedBase { request: request.clone(), manifest, config, layers, remote })
+}
+
+/// An image of the local store that may have been meant.
+fn near_image(store: &Store, reference: &Reference) -> Option<String> {
+    let name = reference.clone().with_default_tag().to_string();
+    let names: Vec<String> = store.tags().ok()?.into_iter().map(|(known, _)| known.to_string()).collect();
+    let near = suggest::closest(&name, names.iter().map(String::as_str))?;
+    let near = near.strip_suffix(":latest").unwrap_or(near);
+    Some(format!("did you mean `{near}`, which is in the local store?"))
 }

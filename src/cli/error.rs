@@ -54,6 +54,13 @@ impl Failure {
         Self { diagnostics: vec![diagnostic], kind: FailureKind::Usage, json: false }
     }
 
+    /// A word that is neither a folder nor a command, but nearly one: as it was written, and as it may have been meant.
+    pub(super) fn no_such_command(meant: Option<(String, &str)>) -> Self {
+        let (word, near) = meant.unwrap_or_default();
+        let diagnostic = Diagnostic::error(format!("there is neither a command nor a folder `{word}`"));
+        Self::usage(diagnostic.help(format!("did you mean `rbuild {near}`?")))
+    }
+
     /// Ctrl-C, or SIGTERM.
     pub(super) fn interrupted() -> Self {
         let diagnostic = Diagnostic::error("interrupted: all steps were stopped, and no image was made");

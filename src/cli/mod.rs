@@ -27,10 +27,15 @@ pub fn main() -> ExitCode {
 }
 
 fn run(words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
+    let meant = args::misspelt_command(&words);
     let cli = match args::parse(words) {
         Ok(cli) => cli,
+        Err(shown) if shown.use_stderr() && meant.is_some() => return Err(Failure::no_such_command(meant)),
         Err(shown) => return error::usage(&shown),
     };
+    if meant.is_some() {
+        return Err(Failure::no_such_command(meant));
+    }
     match cli.command {
         args::Command::Build(build) => command::build::run(&cli.global, &build),
         args::Command::Plan(plan) => command::plan::run(&cli.global, &plan),

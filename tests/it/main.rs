@@ -6,6 +6,7 @@
 mod bad_input;
 mod cache;
 mod cache_rule;
+mod check;
 mod cli;
 mod config_changes;
 mod conformance;
@@ -17,6 +18,7 @@ mod headline;
 mod kill;
 mod layering;
 mod outputs;
+mod plan;
 mod push;
 mod registry;
 mod reproducible;

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::ArgPredicate;
 
 use super::call::{self, Method};
 use super::request;
@@ -24,7 +25,15 @@ use crate::exec::{Signals, Stop};
 pub(crate) struct BuildArgs {
     /// What COPY and ADD read: a folder, a git URL (`https://…/x.git#REF:SUBDIR`), the URL of a tar or a
     /// Dockerfile, or `-` for either on standard input
-    #[arg(value_name = "CONTEXT")]
+    #[arg(
+        value_name = "CONTEXT",
+        required = false,
+        required_unless_present_any = ["check", "call"],
+        default_value_ifs = [
+            ("check", ArgPredicate::IsPresent, Some(".")),
+            ("call", ArgPredicate::IsPresent, Some(".")),
+        ]
+    )]
     pub(crate) context: String,
 
     /// Name the image NAME[:TAG]; may be repeated

@@ -3,6 +3,7 @@
 mod frame;
 pub(super) mod json;
 mod plain;
+mod screen;
 mod tty;
 
 use std::io::IsTerminal as _;

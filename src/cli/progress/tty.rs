@@ -1,14 +1,16 @@
 //! Live progress: finished steps scroll up; below them, what runs now, redrawn in place.
 //!
 //! The moving part is composed as plain lines, each cut to the terminal's width and all of them to its height, so that
-//! no line wraps and nothing scrolls away that must be redrawn. indicatif then draws the lines that changed.
+//! no line wraps and nothing scrolls away that must be redrawn. indicatif tells how fast transfers are; it does not
+//! draw, because it leaves the cursor at the right margin, where an echoed `^C` begins a new line and spoils the count.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::frame::{Line, Paint, Size};
+use super::screen::Screen;
 use super::{Display, bytes, cut, printable, seconds};
 use crate::report::{Event, Outcome, StepHeading, StepNumber};
 
@@ -21,9 +23,7 @@ const SPINNER: [char; 8] = ['⣾', '⣽', '⣻', '⢿', '⡿', '⣟', '⣯', '�
 const SPINNER_PACE_MS: u128 = 100;
 
 pub(super) struct Tty {
-    screen: MultiProgress,
-    /// One for each line of the moving part.
-    lines: Vec<(ProgressBar, String)>,
+    screen: Screen,
     paint: Paint,
     headings: Vec<StepHeading>,
     running: BTreeMap<StepNumber, Running>,
@@ -34,15 +34,24 @@ struct Running {
     since: Instant,
     why: String,
     output: VecDeque<String>,
-    /// By name, in the order in which they began; finished ones are dropped.
-    transfers: Vec<(String, u64, u64)>,
+    /// In the order in which they began; finished ones are dropped.
+    transfers: Vec<Transfer>,
+}
+
+/// Bytes on their way.
+struct Transfer {
+    what: String,
+    done: u64,
+    /// 0 while unknown.
+    total: u64,
+    /// Shows nothing, but knows the pace.
+    pace: ProgressBar,
 }
 
 impl Tty {
     pub(super) fn new(color: bool) -> Self {
         Self {
-            screen: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(30)),
-            lines: Vec::new(),
+            screen: Screen::default(),
             paint: Paint { color },
             headings: Vec::new(),
             running: BTreeMap::new(),
@@ -72,11 +81,13 @@ impl Tty {
 
     fn transfer(&mut self, step: StepNumber, time: Instant, what: &str, done: u64, total: u64) {
         let transfers = &mut self.running(step, time).transfers;
-        match transfers.iter_mut().find(|(name, ..)| name == what) {
-            Some(transfer) => (transfer.1, transfer.2) = (done, total),
-            None => transfers.push((what.to_owned(), done, total)),
-        }
-        transfers.retain(|(_, done, total)| *total == 0 || done < total);
+        let at = transfers.iter().position(|transfer| transfer.what == what).unwrap_or_else(|| {
+            transfers.push(Transfer { what: what.to_owned(), done, total, pace: ProgressBar::hidden() });
+            transfers.len() - 1
+        });
+        (transfers[at].done, transfers[at].total) = (done, total);
+        transfers[at].pace.set_position(done);
+        transfers.retain(|transfer| transfer.total == 0 || transfer.done < transfer.total);
     }
 
     /// Leaves a line above what still moves.
@@ -89,34 +100,13 @@ impl Tty {
     }
 
     fn print(&mut self, text: &str) {
-        self.redraw();
-        // A terminal that has gone away is no reason to stop a build.
-        let _ = self.screen.println(text);
+        let frame = self.frame(Size::now(), Instant::now());
+        self.screen.draw(text, frame);
     }
 
-    /// Brings the screen up to date: changes lines, adds them below, takes away those that are too many.
     fn redraw(&mut self) {
-        let wanted = self.frame(Size::now(), Instant::now());
-        while self.lines.len() > wanted.len() {
-            if let Some((line, _)) = self.lines.pop() {
-                line.finish_and_clear();
-                self.screen.remove(&line);
-            }
-        }
-        for (at, text) in wanted.into_iter().enumerate() {
-            match self.lines.get_mut(at) {
-                Some((_, shown)) if *shown == text => {}
-                Some((line, shown)) => {
-                    line.set_message(text.clone());
-                    *shown = text;
-                }
-                None => {
-                    let line = self.screen.add(ProgressBar::new_spinner().with_style(plain_line()));
-                    line.set_message(text.clone());
-                    self.lines.push((line, text));
-                }
-            }
-        }
+        let frame = self.frame(Size::now(), Instant::now());
+        self.screen.draw("", frame);
     }
 
     /// The moving part.
@@ -158,14 +148,20 @@ impl Tty {
         format!("{} {} {}", self.paint.cyan(&spinner.to_string()), line.text(), self.paint.dim(&took))
     }
 
-    fn bar(&self, (what, done, total): &(String, u64, u64), columns: usize) -> String {
+    /// `sha256:abc  ━━━━━━────  12.0 MB / 48.3 MB  9.1 MB/s`
+    fn bar(&self, transfer: &Transfer, columns: usize) -> String {
+        let Transfer { what, done, total, pace } = transfer;
         let what = cut(what, 16);
+        let pace = match pace.per_sec() {
+            pace if pace >= 1.0 => format!("  {}/s", bytes(pace as u64)),
+            _ => String::new(),
+        };
         let text = match total {
-            0 => format!("    {what:<16} {}", bytes(*done)),
+            0 => format!("    {what:<16} {}{pace}", bytes(*done)),
             _ => {
                 let filled = (*done as f64 / *total as f64 * BAR_COLUMNS as f64) as usize;
                 let bar: String = (0..BAR_COLUMNS).map(|at| if at < filled { '━' } else { '─' }).collect();
-                format!("    {what:<16} {bar} {:>9} / {}", bytes(*done), bytes(*total))
+                format!("    {what:<16} {bar} {:>9} / {}{pace}", bytes(*done), bytes(*total))
             }
         };
         self.paint.dim(&cut(&text, columns))
@@ -220,12 +216,7 @@ impl Display for Tty {
             self.close(step, " ", "stopped");
         }
         self.redraw();
-        let _ = self.screen.clear();
     }
-}
-
-fn plain_line() -> ProgressStyle {
-    ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 /// The time a step takes, with tenths so that one sees it move.
@@ -246,7 +237,6 @@ mod tests {
 
     fn tty() -> (Tty, Instant) {
         let mut tty = Tty::new(false);
-        tty.screen.set_draw_target(ProgressDrawTarget::hidden());
         let heading = |number, title: &str| StepHeading {
             number: StepNumber(number),
             place: format!("[{}/3]", number + 1),

@@ -64,11 +64,19 @@ fn missing(step: &StepContext<'_>, op: &ImageOp, error: &ImageError) -> Diagnost
     let name = op.reference.to_string();
     let name = name.strip_suffix(":latest").unwrap_or(&name);
     let hint = step.environment.dockerfile.and_then(|file| plan::stage_hint(file, name));
-    let diagnostic = match step.step.span {
-        Some(span) => error.diagnose().at(step.source, span, ""),
-        None => error.diagnose(),
+    let diagnostic = error.diagnose();
+    let diagnostic = match hint {
+        // A stage of nearly that name is the better guess, so it goes first.
+        Some(hint) => {
+            let message = format!("no earlier stage is named `{name}`, and there is no such image");
+            Diagnostic::error(message).note(diagnostic.message).help(hint)
+        }
+        None => diagnostic,
     };
-    hint.into_iter().fold(diagnostic, Diagnostic::help)
+    match step.step.span {
+        Some(span) => diagnostic.at(step.source, span, ""),
+        None => diagnostic,
+    }
 }
 
 fn root(layers: &[Layer], config: &ImageConfig) -> RootState {
