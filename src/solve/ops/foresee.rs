@@ -116,5 +116,6 @@ fn command(
             },
         });
     }
-    look_up(step, parent, &step.in_form(key::exec(op, parent.chain, &chains)))
+    let owners = step.environment.snapshots.owners(step)?;
+    look_up(step, parent, &step.in_form(key::exec(op, parent.chain, &chains, owners)))
 }

@@ -27,7 +27,12 @@ pub(super) fn run(
     reads: &[Arc<Files>],
 ) -> Result<Done, Failures> {
     let mounted = mounts::inputs(step, op, reads)?;
-    let preimage = step.in_form(key::exec(op, parent.chain, &mounts::key_inputs(&mounted)));
+    let preimage = step.in_form(key::exec(
+        op,
+        parent.chain,
+        &mounts::key_inputs(&mounted),
+        step.environment.snapshots.owners(step)?,
+    ));
     if let Some(record) = step.lookup(&preimage)? {
         let root = parent.with(record.layer, record.time);
         return Ok(Done { files: Files::Root(root), outcome: Outcome::Cached });

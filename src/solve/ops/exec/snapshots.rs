@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::super::super::state::{Environment, RootState};
-use super::super::super::{Failures, StepContext, jobs};
+use super::super::super::{Failures, StepContext, jobs, key};
 use crate::exec::Executor;
 use crate::oci::{ChainId, Layer};
 use crate::report::Event;
@@ -19,7 +19,7 @@ use crate::store::{ScratchDir, Store};
 pub struct Snapshots {
     store: Store,
     trees: OnceLock<Trees>,
-    flavour: OnceLock<&'static str>,
+    flavour: OnceLock<String>,
     mark: OpaqueMark,
     order: Vec<OverlayKind>,
     kind: Mutex<OverlayKind>,
@@ -53,17 +53,25 @@ impl Snapshots {
 
     /// Which owners files have on disk: those of the image, those of a user namespace, or one for all. What was made
     /// with one is of no use to another.
-    pub(super) fn flavour(&self, step: &StepContext<'_>) -> Result<&'static str, Failures> {
+    pub(super) fn flavour(&self, step: &StepContext<'_>) -> Result<&str, Failures> {
         if let Some(flavour) = self.flavour.get() {
             return Ok(flavour);
         }
         let executor = step.environment.executor;
         let flavour = match executor.is_rootless() {
-            false => "root",
-            true if self.is_single_id(step)? => "single",
-            true => "user",
+            false => "root".to_owned(),
+            true if self.is_single_id(step)? => "single".to_owned(),
+            true => format!("user-{}", &id_ranges()[..16]),
         };
         Ok(self.flavour.get_or_init(|| flavour))
+    }
+
+    /// Whether what a command makes keeps its owners.
+    pub(in crate::solve) fn owners(&self, step: &StepContext<'_>) -> Result<key::Owners, Failures> {
+        match step.environment.executor.is_rootless() && self.is_single_id(step)? {
+            true => Ok(key::Owners::Single),
+            false => Ok(key::Owners::Kept),
+        }
     }
 
     fn is_single_id(&self, step: &StepContext<'_>) -> Result<bool, Failures> {
@@ -249,6 +257,15 @@ impl Snapshots {
             tracing::info!(%error, "cannot keep a step's changes as a tree");
         }
     }
+}
+
+/// What stands for the ranges of ids that users may map: a tree made with others has other owners.
+fn id_ranges() -> String {
+    let mut hasher = blake3::Hasher::new();
+    for file in ["/etc/subuid", "/etc/subgid"] {
+        hasher.update(&std::fs::read(file).unwrap_or_default()).update(b"\0");
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 fn index_file(environment: &Environment<'_>, layer: &Layer) -> Result<PathBuf, String> {
