@@ -36,13 +36,13 @@ impl Layout {
     #[track_caller]
     pub fn image(&self, digest: &str) -> ImageOnDisk {
         let manifest = ImageManifest::from_reader(self.blob(digest).as_slice()).unwrap();
-        let config = self.blob(&manifest.config().digest().to_string());
+        let config = self.blob(manifest.config().digest().as_ref());
         let config = ImageConfiguration::from_reader(config.as_slice()).unwrap();
         let layers: Vec<LayerOnDisk> = manifest
             .layers()
             .iter()
             .map(|layer| {
-                let blob = self.blob(&layer.digest().to_string());
+                let blob = self.blob(layer.digest().as_ref());
                 assert_eq!(blob.len() as u64, layer.size());
                 LayerOnDisk::read(&blob)
             })
