@@ -39,10 +39,12 @@ pub(super) fn guard<T: Send + 'static>(
     let body = move || drop(done.send(Happened::Done(work())));
     std::thread::Builder::new().name("build".to_owned()).stack_size(STACK_BYTES).spawn(body)?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        while {
+        loop {
             signals.wait();
-            sender.send(Happened::Signal).is_ok()
-        } {}
+            if sender.send(Happened::Signal).is_err() {
+                return;
+            }
+        }
     })?;
     Ok(match receiver.recv() {
         Ok(Happened::Done(result)) => Ended::Done(result),

@@ -1,7 +1,7 @@
 //! BuildKit's build checks: rules as values, and those of them that the syntax alone decides.
 //!
 //! Rules that need expanded variables, images or a context are raised by who knows these, through
-//! [`Rule::finding`] and a message of [`message`]. Whoever raises them, all findings pass [`filter`].
+//! [`Rule::finding`] and a message of [`message`]. Whoever raises them, all findings pass [`filter()`].
 
 mod casing;
 mod filter;

@@ -175,6 +175,7 @@ impl FromStr for Platform {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

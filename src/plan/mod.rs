@@ -45,7 +45,7 @@ use scope::Globals;
 use stage::Stages;
 use state::State;
 
-/// What [`lower`] comes to.
+/// What [`lower()`] comes to.
 #[derive(Debug)]
 pub enum Lowered {
     /// Triggers of a base made further stages needed, and those are built on images that have not been
