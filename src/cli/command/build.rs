@@ -141,7 +141,7 @@ pub(crate) struct BuildArgs {
 /// Builds, shows progress meanwhile, and prints the result.
 pub(crate) fn run(global: &Global, args: &BuildArgs) -> Result<(), Failure> {
     let mode = if args.quiet { ProgressMode::Quiet } else { args.progress };
-    let in_form = |failure: Failure| failure.as_json(mode == ProgressMode::Json);
+    let in_form = |failure: Failure| failure.in_json(mode == ProgressMode::Json);
     let request = request::from_args(global, args).map_err(in_form)?;
     let call = call::from_args(args).map_err(in_form)?;
     if call.method != Method::Build {
@@ -179,11 +179,11 @@ fn build_interruptibly(request: Request, mode: ProgressMode) -> Result<Built, Fa
             progress.finish();
             outcome.map_err(Failure::build)
         }
-        Ended::Interrupted(_) => {
+        Ended::Interrupted => {
             progress.finish();
             Err(Failure::interrupted())
         }
-        Ended::Abandoned(_) => {
+        Ended::Abandoned => {
             progress.abandon();
             Err(Failure::interrupted())
         }

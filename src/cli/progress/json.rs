@@ -88,13 +88,6 @@ fn object(event: &Event) -> Value {
     }
 }
 
-/// Prints what made a build fail, as the last events of all.
-pub(in crate::cli) fn print(diagnostic: &Diagnostic) {
-    let value = json!({"event": "diagnostic", "diagnostic": diagnostic_object(diagnostic)});
-    // Nobody may be reading any more; the exit code still tells.
-    let _ = std::io::stderr().write_all(format!("{value}\n").as_bytes());
-}
-
 /// A diagnostic for editors: lines and columns counted from 1, columns in characters.
 pub(in crate::cli) fn diagnostic_object(diagnostic: &Diagnostic) -> Value {
     let severity = match diagnostic.severity {
