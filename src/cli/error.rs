@@ -68,7 +68,7 @@ impl Failure {
     }
 
     /// The same, to be printed as JSON if `wanted`.
-    pub(super) fn in_json(self, wanted: bool) -> Self {
+    pub(super) fn into_json(self, wanted: bool) -> Self {
         Self { json: wanted, ..self }
     }
 

@@ -39,12 +39,10 @@ pub(super) fn guard<T: Send + 'static>(
     let body = move || drop(done.send(Happened::Done(work())));
     std::thread::Builder::new().name("build".to_owned()).stack_size(STACK_BYTES).spawn(body)?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        loop {
+        while {
             signals.wait();
-            if sender.send(Happened::Signal).is_err() {
-                break;
-            }
-        }
+            sender.send(Happened::Signal).is_ok()
+        } {}
     })?;
     Ok(match receiver.recv() {
         Ok(Happened::Done(result)) => Ended::Done(result),

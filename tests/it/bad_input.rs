@@ -136,7 +136,7 @@ fn a_command_that_fails() {
     fails("failing-run", &run("RUN true\nRUN seq 1 100; echo to stderr >&2; exit 42\nRUN never\n"));
     fails("no-such-command", &run("RUN nosuchcommand --version\n"));
     fails("no-such-program", &run("RUN [\"/nosuchprogram\"]\n"));
-    fails("killed-run", &run("RUN sh -c 'kill -9 $$'\n"));
+    fails("killed-run", &run("RUN sh -c 'kill -9 $$'; exit $?\n"));
     fails("unknown-user", &run("USER nobody-here\nRUN true\n"));
     fails("run-on-scratch", &world("FROM scratch\nRUN true\n"));
 }

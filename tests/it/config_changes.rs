@@ -1,6 +1,7 @@
 //! Which instructions make layers, and how history, layers and diff ids belong together.
 
 use crate::support::base::busybox_registry;
+use crate::support::layout::LayerOnDisk;
 use crate::support::program::World;
 use crate::support::tools;
 
@@ -45,7 +46,7 @@ fn one_layer_for_each_change_of_files_and_none_for_configuration() {
             "CMD [\"./run.sh\"] (empty)",
         ]
     );
-    let layers: Vec<Vec<String>> = image.layers[1..].iter().map(|layer| layer.listing()).collect();
+    let layers: Vec<Vec<String>> = image.layers[1..].iter().map(LayerOnDisk::listing).collect();
     assert_eq!(
         layers,
         [

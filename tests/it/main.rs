@@ -1,5 +1,7 @@
 //! One binary for all tests that use the real program, real registries and real namespaces.
 #![allow(clippy::unwrap_used)]
+// Tests that run as children of others report on standard output, and a test that skips says why.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bad_input;
 mod cache;

@@ -141,7 +141,7 @@ pub(crate) struct BuildArgs {
 /// Builds, shows progress meanwhile, and prints the result.
 pub(crate) fn run(global: &Global, args: &BuildArgs) -> Result<(), Failure> {
     let mode = if args.quiet { ProgressMode::Quiet } else { args.progress };
-    let in_form = |failure: Failure| failure.in_json(mode == ProgressMode::Json);
+    let in_form = |failure: Failure| failure.into_json(mode == ProgressMode::Json);
     let request = request::from_args(global, args).map_err(in_form)?;
     let call = call::from_args(args).map_err(in_form)?;
     if call.method != Method::Build {

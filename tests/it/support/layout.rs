@@ -91,9 +91,10 @@ impl ImageOnDisk {
                     files.retain(|p, _| *p != gone && !p.starts_with(&format!("{gone}/")));
                 }
             }
-            let real =
-                layer.entries.iter().filter(|(p, _)| !p.rsplit('/').next().unwrap().starts_with(".wh."));
-            files.extend(real.cloned());
+            // The root directory itself has an empty name.
+            let is_file =
+                |path: &str| !path.is_empty() && !path.rsplit('/').next().unwrap().starts_with(".wh.");
+            files.extend(layer.entries.iter().filter(|(path, _)| is_file(path)).cloned());
         }
         files
     }
