@@ -53,11 +53,10 @@ fn check_size(source: &Arc<Source>) -> Result<(), Vec<Diagnostic>> {
         size if size > MAX_SOURCE_BYTES => format!("the Dockerfile is larger than {MAX_SOURCE_BYTES} bytes"),
         _ => return Ok(()),
     };
-    let error = Diagnostic::error(message);
+    let error = Diagnostic::error(message).at(source, Span::default(), "");
     Err(vec![match source.text.is_empty() {
-        // There is no line to show.
         true => error.help("a Dockerfile begins with `FROM IMAGE`"),
-        false => error.at(source, Span::default(), ""),
+        false => error,
     }])
 }
 

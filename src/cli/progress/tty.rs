@@ -66,6 +66,7 @@ impl Tty {
         let title = printable(&heading.title).replace('\t', " ");
         match place.is_empty() {
             true => cut(&title, columns).into_owned(),
+            false if left == 0 => self.paint.bold(&place),
             false => format!("{} {}", self.paint.bold(&place), cut(&title, left)),
         }
     }
@@ -269,7 +270,7 @@ mod tests {
         assert_eq!(
             frame(&tty, 4, 50, start + Duration::from_millis(2300)),
             "\
-⡿ [1/3] RUN make all (a.c changed)            2.3s
+⣷ [1/3] RUN make all (a.c changed)            2.3s
     line    6
     line    7
     line    8"
