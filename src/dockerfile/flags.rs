@@ -32,7 +32,7 @@ impl Flags {
     /// Checks what was given against `known`.
     pub(super) fn parse(
         cx: &Context<'_>,
-        given: &[RawFlag],
+        given: &[RawFlag<'_>],
         known: &[(&'static str, Kind)],
     ) -> Fallible<Self> {
         let mut flags = Flags::default();
@@ -60,6 +60,9 @@ impl Flags {
 
     /// All values of a flag, in order.
     pub(super) fn texts(&mut self, name: &str) -> Vec<Word> {
+        if self.given.is_empty() {
+            return Vec::new();
+        }
         let texts =
             self.given.extract_if(.., |(given, value)| *given == name && matches!(value, Value::Text(_)));
         texts.filter_map(|(_, value)| if let Value::Text(word) = value { Some(word) } else { None }).collect()
@@ -76,7 +79,7 @@ impl Flags {
 
 fn unknown(
     cx: &Context<'_>,
-    raw: &RawFlag,
+    raw: &RawFlag<'_>,
     name: &str,
     known: &[(&'static str, Kind)],
 ) -> super::instruction::Fault {
@@ -93,7 +96,7 @@ fn unknown(
 
 fn flag_value(
     cx: &Context<'_>,
-    raw: &RawFlag,
+    raw: &RawFlag<'_>,
     name: &str,
     kind: Kind,
     value: Option<&str>,

@@ -8,6 +8,7 @@ mod onbuild;
 mod stage;
 mod transfer;
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,7 +16,9 @@ use super::flags::{Flags, Kind};
 use super::heredoc::Marker;
 use super::lines::{Line, Part};
 use super::split::{self, Header, RawWord};
-use super::syntax::{From, Heredoc, Instruction, InstructionKind, SyntaxWarning, SyntaxWarningKind, Word};
+use super::syntax::{
+    Command, From, Heredoc, Instruction, InstructionKind, SyntaxWarning, SyntaxWarningKind, Word,
+};
 use super::{excerpt, json, suggest};
 use crate::report::{Diagnostic, Source, Span};
 
@@ -130,7 +133,7 @@ fn heredoc(marker: &Marker, body: &str, span: Span) -> Heredoc {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Context<'a> {
     pub(super) source: &'a Arc<Source>,
-    pub(super) line: &'a Line,
+    pub(super) line: &'a Line<'a>,
     pub(super) escape: char,
     pub(super) bodies: &'a [Body<'a>],
     /// The whole instruction with its here-documents.
@@ -148,7 +151,7 @@ impl<'a> Context<'a> {
         Fault(Box::new(Diagnostic::error(message).at(self.source, span, label)))
     }
 
-    fn word(&self, raw: RawWord) -> Word {
+    fn word(&self, raw: RawWord<'_>) -> Word {
         self.line.word(raw.text, raw.range)
     }
 
@@ -157,11 +160,11 @@ impl<'a> Context<'a> {
     }
 
     /// The strings of the JSON form; `None` when it is the shell form.
-    fn json(&self, arguments: Part<'_>) -> Fallible<Option<Vec<RawWord>>> {
+    fn json(&self, arguments: Part<'_>) -> Fallible<Option<Vec<RawWord<'static>>>> {
         match json::strings(arguments.text) {
             Ok(strings) => {
                 let raw = |(text, range): (String, Range<usize>)| RawWord {
-                    text,
+                    text: Cow::Owned(text),
                     range: arguments.at + range.start..arguments.at + range.end,
                 };
                 Ok(Some(strings.into_iter().map(raw).collect()))
@@ -175,7 +178,7 @@ impl<'a> Context<'a> {
     }
 
     /// The words of COPY, ADD and VOLUME: the JSON form, else parted by blanks.
-    fn list(&self, arguments: Part<'_>) -> Fallible<Vec<RawWord>> {
+    fn list<'l>(&self, arguments: Part<'l>) -> Fallible<Vec<RawWord<'l>>> {
         Ok(self.json(arguments)?.unwrap_or_else(|| split::blank_words(arguments)))
     }
 
@@ -198,13 +201,26 @@ pub(super) enum Parsed {
     Instruction(Instruction),
 }
 
+impl Parsed {
+    /// Whether it is a command in the JSON form.
+    fn is_list(&self) -> bool {
+        let Parsed::Instruction(instruction) = self else { return false };
+        match &instruction.kind {
+            InstructionKind::Cmd(command) | InstructionKind::Entrypoint(command) => {
+                matches!(command, Command::Exec(..))
+            }
+            InstructionKind::Run(run) => matches!(run.command, Command::Exec(..)),
+            _ => false,
+        }
+    }
+}
+
 /// Whether here-documents belong to this line, and to which part of it: for ONBUILD, the trigger.
-pub(super) fn may_hold_heredocs(header: &Header<'_>, escape: char) -> bool {
+pub(super) fn may_hold_heredocs(header: &Header<'_>, keyword: Option<Keyword>, escape: char) -> bool {
     // The search for one byte is much cheaper, and settles nearly every line.
     if !header.arguments.text.contains('<') || !header.arguments.text.contains("<<") {
         return false;
     }
-    let keyword = Keyword::parse(header.keyword.text);
     match keyword.or_else(|| Keyword::nearest(header.keyword.text).map(|(_, keyword)| keyword)) {
         Some(Keyword::Onbuild) => {
             let trigger = split::header(header.arguments, escape);
@@ -217,8 +233,8 @@ pub(super) fn may_hold_heredocs(header: &Header<'_>, escape: char) -> bool {
 }
 
 /// Makes an instruction of a line's header.
-pub(super) fn parse(cx: &Context<'_>, header: &Header<'_>) -> Fallible<Parsed> {
-    match Keyword::parse(header.keyword.text) {
+pub(super) fn parse(cx: &Context<'_>, header: &Header<'_>, keyword: Option<Keyword>) -> Fallible<Parsed> {
+    match keyword {
         None => Err(unknown(cx, header)),
         Some(Keyword::From) => stage::from(cx, header).map(Parsed::From),
         Some(keyword) => {
@@ -292,8 +308,16 @@ fn misplaced_from(cx: &Context<'_>, header: &Header<'_>) -> Fallible<Instruction
 }
 
 /// A warning for text that looks like the JSON form and is none.
-pub(super) fn json_warning(line: &Line, header: &Header<'_>) -> Option<SyntaxWarning> {
-    let keyword = Keyword::parse(header.keyword.text)?;
+pub(super) fn json_warning(
+    line: &Line<'_>,
+    header: &Header<'_>,
+    keyword: Option<Keyword>,
+    parsed: &Parsed,
+) -> Option<SyntaxWarning> {
+    let keyword = keyword?;
+    if parsed.is_list() {
+        return None;
+    }
     let takes_json = keyword.takes_heredocs()
         || matches!(keyword, Keyword::Cmd | Keyword::Entrypoint | Keyword::Volume | Keyword::Shell);
     let text = header.arguments.text;

@@ -2,6 +2,7 @@
 //!
 //! A logical line remembers where each of its pieces came from, so that any part of it has a span.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::MAX_WARNINGS;
@@ -10,10 +11,12 @@ use crate::report::Span;
 
 /// One instruction's text.
 #[derive(Debug)]
-pub(super) struct Line {
-    /// Joined text, without what continues it.
-    pub(super) text: String,
-    /// Where pieces of the text begin: offset in the text, offset in the source. Ascending.
+pub(super) struct Line<'a> {
+    /// Joined text, without what continues it; a line that is not continued is the source's own.
+    pub(super) text: Cow<'a, str>,
+    /// Where the text begins in the source.
+    start: usize,
+    /// Where further pieces of the text begin: offset in the text, offset in the source. Ascending.
     pieces: Vec<(usize, usize)>,
     /// Comment lines directly above, without their `#`, joined by newlines.
     pub(super) comment: String,
@@ -21,7 +24,7 @@ pub(super) struct Line {
     pub(super) span: Span,
 }
 
-impl Line {
+impl Line<'_> {
     /// Where a range of the text stands in the source.
     pub(super) fn span_of(&self, range: Range<usize>) -> Span {
         let start = self.source_offset(range.start);
@@ -33,8 +36,9 @@ impl Line {
     }
 
     fn source_offset(&self, offset: usize) -> usize {
-        let piece = self.pieces.partition_point(|(start, _)| *start <= offset).saturating_sub(1);
-        self.pieces.get(piece).map_or(0, |(start, source)| source + offset - start)
+        let count = self.pieces.partition_point(|(start, _)| *start <= offset);
+        let (start, source) = self.pieces[..count].last().copied().unwrap_or((0, self.start));
+        source + offset - start
     }
 
     /// A word that differs from what stands at `range`, such as one whose quotes were removed.
@@ -62,6 +66,13 @@ impl<'a> Part<'a> {
     }
 
     pub(super) fn trim(self) -> Part<'a> {
+        // Most parts have nothing to trim.
+        if let [first, .., last] = self.text.as_bytes()
+            && first.is_ascii_graphic()
+            && last.is_ascii_graphic()
+        {
+            return self;
+        }
         let start = self.text.len() - self.text.trim_start().len();
         self.slice(start..start + self.text.trim().len())
     }
@@ -102,7 +113,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next instruction, or `None` at the end.
-    pub(super) fn next_line(&mut self) -> Option<Line> {
+    pub(super) fn next_line(&mut self) -> Option<Line<'a>> {
         let mut comments: Vec<&str> = Vec::new();
         loop {
             let (start, raw) = self.physical()?;
@@ -122,8 +133,9 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let mut line = Line {
-                text: text.to_owned(),
-                pieces: vec![(0, start)],
+                text: Cow::Borrowed(text),
+                start,
+                pieces: Vec::new(),
                 comment: comments.join("\n"),
                 span: Span::new(start, start + trimmed.len()),
             };
@@ -136,7 +148,10 @@ impl<'a> Reader<'a> {
 
     /// Appends continuing lines. Their leading blanks belong to the text; comments and empty lines do
     /// not end it.
-    fn join(&mut self, line: &mut Line) {
+    fn join(&mut self, line: &mut Line<'a>) {
+        let mut joined = String::with_capacity(line.text.len() + 256);
+        joined.push_str(&line.text);
+        line.pieces.reserve(8);
         while let Some((start, raw)) = self.physical() {
             let content = without_newline(raw);
             let trimmed = content.trim_start();
@@ -148,13 +163,14 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let (text, continues) = self.continuation(content);
-            line.pieces.push((line.text.len(), start));
-            line.text.push_str(text);
+            line.pieces.push((joined.len(), start));
+            joined.push_str(text);
             line.span.end = Span::new(0, start + content.len()).end;
             if !continues {
                 break;
             }
         }
+        line.text = Cow::Owned(joined);
     }
 
     fn warn_empty(&mut self, span: Span) {

@@ -23,8 +23,11 @@ pub mod words;
 
 pub use parse::{parse, parse_trigger};
 
-/// The largest Dockerfile that is read, in bytes.
-pub const MAX_SOURCE_BYTES: usize = 16 << 20;
+/// The largest Dockerfile that is read, in bytes. BuildKit's bound is what one message of its protocol
+/// carries: 16 MiB now, 4 MiB for years; a syntax tree takes up to fifty times the text.
+pub const MAX_SOURCE_BYTES: usize = 4 << 20;
+/// The most instructions of one file, global ARGs and FROM counted.
+pub const MAX_INSTRUCTIONS: usize = 100_000;
 /// The longest instruction with its continuations, in bytes, here-documents not counted.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
 /// The most stages of one file.

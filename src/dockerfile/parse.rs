@@ -10,7 +10,8 @@ use super::split::{self, Header};
 use super::syntax::{Directives, Dockerfile, Instruction, InstructionKind, Stage};
 use super::words;
 use super::{
-    MAX_ERRORS, MAX_FAULTS, MAX_HEREDOCS, MAX_LINE_BYTES, MAX_SOURCE_BYTES, MAX_STAGES, MAX_WARNINGS,
+    MAX_ERRORS, MAX_FAULTS, MAX_HEREDOCS, MAX_INSTRUCTIONS, MAX_LINE_BYTES, MAX_SOURCE_BYTES, MAX_STAGES,
+    MAX_WARNINGS,
 };
 use crate::report::{Diagnostic, Source, Span};
 
@@ -70,6 +71,8 @@ struct Parser<'a> {
     reader: Reader<'a>,
     escape: char,
     errors: Vec<Diagnostic>,
+    /// How many instructions were begun.
+    count: usize,
     /// How many instructions could not be read, reported or not.
     faults: usize,
     /// Where the last unknown instruction ended.
@@ -95,6 +98,7 @@ impl<'a> Parser<'a> {
             reader,
             escape,
             errors,
+            count: 0,
             faults: 0,
             last_unknown: None,
             markers_refused: None,
@@ -170,6 +174,11 @@ impl<'a> Parser<'a> {
                 return None;
             }
             let line = self.reader.next_line()?;
+            self.count += 1;
+            if self.count > MAX_INSTRUCTIONS {
+                self.error(format!("more than {MAX_INSTRUCTIONS} instructions"), line.span, "one too many");
+                return None;
+            }
             if line.text.len() > MAX_LINE_BYTES {
                 let message = format!("instruction longer than {MAX_LINE_BYTES} bytes");
                 self.error(message, Span { end: line.span.start + 80, ..line.span }, "too long");
@@ -181,21 +190,25 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn instruction(&mut self, line: &Line) -> Option<Parsed> {
+    fn instruction(&mut self, line: &Line<'_>) -> Option<Parsed> {
         let header = split::header(Part { text: &line.text, at: 0 }, self.escape);
+        let keyword = Keyword::parse(header.keyword.text);
         let mut span = line.span;
-        let bodies = self.bodies(line, &header)?;
+        let bodies = match instruction::may_hold_heredocs(&header, keyword, self.escape) {
+            true => self.bodies(line)?,
+            false => Vec::new(),
+        };
         if !bodies.is_empty() {
             span.end = Span::new(0, self.reader.end()).end;
         }
-        if self.warnings.len() < MAX_WARNINGS {
-            self.warnings.extend(instruction::json_warning(line, &header));
-        }
         let cx = Context { source: self.source, line, escape: self.escape, bodies: &bodies, span };
         let refused = self.markers_refused.take();
-        match instruction::parse(&cx, &header) {
+        match instruction::parse(&cx, &header, keyword) {
             Ok(parsed) => {
-                self.markers_refused = markers_refused(&header);
+                self.markers_refused = markers_refused(&header, keyword);
+                if self.warnings.len() < MAX_WARNINGS {
+                    self.warnings.extend(instruction::json_warning(line, &header, keyword, &parsed));
+                }
                 Some(parsed)
             }
             Err(fault) => {
@@ -224,11 +237,8 @@ impl<'a> Parser<'a> {
         self.last_unknown = unknown.then_some(span.end);
     }
 
-    /// Reads the here-documents of a line; `None` when that failed.
-    fn bodies(&mut self, line: &Line, header: &Header<'_>) -> Option<Vec<Body<'a>>> {
-        if !instruction::may_hold_heredocs(header, self.escape) {
-            return Some(Vec::new());
-        }
+    /// Reads the here-documents of a line that may hold some; `None` when that failed.
+    fn bodies(&mut self, line: &Line<'_>) -> Option<Vec<Body<'a>>> {
         let mut bodies = Vec::new();
         for word in words::raw_words(&line.text) {
             let span = line.span_of(word.range.clone());
@@ -263,9 +273,9 @@ impl<'a> Parser<'a> {
 }
 
 /// The keyword of an instruction whose marker had no effect, for the errors that its text then causes.
-fn markers_refused(header: &Header<'_>) -> Option<String> {
+fn markers_refused(header: &Header<'_>, keyword: Option<Keyword>) -> Option<String> {
     let text = header.arguments.text;
-    let takes_none = Keyword::parse(header.keyword.text).is_some_and(|keyword| !keyword.takes_heredocs());
+    let takes_none = keyword.is_some_and(|keyword| !keyword.takes_heredocs());
     let marked = |word: &str| matches!(heredoc::marker(word), Ok(Some(_)));
     (takes_none && text.contains('<') && text.split_whitespace().any(marked))
         .then(|| header.keyword.text.to_uppercase())

@@ -115,7 +115,11 @@ impl Printer {
         let devices = run.devices.iter().map(|word| ("device", word));
         let flags: String =
             mounts.chain(devices).chain(singles).map(|(name, word)| self.flag(name, word)).collect();
-        self.line(out, keyword, &flags, &command(&run.command))?;
+        let mut command = command(&run.command);
+        // A name may end in a blank that is escaped in the line, whose own end was trimmed.
+        let name_end = run.heredocs.last().and_then(|heredoc| heredoc.name.chars().last());
+        command.extend(name_end.filter(|c| c.is_whitespace()));
+        self.line(out, keyword, &flags, &command)?;
         bodies(out, &run.heredocs)
     }
 
@@ -143,9 +147,11 @@ fn marker(heredoc: &Heredoc) -> String {
     let special = |c: char| c.is_whitespace() || "'\"\\$".contains(c);
     let name: String =
         heredoc.name.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect();
+    // A dash right behind `<<` would be its own.
+    let dash = if name.starts_with('-') { "\\" } else { "" };
     // Empty quotes suffice to keep the body as it is.
     let quotes = if heredoc.expand { "" } else { "''" };
-    format!("{}<<{name}{quotes}", heredoc.file_descriptor)
+    format!("{}<<{dash}{name}{quotes}", heredoc.file_descriptor)
 }
 
 fn joined<T>(items: &[T], text: impl Fn(&T) -> String) -> String {

@@ -1,25 +1,28 @@
 //! Splits an instruction's line into keyword, flags and arguments, and arguments into words.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::lines::Part;
 
 /// The blanks that part words; other Unicode spaces are trimmed at the ends only.
-const BLANKS: [char; 5] = ['\t', '\u{b}', '\u{c}', '\r', ' '];
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b'\t' | 0xb | 0xc | b'\r' | b' ')
+}
 
 /// An instruction before it is known which one.
 #[derive(Debug)]
 pub(super) struct Header<'a> {
     pub(super) keyword: Part<'a>,
-    pub(super) flags: Vec<RawFlag>,
+    pub(super) flags: Vec<RawFlag<'a>>,
     /// Everything behind the flags, trimmed.
     pub(super) arguments: Part<'a>,
 }
 
 /// A word that begins with `--`, quotes and escapes removed.
 #[derive(Debug)]
-pub(super) struct RawFlag {
-    pub(super) text: String,
+pub(super) struct RawFlag<'a> {
+    pub(super) text: Cow<'a, str>,
     /// Where it stands in the line.
     pub(super) range: Range<usize>,
     /// Where its value begins in the line, when it has one.
@@ -28,15 +31,15 @@ pub(super) struct RawFlag {
 
 /// A word as written and where it stands in the line.
 #[derive(Debug, Clone)]
-pub(super) struct RawWord {
-    pub(super) text: String,
+pub(super) struct RawWord<'a> {
+    pub(super) text: Cow<'a, str>,
     pub(super) range: Range<usize>,
 }
 
 /// Parts the keyword and the flags from the rest.
 pub(super) fn header(line: Part<'_>, escape: char) -> Header<'_> {
     let line = line.trim();
-    let keyword_length = line.text.find(BLANKS).unwrap_or(line.text.len());
+    let keyword_length = line.text.bytes().position(is_blank).unwrap_or(line.text.len());
     let keyword = line.slice(0..keyword_length);
     let rest = line.slice(keyword_length..line.text.len()).trim();
     let (flags, end) = leading_flags(rest, escape);
@@ -44,7 +47,7 @@ pub(super) fn header(line: Part<'_>, escape: char) -> Header<'_> {
 }
 
 /// Flags stand before all arguments; `--` alone ends them.
-fn leading_flags(rest: Part<'_>, escape: char) -> (Vec<RawFlag>, usize) {
+fn leading_flags(rest: Part<'_>, escape: char) -> (Vec<RawFlag<'_>>, usize) {
     let mut flags = Vec::new();
     let mut at = 0;
     loop {
@@ -62,7 +65,21 @@ fn leading_flags(rest: Part<'_>, escape: char) -> (Vec<RawFlag>, usize) {
 }
 
 /// Reads one flag; the second value is where it ends within `rest`.
-fn flag(rest: Part<'_>, start: usize, escape: char) -> (RawFlag, usize) {
+fn flag(rest: Part<'_>, start: usize, escape: char) -> (RawFlag<'_>, usize) {
+    let text = &rest.text[start..];
+    let special = |c: char| c.is_whitespace() || c == '\'' || c == '"' || c == escape;
+    let length = text.find(special).unwrap_or(text.len());
+    if !text[length..].chars().next().is_none_or(char::is_whitespace) {
+        return quoted_flag(rest, start, escape);
+    }
+    let text = &text[..length];
+    let value_at = text.find('=').map(|equals| rest.at + start + equals + 1);
+    let end = start + length;
+    (RawFlag { text: Cow::Borrowed(text), range: rest.at + start..rest.at + end, value_at }, end)
+}
+
+/// As [`flag`], where quotes and escapes must be removed.
+fn quoted_flag(rest: Part<'_>, start: usize, escape: char) -> (RawFlag<'_>, usize) {
     let mut text = String::new();
     let mut value_at = None;
     let mut quote = None;
@@ -86,17 +103,21 @@ fn flag(rest: Part<'_>, start: usize, escape: char) -> (RawFlag, usize) {
             }
         }
     }
-    (RawFlag { text, range: rest.at + start..rest.at + end, value_at }, end)
+    (RawFlag { text: Cow::Owned(text), range: rest.at + start..rest.at + end, value_at }, end)
+}
+
+fn raw_word(rest: Part<'_>, range: Range<usize>) -> RawWord<'_> {
+    let word = rest.slice(range);
+    RawWord { text: Cow::Borrowed(word.text), range: word.range() }
 }
 
 /// Words parted by blanks, without regard to quotes.
-pub(super) fn blank_words(rest: Part<'_>) -> Vec<RawWord> {
+pub(super) fn blank_words(rest: Part<'_>) -> Vec<RawWord<'_>> {
     let mut words = Vec::new();
     let mut at = 0;
-    for piece in rest.text.split(BLANKS) {
+    for piece in rest.text.as_bytes().split(|byte| is_blank(*byte)) {
         if !piece.is_empty() {
-            let start = rest.at + at;
-            words.push(RawWord { text: piece.to_owned(), range: start..start + piece.len() });
+            words.push(raw_word(rest, at..at + piece.len()));
         }
         at += piece.len() + 1;
     }
@@ -105,41 +126,41 @@ pub(super) fn blank_words(rest: Part<'_>) -> Vec<RawWord> {
 
 /// The first word and what follows it, blanks between them removed.
 pub(super) fn first_word(rest: Part<'_>) -> (Part<'_>, Option<Part<'_>>) {
-    match rest.text.find(BLANKS) {
+    match rest.text.bytes().position(is_blank) {
         None => (rest, None),
         Some(end) => {
-            let tail = rest.text[end..].trim_start_matches(BLANKS);
-            (rest.slice(0..end), Some(rest.slice(rest.text.len() - tail.len()..rest.text.len())))
+            let blanks = rest.text[end..].bytes().take_while(|byte| is_blank(*byte)).count();
+            (rest.slice(0..end), Some(rest.slice(end + blanks..rest.text.len())))
         }
     }
 }
 
 /// Words parted by blanks outside of quotes; quotes and escapes stay (ENV, LABEL, ARG).
-pub(super) fn quoted_words(rest: Part<'_>, escape: char) -> Vec<RawWord> {
+pub(super) fn quoted_words(rest: Part<'_>, escape: char) -> Vec<RawWord<'_>> {
     let mut words = Vec::new();
-    let mut current = RawWord { text: String::new(), range: 0..0 };
+    let mut current: Option<Range<usize>> = None;
     let mut quote = None;
     let mut chars = rest.text.char_indices().peekable();
     while let Some((offset, c)) = chars.next() {
-        if quote.is_none() && c.is_whitespace() {
-            finish(&mut current, &mut words);
+        if c.is_ascii_alphanumeric() {
+            current.get_or_insert(offset..offset).end = offset + 1;
             continue;
         }
-        if current.text.is_empty() {
-            current.range.start = rest.at + offset;
+        if quote.is_none() && c.is_whitespace() {
+            words.extend(current.take().map(|range| raw_word(rest, range)));
+            continue;
         }
         let escapes = c == escape && quote != Some('\'');
         if escapes && chars.peek().is_none() {
             // An escape at the very end vanishes.
             continue;
         }
-        current.text.push(c);
-        current.range.end = rest.at + offset + c.len_utf8();
+        let word = current.get_or_insert(offset..offset);
+        word.end = offset + c.len_utf8();
         match (quote, c) {
             _ if escapes => {
                 if let Some((offset, escaped)) = chars.next() {
-                    current.text.push(escaped);
-                    current.range.end = rest.at + offset + escaped.len_utf8();
+                    word.end = offset + escaped.len_utf8();
                 }
             }
             (None, '\'' | '"') => quote = Some(c),
@@ -147,12 +168,6 @@ pub(super) fn quoted_words(rest: Part<'_>, escape: char) -> Vec<RawWord> {
             _ => {}
         }
     }
-    finish(&mut current, &mut words);
+    words.extend(current.map(|range| raw_word(rest, range)));
     words
-}
-
-fn finish(current: &mut RawWord, words: &mut Vec<RawWord>) {
-    if !current.text.is_empty() {
-        words.push(std::mem::replace(current, RawWord { text: String::new(), range: 0..0 }));
-    }
 }

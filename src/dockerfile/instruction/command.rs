@@ -11,7 +11,7 @@ use crate::dockerfile::{excerpt, mount};
 pub(super) fn form(cx: &Context<'_>, arguments: Part<'_>) -> Fallible<Command> {
     Ok(match cx.json(arguments)? {
         Some(strings) => {
-            let strings = strings.into_iter().map(|string| string.text).collect();
+            let strings = strings.into_iter().map(|string| string.text.into_owned()).collect();
             Command::Exec(strings, cx.line.span_of(arguments.range()))
         }
         None => Command::Shell(cx.part(arguments)),

@@ -33,7 +33,7 @@ pub(super) fn volume(cx: &Context<'_>, header: &Header<'_>) -> Fallible<Vec<Word
     if words.is_empty() {
         return Err(cx.at_least_one(header, "VOLUME"));
     }
-    let trimmed = |word: RawWord| match word.text.trim() {
+    let trimmed = |word: RawWord<'_>| match word.text.trim() {
         "" => Err(cx.error(word.range, "VOLUME specified can not be an empty string", "empty")),
         text => Ok(cx.line.word(text, word.range)),
     };
@@ -45,7 +45,7 @@ pub(super) fn arg(cx: &Context<'_>, header: &Header<'_>) -> Fallible<Vec<ArgDecl
     if words.is_empty() {
         return Err(cx.at_least_one(header, "ARG"));
     }
-    let declaration = |word: RawWord| match key_and_value(cx, &word, "ARG")? {
+    let declaration = |word: RawWord<'_>| match key_and_value(cx, &word, "ARG")? {
         Some((name, value)) => Ok(ArgDeclaration { name, default: Some(value) }),
         None => Ok(ArgDeclaration { name: cx.word(word), default: None }),
     };
@@ -73,7 +73,7 @@ fn legacy_pair(cx: &Context<'_>, header: &Header<'_>, keyword: Keyword) -> Falli
     Ok(Pair { key: cx.part(key), value: cx.part(value), legacy: true })
 }
 
-fn pair(cx: &Context<'_>, word: &RawWord, keyword: Keyword) -> Fallible<Pair> {
+fn pair(cx: &Context<'_>, word: &RawWord<'_>, keyword: Keyword) -> Fallible<Pair> {
     match key_and_value(cx, word, keyword.name())? {
         Some((key, value)) => Ok(Pair { key, value, legacy: false }),
         None => {
@@ -88,7 +88,7 @@ fn pair(cx: &Context<'_>, word: &RawWord, keyword: Keyword) -> Fallible<Pair> {
 }
 
 /// Parts a word at its first `=`; `None` when it has none.
-fn key_and_value(cx: &Context<'_>, word: &RawWord, name: &str) -> Fallible<Option<(Word, Word)>> {
+fn key_and_value(cx: &Context<'_>, word: &RawWord<'_>, name: &str) -> Fallible<Option<(Word, Word)>> {
     let Some((key, value)) = word.text.split_once('=') else { return Ok(None) };
     if key.is_empty() {
         return Err(cx.error(

@@ -87,7 +87,7 @@ fn flags(mut flags: Flags) -> TransferFlags {
 
 /// Parts paths from here-documents. A marker's body is found by name: of two bodies with one name the
 /// last counts, and a marker in the JSON form has none.
-fn distribute(cx: &Context<'_>, sources: Vec<RawWord>, transfer: &mut Transfer) -> Fallible<()> {
+fn distribute(cx: &Context<'_>, sources: Vec<RawWord<'_>>, transfer: &mut Transfer) -> Fallible<()> {
     let bodies: HashMap<&str, &str> =
         cx.bodies.iter().map(|body| (body.marker.name.as_str(), body.text)).collect();
     let mut copied = 0;

@@ -1,7 +1,9 @@
 //! What wrong files are told, with the text that the message points at.
 
 use super::parse;
-use crate::dockerfile::{MAX_ERRORS, MAX_HEREDOCS, MAX_LINE_BYTES, MAX_SOURCE_BYTES, MAX_STAGES};
+use crate::dockerfile::{
+    MAX_ERRORS, MAX_HEREDOCS, MAX_INSTRUCTIONS, MAX_LINE_BYTES, MAX_SOURCE_BYTES, MAX_STAGES,
+};
 use crate::report::Diagnostic;
 
 /// `line:column «text» message (help)` of each error.
@@ -222,6 +224,7 @@ fn bounds() {
     assert!(message(&"#\n".repeat(MAX_SOURCE_BYTES / 2 + 1)).contains("larger than"));
     assert!(message(&format!("FROM a\nRUN {}", "x".repeat(MAX_LINE_BYTES))).contains("longer than"));
     assert!(message(&"FROM a\n".repeat(MAX_STAGES + 1)).contains("stages"));
+    assert!(message(&format!("FROM a\n{}", "CMD\n".repeat(MAX_INSTRUCTIONS))).contains("instructions"));
     let markers = " <<E".repeat(MAX_HEREDOCS + 1);
     let bodies = "E\n".repeat(MAX_HEREDOCS + 1);
     assert!(message(&format!("FROM a\nRUN{markers}\n{bodies}")).contains("here-documents"));

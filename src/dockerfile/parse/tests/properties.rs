@@ -156,6 +156,15 @@ proptest! {
     }
 
     #[test]
+    fn names_of_here_documents_are_printed_as_they_are(name in "[-a-z'\"\\\\$ ]{1,5}", body in "[a-z\n]{0,4}") {
+        let escaped: String = name.chars().flat_map(|c| ['\\', c]).collect();
+        let text = format!("FROM a\nRUN <<{escaped}\n{body}\n{name}\nCOPY [\"<<-{name}\", \"/d\"]\n");
+        if let Ok(file) = parse(&text) {
+            prop_assert_eq!(list(&file), list(&parse(&file.to_string()).unwrap()), "{}", text);
+        }
+    }
+
+    #[test]
     fn line_ends_and_a_byte_order_mark_do_not_matter(
         instructions in prop::collection::vec(instruction().prop_filter("one line", |i| !i.contains('\n')), 1..6),
     ) {
