@@ -1,20 +1,29 @@
 //! Tells the whole story of one build.
 
 mod bases;
+mod check;
+mod context;
+mod dockerfile;
+mod foresight;
+pub mod form;
 mod inputs;
 mod layout;
+pub mod listing;
+pub mod push;
 mod result;
+mod tools;
 
 use std::path::PathBuf;
 
+use crate::exec::Stop;
 use crate::oci::{Digest, Platform, Reference};
 use crate::plan;
-use crate::report::{Diagnostic, Event, Events};
+use crate::report::{Diagnostic, Event, Events, StepNumber};
 use crate::store::{self, Store};
-use crate::{dockerfile, export, solve};
+use crate::{export, solve};
 
-/// A Dockerfile of more bytes is no Dockerfile.
-const DOCKERFILE_LIMIT: u64 = 16 << 20;
+pub use check::{Checked, Outlined, check, outline, stages};
+pub use foresight::{Foresight, foresee};
 
 /// Everything that one build was asked for.
 #[derive(Debug)]
@@ -33,6 +42,8 @@ pub struct Request {
     pub tags: Vec<Reference>,
     /// What to write beside the local store.
     pub outputs: Vec<export::Output>,
+    /// Push the image to the registries of all its `tags`.
+    pub push: bool,
     /// A file that gets the result's digest.
     pub iidfile: Option<PathBuf>,
     /// Run every step again.
@@ -46,8 +57,10 @@ pub struct Request {
 pub enum DockerfileFrom {
     /// `Dockerfile` in the context.
     Context,
-    /// This file.
+    /// This file; in the context when that is no folder of this machine.
     Path(PathBuf),
+    /// What is behind this http(s) URL.
+    Url(String),
     /// Standard input.
     Stdin,
 }
@@ -57,6 +70,12 @@ pub enum DockerfileFrom {
 pub enum ContextFrom {
     /// A folder.
     Directory(PathBuf),
+    /// Standard input: a tar, or a Dockerfile that needs no context.
+    Stdin,
+    /// A git repository: `REMOTE[#REF[:SUBDIR]]`.
+    Git(String),
+    /// A tar behind an http(s) URL, or a Dockerfile that needs no context.
+    Url(String),
 }
 
 /// A secret by its id.
@@ -87,27 +106,37 @@ pub struct Built {
     pub cached: usize,
 }
 
-/// Builds. Everything that went wrong comes back as what to tell the user; then nothing was tagged or written.
-pub fn run(request: &Request, events: &Events) -> Result<Built, Vec<Diagnostic>> {
-    let ContextFrom::Directory(context) = &request.context;
-    let source = inputs::read_dockerfile(request, context)?;
-    let dockerfile = dockerfile::parse(&source)?;
+/// Builds. Everything that went wrong comes back as what to tell the user; then nothing was tagged or written, unless
+/// only a push failed, which comes last. `stop` ends the build early.
+pub fn run(request: &Request, events: &Events, stop: &Stop) -> Result<Built, Vec<Diagnostic>> {
     let store = Store::open(&request.store_root).map_err(|e| vec![diagnose_store(&e)])?;
-    let inputs = inputs::Inputs::open(request, &store, context)?;
+    let tools = tools::Tools::new(&store, stop);
+    let outcome = run_with(request, &tools, events);
+    tools.empty_trash();
+    outcome
+}
+
+fn run_with(request: &Request, tools: &tools::Tools, events: &Events) -> Result<Built, Vec<Diagnostic>> {
+    let inputs = inputs::Inputs::open(request, tools, events)?;
+    let source = inputs.source();
+    let dockerfile = crate::dockerfile::parse(source)?;
     let mut images = Vec::new();
+    let mut last_step = StepNumber(0);
     for platform in request.platforms_or_host() {
         let options = plan::Options { platform, ..request.options.clone() };
         let (plan, bases) = inputs.plan(&dockerfile, &options)?;
-        let environment = inputs.environment(&bases, events);
-        solve::announce(&plan, &environment);
-        for warning in &plan.warnings {
-            events.send(Event::Warning(warning.clone()));
+        let environment = inputs.environment(&dockerfile, &plan, &bases, events);
+        request.warn_of_form(plan.epoch, events);
+        last_step = StepNumber(plan.listing.len());
+        solve::announce(&plan, request.push_title(), &environment);
+        for warning in inputs.warnings(&dockerfile, &plan)? {
+            events.send(Event::Warning(warning));
         }
-        let solved = solve::run(&plan, &source, &environment)?;
-        images.push(result::assemble(request, &plan, &solved, &store)?);
+        let solved = solve::run(&plan, source, &environment)?;
+        images.push(result::assemble(request, &plan, &solved, &tools.store)?);
     }
-    let built = result::publish(request, &store, &images, events)?;
-    inputs.clean_up();
+    let built = result::publish(request, tools, &images, events, last_step)?;
+    inputs.save_digests();
     Ok(built)
 }
 

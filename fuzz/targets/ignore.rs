@@ -25,6 +25,11 @@ fn walk(matcher: &Matcher, path: &[u8]) {
     if parts.iter().any(|part| matches!(*part, b"." | b"..")) {
         return;
     }
+    // Moby takes every byte that is no UTF-8 for U+FFFD; the shortcuts compare bytes, and miss the oddity of
+    // a pattern that names this character.
+    if std::str::from_utf8(path).is_err() {
+        return;
+    }
     let mut inherited = Inherited::default();
     for depth in 1..parts.len() {
         let directory = parts[..depth].join(&b'/');

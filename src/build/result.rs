@@ -1,11 +1,12 @@
 //! From solved steps to a published image.
 
-use super::{Built, Request, diagnose_store};
+use super::tools::Tools;
+use super::{Built, Request, diagnose_store, push};
 use crate::export;
 use crate::oci::image::{self, Assembled};
 use crate::oci::{self, Descriptor, History, Layer, Seconds};
 use crate::plan::graph::{HistoryPlan, Plan};
-use crate::report::{Diagnostic, Events};
+use crate::report::{Diagnostic, Events, StepNumber};
 use crate::solve::Solved;
 use crate::store::Store;
 
@@ -26,12 +27,12 @@ pub(super) fn assemble(
     store: &Store,
 ) -> Result<Image, Vec<Diagnostic>> {
     let root = solved.root(plan.image.result);
-    let history = plan.image.history.iter().map(|entry| history(entry, solved)).collect();
+    let history = plan.image.history.iter().map(|entry| history(entry, plan.epoch, solved)).collect();
     let mut annotations = plan.image.annotations.clone();
     for output in &request.outputs {
         annotations.extend(output.manifest_annotations.clone());
     }
-    let created = request.options.epoch.unwrap_or(root.time);
+    let created = plan.epoch.unwrap_or(root.time);
     let Assembled { config_bytes, manifest_bytes, manifest_descriptor, .. } =
         image::assemble(plan.image.config.clone(), history, &root.layers, created, &annotations);
     for bytes in [&config_bytes, &manifest_bytes] {
@@ -46,11 +47,11 @@ pub(super) fn assemble(
     })
 }
 
-fn history(entry: &HistoryPlan, solved: &Solved) -> History {
+fn history(entry: &HistoryPlan, epoch: Option<Seconds>, solved: &Solved) -> History {
     match entry {
         HistoryPlan::Inherited(history) => history.clone(),
         HistoryPlan::Made { created_by, author, layer, after } => {
-            let time: Seconds = solved.root(layer.unwrap_or(*after)).time;
+            let time = epoch.unwrap_or_else(|| solved.root(layer.unwrap_or(*after)).time);
             History {
                 created: Some(oci::rfc3339(time)),
                 created_by: Some(created_by.clone()),
@@ -63,13 +64,16 @@ fn history(entry: &HistoryPlan, solved: &Solved) -> History {
 }
 
 /// Names the image and writes it wherever the request says: outputs first, so that a name never points at something
-/// whose output failed.
+/// whose output failed. Pushing comes last: what took long to build is kept when a registry refuses it. Its events
+/// are those of `step`.
 pub(super) fn publish(
     request: &Request,
-    store: &Store,
+    tools: &Tools,
     images: &[Image],
     events: &Events,
+    step: StepNumber,
 ) -> Result<Built, Vec<Diagnostic>> {
+    let store = &tools.store;
     let target = match images {
         [only] => only.manifest.clone(),
         several => index(request, store, several)?,
@@ -82,13 +86,15 @@ pub(super) fn publish(
         .filter(|o| matches!(o.target, export::Target::Image { .. }))
         .flat_map(|o| &o.names);
     let names: Vec<_> = request.tags.iter().chain(named).cloned().collect();
-    for name in &names {
-        store.set_tag(name, &target).map_err(|e| vec![diagnose_store(&e)])?;
-    }
+    // The digest's file may be anywhere, so it is the likelier one to fail; and a build that failed leaves no name.
     if let Some(path) = &request.iidfile {
         std::fs::write(path, target.digest.to_string())
             .map_err(|e| vec![Diagnostic::error(format!("cannot write `{}`: {e}", path.display()))])?;
     }
+    for name in &names {
+        store.set_tag(name, &target).map_err(|e| vec![diagnose_store(&e)])?;
+    }
+    push::run(request, tools, &target, events, step)?;
     let size =
         |image: &Image| image.config_bytes + image.layers.iter().map(|l| l.descriptor.size).sum::<u64>();
     Ok(Built {

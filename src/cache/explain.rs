@@ -6,7 +6,8 @@ use super::{Field, Preimage};
 
 /// What was changed, in the user's words; the change that says most comes first.
 pub(super) fn difference(last: &Preimage, now: &Preimage) -> String {
-    let (before, after) = differing(&last.fields, &now.fields);
+    let (before, after): (Vec<_>, Vec<_>) = (last.fields().collect(), now.fields().collect());
+    let (before, after) = differing(&before, &after);
     let (before, after) = (by_name(before), by_name(after));
     let names = after.keys().chain(before.keys().filter(|name| !after.contains_key(*name)));
     let mut changed: Vec<&str> = names.copied().filter(|n| before.get(n) != after.get(n)).collect();
@@ -21,7 +22,7 @@ pub(super) fn difference(last: &Preimage, now: &Preimage) -> String {
 }
 
 /// What is left without the fields that both begin with, and those that both end with: mostly little.
-fn differing<'f>(before: &'f [Field], after: &'f [Field]) -> (&'f [Field], &'f [Field]) {
+fn differing<'f, 'p>(before: &'f [Field<'p>], after: &'f [Field<'p>]) -> (&'f [Field<'p>], &'f [Field<'p>]) {
     let start = before.iter().zip(after).take_while(|(a, b)| a == b).count();
     let (before, after) = (&before[start..], &after[start..]);
     let end = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a == b).count();
@@ -29,10 +30,10 @@ fn differing<'f>(before: &'f [Field], after: &'f [Field]) -> (&'f [Field], &'f [
 }
 
 /// Values in their order, because names may repeat.
-fn by_name(fields: &[Field]) -> BTreeMap<&str, Vec<&str>> {
+fn by_name<'p>(fields: &[Field<'p>]) -> BTreeMap<&'p str, Vec<&'p str>> {
     let mut map: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for field in fields {
-        map.entry(&field.name).or_default().push(&field.value);
+        map.entry(field.name).or_default().push(field.value);
     }
     map
 }
@@ -50,6 +51,7 @@ fn rank(name: &str) -> u32 {
         "arg" => 3,
         "env" => 4,
         "file" => 5,
+        _ if name.starts_with('/') => 5,
         "parent" => 7,
         _ => 6,
     }
@@ -75,8 +77,32 @@ fn clause(name: &str, before: Option<&Vec<&str>>, after: Option<&Vec<&str>>) -> 
             (Some([before]), Some([after])) => file_clause(rest, before, after),
             _ => format!("{rest} {verb}"),
         },
+        _ if name.starts_with('/') => content_clause(name, before, after),
         _ if rest.is_empty() => format!("the {name} {verb}"),
         _ => format!("{kind} {rest} {verb}"),
+    }
+}
+
+/// The same for `/PATH`, a path in what COPY copies from; its value is `type mode …`.
+fn content_clause(name: &str, before: Option<&Vec<&str>>, after: Option<&Vec<&str>>) -> String {
+    let path = if name == "/" { "the context" } else { &name[1..] };
+    let (Some([before]), Some([after])) = (before.map(Vec::as_slice), after.map(Vec::as_slice)) else {
+        let verb = if before.is_none() {
+            "added"
+        } else if after.is_none() {
+            "removed"
+        } else {
+            "changed"
+        };
+        return format!("{path} {verb}");
+    };
+    let (a, b): (Vec<&str>, Vec<&str>) = (before.splitn(3, ' ').collect(), after.splitn(3, ' ').collect());
+    match (a.as_slice(), b.as_slice()) {
+        ([a, ..], [b, ..]) if a != b => format!("{path} is now a {b}"),
+        ([_, a, a_rest @ ..], [_, b, b_rest @ ..]) if a != b && a_rest == b_rest => {
+            format!("mode of {path} {a} → {b}")
+        }
+        _ => format!("{path} changed"),
     }
 }
 

@@ -13,7 +13,7 @@ mod record;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use key::{Field, FileState, FileType, Key, Preimage};
+pub use key::{Field, Fields, FileState, FileType, Key, Preimage};
 pub use record::Record;
 
 use crate::oci::Digest;
@@ -68,7 +68,13 @@ impl Cache {
         match self.store.has_blob(&descriptor.digest) {
             None => return self.drop_record(key, Dropped::BlobMissing),
             Some(size) if size != descriptor.size => return self.drop_record(key, Dropped::BlobDamaged),
-            Some(_) if record.boot_id == self.store.boot_id() => return Ok(Some(record)),
+            Some(_) if record.boot_id == self.store.boot_id() => {
+                // Layouts elsewhere may share the file, and somebody may have written to one of them.
+                return match self.store.intact_blob(&descriptor.digest)? {
+                    Some(_) => Ok(Some(record)),
+                    None => self.drop_record(key, Dropped::BlobDamaged),
+                };
+            }
             Some(_) => {}
         }
         if !self.store.verify_blob(&descriptor.digest)? {
@@ -149,10 +155,18 @@ impl Cache {
         Ok(self.store.record(&why(key))?.and_then(|bytes| Preimage::parse(&bytes)))
     }
 
+    /// The record that `slot` had last, if its layer still is there and whole.
+    pub fn last_record(&self, slot: &str) -> Option<Record> {
+        self.lookup(&self.last_key(slot)?).ok()?
+    }
+
     fn last_preimage(&self, slot: &str) -> Option<Preimage> {
+        self.preimage(&self.last_key(slot)?).ok()?
+    }
+
+    fn last_key(&self, slot: &str) -> Option<Key> {
         let text = self.store.record(&slot_name(slot)).ok()??;
-        let key = Key::from_hex(std::str::from_utf8(&text).ok()?.trim_end())?;
-        self.preimage(&key).ok()?
+        Key::from_hex(std::str::from_utf8(&text).ok()?.trim_end())
     }
 
     fn drop_record(&self, key: &Key, why: Dropped) -> Result<Option<Record>, Error> {

@@ -1,11 +1,14 @@
 //! What may be typed. The doc comment of a field is its help text.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::command::{build::BuildArgs, history::HistoryArgs, images::ImagesArgs, inspect::InspectArgs};
+use super::command::{
+    build::BuildArgs, context::ContextArgs, history::HistoryArgs, images::ImagesArgs, inspect::InspectArgs,
+    plan::PlanArgs,
+};
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no network unless something remote is named.
 #[derive(Debug, Parser)]
@@ -25,13 +28,17 @@ pub(super) struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
-  rbuild -t ubuntu-with-vi .              build ./Dockerfile, keep the image in the local store
-  rbuild -t app:1 -o type=oci,dest=app.tar .   also write it to a file that other tools read
-  rbuild --no-cache --target test .       run every step again, stop at stage `test`
-  rbuild images                           list what was built
+  rbuild -t ubuntu-with-vi .      build ./Dockerfile, and keep the image in the local store
+  rbuild -t app:1 -o type=oci,dest=app.tar .
+                                  also write it to a file that other tools read
+  rbuild --no-cache --target test .
+                                  run every step again, and stop at the stage `test`
+  rbuild --check .                look for faults and bad habits, and build nothing
+  rbuild plan .                   show what would run, and why
+  rbuild images                   list what was built
 
-`rbuild [OPTIONS] CONTEXT` is short for `rbuild build [OPTIONS] CONTEXT`; `rbuild build --help` lists the
-options. A folder that is named like a command is written with a path: `rbuild ./images`.";
+`rbuild [OPTIONS] CONTEXT` is short for `rbuild build [OPTIONS] CONTEXT`; `rbuild build --help`
+lists the options. A folder that is named like a command is written with a path: `rbuild ./images`.";
 
 /// Options that every command understands, and that may stand before the command.
 #[derive(Debug, Clone, Args)]
@@ -61,12 +68,16 @@ impl Global {
 pub(super) enum Command {
     /// Build an image from a Dockerfile (the default command)
     Build(Box<BuildArgs>),
+    /// Show what a build would do: stages, steps, and which of them are cached
+    Plan(Box<PlanArgs>),
     /// List the images in the local store
     Images(ImagesArgs),
     /// Show how an image came to be, layer by layer
     History(HistoryArgs),
     /// Show an image's manifest and configuration as JSON
     Inspect(InspectArgs),
+    /// List what a build would see of a folder
+    Context(ContextArgs),
 }
 
 /// How progress is shown.
@@ -85,27 +96,26 @@ pub(super) enum ProgressMode {
     Json,
 }
 
-const COMMANDS: [&str; 4] = ["build", "images", "history", "inspect"];
+const COMMANDS: [&str; 6] = ["build", "plan", "images", "history", "inspect", "context"];
 
 /// Words to arguments. `Err` is clap's own message: help, version, or what is wrong.
 pub(super) fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(with_command(words))
 }
 
+/// The first word when it is no option, no command and no path, but nearly a command; and that command.
+pub(super) fn misspelt_command(words: &[OsString]) -> Option<(String, &'static str)> {
+    let word = words.get(first_own_word(words))?.to_str()?;
+    let is_plain = !word.starts_with('-') && !word.contains(['/', ':']) && !Path::new(word).exists();
+    let near = crate::dockerfile::suggest::closest(word, COMMANDS).filter(|_| is_plain)?;
+    Some((word.to_owned(), near))
+}
+
 /// Puts `build` in front of the first word that is neither a global option nor a command.
 ///
 /// Only that word can be a command, so `rbuild -t x images` builds the folder `images`.
 fn with_command(mut words: Vec<OsString>) -> Vec<OsString> {
-    let mut at = 1;
-    while let Some(word) = words.get(at) {
-        if word == "--root" {
-            at += 2;
-        } else if word.as_encoded_bytes().starts_with(b"--root=") {
-            at += 1;
-        } else {
-            break;
-        }
-    }
+    let at = first_own_word(&words);
     let is_top_level = |word: &OsStr| {
         let word = word.to_string_lossy();
         COMMANDS.contains(&word.as_ref()) || matches!(word.as_ref(), "-h" | "--help" | "-V" | "--version")
@@ -116,6 +126,21 @@ fn with_command(mut words: Vec<OsString>) -> Vec<OsString> {
         None => words.push("--help".into()),
     }
     words
+}
+
+/// The place of the first word that is no global option.
+fn first_own_word(words: &[OsString]) -> usize {
+    let mut at = 1;
+    while let Some(word) = words.get(at) {
+        if word == "--root" {
+            at += 2;
+        } else if word.as_encoded_bytes().starts_with(b"--root=") {
+            at += 1;
+        } else {
+            break;
+        }
+    }
+    at
 }
 
 #[cfg(test)]

@@ -36,9 +36,29 @@ pub(super) fn render(diagnostic: &Diagnostic, color: bool) -> String {
         group = group.element(Level::HELP.message(help.as_str()));
     }
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-    let mut text = renderer.render(&[group]);
-    text.push('\n');
-    text
+    let text = renderer.render(&[group]);
+    let mut out = String::with_capacity(text.len() + 1);
+    for line in text.lines() {
+        // Without an excerpt there is nothing that an empty gutter would part from the help.
+        if excerpt.is_some() || !is_empty_gutter(line) {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// Whether a line is `  |`, whatever its colours.
+fn is_empty_gutter(line: &str) -> bool {
+    let mut chars = line.chars();
+    let mut rest = String::new();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => while chars.next().is_some_and(|c| c != 'm') {},
+            c => rest.push(c),
+        }
+    }
+    rest.trim() == "|"
 }
 
 /// The part of a source that a diagnostic shows.

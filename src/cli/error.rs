@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use super::diagnostic;
+use super::progress::json;
 use crate::report::Diagnostic;
 
 /// The build, or whatever was asked for, failed.
@@ -11,13 +12,17 @@ const EXIT_FAILED: u8 = 1;
 /// The command line was wrong.
 const EXIT_USAGE: u8 = 2;
 /// rbuild itself is wrong.
-pub(super) const EXIT_BUG: u8 = 255;
+const EXIT_BUG: u8 = 255;
+/// Ended by Ctrl-C, as shells count it: 128 and the signal's number.
+const EXIT_INTERRUPTED: u8 = 130;
 
 /// Why a command did not do what was asked: one message or several, and whose fault it is.
 #[derive(Debug)]
 pub struct Failure {
     pub(super) diagnostics: Vec<Diagnostic>,
     pub(super) kind: FailureKind,
+    /// Print it as JSON, for the reader of `--progress=json`.
+    json: bool,
 }
 
 /// Decides the exit code.
@@ -25,12 +30,13 @@ pub struct Failure {
 pub(super) enum FailureKind {
     Failed,
     Usage,
+    Interrupted,
 }
 
 impl Failure {
     /// The build failed, and these say why.
     pub(super) fn build(diagnostics: Vec<Diagnostic>) -> Self {
-        Self { diagnostics, kind: FailureKind::Failed }
+        Self { diagnostics, kind: FailureKind::Failed, json: false }
     }
 
     /// It failed, and this one sentence says why.
@@ -38,9 +44,32 @@ impl Failure {
         Self::build(vec![Diagnostic::error(text)])
     }
 
+    /// It failed, and what was printed says why.
+    pub(super) fn told() -> Self {
+        Self::build(Vec::new())
+    }
+
     /// A flag's value was wrong.
     pub(super) fn usage(diagnostic: Diagnostic) -> Self {
-        Self { diagnostics: vec![diagnostic], kind: FailureKind::Usage }
+        Self { diagnostics: vec![diagnostic], kind: FailureKind::Usage, json: false }
+    }
+
+    /// A word that is neither a folder nor a command, but nearly one: as it was written, and as it may have been meant.
+    pub(super) fn no_such_command(meant: Option<(String, &str)>) -> Self {
+        let (word, near) = meant.unwrap_or_default();
+        let diagnostic = Diagnostic::error(format!("there is neither a command nor a folder `{word}`"));
+        Self::usage(diagnostic.help(format!("did you mean `rbuild {near}`?")))
+    }
+
+    /// Ctrl-C, or SIGTERM.
+    pub(super) fn interrupted() -> Self {
+        let diagnostic = Diagnostic::error("interrupted: all steps were stopped, and no image was made");
+        Self { diagnostics: vec![diagnostic], kind: FailureKind::Interrupted, json: false }
+    }
+
+    /// The same, to be printed as JSON if `wanted`.
+    pub(super) fn in_json(self, wanted: bool) -> Self {
+        Self { json: wanted, ..self }
     }
 
     pub(super) fn no_store_root() -> Self {
@@ -64,20 +93,28 @@ impl From<crate::store::Error> for Failure {
     }
 }
 
+/// Whether what goes there may have colours: a terminal, and NO_COLOR is not set (or empty, as no-color.org has it).
+pub(super) fn color_of(stream: &impl std::io::IsTerminal) -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    stream.is_terminal() && !refused && !dumb
+}
+
 /// Prints the failure and gives its exit code.
 pub(super) fn report(failure: &Failure) -> ExitCode {
-    let color = {
-        use std::io::IsTerminal as _;
-        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
-    };
+    let color = color_of(&std::io::stderr());
     for diagnostic in &failure.diagnostics {
-        let text = diagnostic::render(diagnostic, color);
+        let text = match failure.json {
+            true => format!("{}\n", json::failure(diagnostic)),
+            false => diagnostic::render(diagnostic, color),
+        };
         // Nobody may be reading any more; the exit code still tells.
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
     ExitCode::from(match failure.kind {
         FailureKind::Failed => EXIT_FAILED,
         FailureKind::Usage => EXIT_USAGE,
+        FailureKind::Interrupted => EXIT_INTERRUPTED,
     })
 }
 
@@ -86,7 +123,7 @@ pub(super) fn usage(shown: &clap::Error) -> Result<(), Failure> {
     // Help goes to standard output and is no failure.
     let _ = shown.print();
     if shown.use_stderr() {
-        Err(Failure { diagnostics: Vec::new(), kind: FailureKind::Usage })
+        Err(Failure { diagnostics: Vec::new(), kind: FailureKind::Usage, json: false })
     } else {
         Ok(())
     }
@@ -111,4 +148,6 @@ pub(super) fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
         "rbuild: bug{place}: {text}\nThis is rbuild's own fault. Please report it together with the Dockerfile; the local store is not harmed.\n"
     );
     let _ = std::io::stderr().write_all(message.as_bytes());
+    // From here, because the panic may be another thread's, and because a release build aborts.
+    std::process::exit(EXIT_BUG.into());
 }

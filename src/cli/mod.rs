@@ -6,6 +6,9 @@ mod args;
 mod command;
 mod diagnostic;
 mod error;
+mod findings;
+mod forecast;
+mod interrupt;
 mod progress;
 
 use std::process::ExitCode;
@@ -13,27 +16,32 @@ use std::process::ExitCode;
 pub use error::Failure;
 
 /// Runs the command line of this process and gives its exit code: 0 done, 1 the build failed,
-/// 2 wrong usage, 255 a bug of rbuild's own.
+/// 2 wrong usage, 130 interrupted, 255 a bug of rbuild's own.
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(error::report_panic));
     let words: Vec<_> = std::env::args_os().collect();
-    let outcome = std::panic::catch_unwind(|| run(words));
-    match outcome {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(failure)) => error::report(&failure),
-        Err(_) => ExitCode::from(error::EXIT_BUG),
+    match run(words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => error::report(&failure),
     }
 }
 
 fn run(words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
+    let meant = args::misspelt_command(&words);
     let cli = match args::parse(words) {
         Ok(cli) => cli,
+        Err(shown) if shown.use_stderr() && meant.is_some() => return Err(Failure::no_such_command(meant)),
         Err(shown) => return error::usage(&shown),
     };
+    if meant.is_some() {
+        return Err(Failure::no_such_command(meant));
+    }
     match cli.command {
-        args::Command::Build(build) => command::build::run(&cli.global, *build),
+        args::Command::Build(build) => command::build::run(&cli.global, &build),
+        args::Command::Plan(plan) => command::plan::run(&cli.global, &plan),
         args::Command::Images(images) => command::images::run(&cli.global, &images),
         args::Command::History(history) => command::history::run(&cli.global, &history),
         args::Command::Inspect(inspect) => command::inspect::run(&cli.global, &inspect),
+        args::Command::Context(context) => command::context::run(&context),
     }
 }

@@ -35,6 +35,23 @@ pub struct Blame {
     pub rule: RuleText,
 }
 
+/// The rule that has the last word on a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The ignore file's name.
+    pub file: String,
+    /// The rule.
+    pub rule: RuleText,
+    /// Whether it is an exception, which keeps the path in the context.
+    pub keeps: bool,
+}
+
+impl std::fmt::Display for Decision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} line {}: `{}`", self.file, self.rule.line, self.rule.pattern)
+    }
+}
+
 impl std::fmt::Display for Blame {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "excluded by {} line {}: `{}`", self.file, self.rule.line, self.rule.pattern)
@@ -115,6 +132,11 @@ impl Ignore {
         self.matcher.is_empty()
     }
 
+    /// Whether some rule brings back what another one ignores.
+    pub fn has_exceptions(&self) -> bool {
+        self.matcher.has_exceptions()
+    }
+
     /// The rules in order.
     pub fn rules(&self) -> &[RuleText] {
         &self.rules
@@ -124,6 +146,18 @@ impl Ignore {
     pub fn blame(&self, path: &[u8]) -> Option<Blame> {
         let index = self.matcher.deciding_pattern(path)?;
         Some(Blame { file: self.file.clone(), rule: self.rules[index].clone() })
+    }
+
+    /// The rule that has the last word on `path` (relative, cleaned): an exception, if the path is in the context.
+    pub fn decision(&self, path: &[u8]) -> Option<Decision> {
+        let index = self.matcher.last_match(path)?;
+        let rule = self.rules[index].clone();
+        Some(Decision { file: self.file.clone(), rule, keeps: self.matcher.is_exception(index) })
+    }
+
+    /// The ignore file's name.
+    pub fn file(&self) -> &str {
+        &self.file
     }
 
     pub(super) fn matcher(&self) -> &Matcher {
@@ -188,6 +222,16 @@ mod tests {
         assert_eq!(blame.to_string(), "excluded by .dockerignore line 3: `*.log`");
         assert_eq!(ignore.blame(b"keep.log"), None);
         assert_eq!(ignore.blame(b"d/x.log"), None);
+    }
+
+    #[test]
+    fn exceptions_have_the_last_word_too() {
+        let ignore = parse(b"*\n!src\nsrc/*.o\n", ".dockerignore").unwrap();
+        let decision = |path: &str| ignore.decision(path.as_bytes()).map(|d| (d.to_string(), d.keeps));
+        assert_eq!(decision("x"), Some((".dockerignore line 1: `*`".to_owned(), false)));
+        assert_eq!(decision("src/a"), Some((".dockerignore line 2: `!src`".to_owned(), true)));
+        assert_eq!(decision("src/a.o"), Some((".dockerignore line 3: `src/*.o`".to_owned(), false)));
+        assert_eq!(parse(b"", "f").unwrap().decision(b"x"), None);
     }
 
     #[test]

@@ -55,11 +55,23 @@ impl Matcher {
 
     /// The index of the pattern that decides that `path` matches, wherever it lies; see [`Matcher::matches`].
     pub fn deciding_pattern(&self, path: &[u8]) -> Option<usize> {
+        self.last_match(path).filter(|index| !self.is_exception(*index))
+    }
+
+    /// The index of the last pattern that matches `path`, wherever it lies; it may be an exception.
+    pub fn last_match(&self, path: &[u8]) -> Option<usize> {
         let mut inherited = Inherited::default();
         for end in path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at) {
             inherited = self.matches_directory(&path[..end], &inherited).1;
         }
-        self.decide(path, &inherited, |_, _| {})
+        let mut last = None;
+        self.decide(path, &inherited, |index, matched| last = if matched { Some(index) } else { last });
+        last
+    }
+
+    /// Whether the pattern with this index begins with `!`.
+    pub fn is_exception(&self, index: usize) -> bool {
+        self.rules[index].exception
     }
 
     /// Whether something below the directory `path`, which matches, may not match: only then is a walk into it

@@ -66,6 +66,10 @@ pub(crate) fn trim(text: &[u8]) -> &[u8] {
 
 /// The order of a walk: by components, each by its bytes, a directory before what it holds.
 pub fn compare(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+    // Comparing as a whole first is what the processor does fastest, and in walks most paths are equal.
+    if a == b {
+        return std::cmp::Ordering::Equal;
+    }
     let common = a.iter().zip(b).position(|(x, y)| x != y);
     // `/` sorts before every other byte, so that what a directory holds follows it directly.
     let key = |byte: u8| if byte == b'/' { 0 } else { u16::from(byte) + 1 };

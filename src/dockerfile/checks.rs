@@ -1,7 +1,7 @@
 //! BuildKit's build checks: rules as values, and those of them that the syntax alone decides.
 //!
 //! Rules that need expanded variables, images or a context are raised by who knows these, through
-//! [`Rule::finding`] and a message of [`message`]. Whoever raises them, all findings pass [`filter`].
+//! [`Rule::finding`] and a message of [`message`]. Whoever raises them, all findings pass [`filter()`].
 
 mod casing;
 mod filter;
@@ -28,6 +28,8 @@ pub struct Rule {
     pub description: &'static str,
     /// Only with `# check=experimental=`.
     pub experimental: bool,
+    /// Its page, from the top of rbuild's own folder: why, and how to do better.
+    pub page: &'static str,
 }
 
 impl Rule {
@@ -47,7 +49,12 @@ macro_rules! rules {
         $(
             #[doc = $description]
             pub static $constant: Rule =
-                Rule { name: $name, description: $description, experimental: $experimental };
+                Rule {
+                    name: $name,
+                    description: $description,
+                    experimental: $experimental,
+                    page: concat!("docs/checks/", $name, ".md"),
+                };
         )*
         /// Every rule.
         pub static RULES: &[&Rule] = &[$(&$constant),*];

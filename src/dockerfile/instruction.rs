@@ -183,11 +183,14 @@ impl<'a> Context<'a> {
     }
 
     fn at_least_one(&self, header: &Header<'_>, name: &str) -> Fault {
-        self.error(
-            header.keyword.range(),
-            format!("{name} requires at least one argument"),
-            "nothing follows",
-        )
+        let message = format!("{name} requires at least one argument");
+        let fault = self.error(header.keyword.range(), message, "nothing follows");
+        match name {
+            "ARG" => fault.help("write `ARG NAME` or `ARG NAME=DEFAULT`"),
+            "EXPOSE" => fault.help("write `EXPOSE PORT`, such as `EXPOSE 80`"),
+            "VOLUME" => fault.help("write `VOLUME /PATH`"),
+            _ => fault,
+        }
     }
 }
 

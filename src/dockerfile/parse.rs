@@ -54,7 +54,11 @@ fn check_size(source: &Arc<Source>) -> Result<(), Vec<Diagnostic>> {
         size if size > MAX_SOURCE_BYTES => format!("the Dockerfile is larger than {MAX_SOURCE_BYTES} bytes"),
         _ => return Ok(()),
     };
-    Err(vec![Diagnostic::error(message).at(source, Span::default(), "")])
+    let error = Diagnostic::error(message).at(source, Span::default(), "");
+    Err(vec![match source.text.is_empty() {
+        true => error.help("a Dockerfile begins with `FROM IMAGE`"),
+        false => error,
+    }])
 }
 
 fn foreign_file(source: &Arc<Source>, syntax: &str, span: Span) -> Diagnostic {

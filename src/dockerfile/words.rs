@@ -105,6 +105,30 @@ pub struct ExpandError {
     pub fault: Fault,
 }
 
+impl ExpandError {
+    /// What to write instead, if there is something to say.
+    pub fn help(&self) -> Option<String> {
+        match &self.fault {
+            Fault::Unclosed("double-quote") => {
+                Some("close it with `\"`; a quote that is meant as such is written `\\\"`".to_owned())
+            }
+            Fault::Unclosed("single-quote") => {
+                Some("close it with `'`; a quote that is meant as such goes into double quotes: `\"'\"`".to_owned())
+            }
+            Fault::Unclosed(_) | Fault::MissingBrace => Some("write `${NAME}`".to_owned()),
+            Fault::BadSubstitution => Some("write `${NAME}`, or `\\$` for a dollar sign as such".to_owned()),
+            Fault::MissingSlash => Some("write `${NAME/PATTERN/REPLACEMENT}`".to_owned()),
+            Fault::UnsupportedModifier(_) => {
+                Some("there are `${v:-default}`, `${v:+instead}`, `${v:?message}`, `${v#start}`, `${v%end}` and `${v/a/b}`".to_owned())
+            }
+            Fault::Required { name, .. } => {
+                Some(format!("give it a value: `--build-arg {name}=…`, or `ARG {name}=…`"))
+            }
+            Fault::InvalidPattern { .. } | Fault::TooDeep | Fault::TooLong | Fault::TooCostly => None,
+        }
+    }
+}
+
 /// Why a word cannot be expanded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {

@@ -49,7 +49,7 @@ fn prepare_and_start(order: &Order, report: &OwnedFd) -> Result<Infallible, Fail
     rustix::process::fchdir(&cwd).doing(|| format!("enter {}", spec.cwd))?;
     tell(report, &Progress::Ready(stubs));
     sys::reset_signals();
-    sys::close_on_exec_from(3).doing(|| "close files".into())?;
+    sys::close_on_exec_from(3);
     Err(start::start(spec))
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::failure::ExecError;
 use super::order::{Ids, Order, Outcome};
@@ -38,9 +38,30 @@ impl Default for Config {
 pub struct Executor {
     program: Program,
     userns: OnceLock<Result<Option<Userns>, UsernsError>>,
-    steps: Mutex<Steps>,
+    stop: Stop,
     next: AtomicU64,
     out_of_memory_events: AtomicU64,
+}
+
+/// Ends the running steps of an executor, from any thread. Cheap to clone; an executor that is made later minds it, too.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<Mutex<Steps>>);
+
+impl Stop {
+    /// Ends all running steps, politely and then by force within two seconds, and refuses new ones. Does not
+    /// wait.
+    pub fn all(&self) {
+        let mut steps = self.steps();
+        steps.cancelled = true;
+        for socket in steps.running.values_mut() {
+            let _ = socket.write_all(b"T");
+        }
+    }
+
+    fn steps(&self) -> MutexGuard<'_, Steps> {
+        // The map is consistent after every statement.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The running steps' sockets, by number.
@@ -53,10 +74,15 @@ struct Steps {
 impl Executor {
     /// Does nothing yet.
     pub fn new(config: Config) -> Self {
+        Self::stopped_by(config, Stop::default())
+    }
+
+    /// The same; `stop` ends its steps.
+    pub fn stopped_by(config: Config, stop: Stop) -> Self {
         Self {
             program: Program(config.program),
             userns: OnceLock::new(),
-            steps: Mutex::default(),
+            stop,
             next: AtomicU64::new(0),
             out_of_memory_events: AtomicU64::new(out_of_memory_events()),
         }
@@ -128,11 +154,12 @@ impl Executor {
     /// Ends all running steps, politely and then by force within two seconds, and refuses new ones. Does not
     /// wait: each [`Self::run`] returns [`ExecError::Cancelled`] when its step is gone.
     pub fn cancel_all(&self) {
-        let mut steps = self.steps();
-        steps.cancelled = true;
-        for socket in steps.running.values_mut() {
-            let _ = socket.write_all(b"T");
-        }
+        self.stop.all();
+    }
+
+    /// Whether [`Self::cancel_all`], or a [`Stop`], told this executor to run nothing more.
+    pub fn is_cancelled(&self) -> bool {
+        self.stop.steps().cancelled
     }
 
     fn userns(&self) -> Result<Option<&Userns>, ExecError> {
@@ -145,15 +172,10 @@ impl Executor {
         }
     }
 
-    fn steps(&self) -> MutexGuard<'_, Steps> {
-        // The map is consistent after every statement.
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn register(&self, socket: &UnixStream) -> io::Result<u64> {
         let mut socket = socket.try_clone()?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut steps = self.steps();
+        let mut steps = self.stop.steps();
         if steps.cancelled {
             let _ = socket.write_all(b"T");
         }
@@ -163,7 +185,7 @@ impl Executor {
 
     /// Tells whether steps were cancelled meanwhile.
     fn unregister(&self, number: u64) -> bool {
-        let mut steps = self.steps();
+        let mut steps = self.stop.steps();
         steps.running.remove(&number);
         steps.cancelled
     }

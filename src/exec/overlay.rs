@@ -7,7 +7,7 @@
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags};
 
@@ -50,6 +50,21 @@ impl Layers {
 
     /// Mounts them at `name` in `parent`, and returns the root of the mount.
     pub(super) fn mount(
+        &self,
+        parent: BorrowedFd<'_>,
+        name: &Path,
+        marks: Marks,
+    ) -> Result<OwnedFd, Failure> {
+        let mount = self.mount_either_way(parent, name, marks)?;
+        // With a work directory that it cannot use, the kernel says nothing and mounts read-only.
+        let stat = rustix::fs::fstatvfs(&mount).doing(|| format!("look at {}", name.display()))?;
+        if self.writable.is_some() && stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            return Err(overlay_failure(Errno::ROFS, "the work directory cannot be used".to_owned()));
+        }
+        Ok(mount)
+    }
+
+    fn mount_either_way(
         &self,
         parent: BorrowedFd<'_>,
         name: &Path,
@@ -146,7 +161,9 @@ fn kernel_log(context: &OwnedFd) -> String {
     let mut lines = Vec::new();
     let mut buffer = [0; 1024];
     while let Ok(length @ 1..) = rustix::io::read(context, &mut buffer) {
-        lines.push(String::from_utf8_lossy(&buffer[..length]).trim().to_owned());
+        let line = String::from_utf8_lossy(&buffer[..length]);
+        // A letter for the level goes before each.
+        lines.push(line.trim().trim_start_matches("e ").to_owned());
     }
     lines.join("; ")
 }

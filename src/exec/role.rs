@@ -37,6 +37,9 @@ pub fn role_from_args() -> Option<Role> {
 impl Role {
     /// Plays it to the end. `jobs` are what [`super::Executor::run_job`] can name.
     pub fn run(self, jobs: Jobs) -> ExitCode {
+        // Ctrl-C is for rbuild, which then cancels its steps in order, not for each of their supervisors.
+        let _ = rustix::process::setsid();
+        let _ = rustix::thread::set_name(c"rbuild-step");
         // The socket moves away from descriptor 0, which children would inherit.
         let Ok(socket) = rustix::io::fcntl_dupfd_cloexec(std::io::stdin().as_fd(), 3) else {
             return ExitCode::FAILURE;

@@ -130,11 +130,16 @@ pub(super) fn reset_signals() {
 }
 
 /// Marks every file from descriptor `first` on to be closed by the next execve.
-pub(super) fn close_on_exec_from(first: u32) -> io::Result<()> {
+pub(super) fn close_on_exec_from(first: u32) {
     // SAFETY: no pointers; with CLOEXEC nothing is closed that Rust code still owns.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    check(result)?;
-    Ok(())
+    if result < 0 {
+        // Before Linux 5.11: one by one, as far as anyone's descriptors go.
+        for fd in first as i32..65_536 {
+            // SAFETY: no pointers; on a descriptor that is not open the call fails and does nothing.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
 }
 
 /// Installs a seccomp filter for this process and what it starts; needs CAP_SYS_ADMIN in its user

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::FlockOperation;
@@ -11,7 +12,7 @@ use super::contents::Contents;
 use super::sink::beside;
 use super::{Error, naming};
 use crate::oci::{Descriptor, Digest, Index};
-use crate::store::Store;
+use crate::store::{Store, has_seal, seal};
 
 /// Adds the blobs of `contents` to the layout `dest`, then `entries` to its `index.json`. An entry of
 /// the same name is replaced; the index changes last and at once.
@@ -28,7 +29,7 @@ pub(super) fn write(
     let blobs = dest.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(|e| Error::io("create", &blobs, e))?;
     for (digest, size) in &contents.blobs {
-        copy_blob(store, digest, *size, &blobs)?;
+        place_blob(store, digest, *size, &blobs)?;
     }
     // Two exports into one layout must not lose each other's entry.
     let directory = File::open(dest).map_err(|e| Error::io("open", dest, e))?;
@@ -39,18 +40,32 @@ pub(super) fn write(
     replace(&dest.join("index.json"), &naming::index(index.manifests, index.annotations))
 }
 
-fn copy_blob(store: &Store, digest: &Digest, size: u64, blobs: &Path) -> Result<(), Error> {
+fn place_blob(store: &Store, digest: &Digest, size: u64, blobs: &Path) -> Result<(), Error> {
     let target = blobs.join(digest.hex());
-    if fs::metadata(&target).is_ok_and(|meta| meta.is_file() && meta.len() == size) {
+    // The seal tells that nobody wrote to the file since an export put it there.
+    if fs::metadata(&target).is_ok_and(|meta| meta.is_file() && meta.len() == size && has_seal(&meta)) {
         return Ok(());
     }
     // In the layout's top folder, where a leftover is no blob with a wrong name.
     let temporary = beside(blobs.parent().expect("it is blobs/sha256"))?;
-    let copied = fs::copy(store.blob_path(digest), &temporary).and_then(|_| fs::rename(&temporary, &target));
-    copied.map_err(|e| {
+    let placed =
+        share_or_copy(&store.blob_path(digest), &temporary).and_then(|()| fs::rename(&temporary, &target));
+    placed.map_err(|e| {
         let _ = fs::remove_file(&temporary);
         Error::io("write", &target, e)
     })
+}
+
+/// A second name for the file where that is possible, as `git clone` does with its objects: gigabytes then cost
+/// nothing. Should somebody write to it, the store sees that by the file's times (see [`Store::intact_blob`]), and
+/// makes the blob anew. Blobs of another user are copied, because what is exported belongs to whoever exports.
+fn share_or_copy(blob: &Path, to: &Path) -> io::Result<()> {
+    let is_own = fs::metadata(blob)?.uid() == rustix::process::geteuid().as_raw();
+    if is_own && fs::hard_link(blob, to).is_ok() {
+        return Ok(());
+    }
+    fs::copy(blob, to)?;
+    seal(&File::options().write(true).open(to)?)
 }
 
 fn read_index(path: &Path) -> Result<Index, Error> {

@@ -56,6 +56,15 @@ impl Compression {
         }
     }
 
+    /// Names everything that decides which bytes come out, but for the bytes that go in.
+    pub(super) fn encoder(self) -> String {
+        match self {
+            Compression::None => "none".to_owned(),
+            Compression::Gzip { level } => format!("gzip {level} {LIBDEFLATE} {NOISE_RULE}"),
+            Compression::Zstd { level } => format!("zstd {level} {ZSTD}"),
+        }
+    }
+
     /// Fails early on a level that does not exist.
     pub(super) fn check(self) -> Result<(), CompressError> {
         match self {
@@ -84,6 +93,12 @@ impl Compression {
         }
     }
 }
+
+/// The encoders' versions: another one may compress the same bytes to others.
+const LIBDEFLATE: &str = "libdeflate-sys 1.26.1";
+const ZSTD: &str = "zstd-sys 2.1.2+zstd.1.5.7";
+/// Goes up with every change of [`is_noise`].
+const NOISE_RULE: u32 = 1;
 
 fn gzip(raw: &[u8], level: u8, packed: &mut Vec<u8>) -> Result<usize, CompressError> {
     let mut encoder = Compressor::new(gzip_level(level)?);
@@ -161,6 +176,18 @@ mod tests {
             let mut decoder = flate2::read::GzDecoder::new(&packed[..len]);
             std::io::Read::read_to_end(&mut decoder, &mut unpacked).unwrap();
             assert!(unpacked == *bytes);
+        }
+    }
+
+    /// When this fails after an update of dependencies: write the new versions into the constants, so that segments
+    /// that the old encoder made are not mixed with those of the new one.
+    #[test]
+    fn the_encoders_are_those_that_are_named() {
+        let lock = include_str!("../../Cargo.lock");
+        for named in [LIBDEFLATE, ZSTD] {
+            let (name, version) = named.split_once(' ').unwrap();
+            let entry = format!("name = \"{name}\"\nversion = \"{version}\"");
+            assert!(lock.contains(&entry), "{named}");
         }
     }
 

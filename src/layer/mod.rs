@@ -7,10 +7,11 @@ pub mod entry;
 mod header;
 pub mod index;
 mod pipeline;
+#[cfg(test)]
 mod sample;
 pub mod unpack;
 pub mod view;
 pub mod writer;
 
 pub use compress::Compression;
-pub use writer::{WriteError, WriteOptions, Written, write};
+pub use writer::{Remembered, Segments, WriteError, WriteOptions, Written, write, write_remembering};

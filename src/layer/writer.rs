@@ -7,6 +7,7 @@
 
 mod fill;
 mod layout;
+mod memory;
 mod order;
 mod pipeline;
 #[cfg(test)]
@@ -14,6 +15,8 @@ mod tests;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+
+pub use memory::{Remembered, Segments};
 
 use super::compress::{CompressError, Compression};
 use super::entry::Entry;
@@ -41,6 +44,8 @@ pub struct Written {
     pub data_offsets: Vec<u64>,
     /// The entries as written: sorted, and of several names for one file the first holds the content.
     pub entries: Vec<Entry>,
+    /// What a later layer can take from this one; empty unless [`write_remembering`] was asked.
+    pub segments: Segments,
 }
 
 /// Why a layer could not be written. Paths are those in the layer, shown losslessly as far as they are UTF-8.
@@ -136,10 +141,38 @@ pub fn write(
     options: &WriteOptions,
     sink: &mut impl Write,
 ) -> Result<Written, WriteError> {
+    write_as(entries, options, Memory::Off, sink)
+}
+
+/// The same, to the byte; but segments that `earlier` has are taken from there instead of being compressed, and
+/// [`Written::segments`] tells what the next layer can take from this one. All files are read nevertheless: the tar
+/// has to be hashed.
+pub fn write_remembering(
+    entries: Vec<Entry>,
+    options: &WriteOptions,
+    earlier: Option<&Remembered>,
+    sink: &mut impl Write,
+) -> Result<Written, WriteError> {
+    write_as(entries, options, Memory::On { earlier }, sink)
+}
+
+/// Whether segments are remembered.
+#[derive(Clone, Copy)]
+enum Memory<'m> {
+    Off,
+    On { earlier: Option<&'m Remembered> },
+}
+
+fn write_as(
+    entries: Vec<Entry>,
+    options: &WriteOptions,
+    memory: Memory<'_>,
+    sink: &mut impl Write,
+) -> Result<Written, WriteError> {
     options.compression.check()?;
     let entries = order::arrange(entries)?;
     let layout = layout::plan(&entries);
-    let identity = pipeline::run(&entries, &layout, options.compression, sink)?;
+    let identity = pipeline::run(&entries, &layout, options.compression, memory, sink)?;
     Ok(Written {
         diff_id: DiffId(identity.raw),
         digest: identity.packed,
@@ -147,6 +180,7 @@ pub fn write(
         uncompressed_size: layout.size,
         data_offsets: layout.data_offsets,
         entries,
+        segments: identity.segments,
     })
 }
 

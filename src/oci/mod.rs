@@ -32,5 +32,5 @@ pub fn rfc3339(time: Seconds) -> String {
 
 /// The whole seconds of an RFC 3339 moment; `None` when it is none.
 pub fn parse_rfc3339(text: &str) -> Option<Seconds> {
-    text.parse::<jiff::Timestamp>().ok().map(|t| t.as_second())
+    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
 }

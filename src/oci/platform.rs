@@ -136,6 +136,11 @@ impl FromStr for Platform {
 
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         const OSES: [&str; 6] = ["linux", "windows", "darwin", "freebsd", "wasi", "macos"];
+        // As Go spells them; alone, any other word is more likely a slip than a new machine.
+        const ARCHITECTURES: [&str; 15] = [
+            "386", "amd64", "arm", "arm64", "loong64", "mips", "mipsle", "mips64", "mips64le", "ppc64",
+            "ppc64le", "riscv64", "s390x", "sparc64", "wasm",
+        ];
         let fail = || PlatformError(text.to_owned());
         let valid = |part: &str| {
             !part.is_empty()
@@ -150,7 +155,13 @@ impl FromStr for Platform {
             [one] if OSES.contains(&one.to_ascii_lowercase().as_str()) => {
                 Platform { os: (*one).to_owned(), ..Platform::host() }
             }
-            [one] => Platform::new("linux", one),
+            [one] => {
+                let platform = Platform::new("linux", one).normalised();
+                ARCHITECTURES
+                    .contains(&platform.architecture.as_str())
+                    .then_some(platform)
+                    .ok_or_else(fail)?
+            }
             [os, architecture] => Platform::new(os, architecture),
             [os, architecture, variant] => {
                 Platform { variant: Some((*variant).to_owned()), ..Platform::new(os, architecture) }
@@ -164,6 +175,7 @@ impl FromStr for Platform {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -179,7 +191,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), want);
         }
-        for text in ["", "linux/", "a/b/c/d", "linux/am d64"] {
+        for text in ["", "linux/", "a/b/c/d", "linux/am d64", "what"] {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
     }

@@ -32,7 +32,7 @@ impl Lowering<'_> {
                 )
             }
             Origin::Image(image) => {
-                let tip = self.builder.image(image);
+                let tip = self.builder.image(image, Some(stage.from.image.span));
                 self.root(tip, line)
             }
             Origin::Local(name) => {

@@ -102,10 +102,17 @@ impl Builder {
     }
 
     /// An image that is copied from or mounted.
-    pub(super) fn image(&mut self, image: &ImageOp) -> StepId {
+    /// `span` is where it is named first: there it is told when it cannot be had.
+    pub(super) fn image(&mut self, image: &ImageOp, span: Option<Span>) -> StepId {
         let source = Source::Image(image.reference.clone(), image.platform.clone());
+        if let Some(id) = self.known(&source) {
+            return id;
+        }
         let name = image.reference.to_string();
-        self.source(source, Op::Image(image.clone()), format!("image {name}"), format!("image/{name}"))
+        let line = Line { place: String::new(), title: format!("image {name}") };
+        let id = self.step(Op::Image(image.clone()), None, span, line, format!("image/{name}"));
+        self.sources.push((source, id));
+        id
     }
 
     /// The main context (no name), or a named one.

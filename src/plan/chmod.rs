@@ -4,7 +4,7 @@ use super::graph::Chmod;
 
 /// Reads a mode. The error tells what is wrong.
 pub(super) fn parse(text: &str) -> Result<Chmod, String> {
-    const OCTAL: &str = "it should be octal string and between 0 and 07777";
+    const OCTAL: &str = "it should be octal string and between 0 and 07777, such as `0644` or `0755`";
     let is_octal = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
     if text.starts_with(|c: char| c.is_ascii_digit()) {
         let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o7777);

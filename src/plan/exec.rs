@@ -40,6 +40,7 @@ pub(super) fn run(
     let op = ExecOp {
         args,
         env,
+        arguments: state.arguments.iter().map(|argument| argument.name.clone()).collect(),
         proxy_env: globals.proxies_for(&state.env),
         cwd: state.directory().to_owned(),
         user: state.image.config.user.clone(),

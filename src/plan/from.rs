@@ -31,7 +31,8 @@ pub(super) fn resolve(
     let replaced = context.is_some();
     let base = match context {
         Some(origin) => origin,
-        None => built_on(&base_name, platform.as_ref(), from, earlier)?,
+        None => built_on(&base_name, platform.as_ref(), from, earlier)
+            .map_err(|fault| with_missing_values(fault, from, earlier, globals))?,
     };
     let label = name.clone().unwrap_or_else(|| format!("stage-{index}"));
     Ok(Stage {
@@ -45,6 +46,17 @@ pub(super) fn resolve(
         items: Vec::new(),
         fired: false,
     })
+}
+
+/// Says which variables of a faulty image name have no value.
+fn with_missing_values(mut fault: Fault, from: &From, earlier: &Stages<'_>, globals: &Globals) -> Fault {
+    let expanded = words::expand(&from.image.text, earlier.place.escape, &globals.env);
+    for name in expanded.map(|expanded| expanded.unset).unwrap_or_default() {
+        fault.help.push(format!(
+            "`{name}` has no value here: write `ARG {name}=…` above the first FROM, or give `--build-arg {name}=…`"
+        ));
+    }
+    fault
 }
 
 /// The named context that stands in the place of a stage of this name.
@@ -101,7 +113,7 @@ impl Line<'_> {
 
     fn expand(&mut self, word: &Word) -> Result<Expanded, Fault> {
         let expanded = words::expand(&word.text, self.place.escape, &self.globals.env)
-            .map_err(|error| self.place.fault(word.span, error.to_string()))?;
+            .map_err(|error| self.place.unexpandable(word.span, &error))?;
         for name in expanded.unset.iter().filter(|name| !self.globals.declared.contains(name)) {
             let near = suggest::closest(name, self.globals_names());
             let message = message::undefined_arg_in_from(name, near);

@@ -207,6 +207,8 @@ pub struct ExecOp {
     pub args: Vec<String>,
     /// The environment in order, `PATH` defaulted; build arguments included, secrets not.
     pub env: Vec<(String, String)>,
+    /// The names that ARG declared: so an explanation can tell ARG from ENV.
+    pub arguments: Vec<String>,
     /// Proxy variables that were not declared by ARG: given to the command, in no key, no history and no preimage.
     pub proxy_env: Vec<(String, String)>,
     /// Working directory, absolute.

@@ -40,11 +40,12 @@ use graph::{BaseRequest, HistoryPlan, ImagePlan, Plan, ResolvedBase};
 use lower::Lowering;
 pub use options::{ContextSource, Entitlement, Options};
 use place::Place;
+pub use remote::{Kind as SourceKind, kind as source_kind, without_password};
 use scope::Globals;
 use stage::Stages;
 use state::State;
 
-/// What [`lower`] comes to.
+/// What [`lower()`] comes to.
 #[derive(Debug)]
 pub enum Lowered {
     /// Triggers of a base made further stages needed, and those are built on images that have not been

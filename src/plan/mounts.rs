@@ -83,7 +83,9 @@ pub(super) fn lower(
     };
     let target = target(options, &kind, site);
     if target == "/" {
-        return Err(place.fault(span, "invalid mount target \"/\""));
+        let mut fault = place.fault(span, "invalid mount target \"/\"");
+        fault.help.push("say where to mount it: `target=/PATH`".to_owned());
+        return Err(fault);
     }
     Ok(Mount { target, kind, span: Some(place.step_span(span)) })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::dockerfile::checks::Rule;
 use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::Dockerfile;
+use crate::dockerfile::words::ExpandError;
 use crate::report::{Diagnostic, Source, Span};
 
 /// An error for people. Boxed, since it is large and rare.
@@ -49,6 +50,13 @@ impl Place {
             )),
             None => diagnostic,
         })
+    }
+
+    /// A word that cannot be expanded.
+    pub(super) fn unexpandable(&self, span: Span, error: &ExpandError) -> Fault {
+        let mut fault = self.fault(span, error.to_string());
+        fault.help.extend(error.help());
+        fault
     }
 
     /// What a check finds at `span`. A finding in a trigger is shown at FROM, where a directive of the

@@ -1,8 +1,8 @@
-//! Tells paths from URLs and git repositories among the sources of ADD.
+//! Tells paths from URLs and git repositories, among the sources of ADD and among contexts.
 
 /// What a source is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// A path of a context, stage or image.
     Path,
     /// A file behind http(s).
@@ -13,7 +13,7 @@ pub(super) enum Kind {
 
 /// What `text` is. A git repository is `git://…`, `ssh://…`, `user@host:path`, or an http(s) URL whose
 /// path ends in `.git`, whatever query or fragment follows.
-pub(super) fn kind(text: &str) -> Kind {
+pub fn kind(text: &str) -> Kind {
     let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
         return if is_scp_style(text) { Kind::Git } else { Kind::Path };
     };
@@ -61,7 +61,7 @@ pub(super) fn is_digest(text: &str) -> bool {
 }
 
 /// The URL for people: a user and password in it are replaced by `xxxxx`.
-pub(super) fn without_password(url: &str) -> String {
+pub fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     match rest[..end].rfind('@') {

@@ -188,7 +188,7 @@ fn evaluate(
             env.set(name, value);
         } else if let Some(default) = &declaration.default {
             let value = words::expand(&default.text, place.escape, &env)
-                .map_err(|error| place.fault(default.span, error.to_string()))?;
+                .map_err(|error| place.unexpandable(default.span, &error))?;
             env.set(name, &value.text);
         }
     }
@@ -220,7 +220,7 @@ impl Expander<'_> {
     /// A word, quotes and escapes removed.
     pub(super) fn word(&mut self, word: &Word) -> Result<String, Fault> {
         let expanded = words::expand(&word.text, self.place.escape, self.env)
-            .map_err(|error| self.place.fault(word.span, error.to_string()))?;
+            .map_err(|error| self.place.unexpandable(word.span, &error))?;
         self.report(word.span, &expanded.unset);
         Ok(expanded.text)
     }
@@ -232,8 +232,8 @@ impl Expander<'_> {
 
     /// The body of a here-document.
     pub(super) fn heredoc(&mut self, body: &str, span: Span) -> Result<String, Fault> {
-        let expanded: Expanded = words::expand_heredoc(body, self.env)
-            .map_err(|error| self.place.fault(span, error.to_string()))?;
+        let expanded: Expanded =
+            words::expand_heredoc(body, self.env).map_err(|error| self.place.unexpandable(span, &error))?;
         self.report(span, &expanded.unset);
         Ok(expanded.text)
     }

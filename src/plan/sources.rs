@@ -36,6 +36,13 @@ pub(super) struct User<'a> {
     pub(super) span: Span,
 }
 
+impl User<'_> {
+    /// Where it stands in the Dockerfile itself: a trigger of a base image at FROM.
+    fn in_file(&self) -> Span {
+        self.place.trigger.as_ref().map_or(self.span, |trigger| trigger.from)
+    }
+}
+
 impl Sources<'_> {
     /// The step of an origin; the main context for none.
     pub(super) fn step(&mut self, origin: Option<&Origin>, user: User<'_>) -> Result<StepId, Fault> {
@@ -51,7 +58,7 @@ impl Sources<'_> {
                 let base = base.expect("every request of a needed stage was checked to be resolved");
                 self.builder.files_of_base(base, &request.name)
             }
-            Some(Origin::Image(image)) => self.builder.image(image),
+            Some(Origin::Image(image)) => self.builder.image(image, Some(user.in_file())),
             Some(Origin::Local(name)) => self.builder.local(name),
             Some(Origin::Remote(remote)) => self.builder.remote(remote, self.epoch),
         })

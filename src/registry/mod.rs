@@ -21,6 +21,7 @@ mod pull;
 mod push;
 mod resolve;
 mod retry;
+mod tap;
 mod tls;
 mod transport;
 
@@ -31,6 +32,7 @@ use std::time::Duration;
 pub use environment::Environment;
 pub use error::{CredentialState, Error, Problem};
 pub use resolve::Resolved;
+pub use tap::{Tap, Tapped, tap};
 
 use crate::oci::{Digest, Reference};
 use crate::report::{Event, Events, StepNumber};

@@ -11,6 +11,7 @@ use ureq::http::Method;
 use super::answer::Asked;
 use super::error::Error;
 use super::retry::Schedule;
+use super::tap::Tap;
 use super::transport::{Request, Response, cause_of};
 use super::{Client, Progress, Target};
 use crate::oci::{Descriptor, Digest, Layer, Reference};
@@ -34,17 +35,30 @@ impl Client {
         layers: &[Layer],
         progress: &Progress,
     ) -> Result<(), Error> {
+        self.pull_layers_tapped(store, reference, layers, progress, &|_| None)
+    }
+
+    /// The same; `tap` is asked, when a blob is about to be fetched, whether somebody wants to read along.
+    pub fn pull_layers_tapped(
+        &self,
+        store: &Store,
+        reference: &Reference,
+        layers: &[Layer],
+        progress: &Progress,
+        tap: &(dyn Fn(&Layer) -> Option<Tap> + Sync),
+    ) -> Result<(), Error> {
         let mut seen = BTreeSet::new();
-        let wanted: Vec<&Descriptor> = layers
-            .iter()
-            .map(|layer| &layer.descriptor)
-            .filter(|blob| store.has_blob(&blob.digest) != Some(blob.size) && seen.insert(blob.digest))
-            .collect();
+        let mut wanted: Vec<&Layer> = Vec::new();
+        for layer in layers {
+            let blob = &layer.descriptor;
+            if seen.insert(blob.digest) && store.intact_blob(&blob.digest)? != Some(blob.size) {
+                wanted.push(layer);
+            }
+        }
         let stop = AtomicBool::new(false);
-        in_parallel(self.inner.settings.parallel_blobs, &wanted, &stop, |blob| {
-            let fetch =
-                Fetch { client: self, store, target: Target::pull(reference), blob, progress, stop: &stop };
-            fetch.run()
+        in_parallel(self.inner.settings.parallel_blobs, &wanted, &stop, |layer| {
+            let (blob, target) = (&layer.descriptor, Target::pull(reference));
+            Fetch { client: self, store, target, blob, progress, stop: &stop }.run(|| tap(layer))
         })
     }
 }
@@ -90,6 +104,20 @@ struct Fetch<'a> {
     stop: &'a AtomicBool,
 }
 
+/// Where the bytes of a blob go.
+struct Sink {
+    writer: BlobWriter,
+    tap: Option<Tap>,
+}
+
+impl Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.writer.write_all(bytes)?;
+        self.tap = self.tap.take().filter(|tap| tap.send(bytes));
+        Ok(())
+    }
+}
+
 /// How one connection for a blob ended.
 enum Piece {
     Complete,
@@ -99,17 +127,17 @@ enum Piece {
 
 impl Fetch<'_> {
     /// Fetches the blob, unless another thread of this process just did.
-    fn run(&self) -> Result<(), Error> {
+    fn run(&self, tap: impl FnOnce() -> Option<Tap>) -> Result<(), Error> {
         let _turn = self.client.inner.fetching.enter(self.blob.digest);
-        if self.store.has_blob(&self.blob.digest) == Some(self.blob.size) {
+        if self.store.intact_blob(&self.blob.digest)? == Some(self.blob.size) {
             return Ok(());
         }
-        let mut writer = self.store.new_blob()?;
+        let mut sink = Sink { writer: self.store.new_blob()?, tap: tap() };
         let mut done = 0;
         let mut schedule = Schedule::new(&self.client.inner.settings);
         while done < self.blob.size || self.blob.size == 0 {
             let before = done;
-            let cause = match self.piece(&mut writer, &mut done)? {
+            let cause = match self.piece(&mut sink, &mut done)? {
                 Piece::Complete => break,
                 Piece::Broken(cause) => cause,
             };
@@ -119,11 +147,11 @@ impl Fetch<'_> {
             let wait = schedule.next(None).ok_or_else(|| self.interrupted(done, cause))?;
             std::thread::sleep(wait);
         }
-        self.commit(writer, done)
+        self.commit(sink.writer, done)
     }
 
     /// Asks for what is missing and writes what comes.
-    fn piece(&self, writer: &mut BlobWriter, done: &mut u64) -> Result<Piece, Error> {
+    fn piece(&self, sink: &mut Sink, done: &mut u64) -> Result<Piece, Error> {
         let path = self.target.path(&format!("blobs/{}", self.blob.digest));
         let mut request = Request::new(Method::GET, path);
         if *done > 0 {
@@ -141,7 +169,7 @@ impl Fetch<'_> {
             206 | 416 => return Ok(Piece::Broken("the registry does not resume as asked".to_owned())),
             _ => return Err(self.client.refusal(&self.target, Asked::Blob(self.blob.digest), response)),
         }
-        self.copy(&mut response, writer, done)
+        self.copy(&mut response, sink, done)
     }
 
     fn skip(&self, response: &mut Response, done: u64) -> Result<(), Piece> {
@@ -152,7 +180,7 @@ impl Fetch<'_> {
         }
     }
 
-    fn copy(&self, response: &mut Response, writer: &mut BlobWriter, done: &mut u64) -> Result<Piece, Error> {
+    fn copy(&self, response: &mut Response, sink: &mut Sink, done: &mut u64) -> Result<Piece, Error> {
         let size = self.blob.size;
         // One byte more than announced is enough to know that it lies about its size.
         let mut reader = response.reader(size - *done + 1);
@@ -172,7 +200,7 @@ impl Fetch<'_> {
             if *done + n as u64 > size {
                 return Err(self.too_long());
             }
-            writer.write_all(&buffer[..n]).map_err(|e| self.not_written(e, writer))?;
+            sink.write(&buffer[..n]).map_err(|e| self.not_written(e, &sink.writer))?;
             *done += n as u64;
             if reported.elapsed() >= REPORT_EVERY {
                 reported = Instant::now();

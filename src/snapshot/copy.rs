@@ -65,6 +65,11 @@ impl Copier {
             let meta = lstat(&from)?;
             if files::is_whiteout(&meta) {
                 files::remove(&to)?;
+            } else if let Some(hidden) = name.as_bytes().strip_prefix(b".wh.") {
+                // Trees on overlayfs, which lets nobody else make its whiteouts, have them as layers do.
+                if hidden != b".wh..opq" {
+                    files::remove(&to.with_file_name(OsStr::from_bytes(hidden)))?;
+                }
             } else if meta.is_dir() {
                 self.make_directory(&from, &to)?;
                 directories.push((from, to, meta));
@@ -90,7 +95,8 @@ impl Copier {
             OpaqueMark::Trusted => "trusted.overlay.opaque",
             OpaqueMark::User => "user.overlay.opaque",
         };
-        Ok(files::xattr(dir, name)?.is_some_and(|value| value == b"y"))
+        let is_marked = files::xattr(dir, name)?.is_some_and(|value| value == b"y");
+        Ok(is_marked || dir.join(".wh..wh..opq").symlink_metadata().is_ok())
     }
 
     fn other(&mut self, from: &Path, to: &Path, meta: &Metadata) -> Result<(), Error> {

@@ -1,9 +1,14 @@
 //! The passwd and group files of a root file system.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::state::{Environment, RootState};
 use crate::layer::contents::read_small_file;
+use crate::rootfs::{Root, Symlinks};
 
 /// Larger account files are an error.
 const LIMIT: u64 = 8 << 20;
@@ -20,4 +25,40 @@ pub(super) fn read_one(
         blob.map(|file| Box::new(file) as _).map_err(io::Error::other)
     };
     read_small_file(&view, path.trim_start_matches('/').as_bytes(), LIMIT, &open).map_err(io::Error::other)
+}
+
+/// The same from unpacked trees, the top one first; the outer `None` when the trees do not tell it simply (a symlink
+/// on the way, or a file that this user may not read): then the layers must be asked.
+pub(super) fn read_in_trees(lowers: &[PathBuf], path: &str) -> Option<Option<Vec<u8>>> {
+    let path = Path::new(path.trim_start_matches('/'));
+    for tree in lowers {
+        let root = Root::open(tree).ok()?;
+        match root.open_file(path) {
+            Ok(file) => return read_regular(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !hides(&root, path) => {}
+            Err(_) => return None,
+        }
+    }
+    Some(None)
+}
+
+fn read_regular(file: File) -> Option<Option<Vec<u8>>> {
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() || metadata.len() > LIMIT {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(LIMIT).read_to_end(&mut bytes).ok()?;
+    Some(Some(bytes))
+}
+
+/// Whether a tree that lacks `path` may still hide what lower ones have there: its parent is opaque or no directory.
+fn hides(root: &Root, path: &Path) -> bool {
+    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return false };
+    match root.open_at(parent, OFlags::RDONLY | OFlags::DIRECTORY, 0, Symlinks::Refuse) {
+        Ok(dir) => ["trusted.overlay.opaque", "user.overlay.opaque"]
+            .iter()
+            .any(|name| rustix::fs::fgetxattr(&dir, *name, &mut [0u8; 8][..]).is_ok()),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::state::Environment;
 use crate::exec::Executor;
+use crate::layer::view::RootView;
 use crate::snapshot::{self, CommitJob, Committed, CopyJob, UnpackJob};
 
 /// What a worker can do, by name.
@@ -35,14 +36,22 @@ pub(super) struct CacheDirectory {
     pub(super) gid: u32,
 }
 
-/// Unpacks a layer; gives notes about what the tree lacks.
-pub(super) fn unpack(environment: &Environment<'_>, job: &UnpackJob) -> Result<Vec<String>, String> {
-    run(environment, "unpack", job, snapshot::unpack_tree)
+/// Unpacks a layer on the root `below`; gives notes about what the tree lacks.
+pub(super) fn unpack(
+    environment: &Environment<'_>,
+    job: &UnpackJob,
+    below: &RootView,
+) -> Result<Vec<String>, String> {
+    run(environment, "unpack", job, |job| snapshot::unpack_tree_on(job, below))
 }
 
-/// Writes a command's changes as a layer.
-pub(super) fn commit(environment: &Environment<'_>, job: &CommitJob) -> Result<Committed, String> {
-    run(environment, "commit", job, snapshot::commit)
+/// Writes a command's changes against `parent` as a layer.
+pub(super) fn commit(
+    environment: &Environment<'_>,
+    job: &CommitJob,
+    parent: &RootView,
+) -> Result<Committed, String> {
+    run(environment, "commit", job, |job| snapshot::commit_on(job, parent))
 }
 
 /// Copies a whole root.

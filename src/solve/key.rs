@@ -24,12 +24,22 @@ pub(super) fn workdir(op: &WorkdirOp, parent: ChainId) -> Preimage {
     key
 }
 
+/// Whether a command's files keep their owners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owners {
+    /// As root, and in a user namespace with ranges of ids.
+    Kept,
+    /// In a user namespace of one id all files become root's: another layer.
+    Single,
+}
+
 /// The key of RUN on `parent`. `inputs` are the identities of what its mounts read, in the order of the mounts:
 /// one for each bind, and for each cache that starts from something.
-pub(super) fn exec(op: &ExecOp, parent: ChainId, inputs: &[ChainId]) -> Preimage {
+pub(super) fn exec(op: &ExecOp, parent: ChainId, inputs: &[ChainId], owners: Owners) -> Preimage {
     let ExecOp {
         args,
         env,
+        arguments,
         // Undeclared proxies are a fact of the machine, not of the build.
         proxy_env: _,
         cwd,
@@ -48,7 +58,8 @@ pub(super) fn exec(op: &ExecOp, parent: ChainId, inputs: &[ChainId]) -> Preimage
     key.push("parent", parent.to_string());
     key.push("command", args.join("\u{1f}"));
     for (name, value) in env {
-        key.push(format!("env:{name}"), value.as_str());
+        let kind = if arguments.contains(name) { "arg" } else { "env" };
+        key.push(format!("{kind}:{name}"), value.as_str());
     }
     key.push("cwd", cwd.as_str());
     key.push("user", user.as_str());
@@ -70,6 +81,9 @@ pub(super) fn exec(op: &ExecOp, parent: ChainId, inputs: &[ChainId]) -> Preimage
         key.push(format!("ulimit:{name}"), format!("{soft}:{hard}"));
     }
     key.push("platform", platform.to_string());
+    if owners == Owners::Single {
+        key.push("owners", "one id");
+    }
     key
 }
 

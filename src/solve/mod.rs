@@ -3,6 +3,9 @@
 //! Decides nothing about images or Dockerfiles: that is in the plan.
 
 mod accounts;
+mod forecast;
+mod form;
+pub mod images;
 pub mod jobs;
 mod key;
 pub mod ops;
@@ -19,9 +22,12 @@ use crate::cache::{Preimage, Record};
 use crate::plan::graph::{ListedInstruction, Op, Plan, Step, StepId};
 use crate::report::{Diagnostic, Event, Outcome, Source, Span, StepHeading, StepNumber};
 
+pub use forecast::{Outlook, forecast};
+pub use form::LayerForm;
 pub use ops::exec::Snapshots;
+pub use ops::{remote_git, remote_http};
 pub use roots::Roots;
-pub use state::{Environment, Files, RootState, SecretSource};
+pub use state::{ContextFiles, Environment, Files, RootState, SecretSource};
 
 /// How many steps may be under way at once. Steps mostly wait (for processes, disks and networks); what
 /// needs the processor is bounded by rayon's threads.
@@ -51,14 +57,17 @@ impl Solved {
 /// Why a build failed: what to tell, in order.
 pub type Failures = Vec<Diagnostic>;
 
-/// Tells the display what is to come.
-pub fn announce(plan: &Plan, environment: &Environment<'_>) {
+/// Tells the display what is to come; `last` follows the plan's own steps.
+pub fn announce(plan: &Plan, last: Option<String>, environment: &Environment<'_>) {
     let heading = |(number, listed): (usize, &ListedInstruction)| StepHeading {
         number: StepNumber(number),
         place: listed.place.clone(),
         title: listed.title.clone(),
     };
-    environment.events.send(Event::Planned(plan.listing.iter().enumerate().map(heading).collect()));
+    let mut headings: Vec<StepHeading> = plan.listing.iter().enumerate().map(heading).collect();
+    let number = StepNumber(headings.len());
+    headings.extend(last.map(|title| StepHeading { number, place: String::new(), title }));
+    environment.events.send(Event::Planned(headings));
 }
 
 /// Runs every step of `plan`, or takes its layer from the cache. `source` is the Dockerfile.
@@ -107,6 +116,8 @@ pub(crate) struct StepContext<'a> {
     pub(crate) source: &'a Arc<Source>,
     /// What the build works with.
     pub(crate) environment: &'a Environment<'a>,
+    /// Whether a later step asks which files this one leaves, not only runs something on them.
+    pub(crate) is_looked_into: bool,
 }
 
 impl StepContext<'_> {
@@ -127,6 +138,12 @@ impl StepContext<'_> {
     /// The step's place in the display.
     pub(crate) fn number(&self) -> StepNumber {
         self.step.number
+    }
+
+    /// The key of a step whose layer is written in the form that the build wants.
+    pub(crate) fn in_form(&self, mut preimage: Preimage) -> Preimage {
+        self.environment.form.push_to(&mut preimage);
+        preimage
     }
 
     /// Looks a key up, unless everything is to run again.
@@ -152,13 +169,26 @@ impl StepContext<'_> {
         self.environment.cache.lookup(&preimage.key()).map_err(|e| vec![self.error(e.to_string())])
     }
 
+    /// What this step of this project made last, unless everything is to be made again.
+    pub(crate) fn last_record(&self) -> Option<Record> {
+        if self.environment.no_cache {
+            return None;
+        }
+        self.environment.cache.last_record(&self.slot())
+    }
+
     /// Tells why the step is not in the cache.
     pub(crate) fn missed(&self, preimage: &Preimage) {
-        let why = match self.environment.no_cache {
+        let why = self.why_missed(preimage);
+        self.environment.events.send(Event::Missed { step: self.number(), why });
+    }
+
+    /// Why the step is not in the cache, in one clause.
+    pub(crate) fn why_missed(&self, preimage: &Preimage) -> String {
+        match self.environment.no_cache {
             true => "--no-cache".to_owned(),
             false => self.environment.cache.explain(&self.slot(), preimage),
-        };
-        self.environment.events.send(Event::Missed { step: self.number(), why });
+        }
     }
 
     /// Publishes what the step made; when another build was faster, gives that one's record.
@@ -188,6 +218,9 @@ pub(crate) struct Done {
 impl Solver<'_> {
     fn step(&self, at: usize, inputs: &[Arc<Files>]) -> Result<Files, Failures> {
         let step = &self.plan.steps[at];
+        if self.environment.executor.is_cancelled() {
+            return Err(vec![Diagnostic::error("the build was stopped")]);
+        }
         let events = &self.environment.events;
         let shown = step.number.0 < self.plan.listing.len()
             && self.plan.listing[step.number.0].step == Some(StepId(at));
@@ -195,7 +228,9 @@ impl Solver<'_> {
         if shown {
             events.send(Event::Started(step.number));
         }
-        let context = StepContext { step, source: self.source, environment: self.environment };
+        let is_looked_into = self.plan.steps.iter().any(|later| ops::looks_into(later, StepId(at)));
+        let context =
+            StepContext { step, source: self.source, environment: self.environment, is_looked_into };
         let done = ops::run(&context, inputs);
         let took = started.elapsed();
         let done = done.inspect_err(|_| events.send(Event::Failed { step: step.number, took }))?;

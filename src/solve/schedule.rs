@@ -26,9 +26,13 @@ impl Shape {
         priorities
     }
 
-    /// The steps without inputs: no more chains than these can run at once.
+    /// No more chains than this can run at once: one begins at each step without inputs, and one more for each
+    /// further step that needs the same step.
     fn width(&self) -> usize {
-        self.inputs.iter().filter(|inputs| inputs.is_empty()).count()
+        let begin = self.inputs.iter().filter(|inputs| inputs.is_empty()).count();
+        let mut followers = vec![0_usize; self.inputs.len()];
+        self.inputs.iter().flatten().for_each(|input| followers[*input] += 1);
+        begin + followers.iter().map(|count| count.saturating_sub(1)).sum::<usize>()
     }
 }
 
@@ -191,6 +195,18 @@ mod tests {
             Ok::<_, ()>(())
         };
         run(&shape(&[&[], &[], &[0, 1]]), 2, work, || ()).unwrap();
+    }
+
+    #[test]
+    fn chains_from_one_step_overlap() {
+        let barrier = Barrier::new(2);
+        let work = |step: usize, _: Vec<Arc<()>>| {
+            if step == 1 || step == 2 {
+                barrier.wait();
+            }
+            Ok::<_, ()>(())
+        };
+        run(&shape(&[&[], &[0], &[0]]), 2, work, || ()).unwrap();
     }
 
     #[test]

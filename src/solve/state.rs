@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Roots, Snapshots};
+use super::{LayerForm, Roots, Snapshots};
 use crate::cache::Cache;
 use crate::context::Context;
+use crate::dockerfile::syntax::Dockerfile;
 use crate::exec::Executor;
 use crate::oci::{ChainId, Layer, Seconds};
 use crate::plan::graph::ResolvedBase;
@@ -24,8 +25,10 @@ pub struct Environment<'a> {
     pub roots: Roots,
     /// Root file systems for RUN.
     pub snapshots: &'a Snapshots,
+    /// The Dockerfile, once there is one: for hints when a name in it leads nowhere.
+    pub dockerfile: Option<&'a Dockerfile>,
     /// The contexts by name; the main one has the empty name.
-    pub contexts: &'a BTreeMap<String, Arc<Context>>,
+    pub contexts: &'a BTreeMap<String, ContextFiles>,
     /// The bases that the plan was lowered with.
     pub bases: &'a [ResolvedBase],
     /// For images that only a step names.
@@ -36,12 +39,21 @@ pub struct Environment<'a> {
     pub events: Events,
     /// Take nothing from the cache.
     pub no_cache: bool,
-    /// SOURCE_DATE_EPOCH.
-    pub epoch: Option<Seconds>,
+    /// How new layers are written.
+    pub form: LayerForm,
     /// What RUN --mount=type=secret may ask for.
     pub secrets: BTreeMap<String, SecretSource>,
     /// What tells this build from others in the same store: the Dockerfile's absolute path.
     pub project: String,
+}
+
+/// What a context consists of.
+#[derive(Clone)]
+pub enum ContextFiles {
+    /// A folder, read as far as a step asks for it.
+    Folder(Arc<Context>),
+    /// What an archive held, with the owners that it names.
+    Root(RootState),
 }
 
 /// Where a secret's value comes from.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::ops::transfer::FileTree;
 use super::ops::transfer::stored::StoredLayers;
 use super::ops::transfer::tree::LayerTree;
-use super::state::{Files, RootState};
+use super::state::{ContextFiles, Files, RootState};
 use super::{Failures, StepContext};
 use crate::store::Store;
 
@@ -16,7 +16,8 @@ pub(super) fn of(step: &StepContext<'_>, files: &Files) -> Result<FileTree, Fail
     match files {
         Files::Root(root) => of_root(step, root),
         Files::Local(name) => match step.environment.contexts.get(name) {
-            Some(context) => Ok(FileTree::Context(Arc::clone(context))),
+            Some(ContextFiles::Folder(context)) => Ok(FileTree::Context(Arc::clone(context))),
+            Some(ContextFiles::Root(root)) => of_root(step, root),
             None => Err(vec![step.error(format!("there is no context `{name}`; that is a bug of rbuild's"))]),
         },
     }

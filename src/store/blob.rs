@@ -79,19 +79,26 @@ impl Store {
     }
 
     /// The size of a blob that is there and whole. Costs a look at its times when it was written or verified since
-    /// the machine was started; else its bytes are hashed, once: a crash may have cut them off. One that is damaged is
-    /// set aside and counts as none.
+    /// the machine was started and nobody wrote to it since; else its bytes are hashed, once: a crash may have cut
+    /// them off, or somebody changed a layout that shares them. One that is damaged is set aside and counts as none.
     pub fn intact_blob(&self, digest: &Digest) -> Result<Option<u64>, Error> {
         let path = self.blob_path(digest);
         let Ok(meta) = fs::metadata(&path) else { return Ok(None) };
-        if !meta.is_file() || meta.ctime() <= boot_time() {
+        if !meta.is_file() || meta.ctime() <= boot_time() || !self.is_sealed(&meta) {
             if !self.verify_blob(digest)? {
                 return Ok(None);
             }
             // The change time becomes now, which is what the next look sees. A store of another user stays as it is.
-            let _ = rustix::fs::utimensat(rustix::fs::CWD, &path, &touched(), rustix::fs::AtFlags::empty());
+            let _ = rustix::fs::utimensat(rustix::fs::CWD, &path, &SEALED, rustix::fs::AtFlags::empty());
         }
         Ok(Some(meta.len()))
+    }
+
+    /// Whether nobody wrote to a blob since it was sealed. Its owner counts, too: whoever was given a layout that
+    /// shares the file may write to it and then set any time.
+    fn is_sealed(&self, meta: &fs::Metadata) -> bool {
+        let owner = fs::metadata(&self.inner.blobs).map(|folder| folder.uid());
+        has_seal(meta) && owner.is_ok_and(|owner| owner == meta.uid())
     }
 
     /// Keeps `bytes`, meant for small blobs, and gives their digest. Keeping them twice is no error.
@@ -104,7 +111,7 @@ impl Store {
         }
         let scratch = self.next_path()?;
         files::write_new(&scratch, bytes, 0o644)?;
-        self.publish(&scratch, &digest)?;
+        self.adopt_blob(&scratch, digest)?;
         Ok(digest)
     }
 
@@ -127,6 +134,8 @@ impl Store {
     /// Takes over a finished file on the store's file system as the blob `digest`. The caller vouches for its
     /// content: the bytes were hashed while they were written.
     pub fn adopt_blob(&self, file: &Path, digest: Digest) -> Result<(), Error> {
+        let sealed = rustix::fs::utimensat(rustix::fs::CWD, file, &SEALED, rustix::fs::AtFlags::empty());
+        sealed.map_err(|e| Error::io("write", file, e.into()))?;
         self.publish(file, &digest)
     }
 
@@ -210,6 +219,7 @@ impl BlobWriter {
     }
 
     fn publish(mut self, digest: Digest) -> Result<(), Error> {
+        seal(&self.file).map_err(|e| Error::io("write", &self.path, e))?;
         self.kept = true;
         self.store.publish(&self.path, &digest)
     }
@@ -252,13 +262,24 @@ fn boot_time() -> i64 {
     clock_gettime(ClockId::Realtime).tv_sec - clock_gettime(ClockId::Boottime).tv_sec
 }
 
-/// Access time now, modification time as it is.
-fn touched() -> rustix::fs::Timestamps {
-    let nanoseconds = |tv_nsec| rustix::fs::Timespec { tv_sec: 0, tv_nsec };
-    rustix::fs::Timestamps {
-        last_access: nanoseconds(rustix::fs::UTIME_NOW),
-        last_modification: nanoseconds(rustix::fs::UTIME_OMIT),
-    }
+/// The modification time of every blob. Writing to a file changes it, so a blob that has it is as it was published,
+/// also when a layout elsewhere shares the file.
+const SEAL: rustix::fs::Timespec = rustix::fs::Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// Access time now, modification time the seal.
+const SEALED: rustix::fs::Timestamps = rustix::fs::Timestamps {
+    last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
+    last_modification: SEAL,
+};
+
+/// Marks a file as a complete blob that nobody writes to any more.
+pub fn seal(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::futimens(file, &SEALED)?)
+}
+
+/// Whether nobody wrote to a file since it was [sealed](seal).
+pub fn has_seal(meta: &fs::Metadata) -> bool {
+    (meta.mtime(), meta.mtime_nsec()) == (SEAL.tv_sec, 0)
 }
 
 fn hash_from_start(file: &File) -> io::Result<Digest> {

@@ -88,7 +88,7 @@ pub enum Error {
     },
     /// The disk or the quota is full.
     #[error(
-        "no space left to write `{}` ({} free on that file system); free some with `rbuild prune`, or use another disk with --root DIR",
+        "no space left to write `{}` ({} free on that file system); free some, or use another disk with --root DIR",
         path.display(),
         megabytes(*free_bytes)
     )]

@@ -37,6 +37,7 @@ pub use error::Error;
 pub use lock::ExclusiveLock;
 pub use scratch::ScratchDir;
 
+pub use blob::{has_seal, seal};
 use scratch::ProcessDir;
 pub(crate) use scratch::unique;
 pub(crate) use trash::remove_tree;

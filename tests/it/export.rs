@@ -168,6 +168,36 @@ fn a_layout_that_exists_is_added_to() {
 }
 
 #[test]
+fn a_damaged_layout_is_mended_and_leaves_the_store_whole() {
+    let f = fixture();
+    f.write("type=oci,tar=false,dest=DIR/layout").unwrap();
+    let before = blobs_of(&f.path("layout/blobs/sha256"));
+    for (name, bytes) in &before {
+        // In place, by a program that knows nothing of shared files.
+        fs::write(f.path("layout/blobs/sha256").join(name), vec![b'x'; bytes.len()]).unwrap();
+    }
+    // The store notices instead of passing it on.
+    assert!(f.write("type=oci,tar=false,dest=DIR/other").is_err());
+    let f = fixture();
+    f.write("type=oci,tar=false,dest=DIR/layout").unwrap();
+    let before = blobs_of(&f.path("layout/blobs/sha256"));
+    for (name, bytes) in &before {
+        let path = f.path("layout/blobs/sha256").join(name);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, vec![b'x'; bytes.len()]).unwrap();
+    }
+    f.write("type=oci,tar=false,dest=DIR/layout").unwrap();
+    assert_eq!(blobs_of(&f.path("layout/blobs/sha256")), before);
+}
+
+fn blobs_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    entries
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap()))
+        .collect()
+}
+
+#[test]
 fn skopeo_reads_archives_of_both_types() {
     let f = fixture();
     f.write("type=oci,dest=DIR/a.tar").unwrap();
@@ -493,7 +523,7 @@ fn other_users_can_export_too() {
         std::os::unix::fs::lchown(path.unwrap().path(), Some(65534), Some(65534)).unwrap();
     }
     let exe = f.path("it");
-    crate::copy_of_this_program(&exe);
+    crate::support::copy_of_this_program(&exe);
     let mut child = Command::new(&exe);
     child.args(["--exact", "export::child_exports", "--nocapture"]);
     child

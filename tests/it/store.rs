@@ -255,7 +255,7 @@ fn permission_errors_name_the_owner() {
     }
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let exe = dir.path().join("it");
-    crate::copy_of_this_program(&exe);
+    crate::support::copy_of_this_program(&exe);
     let mut child = as_child_of(&exe, "store::child_opens", &root);
     std::os::unix::process::CommandExt::uid(&mut child, 65534);
     let output = child.output().unwrap();
@@ -352,7 +352,7 @@ fn trash_of_other_users_stays_and_is_told() {
     }
     let root = open(&dir).root().to_owned();
     let exe = dir.path().join("it");
-    crate::copy_of_this_program(&exe);
+    crate::support::copy_of_this_program(&exe);
     for path in [dir.path(), &root]
         .into_iter()
         .chain(["rbuild", "rbuild/tmp", "rbuild/trash", "rbuild/lock"].map(Path::new))
@@ -535,7 +535,7 @@ fn a_full_disk_is_reported_with_the_way_on() {
     assert!(Command::new("umount").arg("-l").arg(dir.path()).status().unwrap().success());
     for text in [streamed, whole] {
         assert!(text.contains("no space left to write") && text.contains("MB free"), "{text}");
-        assert!(text.contains("rbuild prune") && text.contains("--root"), "{text}");
+        assert!(text.contains("free some") && text.contains("--root"), "{text}");
     }
     assert_eq!(still_works.unwrap(), Some(5));
     assert_eq!(left, 1);
@@ -568,4 +568,19 @@ fn blobs_of_an_earlier_boot_are_hashed_once() {
     let digest = store.put_blob(b"hello").unwrap();
     assert_eq!(store.intact_blob(&digest).unwrap(), Some(5));
     assert_eq!(store.intact_blob(&Digest::of(b"nothing")).unwrap(), None);
+}
+
+#[test]
+fn who_writes_to_a_blob_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let digest = store.put_blob(b"hello").unwrap();
+    fs::write(store.blob_path(&digest), b"jello").unwrap();
+    assert_eq!(store.intact_blob(&digest).unwrap(), None);
+    assert_eq!(store.has_blob(&digest), None, "it is set aside");
+    // The same bytes again: what was touched only is hashed once and believed.
+    let digest = store.put_blob(b"hello").unwrap();
+    fs::write(store.blob_path(&digest), b"hello").unwrap();
+    assert_eq!(store.intact_blob(&digest).unwrap(), Some(5));
+    assert_eq!(store.intact_blob(&digest).unwrap(), Some(5));
 }

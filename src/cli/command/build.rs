@@ -4,26 +4,39 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::ArgPredicate;
 
+use super::call::{self, Method};
 use super::request;
-use crate::build;
+use crate::build::{self, Built, Request};
 use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::error::print;
-use crate::cli::progress::{Progress, bytes, seconds};
+use crate::cli::interrupt::{self, Ended};
+use crate::cli::progress::{Progress, bytes, json, seconds};
+use crate::exec::{Signals, Stop};
 
 /// Build an image from a Dockerfile
 ///
 /// Each instruction that changes files becomes a layer; a layer whose inputs are those of an earlier build is
 /// taken from the cache. The image is kept in the local store, which is an OCI image layout.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 built, 1 the build failed, 2 wrong usage.")]
+#[command(after_help = "Exit codes: 0 built, 1 the build failed, 2 wrong usage, 130 interrupted.")]
 pub(crate) struct BuildArgs {
-    /// The folder with the files that COPY and ADD read
-    #[arg(value_name = "CONTEXT")]
+    /// What COPY and ADD read: a folder, a git URL (`https://…/x.git#REF:SUBDIR`), the URL of a tar or a
+    /// Dockerfile, or `-` for either on standard input
+    #[arg(
+        value_name = "CONTEXT",
+        required = false,
+        required_unless_present_any = ["check", "call"],
+        default_value_ifs = [
+            ("check", ArgPredicate::IsPresent, Some(".")),
+            ("call", ArgPredicate::IsPresent, Some(".")),
+        ]
+    )]
     pub(crate) context: String,
 
-    /// Name the image NAME[:TAG]; may be repeated
+    /// Name the image `NAME[:TAG]`; may be repeated
     #[arg(short, long, value_name = "NAME[:TAG]", help_heading = "Result")]
     pub(crate) tag: Vec<String>,
 
@@ -32,6 +45,10 @@ pub(crate) struct BuildArgs {
     /// files; `-` as FILE is standard output; may be repeated
     #[arg(short, long, value_name = "WHAT", help_heading = "Result")]
     pub(crate) output: Vec<String>,
+
+    /// Push the image to the registries that its names begin with
+    #[arg(long, help_heading = "Result")]
+    pub(crate) push: bool,
 
     /// Write the image's digest to a file
     #[arg(long, value_name = "FILE", help_heading = "Result")]
@@ -45,7 +62,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Result")]
     pub(crate) annotation: Vec<String>,
 
-    /// The Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
+    /// The Dockerfile; `-` reads it from standard input, a URL is fetched; in a context that is no folder,
+    /// a path in the context [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE", help_heading = "Input")]
     pub(crate) file: Option<String>,
 
@@ -57,7 +75,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "NAME[=VALUE]", help_heading = "Input")]
     pub(crate) build_arg: Vec<String>,
 
-    /// Give a folder, `docker-image://REF`, `oci-layout://DIR[:TAG|@DIGEST]` or `target:STAGE` a name for
+    /// Give a folder, a git or http URL, `docker-image://REF`, `oci-layout://DIR[:TAG|@DIGEST]` or `target:STAGE` a name for
     /// FROM, COPY --from and mounts; may be repeated
     #[arg(long, value_name = "NAME=WHERE", help_heading = "Input")]
     pub(crate) build_context: Vec<String>,
@@ -94,6 +112,16 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Steps")]
     pub(crate) ulimit: Vec<String>,
 
+    /// Check the Dockerfile and build nothing; short for --call=check
+    #[arg(long, conflicts_with = "call", help_heading = "Look, don't build")]
+    pub(crate) check: bool,
+
+    /// Look at the Dockerfile and build nothing: `check` for faults and bad habits, `outline` for the
+    /// arguments and secrets of a target, `targets` for its stages. `,format=json` makes any of them JSON,
+    /// `check,format=sarif` a report that CI shows beside the lines, `check,error=true` lets findings fail
+    #[arg(long, value_name = "WHAT", help_heading = "Look, don't build")]
+    pub(crate) call: Option<String>,
+
     /// How to show progress
     #[arg(
         long,
@@ -111,28 +139,60 @@ pub(crate) struct BuildArgs {
 }
 
 /// Builds, shows progress meanwhile, and prints the result.
-pub(crate) fn run(global: &Global, args: BuildArgs) -> Result<(), Failure> {
-    let started = std::time::Instant::now();
-    let request = request::from_args(global, &args)?;
+pub(crate) fn run(global: &Global, args: &BuildArgs) -> Result<(), Failure> {
     let mode = if args.quiet { ProgressMode::Quiet } else { args.progress };
-    let progress = Progress::start(mode);
-    let outcome = build::run(&request, &progress.events());
-    progress.finish();
-    let built = outcome.map_err(Failure::build)?;
+    let in_form = |failure: Failure| failure.in_json(mode == ProgressMode::Json);
+    let request = request::from_args(global, args).map_err(in_form)?;
+    let call = call::from_args(args).map_err(in_form)?;
+    if call.method != Method::Build {
+        return call.run(&request);
+    }
+    let started = std::time::Instant::now();
+    let built = build_interruptibly(request, mode).map_err(in_form)?;
     if args.quiet {
         return print(&format!("{}\n", built.digest));
     }
-    if mode != ProgressMode::Quiet && mode != ProgressMode::Json {
-        let text = summary(&built, started.elapsed(), mode.resolved() == ProgressMode::Tty);
-        // The image is there even if nobody reads this.
-        let _ = std::io::stderr().write_all(text.as_bytes());
-    }
+    let text = match mode {
+        ProgressMode::Quiet => return Ok(()),
+        ProgressMode::Json => format!("{}\n", json::built(&built, started.elapsed())),
+        ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain => {
+            summary(&built, started.elapsed(), mode.resolved() == ProgressMode::Tty)
+        }
+    };
+    // The image is there even if nobody reads this.
+    let _ = std::io::stderr().write_all(text.as_bytes());
     Ok(())
+}
+
+/// Builds until it is done or somebody presses Ctrl-C.
+fn build_interruptibly(request: Request, mode: ProgressMode) -> Result<Built, Failure> {
+    let no_thread = |e: std::io::Error| Failure::message(format!("cannot start to build: {e}"));
+    let signals = Signals::hold().map_err(no_thread)?;
+    let progress = Progress::start(mode);
+    let (events, stop) = (progress.events(), Stop::default());
+    let work = {
+        let stop = stop.clone();
+        move || build::run(&request, &events, &stop)
+    };
+    match interrupt::guard(signals, &stop, Result::is_ok, work).map_err(no_thread)? {
+        Ended::Done(outcome) => {
+            progress.finish();
+            outcome.map_err(Failure::build)
+        }
+        Ended::Interrupted => {
+            progress.finish();
+            Err(Failure::interrupted())
+        }
+        Ended::Abandoned => {
+            progress.abandon();
+            Err(Failure::interrupted())
+        }
+    }
 }
 
 /// For people at a terminal with the names that they gave:
 /// `built ubuntu-with-vi:latest sha256:… in 2.1s: 3 layers, 48.2 MB; 2 steps cached, 1 ran`
-fn summary(built: &build::Built, took: std::time::Duration, shows_names: bool) -> String {
+fn summary(built: &Built, took: std::time::Duration, shows_names: bool) -> String {
     let mut text = String::from("built ");
     if shows_names {
         built.names.iter().for_each(|name| text.push_str(&format!("{name} ")));

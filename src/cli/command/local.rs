@@ -2,7 +2,7 @@
 
 use crate::cli::Failure;
 use crate::cli::args::Global;
-use crate::oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference};
+use crate::oci::{Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Platform, Reference};
 use crate::store::Store;
 
 /// Manifests and indexes are bounded as registries bound them.
@@ -35,7 +35,10 @@ pub(super) fn find(store: &Store, name: &str) -> Result<LocalImage, Failure> {
         tags.iter().find(|(reference, _)| wanted.as_ref().is_some_and(|w| w.full() == reference.full()));
     let target = match by_name {
         Some((_, target)) => target.clone(),
-        None => by_digest(&tags, name).ok_or_else(|| not_found(&tags, name))?,
+        None => match by_digest(&tags, name) {
+            Some(target) => target,
+            None => unnamed(store, name)?.ok_or_else(|| not_found(&tags, name))?,
+        },
     };
     describe(store, target)
 }
@@ -46,6 +49,21 @@ fn by_digest(tags: &[(Reference, Descriptor)], name: &str) -> Option<Descriptor>
     let mut found = tags.iter().filter(|(_, d)| plausible && d.digest.hex().starts_with(digits));
     let first = found.next()?;
     found.all(|(_, d)| d.digest == first.1.digest).then(|| first.1.clone())
+}
+
+/// What a whole digest means that no name points at: `rbuild -q` prints those of builds without `-t`.
+fn unnamed(store: &Store, name: &str) -> Result<Option<Descriptor>, Failure> {
+    #[derive(serde::Deserialize)]
+    struct Typed {
+        #[serde(rename = "mediaType")]
+        media_type: MediaType,
+    }
+    let Ok(digest) = name.parse::<Digest>() else { return Ok(None) };
+    let Some(size) = store.has_blob(&digest).filter(|size| *size <= MANIFEST_LIMIT) else { return Ok(None) };
+    let bytes = store.read_blob(&Descriptor::new(MediaType::MANIFEST, digest, size), MANIFEST_LIMIT)?;
+    let Ok(Typed { media_type }) = serde_json::from_slice(&bytes) else { return Ok(None) };
+    let describes = media_type.is_index() || media_type.is_manifest();
+    Ok(describes.then(|| Descriptor::new(media_type, digest, size)))
 }
 
 fn not_found(tags: &[(Reference, Descriptor)], name: &str) -> Failure {

@@ -1,15 +1,15 @@
 //! The options of `rbuild build` as a request: every value is checked here, before anything runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::build::BuildArgs;
-use crate::build::{ContextFrom, DockerfileFrom, Request, Secret, SecretFrom};
+use crate::build::{self, ContextFrom, DockerfileFrom, Request, Secret, SecretFrom};
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::export::Output;
 use crate::oci::{Platform, Reference};
 use crate::plan::graph::Network;
-use crate::plan::{ContextSource, Entitlement, Options};
+use crate::plan::{self, ContextSource, Entitlement, Options, SourceKind};
 use crate::report::Diagnostic;
 
 /// Checks the options and makes a request of them.
@@ -41,18 +41,19 @@ pub(super) fn from_args(global: &Global, args: &BuildArgs) -> Result<Request, Fa
         hostname: None,
         epoch,
     };
+    let tags = all(&args.tag, "--tag", tag)?;
+    let outputs = all(&args.output, "--output", |text| Output::parse(text).map_err(|e| e.to_string()))?;
+    build::form::check(&outputs).map_err(Failure::usage)?;
+    build::push::check(args.push, &tags, &outputs).map_err(Failure::usage)?;
     Ok(Request {
         store_root,
-        dockerfile: match args.file.as_deref() {
-            Some("-") => DockerfileFrom::Stdin,
-            Some(path) => DockerfileFrom::Path(PathBuf::from(path)),
-            None => DockerfileFrom::Context,
-        },
-        context: context(&args.context)?,
+        dockerfile: dockerfile(args.file.as_deref(), &args.context)?,
+        context: context(&args.context),
         options,
         platforms,
-        tags: all(&args.tag, "--tag", tag)?,
-        outputs: all(&args.output, "--output", |text| Output::parse(text).map_err(|e| e.to_string()))?,
+        tags,
+        outputs,
+        push: args.push,
         iidfile: args.iidfile.clone(),
         no_cache: args.no_cache,
         secrets: all(&args.secret, "--secret", secret)?,
@@ -229,30 +230,45 @@ fn named_context(text: &str) -> Result<(String, ContextSource), String> {
         ContextSource::Layout { path: path.to_owned(), selector: selector.to_owned() }
     } else if let Some(stage) = source.strip_prefix("target:") {
         ContextSource::Target(stage.to_owned())
-    } else if is_remote(source) {
-        return Err("a context behind a URL is not possible yet; download it, and name the folder".to_owned());
     } else {
-        ContextSource::Dir(PathBuf::from(source))
+        match context(source) {
+            ContextFrom::Stdin => return Err("only the main context can be on standard input".to_owned()),
+            ContextFrom::Directory(path) => ContextSource::Dir(path),
+            ContextFrom::Git(url) => ContextSource::Git(url),
+            ContextFrom::Url(url) => ContextSource::Url(url),
+        }
     };
     Ok((name.to_owned(), source))
 }
 
-fn is_remote(text: &str) -> bool {
-    text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/")
+/// What a context is. A folder that is there goes before anything else that its name could mean, as with docker.
+pub(super) fn context(text: &str) -> ContextFrom {
+    if text == "-" {
+        return ContextFrom::Stdin;
+    }
+    if Path::new(text).is_dir() {
+        return ContextFrom::Directory(PathBuf::from(text));
+    }
+    match plan::source_kind(text) {
+        SourceKind::Git => ContextFrom::Git(text.to_owned()),
+        SourceKind::Url => ContextFrom::Url(text.to_owned()),
+        SourceKind::Path if text.starts_with("github.com/") => ContextFrom::Git(format!("https://{text}")),
+        SourceKind::Path => ContextFrom::Directory(PathBuf::from(text)),
+    }
 }
 
-fn context(text: &str) -> Result<ContextFrom, Failure> {
-    let refuse = |what: &str, help: &str| {
-        let diagnostic = Diagnostic::error(format!("{what} as context is not possible yet: `{text}`"));
-        Err(Failure::usage(diagnostic.help(help)))
-    };
-    match text {
-        "-" => refuse(
-            "standard input",
-            "unpack the archive, and name the folder; a Dockerfile can be read with `-f -`",
-        ),
-        url if is_remote(url) => refuse("a URL", "fetch it first (`git clone`, `curl`), and name the folder"),
-        path => Ok(ContextFrom::Directory(PathBuf::from(path))),
+/// What `-f` names, for `context`.
+pub(super) fn dockerfile(file: Option<&str>, context: &str) -> Result<DockerfileFrom, Failure> {
+    match file {
+        Some("-") if context == "-" => {
+            let message = "standard input cannot be both the Dockerfile and the context";
+            let help = "pipe in a tar that holds the Dockerfile, and name that with `-f FILE`";
+            Err(Failure::usage(Diagnostic::error(message).help(help)))
+        }
+        Some("-") => Ok(DockerfileFrom::Stdin),
+        Some(url) if plan::source_kind(url) == SourceKind::Url => Ok(DockerfileFrom::Url(url.to_owned())),
+        Some(path) => Ok(DockerfileFrom::Path(PathBuf::from(path))),
+        None => Ok(DockerfileFrom::Context),
     }
 }
 
@@ -300,6 +316,29 @@ mod tests {
         assert_eq!(extra_host("a=[::1]").unwrap(), ("a".to_owned(), "::1".to_owned()));
         assert_eq!(extra_host("a:::1").unwrap(), ("a".to_owned(), "::1".to_owned()));
         assert!(extra_host("a:b").is_err());
+    }
+
+    #[test]
+    fn contexts_are_told_apart() {
+        let shown = |text: &str| format!("{:?}", context(text));
+        for (text, expected) in [
+            ("-", "Stdin"),
+            ("src", "Directory(\"src\")"),
+            ("not/there", "Directory(\"not/there\")"),
+            ("https://h/x.git#v1:sub", "Git(\"https://h/x.git#v1:sub\")"),
+            ("git@h:x.git", "Git(\"git@h:x.git\")"),
+            ("git://h/x", "Git(\"git://h/x\")"),
+            ("github.com/a/b", "Git(\"https://github.com/a/b\")"),
+            ("http://h/x.tar.gz", "Url(\"http://h/x.tar.gz\")"),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
+        assert!(dockerfile(Some("-"), "-").is_err());
+        assert_eq!(dockerfile(Some("-"), ".").unwrap(), DockerfileFrom::Stdin);
+        assert_eq!(
+            dockerfile(Some("http://h/D"), ".").unwrap(),
+            DockerfileFrom::Url("http://h/D".to_owned())
+        );
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! One JSON object per event on standard error, one a line; for programs.
 
 use std::io::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::Display;
+use crate::build::Built;
+use crate::dockerfile::checks::Rule;
 use crate::report::{Diagnostic, Event, Outcome, Severity, Stream};
 
 pub(super) struct Json {
@@ -26,6 +28,26 @@ impl Display for Json {
         // Nobody may be reading any more; the build goes on.
         let _ = std::io::stderr().write_all(format!("{value}\n").as_bytes());
     }
+}
+
+/// What a failed build says, one object for each diagnostic, like a warning's event.
+pub(in crate::cli) fn failure(diagnostic: &Diagnostic) -> Value {
+    json!({"event": "diagnostic", "diagnostic": diagnostic_object(diagnostic)})
+}
+
+/// The last event of a build that went well.
+pub(in crate::cli) fn built(built: &Built, took: Duration) -> Value {
+    let names: Vec<String> = built.names.iter().map(ToString::to_string).collect();
+    json!({
+        "event": "built",
+        "digest": built.digest.to_string(),
+        "names": names,
+        "layers": built.layers,
+        "size": built.size_bytes,
+        "ran": built.ran,
+        "cached": built.cached,
+        "took_ms": took.as_millis() as u64,
+    })
 }
 
 /// The event as an object; `event` names its kind, steps are counted from 1.
@@ -61,9 +83,7 @@ fn object(event: &Event) -> Value {
         Event::Failed { step, took } => {
             json!({"event": "failed", "step": step.0 + 1, "took_ms": took.as_millis() as u64})
         }
-        Event::Warning(diagnostic) => {
-            json!({"event": "diagnostic", "diagnostic": diagnostic_object(diagnostic)})
-        }
+        Event::Warning(diagnostic) => failure(diagnostic),
         Event::Note(text) => json!({"event": "note", "text": text}),
     }
 }
@@ -87,6 +107,7 @@ pub(in crate::cli) fn diagnostic_object(diagnostic: &Diagnostic) -> Value {
     json!({
         "severity": severity,
         "code": diagnostic.code,
+        "page": diagnostic.code.and_then(Rule::named).map(|rule| rule.page),
         "message": diagnostic.message,
         "file": diagnostic.source.as_ref().map(|s| s.name.as_str()),
         "labels": labels,

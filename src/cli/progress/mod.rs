@@ -1,15 +1,20 @@
 //! Readers of the event channel: a live terminal, plain lines, JSON, or nothing.
 
-mod json;
+mod frame;
+pub(super) mod json;
 mod plain;
+mod screen;
 mod tty;
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::args::ProgressMode;
+use super::error::color_of;
 use crate::report::{Event, Events};
 
 /// Something that shows events. One value shows one build.
@@ -26,6 +31,7 @@ trait Display {
 pub(super) struct Progress {
     events: Events,
     reader: JoinHandle<()>,
+    abandoned: Arc<AtomicBool>,
 }
 
 impl Progress {
@@ -33,13 +39,15 @@ impl Progress {
     pub(super) fn start(mode: ProgressMode) -> Self {
         let (sender, receiver) = channel();
         let started = Instant::now();
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let gone = Arc::clone(&abandoned);
         let reader = std::thread::spawn(move || match mode.resolved() {
-            ProgressMode::Tty => drain(&receiver, tty::Tty::new()),
-            ProgressMode::Json => drain(&receiver, json::Json::new(started)),
-            ProgressMode::Quiet => drain(&receiver, Quiet),
-            ProgressMode::Plain | ProgressMode::Auto => drain(&receiver, plain::Plain::new(started)),
+            ProgressMode::Tty => drain(&receiver, &gone, tty::Tty::new(color_of(&std::io::stderr()))),
+            ProgressMode::Json => drain(&receiver, &gone, json::Json::new(started)),
+            ProgressMode::Quiet => drain(&receiver, &gone, Quiet),
+            ProgressMode::Plain | ProgressMode::Auto => drain(&receiver, &gone, plain::Plain::new(started)),
         });
-        Self { events: Events::new(sender), reader }
+        Self { events: Events::new(sender), reader, abandoned }
     }
 
     /// Where the build sends its events.
@@ -55,6 +63,14 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// Takes the display down though the build may go on sending events.
+    pub(super) fn abandon(self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+        self.finish();
+    }
+}
+
 impl ProgressMode {
     /// `auto` decided by where standard error goes.
     pub(super) fn resolved(self) -> Self {
@@ -67,8 +83,8 @@ impl ProgressMode {
     }
 }
 
-fn drain(receiver: &Receiver<(Instant, Event)>, mut display: impl Display) {
-    loop {
+fn drain(receiver: &Receiver<(Instant, Event)>, abandoned: &AtomicBool, mut display: impl Display) {
+    while !abandoned.load(Ordering::Relaxed) {
         match receiver.recv_timeout(Duration::from_millis(100)) {
             Ok((time, event)) => display.show(time, &event),
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => display.tick(),
@@ -110,6 +126,57 @@ pub(super) fn bytes(count: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// As much of `text`, which has no colours, as fits into `width` columns; when something is left out, the last is `…`.
+pub(super) fn cut(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
+    if columns(text) <= width {
+        return text.into();
+    }
+    let mut used = 0;
+    let fits = |c: &char| {
+        used += columns_of(*c);
+        used < width
+    };
+    let kept: String = text.chars().take_while(fits).collect();
+    if width == 0 { "".into() } else { (kept + "…").into() }
+}
+
+/// How many columns a terminal needs for `text`; colours need none.
+pub(super) fn columns(text: &str) -> usize {
+    let mut chars = text.chars().peekable();
+    let mut sum = 0;
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => skip_escape(&mut chars),
+            c => sum += columns_of(c),
+        }
+    }
+    sum
+}
+
+/// East Asian wide characters and emoji take two columns, combining marks none (Unicode, annex 11, by blocks).
+fn columns_of(c: char) -> usize {
+    match u32::from(c) {
+        0x0300..=0x036f | 0x200b..=0x200f | 0xfe00..=0xfe0f => 0,
+        0x1100..=0x115f
+        | 0x2e80..=0xa4cf
+        | 0xac00..=0xd7a3
+        | 0xf900..=0xfaff
+        | 0xfe30..=0xfe6f
+        | 0xff00..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x1f300..=0x1faff
+        | 0x20000..=0x3fffd => 2,
+        _ => 1,
+    }
+}
+
+/// How many columns standard output has, if it is a terminal.
+pub(super) fn width_of_stdout() -> Option<usize> {
+    let stdout = std::io::stdout();
+    let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns >= 20)
+}
+
 /// `text` without control characters other than tabs, so that a step's output cannot move the cursor.
 fn printable(text: &str) -> std::borrow::Cow<'_, str> {
     if text.chars().all(|c| !c.is_control() || c == '\t') {
@@ -147,6 +214,16 @@ mod tests {
         assert_eq!(printable("plain\ttext"), "plain\ttext");
         assert_eq!(printable("10%\r20%\r30%\r"), "30%");
         assert_eq!(printable("\u{1b}[2J\u{1b}[31mred\u{1b}[0m \u{1b}]0;title\u{7}end"), "red end");
+    }
+
+    #[test]
+    fn lines_are_cut_by_columns() {
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("abcd", 3), "ab…");
+        assert_eq!(cut("宽宽宽", 5), "宽宽…");
+        assert_eq!(cut("宽宽宽", 4), "宽…");
+        assert_eq!(cut("abc", 0), "");
+        assert_eq!(columns("\u{1b}[31mred\u{1b}[0m e\u{301}"), 5);
     }
 
     #[test]

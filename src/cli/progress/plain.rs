@@ -62,7 +62,7 @@ impl Plain {
                 line(&mut out, *step, &text);
             }
             Event::Failed { step, took } => {
-                line(&mut out, *step, &format!("FAILED after {}", seconds(*took)))
+                line(&mut out, *step, &format!("FAILED after {}", seconds(*took)));
             }
             Event::Warning(diagnostic) => out.push_str(&crate::cli::diagnostic::render(diagnostic, false)),
             Event::Note(note) => out.push_str(&format!("note: {note}\n")),

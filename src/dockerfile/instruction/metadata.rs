@@ -9,7 +9,13 @@ use crate::dockerfile::syntax::{ArgDeclaration, Pair, Word};
 pub(super) fn one(cx: &Context<'_>, header: &Header<'_>, keyword: Keyword) -> Fallible<Word> {
     if header.arguments.text.is_empty() {
         let message = format!("{} requires exactly one argument", keyword.name());
-        return Err(cx.error(header.keyword.range(), message, "nothing follows"));
+        let fault = cx.error(header.keyword.range(), message, "nothing follows");
+        return Err(match keyword {
+            Keyword::Workdir => fault.help("write `WORKDIR /PATH`"),
+            Keyword::User => fault.help("write `USER NAME` or `USER UID:GID`"),
+            Keyword::Stopsignal => fault.help("write `STOPSIGNAL SIGTERM`"),
+            _ => fault,
+        });
     }
     Ok(cx.part(header.arguments))
 }

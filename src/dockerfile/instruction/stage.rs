@@ -18,6 +18,11 @@ pub(super) fn from(cx: &Context<'_>, header: &Header<'_>) -> Fallible<From> {
             (image, Some((keyword, name)))
         }
         (None, ..) => return Err(wrong_count(cx, header.keyword.range(), "no image follows")),
+        (Some(image), Some(name), None, None) => {
+            let fault = wrong_count(cx, header.arguments.range(), "expected `IMAGE` or `IMAGE AS NAME`");
+            let (image, name) = (excerpt(&image.text), excerpt(&name.text));
+            return Err(fault.help(format!("write `FROM {image} AS {name}`")));
+        }
         _ => return Err(wrong_count(cx, header.arguments.range(), "expected `IMAGE` or `IMAGE AS NAME`")),
     };
     let mut flags = Flags::parse(cx, &header.flags, &FLAGS)?;

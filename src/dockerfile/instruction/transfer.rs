@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{Context, Fallible, heredoc};
 use crate::dockerfile::MAX_SOURCE_BYTES;
+use crate::dockerfile::excerpt;
 use crate::dockerfile::flags::{Flags, Kind};
 use crate::dockerfile::heredoc::marker;
 use crate::dockerfile::split::{Header, RawWord};
@@ -51,7 +52,12 @@ fn transfer(
                  Destination could not be determined"
             );
             let range = last.map_or(header.keyword.range(), |word| word.range);
-            return Err(cx.error(range, message, "a destination must follow"));
+            let source = header.arguments.text.trim();
+            let source = if source.is_empty() { "FILE".to_owned() } else { excerpt(source) };
+            let fault = cx.error(range, message, "a destination must follow");
+            return Err(
+                fault.help(format!("write `{name} {source} DESTINATION`; `.` is the working directory"))
+            );
         }
     };
     let flags = flags(Flags::parse(cx, &header.flags, known)?);

@@ -2,7 +2,7 @@
 //!
 //! The names are those of Docker's default profile (moby/profiles, `seccomp/default.json`) for the 14
 //! default capabilities; the numbers are the kernel's. Calls that are decided by their arguments
-//! stand in [`super::profile`].
+//! stand in `profile` above.
 
 /// Columns of a row; each build compiles those of its own machines.
 #[derive(Debug, Clone, Copy)]

@@ -70,7 +70,20 @@ pub enum Link {
 
 /// The [`Member`] that reading `entry` back from a tar would give.
 pub(super) fn member(entry: &Entry, offset: u64) -> Member {
-    let kind = match &entry.kind {
+    Member {
+        path: entry.path.clone(),
+        kind: member_kind(&entry.kind),
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        mtime: entry.mtime,
+        xattrs: entry.xattrs.clone(),
+        offset,
+    }
+}
+
+fn member_kind(kind: &EntryKind) -> Kind {
+    match kind {
         EntryKind::Directory => Kind::Directory,
         EntryKind::File(content) => Kind::File { size: content.len() },
         EntryKind::Symlink(target) => Kind::Symlink(target.clone()),
@@ -80,16 +93,6 @@ pub(super) fn member(entry: &Entry, offset: u64) -> Member {
         &EntryKind::BlockDevice { major, minor } => Kind::BlockDevice { major, minor },
         EntryKind::Whiteout => Kind::Whiteout,
         EntryKind::OpaqueWhiteout => Kind::Opaque,
-    };
-    Member {
-        path: entry.path.clone(),
-        kind,
-        mode: entry.mode,
-        uid: entry.uid,
-        gid: entry.gid,
-        mtime: entry.mtime,
-        xattrs: entry.xattrs.clone(),
-        offset,
     }
 }
 
@@ -299,16 +302,13 @@ impl Builder {
 
     /// The index of everything added.
     pub fn finish(self) -> Result<Index, Error> {
-        let mut flattener = Flattener { heap: Vec::new(), spans: HashMap::new(), is_full: false };
+        let mut flattener = Flattener::default();
         let mut records = Vec::with_capacity(self.slots.len());
         for (path, slot) in &self.slots {
             let has_children = has_child(&self.slots, path);
             records.extend(flattener.record(path, slot, &self.inodes, has_children));
         }
-        if flattener.is_full {
-            return Err(Error::TooLarge { what: "bytes of metadata", limit: u64::from(u32::MAX) });
-        }
-        Ok(Index { records, heap: flattener.heap })
+        flattener.finish(records)
     }
 }
 
@@ -325,7 +325,8 @@ fn has_child(slots: &BTreeMap<Vec<u8>, Slot>, path: &[u8]) -> bool {
 }
 
 /// Writes slots into flat arrays.
-struct Flattener {
+#[derive(Default)]
+pub(super) struct Flattener {
     heap: Vec<u8>,
     /// Link target and attributes of inodes that were written already.
     spans: HashMap<usize, (Span, Span)>,
@@ -333,6 +334,25 @@ struct Flattener {
 }
 
 impl Flattener {
+    /// The record of an entry that is no whiteout and no name of a file with other names.
+    pub(super) fn single(&mut self, entry: &Entry, offset: u64) -> Flat {
+        // Neither the path nor, but for symlinks, anything else is copied.
+        let kind = member_kind(&entry.kind);
+        let Entry { mode, uid, gid, mtime, .. } = *entry;
+        let inode = Inode { kind, mode, uid, gid, mtime, xattrs: entry.xattrs.clone(), offset, names: 1 };
+        let mut flat = EMPTY;
+        self.inode(&mut flat, 0, &inode);
+        flat.path = self.store(&entry.path);
+        flat
+    }
+
+    pub(super) fn finish(self, records: Vec<Flat>) -> Result<Index, Error> {
+        if self.is_full {
+            return Err(Error::TooLarge { what: "bytes of metadata", limit: u64::from(u32::MAX) });
+        }
+        Ok(Index { records, heap: self.heap })
+    }
+
     fn record(&mut self, path: &[u8], slot: &Slot, inodes: &[Inode], has_children: bool) -> Option<Flat> {
         let mut flat = Flat { is_opaque: slot.is_opaque || slot.is_whiteout, ..EMPTY };
         match &slot.target {

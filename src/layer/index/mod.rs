@@ -7,6 +7,7 @@
 //! [`RootView`](super::view::RootView).
 
 mod build;
+mod direct;
 mod file;
 
 use std::io::Read;
@@ -162,6 +163,9 @@ impl Index {
     /// The index of a layer that is about to be, or was, written from `entries`; `offsets` are those of their
     /// data in the uncompressed tar. Both in the order written.
     pub fn from_entries(entries: &[Entry], offsets: &[u64]) -> Result<Self, archive::Error> {
+        if direct::applies(entries) {
+            return direct::index(entries, offsets);
+        }
         let mut builder = Builder::new(Limits::default());
         for (entry, offset) in entries.iter().zip(offsets) {
             builder.add(build::member(entry, *offset))?;

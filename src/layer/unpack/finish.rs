@@ -1,8 +1,10 @@
 //! What can be done only when the whole layer is known: whiteouts, opaque marks, metadata of directories.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, XattrFlags};
+use rustix::io::Errno;
 
 use super::stream::{Unpacker, entry_metadata};
 use super::tree::{Spot, failed, open_directory, set_metadata};
@@ -58,13 +60,21 @@ impl Unpacker<'_> {
     }
 
     fn whiteout(&mut self, path: &[u8]) -> Result<(), UnpackError> {
-        let parent = self.open_parent(split(path).0)?;
+        let (folder, name) = split(path);
+        let parent = self.open_parent(folder)?;
         let spot = Spot { parent: &parent, path };
         if spot.node(self.dest, FileType::CharacterDevice, (0, 0))? {
             return Ok(());
         }
-        let denied = rustix::io::Errno::PERM;
-        Err(failed("create the whiteout of", path)(denied))
+        // Overlayfs lets nobody else make its whiteouts. A store on one has roots that are copies, and those
+        // know this mark as well.
+        self.mark_by_name(&parent, folder, &[b".wh.", name].concat())
+    }
+
+    /// An empty file that means something, as in a layer's archive.
+    fn mark_by_name(&self, parent: &OwnedFd, folder: &[u8], name: &[u8]) -> Result<(), UnpackError> {
+        let path = if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() };
+        Spot { parent, path: &path }.create_file(self.dest).map(drop)
     }
 
     /// Overlayfs does not ask whether the root of a layer is opaque: hide what the root has one by one.
@@ -90,8 +100,11 @@ impl Unpacker<'_> {
         }
         drop(self.open_parent(path)?);
         let directory = open_directory(self.dest, path).map_err(failed("open", path))?;
-        rustix::fs::fsetxattr(&directory, self.options.opaque.xattr(), b"y", XattrFlags::empty())
-            .map_err(failed("mark as opaque", path))
+        match rustix::fs::fsetxattr(&directory, self.options.opaque.xattr(), b"y", XattrFlags::empty()) {
+            // Overlayfs of older kernels keeps its own attributes to itself.
+            Err(Errno::NOTSUP) => self.mark_by_name(&directory, path, b".wh..wh..opq"),
+            other => other.map_err(failed("mark as opaque", path)),
+        }
     }
 
     /// Gives the directories what the merged root says of them; parents that the layer does not name look as

@@ -35,18 +35,23 @@ struct Merger<'v> {
 
 impl Merger<'_> {
     /// Takes over the lower slots from `at` that come before `path`; returns where the rest begins.
-    fn copy_below(&mut self, mut at: usize, path: &[u8]) -> usize {
-        while at < self.below.slots.len() && self.below.path(at) < path {
-            self.copy(at);
-            at += 1;
-        }
-        at
+    fn copy_below(&mut self, at: usize, path: &[u8]) -> usize {
+        let end = at + self.below.slots[at..].partition_point(|slot| self.below.path_of(slot) < path);
+        self.copy_range(at, end);
+        end
     }
 
     fn copy_rest(&mut self, at: usize) {
-        for at in at..self.below.slots.len() {
+        self.copy_range(at, self.below.slots.len());
+    }
+
+    /// A small layer on a large root leaves long runs as they are, which are copied in one go.
+    fn copy_range(&mut self, mut at: usize, end: usize) {
+        while at < end && !self.hidden.is_empty() {
             self.copy(at);
+            at += 1;
         }
+        self.out.extend_from_slice(&self.below.slots[at..end]);
     }
 
     fn copy(&mut self, at: usize) {

@@ -12,14 +12,18 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use super::fill::fill;
-use super::layout::Layout;
-use super::{WriteError, layout::Segment};
+use super::layout::{Layout, Segment};
+use super::memory::{self, Segments, Written};
+use super::{Memory, WriteError};
 use crate::layer::compress::Compression;
 use crate::layer::entry::Entry;
 use crate::oci::{Digest, Hasher};
 
 /// More workers than this only wait for the thread that hashes the tar (1.8 GB/s against 0.2-0.4 for each).
 const MAX_WORKERS: usize = 12;
+
+/// Layers of fewer segments than this are compressed as a whole.
+const MIN_REMEMBERED: usize = 8;
 
 /// What was written.
 pub(super) struct Identity {
@@ -29,6 +33,8 @@ pub(super) struct Identity {
     pub(super) packed: Digest,
     /// Size of the blob in bytes.
     pub(super) packed_size: u64,
+    /// What a later layer can use again.
+    pub(super) segments: Segments,
 }
 
 /// What all threads share.
@@ -36,6 +42,7 @@ struct Job<'a> {
     entries: &'a [Entry],
     layout: &'a Layout,
     compression: Compression,
+    memory: Memory<'a>,
 }
 
 /// The two forms of a segment. The vectors are kept from one segment to the next.
@@ -44,13 +51,29 @@ struct Buffers {
     raw: Vec<u8>,
     packed: Vec<u8>,
     packed_len: usize,
+    /// Of the segment, where segments are remembered.
+    id: Option<[u8; 32]>,
 }
 
 impl Job<'_> {
     fn make(&self, segment: Segment, buffers: &mut Buffers) -> Result<(), WriteError> {
         fill(self.entries, self.layout, segment, &mut buffers.raw)?;
+        buffers.id = None;
+        if let (Memory::On { earlier }, true) = (self.memory, self.is_worth_remembering()) {
+            let id = memory::identify(self.compression, &buffers.raw);
+            buffers.id = Some(id);
+            if let Some(len) = earlier.and_then(|earlier| earlier.fetch(&id, &mut buffers.packed)) {
+                buffers.packed_len = len;
+                return Ok(());
+            }
+        }
         buffers.packed_len = self.compression.pack(&buffers.raw, &mut buffers.packed)?;
         Ok(())
+    }
+
+    /// A layer of a few segments is compressed as soon as looked up; and what is not compressed costs nothing.
+    fn is_worth_remembering(&self) -> bool {
+        self.layout.segments.len() >= MIN_REMEMBERED && self.compression != Compression::None
     }
 
     /// The bytes for the blob.
@@ -67,9 +90,10 @@ pub(super) fn run(
     entries: &[Entry],
     layout: &Layout,
     compression: Compression,
+    memory: Memory<'_>,
     sink: &mut impl Write,
 ) -> Result<Identity, WriteError> {
-    let job = Job { entries, layout, compression };
+    let job = Job { entries, layout, compression, memory };
     match layout.segments[..] {
         // Most layers of most builds are small: threads would take longer than the work.
         [segment] => run_single(&job, segment, sink),
@@ -179,12 +203,13 @@ struct Output<'a, S> {
     /// None where the blob is the tar, which is hashed already.
     hasher: Option<Hasher>,
     size: u64,
+    segments: Segments,
 }
 
 impl<'a, S: Write> Output<'a, S> {
     fn new(job: &'a Job<'a>, sink: &'a mut S) -> Self {
         let hasher = (job.compression != Compression::None).then(Hasher::new);
-        Self { job, sink, hasher, size: 0 }
+        Self { job, sink, hasher, size: 0, segments: Segments::default() }
     }
 
     fn write(&mut self, buffers: &Buffers) -> Result<(), WriteError> {
@@ -193,12 +218,15 @@ impl<'a, S: Write> Output<'a, S> {
             hasher.update(bytes);
         }
         self.size += bytes.len() as u64;
+        if let Some(id) = buffers.id {
+            self.segments.push(Written { id, packed_bytes: bytes.len() as u64 });
+        }
         self.sink.write_all(bytes).map_err(WriteError::Sink)
     }
 
     fn finish(self, raw: impl FnOnce() -> Digest) -> Identity {
         let raw = raw();
         let packed = self.hasher.map_or(raw, Hasher::finish);
-        Identity { raw, packed, packed_size: self.size }
+        Identity { raw, packed, packed_size: self.size, segments: self.segments }
     }
 }

@@ -293,6 +293,52 @@ fn the_number_of_threads_does_not_change_a_byte() {
     }
 }
 
+fn remembering(
+    entries: &[Entry],
+    compression: Compression,
+    earlier: Option<&Remembered>,
+) -> (Written, Vec<u8>) {
+    let mut blob = Vec::new();
+    let options = WriteOptions { compression };
+    let written = write_remembering(entries.to_vec(), &options, earlier, &mut blob).unwrap();
+    assert_eq!(written.digest, Digest::of(&blob));
+    (written, blob)
+}
+
+fn as_file(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+#[test]
+fn a_layer_with_remembered_segments_has_the_bytes_of_a_full_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = several_segments(dir.path());
+    let mut after = before.clone();
+    let changed = after.iter_mut().find(|entry| entry.path == b"many/300").unwrap();
+    changed.kind = EntryKind::File(Content::Bytes(b"something else".as_slice().into()));
+    after.push(file("many/0000-new", b"new"));
+    after.retain(|entry| entry.path != b"many/77");
+    for compression in [Compression::Gzip { level: 1 }, Compression::Zstd { level: 3 }] {
+        let (first, blob) = remembering(&before, compression, None);
+        assert!(blob == written(before.clone(), compression).1);
+        let segments = Segments::from_bytes(&first.segments.to_bytes()).unwrap();
+        let earlier = Remembered::new(as_file(&blob), &segments);
+        let full = written(after.clone(), compression).1;
+        assert!(remembering(&after, compression, Some(&earlier)).1 == full);
+        // Segments are really taken: from a blob of the same length but other bytes comes another layer.
+        let spoiled = Remembered::new(as_file(&vec![0; blob.len()]), &segments);
+        assert!(remembering(&after, compression, Some(&spoiled)).1 != full);
+        // One that is cut off is compressed.
+        let cut = Remembered::new(as_file(&blob[..blob.len() / 2]), &segments);
+        assert!(remembering(&after, compression, Some(&cut)).1 == full);
+        // Nor does another form take anything.
+        let other = Compression::Gzip { level: 6 };
+        assert!(remembering(&after, other, Some(&spoiled)).1 == written(after.clone(), other).1);
+    }
+}
+
 fn unpacked(compression: Compression, blob: &[u8]) -> Vec<u8> {
     let mut tar = Vec::new();
     match compression {
@@ -334,6 +380,18 @@ fn system_tar_and_python_read_it() {
         assert!(output.status.success(), "{output:?}");
         assert_eq!(output.stdout.iter().filter(|&&c| c == b'\n').count(), count);
     }
+}
+
+#[test]
+fn plain_entries_give_the_index_that_reading_gives() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut entries = several_segments(dir.path());
+    let mut capable = file("many/capable", b"x");
+    capable.xattrs.insert(b"security.capability".to_vec(), b"\x01\0".to_vec());
+    entries.push(capable);
+    entries.push(entry("many.link", EntryKind::Symlink(b"many".to_vec())));
+    entries.push(entry("no/parent", EntryKind::BlockDevice { major: 8, minor: 1 }));
+    check_index(entries);
 }
 
 /// The index made from what was written must be the one that reading the blob gives.

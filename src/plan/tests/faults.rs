@@ -77,7 +77,7 @@ fn several_at_once() {
         "2:8 invalid containerPort `http`: `http` is no number
          3:12 invalid signal: `nope`
          4:8 VOLUME specified can not be an empty string
-         5:14 invalid chmod parameter: `99`: it should be octal string and between 0 and 07777
+         5:14 invalid chmod parameter: `99`: it should be octal string and between 0 and 07777, such as `0644` or `0755`
          6:15 network.host is not allowed (allow it with `--allow network.host`)",
     );
     let text = "FROM A\nFROM B\nFROM base\nCOPY --from=9 a /a";
@@ -95,12 +95,15 @@ fn of_instructions() {
         ),
         ("ADD --checksum=sha256:12 x /d", "2:16 checksum requires HTTP(S) or Git sources"),
         ("ADD --checksum=sha256:12 x y /d/", "2:16 checksum can't be specified for multiple sources"),
-        ("ENV A=\"${X?please set it}\"", "2:7 failed to process `\"${X?please set it}\"`: X: please set it"),
+        (
+            "ENV A=\"${X?please set it}\"",
+            "2:7 failed to process `\"${X?please set it}\"`: X: please set it (give it a value: `--build-arg X=…`, or `ARG X=…`)",
+        ),
         (
             "RUN --security=insecure x",
             "2:16 security.insecure is not allowed (allow it with `--allow security.insecure`)",
         ),
-        ("RUN --mount=target=/ x", "2:13 invalid mount target \"/\""),
+        ("RUN --mount=target=/ x", "2:13 invalid mount target \"/\" (say where to mount it: `target=/PATH`)"),
         ("RUN --mount=type=ssh,source=x y", "2:13 ssh does not support source"),
         (
             "RUN --mount=typ=cache,target=/c y",

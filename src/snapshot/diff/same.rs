@@ -29,7 +29,7 @@ impl Differ<'_> {
     /// Whether `entry`, which is no directory, is what the parent has. overlayfs copies a file up for
     /// `chmod` and `chown` also when they change nothing, as `chmod -R` mostly does.
     ///
-    /// A file written to has a time with nanoseconds, one unpacked from a layer has whole seconds; so the
+    /// A file that was written to has another time, to the nanosecond, than the one below it on disk; so the
     /// contents need to be compared only where the time was kept or set back.
     pub(super) fn is_same(
         &self,
@@ -37,13 +37,14 @@ impl Differ<'_> {
         meta: &Metadata,
         below: &ViewEntry<'_>,
     ) -> Result<bool, Error> {
-        if (entry.mtime, meta.mtime_nsec()) != (below.node.mtime, 0) || !metadata(entry, below) {
+        if entry.mtime != below.node.mtime || !metadata(entry, below) {
             return Ok(false);
         }
         match (&entry.kind, below.node.kind) {
             (EntryKind::File(content), Kind::File { size, .. }) => {
-                Ok(content.len() == size && (size == 0 || self.same_content(&entry.path)?))
+                Ok(content.len() == size && self.same_content(&entry.path, meta)?)
             }
+            _ if meta.mtime_nsec() != 0 => Ok(false),
             (EntryKind::Symlink(target), Kind::Symlink(lower)) => Ok(target == lower),
             (EntryKind::Fifo, Kind::Fifo) => Ok(true),
             (EntryKind::CharDevice { major, minor }, Kind::CharDevice { major: a, minor: b })
@@ -54,10 +55,15 @@ impl Differ<'_> {
         }
     }
 
-    fn same_content(&self, path: &[u8]) -> Result<bool, Error> {
+    fn same_content(&self, path: &[u8], meta: &Metadata) -> Result<bool, Error> {
         // Without the parent's file to compare with, it counts as changed.
         let Ok(lower) = open_first(&self.lowers, path) else { return Ok(false) };
         let path = Path::new(OsStr::from_bytes(path));
+        let nanoseconds =
+            lower.metadata().map_err(Error::io("look at", self.job.root.join(path)))?.mtime_nsec();
+        if meta.mtime_nsec() != nanoseconds {
+            return Ok(false);
+        }
         let upper = self.root.open_file(path).map_err(Error::io("open", self.job.root.join(path)))?;
         same_bytes(&upper, &lower).map_err(Error::io("compare", self.job.root.join(path)))
     }

@@ -2,7 +2,7 @@
 
 use super::super::state::RootState;
 use super::super::{Failures, StepContext, accounts, trees};
-use super::transfer::{self, Destination, FileTree, Input};
+use super::transfer::{self, Destination, FileTree, Input, Selected};
 use super::{commit, transfer_step};
 use crate::cache::Preimage;
 use crate::plan::graph::{Step, StepId, TransferKind, TransferOp, TransferSource};
@@ -17,16 +17,7 @@ pub(super) fn make(
     span: Option<Span>,
 ) -> Result<RootState, Failures> {
     let op = copy_of(source, span);
-    let files = super::super::state::Files::Local(name.to_owned());
-    let selected = transfer::select(&op, &[Input::Tree(trees::of(step, &files)?)])
-        .map_err(|error| vec![transfer_step::explain(step, &error)])?;
-    let mut preimage = Preimage::new("context/1");
-    preimage.push("source", source);
-    for (name, value) in
-        transfer::digest_fields(&selected, &op).map_err(|error| vec![transfer_step::explain(step, &error)])?
-    {
-        preimage.push(name, value);
-    }
+    let (selected, preimage) = select(step, &op, name, source)?;
     let parent = RootState::empty(0);
     if let Some(record) = step.lookup_quietly(&preimage)? {
         return Ok(parent.with(record.layer, record.time));
@@ -41,8 +32,35 @@ pub(super) fn make(
         .map_err(|error| vec![transfer_step::explain(step, &error)])?;
     // Under a slot of its own: the step's own misses are not to be compared with this.
     let own = Step { slot: format!("{}/context:{name}:{source}", step.step.slot), ..step.step.clone() };
-    let step = StepContext { step: &own, source: step.source, environment: step.environment };
+    let step = StepContext { step: &own, is_looked_into: false, ..*step };
     commit::entries(&step, &parent, &preimage, landed.entries, landed.time)
+}
+
+/// The same if it was made before.
+pub(super) fn find(
+    step: &StepContext<'_>,
+    name: &str,
+    source: &str,
+    span: Option<Span>,
+) -> Result<Option<RootState>, Failures> {
+    let (_, preimage) = select(step, &copy_of(source, span), name, source)?;
+    let record = step.lookup_quietly(&preimage)?;
+    Ok(record.map(|record| RootState::empty(0).with(record.layer, record.time)))
+}
+
+fn select(
+    step: &StepContext<'_>,
+    op: &TransferOp,
+    name: &str,
+    source: &str,
+) -> Result<(Selected, Preimage), Failures> {
+    let fail = |error: transfer::Error| vec![transfer_step::explain(step, &error)];
+    let files = super::super::state::Files::Local(name.to_owned());
+    let selected = transfer::select(op, &[Input::Tree(trees::of(step, &files)?)]).map_err(fail)?;
+    let mut preimage = Preimage::new("context/1");
+    preimage.push("source", source);
+    preimage.append(&transfer::digest_fields(&selected, op).map_err(fail)?);
+    Ok((selected, step.in_form(preimage)))
 }
 
 /// What brings `source` to the same place in an empty root.

@@ -3,8 +3,9 @@
 mod commit;
 mod context_layer;
 pub(super) mod exec;
-mod remote_git;
-mod remote_http;
+pub(super) mod foresee;
+pub mod remote_git;
+pub mod remote_http;
 mod source;
 pub mod transfer;
 mod transfer_step;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use super::state::{Files, RootState};
 use super::{Done, Failures, StepContext};
-use crate::plan::graph::{Mount, MountKind, Op, StepId, TransferSource};
+use crate::plan::graph::{Mount, MountKind, Op, Step, StepId, TransferSource};
 use crate::report::Outcome;
 
 /// The steps that an operation reads from beside its parent, in the order of its sources or mounts.
@@ -36,6 +37,18 @@ pub(super) fn reads(op: &Op) -> Vec<StepId> {
     }
 }
 
+/// Whether `step` asks which files `other` leaves. RUN does not: it has them unpacked.
+pub(super) fn looks_into(step: &Step, other: StepId) -> bool {
+    match &step.op {
+        Op::Transfer(op) => {
+            let lands_there = step.parent == Some(other) && !transfer::land::is_linked(op);
+            lands_there || reads(&step.op).contains(&other)
+        }
+        Op::Workdir(_) => step.parent == Some(other),
+        Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) | Op::Exec(_) => false,
+    }
+}
+
 /// The step that a mount reads from.
 fn reads_of_mount(mount: &Mount) -> Option<StepId> {
     match &mount.kind {
@@ -53,7 +66,7 @@ pub(super) fn run(step: &StepContext<'_>, inputs: &[Arc<Files>]) -> Result<Done,
     };
     match (&step.step.op, parent) {
         (Op::Scratch, _) => Ok(Done { files: Files::Root(source::scratch(step)), outcome: Outcome::Cached }),
-        (Op::Local(op), _) => Ok(Done { files: Files::Local(op.name.clone()), outcome: Outcome::Cached }),
+        (Op::Local(op), _) => Ok(source::local(step, op)),
         (Op::Base(op), _) => source::base(step, op),
         (Op::Image(op), _) => source::image(step, op),
         (Op::Workdir(op), Some(parent)) => workdir_step::run(step, op, parent),

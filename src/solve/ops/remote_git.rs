@@ -1,4 +1,4 @@
-//! ADD of a git repository, through the user's `git`, with its credentials and settings.
+//! Git repositories, for ADD and as contexts, through the user's `git`, with its credentials and settings.
 //!
 //! Objects are kept in one bare repository for each remote; what is copied is a fresh checkout. Modes and
 //! times do not depend on this machine: 0644 or 0755, and the time of the commit.
@@ -78,6 +78,30 @@ pub struct GitSource {
     submodules: bool,
 }
 
+impl GitError {
+    /// How to go on.
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::NoGit(error) if error.kind() == io::ErrorKind::NotFound => {
+                Some("repositories are fetched with the `git` program; install it")
+            }
+            Self::Git { output, .. } if output.contains("couldn't find remote ref") => {
+                Some("check the branch, tag or commit behind `#`; `git ls-remote` lists those that there are")
+            }
+            Self::Git { output, .. } if output.contains("could not read Username") => {
+                Some("the server wants a login; git's credential helpers are asked, prompts are not shown")
+            }
+            Self::Git { .. }
+            | Self::NoGit(_)
+            | Self::Url { .. }
+            | Self::Checksum { .. }
+            | Self::NoSubdirectory { .. }
+            | Self::Io(_)
+            | Self::Context(_) => None,
+        }
+    }
+}
+
 impl GitSource {
     /// Parses the URL; `checksum` and `keep_git_dir` are those of the instruction's flags.
     pub fn new(url: &str, checksum: Option<&str>, keep_git_dir: bool) -> Result<Self, GitError> {
@@ -140,6 +164,11 @@ fn qualified(prefix: &str, name: &str) -> String {
 
 /// Fetches into the cache folder and checks out into `into`, which must be an empty folder.
 pub fn checkout(source: &GitSource, cache: &Path, into: &Path) -> Result<FileTree, GitError> {
+    check_out_context(source, cache, into).map(FileTree::Context)
+}
+
+/// [`checkout`] as a context.
+pub fn check_out_context(source: &GitSource, cache: &Path, into: &Path) -> Result<Arc<Context>, GitError> {
     let mirror = Mirror::open(source, cache)?;
     let commit = mirror.fetch()?;
     if let Some(expected) = source.checksum.as_ref().filter(|expected| !commit.starts_with(expected.as_str()))
@@ -156,14 +185,14 @@ pub fn checkout(source: &GitSource, cache: &Path, into: &Path) -> Result<FileTre
     let subdirectory = path::below_root(source.subdirectory.as_bytes());
     let root = into.join(context::scan::as_path(&subdirectory));
     // A symlink in the repository must not lead out of it.
-    let is_inside = root.canonicalize().is_ok_and(|real| real == root.as_path() || real.starts_with(into));
-    if !root.is_dir() || !is_inside {
+    let real = into.canonicalize()?;
+    if !root.canonicalize().is_ok_and(|root| root.is_dir() && root.starts_with(&real)) {
         let subdirectory = source.subdirectory.clone();
         return Err(GitError::NoSubdirectory { url: shown(&source.remote), subdirectory });
     }
     let rules = if source.keep_git_dir { "" } else { ".git" };
     let ignore = ignore::parse(rules.as_bytes(), "git")?;
-    Ok(FileTree::Context(Arc::new(Context::open(&root, Some(ignore), None)?)))
+    Ok(Arc::new(Context::open(&root, Some(ignore), None)?))
 }
 
 /// The bare repository that keeps what was fetched from one remote; locked while it is open.
@@ -205,6 +234,11 @@ impl<'s> Mirror<'s> {
             Err(_) if is_commit => {
                 self.git(&["fetch", "--quiet", "--force", "--", remote, "+refs/*:refs/remote/*"])?;
                 self.commit(reference)
+            }
+            // A server of plain files has no shallow clones.
+            Err(GitError::Git { output, .. }) if output.contains("does not support shallow") => {
+                self.git(&["fetch", "--quiet", "--no-tags", "--force", "--", remote, reference])?;
+                self.commit("FETCH_HEAD")
             }
             Err(error) => Err(error),
         }

@@ -1,4 +1,4 @@
-//! ADD of an http(s) URL: one file, mode 0600, with the server's time.
+//! Fetches what an http(s) URL names: for ADD one file, mode 0600, with the server's time; for a context.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -19,8 +19,10 @@ const SIZE_LIMIT_BYTES: u64 = 16 << 30;
 const REDIRECTS: u32 = 10;
 const ATTEMPTS: u32 = 3;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// For the head of a response; a body may take its time.
+/// For the head of a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A body may take its time, but a server that sends nothing at all for so long has stalled.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Why a URL cannot be added. URLs are shown without user info.
@@ -35,7 +37,7 @@ pub enum HttpError {
         status: u16,
     },
     /// No answer, or a broken one.
-    #[error("cannot fetch `{url}`: {source}")]
+    #[error("cannot fetch `{url}`: {}", transport_words(source))]
     Transport {
         /// What was asked for.
         url: String,
@@ -81,19 +83,37 @@ pub fn download(url: &str, checksum: Option<&str>, into: &Path) -> Result<Downlo
     let expected =
         checksum.map(|text| text.parse::<Digest>().map_err(|_| HttpError::Checksum(text.to_owned())));
     let expected = expected.transpose()?;
-    let address = Address::new(url);
-    let mut response = fetch(&address)?;
-    let mtime = last_modified(&response).unwrap_or(0);
-    let file = into.join("content");
-    let actual = save(response.body_mut(), &file, &address.shown)?;
+    let Fetched { digest: actual, mtime } = fetch_to(url, &into.join("content"))?;
     match expected {
         Some(expected) if expected != actual => {
-            return Err(HttpError::Mismatch { url: address.shown, expected, actual });
+            return Err(HttpError::Mismatch { url: Address::new(url).shown, expected, actual });
         }
         _ => {}
     }
     let tree = FileTree::Context(Arc::new(Context::open(into, None, None)?));
     Ok(Download { tree, path: b"content".to_vec(), name: file_name(url), mtime })
+}
+
+/// What a server sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fetched {
+    /// Of the file.
+    pub digest: Digest,
+    /// `Last-Modified`, or 0.
+    pub mtime: Seconds,
+}
+
+/// Fetches `url` into `file`, which must not exist.
+pub fn fetch_to(url: &str, file: &Path) -> Result<Fetched, HttpError> {
+    fetch_patiently(url, file, STALL_TIMEOUT)
+}
+
+fn fetch_patiently(url: &str, file: &Path, stall_timeout: Duration) -> Result<Fetched, HttpError> {
+    let address = Address::new(url);
+    let mut response = fetch(&address, stall_timeout)?;
+    let mtime = last_modified(&response).unwrap_or(0);
+    let digest = save(response.body_mut(), file, &address.shown)?;
+    Ok(Fetched { digest, mtime })
 }
 
 /// A URL in its two forms, and its credentials.
@@ -153,14 +173,23 @@ fn percent_decoded(text: &str) -> Vec<u8> {
 
 type Response = ureq::http::Response<ureq::Body>;
 
+fn transport_words(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Timeout(_) => "the server does not answer".to_owned(),
+        ureq::Error::HostNotFound => "the host has no address".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 /// Tries again after what may pass: no connection, and errors of the server.
-fn fetch(address: &Address) -> Result<Response, HttpError> {
+fn fetch(address: &Address, stall_timeout: Duration) -> Result<Response, HttpError> {
     // Bytes are wanted as they lie on the server, so no transfer compression is asked for.
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(REDIRECTS)
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_recv_response(Some(RESPONSE_TIMEOUT))
+        .timeout_per_read(Some(stall_timeout))
         .accept_encoding(AutoHeaderValue::None)
         .user_agent(concat!("rbuild/", env!("CARGO_PKG_VERSION")))
         .build();
@@ -212,7 +241,7 @@ fn save(body: &mut ureq::Body, file: &Path, url: &str) -> Result<Digest, HttpErr
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut size = 0;
     loop {
-        let len = reader.read(&mut buffer).map_err(fail)?;
+        let len = reader.read(&mut buffer).map_err(|error| fail(broken(error, size)))?;
         if len == 0 {
             return Ok(hasher.finish());
         }
@@ -222,6 +251,35 @@ fn save(body: &mut ureq::Body, file: &Path, url: &str) -> Result<Digest, HttpErr
         }
         hasher.update(&buffer[..len]);
         out.write_all(&buffer[..len]).map_err(fail)?;
+    }
+}
+
+/// What broke a body, in words.
+fn broken(error: std::io::Error, size: u64) -> std::io::Error {
+    match ureq::Error::from(error) {
+        ureq::Error::Timeout(_) => std::io::Error::other(format!("the server stalled after {size} bytes")),
+        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            std::io::Error::other(format!("the server ended the connection after {size} bytes"))
+        }
+        ureq::Error::Io(error) => error,
+        other => std::io::Error::other(other.to_string()),
+    }
+}
+
+impl HttpError {
+    /// How to go on.
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::Status { status: 401 | 403, .. } => Some("the server wants to know who asks"),
+            Self::Status { status: 404 | 410, .. } => Some("check the spelling of the URL"),
+            Self::Transport { .. } => Some("check the URL and the network; behind a proxy, set HTTPS_PROXY"),
+            Self::Status { .. }
+            | Self::Body { .. }
+            | Self::TooLarge { .. }
+            | Self::Checksum(_)
+            | Self::Mismatch { .. }
+            | Self::Context(_) => None,
+        }
     }
 }
 
@@ -291,6 +349,34 @@ mod tests {
             (&b"f.txt"[..], 784_111_777, "hello\n")
         );
         assert_eq!(add(&format!("{base}/f"), None).unwrap().0.mtime, 0);
+    }
+
+    #[test]
+    fn a_server_that_stalls_or_lies_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let patience = Duration::from_millis(200);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/f", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let mut held = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept() {
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+                held.push(stream);
+            }
+        });
+        let started = std::time::Instant::now();
+        let error = fetch_patiently(&url, &folder.path().join("a"), patience).unwrap_err();
+        assert!(started.elapsed() < Duration::from_secs(20));
+        assert_eq!(error.to_string(), format!("cannot fetch `{url}`: the server stalled after 4 bytes"));
+
+        let short = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\nhalf";
+        let url = format!("{}/f", serve(vec![short.to_owned()]));
+        let error = fetch_patiently(&url, &folder.path().join("b"), patience).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("cannot fetch `{url}`: the server ended the connection after 4 bytes")
+        );
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! Steps that bring files from elsewhere: nothing at all, a base image, an image that a step names.
 
-use super::super::state::{Files, RootState};
+use super::super::images::{self, ImageError};
+use super::super::state::{ContextFiles, Files, RootState};
 use super::super::{Done, Failures, StepContext};
-use crate::oci::{self, ChainId, DiffId, Layer, Reference};
-use crate::plan::graph::{BaseOp, ImageOp};
+use crate::layer::archive::Limits;
+use crate::layer::index::Index;
+use crate::oci::{self, ChainId, DiffId, ImageConfig, Layer, Reference};
+use crate::plan;
+use crate::plan::graph::{BaseOp, ImageOp, LocalOp};
 use crate::registry::{self, Progress};
 use crate::report::{Diagnostic, Outcome};
 
@@ -19,36 +23,102 @@ pub(super) fn base(step: &StepContext<'_>, op: &BaseOp) -> Result<Done, Failures
         Some(reference) => fetch(step, reference, &base.layers)?,
         None => Outcome::Cached,
     };
-    let created = base.config.created.as_deref().and_then(oci::parse_rfc3339).unwrap_or(0);
-    Ok(Done { files: Files::Root(root(&base.layers, created)), outcome })
+    Ok(Done { files: Files::Root(root_of_base(step, op)), outcome })
+}
+
+/// The layers of a base, fetched or not.
+pub(super) fn root_of_base(step: &StepContext<'_>, op: &BaseOp) -> RootState {
+    let base = &step.environment.bases[op.base];
+    root(&base.layers, &base.config)
+}
+
+/// A context: a folder is read when a step asks for files of it.
+pub(super) fn local(step: &StepContext<'_>, op: &LocalOp) -> Done {
+    let files = match step.environment.contexts.get(&op.name) {
+        Some(ContextFiles::Root(root)) => Files::Root(root.clone()),
+        Some(ContextFiles::Folder(_)) | None => Files::Local(op.name.clone()),
+    };
+    Done { files, outcome: Outcome::Cached }
 }
 
 /// COPY --from=IMAGE and mounts: an image by name. One in the local store goes before a registry's.
 pub(super) fn image(step: &StepContext<'_>, op: &ImageOp) -> Result<Done, Failures> {
-    let environment = step.environment;
-    let resolved = environment.registry.resolve(&environment.store, &op.reference, &op.platform);
-    let resolved = resolved.map_err(|e| vec![explain(step, &e)])?;
-    let outcome = fetch(step, &op.reference, &resolved.layers)?;
-    let created = resolved.config.created.as_deref().and_then(oci::parse_rfc3339).unwrap_or(0);
-    Ok(Done { files: Files::Root(root(&resolved.layers, created)), outcome })
+    let (root, remote) = find(step, op)?;
+    let outcome = match &remote {
+        Some(reference) => fetch(step, reference, &root.layers)?,
+        None => Outcome::Cached,
+    };
+    Ok(Done { files: Files::Root(root), outcome })
 }
 
-fn root(layers: &[Layer], time: oci::Seconds) -> RootState {
+/// The layers of an image that a step names, fetched or not, and where missing ones come from.
+pub(super) fn find(step: &StepContext<'_>, op: &ImageOp) -> Result<(RootState, Option<Reference>), Failures> {
+    let environment = step.environment;
+    let found = images::find(&environment.store, environment.registry, &op.reference, &op.platform);
+    let found = found.map_err(|e| vec![missing(step, op, &e)])?;
+    Ok((root(&found.layers, &found.config), found.remote))
+}
+
+/// Says why there is no such image, and which stage may have been meant instead.
+fn missing(step: &StepContext<'_>, op: &ImageOp, error: &ImageError) -> Diagnostic {
+    let name = op.reference.to_string();
+    let name = name.strip_suffix(":latest").unwrap_or(&name);
+    let hint = step.environment.dockerfile.and_then(|file| plan::stage_hint(file, name));
+    let diagnostic = error.diagnose();
+    let diagnostic = match hint {
+        // A stage of nearly that name is the better guess, so it goes first.
+        Some(hint) => {
+            let message = format!("no earlier stage is named `{name}`, and there is no such image");
+            Diagnostic::error(message).note(diagnostic.message).help(hint)
+        }
+        None => diagnostic,
+    };
+    match step.step.span {
+        Some(span) => diagnostic.at(step.source, span, ""),
+        None => diagnostic,
+    }
+}
+
+fn root(layers: &[Layer], config: &ImageConfig) -> RootState {
+    let time = config.created.as_deref().and_then(oci::parse_rfc3339).unwrap_or(0);
     let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id).collect();
     RootState { layers: layers.to_vec(), chain: ChainId::of(&diff_ids), time }
 }
 
 fn fetch(step: &StepContext<'_>, reference: &Reference, layers: &[Layer]) -> Result<Outcome, Failures> {
     let environment = step.environment;
-    if layers.iter().all(|l| environment.store.has_blob(&l.descriptor.digest) == Some(l.descriptor.size)) {
+    let is_here = |layer: &Layer| {
+        let size = environment.store.intact_blob(&layer.descriptor.digest);
+        size.map(|size| size == Some(layer.descriptor.size)).map_err(|e| vec![step.error(e.to_string())])
+    };
+    // All of them are looked at: one that is damaged is set aside, and then fetched with the others.
+    let here = layers.iter().map(is_here).collect::<Result<Vec<bool>, Failures>>()?;
+    if here.iter().all(|here| *here) {
         return Ok(Outcome::Cached);
     }
     let progress = Progress::new(environment.events.clone(), step.number());
-    environment
-        .registry
-        .pull_layers(&environment.store, reference, layers, &progress)
-        .map_err(|e| vec![explain(step, &e)])?;
+    std::thread::scope(|scope| {
+        let tap = |layer: &Layer| {
+            let (tap, bytes) = registry::tap();
+            let diff_id = layer.diff_id;
+            let is_wanted = step.is_looked_into && environment.roots.index_file(diff_id).is_none();
+            is_wanted.then(|| scope.spawn(move || index(step, diff_id, bytes))).map(|_| tap)
+        };
+        let registry = environment.registry;
+        registry.pull_layers_tapped(&environment.store, reference, layers, &progress, &tap)
+    })
+    .map_err(|e| vec![explain(step, &e)])?;
     Ok(Outcome::Ran)
+}
+
+/// Learns what a layer holds while it arrives, so that it need not be decompressed again for that. What is wrong with
+/// it is not told here: whoever asks for the index reads the blob then, and says so.
+fn index(step: &StepContext<'_>, diff_id: DiffId, bytes: impl std::io::Read + Send) {
+    if let Ok(read) = Index::read(bytes, Limits::default())
+        && read.diff_id == diff_id
+    {
+        let _ = step.environment.roots.remember(diff_id, read.index);
+    }
 }
 
 fn explain(step: &StepContext<'_>, error: &registry::Error) -> Diagnostic {

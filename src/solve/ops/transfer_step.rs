@@ -20,20 +20,14 @@ pub(super) fn run(
     parent: &RootState,
     reads: &[Arc<Files>],
 ) -> Result<Done, Failures> {
-    let words = key::transfer(op, parent.chain);
+    let words = step.in_form(key::transfer(op, parent.chain));
     let quick = quick_preimage(&words, reads);
     if let Some(record) = quick.as_ref().map_or(Ok(None), |quick| step.lookup_quietly(quick))? {
         return Ok(cached(parent, record));
     }
     // What was fetched stays on disk until the layer is written.
     let mut fetched = Vec::new();
-    let inputs = inputs(step, op, reads, &mut fetched)?;
-    let fail = |error: Error| vec![explain(step, &error)];
-    let selected = transfer::select(op, &inputs).map_err(fail)?;
-    let mut preimage = words;
-    for (name, value) in transfer::digest_fields(&selected, op).map_err(fail)? {
-        preimage.push(name, value);
-    }
+    let (selected, preimage) = select(step, op, words, reads, &mut fetched)?;
     if let Some(record) = step.lookup(&preimage)? {
         alias(step, quick.as_ref(), &record);
         return Ok(cached(parent, record));
@@ -47,13 +41,39 @@ pub(super) fn run(
     Ok(Done { files: Files::Root(root), outcome: Outcome::Ran })
 }
 
+/// The files that the instruction means, and the key that they make.
+fn select(
+    step: &StepContext<'_>,
+    op: &TransferOp,
+    words: Preimage,
+    reads: &[Arc<Files>],
+    fetched: &mut Vec<ScratchDir>,
+) -> Result<(Selected, Preimage), Failures> {
+    let inputs = inputs(step, op, reads, fetched)?;
+    let fail = |error: Error| vec![explain(step, &error)];
+    let selected = transfer::select(op, &inputs).map_err(fail)?;
+    let mut preimage = words;
+    preimage.append(&transfer::digest_fields(&selected, op).map_err(fail)?);
+    Ok((selected, preimage))
+}
+
+/// The key by the content of the files; `words` is what the instruction itself says.
+pub(super) fn content_preimage(
+    step: &StepContext<'_>,
+    op: &TransferOp,
+    words: Preimage,
+    reads: &[Arc<Files>],
+) -> Result<Preimage, Failures> {
+    select(step, op, words, reads, &mut Vec::new()).map(|(_, preimage)| preimage)
+}
+
 fn cached(parent: &RootState, record: Record) -> Done {
     Done { files: Files::Root(parent.with(record.layer, record.time)), outcome: Outcome::Cached }
 }
 
 /// A key that knows its sources by the steps that made them, as a whole: it costs nothing. There is none when
 /// something is read that is no step's result, whose content must be looked at in any case.
-fn quick_preimage(words: &Preimage, reads: &[Arc<Files>]) -> Option<Preimage> {
+pub(super) fn quick_preimage(words: &Preimage, reads: &[Arc<Files>]) -> Option<Preimage> {
     let mut quick = words.clone();
     for files in reads {
         match &**files {
@@ -110,7 +130,10 @@ fn download(
 ) -> Result<Input, Failures> {
     let into = scratch(step, fetched)?;
     let download = remote_http::download(url, op.checksum.as_deref(), &into);
-    download.map(Input::Download).map_err(|error| vec![step.error_at(span, error.to_string())])
+    download.map(Input::Download).map_err(|error| {
+        let diagnostic = step.error_at(span, error.to_string());
+        vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
+    })
 }
 
 fn checkout(
@@ -121,7 +144,10 @@ fn checkout(
     fetched: &mut Vec<ScratchDir>,
 ) -> Result<Input, Failures> {
     let into = scratch(step, fetched)?;
-    let fail = |error: GitError| vec![step.error_at(span, error.to_string())];
+    let fail = |error: GitError| {
+        let diagnostic = step.error_at(span, error.to_string());
+        vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
+    };
     let source = GitSource::new(url, op.checksum.as_deref(), op.keep_git_dir).map_err(fail)?;
     let cache = step.environment.store.private("git");
     remote_git::checkout(&source, &cache, &into).map(Input::Checkout).map_err(fail)

@@ -8,7 +8,7 @@ use crate::report::Outcome;
 
 /// Takes the layer from the cache, or makes it. A directory that is there already makes an empty layer.
 pub(super) fn run(step: &StepContext<'_>, op: &WorkdirOp, parent: &RootState) -> Result<Done, Failures> {
-    let preimage = key::workdir(op, parent.chain);
+    let preimage = step.in_form(key::workdir(op, parent.chain));
     if let Some(record) = step.lookup(&preimage)? {
         let root = parent.with(record.layer, record.time);
         return Ok(Done { files: Files::Root(root), outcome: Outcome::Cached });

@@ -373,6 +373,18 @@ fn fuse_overlayfs_serves_where_the_kernel_does_not() {
 }
 
 #[test]
+fn a_refused_overlay_is_told_with_the_kernels_reason() {
+    let stage = Stage::new();
+    let mut spec = stage.spec("a", "true");
+    if let RootSource::Overlay { upper, work, .. } = &mut spec.root {
+        (*upper, *work) = ("/sys/fs".into(), "/sys/kernel".into());
+    }
+    let error = stage.try_run(&spec).unwrap_err();
+    assert!(matches!(error, ExecError::Overlay { .. }), "{error}");
+    assert!(error.to_string().starts_with("the kernel refuses an overlay mount: "), "{error}");
+}
+
+#[test]
 fn a_hundred_layers_can_be_stacked() {
     let stage = Stage::new();
     let names: Vec<String> = (0..100).map(|number| format!("{number}-{}", "long".repeat(40))).collect();

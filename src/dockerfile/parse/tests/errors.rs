@@ -81,7 +81,7 @@ fn flags() {
 fn arguments() {
     check(&[
         ("FROM", "2:1 «FROM» FROM requires either one or three arguments"),
-        ("FROM a b", "2:6 «a b» FROM requires either one or three arguments"),
+        ("FROM a b", "2:6 «a b» FROM requires either one or three arguments (write `FROM a AS b`)"),
         ("FROM a is b", "2:6 «a is b» FROM requires either one or three arguments"),
         ("FROM a as b c", "2:6 «a as b c» FROM requires either one or three arguments"),
         (
@@ -90,7 +90,7 @@ fn arguments() {
         ),
         (
             "COPY a",
-            "2:6 «a» COPY requires at least two arguments, but only one was provided. Destination could not be determined",
+            "2:6 «a» COPY requires at least two arguments, but only one was provided. Destination could not be determined (write `COPY a DESTINATION`; `.` is the working directory)",
         ),
         ("COPY a <<E\nE\n", "2:8 «<<E» COPY cannot accept a heredoc as a destination"),
         (
@@ -105,13 +105,19 @@ fn arguments() {
             "2:9 «c» syntax error - can't find = in `c`. Must be of the form: name=value (quote values that hold blanks: `name=\"two words\"`)",
         ),
         ("LABEL =a", "2:7 «=a» LABEL names can not be blank"),
-        ("ARG", "2:1 «ARG» ARG requires at least one argument"),
+        ("ARG", "2:1 «ARG» ARG requires at least one argument (write `ARG NAME` or `ARG NAME=DEFAULT`)"),
         ("ARG =a", "2:5 «=a» ARG names can not be blank"),
-        ("EXPOSE", "2:1 «EXPOSE» EXPOSE requires at least one argument"),
-        ("VOLUME []", "2:1 «VOLUME» VOLUME requires at least one argument"),
+        (
+            "EXPOSE",
+            "2:1 «EXPOSE» EXPOSE requires at least one argument (write `EXPOSE PORT`, such as `EXPOSE 80`)",
+        ),
+        ("VOLUME []", "2:1 «VOLUME» VOLUME requires at least one argument (write `VOLUME /PATH`)"),
         ("VOLUME [\"/a\", \" \"]", "2:15 «\" \"» VOLUME specified can not be an empty string"),
-        ("workdir", "2:1 «workdir» WORKDIR requires exactly one argument"),
-        ("STOPSIGNAL", "2:1 «STOPSIGNAL» STOPSIGNAL requires exactly one argument"),
+        ("workdir", "2:1 «workdir» WORKDIR requires exactly one argument (write `WORKDIR /PATH`)"),
+        (
+            "STOPSIGNAL",
+            "2:1 «STOPSIGNAL» STOPSIGNAL requires exactly one argument (write `STOPSIGNAL SIGTERM`)",
+        ),
         ("SHELL", "2:1 «SHELL» SHELL requires at least one argument"),
         ("SHELL []", "2:1 «SHELL» SHELL requires at least one argument"),
         (
@@ -122,7 +128,10 @@ fn arguments() {
         ("ONBUILD ONBUILD RUN a", "2:9 «ONBUILD» chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),
         ("ONBUILD from a", "2:9 «from» FROM isn't allowed as an ONBUILD trigger"),
         ("ONBUILD MAINTAINER a", "2:9 «MAINTAINER» MAINTAINER isn't allowed as an ONBUILD trigger"),
-        ("ONBUILD USER \\\n", "2:9 «USER» USER requires exactly one argument"),
+        (
+            "ONBUILD USER \\\n",
+            "2:9 «USER» USER requires exactly one argument (write `USER NAME` or `USER UID:GID`)",
+        ),
     ]);
 }
 
@@ -163,7 +172,7 @@ fn heredocs() {
 #[test]
 fn whole_files() {
     for (text, expected) in [
-        ("", "1:1 «» the Dockerfile cannot be empty"),
+        ("", "1:1 «» the Dockerfile cannot be empty (a Dockerfile begins with `FROM IMAGE`)"),
         ("\n# c\n", "1:1 «» file with no instructions (a Dockerfile needs a `FROM IMAGE`)"),
         (
             "ARG a",

@@ -7,17 +7,17 @@ mod spec;
 
 use std::sync::Arc;
 
+pub(super) use self::mounts::paths as mounted_paths;
 use self::output::Tail;
 pub use self::snapshots::Snapshots;
 use super::super::state::{Files, RootState};
-use super::super::{Done, Failures, StepContext, jobs, key};
+use super::super::{Done, Failures, LayerForm, StepContext, jobs, key};
 use super::commit;
 use crate::exec::{ExecError, ExitReport, ExitStatus};
-use crate::layer::Compression;
-use crate::oci::{Descriptor, Layer, MediaType, Seconds};
+use crate::oci::{Descriptor, Layer, Seconds};
 use crate::plan::graph::ExecOp;
 use crate::report::{Diagnostic, Event, Outcome};
-use crate::snapshot::{ActiveSnapshot, CommitJob, OverlayKind};
+use crate::snapshot::{ActiveSnapshot, CommitJob, DiffJob, OverlayKind};
 
 /// Takes the layer from the cache, or runs the command.
 pub(super) fn run(
@@ -27,7 +27,12 @@ pub(super) fn run(
     reads: &[Arc<Files>],
 ) -> Result<Done, Failures> {
     let mounted = mounts::inputs(step, op, reads)?;
-    let preimage = key::exec(op, parent.chain, &mounts::key_inputs(&mounted));
+    let preimage = step.in_form(key::exec(
+        op,
+        parent.chain,
+        &mounts::key_inputs(&mounted),
+        step.environment.snapshots.owners(step)?,
+    ));
     if let Some(record) = step.lookup(&preimage)? {
         let root = parent.with(record.layer, record.time);
         return Ok(Done { files: Files::Root(root), outcome: Outcome::Cached });
@@ -50,7 +55,7 @@ fn execute(
     let lowers = snapshots.lowers(step, parent)?;
     let held = mounts::hold(step, op)?;
     loop {
-        let kind = snapshots.kind();
+        let kind = snapshots.kind(step);
         let snapshot = snapshots.prepare(step, &lowers, kind)?;
         let spec = spec::make(step, op, parent, &snapshot, mounted, &held)?;
         let mut tail = Tail::default();
@@ -66,8 +71,7 @@ fn execute(
             }
             Err(error) => return Err(vec![explain(step, &error)]),
         }
-        let time = environment.epoch.unwrap_or_else(now);
-        return Ok((store_changes(step, parent, snapshot)?, time));
+        return Ok((store_changes(step, parent, &snapshot)?, now()));
     }
 }
 
@@ -114,24 +118,27 @@ fn explain(step: &StepContext<'_>, error: &ExecError) -> Diagnostic {
 fn store_changes(
     step: &StepContext<'_>,
     parent: &RootState,
-    snapshot: ActiveSnapshot,
+    snapshot: &ActiveSnapshot,
 ) -> Result<Layer, Failures> {
     let environment = step.environment;
     let fail = |message: String| vec![step.error(message)];
     let scratch = environment.store.scratch_dir().map_err(|e| fail(e.to_string()))?;
+    let LayerForm { compression, newest } = environment.form;
     let job = CommitJob {
-        diff: environment.snapshots.diff_job(step, &snapshot)?,
+        diff: DiffJob { newest, ..environment.snapshots.diff_job(step, snapshot)? },
         parents: environment.snapshots.index_files(step, &parent.layers)?,
-        compression: Compression::default(),
+        compression,
         blob: scratch.path().join("blob"),
         index: scratch.path().join("index"),
     };
-    let committed = jobs::commit(environment, &job).map_err(fail)?;
+    let view = environment.roots.view(&parent.layers).map_err(|e| fail(e.to_string()))?;
+    let committed = jobs::commit(environment, &job, &view).map_err(fail)?;
     environment.store.adopt_blob(&job.blob, committed.digest).map_err(|e| fail(e.to_string()))?;
     environment.roots.adopt(committed.diff_id, &job.index).map_err(|e| fail(e.to_string()))?;
-    if matches!(snapshot.kind(), OverlayKind::Native) {
-        environment.snapshots.adopt(parent.chain.push(committed.diff_id), &snapshot);
+    // A tree must be what its layer unpacks to, so rewritten times rule the directory out.
+    if matches!(snapshot.kind(), OverlayKind::Native) && newest.is_none() {
+        environment.snapshots.adopt(parent.chain.push(committed.diff_id), snapshot);
     }
-    let descriptor = Descriptor::new(MediaType::LAYER_GZIP, committed.digest, committed.size);
+    let descriptor = Descriptor::new(compression.media_type(), committed.digest, committed.size);
     Ok(Layer { descriptor, diff_id: committed.diff_id })
 }

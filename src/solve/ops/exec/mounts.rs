@@ -11,6 +11,7 @@ use crate::cache::Key;
 use crate::cache::Preimage;
 use crate::oci::ChainId;
 use crate::plan::graph::{ExecOp, Mount, MountKind, Sharing};
+use crate::report::Span;
 
 /// A secret larger than this is no secret.
 const SECRET_LIMIT: u64 = 500 << 10;
@@ -22,20 +23,24 @@ pub(super) fn inputs(
     op: &ExecOp,
     reads: &[Arc<Files>],
 ) -> Result<Vec<RootState>, Failures> {
-    let reading = op.mounts.iter().filter(|mount| reads_of_mount(mount).is_some());
-    let paths = reading.map(|mount| match &mount.kind {
-        MountKind::Bind { source, .. } => (source.as_str(), mount.span),
-        MountKind::Cache { from: Some((_, source)), .. } => (source.as_str(), mount.span),
-        _ => ("/", mount.span),
-    });
     reads
         .iter()
-        .zip(paths)
+        .zip(paths(op))
         .map(|(files, (source, span))| match &**files {
             Files::Root(root) => Ok(root.clone()),
             Files::Local(name) => context_layer::make(step, name, source, span),
         })
         .collect()
+}
+
+/// The paths that mounts show of what they read from, and where each stands.
+pub(in crate::solve::ops) fn paths(op: &ExecOp) -> impl Iterator<Item = (&str, Option<Span>)> {
+    let reading = op.mounts.iter().filter(|mount| reads_of_mount(mount).is_some());
+    reading.map(|mount| match &mount.kind {
+        MountKind::Bind { source, .. } => (source.as_str(), mount.span),
+        MountKind::Cache { from: Some((_, source)), .. } => (source.as_str(), mount.span),
+        _ => ("/", mount.span),
+    })
 }
 
 /// What the inputs say to the key.
@@ -83,7 +88,7 @@ fn secret(step: &StepContext<'_>, mount: &Mount, id: &str, required: bool) -> Re
         vec![step.error_at(mount.span, format!("cannot read the secret `{id}` from {what}: {error}"))]
     };
     let value = match step.environment.secrets.get(id) {
-        Some(SecretSource::Env(name)) => std::env::var_os(name).map(|value| value.into_encoded_bytes()),
+        Some(SecretSource::Env(name)) => std::env::var_os(name).map(std::ffi::OsString::into_encoded_bytes),
         Some(SecretSource::File(path)) => {
             let shown = format!("`{}`", path.display());
             let size = std::fs::metadata(path).map_err(|e| unreadable(shown.clone(), e.to_string()))?.len();

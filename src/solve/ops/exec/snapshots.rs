@@ -1,11 +1,12 @@
 //! The root file systems of one build: trees of layers, and which kind of writable root works here.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::super::super::state::{Environment, RootState};
-use super::super::super::{Failures, StepContext, jobs};
+use super::super::super::{Failures, StepContext, jobs, key};
 use crate::exec::Executor;
 use crate::oci::{ChainId, Layer};
 use crate::report::Event;
@@ -18,10 +19,14 @@ use crate::store::{ScratchDir, Store};
 pub struct Snapshots {
     store: Store,
     trees: OnceLock<Trees>,
-    flavour: OnceLock<&'static str>,
+    flavour: OnceLock<String>,
     mark: OpaqueMark,
     order: Vec<OverlayKind>,
     kind: Mutex<OverlayKind>,
+    /// What to tell the user at the first RUN: that not even the first kind is the native one.
+    note: Mutex<Option<&'static str>>,
+    /// Trees that this build has seen; none of them goes while it runs.
+    known: Mutex<HashMap<ChainId, PathBuf>>,
     /// Kept until the build is over.
     scratch: Mutex<Vec<ScratchDir>>,
 }
@@ -40,23 +45,33 @@ impl Snapshots {
             mark,
             order,
             kind: Mutex::new(first),
+            note: Mutex::new(first.note()),
+            known: Mutex::default(),
             scratch: Mutex::default(),
         }
     }
 
     /// Which owners files have on disk: those of the image, those of a user namespace, or one for all. What was made
     /// with one is of no use to another.
-    pub(super) fn flavour(&self, step: &StepContext<'_>) -> Result<&'static str, Failures> {
+    pub(super) fn flavour(&self, step: &StepContext<'_>) -> Result<&str, Failures> {
         if let Some(flavour) = self.flavour.get() {
             return Ok(flavour);
         }
         let executor = step.environment.executor;
         let flavour = match executor.is_rootless() {
-            false => "root",
-            true if self.is_single_id(step)? => "single",
-            true => "user",
+            false => "root".to_owned(),
+            true if self.is_single_id(step)? => "single".to_owned(),
+            true => format!("user-{}", &id_ranges()[..16]),
         };
         Ok(self.flavour.get_or_init(|| flavour))
+    }
+
+    /// Whether what a command makes keeps its owners.
+    pub(in crate::solve) fn owners(&self, step: &StepContext<'_>) -> Result<key::Owners, Failures> {
+        match step.environment.executor.is_rootless() && self.is_single_id(step)? {
+            true => Ok(key::Owners::Single),
+            false => Ok(key::Owners::Kept),
+        }
     }
 
     fn is_single_id(&self, step: &StepContext<'_>) -> Result<bool, Failures> {
@@ -74,7 +89,10 @@ impl Snapshots {
     }
 
     /// What is in use now.
-    pub(super) fn kind(&self) -> OverlayKind {
+    pub(super) fn kind(&self, step: &StepContext<'_>) -> OverlayKind {
+        if let Some(note) = self.note.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            step.environment.events.send(Event::Note(note.to_owned()));
+        }
         *self.kind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -106,13 +124,18 @@ impl Snapshots {
         for (at, layer) in root.layers.iter().enumerate() {
             chain = chain.push(layer.diff_id);
             let below = &root.layers[..at];
-            let tree = match self.trees(step)?.find(chain) {
+            let tree = match self.known().get(&chain).cloned().or(self.trees(step)?.find(chain)) {
                 Some(tree) => tree,
                 None => self.unpack(step, chain, layer, below, &lowers)?,
             };
+            self.known().insert(chain, tree.clone());
             lowers.insert(0, tree);
         }
         Ok(lowers)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<ChainId, PathBuf>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unpack(
@@ -129,6 +152,7 @@ impl Snapshots {
         let index = environment.roots.index_file(layer.diff_id);
         let scratch = environment.store.scratch_dir().map_err(|e| vec![step.error(e.to_string())])?;
         let fresh_index = index.is_none().then(|| scratch.path().join("index"));
+        let view = environment.roots.view(below).map_err(|e| vec![step.error(e.to_string())])?;
         let made = self.trees(step)?.ensure(chain, |target| {
             let job = UnpackJob {
                 blob: environment.store.blob_path(&layer.descriptor.digest),
@@ -140,7 +164,7 @@ impl Snapshots {
                 single_id,
                 index: fresh_index.clone(),
             };
-            for note in jobs::unpack(environment, &job).map_err(UnpackError::Job)? {
+            for note in jobs::unpack(environment, &job, &view).map_err(UnpackError::Job)? {
                 environment.events.send(Event::Note(note));
             }
             Ok::<_, UnpackError>(())
@@ -233,6 +257,15 @@ impl Snapshots {
             tracing::info!(%error, "cannot keep a step's changes as a tree");
         }
     }
+}
+
+/// What stands for the ranges of ids that users may map: a tree made with others has other owners.
+fn id_ranges() -> String {
+    let mut hasher = blake3::Hasher::new();
+    for file in ["/etc/subuid", "/etc/subgid"] {
+        hasher.update(&std::fs::read(file).unwrap_or_default()).update(b"\0");
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 fn index_file(environment: &Environment<'_>, layer: &Layer) -> Result<PathBuf, String> {

@@ -16,7 +16,7 @@ pub(super) fn make(
     inputs: &[RootState],
     held: &[Held],
 ) -> Result<Spec, Failures> {
-    let credentials = credentials(step, op, parent)?;
+    let credentials = credentials(step, op, parent, snapshot)?;
     let network = match op.network {
         Network::Default | Network::Host => exec::Network::Host,
         Network::None => exec::Network::None,
@@ -74,14 +74,18 @@ fn root_source(snapshot: &ActiveSnapshot) -> RootSource {
     }
 }
 
-/// USER by the root's own account files, which are read only when there is something to look up.
+/// USER by the root's own account files, out of the trees that are there for the command anyway.
 fn credentials(
     step: &StepContext<'_>,
     op: &ExecOp,
     parent: &RootState,
+    snapshot: &ActiveSnapshot,
 ) -> Result<exec::Credentials, Failures> {
     let read = |path: &str| {
-        let bytes = accounts::read_one(step.environment, parent, path);
+        let bytes = match accounts::read_in_trees(snapshot.lowers(), path) {
+            Some(found) => Ok(found),
+            None => accounts::read_one(step.environment, parent, path),
+        };
         bytes.map(Option::unwrap_or_default).map_err(|e| vec![step.error(format!("cannot read {path}: {e}"))])
     };
     let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);

@@ -146,7 +146,10 @@ impl Error {
                     .to_owned(),
             );
         }
-        if !missing.near.is_empty() {
+        let own = missing.path.trim_start_matches('/');
+        if missing.near.iter().any(|name| name == own) {
+            help.push(format!("`{own}` is a symlink to something that is not in {}", missing.place));
+        } else if !missing.near.is_empty() {
             let names: Vec<String> = missing.near.iter().map(|name| format!("`{name}`")).collect();
             help.push(format!("did you mean {}?", names.join(" or ")));
         }

@@ -43,8 +43,9 @@ struct Walk<'w> {
 
 impl Walk<'_> {
     fn directory(&mut self, at: &[u8], included: &Inherited, excluded: &Inherited) -> Result<(), Error> {
-        for (name, item) in self.tree.list(&path::join(self.base, at))? {
-            let path = path::join(at, &name);
+        let tree = self.tree;
+        tree.visit(&path::join(self.base, at), |name, item| {
+            let path = path::join(at, name);
             if item.is_dir() {
                 self.subdirectory(&path, item, included, excluded)?;
             } else if self.include.is_none_or(|include| include.matches(&path, included))
@@ -52,8 +53,8 @@ impl Walk<'_> {
             {
                 self.choose(path, item);
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn subdirectory(

@@ -10,15 +10,19 @@ use super::chmod::ModeChange;
 use super::gather::Chosen;
 use super::select::{Pick, Selected, What};
 use super::tree::{Item, ItemKind};
+use crate::cache::Fields;
 use crate::context::{FileDigest, path};
 use crate::plan::graph::TransferOp;
 
-/// One readable field for each selected file: its path in the source, then its type, mode, owner and content as
-/// they would land (so `--chmod` and `--chown` make those of the source irrelevant). Times are in none. Together
+/// Fields are put together on all processors, so many entries at a time.
+const CHUNK: usize = 1024;
+
+/// One readable field for each selected file: `file:` and its path in the source, then its type, mode, owner and
+/// content as they would land (so `--chmod` and `--chown` make those of the source irrelevant). Times are in none. Together
 /// with the op and the parent's result they decide everything that lands.
-pub fn digest_fields(selected: &Selected, op: &TransferOp) -> Result<Vec<(String, String)>, Error> {
+pub fn digest_fields(selected: &Selected, op: &TransferOp) -> Result<Fields, Error> {
     let writer = Writer { mode: Selected::mode_change(op)?, is_owned: op.chown.is_some() };
-    let mut fields = Vec::new();
+    let mut fields = Fields::default();
     for pick in &selected.picks {
         writer.pick(pick, &mut fields);
     }
@@ -31,67 +35,112 @@ struct Writer {
 }
 
 impl Writer {
-    fn pick(&self, pick: &Pick, fields: &mut Vec<(String, String)>) {
-        let named = name(&pick.named);
+    fn pick(&self, pick: &Pick, fields: &mut Fields) {
+        let mut named = String::new();
+        push_name(&mut named, &pick.named, b"");
+        let mut value = String::new();
         match &pick.what {
-            What::File(item, digest) => fields.push((named, self.item(item, digest.as_ref(), None))),
-            What::Archive(_, digest) => fields.push((named, format!("archive {}", hex(&digest.content)))),
+            What::File(item, digest) => self.item(item, digest.as_ref(), None, &mut value),
+            What::Archive(_, digest) => {
+                value.push_str("archive - - ");
+                push_hex(&mut value, &digest.content);
+            }
             What::Inline(bytes) => {
-                fields.push((format!("<<{}", &named[1..]), hex(blake3::hash(bytes).as_bytes())));
+                named = format!("<<{}", escaped(&pick.named));
+                push_hex(&mut value, blake3::hash(bytes).as_bytes());
             }
             What::Directory { own, entries } => {
-                let own = own.as_ref().map_or("contents".to_owned(), |own| self.item(own, None, None));
-                fields.push((named, format!("directory {own}")));
-                let first_names = first_names(entries);
-                let field = |chosen: &Chosen| self.chosen(&pick.named, chosen, &first_names);
-                fields.par_extend(entries.par_iter().with_min_len(256).map(field));
+                // The directory itself does not land, unless something says so.
+                match own {
+                    Some(own) => self.item(own, None, None, &mut value),
+                    None => value.push_str("contents - -"),
+                }
+                fields.push(&named, &value);
+                return self.entries(&pick.named, entries, fields);
             }
+        }
+        fields.push(&named, &value);
+    }
+
+    /// What a directory holds.
+    fn entries(&self, base: &[u8], entries: &[Chosen], fields: &mut Fields) {
+        let first_names = first_names(entries);
+        let chunks = entries.par_chunks(CHUNK).map(|chunk| {
+            let mut fields = Fields::with_capacity(chunk.len() * 160);
+            let (mut name, mut value) = (String::new(), String::new());
+            for chosen in chunk {
+                name.clear();
+                value.clear();
+                push_name(&mut name, base, &chosen.path);
+                self.chosen(chosen, &first_names, &mut value);
+                fields.push(&name, &value);
+            }
+            fields
+        });
+        for chunk in chunks.collect::<Vec<Fields>>() {
+            fields.append(&chunk);
         }
     }
 
-    fn chosen(&self, base: &[u8], chosen: &Chosen, first_names: &FirstNames<'_>) -> (String, String) {
+    fn chosen(&self, chosen: &Chosen, first_names: &FirstNames<'_>, value: &mut String) {
         let first = chosen.item.link.and_then(|inode| first_names.get(&inode).copied());
         let first = first.filter(|first| *first != chosen.path);
-        let mut value = self.item(&chosen.item, chosen.digest.as_ref(), first);
+        self.item(&chosen.item, chosen.digest.as_ref(), first, value);
         if chosen.only_as_parent {
             value.push_str(" passed");
         }
-        (name(&path::join(base, &chosen.path)), value)
     }
 
-    /// `file 0644 0:0 <digest>`
-    fn item(&self, item: &Item, digest: Option<&FileDigest>, first_name: Option<&[u8]>) -> String {
+    /// `file 0644 0:0 <digest>`, as the cache's explanations read it.
+    fn item(&self, item: &Item, digest: Option<&FileDigest>, first_name: Option<&[u8]>, value: &mut String) {
         let mode = self.mode.apply(item.mode, item.is_dir());
-        let mut value = String::with_capacity(96);
         // Writing to a string cannot fail.
         let _ = match &item.kind {
-            ItemKind::Symlink(target) => write!(value, "symlink to {}", escaped(target)),
-            ItemKind::Directory => write!(value, "directory {mode:04o}"),
+            // Links have no mode of their own.
+            ItemKind::Symlink(_) => write!(value, "symlink 0777"),
+            ItemKind::Directory => write!(value, "dir {mode:04o}"),
             ItemKind::File(_) => write!(value, "file {mode:04o}"),
             ItemKind::Fifo => write!(value, "fifo {mode:04o}"),
-            ItemKind::CharDevice(major, minor) => write!(value, "char device {major}:{minor} {mode:04o}"),
-            ItemKind::BlockDevice(major, minor) => write!(value, "block device {major}:{minor} {mode:04o}"),
+            ItemKind::CharDevice(..) | ItemKind::BlockDevice(..) => write!(value, "device {mode:04o}"),
         };
-        if !self.is_owned && (item.uid, item.gid) != (0, 0) {
-            let _ = write!(value, " {}:{}", item.uid, item.gid);
-        }
+        let _ = match self.is_owned {
+            true => write!(value, " -"),
+            false => write!(value, " {}:{}", item.uid, item.gid),
+        };
+        let _ = match &item.kind {
+            ItemKind::Symlink(target) => write!(value, " {}", escaped(target)),
+            ItemKind::CharDevice(major, minor) => write!(value, " char {major}:{minor}"),
+            ItemKind::BlockDevice(major, minor) => write!(value, " block {major}:{minor}"),
+            ItemKind::Directory | ItemKind::File(_) | ItemKind::Fifo => Ok(()),
+        };
         if let Some(first) = first_name {
             let _ = write!(value, " link to {}", escaped(first));
         }
         if let Some(digest) = digest {
             value.push(' ');
-            push_hex(&mut value, &digest.content);
+            push_hex(value, &digest.content);
             if let Some(capability) = &digest.capability {
                 value.push_str(" capability ");
-                push_hex(&mut value, capability);
+                push_hex(value, capability);
             }
         }
-        value
     }
 }
 
-fn name(path: &[u8]) -> String {
-    format!("/{}", escaped(path))
+/// `file:base/path`, escaped; the source itself is `file:.`.
+fn push_name(text: &mut String, base: &[u8], path: &[u8]) {
+    text.push_str("file:");
+    match (std::str::from_utf8(base), std::str::from_utf8(path)) {
+        (Ok(""), Ok("")) => text.push('.'),
+        (Ok(base), Ok(path)) if !base.contains('\\') && !path.contains('\\') => {
+            text.push_str(base);
+            if !base.is_empty() && !path.is_empty() {
+                text.push('/');
+            }
+            text.push_str(path);
+        }
+        _ => text.push_str(&escaped(&path::join(base, path))),
+    }
 }
 
 /// Bytes as text that no two byte strings share.
@@ -102,21 +151,18 @@ fn escaped(bytes: &[u8]) -> String {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    push_hex(&mut text, bytes);
-    text
-}
-
 fn push_hex(text: &mut String, bytes: &[u8]) {
     text.reserve(2 * bytes.len());
-    for byte in bytes {
-        text.push(HEX[usize::from(byte >> 4)]);
-        text.push(HEX[usize::from(byte & 15)]);
+    for chunk in bytes.chunks(32) {
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(chunk) {
+            (pair[0], pair[1]) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+        }
+        text.push_str(std::str::from_utf8(&digits[..2 * chunk.len()]).expect("hex digits are ASCII"));
     }
 }
 
-const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The first path of each file that has several names.
 type FirstNames<'e> = HashMap<(u64, u64), &'e [u8]>;

@@ -1,7 +1,7 @@
 //! COPY and ADD: from sources to the entries of a layer, with BuildKit's semantics.
 //!
-//! It happens in two phases. [`select`] finds the source files and digests them, which needs no destination:
-//! its result gives the fields of the cache key. Only when the key misses, [`land`] puts them into the root
+//! It happens in two phases. [`select()`] finds the source files and digests them, which needs no destination:
+//! its result gives the fields of the cache key. Only when the key misses, [`land()`] puts them into the root
 //! file system that the step starts from. Where BuildKit's rules are odd, they are kept; the facts are in its
 //! `frontend/dockerfile/dockerfile2llb/convert_copy.go`, `solver/llbsolver/file/` and
 //! `vendor/github.com/tonistiigi/fsutil/copy/copy.go`.

@@ -135,6 +135,24 @@ impl FileTree {
         })
     }
 
+    /// Calls `visit` with the name and the item of everything in the directory at `path`, sorted by name.
+    pub(super) fn visit(
+        &self,
+        path: &[u8],
+        mut visit: impl FnMut(&[u8], Item) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Context(context) => {
+                let Some(dir) = context.entry(path)? else { return Ok(()) };
+                let entries = context.list(dir, path)?;
+                entries.iter().try_for_each(|entry| visit(entry.name(), disk_item(entry)))
+            }
+            Self::Layers(layers) => {
+                layers.view.list(path).try_for_each(|entry| visit(entry.name(), layer_item(entry)))
+            }
+        }
+    }
+
     /// Where `path` leads when every symlink in it is followed inside the root. What does not exist stays as it is.
     pub fn resolve(&self, path: &[u8]) -> Result<Vec<u8>, Error> {
         follow(path, |at| {

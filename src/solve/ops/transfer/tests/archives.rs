@@ -102,12 +102,12 @@ fn key_fields_tell_content_and_mode_and_nothing_else() {
     };
     let hex = blake3::hash(b"x").to_hex();
     let first = fields("COPY d /o");
-    let shown: Vec<String> = first.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let shown: Vec<String> = first.iter().map(|field| format!("{}: {}", field.name, field.value)).collect();
     let expected = [
-        "/d: directory contents".to_owned(),
-        "/d/l: symlink to run.sh".to_owned(),
-        format!("/d/run.sh: file 0755 {hex}"),
-        "/d/sub: directory 0755".to_owned(),
+        "file:d: contents - -".to_owned(),
+        "file:d/l: symlink 0777 0:0 run.sh".to_owned(),
+        format!("file:d/run.sh: file 0755 0:0 {hex}"),
+        "file:d/sub: dir 0755 0:0".to_owned(),
     ];
     assert_eq!(shown, expected);
     let touched = std::time::UNIX_EPOCH + std::time::Duration::from_secs(5);

@@ -1,0 +1,98 @@
+//! What the outputs want of new layers.
+
+use super::Request;
+use crate::export::{self, LayerOptions, Output};
+use crate::layer;
+use crate::oci::Seconds;
+use crate::report::{Diagnostic, Event, Events};
+use crate::solve::LayerForm;
+
+/// `zstd` without a level: as the program of that name.
+const ZSTD_LEVEL: i32 = 3;
+
+impl Request {
+    /// How new layers are written. `epoch` is what `rewrite-timestamp=true` rewrites times to.
+    pub(super) fn form(&self, epoch: Option<Seconds>) -> LayerForm {
+        let wanted = self.outputs.iter().find(|output| names_compression(&output.layers));
+        let rewrites = self.outputs.iter().any(|output| output.layers.rewrite_timestamp);
+        LayerForm {
+            compression: wanted.map_or_else(Default::default, |output| compression(&output.layers)),
+            newest: epoch.filter(|_| rewrites),
+        }
+    }
+
+    /// Says that `rewrite-timestamp=true` has nothing to rewrite times to, as BuildKit does.
+    pub(super) fn warn_of_form(&self, epoch: Option<Seconds>, events: &Events) {
+        if epoch.is_none() && self.outputs.iter().any(|output| output.layers.rewrite_timestamp) {
+            let text = "rewrite-timestamp=true does nothing without SOURCE_DATE_EPOCH";
+            events.send(Event::Note(text.to_owned()));
+        }
+    }
+}
+
+/// Refuses what cannot be done: a build makes its layers once, so its outputs must agree about them.
+pub fn check(outputs: &[Output]) -> Result<(), Diagnostic> {
+    if outputs.iter().any(|output| output.layers.force) {
+        let message = "`force-compression=true` is not possible: layers of base images keep their form";
+        return Err(Diagnostic::error(message).help("leave it out; new layers follow `compression=`"));
+    }
+    let mut wanted = outputs.iter().map(|output| &output.layers).filter(|layers| names_compression(layers));
+    let Some(first) = wanted.next() else { return Ok(()) };
+    match wanted.find(|other| compression(other) != compression(first)) {
+        None => Ok(()),
+        Some(_) => {
+            let message = "the outputs want different compressions, but an image has its layers only once";
+            Err(Diagnostic::error(message).help("give all of them the same `compression=`, or build twice"))
+        }
+    }
+}
+
+fn names_compression(layers: &LayerOptions) -> bool {
+    layers.compression.is_some() || layers.level.is_some()
+}
+
+fn compression(layers: &LayerOptions) -> layer::Compression {
+    let usual = layer::Compression::default();
+    match (layers.compression, layers.level) {
+        (Some(export::Compression::None), _) => layer::Compression::None,
+        (Some(export::Compression::Zstd), level) => layer::Compression::Zstd {
+            level: level.and_then(|level| i32::try_from(level).ok()).unwrap_or(ZSTD_LEVEL),
+        },
+        (Some(export::Compression::Gzip) | None, level) => match level.and_then(|l| u8::try_from(l).ok()) {
+            Some(level) => layer::Compression::Gzip { level },
+            None => usual,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn checked(outputs: &[&str]) -> Result<(), String> {
+        let outputs: Vec<Output> = outputs.iter().map(|text| Output::parse(text).unwrap()).collect();
+        check(&outputs).map_err(|diagnostic| diagnostic.message)
+    }
+
+    #[test]
+    fn outputs_agree_about_layers() {
+        assert_eq!(checked(&["type=oci,dest=a,compression=zstd", "type=local,dest=d"]), Ok(()));
+        assert_eq!(
+            checked(&["type=oci,dest=a,compression=gzip", "type=oci,dest=b,compression-level=1"]),
+            Ok(())
+        );
+        let several = ["type=oci,dest=a,compression=zstd", "type=oci,dest=b,compression=gzip"];
+        assert!(checked(&several).unwrap_err().contains("different compressions"));
+        assert!(checked(&["type=oci,dest=a,force-compression=true"]).is_err());
+    }
+
+    #[test]
+    fn compressions_by_name() {
+        let of = |text: &str| compression(&Output::parse(text).unwrap().layers);
+        assert_eq!(of("type=oci,dest=a"), layer::Compression::default());
+        assert_eq!(of("type=oci,dest=a,compression=uncompressed"), layer::Compression::None);
+        assert_eq!(of("type=oci,dest=a,compression=zstd"), layer::Compression::Zstd { level: 3 });
+        assert_eq!(of("type=oci,dest=a,compression-level=9"), layer::Compression::Gzip { level: 9 });
+    }
+}

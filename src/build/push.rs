@@ -1,0 +1,75 @@
+//! Pushes the finished image.
+
+use std::time::Instant;
+
+use super::Request;
+use super::tools::Tools;
+use crate::export::{Output, Target};
+use crate::oci::{Descriptor, Reference};
+use crate::registry::Progress;
+use crate::report::{Diagnostic, Event, Events, Outcome, StepNumber};
+
+impl Request {
+    /// Under which names the image is pushed, each once: an output that pushes adds its own names to those of the
+    /// build.
+    pub(super) fn pushed_names(&self) -> Vec<Reference> {
+        let outputs = self.outputs.iter().filter(|output| pushes(output));
+        let is_pushed = self.push || outputs.clone().next().is_some();
+        let tags = self.tags.iter().filter(|_| is_pushed);
+        let mut names: Vec<Reference> = Vec::new();
+        for name in tags.chain(outputs.flat_map(|output| &output.names)) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    /// The line of the display for pushing; none when nothing is pushed.
+    pub(super) fn push_title(&self) -> Option<String> {
+        let names: Vec<String> = self.pushed_names().iter().map(Reference::to_string).collect();
+        (!names.is_empty()).then(|| format!("push {}", names.join(", ")))
+    }
+}
+
+/// Refuses to push what has no name.
+pub fn check(push: bool, tags: &[Reference], outputs: &[Output]) -> Result<(), Diagnostic> {
+    let is_nameless = |output: &&Output| pushes(output) && output.names.is_empty();
+    let wants_a_name = push || outputs.iter().any(|output| is_nameless(&output));
+    match wants_a_name && tags.is_empty() {
+        false => Ok(()),
+        true => Err(Diagnostic::error("an image without a name cannot be pushed")
+            .help("name it with `-t REGISTRY/REPOSITORY:TAG`")),
+    }
+}
+
+fn pushes(output: &Output) -> bool {
+    matches!(output.target, Target::Image { push: true })
+}
+
+/// Uploads `image` under all names that are to be pushed.
+pub(super) fn run(
+    request: &Request,
+    tools: &Tools,
+    image: &Descriptor,
+    events: &Events,
+    step: StepNumber,
+) -> Result<(), Vec<Diagnostic>> {
+    let names = request.pushed_names();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let started = Instant::now();
+    events.send(Event::Started(step));
+    let progress = Progress::new(events.clone(), step);
+    let pushed = tools.registry.push(&tools.store, image, &names, &progress);
+    let took = started.elapsed();
+    pushed.map_err(|error| {
+        events.send(Event::Failed { step, took });
+        let diagnostic = Diagnostic::error(error.to_string());
+        let diagnostic = error.help().into_iter().fold(diagnostic, Diagnostic::help);
+        vec![diagnostic.note("the image itself was built, and is kept in the local store")]
+    })?;
+    events.send(Event::Finished { step, outcome: Outcome::Ran, took });
+    Ok(())
+}

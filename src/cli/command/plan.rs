@@ -1,0 +1,61 @@
+//! `rbuild plan`: what a build would do.
+
+use clap::{Args, ValueEnum};
+
+use super::build::BuildArgs;
+use super::request;
+use crate::build;
+use crate::cli::error::{color_of, print};
+use crate::cli::forecast::{dot, json, text};
+use crate::cli::{Failure, progress};
+use crate::report::Events;
+
+/// Show what a build would do: stages, steps, and which of them are cached
+///
+/// Takes the options of `rbuild build`, so that a build's line can be asked for its plan; those about the result
+/// have no effect. Nothing runs and no layer is fetched; base images are looked up as a build would, since their
+/// digests are part of the keys. Behind a step that would run, nothing is known of what follows: it would run, too,
+/// unless the step gives the same files as before.
+#[derive(Debug, Args)]
+#[command(
+    mut_arg("check", |a| a.hide(true)),
+    mut_arg("call", |a| a.hide(true)),
+    mut_arg("tag", |a| a.hide(true)),
+    mut_arg("output", |a| a.hide(true)),
+    mut_arg("push", |a| a.hide(true)),
+    mut_arg("iidfile", |a| a.hide(true)),
+    mut_arg("label", |a| a.hide(true)),
+    mut_arg("annotation", |a| a.hide(true)),
+    mut_arg("progress", |a| a.hide(true)),
+    mut_arg("quiet", |a| a.hide(true)),
+    after_help = "Exit codes: 0 planned, 1 the build would fail before it begins, 2 wrong usage.",
+)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    build: BuildArgs,
+
+    /// `text`, `json`, or `dot` for Graphviz (`rbuild plan --format dot . | dot -Tsvg > plan.svg`)
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
+    format: PlanFormat,
+}
+
+/// How the plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PlanFormat {
+    Text,
+    Json,
+    Dot,
+}
+
+/// Plans and prints.
+pub(crate) fn run(global: &crate::cli::args::Global, args: &PlanArgs) -> Result<(), Failure> {
+    let request = request::from_args(global, &args.build)?;
+    let foreseen = build::foresee(&request, &Events::silent()).map_err(Failure::build)?;
+    print(&match args.format {
+        PlanFormat::Text => {
+            text::render(&foreseen, color_of(&std::io::stdout()), progress::width_of_stdout())
+        }
+        PlanFormat::Json => json::render(&foreseen),
+        PlanFormat::Dot => dot::render(&foreseen),
+    })
+}

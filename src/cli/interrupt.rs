@@ -1,0 +1,67 @@
+//! Ctrl-C: ends a build's steps, gives it a moment to clean up, and then goes without it.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use crate::exec::{Signals, Stop};
+
+/// So long may a build take to end after it was told to: steps are killed within two seconds.
+const PATIENCE: Duration = Duration::from_millis(2300);
+/// Builds recurse into folders and expressions as deep as the main thread could.
+const STACK_BYTES: usize = 16 << 20;
+
+/// How work ended that may be interrupted.
+pub(super) enum Ended<T> {
+    /// It ran to its end.
+    Done(T),
+    /// It was interrupted, and has ended.
+    Interrupted,
+    /// It was interrupted, and did not end in time; whatever it still does ends with the process.
+    Abandoned,
+}
+
+enum Happened<T> {
+    Done(T),
+    Signal,
+}
+
+/// Does `work` in a thread of its own. At the first signal, `stop` is told; work that is done in spite of it counts as
+/// done if `is_done` says so. A second signal ends the patience. To be called before threads are started.
+pub(super) fn guard<T: Send + 'static>(
+    signals: Signals,
+    stop: &Stop,
+    is_done: impl Fn(&T) -> bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Ended<T>> {
+    let (sender, receiver) = channel();
+    let done: Sender<Happened<T>> = sender.clone();
+    let body = move || drop(done.send(Happened::Done(work())));
+    std::thread::Builder::new().name("build".to_owned()).stack_size(STACK_BYTES).spawn(body)?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        loop {
+            signals.wait();
+            if sender.send(Happened::Signal).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(match receiver.recv() {
+        Ok(Happened::Done(result)) => Ended::Done(result),
+        Ok(Happened::Signal) => {
+            stop.all();
+            after(&receiver, is_done)
+        }
+        Err(_) => Ended::Abandoned,
+    })
+}
+
+fn after<T>(receiver: &Receiver<Happened<T>>, is_done: impl Fn(&T) -> bool) -> Ended<T> {
+    let deadline = Instant::now() + PATIENCE;
+    match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        Ok(Happened::Done(result)) if is_done(&result) => Ended::Done(result),
+        Ok(Happened::Done(_)) => Ended::Interrupted,
+        Ok(Happened::Signal) => Ended::Abandoned,
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ended::Abandoned,
+    }
+}

@@ -1,0 +1,87 @@
+//! Lines of a terminal: how large it is, colours, and text whose width is known.
+
+use super::columns;
+
+/// Room for the moving part of the display.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    /// Lines that may be used.
+    pub(super) rows: usize,
+    /// Columns that may be used.
+    pub(super) columns: usize,
+}
+
+impl Size {
+    /// As standard error is now. A line and a column stay free, so that drawing the last of either scrolls nothing.
+    pub(super) fn now() -> Self {
+        let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
+        let (rows, columns) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
+        // Some terminals, such as those of CI, say 0.
+        let or = |given: u16, usual: usize| if given == 0 { usual } else { given.into() };
+        Self { rows: (or(rows, 24) - 1).max(1), columns: (or(columns, 80) - 1).max(10) }
+    }
+}
+
+/// Colours, if the terminal may have them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paint {
+    /// It may.
+    pub(super) color: bool,
+}
+
+impl Paint {
+    fn with(self, code: &str, text: &str) -> String {
+        match self.color && !text.is_empty() {
+            true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+            false => text.to_owned(),
+        }
+    }
+
+    pub(super) fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    pub(super) fn dim(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    pub(super) fn red(self, text: &str) -> String {
+        self.with("31", text)
+    }
+
+    pub(super) fn green(self, text: &str) -> String {
+        self.with("32", text)
+    }
+
+    pub(super) fn cyan(self, text: &str) -> String {
+        self.with("36", text)
+    }
+}
+
+/// A line under construction.
+pub(super) struct Line(String);
+
+impl Line {
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Its width; colours have none.
+    pub(super) fn columns(&self) -> usize {
+        columns(&self.0)
+    }
+
+    pub(super) fn push(&mut self, text: &str) {
+        self.0.push_str(text);
+    }
+
+    /// Blanks up to `columns`.
+    pub(super) fn pad(&mut self, columns: usize) {
+        let missing = columns.saturating_sub(self.columns());
+        self.0.extend(std::iter::repeat_n(' ', missing));
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+}

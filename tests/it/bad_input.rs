@@ -1,0 +1,223 @@
+//! What people get wrong, and what they read then. The messages are in `tests/golden/bad/`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::support::accounts::Account;
+use crate::support::base::{busybox, busybox_registry};
+use crate::support::golden;
+use crate::support::program::{Ran, World};
+use crate::support::registry::Registry;
+use crate::support::{is_root, skip};
+
+/// Builds what must fail, compares the message with the golden one, and looks that nothing is left of it.
+#[track_caller]
+fn fails(name: &str, world: &World) -> Ran {
+    fails_with(name, world, &[])
+}
+
+#[track_caller]
+fn fails_with(name: &str, world: &World, words: &[&str]) -> Ran {
+    let output = "type=oci,dest=../half-written.tar";
+    let own = ["--progress=quiet", "-t", "never", "--iidfile", "../id", "-o", output];
+    let ran = world.rbuild(own).args(words).arg(".").status(1).run();
+    golden::check(&format!("bad/{name}"), &ran.messages());
+    nothing_half_written(world);
+    ran
+}
+
+#[track_caller]
+fn nothing_half_written(world: &World) {
+    let left: Vec<_> = fs::read_dir(world.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let known = ["context", "home", "store", "rbuild"];
+    assert!(left.iter().all(|name| known.iter().any(|known| name == known)), "{left:?}");
+    if world.store().join("index.json").exists() {
+        assert!(world.images().names().is_empty());
+    }
+    for folder in ["tmp", "trash"] {
+        let folder = world.store().join("rbuild").join(folder);
+        let left = fs::read_dir(&folder).map(|e| e.map(|e| e.unwrap().path()).collect::<Vec<_>>());
+        assert!(left.as_ref().map_or(true, Vec::is_empty), "{left:?}");
+    }
+}
+
+/// A world with a Dockerfile and a file `hello`.
+fn world(dockerfile: &str) -> World {
+    let world = World::new();
+    world.file("hello", "hello\n").dockerfile(dockerfile);
+    world
+}
+
+#[test]
+fn mistakes_in_the_dockerfile() {
+    for (name, dockerfile) in [
+        ("unknown-instruction", "FROM scratch\nCOPPY hello /\n"),
+        ("unknown-flag", "FROM scratch\nCOPY --chmid=755 hello /\n"),
+        ("missing-argument", "FROM scratch\nCOPY hello\n"),
+        ("no-argument-at-all", "FROM scratch\nWORKDIR\n"),
+        ("no-from", "# Nothing but a comment.\n"),
+        ("before-from", "RUN true\nFROM scratch\n"),
+        ("bad-json", "FROM scratch\nCOPY [\"hello\", /]\n"),
+        ("open-heredoc", "FROM scratch\nCOPY <<EOF /x\nhello\n"),
+        ("unknown-stage-later", "FROM scratch AS a\nCOPY --from=b /x /\nFROM a AS b\n"),
+        ("bad-variable", "FROM scratch\nCOPY ${x:?must be given} /\n"),
+        ("several", "FROM scratch\nCOPPY a /\nEXPOSE what\nRUNN x\n"),
+    ] {
+        fails(name, &world(dockerfile));
+    }
+}
+
+#[test]
+fn unknown_stages() {
+    let stages = "FROM scratch AS build\nCOPY hello /\nFROM scratch AS test\nCOPY hello /\n";
+    fails_with("unknown-target", &world(stages), &["--target", "biuld"]);
+    // Any other name is an image's: its registry says that it has none.
+    let registry = Registry::start();
+    let name = format!("{}/biuld", registry.host());
+    fails(
+        "unknown-source-image",
+        &world(&format!("FROM scratch AS build\nFROM scratch\nCOPY --from={name} /a /\n")),
+    );
+}
+
+#[test]
+fn sources_that_are_not_there() {
+    fails("missing-source", &world("FROM scratch\nCOPY hallo /\n"));
+    fails("missing-folder", &world("FROM scratch\nCOPY hello nowhere/ /x/\n"));
+    fails("outside-the-context", &world("FROM scratch\nCOPY ../../etc/passwd /\n"));
+    let ignored = world("FROM scratch\nCOPY sub/app.log /\n");
+    ignored.file("sub/app.log", "").file(".dockerignore", "# logs\n\n**/*.log\n");
+    fails("ignored-source", &ignored);
+    let linked = world("FROM scratch\nCOPY link /\n");
+    std::os::unix::fs::symlink("/etc/hostname", linked.context().join("link")).unwrap();
+    fails("link-out-of-the-context", &linked);
+}
+
+#[test]
+fn a_dockerfile_or_context_that_is_not_there() {
+    let empty = World::new();
+    empty.file("Containerfile", "FROM scratch\n");
+    fails("no-dockerfile", &empty);
+    let ran = empty.rbuild(["--progress=quiet", "nowhere"]).status(1).run();
+    golden::check("bad/no-context", &ran.messages());
+    empty.file("Dockerfile", b"FROM scratch\nLABEL a=\xff\n");
+    fails("not-text", &empty);
+}
+
+#[test]
+fn bases_that_cannot_be_had() {
+    // A port that was free a moment ago; nothing listens there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    fails("unreachable-registry", &world(&format!("FROM localhost:{port}/debian\nCOPY hello /\n")));
+    let registry = busybox_registry();
+    let host = registry.host();
+    fails("unknown-image", &world(&format!("FROM {host}/busybos\nCOPY hello /\n")));
+    fails("unknown-tag", &world(&format!("FROM {host}/busybox:1.99\nCOPY hello /\n")));
+    let digest = "sha256:".to_owned() + &"0".repeat(64);
+    fails("unknown-digest", &world(&format!("FROM {host}/busybox@{digest}\nCOPY hello /\n")));
+    fails("bad-reference", &world("FROM localhost:5000/UPPER\nCOPY hello /\n"));
+}
+
+#[test]
+fn a_base_for_other_platforms_only() {
+    let registry = Registry::start();
+    let image = registry.push(&busybox(), "several", "amd64");
+    let image = rbuild::oci::Descriptor { platform: busybox().descriptor().platform, ..image };
+    registry.push_index(vec![image], "several", "latest");
+    let world = world(&format!("FROM {}/several\nCOPY hello /\n", registry.host()));
+    let ran = fails_with("other-platform", &world, &["--platform", "linux/arm64"]);
+    assert!(ran.stderr.contains("no match for linux/arm64; this image has: linux/amd64"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_command_that_fails() {
+    let registry = busybox_registry();
+    let run = |steps: &str| world(&format!("FROM {}/busybox\n{steps}", registry.host()));
+    fails("failing-run", &run("RUN true\nRUN seq 1 100; echo to stderr >&2; exit 42\nRUN never\n"));
+    fails("no-such-command", &run("RUN nosuchcommand --version\n"));
+    fails("no-such-program", &run("RUN [\"/nosuchprogram\"]\n"));
+    fails("killed-run", &run("RUN sh -c 'kill -9 $$'; exit $?\n"));
+    fails("unknown-user", &run("USER nobody-here\nRUN true\n"));
+    fails("run-on-scratch", &world("FROM scratch\nRUN true\n"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read() {
+    // Root reads everything.
+    let world = World::of(Account::without_ranges());
+    world.dockerfile("FROM scratch\nCOPY . /\n").file("data/secret", "x");
+    world.set_mode("data/secret", 0o000);
+    fails("unreadable-file", &world);
+    world.set_mode("data/secret", 0o644);
+    world.set_mode("data", 0o000);
+    fails("unreadable-folder", &world);
+    world.set_mode("data", 0o755);
+}
+
+#[test]
+fn a_store_of_a_newer_version() {
+    let world = world("FROM scratch\nCOPY hello /\n");
+    world.build([""; 0]).run();
+    let version = world.store().join("rbuild/version");
+    fs::write(&version, "2\n").unwrap();
+    fails("newer-store", &world);
+    for command in ["images", "history x", "inspect x"] {
+        let ran = world.rbuild(command.split(' ')).status(1).run();
+        assert!(ran.stderr.contains("format version 2"), "{}", ran.stderr);
+    }
+    assert_eq!(fs::read_to_string(&version).unwrap(), "2\n");
+}
+
+#[test]
+fn a_store_that_is_something_else() {
+    let world = world("FROM scratch\nCOPY hello /\n");
+    fs::create_dir(world.store()).unwrap();
+    fs::write(world.store().join("letter.txt"), "").unwrap();
+    fails("no-store", &world);
+    let mine = World::of(Account::without_ranges());
+    mine.file("hello", "").dockerfile("FROM scratch\nCOPY hello /\n");
+    if is_root() {
+        fs::create_dir(mine.store()).unwrap();
+        fs::set_permissions(mine.store(), fs::Permissions::from_mode(0o700)).unwrap();
+        fails("foreign-store", &mine);
+    }
+}
+
+#[test]
+fn a_full_disk() {
+    if !is_root() {
+        skip!("only root can mount a small disk");
+    }
+    let registry = busybox_registry();
+    let copy = world("FROM scratch\nCOPY noise /\n");
+    let mut state = 1_u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    });
+    copy.file("noise", noise.take(3_000_000).collect::<Vec<u8>>());
+    let pull = world(&format!("FROM {}/busybox\nCOPY hello /\n", registry.host()));
+    let run = world(&format!("FROM {}/busybox\nRUN dd if=/dev/zero of=/x bs=1M count=9\n", registry.host()));
+    for (name, world, size) in [("copy", copy, "1m"), ("pull", pull, "1m"), ("run", run, "6m")] {
+        // The names in the store, and what is left in tmp, are printed: nothing may be there. Small files fit again.
+        let script = format!(
+            "set -e; mkdir ../store; mount -t tmpfs -o size={size} none ../store; code=0; \"$@\" || code=$?; \
+             find ../store/rbuild/tags ../store/rbuild/tmp -mindepth 1 2>/dev/null || true; exit $code"
+        );
+        let wrapper = ["unshare", "--mount", "sh", "-c", &script, "sh"];
+        let words = ["--progress=quiet", "-t", "never", "."];
+        let ran = world.through(&wrapper, words).remarks().status(1).run();
+        let text: String = ran.messages().lines().map(|line| without_sizes(line) + "\n").collect();
+        golden::check(&format!("bad/full-disk-{name}"), &text);
+    }
+}
+
+/// Without how much is free, and without names of temporary files.
+fn without_sizes(line: &str) -> String {
+    let words = line.split(' ').map(|word| match word {
+        _ if word.contains("/store/rbuild/tmp/") => "`TEMPORARY`",
+        _ if word.starts_with('(') && word[1..].starts_with(|c: char| c.is_ascii_digit()) => "(SOME",
+        _ => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
+}

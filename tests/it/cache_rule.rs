@@ -1,0 +1,286 @@
+//! What makes a step run again, and what does not.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::support::base::busybox_registry;
+use crate::support::program::{Ran, World};
+use crate::support::registry::Registry;
+
+/// A build of five steps that change files.
+struct Project {
+    world: World,
+    registry: Registry,
+}
+
+impl Project {
+    fn new() -> Self {
+        let project = Self { world: World::new(), registry: busybox_registry() };
+        project.world.file("src/app.py", "print(1)\n").file("run.sh", "#!/bin/sh\n");
+        project.with(
+            "RUN echo one >/one\n\
+             COPY src /src/\n\
+             RUN echo two >/two\n\
+             COPY run.sh /\n\
+             RUN echo three >/three\n",
+        );
+        project
+    }
+
+    /// Rewrites the Dockerfile.
+    fn with(&self, steps: &str) {
+        self.world.dockerfile(&format!("FROM {}/busybox\n{steps}", self.registry.host()));
+    }
+
+    #[track_caller]
+    fn build(&self) -> Ran {
+        self.world.build(["-t", "project"]).run()
+    }
+
+    /// Builds and compares what ran, by the words after the place.
+    #[track_caller]
+    fn reruns(&self, expected: &[&str]) -> Ran {
+        let ran = self.build();
+        let titles: Vec<&str> = ran.ran().iter().map(|t| t.split_once("] ").map_or(*t, |(_, t)| t)).collect();
+        assert_eq!(titles, expected, "{}", ran.stderr);
+        ran
+    }
+}
+
+#[test]
+fn a_changed_step_invalidates_all_above_it_and_says_why() {
+    let project = Project::new();
+    project.build();
+    project.reruns(&[]);
+    project.with(
+        "RUN echo one >/one\n\
+         COPY src /src/\n\
+         RUN echo 2 >/two\n\
+         COPY run.sh /\n\
+         RUN echo three >/three\n",
+    );
+    let ran = project.reruns(&["RUN echo 2 >/two", "COPY run.sh /", "RUN echo three >/three"]);
+    assert_eq!(ran.miss("RUN echo 2"), Some("the command changed"));
+    assert_eq!(ran.miss("COPY run.sh"), Some("the layer below changed"));
+    assert_eq!(ran.miss("RUN echo three"), Some("the layer below changed"));
+}
+
+#[test]
+fn moved_indented_and_commented_lines_are_the_same_steps() {
+    let project = Project::new();
+    let first = project.build();
+    project.with(
+        "\n# A comment.\n\
+         \x20  RUN echo one >/one\n\n\
+         COPY   src    /src/\n\
+         RUN \\\n  # another\n  echo two >/two\n\
+         \tCOPY run.sh /\n\
+         RUN echo three >/three\n# the end",
+    );
+    let second = project.reruns(&[]);
+    assert_eq!(second.digest(), first.digest());
+}
+
+#[test]
+fn a_touched_file_is_the_same_file() {
+    let project = Project::new();
+    let first = project.build();
+    project.world.set_mtime("src/app.py", 1_000_000_000);
+    project.world.set_mtime("src", 1_000_000_000);
+    let second = project.reruns(&[]);
+    assert_eq!(second.digest(), first.digest(), "the cached layer is used as it is");
+}
+
+#[test]
+fn content_mode_and_name_of_a_file_count() {
+    let above = ["COPY src /src/", "RUN echo two >/two", "COPY run.sh /", "RUN echo three >/three"];
+    let project = Project::new();
+    project.build();
+    project.world.file("src/app.py", "print(2)\n");
+    assert_eq!(project.reruns(&above).miss("COPY src"), Some("src/app.py changed"));
+    project.world.set_mode("src/app.py", 0o755);
+    assert_eq!(project.reruns(&above).miss("COPY src"), Some("mode of src/app.py 0644 → 0755"));
+    fs::rename(project.world.context().join("src/app.py"), project.world.context().join("src/main.py"))
+        .unwrap();
+    let ran = project.reruns(&above);
+    assert!(ran.miss("COPY src").unwrap().contains("added"), "{}", ran.stderr);
+    project.world.file("src/new.py", "");
+    assert_eq!(project.reruns(&above).miss("COPY src"), Some("src/new.py added"));
+    project.world.file("not-copied", "x");
+    project.reruns(&[]);
+}
+
+#[test]
+fn going_back_finds_the_old_layers() {
+    let project = Project::new();
+    let first = project.build();
+    project.world.file("src/app.py", "print(2)\n");
+    project.build();
+    project.world.file("src/app.py", "print(1)\n");
+    assert_eq!(project.reruns(&[]).digest(), first.digest());
+}
+
+#[test]
+fn build_arguments_count_where_they_are_declared() {
+    let project = Project::new();
+    project.with("RUN echo before\nARG WHO\nRUN echo $WHO >/who\n");
+    let build = |who: &str| project.world.build(["--build-arg", who, "-t", "project"]).run();
+    build("WHO=a");
+    let ran = build("WHO=b");
+    assert_eq!(ran.outcome("RUN echo before"), "CACHED");
+    assert_eq!(ran.miss("RUN echo b >"), Some("ARG WHO changed"));
+    assert_eq!(build("WHO=a").outcome("RUN echo a >"), "CACHED");
+}
+
+#[test]
+fn a_moved_base_runs_everything_again() {
+    let project = Project::new();
+    project.build();
+    let mut other = crate::support::base::busybox();
+    other.layers.push(crate::support::image::TestLayer::files(&[("etc/motd", "new\n")]));
+    other.config.rootfs.diff_ids = other.layers.iter().map(|layer| layer.diff_id).collect();
+    project.registry.push(&other, "busybox", "latest");
+    let ran = project.build();
+    assert_eq!(ran.ran().len(), 6, "{}", ran.stderr);
+}
+
+#[test]
+fn no_cache_runs_every_step_again() {
+    let project = Project::new();
+    project.build();
+    let ran = project.world.build(["--no-cache", "-t", "project"]).run();
+    assert_eq!(ran.ran().len(), 5, "{}", ran.stderr);
+    project.reruns(&[]);
+}
+
+#[test]
+fn an_equal_result_of_a_rerun_step_keeps_its_children() {
+    let project = Project::new();
+    // WORKDIR and COPY take their times from the inputs, so that the layer of the changed step is the same.
+    project.with("COPY src /src/\nRUN echo two >/two\n");
+    let first = project.build();
+    project.with("COPY ./src/ /src/\nRUN echo two >/two\n");
+    let second = project.build();
+    assert_eq!(second.outcome("RUN echo two"), "CACHED", "{}", second.stderr);
+    let layers = |ran: &Ran| project.world.images().image(&ran.digest()).manifest.layers().clone();
+    assert_eq!(layers(&second), layers(&first));
+}
+
+#[test]
+fn a_stage_that_gives_the_same_files_does_not_rebuild_what_copies_from_it() {
+    let project = Project::new();
+    let stages = |command: &str| {
+        project.world.dockerfile(&format!(
+            "FROM {0}/busybox AS made\nRUN {command}\nFROM {0}/busybox\nCOPY --from=made /out /out\nRUN cat /out\n",
+            project.registry.host()
+        ));
+    };
+    stages("echo result >/out");
+    project.build();
+    stages("echo re''sult >/out");
+    let ran = project.build();
+    assert!(ran.outcome("RUN echo re''sult").starts_with("DONE"));
+    assert_eq!(ran.outcome("COPY --from=made"), "CACHED", "{}", ran.stderr);
+    assert_eq!(ran.outcome("RUN cat /out"), "CACHED", "{}", ran.stderr);
+}
+
+#[test]
+fn a_missing_or_damaged_layer_is_made_again() {
+    let project = Project::new();
+    let first = project.build();
+    let image = project.world.images().image(&first.digest());
+    let blob = |layer: usize| -> PathBuf {
+        let digest = image.manifest.layers()[layer].digest().to_string();
+        project.world.store().join("blobs").join(digest.replace(':', "/"))
+    };
+    fs::remove_file(blob(3)).unwrap();
+    let ran = project.build();
+    assert_eq!(ran.miss("RUN echo two"), Some("its layer is no longer in the store"));
+    // The image that it made is complete.
+    let again = project.world.images().image(&ran.digest());
+    fs::set_permissions(blob(2), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(blob(2), "short").unwrap();
+    let ran = project.build();
+    assert_eq!(ran.miss("COPY src"), Some("its layer was damaged on disk"));
+    assert_eq!(project.world.images().image(&ran.digest()).listing(), again.listing());
+}
+
+#[test]
+fn the_readable_key_is_on_disk_for_its_owner_only() {
+    let project = Project::new();
+    project.build();
+    let records = files(&project.world.store().join("rbuild/records"));
+    assert!(!records.is_empty());
+    for record in &records {
+        let mode = record.metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o600, "{}", record.display());
+    }
+    let preimages: Vec<String> = records
+        .iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "why"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    assert_eq!(preimages.len(), 5);
+    for part in ["echo one >/one", "app.py", "0644 0:0"] {
+        assert!(preimages.iter().any(|text| text.contains(part)), "`{part}` in {preimages:#?}");
+    }
+}
+
+#[test]
+fn the_value_of_a_secret_is_nowhere() {
+    let project = Project::new();
+    let value = "hunter2-swordfish-0815";
+    project.world.file("password", format!("{value}\n"));
+    project.world.file(".dockerignore", "password\n");
+    project.with("RUN --mount=type=secret,id=pw wc -c </run/secrets/pw >/length\n");
+    let secret = |src: &str| format!("id=pw,src={src}");
+    let ran = project.world.build(["--secret", &secret("password"), "-t", "project"]).run();
+    assert!(!ran.stderr.contains(value), "{}", ran.stderr);
+    let image = project.world.images().image(&ran.digest());
+    assert_eq!(image.files()["length"].content, format!("{}\n", value.len() + 1).as_bytes());
+    assert!(!image.files().values().any(|entry| contains(&entry.content, value)), "in a layer");
+    for file in files(&project.world.store()) {
+        assert!(!contains(&fs::read(&file).unwrap(), value), "in {}", file.display());
+    }
+    // Another value is no reason to run the step again.
+    project.world.file("other", "another value\n");
+    let ran = project.world.build(["--secret", &secret("other"), "-t", "project"]).run();
+    assert!(ran.ran().is_empty(), "{}", ran.stderr);
+    // And a failing step does not show it either.
+    project.with("RUN --mount=type=secret,id=pw test -s /run/secrets/pw && exit 3\n");
+    let ran = project.world.build(["--secret", &secret("password")]).status(1).run();
+    assert!(!ran.stderr.contains(value), "{}", ran.stderr);
+}
+
+#[test]
+fn two_builds_at_once_share_a_store() {
+    let project = Project::new();
+    let digests: Vec<String> = std::thread::scope(|scope| {
+        let builds: Vec<_> = (0..4).map(|_| scope.spawn(|| project.build().digest())).collect();
+        builds.into_iter().map(|build| build.join().unwrap()).collect()
+    });
+    for digest in &digests {
+        project.world.images().image(digest);
+    }
+    project.reruns(&[]);
+}
+
+/// All regular files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            found.extend(files(&entry.path()));
+        } else if kind.is_file() {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}

@@ -1,0 +1,90 @@
+//! Pushing what was built, and building on what was pushed.
+
+use std::fs;
+use std::process::Command;
+
+use crate::support::registry::Registry;
+
+struct Bench {
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(dockerfile: &str) -> Self {
+        let bench = Self { dir: tempfile::tempdir().unwrap() };
+        fs::write(bench.dir.path().join("Dockerfile"), dockerfile).unwrap();
+        bench
+    }
+
+    /// Exit code and standard error.
+    fn run(&self, arguments: &[&str]) -> (i32, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rbuild"));
+        command.current_dir(self.dir.path()).arg("--root").arg(self.dir.path().join("store"));
+        let output = command.args(arguments).output().unwrap();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    fn build(&self, arguments: &[&str]) -> String {
+        let (code, stderr) = self.run(arguments);
+        assert_eq!(code, 0, "{stderr}");
+        stderr
+    }
+}
+
+const DOCKERFILE: &str = "FROM scratch\nCOPY <<x /\ncontent\nx\n";
+
+/// Builds on the image in an empty store; its file is in it.
+fn can_be_pulled(name: &str) {
+    let other = Bench::new(&format!("FROM {name}\n"));
+    other.build(&["-o", "files", "."]);
+    assert_eq!(fs::read_to_string(other.dir.path().join("files/x")).unwrap(), "content\n");
+}
+
+#[test]
+fn every_way_to_push() {
+    let registry = Registry::start();
+    let bench = Bench::new(DOCKERFILE);
+    let name = |tag: &str| format!("{}/a/b:{tag}", registry.host());
+    let stderr = bench.build(&["--push", "-t", &name("1"), "-t", &name("2"), "."]);
+    assert!(stderr.contains(&format!("push {}, {}", name("1"), name("2"))), "{stderr}");
+    bench.build(&["-o", "type=registry", "-t", &name("3"), "."]);
+    bench.build(&["-o", &format!("type=image,push=true,name={}", name("4")), "."]);
+    for tag in ["1", "2", "3", "4"] {
+        can_be_pulled(&name(tag));
+    }
+    bench.build(&["-o", &format!("type=image,name={}", name("5")), "."]);
+    let (code, stderr) = Bench::new(&format!("FROM {}\n", name("5"))).run(&["."]);
+    assert!(code == 1 && stderr.contains("not found"), "{stderr}");
+}
+
+#[test]
+fn several_platforms() {
+    let registry = Registry::start();
+    let bench = Bench::new(DOCKERFILE);
+    let name = format!("{}/multi:1", registry.host());
+    bench.build(&["--push", "--platform", "linux/amd64,linux/arm64", "-t", &name, "."]);
+    can_be_pulled(&name);
+}
+
+#[test]
+fn what_has_no_name_is_not_pushed() {
+    let bench = Bench::new(DOCKERFILE);
+    for arguments in [&["--push", "."] as &[&str], &["-o", "type=registry", "."]] {
+        let (code, stderr) = bench.run(arguments);
+        assert!(code == 2 && stderr.contains("an image without a name cannot be pushed"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_registry_that_refuses_costs_no_build() {
+    let registry = Registry::start_with_login();
+    let bench = Bench::new(DOCKERFILE);
+    let name = format!("{}/a:1", registry.host());
+    let (code, stderr) = bench.run(&["--push", "-t", &name, "."]);
+    assert!(code == 1 && stderr.contains("does not allow pushing"), "{stderr}");
+    assert!(stderr.contains("kept in the local store"), "{stderr}");
+    let unreachable = "localhost:1/a:1";
+    let (code, stderr) = bench.run(&["--push", "-t", unreachable, "."]);
+    assert!(code == 1 && stderr.contains("cannot reach `localhost` on port 1"), "{stderr}");
+    assert!(stderr.contains("CACHED"), "{stderr}");
+}
