@@ -50,6 +50,7 @@ fn scan(root: &Root) -> Vec<Entry> {
                 device: meta.dev(),
                 mtime: (meta.mtime(), meta.mtime_nsec() as u32),
                 ctime: (meta.ctime(), meta.ctime_nsec() as u32),
+                digest: None,
             }))
         } else {
             continue;

@@ -17,7 +17,9 @@ fn main() {
     let mut args = std::env::args().skip(1);
     let root = PathBuf::from(args.next().expect("a root directory"));
     let rounds: usize = args.next().map_or(200, |text| text.parse().unwrap());
-    let config = args.next().map_or_else(Config::default, |program| Config { program: program.into() });
+    let config = args
+        .next()
+        .map_or_else(Config::default, |program| Config { program: program.into(), ..Config::default() });
     let scratch = root.with_extension(format!("scratch-{}", std::process::id()));
     let executor = Executor::new(config);
     let mut times: Vec<Duration> =
@@ -50,6 +52,7 @@ fn run_once(executor: &Executor, root: &std::path::Path, active: &std::path::Pat
         resolv_conf: String::new(),
         shm_size_bytes: 0,
         ulimits: Vec::new(),
+        owned_paths: Vec::new(),
         platform: Platform::host(),
     };
     let started = Instant::now();

@@ -1,32 +1,43 @@
 //! Tells the whole story of one build.
 
+mod ahead;
 mod bases;
 mod check;
+pub mod commit;
 mod context;
 mod dockerfile;
+pub mod enter;
+mod failed;
 mod foresight;
 pub mod form;
 mod inputs;
 mod layout;
 pub mod listing;
+mod lock;
 pub mod push;
 mod result;
 mod tools;
 
 use std::path::PathBuf;
 
-use crate::exec::Stop;
-use crate::oci::{Digest, Platform, Reference};
+use crate::exec::{Dns, Limits, Stop};
+use crate::oci::{Digest, Layer, Platform, Reference};
 use crate::plan;
 use crate::report::{Diagnostic, Event, Events, StepNumber};
+use crate::solve::Environment;
+use crate::solve::session::{FailedSteps, Session};
 use crate::store::{self, Store};
 use crate::{export, solve};
 
+pub use dockerfile::usual_path as usual_dockerfile;
+
 pub use check::{Checked, Outlined, check, outline, stages};
 pub use foresight::{Foresight, foresee};
+pub use lock::{Lock, Missing, Refresh, no_folder, refresh};
+pub use tools::{empty_trash, heed_quota};
 
 /// Everything that one build was asked for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Request {
     /// The folder of the local store.
     pub store_root: PathBuf,
@@ -46,10 +57,30 @@ pub struct Request {
     pub push: bool,
     /// A file that gets the result's digest.
     pub iidfile: Option<PathBuf>,
+    /// So many steps may be under way at once; as many as usual when absent.
+    pub jobs: Option<usize>,
+    /// When a registry is asked for an image.
+    pub pull: PullPolicy,
+    /// What the store may take up on disk, in bytes.
+    pub store_quota: Option<u64>,
+    /// Fetch nothing from anywhere; commands may still use the network.
+    pub offline: bool,
+    /// How to talk to registries.
+    pub registries: crate::registry::Settings,
+    /// The lock file; `None` when the context is no folder.
+    pub lock: Option<Lock>,
     /// Run every step again.
     pub no_cache: bool,
-    /// What RUN --mount=type=secret may ask for.
+    /// What RUN --mount=type=secret may ask for, and logins for what is fetched.
     pub secrets: Vec<Secret>,
+    /// Keep the root of a step that fails.
+    pub keep_failed: bool,
+    /// What RUN --mount=type=ssh may ask for, by id.
+    pub ssh: Vec<(String, SshFrom)>,
+    /// What RUN may use.
+    pub limits: Limits,
+    /// What RUN finds in /etc/resolv.conf besides, or instead of, what this machine has.
+    pub dns: Dns,
 }
 
 /// Where a Dockerfile comes from.
@@ -78,6 +109,12 @@ pub enum ContextFrom {
     Url(String),
 }
 
+impl Request {
+    fn secrets(&self) -> solve::Secrets {
+        self.secrets.iter().map(|secret| (secret.id.clone(), secret.from.clone())).collect()
+    }
+}
+
 /// A secret by its id.
 #[derive(Debug, Clone)]
 pub struct Secret {
@@ -87,7 +124,8 @@ pub struct Secret {
     pub from: SecretFrom,
 }
 
-pub use crate::solve::SecretSource as SecretFrom;
+pub use crate::solve::images::PullPolicy;
+pub use crate::solve::{SecretSource as SecretFrom, SshSource as SshFrom};
 
 /// What a build made.
 #[derive(Debug)]
@@ -106,37 +144,69 @@ pub struct Built {
     pub cached: usize,
 }
 
+/// Why there is no image.
+#[derive(Debug)]
+pub struct Failed {
+    /// What to tell the user.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The step that failed, if its root was kept.
+    pub kept: Option<Box<Session>>,
+}
+
 /// Builds. Everything that went wrong comes back as what to tell the user; then nothing was tagged or written, unless
 /// only a push failed, which comes last. `stop` ends the build early.
-pub fn run(request: &Request, events: &Events, stop: &Stop) -> Result<Built, Vec<Diagnostic>> {
-    let store = Store::open(&request.store_root).map_err(|e| vec![diagnose_store(&e)])?;
-    let tools = tools::Tools::new(&store, stop);
+pub fn run(request: &Request, events: &Events, stop: &Stop) -> Result<Built, Failed> {
+    let fail = |diagnostics| Failed { diagnostics, kept: None };
+    let store = Store::open(&request.store_root).map_err(|e| fail(vec![diagnose_store(&e)]))?;
+    if let Some(quota) = request.store_quota {
+        heed_quota(&store, quota).map_err(|e| fail(vec![diagnose_store(&e)]))?;
+    }
+    let mut tools = tools::Tools::new(&store, request, stop);
+    tools.failed = FailedSteps::new(request.keep_failed);
+    tools.pins = request.pins().map_err(fail)?;
     let outcome = run_with(request, &tools, events);
     tools.empty_trash();
-    outcome
+    let kept = tools.failed.kept().into_iter().next().map(Box::new);
+    outcome.map_err(|diagnostics| Failed { diagnostics, kept })
 }
 
 fn run_with(request: &Request, tools: &tools::Tools, events: &Events) -> Result<Built, Vec<Diagnostic>> {
+    tools.registry.tell(events);
     let inputs = inputs::Inputs::open(request, tools, events)?;
     let source = inputs.source();
     let dockerfile = crate::dockerfile::parse(source)?;
+    inputs.read_ahead(&dockerfile);
     let mut images = Vec::new();
     let mut last_step = StepNumber(0);
+    let ahead = ahead::Ahead::start(request, tools);
+    // Of several platforms each has its own numbers of steps, and an upload may outlast them.
+    let is_single = request.platforms.len() < 2;
+    let uploads = if is_single { events.clone() } else { Events::silent() };
     for platform in request.platforms_or_host() {
         let options = plan::Options { platform, ..request.options.clone() };
         let (plan, bases) = inputs.plan(&dockerfile, &options)?;
-        let environment = inputs.environment(&dockerfile, &plan, &bases, events);
-        request.warn_of_form(plan.epoch, events);
         last_step = StepNumber(plan.listing.len());
+        let hear = |layers: &[Layer]| {
+            if let Some(ahead) = &ahead {
+                ahead.hear(layers, &uploads, last_step);
+            }
+        };
+        let environment = inputs.environment(&dockerfile, &plan, &bases, events);
+        let environment = Environment { on_layers: Some(&hear), ..environment };
+        request.warn_of_form(plan.epoch, events);
         solve::announce(&plan, request.push_title(), &environment);
         for warning in inputs.warnings(&dockerfile, &plan)? {
             events.send(Event::Warning(warning));
         }
-        let solved = solve::run(&plan, source, &environment)?;
+        let solved = solve::run(&plan, source, &environment)
+            .inspect_err(|_| failed::complete(&inputs, &dockerfile, &options, &bases))?;
         images.push(result::assemble(request, &plan, &solved, &tools.store)?);
     }
-    let built = result::publish(request, tools, &images, events, last_step)?;
+    let began = ahead.and_then(ahead::Ahead::finish).filter(|_| is_single);
+    let line = push::Line { step: last_step, began };
+    let built = result::publish(request, tools, &images, events, &line)?;
     inputs.save_digests();
+    request.save_lock(&tools.pins, events)?;
     Ok(built)
 }
 

@@ -7,15 +7,21 @@ pub mod cli;
 
 pub mod build;
 
+pub mod copy;
+
 pub mod solve;
 
 pub mod plan;
 
 pub mod dockerfile;
 
+pub mod import;
+
 pub mod export;
 
 pub mod registry;
+
+pub mod upkeep;
 
 pub mod exec;
 
@@ -28,6 +34,8 @@ pub mod layer;
 pub mod context;
 
 pub mod store;
+
+pub mod config;
 
 pub mod oci;
 

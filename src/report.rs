@@ -217,6 +217,8 @@ pub enum Event {
     Warning(Diagnostic),
     /// A line worth knowing that belongs to no step, such as which fallback was chosen.
     Note(String),
+    /// Who the commands run as; once, before the first of them.
+    RunsAs(String),
 }
 
 /// The one channel through which a build tells what happens. Cheap to clone; sending never fails

@@ -1,27 +1,29 @@
 //! Finds the images that FROM names: in the local store, in a layout, or in a registry.
 
+use super::tools::Tools;
 use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::Dockerfile;
 use crate::oci::Reference;
 use crate::plan;
 use crate::plan::graph::{BaseOrigin, BaseRequest, ResolvedBase};
-use crate::registry::Client;
 use crate::report::Diagnostic;
-use crate::solve::images::{self, FoundImage, ImageError};
+use crate::solve::images::{self, FoundImage, ImageError, PullPolicy};
 use crate::store::Store;
 
 /// Finds what `request` asks for; an error points at the FROM line of `file` that caused it.
 pub(super) fn resolve(
-    store: &Store,
-    registry: &Client,
+    tools: &Tools,
+    pull: PullPolicy,
     request: &BaseRequest,
     file: &Dockerfile,
 ) -> Result<ResolvedBase, Diagnostic> {
+    let store = &tools.store;
     let point = |diagnostic: Diagnostic| diagnostic.at(&file.source, request.span, "");
     let explain = |error: ImageError| point(error.diagnose());
     let found = match &request.origin {
         BaseOrigin::Image(reference) => {
-            images::find(store, registry, reference, &request.platform).map_err(|error| {
+            let wanted = (reference, &request.platform);
+            images::find(store, &tools.registry, &tools.pins, wanted, pull).map_err(|error| {
                 let hint = plan::stage_hint(file, &request.name).or_else(|| near_image(store, reference));
                 hint.into_iter().fold(explain(error), Diagnostic::help)
             })
@@ -31,7 +33,7 @@ pub(super) fn resolve(
             images::in_store(store, &target, &request.name, &request.platform).map_err(explain)
         }
     };
-    let FoundImage { manifest, config, layers, remote } = found?;
+    let FoundImage { manifest, config, layers, remote, .. } = found?;
     Ok(ResolvedBase { request: request.clone(), manifest, config, layers, remote })
 }
 

@@ -93,7 +93,7 @@ fn read(request: &Request, events: &Events) -> Result<(Arc<Source>, Option<Ignor
         return Ok((source, ignored(path, at.as_deref())?));
     }
     let store = Store::open(&request.store_root).map_err(|e| vec![diagnose_store(&e)])?;
-    let tools = tools::Tools::new(&store, &Stop::default());
+    let tools = tools::Tools::new(&store, request, &Stop::default());
     let inputs = inputs::Inputs::open(request, &tools, events)?;
     Ok((Arc::clone(inputs.source()), None))
 }

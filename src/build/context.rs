@@ -44,6 +44,9 @@ pub(super) fn open(
     tools: &Tools,
     events: &Events,
 ) -> Result<MainContext, Vec<Diagnostic>> {
+    if let DockerfileFrom::Url(url) = &request.dockerfile {
+        refuse_offline(request, url)?;
+    }
     match &request.context {
         ContextFrom::Directory(path) => directory(request, tools, path),
         ContextFrom::Stdin => stdin(request, tools),
@@ -64,7 +67,7 @@ pub(super) fn folder(
 }
 
 fn directory(request: &Request, tools: &Tools, path: &Path) -> Result<MainContext, Vec<Diagnostic>> {
-    let (dockerfile, at) = dockerfile::read_local(&tools.store, &request.dockerfile, path)?;
+    let (dockerfile, at) = dockerfile::read_local(&tools.store, request, path)?;
     let files = ContextFiles::Folder(folder(&tools.store, path, at.as_deref())?);
     let project = at.as_deref().unwrap_or(path);
     let project = std::fs::canonicalize(project).unwrap_or_else(|_| project.to_owned());
@@ -121,11 +124,12 @@ fn download(
     url: &str,
     events: &Events,
 ) -> Result<MainContext, Vec<Diagnostic>> {
+    refuse_offline(request, url)?;
     let scratch = scratch(tools)?;
     let file = scratch.path().join("context");
     let name = plan::without_password(url);
     events.send(Event::Note(format!("fetching the context `{name}`")));
-    remote_http::fetch_to(url, &file).map_err(|error| {
+    remote_http::fetch_to(url, &request.secrets(), &file).map_err(|error| {
         let diagnostic = Diagnostic::error(format!("no context: {error}"));
         vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
     })?;
@@ -136,7 +140,7 @@ fn download(
     let files = ContextFiles::Folder(plain(scratch.path())?);
     let dockerfile = match request.dockerfile {
         DockerfileFrom::Stdin | DockerfileFrom::Url(_) => {
-            dockerfile::read_remote(&tools.store, &request.dockerfile, &|_| Ok(None))?
+            dockerfile::read_remote(&tools.store, request, &|_| Ok(None))?
         }
         DockerfileFrom::Context | DockerfileFrom::Path(_) => {
             let bytes = File::open(&file).and_then(dockerfile::read_limited).map_err(fail)?;
@@ -172,7 +176,7 @@ fn archived(
         diagnostics.into_iter().map(|d| plainly(d).note(format!("the context is {name}"))).collect::<Vec<_>>()
     })?;
     let read = |path: &Path| dockerfile::in_layers(&tools.store, &root, path);
-    let dockerfile = dockerfile::read_remote(&tools.store, &request.dockerfile, &read)?;
+    let dockerfile = dockerfile::read_remote(&tools.store, request, &read)?;
     Ok(MainContext { files: ContextFiles::Root(root), dockerfile, project, scratch: None })
 }
 
@@ -196,19 +200,32 @@ fn repository(
     url: &str,
     events: &Events,
 ) -> Result<MainContext, Vec<Diagnostic>> {
+    refuse_offline(request, url)?;
     let scratch = scratch(tools)?;
     events.send(Event::Note(format!("fetching the context `{}`", plan::without_password(url))));
     let fail = |error: GitError| {
         let diagnostic = Diagnostic::error(format!("no context: {error}"));
         vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
     };
-    let source = GitSource::new(url, None, keeps_git_dir(&request.options)).map_err(fail)?;
+    let source = GitSource::new(url, None, keeps_git_dir(&request.options));
+    let source = source.and_then(|source| source.log_in(&request.secrets())).map_err(fail)?;
     let context = remote_git::check_out_context(&source, &tools.store.private("git"), scratch.path());
     let context = context.map_err(fail)?;
     let read = |path: &Path| dockerfile::in_folder(context.root(), path);
-    let dockerfile = dockerfile::read_remote(&tools.store, &request.dockerfile, &read)?;
+    let dockerfile = dockerfile::read_remote(&tools.store, request, &read)?;
     let files = ContextFiles::Folder(context);
     Ok(MainContext { files, dockerfile, project: url.to_owned(), scratch: Some(scratch) })
+}
+
+/// Nothing may be fetched then, a context neither.
+pub(super) fn refuse_offline(request: &Request, url: &str) -> Result<(), Vec<Diagnostic>> {
+    if !request.offline {
+        return Ok(());
+    }
+    let name = plan::without_password(url);
+    let diagnostic =
+        Diagnostic::error(format!("`{name}` would have to be fetched, and `--offline` forbids that"));
+    Err(vec![diagnostic.help("give a folder, or leave `--offline` out")])
 }
 
 fn keeps_git_dir(options: &plan::Options) -> bool {

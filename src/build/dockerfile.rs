@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::DockerfileFrom;
+use super::{DockerfileFrom, Request};
 use crate::layer::contents;
 use crate::report::{Diagnostic, Source};
 use crate::rootfs::{Root, Symlinks};
@@ -26,11 +26,11 @@ pub(super) type ReadContext<'c> = dyn Fn(&Path) -> io::Result<Option<Vec<u8>>> +
 /// The Dockerfile with a context that is no folder of the host: paths are paths in the context, as with docker.
 pub(super) fn read_remote(
     store: &Store,
-    from: &DockerfileFrom,
+    request: &Request,
     read: &ReadContext<'_>,
 ) -> Result<Arc<Source>, Vec<Diagnostic>> {
-    let names: Vec<PathBuf> = match from {
-        DockerfileFrom::Stdin | DockerfileFrom::Url(_) => return read_elsewhere(store, from),
+    let names: Vec<PathBuf> = match &request.dockerfile {
+        DockerfileFrom::Stdin | DockerfileFrom::Url(_) => return read_elsewhere(store, request),
         DockerfileFrom::Path(path) => vec![path.clone()],
         DockerfileFrom::Context => USUAL_NAMES.map(PathBuf::from).to_vec(),
     };
@@ -53,12 +53,12 @@ pub(super) fn read_remote(
 /// The Dockerfile with a folder as context, and its path on the host if it has one.
 pub(super) fn read_local(
     store: &Store,
-    from: &DockerfileFrom,
+    request: &Request,
     context: &Path,
 ) -> Result<(Arc<Source>, Option<PathBuf>), Vec<Diagnostic>> {
-    match read_host(from, context)? {
+    match read_host(&request.dockerfile, context)? {
         Some(read) => Ok(read),
-        None => Ok((read_elsewhere(store, from)?, None)),
+        None => Ok((read_elsewhere(store, request)?, None)),
     }
 }
 
@@ -84,17 +84,17 @@ pub(super) fn read_host(from: &DockerfileFrom, context: &Path) -> Result<Option<
 }
 
 /// Where the Dockerfile of a folder is, if nobody says.
-pub(super) fn usual_path(context: &Path) -> PathBuf {
+pub fn usual_path(context: &Path) -> PathBuf {
     let usual = USUAL_NAMES.map(|name| context.join(name));
     usual.iter().find(|path| path.exists()).unwrap_or(&usual[0]).clone()
 }
 
 /// From standard input or a URL.
-fn read_elsewhere(store: &Store, from: &DockerfileFrom) -> Result<Arc<Source>, Vec<Diagnostic>> {
-    let DockerfileFrom::Url(url) = from else { return read_stdin() };
+fn read_elsewhere(store: &Store, request: &Request) -> Result<Arc<Source>, Vec<Diagnostic>> {
+    let DockerfileFrom::Url(url) = &request.dockerfile else { return read_stdin() };
     let scratch = store.scratch_dir().map_err(|e| vec![super::diagnose_store(&e)])?;
     let file = scratch.path().join("Dockerfile");
-    remote_http::fetch_to(url, &file).map_err(|error| {
+    remote_http::fetch_to(url, &request.secrets(), &file).map_err(|error| {
         let diagnostic = Diagnostic::error(format!("no Dockerfile: {error}"));
         vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
     })?;

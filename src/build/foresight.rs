@@ -20,7 +20,8 @@ pub struct Foresight {
 /// base images are resolved as a build would resolve them, since their digests are part of the keys.
 pub fn foresee(request: &Request, events: &Events) -> Result<Vec<Foresight>, Vec<Diagnostic>> {
     let store = Store::open(&request.store_root).map_err(|e| vec![diagnose_store(&e)])?;
-    let tools = tools::Tools::new(&store, &Stop::default());
+    let mut tools = tools::Tools::new(&store, request, &Stop::default());
+    tools.pins = request.pins()?;
     let inputs = inputs::Inputs::open(request, &tools, events)?;
     let dockerfile = crate::dockerfile::parse(inputs.source())?;
     let mut foreseen = Vec::new();

@@ -7,15 +7,18 @@ use super::context::{self, MainContext};
 use super::tools::Tools;
 use super::{Request, bases, check};
 use crate::dockerfile::checks::Filtered;
-use crate::dockerfile::syntax::Dockerfile;
-use crate::plan::graph::{Plan, ResolvedBase};
+use crate::dockerfile::syntax::{Dockerfile, Instruction, InstructionKind, Word};
+use crate::plan::graph::{BaseRequest, Plan, ResolvedBase};
 use crate::plan::{self, ContextSource, Lowered, Options};
 use crate::report::{Diagnostic, Events, Source};
-use crate::solve::{ContextFiles, Environment};
+use crate::solve::{self, ContextFiles, Environment};
 use crate::store::ScratchDir;
 
 /// Triggers of base images may name further images, whose triggers may name further ones; so many rounds are heeded.
 const MAX_ROUNDS: usize = 32;
+
+/// Base images that are looked up at the same time.
+const BASES_AT_ONCE: usize = 8;
 
 /// Everything that outlives the single platforms of a build.
 pub(super) struct Inputs<'r> {
@@ -46,9 +49,36 @@ impl<'r> Inputs<'r> {
         Ok(Self { request, tools, contexts, source: dockerfile, project, _scratch: scratch })
     }
 
+    /// What the build works with.
+    pub(super) fn tools(&self) -> &'r Tools {
+        self.tools
+    }
+
     /// The text of the Dockerfile.
     pub(super) fn source(&self) -> &Arc<Source> {
         &self.source
+    }
+
+    /// Begins to list the context where a step will surely copy all of it: while registries are asked for the bases,
+    /// there is nothing else to do.
+    pub(super) fn read_ahead(&self, dockerfile: &Dockerfile) {
+        let Some(ContextFiles::Folder(context)) = self.contexts.get("") else { return };
+        let stage = match &self.request.options.target {
+            None => dockerfile.stages.last(),
+            Some(target) => dockerfile.stages.iter().find(|stage| {
+                stage.from.name.as_ref().is_some_and(|name| name.text.eq_ignore_ascii_case(target))
+            }),
+        };
+        let copies_all = |instruction: &Instruction| match &instruction.kind {
+            InstructionKind::Copy(transfer) | InstructionKind::Add(transfer) => {
+                let is_whole = |source: &Word| matches!(source.text.as_str(), "." | "./" | "/");
+                transfer.flags.from.is_none() && transfer.sources.iter().any(is_whole)
+            }
+            _ => false,
+        };
+        if stage.is_some_and(|stage| stage.instructions.iter().any(copies_all)) {
+            context.load_ahead();
+        }
     }
 
     /// Resolves the bases that the Dockerfile needs and lowers it to a plan. Triggers of a base can need more bases.
@@ -60,16 +90,40 @@ impl<'r> Inputs<'r> {
         let mut wanted = plan::bases(dockerfile, options)?;
         let mut resolved: Vec<ResolvedBase> = Vec::new();
         for _ in 0..MAX_ROUNDS {
-            for request in wanted {
-                let base = bases::resolve(&self.tools.store, &self.tools.registry, &request, dockerfile);
-                resolved.push(base.map_err(|diagnostic| vec![diagnostic])?);
-            }
+            resolved.extend(self.resolve(&wanted, dockerfile)?);
             match plan::lower(dockerfile, options, &resolved)? {
                 Lowered::Plan(plan) => return Ok((*plan, resolved)),
                 Lowered::Needs(more) => wanted = more,
             }
         }
         Err(vec![Diagnostic::error("the triggers of base images name ever more base images")])
+    }
+
+    /// Finds bases, several at a time; the error is that of the first one in the order of the file.
+    fn resolve(
+        &self,
+        wanted: &[BaseRequest],
+        dockerfile: &Dockerfile,
+    ) -> Result<Vec<ResolvedBase>, Vec<Diagnostic>> {
+        let one = |request: &BaseRequest| bases::resolve(self.tools, self.request.pull, request, dockerfile);
+        let mut resolved = Vec::new();
+        for some in wanted.chunks(BASES_AT_ONCE) {
+            let found: Vec<Result<ResolvedBase, Diagnostic>> = match some {
+                [only] => vec![one(only)],
+                several => std::thread::scope(|scope| {
+                    let threads: Vec<_> =
+                        several.iter().map(|request| scope.spawn(|| one(request))).collect();
+                    let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    };
+                    threads.into_iter().map(join).collect()
+                }),
+            };
+            for base in found {
+                resolved.push(base.map_err(|diagnostic| vec![diagnostic])?);
+            }
+        }
+        Ok(resolved)
     }
 
     /// The findings of a plan, and of its files where the context's ignore file tells; an error when the Dockerfile wants
@@ -101,9 +155,14 @@ impl<'r> Inputs<'r> {
     ) -> Environment<'a> {
         Environment {
             dockerfile: Some(dockerfile),
+            jobs: self.request.jobs.unwrap_or_else(solve::usual_jobs),
+            pull: self.request.pull,
+            offline: self.request.offline,
             no_cache: self.request.no_cache,
             form: self.request.form(plan.epoch),
-            secrets: self.request.secrets.iter().map(|s| (s.id.clone(), s.from.clone())).collect(),
+            secrets: self.request.secrets(),
+            dns: self.request.dns.clone(),
+            ssh: self.request.ssh.iter().cloned().collect(),
             project: self.project.clone(),
             ..self.tools.environment(&self.contexts, bases, events)
         }

@@ -58,7 +58,7 @@ impl Listing {
     pub fn seen(&self) -> Result<Vec<Entry>, Diagnostic> {
         let mut entries = Vec::new();
         let top = self.seen.top();
-        self.seen.load(top, b"").map_err(|e| diagnose(&e))?;
+        self.seen.load(top, b"");
         self.seen
             .walk(top, b"", &mut |path, node| entries.push(self.entry(path, node)))
             .map_err(|e| diagnose(&e))?;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Request;
 use super::tools::Tools;
-use crate::export::{Output, Target};
+use crate::export::Output;
 use crate::oci::{Descriptor, Reference};
 use crate::registry::Progress;
 use crate::report::{Diagnostic, Event, Events, Outcome, StepNumber};
@@ -13,7 +13,7 @@ impl Request {
     /// Under which names the image is pushed, each once: an output that pushes adds its own names to those of the
     /// build.
     pub(super) fn pushed_names(&self) -> Vec<Reference> {
-        let outputs = self.outputs.iter().filter(|output| pushes(output));
+        let outputs = self.outputs.iter().filter(|output| output.pushes());
         let is_pushed = self.push || outputs.clone().next().is_some();
         let tags = self.tags.iter().filter(|_| is_pushed);
         let mut names: Vec<Reference> = Vec::new();
@@ -34,7 +34,7 @@ impl Request {
 
 /// Refuses to push what has no name.
 pub fn check(push: bool, tags: &[Reference], outputs: &[Output]) -> Result<(), Diagnostic> {
-    let is_nameless = |output: &&Output| pushes(output) && output.names.is_empty();
+    let is_nameless = |output: &&Output| output.pushes() && output.names.is_empty();
     let wants_a_name = push || outputs.iter().any(|output| is_nameless(&output));
     match wants_a_name && tags.is_empty() {
         false => Ok(()),
@@ -43,8 +43,11 @@ pub fn check(push: bool, tags: &[Reference], outputs: &[Output]) -> Result<(), D
     }
 }
 
-fn pushes(output: &Output) -> bool {
-    matches!(output.target, Target::Image { push: true })
+/// The line of the display for pushing.
+pub(super) struct Line {
+    pub(super) step: StepNumber,
+    /// When the first layer was uploaded ahead; then the line is there already.
+    pub(super) began: Option<Instant>,
 }
 
 /// Uploads `image` under all names that are to be pushed.
@@ -53,14 +56,17 @@ pub(super) fn run(
     tools: &Tools,
     image: &Descriptor,
     events: &Events,
-    step: StepNumber,
+    line: &Line,
 ) -> Result<(), Vec<Diagnostic>> {
     let names = request.pushed_names();
     if names.is_empty() {
         return Ok(());
     }
-    let started = Instant::now();
-    events.send(Event::Started(step));
+    let step = line.step;
+    let started = line.began.unwrap_or_else(|| {
+        events.send(Event::Started(step));
+        Instant::now()
+    });
     let progress = Progress::new(events.clone(), step);
     let pushed = tools.registry.push(&tools.store, image, &names, &progress);
     let took = started.elapsed();

@@ -6,9 +6,10 @@ use crate::export;
 use crate::oci::image::{self, Assembled};
 use crate::oci::{self, Descriptor, History, Layer, Seconds};
 use crate::plan::graph::{HistoryPlan, Plan};
-use crate::report::{Diagnostic, Events, StepNumber};
+use crate::report::{Diagnostic, Events, Outcome};
 use crate::solve::Solved;
 use crate::store::Store;
+use crate::upkeep::{StepNote, StepNotes};
 
 /// One platform's image, complete in the store but without a name.
 pub(super) struct Image {
@@ -38,6 +39,7 @@ pub(super) fn assemble(
     for bytes in [&config_bytes, &manifest_bytes] {
         store.put_blob(bytes).map_err(|e| vec![diagnose_store(&e)])?;
     }
+    notes(plan, solved).save(store, &manifest_descriptor.digest);
     Ok(Image {
         manifest: manifest_descriptor,
         layers: root.layers.clone(),
@@ -47,7 +49,19 @@ pub(super) fn assemble(
     })
 }
 
-fn history(entry: &HistoryPlan, epoch: Option<Seconds>, solved: &Solved) -> History {
+/// What `rbuild history` tells of the steps.
+fn notes(plan: &Plan, solved: &Solved) -> StepNotes {
+    let note = |entry: &HistoryPlan| {
+        let HistoryPlan::Made { layer: Some(step), .. } = entry else { return None };
+        let (outcome, took) = solved.steps[step.0].clone()?;
+        let took_ms = took.and_then(|took| u64::try_from(took.as_millis()).ok());
+        Some(StepNote { cached: outcome == Outcome::Cached, took_ms })
+    };
+    StepNotes { steps: plan.image.history.iter().map(note).collect() }
+}
+
+/// An entry of the history, its time known.
+pub(super) fn history(entry: &HistoryPlan, epoch: Option<Seconds>, solved: &Solved) -> History {
     match entry {
         HistoryPlan::Inherited(history) => history.clone(),
         HistoryPlan::Made { created_by, author, layer, after } => {
@@ -65,13 +79,13 @@ fn history(entry: &HistoryPlan, epoch: Option<Seconds>, solved: &Solved) -> Hist
 
 /// Names the image and writes it wherever the request says: outputs first, so that a name never points at something
 /// whose output failed. Pushing comes last: what took long to build is kept when a registry refuses it. Its events
-/// are those of `step`.
+/// are those of `line`.
 pub(super) fn publish(
     request: &Request,
     tools: &Tools,
     images: &[Image],
     events: &Events,
-    step: StepNumber,
+    line: &push::Line,
 ) -> Result<Built, Vec<Diagnostic>> {
     let store = &tools.store;
     let target = match images {
@@ -94,7 +108,7 @@ pub(super) fn publish(
     for name in &names {
         store.set_tag(name, &target).map_err(|e| vec![diagnose_store(&e)])?;
     }
-    push::run(request, tools, &target, events, step)?;
+    push::run(request, tools, &target, events, line)?;
     let size =
         |image: &Image| image.config_bytes + image.layers.iter().map(|l| l.descriptor.size).sum::<u64>();
     Ok(Built {

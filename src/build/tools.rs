@@ -1,15 +1,21 @@
 //! What all parts of one build share: store, registry client, executor.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use super::Request;
 use crate::cache::Cache;
-use crate::exec::{Config, Executor, Stop};
+use crate::exec::{Config, Dns, Executor, Stop};
 use crate::plan::graph::ResolvedBase;
 use crate::registry::{Client, Settings};
 use crate::report::Events;
-use crate::solve::jobs;
-use crate::solve::{ContextFiles, Environment, LayerForm, Roots, Snapshots};
-use crate::store::Store;
+use crate::solve::images::PullPolicy;
+use crate::solve::log::BuildLog;
+use crate::solve::session::FailedSteps;
+use crate::solve::{self, jobs};
+use crate::solve::{ContextFiles, Environment, LayerForm, Pins, Roots, Snapshots};
+use crate::store::{self, Measuring, Store};
+use crate::upkeep::{self, Policy};
 
 /// Made once for a build; nothing is contacted or started yet.
 pub(super) struct Tools {
@@ -17,19 +23,37 @@ pub(super) struct Tools {
     pub(super) store: Store,
     /// Talks to registries.
     pub(super) registry: Client,
+    /// What a lock file says; nothing at first.
+    pub(super) pins: Pins,
     snapshots: Snapshots,
     executor: Executor,
+    log: BuildLog,
+    /// What becomes of the roots of steps that fail.
+    pub(super) failed: FailedSteps,
 }
 
 impl Tools {
-    /// Steps end when `stop` says so.
-    pub(super) fn new(store: &Store, stop: &Stop) -> Self {
-        let executor = Executor::stopped_by(Config::default(), stop.clone());
+    /// Steps keep to the request's limits and end when `stop` says so.
+    pub(super) fn new(store: &Store, request: &Request, stop: &Stop) -> Self {
+        let config = Config { limits: request.limits.clone(), ..Config::default() };
+        Self::with(store, &request.registries, config, stop)
+    }
+
+    /// The same without a request, and without limits.
+    pub(super) fn plain(store: &Store, registries: &Settings, stop: &Stop) -> Self {
+        Self::with(store, registries, Config::default(), stop)
+    }
+
+    fn with(store: &Store, registries: &Settings, config: Config, stop: &Stop) -> Self {
+        let executor = Executor::stopped_by(config, stop.clone());
         Self {
             store: store.clone(),
-            registry: Client::new(Settings::from_process()),
+            registry: Client::new(registries.clone()),
+            pins: Pins::default(),
             snapshots: Snapshots::new(store, &executor),
             executor,
+            log: BuildLog::new(store),
+            failed: FailedSteps::default(),
         }
     }
 
@@ -49,21 +73,58 @@ impl Tools {
             contexts,
             bases,
             registry: &self.registry,
+            pins: &self.pins,
             executor: &self.executor,
             events: events.clone(),
+            log: &self.log,
+            failed: &self.failed,
+            jobs: solve::usual_jobs(),
+            pull: PullPolicy::default(),
+            offline: false,
             no_cache: false,
+            on_layers: None,
             form: LayerForm::default(),
-            secrets: BTreeMap::new(),
+            secrets: crate::solve::Secrets::default(),
+            ssh: BTreeMap::new(),
+            dns: Dns::default(),
             project: String::new(),
         }
     }
 
-    /// Deletes what was thrown away. Files of other owners can be deleted only inside the user namespace.
+    /// Deletes what was thrown away.
     pub(super) fn empty_trash(&self) {
-        for left in self.store.empty_trash() {
-            if let Err(error) = jobs::remove_left(&self.executor, &left) {
-                tracing::warn!(%error, path = %left.display(), "cannot delete what was thrown away");
-            }
+        empty(&self.store, &self.executor);
+    }
+}
+
+/// Deletes what is in a store's trash, outside of a build.
+pub fn empty_trash(store: &Store) {
+    empty(store, &Executor::stopped_by(Config::default(), Stop::default()));
+}
+
+/// Keeps the store within `quota` bytes on disk. When three quarters are in use, what was used longest ago goes first, down to
+/// one half, unless somebody else uses the store.
+///
+/// # Errors
+/// What the system refuses.
+pub fn heed_quota(store: &Store, quota: u64) -> Result<(), store::Error> {
+    let used = || Measuring::default().tree(store.root()).disk_bytes;
+    if used() > quota / 4 * 3
+        && let Ok(lock) = store.lock_exclusive(Duration::ZERO)
+    {
+        upkeep::prune(&lock, &Policy { keep_bytes: Some(quota / 2), ..Policy::default() })?;
+        drop(lock);
+        empty_trash(store);
+    }
+    store.set_quota(quota, used());
+    Ok(())
+}
+
+/// Files of other owners can be deleted only inside the user namespace.
+fn empty(store: &Store, executor: &Executor) {
+    for left in store.empty_trash() {
+        if let Err(error) = jobs::remove_left(executor, &left) {
+            tracing::warn!(%error, path = %left.display(), "cannot delete what was thrown away");
         }
     }
 }

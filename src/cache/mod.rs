@@ -56,10 +56,19 @@ impl Cache {
         Self { store, dropped: Arc::default() }
     }
 
-    /// The record of `key`, if its layer's blob is there. A record of another boot is believed only after its
-    /// blob was hashed again, and is then rewritten for this boot. A record that cannot be read, and one whose blob is
-    /// missing or damaged, is dropped and counts as none.
+    /// The record of `key`, if its layer's blob is there. A record of another boot is believed only after its blob was hashed
+    /// again or if the store was synced since, and is then rewritten for this boot. Notes the time, as that of its last use.
+    /// A record that cannot be read, and one whose blob is missing or damaged, is dropped and counts as none.
     pub fn lookup(&self, key: &Key) -> Result<Option<Record>, Error> {
+        let found = self.find(key)?;
+        if found.is_some() {
+            self.store.touch_record(&key.hex());
+        }
+        Ok(found)
+    }
+
+    /// The same without noting the time.
+    fn find(&self, key: &Key) -> Result<Option<Record>, Error> {
         let Some(bytes) = self.store.record(&key.hex())? else { return Ok(None) };
         let Some(record) = Record::parse(&bytes).filter(|r| r.key == *key) else {
             return self.drop_record(key, Dropped::Unreadable);
@@ -68,21 +77,37 @@ impl Cache {
         match self.store.has_blob(&descriptor.digest) {
             None => return self.drop_record(key, Dropped::BlobMissing),
             Some(size) if size != descriptor.size => return self.drop_record(key, Dropped::BlobDamaged),
-            Some(_) if record.boot_id == self.store.boot_id() => {
-                // Layouts elsewhere may share the file, and somebody may have written to one of them.
-                return match self.store.intact_blob(&descriptor.digest)? {
-                    Some(_) => Ok(Some(record)),
-                    None => self.drop_record(key, Dropped::BlobDamaged),
-                };
-            }
             Some(_) => {}
         }
-        if !self.store.verify_blob(&descriptor.digest)? {
+        let is_of_this_boot = record.boot_id == self.store.boot_id();
+        let is_on_disk = is_of_this_boot || self.store.was_synced(&self.store.blob_path(&descriptor.digest));
+        // Layouts elsewhere may share the file, and somebody may have written to one of them.
+        let is_intact = match is_on_disk {
+            true => self.store.intact_blob(&descriptor.digest)?.is_some(),
+            false => self.store.verify_blob(&descriptor.digest)?,
+        };
+        if !is_intact {
             return self.drop_record(key, Dropped::BlobDamaged);
+        }
+        if is_of_this_boot {
+            return Ok(Some(record));
         }
         let record = Record { boot_id: self.store.boot_id().to_owned(), ..record };
         self.store.put_record(&key.hex(), &record.to_json())?;
         Ok(Some(record))
+    }
+
+    /// The record in the file `name` of the store's records, whatever its blob is like; `None` when the file holds none of
+    /// that key.
+    pub fn peek(&self, name: &str) -> Result<Option<Record>, store::Error> {
+        let Some(key) = Key::from_hex(name) else { return Ok(None) };
+        let bytes = self.store.record(name)?;
+        Ok(bytes.and_then(|bytes| Record::parse(&bytes)).filter(|record| record.key == key))
+    }
+
+    /// The preimage that is kept for `key`, if one can be read.
+    pub fn peek_preimage(&self, key: &Key) -> Result<Option<Preimage>, store::Error> {
+        Ok(self.store.record(&why(key))?.and_then(|bytes| Preimage::parse(&bytes)))
     }
 
     /// Publishes a record, made in this boot, whose blob is complete in the store. When another process has
@@ -152,12 +177,12 @@ impl Cache {
 
     /// What made `key` what it is, if it is known.
     pub fn preimage(&self, key: &Key) -> Result<Option<Preimage>, Error> {
-        Ok(self.store.record(&why(key))?.and_then(|bytes| Preimage::parse(&bytes)))
+        Ok(self.peek_preimage(key)?)
     }
 
     /// The record that `slot` had last, if its layer still is there and whole.
     pub fn last_record(&self, slot: &str) -> Option<Record> {
-        self.lookup(&self.last_key(slot)?).ok()?
+        self.find(&self.last_key(slot)?).ok()?
     }
 
     fn last_preimage(&self, slot: &str) -> Option<Preimage> {

@@ -1,5 +1,7 @@
 //! What a key produced.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::Key;
@@ -19,6 +21,8 @@ pub struct Record {
     pub chain: ChainId,
     /// The step's time, which children inherit.
     pub time: Seconds,
+    /// How long the step took when it ran, if that was noted.
+    pub took: Option<Duration>,
     /// The boot in which it was written or last verified; filled in when it is published.
     pub boot_id: String,
 }
@@ -31,13 +35,15 @@ struct Written {
     layer: Layer,
     chain: ChainId,
     time: Seconds,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    took_ms: Option<u64>,
     boot_id: String,
 }
 
 impl Record {
     /// A record to be published.
     pub fn new(key: Key, layer: Layer, chain: ChainId, time: Seconds) -> Self {
-        Self { key, layer, chain, time, boot_id: String::new() }
+        Self { key, layer, chain, time, took: None, boot_id: String::new() }
     }
 
     pub(super) fn to_json(&self) -> Vec<u8> {
@@ -47,6 +53,7 @@ impl Record {
             layer: self.layer.clone(),
             chain: self.chain,
             time: self.time,
+            took_ms: self.took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
             boot_id: self.boot_id.clone(),
         };
         let mut bytes = serde_json::to_vec_pretty(&written)
@@ -58,8 +65,9 @@ impl Record {
     /// `None` for anything that is no record of this version.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let written: Written = serde_json::from_slice(bytes).ok()?;
-        let Written { version, key, layer, chain, time, boot_id } = written;
+        let Written { version, key, layer, chain, time, took_ms, boot_id } = written;
         (version == VERSION).then_some(())?;
-        Some(Self { key: Key::from_hex(&key)?, layer, chain, time, boot_id })
+        let took = took_ms.map(Duration::from_millis);
+        Some(Self { key: Key::from_hex(&key)?, layer, chain, time, took, boot_id })
     }
 }

@@ -6,8 +6,30 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::command::{
-    build::BuildArgs, context::ContextArgs, history::HistoryArgs, images::ImagesArgs, inspect::InspectArgs,
+    build::BuildArgs,
+    commit::CommitArgs,
+    context::ContextArgs,
+    copy::CopyArgs,
+    doctor::DoctorArgs,
+    du::DuArgs,
+    history::HistoryArgs,
+    images::ImagesArgs,
+    inspect::InspectArgs,
+    load::LoadArgs,
+    lock::LockArgs,
+    login::{LoginArgs, LogoutArgs},
+    logs::LogsArgs,
     plan::PlanArgs,
+    prune::PruneArgs,
+    pull::PullArgs,
+    push::PushArgs,
+    rmi::RmiArgs,
+    run::RunArgs,
+    save::SaveArgs,
+    sessions::SessionsArgs,
+    shell::ShellArgs,
+    tag::TagArgs,
+    verify::VerifyArgs,
 };
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no network unless something remote is named.
@@ -36,6 +58,8 @@ Examples:
   rbuild --check .                look for faults and bad habits, and build nothing
   rbuild plan .                   show what would run, and why
   rbuild images                   list what was built
+  rbuild run --rm -it app:1       try it out
+  rbuild shell --at 4 .           look around before the fourth instruction
 
 `rbuild [OPTIONS] CONTEXT` is short for `rbuild build [OPTIONS] CONTEXT`; `rbuild build --help`
 lists the options. A folder that is named like a command is written with a path: `rbuild ./images`.";
@@ -70,14 +94,52 @@ pub(super) enum Command {
     Build(Box<BuildArgs>),
     /// Show what a build would do: stages, steps, and which of them are cached
     Plan(Box<PlanArgs>),
+    /// Pin what a build takes from elsewhere in rbuild.lock
+    Lock(Box<LockArgs>),
     /// List the images in the local store
     Images(ImagesArgs),
     /// Show how an image came to be, layer by layer
     History(HistoryArgs),
     /// Show an image's manifest and configuration as JSON
     Inspect(InspectArgs),
+    /// Fetch images from registries
+    Pull(PullArgs),
+    /// Send images to registries
+    Push(PushArgs),
+    /// Write images to an archive or a layout
+    Save(SaveArgs),
+    /// Take images from an archive or a layout
+    Load(LoadArgs),
+    /// Copy an image between the store, registries, layouts and archives
+    Copy(CopyArgs),
+    /// Log in to a registry
+    Login(LoginArgs),
+    /// Forget the login for a registry
+    Logout(LogoutArgs),
+    /// Give an image further names
+    Tag(TagArgs),
+    /// Take names away from images, and remove images without a name
+    Rmi(RmiArgs),
+    /// Remove what is not needed: unnamed images, and on request the cache
+    Prune(PruneArgs),
+    /// Show what the local store takes up on disk
+    Du(DuArgs),
+    /// Read everything in the local store again, and repair what can be repaired
+    Verify(VerifyArgs),
     /// List what a build would see of a folder
     Context(ContextArgs),
+    /// Look around with a shell in a failed step, at any step, in an image
+    Shell(Box<ShellArgs>),
+    /// Try an image out
+    Run(Box<RunArgs>),
+    /// Make an image of what was done in a shell or a run
+    Commit(CommitArgs),
+    /// List what is kept of failed steps, shells and runs
+    Sessions(SessionsArgs),
+    /// Show what the commands of a build printed
+    Logs(LogsArgs),
+    /// Check what this machine offers to RUN, and how to get more
+    Doctor(DoctorArgs),
 }
 
 /// How progress is shown.
@@ -96,7 +158,11 @@ pub(super) enum ProgressMode {
     Json,
 }
 
-const COMMANDS: [&str; 6] = ["build", "plan", "images", "history", "inspect", "context"];
+const COMMANDS: [&str; 25] = [
+    "build", "plan", "lock", "images", "history", "inspect", "pull", "push", "save", "load", "copy", "login",
+    "logout", "tag", "rmi", "prune", "du", "verify", "context", "shell", "run", "commit", "sessions", "logs",
+    "doctor",
+];
 
 /// Words to arguments. `Err` is clap's own message: help, version, or what is wrong.
 pub(super) fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {

@@ -31,6 +31,8 @@ pub(super) enum FailureKind {
     Failed,
     Usage,
     Interrupted,
+    /// The exit code of a command that rbuild ran.
+    Status(u8),
 }
 
 impl Failure {
@@ -65,6 +67,26 @@ impl Failure {
     pub(super) fn interrupted() -> Self {
         let diagnostic = Diagnostic::error("interrupted: all steps were stopped, and no image was made");
         Self { diagnostics: vec![diagnostic], kind: FailureKind::Interrupted, json: false }
+    }
+
+    /// What rbuild ran for somebody was ended.
+    pub(super) fn stopped() -> Self {
+        let diagnostics = vec![Diagnostic::error("interrupted: what ran was stopped")];
+        Self { diagnostics, kind: FailureKind::Interrupted, json: false }
+    }
+
+    /// What rbuild ran for somebody ended with this code, and has said why itself.
+    pub(super) fn status(code: i32) -> Self {
+        // A code is a byte; signals come as 128 and their number.
+        Self { diagnostics: Vec::new(), kind: FailureKind::Status(code as u8), json: false }
+    }
+
+    /// The same with this exit code, if it is a failure of rbuild's that has none of its own.
+    pub(super) fn or_status(self, code: i32) -> Self {
+        match self.kind {
+            FailureKind::Failed => Self { kind: FailureKind::Status(code as u8), ..self },
+            FailureKind::Usage | FailureKind::Interrupted | FailureKind::Status(_) => self,
+        }
     }
 
     /// The same, to be printed as JSON if `wanted`.
@@ -115,6 +137,7 @@ pub(super) fn report(failure: &Failure) -> ExitCode {
         FailureKind::Failed => EXIT_FAILED,
         FailureKind::Usage => EXIT_USAGE,
         FailureKind::Interrupted => EXIT_INTERRUPTED,
+        FailureKind::Status(code) => code,
     })
 }
 

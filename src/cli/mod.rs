@@ -4,12 +4,15 @@
 
 mod args;
 mod command;
+mod configuration;
 mod diagnostic;
 mod error;
 mod findings;
 mod forecast;
 mod interrupt;
+mod listing;
 mod progress;
+mod template;
 
 use std::process::ExitCode;
 
@@ -38,10 +41,29 @@ fn run(words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
     }
     match cli.command {
         args::Command::Build(build) => command::build::run(&cli.global, &build),
+        args::Command::Lock(lock) => command::lock::run(&cli.global, &lock),
         args::Command::Plan(plan) => command::plan::run(&cli.global, &plan),
         args::Command::Images(images) => command::images::run(&cli.global, &images),
         args::Command::History(history) => command::history::run(&cli.global, &history),
         args::Command::Inspect(inspect) => command::inspect::run(&cli.global, &inspect),
+        args::Command::Pull(pull) => command::pull::run(&cli.global, &pull),
+        args::Command::Push(push) => command::push::run(&cli.global, &push),
+        args::Command::Save(save) => command::save::run(&cli.global, &save),
+        args::Command::Load(load) => command::load::run(&cli.global, &load),
+        args::Command::Copy(copy) => command::copy::run(&cli.global, &copy),
+        args::Command::Login(login) => command::login::login(&login),
+        args::Command::Logout(logout) => command::login::logout(&logout),
+        args::Command::Tag(tag) => command::tag::run(&cli.global, &tag),
+        args::Command::Rmi(rmi) => command::rmi::run(&cli.global, &rmi),
+        args::Command::Prune(prune) => command::prune::run(&cli.global, &prune),
+        args::Command::Du(du) => command::du::run(&cli.global, &du),
+        args::Command::Verify(verify) => command::verify::run(&cli.global, &verify),
         args::Command::Context(context) => command::context::run(&context),
+        args::Command::Shell(shell) => command::shell::run(&cli.global, *shell),
+        args::Command::Run(run) => command::run::run(&cli.global, *run),
+        args::Command::Commit(commit) => command::commit::run(&cli.global, &commit),
+        args::Command::Logs(logs) => command::logs::run(&cli.global, &logs),
+        args::Command::Sessions(sessions) => command::sessions::run(&cli.global, &sessions),
+        args::Command::Doctor(doctor) => command::doctor::run(&cli.global, &doctor),
     }
 }

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, Once, OnceLock};
 
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, OFlags, RawDir, Stat};
@@ -25,6 +25,8 @@ pub struct Context {
     ignore: Option<Ignore>,
     top: Node,
     cache: Option<StatCache>,
+    /// Done when everything was listed, as far as it can be.
+    whole: Once,
 }
 
 /// One file, directory or other entry.
@@ -111,7 +113,8 @@ impl Context {
         let (root, stat) = open().map_err(|source| Error::Open { path: path.to_owned(), source })?;
         let top =
             Node { name: Box::default(), meta: meta(&stat), kind: Kind::Directory(Directory::default()) };
-        Ok(Self { root, ignore: ignore.filter(|rules| !rules.is_empty()), top, cache })
+        let ignore = ignore.filter(|rules| !rules.is_empty());
+        Ok(Self { root, ignore, top, cache, whole: Once::new() })
     }
 
     /// The folder.
@@ -165,13 +168,28 @@ impl Context {
         Ok(Some(node))
     }
 
-    /// Lists everything below `dir`, which is at `at`, on all processors, so that later walks find it in memory.
-    pub fn load(&self, dir: &Node, at: &[u8]) -> Result<(), Error> {
-        let entries = self.list(dir, at)?;
-        entries
-            .par_iter()
-            .filter(|entry| entry.is_dir())
-            .try_for_each(|entry| self.load(entry, &path::join(at, &entry.name)))
+    /// Lists everything below `dir`, which is at `at`, on all processors, so that later walks find it in memory. What
+    /// cannot be read is an error of the walk that wants it.
+    pub fn load(&self, dir: &Node, at: &[u8]) {
+        match at {
+            b"" => self.whole.call_once(|| self.load_below(dir, at)),
+            _ => self.load_below(dir, at),
+        }
+    }
+
+    fn load_below(&self, dir: &Node, at: &[u8]) {
+        let entries = self.list(dir, at).unwrap_or_default();
+        let directories = entries.par_iter().filter(|entry| entry.is_dir());
+        directories.for_each(|entry| self.load_below(entry, &path::join(at, &entry.name)));
+    }
+
+    /// Begins to list everything, and to read the cache, beside what the caller does next.
+    pub fn load_ahead(self: &Arc<Self>) {
+        let (files, cache) = (Arc::clone(self), Arc::clone(self));
+        rayon::spawn(move || files.load(&files.top, b""));
+        rayon::spawn(move || {
+            cache.cache.as_ref().map(StatCache::len);
+        });
     }
 
     /// Calls `visit` with every entry below `dir`, which is at `at`, and its path, in the order of
@@ -334,7 +352,7 @@ mod tests {
         }
         let ignore = ignore::parse(rules.as_bytes(), ".dockerignore").unwrap();
         let context = Context::open(dir.path(), Some(ignore), None).unwrap();
-        context.load(context.top(), b"").unwrap();
+        context.load(context.top(), b"");
         let mut paths = Vec::new();
         context
             .walk(context.top(), b"", &mut |path, node| {

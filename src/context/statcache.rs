@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::path;
@@ -29,7 +29,10 @@ const KEPT_RECORDS: usize = 500_000;
 #[derive(Debug)]
 pub struct StatCache {
     file: PathBuf,
-    table: Table,
+    /// Read when it is wanted for the first time.
+    table: OnceLock<Table>,
+    /// Whether the context's file system keeps stable inodes and change times; else nothing is read.
+    trusted: bool,
     found: Mutex<BTreeMap<Key, Record>>,
     /// Whether the file system of a device keeps stable inodes and change times.
     trusted_devices: Mutex<HashMap<u64, bool>>,
@@ -59,13 +62,18 @@ impl StatCache {
         let name = blake3::hash(context.as_os_str().as_encoded_bytes()).to_hex();
         let file = folder.join(&name[..32]);
         let trusted = File::open(&context).is_ok_and(|dir| is_local(&dir));
-        let table = if trusted { Table::read(&file) } else { Table::default() };
-        Self { file, table, found: Mutex::default(), trusted_devices: Mutex::default() }
+        let (table, found, trusted_devices) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        Self { file, table, trusted, found, trusted_devices }
+    }
+
+    fn table(&self) -> &Table {
+        let read = || if self.trusted { Table::read(&self.file) } else { Table::default() };
+        self.table.get_or_init(read)
     }
 
     /// The number of records read from disk.
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.table().len()
     }
 
     /// Whether nothing was read from disk.
@@ -75,7 +83,7 @@ impl StatCache {
 
     /// Looks records up; quick when asked in the order of a walk.
     pub(super) fn cursor(&self) -> Cursor<'_> {
-        Cursor { table: &self.table, next: 0 }
+        Cursor { table: self.table(), next: 0 }
     }
 
     /// Begins to remember what is digested from now on.
@@ -103,17 +111,17 @@ impl StatCache {
 
     /// Old and new records in order; a new one replaces the old one of its path.
     fn merged<'c>(&'c self, found: &'c BTreeMap<Key, Record>) -> Vec<(&'c [u8], Record)> {
-        let old = if self.table.len() + found.len() > KEPT_RECORDS { 0 } else { self.table.len() };
+        let old = if self.table().len() + found.len() > KEPT_RECORDS { 0 } else { self.table().len() };
         let mut merged = Vec::with_capacity(old + found.len());
         let mut fresh = found.iter().peekable();
         for index in 0..old {
-            let at = self.table.path(index);
+            let at = self.table().path(index);
             while let Some((key, record)) = fresh.next_if(|(key, _)| path::compare(&key.0, at).is_lt()) {
                 merged.push((key.0.as_slice(), *record));
             }
             match fresh.next_if(|(key, _)| key.0 == at) {
                 Some((key, record)) => merged.push((key.0.as_slice(), *record)),
-                None => merged.push((at, self.table.record(index))),
+                None => merged.push((at, self.table().record(index))),
             }
         }
         merged.extend(fresh.map(|(key, record)| (key.0.as_slice(), *record)));

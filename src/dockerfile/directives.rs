@@ -83,6 +83,8 @@ pub(super) fn read(source: &Arc<Source>) -> Preamble {
         }
     });
     let directives = Directives { syntax, escape: escape.unwrap_or('\\'), check };
+    errors.sort_by_key(|error| error.labels.first().map(|label| label.span.start));
+    errors.truncate(super::MAX_ERRORS);
     Preamble { directives, body, errors, escape_unknown: escape.is_none() }
 }
 

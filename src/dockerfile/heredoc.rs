@@ -21,6 +21,11 @@ pub(super) fn marker(word: &str) -> Result<Option<Marker>, ExpandError> {
     if rest.is_empty() || rest.contains('<') {
         return Ok(None);
     }
+    let file_descriptor = word[..digits].parse().unwrap_or(if digits == 0 { 0 } else { u32::MAX });
+    // Nearly every marker: nothing to remove from the name.
+    if rest.chars().all(|c| !c.is_whitespace() && !"'\"\\$".contains(c)) {
+        return Ok(Some(Marker { name: rest.to_owned(), file_descriptor, expand: true, chomp }));
+    }
     // The body is not expanded when any part of the word is quoted: when the quotes that vanish make a
     // difference. (A backslash does not count as a quote here, unlike in a shell.)
     let [name] = words::heredoc_words(rest, false)?.try_into().unwrap_or_default();
@@ -30,7 +35,6 @@ pub(super) fn marker(word: &str) -> Result<Option<Marker>, ExpandError> {
         return Ok(None);
     }
     let expand = quotes(&name) == quotes(&raw);
-    let file_descriptor = word[..digits].parse().unwrap_or(if digits == 0 { 0 } else { u32::MAX });
     Ok(Some(Marker { name, file_descriptor, expand, chomp }))
 }
 

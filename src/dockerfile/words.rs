@@ -14,7 +14,7 @@ use lexer::{Lexer, Quotes};
 pub const MAX_EXPANDED_BYTES: usize = 1 << 20;
 /// The most work on one word: a unit is a byte of a value that is looked up, or one token of a pattern
 /// looked at for one character.
-const MAX_WORK: usize = 10_000_000;
+const MAX_WORK: usize = 4_000_000;
 /// How deep `${a:-${b:-…}}` may nest.
 pub const MAX_NESTING: usize = 64;
 

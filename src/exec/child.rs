@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -12,23 +13,33 @@ use rustix::process::{Resource, Rlimit, Signal};
 use super::extra::Extra;
 use super::failure::{Doing as _, Failure};
 use super::mounts::{self, Surroundings};
-use super::order::{Ids, Order, Progress};
+use super::order::{Ids, Order, Progress, Stdin};
 use super::overlay::{self, Layers, Marks};
 use super::pipe::write_all;
 use super::seccomp::{self, Profile};
 use super::spec::{MountKind, MountSpec, Network, RootSource, Security, Ulimit};
 use super::target::{Keep, Leaf, Root, Stubs};
-use super::{caps, start, sys};
+use super::{caps, console, owners, start, sys};
 
-/// Does everything; returns only when it failed. `report` is told before the command starts.
-pub(super) fn run(order: &Order, report: &OwnedFd) -> Failure {
-    match prepare_and_start(order, report) {
+/// What the process has beside its order.
+pub(super) struct Ends<'a> {
+    /// Is told before the command starts.
+    pub(super) report: &'a OwnedFd,
+    /// Answers for owners when there is but one id.
+    pub(super) keeper: Option<&'a UnixStream>,
+    /// The file that [`Stdin`] speaks of.
+    pub(super) stdin: Option<OwnedFd>,
+}
+
+/// Does everything; returns only when it failed.
+pub(super) fn run(order: &Order, ends: Ends<'_>) -> Failure {
+    match prepare_and_start(order, ends) {
         Ok(never) => match never {},
         Err(failure) => failure,
     }
 }
 
-fn prepare_and_start(order: &Order, report: &OwnedFd) -> Result<Infallible, Failure> {
+fn prepare_and_start(order: &Order, ends: Ends<'_>) -> Result<Infallible, Failure> {
     let spec = &order.spec;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .doing(|| "set the death signal".into())?;
@@ -40,17 +51,30 @@ fn prepare_and_start(order: &Order, report: &OwnedFd) -> Result<Infallible, Fail
         let socket = socket.doing(|| "open a socket".into())?;
         sys::loopback_up(socket.as_fd()).doing(|| "bring the loopback up".into())?;
     }
+    let own = start::Own::program().doing(|| "look at the program".into())?;
     let (stubs, cwd) = prepare_root(order)?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     set_limits(&spec.ulimits)?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    rustix::stdio::dup2_stdin(null.doing(|| "open /dev/null".into())?).doing(|| "set stdin".into())?;
-    confine(order)?;
+    set_stdin(order, ends.stdin)?;
+    confine(order, ends.keeper)?;
     rustix::process::fchdir(&cwd).doing(|| format!("enter {}", spec.cwd))?;
-    tell(report, &Progress::Ready(stubs));
+    tell(ends.report, &Progress::Ready(stubs));
     sys::reset_signals();
     sys::close_on_exec_from(3);
-    Err(start::start(spec))
+    Err(start::start(spec, own))
+}
+
+fn set_stdin(order: &Order, given: Option<OwnedFd>) -> Result<(), Failure> {
+    let file = match (order.stdin, given) {
+        (Stdin::Terminal { rows, columns }, Some(socket)) => {
+            let owner = order.spec.credentials.uid;
+            return console::give(socket, (rows, columns), owner).doing(|| "make a terminal".into());
+        }
+        (Stdin::File, Some(file)) => file,
+        _ => rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .doing(|| "open /dev/null".into())?,
+    };
+    rustix::stdio::dup2_stdin(file).doing(|| "set stdin".into())
 }
 
 /// One JSON value a line.
@@ -76,6 +100,7 @@ fn prepare_root(order: &Order) -> Result<(Stubs, OwnedFd), Failure> {
         RootSource::Plain { .. } => None,
     };
     let mut root = Root::new(directory.as_fd(), upper);
+    root.records_owners = order.ids == Ids::Single;
     let surroundings = Surroundings {
         rootless: order.ids != Ids::Root,
         has_groups: order.ids != Ids::Single,
@@ -182,9 +207,9 @@ fn resource(name: &str) -> Option<Resource> {
 
 /// Capabilities, filter, identity. The filter comes before the capabilities go: without no_new_privs,
 /// which would break sudo and ping in a RUN, only CAP_SYS_ADMIN may install one.
-fn confine(order: &Order) -> Result<(), Failure> {
+fn confine(order: &Order, keeper: Option<&UnixStream>) -> Result<(), Failure> {
     let spec = &order.spec;
-    let single = order.ids == Ids::Single;
+    let single = keeper.is_some();
     let insecure = spec.security == Security::Insecure;
     let profile = match (insecure, single) {
         (true, false) => None,
@@ -198,10 +223,10 @@ fn confine(order: &Order) -> Result<(), Failure> {
         }
         caps::limit_bounding_set().doing(|| "drop capabilities".into())?;
     }
-    // With a single id there is nobody else to become.
+    // With a single id there is nobody else to become: the keeper makes it look so.
     let become_user = || if single { Ok(()) } else { caps::become_user(&spec.credentials) };
     if let Some(profile) = profile {
-        sys::install_filter(&seccomp::compile(profile)).doing(|| "install the seccomp filter".into())?;
+        install(&seccomp::compile(profile), keeper).doing(|| "install the seccomp filter".into())?;
     }
     let doing = || format!("become user {}:{}", spec.credentials.uid, spec.credentials.gid);
     if insecure {
@@ -209,4 +234,12 @@ fn confine(order: &Order) -> Result<(), Failure> {
     }
     become_user().doing(doing)?;
     caps::keep_default().doing(|| "set capabilities".into())
+}
+
+fn install(filter: &[sys::Instruction], keeper: Option<&UnixStream>) -> std::io::Result<()> {
+    let Some(keeper) = keeper else { return sys::install_filter(filter) };
+    // The number of who the step runs as. From the filter on, the keeper answers for what is watched.
+    owners::carry(0, 0)?;
+    let listener = sys::install_asking_filter(filter)?;
+    owners::hand_over(keeper, &listener)
 }

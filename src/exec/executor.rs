@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::attach::{self, Attach};
+use super::cgroup::{Cgroup, Hierarchies, Limits};
 use super::failure::ExecError;
-use super::order::{Ids, Order, Outcome};
+use super::order::{Ids, Order, Outcome, Stdin};
 use super::output::Output;
 use super::spawn::{Process, Program};
 use super::spec::{ExitReport, ExitStatus, Spec};
@@ -25,11 +27,13 @@ pub struct Config {
     /// The program that is started again for each step: rbuild itself. It must ask
     /// [`super::role_from_args`] first thing.
     pub program: PathBuf,
+    /// What each step may use.
+    pub limits: Limits,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { program: PathBuf::from("/proc/self/exe") }
+        Self { program: PathBuf::from("/proc/self/exe"), limits: Limits::default() }
     }
 }
 
@@ -37,6 +41,7 @@ impl Default for Config {
 #[derive(Debug)]
 pub struct Executor {
     program: Program,
+    limits: Limits,
     userns: OnceLock<Result<Option<Userns>, UsernsError>>,
     stop: Stop,
     next: AtomicU64,
@@ -58,6 +63,11 @@ impl Stop {
         }
     }
 
+    /// Lets commands run again after [`Stop::all`], when those that were to be ended are gone.
+    pub fn resume(&self) {
+        self.steps().cancelled = false;
+    }
+
     fn steps(&self) -> MutexGuard<'_, Steps> {
         // The map is consistent after every statement.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -71,6 +81,14 @@ struct Steps {
     cancelled: bool,
 }
 
+/// A step that was started.
+struct Begun {
+    process: Process,
+    number: u64,
+    /// Gone with this value.
+    group: Option<Cgroup>,
+}
+
 impl Executor {
     /// Does nothing yet.
     pub fn new(config: Config) -> Self {
@@ -81,6 +99,7 @@ impl Executor {
     pub fn stopped_by(config: Config, stop: Stop) -> Self {
         Self {
             program: Program(config.program),
+            limits: config.limits,
             userns: OnceLock::new(),
             stop,
             next: AtomicU64::new(0),
@@ -102,19 +121,67 @@ impl Executor {
     /// Runs one step and returns how its command ended; each line of its output goes to `on_line`, without
     /// its newline, in the order read. When this returns, the step's processes and mounts are gone.
     pub fn run(&self, spec: &Spec, mut on_line: impl FnMut(Stream, &str)) -> Result<ExitReport, ExecError> {
-        let userns = self.userns()?;
-        let order = Order { spec: spec.clone(), ids: userns.map_or(Ids::Root, |userns| userns.ids) };
-        let order = serde_json::to_vec(&order)?;
         let (stdout, stdout_writer) = io::pipe().map_err(ExecError::Spawn)?;
         let (stderr, stderr_writer) = io::pipe().map_err(ExecError::Spawn)?;
         let output = (Stdio::from(stdout_writer), Stdio::from(stderr_writer));
-        let process = Process::start_with(&self.program, role::INIT, output).map_err(ExecError::Spawn)?;
-        let Process { mut child, socket } = process;
+        let step = self.begin(spec, output, Stdin::Nothing, None)?;
+        let answer = Output::new(stdout, stderr).follow(&step.process.socket, &mut on_line);
+        self.end(spec, step, answer)
+    }
+
+    /// Runs one command for somebody who sees its output on rbuild's own standard output, unchanged, and may type to
+    /// it. When this returns, its processes and mounts are gone. Nothing else should use rbuild's terminal meanwhile.
+    pub fn attach(&self, spec: &Spec, attach: Attach) -> Result<ExitReport, ExecError> {
+        let ends = attach::Ends::open(attach).map_err(ExecError::Spawn)?;
+        let attach::Ends { output, stdin, given, relay } = ends;
+        let step = self.begin(spec, output, stdin, given.as_ref().map(AsFd::as_fd))?;
+        drop(given);
+        let answer = relay.follow(&step.process.socket);
+        self.end(spec, step, answer)
+    }
+
+    /// Starts the processes around a step.
+    fn begin(
+        &self,
+        spec: &Spec,
+        output: (Stdio, Stdio),
+        stdin: Stdin,
+        given: Option<BorrowedFd<'_>>,
+    ) -> Result<Begun, ExecError> {
+        let userns = self.userns()?;
+        let ids = userns.map_or(Ids::Root, |userns| userns.ids);
+        let order = serde_json::to_vec(&Order { spec: spec.clone(), ids, stdin })?;
+        // The supervisor waits for its order, and starts nothing before it is in its group.
+        let group = match self.limits.is_empty() {
+            true => None,
+            false => Some(Cgroup::create(&self.limits, &Hierarchies::here())?),
+        };
+        let mut process = Process::start_with(&self.program, role::INIT, output).map_err(ExecError::Spawn)?;
+        if let Some(group) = &group
+            && let Err(error) = group.add(process.child.id())
+        {
+            let Process { child, socket } = &mut process;
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+            child.wait().map_err(ExecError::Spawn)?;
+            return Err(error.into());
+        }
         // A failure to send shows below, as a supervisor without a report.
-        let _ = channel::send(&socket, &order, userns.map(|userns| userns.file.as_fd()));
-        let number = self.register(&socket).map_err(ExecError::Spawn)?;
-        let answer = Output::new(stdout, stderr).follow(&socket, &mut on_line);
-        let ended = child.wait().map_err(ExecError::Spawn);
+        let _ = channel::send(&process.socket, &order, userns.map(|userns| userns.file.as_fd()));
+        if let Some(given) = given {
+            let _ = channel::send(&process.socket, b"", Some(given));
+        }
+        let number = self.register(&process.socket).map_err(ExecError::Spawn)?;
+        Ok(Begun { process, number, group })
+    }
+
+    /// Waits for them to be gone; `answer` is what the supervisor said.
+    fn end(
+        &self,
+        spec: &Spec,
+        Begun { mut process, number, group }: Begun,
+        answer: io::Result<Option<Vec<u8>>>,
+    ) -> Result<ExitReport, ExecError> {
+        let ended = process.child.wait().map_err(ExecError::Spawn);
         if self.unregister(number) {
             return Err(ExecError::Cancelled);
         }
@@ -122,7 +189,7 @@ impl Executor {
             return Err(ExecError::Vanished(ended?.to_string()));
         };
         match serde_json::from_slice(&answer)? {
-            Outcome::Exited(report) => Ok(self.with_memory_events(report)),
+            Outcome::Exited(report) => Ok(self.with_memory_events(report, group.as_ref())),
             Outcome::Failed(failure) => Err(ExecError::new(failure, spec)),
         }
     }
@@ -162,6 +229,11 @@ impl Executor {
         self.stop.steps().cancelled
     }
 
+    /// Why there is no user namespace, if one was wanted.
+    pub(super) fn userns_error(&self) -> Option<&UsernsError> {
+        self.userns.get()?.as_ref().err()
+    }
+
     fn userns(&self) -> Result<Option<&Userns>, ExecError> {
         let made = self.userns.get_or_init(|| {
             if caps::is_privileged() { Ok(None) } else { Userns::create(&self.program).map(Some) }
@@ -191,7 +263,14 @@ impl Executor {
     }
 
     /// The kernel counts what it killed for want of memory; a killed step after a new event was one.
-    fn with_memory_events(&self, mut report: ExitReport) -> ExitReport {
+    fn with_memory_events(&self, mut report: ExitReport, group: Option<&Cgroup>) -> ExitReport {
+        let used = group.filter(|_| self.limits.memory_bytes.is_some()).map(Cgroup::memory);
+        if let Some(used) = used.filter(|used| used.kills > 0) {
+            report.out_of_memory = true;
+            report.peak_memory_bytes = used.peak_bytes.max(report.peak_memory_bytes);
+            report.memory_limit_bytes = self.limits.memory_bytes;
+            return report;
+        }
         if matches!(report.status, ExitStatus::Signal(libc::SIGKILL) | ExitStatus::Code(137)) {
             let now = out_of_memory_events();
             report.out_of_memory = self.out_of_memory_events.swap(now, Ordering::Relaxed) < now;

@@ -1,5 +1,6 @@
 //! What a step has mounted besides the usual: binds, stacked layers, files in memory.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -36,8 +37,11 @@ impl Extra<'_, '_> {
                 self.file(content, *mode, (*uid, *gid)).doing(doing)?
             }
             MountKind::Socket { source, mode, uid, gid } => {
-                let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
-                rustix::fs::chown(source, Some(uid), Some(gid)).doing(doing)?;
+                // With a single id every process of the step is root, and may use it.
+                if !self.root.records_owners {
+                    let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
+                    rustix::fs::chown(source, Some(uid), Some(gid)).doing(doing)?;
+                }
                 rustix::fs::chmod(source, Mode::from_raw_mode(*mode)).doing(doing)?;
                 open_source(source)?
             }
@@ -95,7 +99,7 @@ impl Extra<'_, '_> {
         let file = rustix::fs::openat(self.memory, &name, flags, Mode::from_raw_mode(0o600))?;
         write_all(&file, content)?;
         if owner != (0, 0) {
-            rustix::fs::fchown(&file, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))?;
+            self.root.give(self.memory.as_fd(), OsStr::new(&name), owner.0, owner.1)?;
         }
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
         mounts::clone_tree(self.memory, &name)

@@ -4,6 +4,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::CgroupError;
 use super::spec::Spec;
 use super::userns::UsernsError;
 
@@ -36,7 +37,7 @@ pub enum ExecError {
         error: io::Error,
     },
     /// The program is no executable of this machine's architecture.
-    #[error("`{program}` is no program that this machine can run ({platform}); is an emulator registered?")]
+    #[error("`{program}` is no program that this machine can run ({platform})")]
     WrongFormat {
         /// As given.
         program: String,
@@ -62,6 +63,9 @@ pub enum ExecError {
     /// There is no user namespace to run in.
     #[error(transparent)]
     Userns(#[from] UsernsError),
+    /// Limits were asked for that cannot be set.
+    #[error("cannot limit a step: {0}")]
+    Limits(#[from] CgroupError),
     /// rbuild could not start or reach its own copy.
     #[error("cannot start a step: {0}")]
     Spawn(#[source] io::Error),

@@ -12,17 +12,17 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::thread::UnshareFlags;
 
 use super::failure::{Doing as _, Failure};
-use super::order::{Ids, InitReport, Order, Outcome, Progress};
+use super::order::{Ids, InitReport, Order, Outcome, Progress, Stdin};
 use super::spec::{ExitReport, ExitStatus, Network, RootSource};
 use super::target::Stubs;
-use super::{channel, child, fuse, pipe, stubs, sys, userns};
+use super::{channel, child, fuse, owners, pipe, stubs, sys, userns};
+use crate::rootfs::SpecialOwner;
 
 /// How long a cancelled step has between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_millis(1500);
@@ -32,11 +32,12 @@ pub(super) fn supervise(socket: &UnixStream) -> Result<(), Failure> {
     let doing = || "read the order".to_owned();
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).doing(doing)?;
     let Some((bytes, namespace)) = channel::receive(socket).doing(doing)? else { return Ok(()) };
-    let mut order: Order = serde_json::from_slice(&bytes).map_err(std::io::Error::from).doing(doing)?;
-    if order.ids == Ids::Single {
-        order.spec.give_all_to_root();
-    }
-    let report = match run_init(socket, &order, namespace) {
+    let order: Order = serde_json::from_slice(&bytes).map_err(std::io::Error::from).doing(doing)?;
+    let stdin = match order.stdin {
+        Stdin::Nothing => None,
+        Stdin::File | Stdin::Terminal { .. } => channel::receive(socket).doing(doing)?.and_then(|m| m.1),
+    };
+    let report = match run_init(socket, &order, namespace, stdin) {
         Ok(report) => report,
         Err(failure) => InitReport { outcome: Outcome::Failed(failure), stubs: Stubs::default() },
     };
@@ -47,7 +48,12 @@ pub(super) fn supervise(socket: &UnixStream) -> Result<(), Failure> {
     Ok(())
 }
 
-fn run_init(socket: &UnixStream, order: &Order, namespace: Option<OwnedFd>) -> Result<InitReport, Failure> {
+fn run_init(
+    socket: &UnixStream,
+    order: &Order,
+    namespace: Option<OwnedFd>,
+    stdin: Option<OwnedFd>,
+) -> Result<InitReport, Failure> {
     if let Some(namespace) = namespace {
         userns::enter(&namespace, order.ids).doing(|| "enter the user namespace".into())?;
         // Changed credentials have cleared it.
@@ -58,7 +64,7 @@ fn run_init(socket: &UnixStream, order: &Order, namespace: Option<OwnedFd>) -> R
     let init = match sys::fork().doing(|| "fork".into())? {
         sys::Fork::Child => {
             drop(reader);
-            let report = init(socket, order).unwrap_or_else(|failure| InitReport {
+            let report = init(socket, order, stdin).unwrap_or_else(|failure| InitReport {
                 outcome: Outcome::Failed(failure),
                 stubs: Stubs::default(),
             });
@@ -68,8 +74,8 @@ fn run_init(socket: &UnixStream, order: &Order, namespace: Option<OwnedFd>) -> R
         }
         sys::Fork::Parent(pid) => pid,
     };
-    drop(writer);
-    release_output().doing(|| "release the output".into())?;
+    drop((writer, stdin));
+    sys::release_output().doing(|| "release the output".into())?;
     let mut bytes = Vec::new();
     let read = std::io::Read::read_to_end(&mut std::fs::File::from(reader), &mut bytes);
     let (ended, _) = sys::wait(init).doing(|| "wait for the init".into())?;
@@ -78,15 +84,8 @@ fn run_init(socket: &UnixStream, order: &Order, namespace: Option<OwnedFd>) -> R
         .map_err(|_| Failure::Setup { doing: format!("hear from the init ({ended:?})"), errno: libc::ECHILD })
 }
 
-/// Lets go of the step's output, so that its end is seen when the command's own processes are gone.
-fn release_output() -> rustix::io::Result<()> {
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)
-}
-
 /// PID 1 of the outer namespace.
-fn init(socket: &UnixStream, order: &Order) -> Result<InitReport, Failure> {
+fn init(socket: &UnixStream, order: &Order, stdin: Option<OwnedFd>) -> Result<InitReport, Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .doing(|| "set the death signal".into())?;
     let mut flags =
@@ -103,22 +102,25 @@ fn init(socket: &UnixStream, order: &Order) -> Result<InitReport, Failure> {
         // The server goes on in the mounts as they are: the command's pivot_root would take its root away.
         flags |= UnshareFlags::NEWNS;
     }
+    let keeper = if order.ids == Ids::Single { Some(owners::start(&order.spec)?) } else { None };
     sys::unshare(flags).doing(|| "make namespaces for the command".into())?;
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".into())?;
     let command = match sys::fork().doing(|| "fork".into())? {
         sys::Fork::Child => {
             drop(reader);
-            let failure = child::run(order, &writer);
+            let keeper = keeper.as_ref().map(|keeper| &keeper.socket);
+            let failure = child::run(order, child::Ends { report: &writer, keeper, stdin });
             child::tell(&writer, &Progress::Failed(failure));
             std::process::exit(127);
         }
         sys::Fork::Parent(pid) => pid,
     };
-    drop(writer);
-    release_output().doing(|| "release the output".into())?;
+    drop((writer, stdin));
+    sys::release_output().doing(|| "release the output".into())?;
     let said = watch(socket, command, &reader)?;
     let (ended, usage) = sys::wait(command).doing(|| "wait for the command".into())?;
-    Ok(conclude(&said, ended, usage))
+    let special_owners = keeper.map(owners::Handle::finish).unwrap_or_default();
+    Ok(conclude(&said, ended, usage, special_owners))
 }
 
 /// Waits until the command has ended, and collects what it said before it became the command. Exits when
@@ -182,7 +184,12 @@ fn is_asked_to_stop(socket: &UnixStream) -> bool {
     matches!(rustix::io::read(socket, &mut [0; 16]), Ok(1..))
 }
 
-fn conclude(said: &[u8], ended: sys::Ended, usage: sys::Usage) -> InitReport {
+fn conclude(
+    said: &[u8],
+    ended: sys::Ended,
+    usage: sys::Usage,
+    special_owners: Vec<SpecialOwner>,
+) -> InitReport {
     let mut stubs = Stubs::default();
     let mut ready = false;
     for line in said.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -209,6 +216,8 @@ fn conclude(said: &[u8], ended: sys::Ended, usage: sys::Usage) -> InitReport {
         system_time: usage.system,
         peak_memory_bytes: usage.peak_memory_bytes,
         out_of_memory: false,
+        memory_limit_bytes: None,
+        special_owners,
     };
     InitReport { outcome: Outcome::Exited(report), stubs }
 }

@@ -6,9 +6,14 @@
 //!
 //! Knows nothing of images, layers or Dockerfiles: the caller brings unpacked directories.
 
+mod attach;
 mod caps;
+mod cgroup;
 mod channel;
 mod child;
+mod console;
+mod doctor;
+mod emulation;
 mod executor;
 mod extra;
 mod failure;
@@ -19,6 +24,7 @@ mod network_files;
 mod order;
 mod output;
 mod overlay;
+mod owners;
 mod pipe;
 mod probe;
 mod role;
@@ -34,13 +40,20 @@ mod user;
 mod userns;
 mod worker;
 
+pub use attach::Attach;
+pub use cgroup::{CgroupError, Limits};
+pub use console::restore_terminal;
+pub use doctor::{Examination, Finding, State};
+pub use emulation::emulation_help;
 pub use executor::{Config, Executor, Stop};
 pub use failure::ExecError;
-pub use network_files::{hosts_text, resolv_conf_text};
+pub use network_files::{Dns, hosts_text, resolv_conf_text};
 pub use probe::{Capabilities, Identity};
 pub use role::{Role, role_from_args};
 pub use signals::Signals;
-pub use spec::{ExitReport, ExitStatus, MountKind, MountSpec, Network, RootSource, Security, Spec, Ulimit};
+pub use spec::{
+    ExitReport, ExitStatus, MountKind, MountSpec, Network, OwnedPath, RootSource, Security, Spec, Ulimit,
+};
 pub use user::{Credentials, UserError, resolve_user};
 pub use userns::{SingleIdReason, UsernsError};
 pub use worker::{Job, Jobs};

@@ -14,12 +14,52 @@ pub fn hosts_text(hostname: &str, extra: &[(String, String)]) -> String {
     text
 }
 
+/// What `/etc/resolv.conf` shall say instead of this machine's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Addresses of servers.
+    pub servers: Vec<String>,
+    /// Domains in which short names are looked for.
+    pub searches: Vec<String>,
+    /// Such as `ndots:2`.
+    pub options: Vec<String>,
+}
+
+impl Dns {
+    /// Each kind that was given takes the place of the machine's.
+    fn change(&self, text: &str) -> String {
+        let replaced = [
+            (!self.servers.is_empty(), &["nameserver"][..]),
+            (!self.searches.is_empty(), &["search", "domain"]),
+            (!self.options.is_empty(), &["options"]),
+        ];
+        let is_kept = |line: &&str| {
+            let word = line.split_whitespace().next().unwrap_or("");
+            !replaced.iter().any(|(given, words)| *given && words.contains(&word))
+        };
+        let mut lines: Vec<String> = text.lines().filter(is_kept).map(str::to_owned).collect();
+        if !self.searches.is_empty() {
+            lines.push(format!("search {}", self.searches.join(" ")));
+        }
+        lines.extend(self.servers.iter().map(|server| format!("nameserver {server}")));
+        if !self.options.is_empty() {
+            lines.push(format!("options {}", self.options.join(" ")));
+        }
+        lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+    }
+}
+
 /// `/etc/resolv.conf`: this machine's, for a network that reaches what it names.
 ///
 /// On the machine's own network that is every server, a local one such as systemd-resolved's included. On
 /// another network local servers are left out; when there was none but systemd-resolved's, the ones that
 /// it asks take its place.
-pub fn resolv_conf_text(network: Network) -> String {
+pub fn resolv_conf_text(network: Network, dns: &Dns) -> String {
+    let text = machines_text(network);
+    if *dns == Dns::default() { text } else { dns.change(&text) }
+}
+
+fn machines_text(network: Network) -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let own = read("/etc/resolv.conf");
     match network {
@@ -56,6 +96,15 @@ mod tests {
             hosts_text("box", &extra),
             "127.0.0.1\tlocalhost box\n::1\tlocalhost ip6-localhost ip6-loopback\n10.9.8.7\tfancy.test\n"
         );
+    }
+
+    #[test]
+    fn what_is_given_replaces_its_kind() {
+        let own = "search lan\nnameserver 10.0.0.1\noptions edns0\n";
+        let dns = Dns { servers: vec!["1.1.1.1".into(), "::2".into()], ..Dns::default() };
+        assert_eq!(dns.change(own), "search lan\noptions edns0\nnameserver 1.1.1.1\nnameserver ::2\n");
+        let dns = Dns { searches: vec!["a".into(), "b".into()], options: vec!["ndots:2".into()], ..dns };
+        assert_eq!(dns.change(own), "search a b\nnameserver 1.1.1.1\nnameserver ::2\noptions ndots:2\n");
     }
 
     #[test]

@@ -22,6 +22,19 @@ pub(super) enum Ids {
 pub(super) struct Order {
     pub(super) spec: Spec,
     pub(super) ids: Ids,
+    pub(super) stdin: Stdin,
+}
+
+/// What the command reads. Unless it is nothing, a second message brings the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Stdin {
+    /// `/dev/null`.
+    Nothing,
+    /// The file of the second message.
+    File,
+    /// A terminal of the step's own, of this size, which is its output, too. The file of the second message is a
+    /// socket, over which the terminal's other side comes back.
+    Terminal { rows: u16, columns: u16 },
 }
 
 /// What the command's process tells before it becomes the command (and once more if it cannot).

@@ -67,7 +67,7 @@ impl Executor {
         Capabilities { identity, overlay, fuse_overlayfs }
     }
 
-    fn try_overlay(&self, directory: &Path) -> Result<(), String> {
+    pub(super) fn try_overlay(&self, directory: &Path) -> Result<(), String> {
         let path = directory.to_str().ok_or("the store's path is no UTF-8")?;
         self.run_job(OVERLAY_JOB, path.as_bytes()).map(drop).map_err(|error| error.to_string())
     }

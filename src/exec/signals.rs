@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM as something that a thread can wait for.
+//! Signals as something that a thread can wait for.
 
 use std::io;
 
@@ -8,17 +8,21 @@ use std::io;
 pub struct Signals(libc::sigset_t);
 
 impl Signals {
-    /// Holds the signals back. To be called before other threads are started: one that was there before would still
+    /// Holds the signals back, and SIGWINCH with them, which [`super::Executor::attach`] follows. To be called before other threads are started: one that was there before would still
     /// be ended by them.
     #[allow(unsafe_code)]
     pub fn hold() -> io::Result<Self> {
-        let mut set = std::mem::MaybeUninit::uninit();
-        // SAFETY: `sigemptyset` initialises the set, which the other two only read and change.
+        let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        let mut held = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: `sigemptyset` initialises both sets, which the others only read and change.
         let failed = unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
-            libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
-            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut())
+            for set in [&mut set, &mut held] {
+                libc::sigemptyset(set.as_mut_ptr());
+                libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+                libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+            }
+            libc::sigaddset(held.as_mut_ptr(), libc::SIGWINCH);
+            libc::pthread_sigmask(libc::SIG_BLOCK, held.as_ptr(), std::ptr::null_mut())
         };
         match failed {
             // SAFETY: `sigemptyset` initialised it above, and cannot fail with a valid pointer.
@@ -27,7 +31,7 @@ impl Signals {
         }
     }
 
-    /// Waits for one of them and gives its number.
+    /// Waits for SIGINT or SIGTERM and gives its number.
     #[allow(unsafe_code)]
     pub fn wait(&self) -> i32 {
         let mut signal = 0;

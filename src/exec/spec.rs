@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::user::Credentials;
 use crate::oci::Platform;
+use crate::rootfs::SpecialOwner;
 
 /// One process in one root file system.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,24 +39,22 @@ pub struct Spec {
     pub shm_size_bytes: u64,
     /// Resource limits; the others are those of rbuild itself.
     pub ulimits: Vec<Ulimit>,
+    /// Who owns the symbolic links, pipes and devices of the root that are not root's: with a single id the files
+    /// themselves cannot tell.
+    pub owned_paths: Vec<OwnedPath>,
     /// What the program is built for; only told in the error when the kernel cannot run it.
     pub platform: Platform,
 }
 
-impl Spec {
-    /// Where no other id exists, everything is root's.
-    pub(super) fn give_all_to_root(&mut self) {
-        (self.credentials.uid, self.credentials.gid) = (0, 0);
-        self.credentials.groups = vec![0];
-        for mount in &mut self.mounts {
-            match &mut mount.kind {
-                MountKind::File { uid, gid, .. } | MountKind::Socket { uid, gid, .. } => {
-                    (*uid, *gid) = (0, 0);
-                }
-                MountKind::Bind { .. } | MountKind::Layers { .. } | MountKind::Tmpfs { .. } => {}
-            }
-        }
-    }
+/// See [`Spec::owned_paths`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnedPath {
+    /// Relative to the root; its directories are no symbolic links.
+    pub path: Vec<u8>,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
 }
 
 /// Where a root file system comes from.
@@ -197,6 +196,10 @@ pub struct ExitReport {
     pub peak_memory_bytes: u64,
     /// It was killed, and the kernel ran out of memory meanwhile.
     pub out_of_memory: bool,
+    /// The limit that it ran into, in bytes.
+    pub memory_limit_bytes: Option<u64>,
+    /// With a single id: who owns the new files that cannot tell themselves.
+    pub special_owners: Vec<SpecialOwner>,
 }
 
 /// See [`ExitReport`].

@@ -2,12 +2,66 @@
 
 use std::ffi::CString;
 
+use rustix::fs::{FileType, Mode, OFlags};
+
 use super::failure::Failure;
 use super::spec::Spec;
 use super::sys;
 
-/// Executes the command; along PATH when its name has no slash.
-pub(super) fn start(spec: &Spec) -> Failure {
+/// Which file this process runs, so that no image can name it as its own program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Own {
+    device: u64,
+    inode: u64,
+}
+
+impl Own {
+    /// To be asked where /proc is the machine's.
+    pub(super) fn program() -> rustix::io::Result<Self> {
+        rustix::fs::stat("/proc/self/exe").map(|stat| Self { device: stat.st_dev, inode: stat.st_ino })
+    }
+
+    /// Whether executing `path` would run this file, itself or as the interpreter of a script: `/proc/self/exe`, or
+    /// a link to it. Whoever runs it inside could open it there, and write to it once nobody runs it.
+    fn is_meant_by(self, path: &str) -> bool {
+        let mut path = path.to_owned();
+        for _ in 0..INTERPRETERS {
+            let Ok(stat) = rustix::fs::stat(path.as_str()) else { return false };
+            if (Self { device: stat.st_dev, inode: stat.st_ino }) == self {
+                return true;
+            }
+            match interpreter(&path) {
+                Some(next) => path = next,
+                None => return false,
+            }
+        }
+        false
+    }
+}
+
+/// More than the kernel follows.
+const INTERPRETERS: u32 = 8;
+/// As much of a script's first line as the kernel reads.
+const FIRST_LINE_BYTES: usize = 256;
+
+/// What runs the script at `path`, if it is one. Nothing but a plain file is read.
+fn interpreter(path: &str) -> Option<String> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let stat = rustix::fs::stat(path).ok()?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return None;
+    }
+    let file = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+    let mut line = [0; FIRST_LINE_BYTES];
+    let length = rustix::io::read(&file, &mut line).ok()?;
+    let line = line[..length].strip_prefix(b"#!")?;
+    let line = line.split(|byte| matches!(byte, b'\n' | 0)).next()?;
+    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
+    String::from_utf8(words.next()?.to_vec()).ok()
+}
+
+/// Executes the command; along PATH when its name has no slash. Never `own`.
+pub(super) fn start(spec: &Spec, own: Own) -> Failure {
     let program = spec.args.first().cloned().unwrap_or_default();
     let failure = |errno| Failure::Start { program: program.clone(), errno };
     let text = |text: &str| CString::new(text).ok();
@@ -19,6 +73,9 @@ pub(super) fn start(spec: &Spec) -> Failure {
     let (Some(args), Some(env_texts)) = (args, env_texts) else { return failure(libc::EINVAL) };
     let mut errno = libc::ENOENT;
     for candidate in candidates(&program, path.unwrap_or("")) {
+        if own.is_meant_by(&candidate) {
+            return failure(libc::EACCES);
+        }
         let Some(candidate) = text(&candidate) else { return failure(libc::EINVAL) };
         let error = sys::execve(&candidate, &args, &env_texts).raw_os_error().unwrap_or(libc::EIO);
         match error {

@@ -145,22 +145,42 @@ pub(super) fn close_on_exec_from(first: u32) {
 /// Installs a seccomp filter for this process and what it starts; needs CAP_SYS_ADMIN in its user
 /// namespace, as no_new_privs stays off.
 pub(super) fn install_filter(filter: &[Instruction]) -> io::Result<()> {
+    install(filter, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW).map(drop)
+}
+
+/// The same for a filter that passes calls on: gives the file on which they are answered.
+pub(super) fn install_asking_filter(filter: &[Instruction]) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd as _;
+    /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` (Linux 5.19): once a question was read, no signal but a deadly
+    /// one interrupts it, so that nothing is done twice.
+    const WAIT_KILLABLE: libc::c_ulong = 1 << 5;
+    let flags = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    let fd = match install(filter, flags | WAIT_KILLABLE) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => install(filter, flags),
+        result => result,
+    }?;
+    // SAFETY: the kernel just returned this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+fn install(filter: &[Instruction], flags: libc::c_ulong) -> io::Result<libc::c_long> {
     let program = libc::sock_fprog {
         len: u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
         // Instruction has the layout of sock_filter; the kernel only reads it.
         filter: filter.as_ptr().cast_mut().cast(),
     };
     // SAFETY: `program` and the instructions that it points to live until after the call.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-            &raw const program,
-        )
-    };
-    check(result)?;
-    Ok(())
+    check(unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+    })
+}
+
+/// Lets go of the step's output, so that its end is seen when the command's own processes are gone.
+pub(super) fn release_output() -> rustix::io::Result<()> {
+    use rustix::fs::{Mode, OFlags};
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)
 }
 
 /// Adds attributes (`MOUNT_ATTR_*`) to a mount and all below it.
@@ -194,10 +214,8 @@ const LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET: u64 = 1;
 /// The first version of Landlock's interface that has scopes.
 const LANDLOCK_SCOPES_ABI: libc::c_long = 6;
 
-/// Keeps this process and its children from connecting to abstract unix sockets of processes outside;
-/// tells whether the kernel could. No access to files is handled, so mounts and files are as before.
-pub(super) fn scope_abstract_sockets() -> io::Result<bool> {
-    use std::os::fd::FromRawFd as _;
+/// Whether the kernel's Landlock has scopes.
+pub(super) fn landlock_has_scopes() -> bool {
     // SAFETY: asking for the version takes a null pointer and size zero.
     let version = unsafe {
         libc::syscall(
@@ -207,7 +225,22 @@ pub(super) fn scope_abstract_sockets() -> io::Result<bool> {
             LANDLOCK_CREATE_RULESET_VERSION,
         )
     };
-    if version < LANDLOCK_SCOPES_ABI {
+    version >= LANDLOCK_SCOPES_ABI
+}
+
+/// Whether the kernel's seccomp knows this action (`SECCOMP_GET_ACTION_AVAIL`).
+pub(super) fn has_seccomp_action(action: u32) -> bool {
+    const GET_ACTION_AVAILABLE: libc::c_uint = 2;
+    // SAFETY: the pointer is to a value that lives until after the call, which reads it.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, GET_ACTION_AVAILABLE, 0u32, &raw const action) };
+    result == 0
+}
+
+/// Keeps this process and its children from connecting to abstract unix sockets of processes outside;
+/// tells whether the kernel could. No access to files is handled, so mounts and files are as before.
+pub(super) fn scope_abstract_sockets() -> io::Result<bool> {
+    use std::os::fd::FromRawFd as _;
+    if !landlock_has_scopes() {
         return Ok(false);
     }
     let ruleset = LandlockRuleset {
@@ -242,4 +275,19 @@ pub(super) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
     check(result.into())?;
     Ok(())
+}
+
+/// A file that becomes readable when the terminal's size has changed. Needs SIGWINCH to be held back in every thread.
+pub(super) fn window_changes() -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd as _;
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set, which the others only change and read.
+    let fd = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGWINCH);
+        libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    };
+    check(fd.into())?;
+    // SAFETY: the kernel just returned this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

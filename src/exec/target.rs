@@ -4,14 +4,17 @@
 //! an image (`/etc/hosts -> /proc/self/fd/5/...`) leads out of its root. What it makes is written down,
 //! so that it can be removed again after the step.
 
-use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, StatxFlags, Timespec, Timestamps, Uid};
 use rustix::io::{Errno, Result};
 use serde::{Deserialize, Serialize};
+
+use super::owners::set_attribute;
+use crate::rootfs::RecordedOwner;
 
 /// As many symbolic links as the kernel follows.
 const LINK_LIMIT: u32 = 40;
@@ -59,6 +62,8 @@ pub(super) struct Touched {
 pub(super) struct Root<'r> {
     pub(super) directory: BorrowedFd<'r>,
     pub(super) stubs: Stubs,
+    /// Owners are written down with the files instead of given to them.
+    pub(super) records_owners: bool,
     mount_id: Option<u64>,
     upper: Option<&'r Path>,
 }
@@ -66,7 +71,13 @@ pub(super) struct Root<'r> {
 impl<'r> Root<'r> {
     /// `upper` receives the root's changes, if it is an overlay.
     pub(super) fn new(directory: BorrowedFd<'r>, upper: Option<&'r Path>) -> Self {
-        Self { directory, stubs: Stubs::default(), mount_id: mount_id(directory), upper }
+        Self {
+            directory,
+            stubs: Stubs::default(),
+            records_owners: false,
+            mount_id: mount_id(directory),
+            upper,
+        }
     }
 
     /// Opens `path` (absolute, in the root) with O_PATH, making what is missing.
@@ -140,8 +151,7 @@ impl<'r> Root<'r> {
         match keep {
             Keep::Stay { uid: 0, gid: 0 } => {}
             Keep::Stay { uid, gid } => {
-                let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-                rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+                self.give(parent, name, uid, gid)?;
             }
             Keep::Remove if in_root => {
                 self.note(parent_path, name, &before, existed);
@@ -150,6 +160,21 @@ impl<'r> Root<'r> {
             Keep::Remove => {}
         }
         Ok(made)
+    }
+
+    /// Makes what was just made in `parent` that user's.
+    pub(super) fn give(&self, parent: BorrowedFd<'_>, name: &OsStr, uid: u32, gid: u32) -> Result<()> {
+        if !self.records_owners {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            return rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
+        }
+        let path = [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), name.as_bytes()].concat();
+        let path = CString::new(path).map_err(|_| Errno::INVAL)?;
+        match set_attribute(&path, false, RecordedOwner::new(uid, gid)) {
+            // A file system that keeps no attributes, in memory: the file belongs to root, who can use it.
+            Err(Errno::NOTSUP) => Ok(()),
+            other => other,
+        }
     }
 
     fn note(&mut self, parent: PathBuf, name: &OsStr, before: &rustix::fs::Stat, existed: bool) {

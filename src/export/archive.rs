@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use super::contents::Contents;
+use super::Error;
+use super::naming::{self, Named};
 use super::sink::OpenSink;
-use super::{Error, naming};
-use crate::oci::{Descriptor, Digest, Reference};
+use crate::oci::Digest;
 use crate::store::Store;
 
 /// Which of Docker's files go into the archive beside `manifest.json`.
@@ -21,27 +21,27 @@ pub(super) enum Dialect {
     Docker,
 }
 
-/// Writes the archive of `contents`; `entries` are those of `index.json`.
+/// Writes an archive of `images`; blobs that several have are in it once.
 pub(super) fn write(
     store: &Store,
-    contents: &Contents,
-    entries: Vec<Descriptor>,
-    names: &[Reference],
+    images: &[Named<'_>],
     dialect: Dialect,
     sink: &mut OpenSink,
 ) -> Result<(), Error> {
     directory(sink, "blobs/")?;
     directory(sink, "blobs/sha256/")?;
-    for (digest, size) in &contents.blobs {
+    let blobs: BTreeMap<&Digest, &u64> = images.iter().flat_map(|image| &image.contents.blobs).collect();
+    for (digest, size) in blobs {
         blob(store, digest, *size, sink)?;
     }
+    let entries = images.iter().flat_map(|image| image.entries.clone()).collect();
     small(sink, "index.json", &naming::index(entries, BTreeMap::new()))?;
-    if let Some(bytes) = naming::docker_manifest(contents, names) {
+    if let Some(bytes) = naming::docker_manifest(images) {
         small(sink, "manifest.json", &bytes)?;
     }
     small(sink, "oci-layout", naming::LAYOUT)?;
     if dialect == Dialect::Docker
-        && let Some(bytes) = naming::docker_repositories(contents, names)
+        && let Some(bytes) = naming::docker_repositories(images)
     {
         small(sink, "repositories", &bytes)?;
     }

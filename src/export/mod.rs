@@ -11,6 +11,7 @@ mod local;
 mod naming;
 mod output;
 mod parse;
+mod save;
 mod sink;
 mod tar;
 mod tree;
@@ -26,6 +27,8 @@ use crate::report::Events;
 use crate::store::{self, Store};
 use archive::Dialect;
 use contents::Contents;
+use naming::Named;
+pub use save::{Call, SaveTo, Saved, save};
 use sink::OpenSink;
 
 /// Why an image could not be written.
@@ -178,13 +181,13 @@ fn write_one(
     match &output.target {
         Target::OciArchive(to) => {
             let mut sink = OpenSink::open(to)?;
-            archive::write(store, contents, entries, &names, Dialect::Oci, &mut sink)?;
+            archive::write(store, &[Named { contents, names, entries }], Dialect::Oci, &mut sink)?;
             sink.finish()
         }
         Target::DockerArchive(to) => {
             refuse_several(contents)?;
             let mut sink = OpenSink::open(to)?;
-            archive::write(store, contents, entries, &names, Dialect::Docker, &mut sink)?;
+            archive::write(store, &[Named { contents, names, entries }], Dialect::Docker, &mut sink)?;
             sink.finish()
         }
         Target::OciDirectory(dest) => layout::write(store, contents, entries, dest),

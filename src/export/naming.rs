@@ -15,6 +15,22 @@ pub(super) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 /// The content of `oci-layout`.
 pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
+/// An image with the names that it has in a layout or an archive.
+#[derive(Debug)]
+pub(super) struct Named<'c> {
+    pub(super) contents: &'c Contents,
+    pub(super) names: Vec<Reference>,
+    /// Its entries in `index.json`.
+    pub(super) entries: Vec<Descriptor>,
+}
+
+/// The entry of `index.json` that calls the image `label`, as skopeo writes it.
+pub(super) fn labelled(root: &Descriptor, label: &str) -> Descriptor {
+    let mut entry = root.clone();
+    entry.annotations.insert(REF_NAME.to_owned(), label.to_owned());
+    entry
+}
+
 /// The entries of `index.json`: one for each name, or one without a name.
 pub(super) fn entries(
     root: &Descriptor,
@@ -48,25 +64,32 @@ struct DockerImage {
     layers: Vec<String>,
 }
 
-/// Docker's `manifest.json`. It knows nothing of platforms: of several images, it names the one that
+/// Docker's `manifest.json`. It knows nothing of platforms: of an image that has several, it names the one that
 /// runs on this machine, else the first. `None` when there is no image.
-pub(super) fn docker_manifest(contents: &Contents, names: &[Reference]) -> Option<Vec<u8>> {
-    let image = for_this_machine(&contents.images)?;
+pub(super) fn docker_manifest(images: &[Named<'_>]) -> Option<Vec<u8>> {
     let blob = |descriptor: &Descriptor| format!("blobs/sha256/{}", descriptor.digest.hex());
-    Some(json(&[DockerImage {
-        config: blob(&image.manifest.config),
-        repo_tags: docker_names(names),
-        layers: image.manifest.layers.iter().map(blob).collect(),
-    }]))
+    let entry = |named: &Named<'_>| {
+        let image = for_this_machine(&named.contents.images)?;
+        Some(DockerImage {
+            config: blob(&image.manifest.config),
+            repo_tags: docker_names(&named.names),
+            layers: image.manifest.layers.iter().map(blob).collect(),
+        })
+    };
+    let entries: Vec<DockerImage> = images.iter().filter_map(entry).collect();
+    (!entries.is_empty()).then(|| json(&entries))
 }
 
 /// Docker's older `repositories`: name, tag, uppermost layer. `None` when nothing is named.
-pub(super) fn docker_repositories(contents: &Contents, names: &[Reference]) -> Option<Vec<u8>> {
-    let top = for_this_machine(&contents.images)?.manifest.layers.last()?.digest.hex();
+pub(super) fn docker_repositories(images: &[Named<'_>]) -> Option<Vec<u8>> {
     let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-    for name in docker_names(names) {
-        let (repository, tag) = name.rsplit_once(':').expect("docker_names gives names with tags");
-        repositories.entry(repository.to_owned()).or_default().insert(tag.to_owned(), top.clone());
+    for named in images {
+        let top = for_this_machine(&named.contents.images).and_then(|image| image.manifest.layers.last());
+        let Some(top) = top else { continue };
+        for name in docker_names(&named.names) {
+            let (repository, tag) = name.rsplit_once(':').expect("docker_names gives names with tags");
+            repositories.entry(repository.to_owned()).or_default().insert(tag.to_owned(), top.digest.hex());
+        }
     }
     (!repositories.is_empty()).then(|| json(&repositories))
 }

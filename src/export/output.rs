@@ -182,6 +182,11 @@ impl Output {
         }
     }
 
+    /// Whether it pushes the image to a registry.
+    pub fn pushes(&self) -> bool {
+        matches!(self.target, Target::Image { push: true })
+    }
+
     /// Reads docker's syntax: `type=oci,dest=FILE,tar=false`, `DIR` for `type=local,dest=DIR`, `-` for a tar to
     /// standard output. Fields are separated as in CSV, so that `"name=a,b"` is one field.
     pub fn parse(text: &str) -> Result<Output, OutputError> {

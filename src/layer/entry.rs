@@ -115,4 +115,6 @@ pub struct DiskFile {
     pub mtime: (i64, u32),
     /// Change time: seconds and nanoseconds.
     pub ctime: (i64, u32),
+    /// BLAKE3 of the content, if somebody has looked at it: then a layer gets these bytes or none.
+    pub digest: Option<[u8; 32]>,
 }

@@ -7,6 +7,7 @@ pub mod entry;
 mod header;
 pub mod index;
 mod pipeline;
+mod repack;
 #[cfg(test)]
 mod sample;
 pub mod unpack;
@@ -14,4 +15,5 @@ pub mod view;
 pub mod writer;
 
 pub use compress::Compression;
+pub use repack::{Repacked, repack};
 pub use writer::{Remembered, Segments, WriteError, WriteOptions, Written, write, write_remembering};

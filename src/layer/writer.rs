@@ -120,6 +120,15 @@ pub enum WriteError {
         /// The file below its root.
         source_path: PathBuf,
     },
+    /// A file looks as it did when its digest was taken, and holds something else.
+    #[error(
+        "`{source_path}` does not hold what it held when it was looked at, though its size and times are the same; \
+         `touch` it and build again"
+    )]
+    Unlike {
+        /// The file below its root.
+        source_path: PathBuf,
+    },
     /// Compression failed.
     #[error(transparent)]
     Compress(#[from] CompressError),
@@ -145,8 +154,9 @@ pub fn write(
 }
 
 /// The same, to the byte; but segments that `earlier` has are taken from there instead of being compressed, and
-/// [`Written::segments`] tells what the next layer can take from this one. All files are read nevertheless: the tar
-/// has to be hashed.
+/// [`Written::segments`] tells what the next layer can take from this one. The segments before the first that is
+/// another are not even read when the digests of their files are known; the files after it are, as the tar has to be
+/// hashed.
 pub fn write_remembering(
     entries: Vec<Entry>,
     options: &WriteOptions,

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
+use sha2::digest::common::hazmat::SerializableState as _;
 
 /// The SHA-256 of some bytes, written `sha256:<64 hex digits>` (image-spec, "Digests").
 ///
@@ -98,6 +99,9 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// A [`Hasher`] at rest, in the form of the `sha2` crate: chaining value, length and what does not fill a block.
+pub type HasherState = [u8; 104];
+
 /// SHA-256 of bytes that arrive in pieces.
 #[derive(Clone, Default)]
 pub struct Hasher(sha2::Sha256);
@@ -116,6 +120,16 @@ impl Hasher {
     /// The digest of everything added.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
+    }
+
+    /// What it is after everything added, to go on from later with [`Hasher::resume`].
+    pub fn state(&self) -> HasherState {
+        self.0.serialize().into()
+    }
+
+    /// A hasher that has seen what the one of [`Hasher::state`] had. `None`: these bytes are no state.
+    pub fn resume(state: &HasherState) -> Option<Self> {
+        sha2::Sha256::deserialize(state.into()).ok().map(Self)
     }
 }
 
@@ -185,6 +199,16 @@ mod tests {
         ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_hasher_goes_on_from_its_state() {
+        let mut hasher = Hasher::new();
+        hasher.update(b"hel");
+        let mut resumed = Hasher::resume(&hasher.state()).expect("the state of a hasher is one");
+        resumed.update(b"lo");
+        assert_eq!(resumed.finish(), Digest::of(b"hello"));
+        assert!(Hasher::resume(&[0xff; 104]).is_none());
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod platform;
 mod reference;
 
 pub use config::{Config, Empty, Healthcheck, History, ImageConfig, RootFs};
-pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher};
+pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, HasherState};
 pub use manifest::{Descriptor, Index, Layer, Manifest, MediaType};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};

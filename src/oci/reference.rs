@@ -18,6 +18,37 @@ pub struct Reference {
     repository: String,
     tag: Option<String>,
     digest: Option<Digest>,
+    spelling: Spelling,
+}
+
+/// How much of a name was written. Of no account when names are compared: `debian` is `docker.io/library/debian`.
+#[derive(Debug, Clone, Copy)]
+struct Spelling {
+    has_registry: bool,
+}
+
+impl PartialEq for Spelling {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Spelling {}
+
+impl PartialOrd for Spelling {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Spelling {
+    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+
+impl std::hash::Hash for Spelling {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
 }
 
 /// Why a text is no name of an image.
@@ -68,9 +99,40 @@ impl Reference {
         self
     }
 
+    /// Whether it was written without a registry, so that a configuration may say where it is looked for.
+    pub fn is_short(&self) -> bool {
+        !self.spelling.has_registry
+    }
+
+    /// The repository as it is written without a registry: `debian` for `library/debian`.
+    pub fn short_name(&self) -> &str {
+        let name = self.repository.as_str();
+        match self.registry == DEFAULT_REGISTRY {
+            true => name.strip_prefix("library/").filter(|n| !n.contains('/')).unwrap_or(name),
+            false => name,
+        }
+    }
+
+    /// Tag and digest of this name in the repository `name`, a full name; `None` when that is none.
+    pub fn renamed(&self, name: &str) -> Option<Self> {
+        let other: Reference = name.parse().ok()?;
+        let (tag, digest) = (self.tag.clone(), self.digest);
+        (!other.is_short()).then_some(Self { tag, digest, ..other })
+    }
+
     /// The same repository at a digest.
     pub fn at_digest(&self, digest: Digest) -> Self {
         Self { digest: Some(digest), tag: None, ..self.clone() }
+    }
+
+    /// The same name, tag included, held to a digest.
+    pub fn pinned(&self, digest: Digest) -> Self {
+        Self { digest: Some(digest), ..self.clone() }
+    }
+
+    /// The same name without the digest; `latest` if there is no tag.
+    pub fn without_digest(&self) -> Self {
+        Self { digest: None, ..self.clone() }.with_default_tag()
     }
 
     /// The name with nothing left out: `docker.io/library/debian:latest`. [`fmt::Display`] is the short
@@ -95,13 +157,10 @@ impl Reference {
 
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut name = self.repository.as_str();
-        if self.registry == DEFAULT_REGISTRY {
-            name = name.strip_prefix("library/").filter(|n| !n.contains('/')).unwrap_or(name);
-        } else {
+        if self.registry != DEFAULT_REGISTRY {
             write!(f, "{}/", self.registry)?;
         }
-        f.write_str(name)?;
+        f.write_str(self.short_name())?;
         if self.tag.is_some() || self.digest.is_some() {
             f.write_str(&self.suffix())?;
         }
@@ -134,9 +193,9 @@ impl FromStr for Reference {
         if let Some(tag) = tag {
             check_tag(tag).map_err(fail)?;
         }
-        let (registry, path) = match name.split_once('/') {
-            Some((first, path)) if is_registry(first) => (first, path),
-            _ => (DEFAULT_REGISTRY, name),
+        let (registry, path, has_registry) = match name.split_once('/') {
+            Some((first, path)) if is_registry(first) => (first, path, true),
+            _ => (DEFAULT_REGISTRY, name, false),
         };
         let registry = if registry == "index.docker.io" { DEFAULT_REGISTRY } else { registry };
         check_registry(registry).map_err(fail)?;
@@ -146,7 +205,14 @@ impl FromStr for Reference {
         } else {
             path.to_owned()
         };
-        Ok(Self { registry: registry.to_owned(), repository, tag: tag.map(str::to_owned), digest })
+        let tag = tag.map(str::to_owned);
+        Ok(Self {
+            registry: registry.to_owned(),
+            repository,
+            tag,
+            digest,
+            spelling: Spelling { has_registry },
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! FROM: the state that a stage starts from.
 
+use std::sync::Arc;
+
 use crate::dockerfile::checks::{self, message};
 use crate::oci::{Config, History, ImageConfig, Platform, RootFs};
 
@@ -112,6 +114,7 @@ impl State {
         Self {
             env: Environment::default(),
             arguments: Vec::new(),
+            argument_names: Arc::default(),
             platform: image.platform(),
             image,
             parent: None,

@@ -50,7 +50,7 @@ impl Builder {
     ) -> StepId {
         let id = StepId(self.steps.len());
         let number = StepNumber(self.listing.len());
-        self.steps.push(Step { op, parent, span, number, slot });
+        self.steps.push(Step { op, parent, span, number, slot, origin: None });
         self.listing.push(ListedInstruction {
             place: line.place,
             title: line.title,
@@ -58,6 +58,13 @@ impl Builder {
             after: None,
         });
         id
+    }
+
+    /// Says which instruction the last step stands for.
+    pub(super) fn stands_for(&mut self, stage: usize, number: usize) {
+        if let Some(step) = self.steps.last_mut() {
+            step.origin = Some((stage, number));
+        }
     }
 
     /// Adds a line of an instruction that makes no step.

@@ -1,5 +1,7 @@
 //! What each instruction that makes no files does to the image's configuration.
 
+use std::sync::Arc;
+
 use crate::dockerfile::checks::{self, message};
 use crate::dockerfile::syntax::{ArgDeclaration, Command, Healthcheck, Onbuild, Pair, Word};
 use crate::dockerfile::words;
@@ -88,6 +90,9 @@ fn declare(
         state.env.set(name, value);
     }
     state.arguments.push(Argument { name: name.clone(), value });
+    if !state.argument_names.contains(name) {
+        Arc::make_mut(&mut state.argument_names).insert(name.clone());
+    }
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! RUN: the command line, its here-documents, and everything that surrounds the process.
 
+use std::sync::Arc;
+
 use crate::dockerfile::syntax::{Command, Heredoc, Run, Word};
 use crate::oci::ImageConfig;
 
@@ -40,7 +42,7 @@ pub(super) fn run(
     let op = ExecOp {
         args,
         env,
-        arguments: state.arguments.iter().map(|argument| argument.name.clone()).collect(),
+        arguments: Arc::clone(&state.argument_names),
         proxy_env: globals.proxies_for(&state.env),
         cwd: state.directory().to_owned(),
         user: state.image.config.user.clone(),
@@ -106,12 +108,12 @@ fn is_whole_command(line: &Word, heredoc: &Heredoc) -> bool {
 }
 
 /// ENV and ARG. With an SSH mount, its socket too, even when no agent is there.
-fn environment(state: &State, mounts: &[Mount]) -> Vec<(String, String)> {
+fn environment(state: &State, mounts: &[Mount]) -> Arc<Vec<(String, String)>> {
     const SOCKET: &str = "SSH_AUTH_SOCK";
-    let mut env = state.env.variables().to_vec();
+    let mut env = Arc::clone(state.env.variables());
     let agent = mounts.iter().find(|mount| matches!(mount.kind, MountKind::Ssh { .. }));
     if let Some(agent) = agent.filter(|_| state.env.value(SOCKET).is_none()) {
-        env.push((SOCKET.to_owned(), agent.target.clone()));
+        Arc::make_mut(&mut env).push((SOCKET.to_owned(), agent.target.clone()));
     }
     env
 }

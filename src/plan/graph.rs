@@ -1,6 +1,7 @@
 //! The plan as values: steps whose inputs are earlier steps, and what the image is made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::oci::{Descriptor, ImageConfig, Platform, Reference};
 use crate::report::{Diagnostic, Span, StepNumber};
@@ -23,6 +24,38 @@ pub struct Plan {
     /// SOURCE_DATE_EPOCH in seconds, if some argument or the environment gives it: the time of everything
     /// that rbuild makes itself.
     pub epoch: Option<i64>,
+    /// Where the plan stops before the target's end, because [`super::Options::stop`] says so.
+    pub next: Option<Next>,
+}
+
+impl Plan {
+    /// For each step, whether the image or what comes [`next`](Plan::next) needs it. In a whole plan that is every one.
+    pub fn needed(&self) -> Vec<bool> {
+        let mut needed = vec![self.next.is_none(); self.steps.len()];
+        let Some(next) = &self.next else { return needed };
+        needed[self.image.result.0] = true;
+        next.op.iter().flat_map(|op| op.reads()).for_each(|id| needed[id.0] = true);
+        for at in (0..self.steps.len()).rev() {
+            if needed[at] {
+                let step = &self.steps[at];
+                step.parent.into_iter().chain(step.op.reads()).for_each(|id| needed[id.0] = true);
+            }
+        }
+        needed
+    }
+}
+
+/// The instruction before which a plan stops.
+#[derive(Debug, Clone)]
+pub struct Next {
+    /// Such as `[build 2/5]`.
+    pub place: String,
+    /// The instruction, variables expanded, on one line.
+    pub title: String,
+    /// Where it stands.
+    pub span: Span,
+    /// The command, if it is RUN.
+    pub op: Option<Box<ExecOp>>,
 }
 
 /// A step's place in [`Plan::steps`].
@@ -45,6 +78,9 @@ pub struct Step {
     /// A name that stays the same when the Dockerfile changes a little, such as `build/3` (third
     /// file-changing step of stage `build`); lets a miss be compared with the last build's step.
     pub slot: String,
+    /// The stage, by its number in the file, and the instruction in it, FROM being the first, that the step stands for;
+    /// `None` for sources.
+    pub origin: Option<(usize, usize)>,
 }
 
 /// One instruction for display.
@@ -78,6 +114,44 @@ pub enum Op {
     Transfer(TransferOp),
     /// RUN.
     Exec(Box<ExecOp>),
+}
+
+impl Op {
+    /// The steps that it reads from beside its parent, in the order of its sources or mounts.
+    pub fn reads(&self) -> Vec<StepId> {
+        match self {
+            Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) | Op::Workdir(_) => Vec::new(),
+            Op::Transfer(op) => op
+                .sources
+                .iter()
+                .filter_map(|source| match source {
+                    TransferSource::Path { from, .. } => Some(*from),
+                    TransferSource::Inline { .. }
+                    | TransferSource::Url { .. }
+                    | TransferSource::Git { .. } => None,
+                })
+                .collect(),
+            Op::Exec(op) => op.reads(),
+        }
+    }
+}
+
+impl ExecOp {
+    /// The steps that its mounts read from, in their order.
+    pub fn reads(&self) -> Vec<StepId> {
+        self.mounts.iter().filter_map(Mount::reads).collect()
+    }
+}
+
+impl Mount {
+    /// The step that it reads from.
+    pub fn reads(&self) -> Option<StepId> {
+        match &self.kind {
+            MountKind::Bind { from, .. } => Some(*from),
+            MountKind::Cache { from, .. } => from.as_ref().map(|(from, _)| *from),
+            MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => None,
+        }
+    }
 }
 
 /// See [`Op::Base`].
@@ -206,9 +280,9 @@ pub struct ExecOp {
     /// argv; for the shell form already with the shell in front.
     pub args: Vec<String>,
     /// The environment in order, `PATH` defaulted; build arguments included, secrets not.
-    pub env: Vec<(String, String)>,
+    pub env: Arc<Vec<(String, String)>>,
     /// The names that ARG declared: so an explanation can tell ARG from ENV.
-    pub arguments: Vec<String>,
+    pub arguments: Arc<BTreeSet<String>>,
     /// Proxy variables that were not declared by ARG: given to the command, in no key, no history and no preimage.
     pub proxy_env: Vec<(String, String)>,
     /// Working directory, absolute.

@@ -1,5 +1,7 @@
 //! The texts of `created_by`, letter for letter as BuildKit writes them, which is how Go prints values.
 
+use std::collections::HashMap;
+
 use crate::oci::Healthcheck;
 
 use super::scope::{Argument, Environment};
@@ -7,11 +9,17 @@ use super::scope::{Argument, Environment};
 /// `RUN |2 A=1 B=2 /bin/sh -c …`: the ARGs so far, each once, at the value that the command sees.
 pub(super) fn run(args: &[String], arguments: &[Argument], env: &Environment) -> String {
     let mut shown: Vec<(&str, &str)> = Vec::new();
-    for Argument { name, value } in arguments {
-        let value = env.value(name).or(value.as_deref()).unwrap_or_default();
-        match shown.iter_mut().find(|(known, _)| known == name) {
-            Some(pair) => pair.1 = value,
-            None => shown.push((name, value)),
+    if !arguments.is_empty() {
+        let seen: HashMap<&str, &str> =
+            env.variables().iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let mut places = HashMap::new();
+        for Argument { name, value } in arguments {
+            let value = seen.get(name.as_str()).copied().or(value.as_deref()).unwrap_or_default();
+            let place = *places.entry(name).or_insert(shown.len());
+            match shown.get_mut(place) {
+                Some(pair) => pair.1 = value,
+                None => shown.push((name, value)),
+            }
         }
     }
     let mut words = Vec::new();

@@ -1,6 +1,7 @@
 //! Walks the needed stages in order and applies their instructions.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::dockerfile::syntax::{Command, InstructionKind, Run, Transfer};
 use crate::report::{Diagnostic, Span};
@@ -9,7 +10,7 @@ use super::builder::{Builder, Line};
 use super::config::{self, Context};
 use super::exec::{self, Setting};
 use super::files;
-use super::graph::{HistoryPlan, Mount, MountKind, ResolvedBase, TransferKind};
+use super::graph::{HistoryPlan, Mount, MountKind, Next, Op, ResolvedBase, TransferKind};
 use super::mounts;
 use super::place::{Fault, Place};
 use super::scope::Globals;
@@ -28,8 +29,50 @@ pub(super) struct Lowering<'a> {
     pub(super) done: Vec<Option<State>>,
     pub(super) warnings: Vec<Diagnostic>,
     pub(super) faults: Vec<Diagnostic>,
+    /// What would come where the target is cut short.
+    pub(super) next: Option<Next>,
     /// CMD and ENTRYPOINT in shell form where somebody chose the shell, be it the base image.
     pub(super) with_chosen_shell: BTreeSet<Span>,
+    budget: Budget,
+}
+
+/// What steps carry along: each RUN its variables, and its line of the history those that ARG declared. A file of
+/// variables and commands in turn would need memory by the square of its length.
+struct Budget {
+    /// Bytes that are left, about.
+    left: usize,
+    /// The environment that was counted last; steps share one as long as nothing changes it.
+    counted: Option<Arc<Vec<(String, String)>>>,
+}
+
+/// [`Budget`] at the start. 15,000 lines of which every second sets one more variable need half of it.
+const MAX_CARRIED_BYTES: usize = 512 << 20;
+
+/// As many variables as one stage may set.
+pub(super) const MAX_VARIABLES: usize = 10_000;
+
+impl Budget {
+    /// Whether there was enough for `effect`.
+    fn spend(&mut self, effect: &Effect) -> bool {
+        /// Two strings.
+        const PAIR_BYTES: usize = 2 * size_of::<String>();
+        let spent = match effect {
+            Effect::Silent => 0,
+            Effect::Entry(created_by) => created_by.len(),
+            Effect::Step(op, created_by) => created_by.len() + self.variables(op) * PAIR_BYTES,
+        };
+        self.left.checked_sub(spent).map(|left| self.left = left).is_some()
+    }
+
+    /// The number of variables that `op` has and the steps before it do not share with it.
+    fn variables(&mut self, op: &Op) -> usize {
+        let Op::Exec(exec) = op else { return 0 };
+        if self.counted.as_ref().is_some_and(|counted| Arc::ptr_eq(counted, &exec.env)) {
+            return 0;
+        }
+        self.counted = Some(Arc::clone(&exec.env));
+        exec.env.len() + exec.arguments.len()
+    }
 }
 
 impl<'a> Lowering<'a> {
@@ -42,7 +85,9 @@ impl<'a> Lowering<'a> {
             done: vec![None; stages.list.len()],
             warnings: Vec::new(),
             faults: Vec::new(),
+            next: None,
             with_chosen_shell: BTreeSet::new(),
+            budget: Budget { left: MAX_CARRIED_BYTES, counted: None },
         }
     }
 
@@ -52,7 +97,7 @@ impl<'a> Lowering<'a> {
             let stage = &self.stages.list[*index];
             match self.begin(stage) {
                 Ok(mut state) => {
-                    self.instructions(stage, &mut state);
+                    self.instructions(*index, stage, &mut state);
                     self.done[*index] = Some(state);
                 }
                 Err(fault) => self.faults.push(*fault),
@@ -70,17 +115,69 @@ impl<'a> Lowering<'a> {
         parts.concat()
     }
 
-    fn instructions(&mut self, stage: &Stage, state: &mut State) {
+    fn instructions(&mut self, number: usize, stage: &Stage, state: &mut State) {
+        let is_target = number == self.stages.target;
+        let stop = self.stages.options().stop.filter(|_| is_target);
         for (index, item) in stage.items.iter().enumerate() {
+            if stop == Some(index + 2) {
+                return self.stop(Site { stage, item }, index + 2, state);
+            }
             self.note_shell(item, state);
-            let seen = title::environment(item, state);
-            let line = self.line(stage, index + 2, title::of(item, &seen));
+            // The copy of the environment is gone before the instruction may change the original.
+            let title = title::of(item, &title::environment(item, state));
+            let line = self.line(stage, index + 2, title);
             let site = Site { stage, item };
             match self.apply(site, state) {
-                Ok(effect) => self.record(site, state, line, effect),
+                Ok(effect) if !self.budget.spend(&effect) => {
+                    let message =
+                        "the variables of all RUN instructions up to here are too many to carry along";
+                    return self.faults.push(*item.place.fault(item.instruction.span, message));
+                }
+                Ok(_) if state.env.variables().len() > MAX_VARIABLES => {
+                    let message = format!("more than {MAX_VARIABLES} variables in one stage");
+                    return self.faults.push(*item.place.fault(item.instruction.span, message));
+                }
+                Ok(effect) => {
+                    let is_step = matches!(effect, Effect::Step(..));
+                    self.record(site, state, line, effect);
+                    if is_step {
+                        self.builder.stands_for(number, index + 2);
+                    }
+                }
                 Err(fault) => self.faults.push(*fault),
             }
         }
+        if let Some(stop) = stop {
+            self.no_such_instruction(stage, stop);
+        }
+    }
+
+    /// Tells of an instruction instead of applying it. A mount of a RUN brings its sources into the plan.
+    fn stop(&mut self, site: Site<'_>, number: usize, state: &State) {
+        let Site { stage, item } = site;
+        let seen = title::environment(item, state);
+        let Line { place, title } = self.line(stage, number, title::of(item, &seen));
+        let op = match &item.instruction.kind {
+            InstructionKind::Run(run) => match self.exec(site, state, run) {
+                Ok(Effect::Step(op, _)) => match *op {
+                    Op::Exec(op) => Some(op),
+                    _ => None,
+                },
+                Ok(Effect::Silent | Effect::Entry(_)) => None,
+                Err(fault) => return self.faults.push(*fault),
+            },
+            _ => None,
+        };
+        let span = item.place.step_span(item.instruction.span);
+        self.next = Some(Next { place, title, span, op });
+    }
+
+    fn no_such_instruction(&mut self, stage: &Stage, number: usize) {
+        let count = 1 + stage.items.len();
+        let message =
+            format!("there is no instruction {number} in the stage `{}`: it has {count}", stage.label);
+        let help = "FROM is the first; without a number, the shell opens at the end of the stage";
+        self.faults.push(Diagnostic::error(message).help(help));
     }
 
     fn note_shell(&mut self, item: &Item, state: &State) {

@@ -44,6 +44,7 @@ pub use remote::{Kind as SourceKind, kind as source_kind, without_password};
 use scope::Globals;
 use stage::Stages;
 use state::State;
+pub use state::{DEFAULT_PATH, key_value};
 
 /// What [`lower()`] comes to.
 #[derive(Debug)]
@@ -98,6 +99,7 @@ pub fn lower(
         image: image(target, history, options),
         warnings,
         epoch: globals.epoch,
+        next: lowering.next,
     })))
 }
 

@@ -15,6 +15,11 @@ pub struct Options {
     pub build_args: Vec<(String, Option<String>)>,
     /// `--target`; the last stage when absent.
     pub target: Option<String>,
+    /// The same by its number in the file, 0 being the first, for one without a name; goes before `target`.
+    pub target_number: Option<usize>,
+    /// Stop before this instruction of the target, FROM being the first: the plan is that of the instructions before it,
+    /// and [`super::graph::Plan::next`] tells what would come.
+    pub stop: Option<usize>,
     /// What to build for.
     pub platform: Platform,
     /// What this machine is.
@@ -52,6 +57,8 @@ impl Default for Options {
         Self {
             build_args: Vec::new(),
             target: None,
+            target_number: None,
+            stop: None,
             platform: Platform::host(),
             build_platform: Platform::host(),
             explicit_platform: false,

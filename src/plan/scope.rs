@@ -4,6 +4,7 @@
 //! the same name wins in RUN, although the reference manual says otherwise; the image keeps the ENV.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::dockerfile::checks::{self, message};
 use crate::dockerfile::suggest;
@@ -21,10 +22,10 @@ pub(super) const NEVER_IN_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT"
 /// The proxy variables, lower case; every spelling of them counts, and needs no ARG.
 const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
 
-/// Variables in the order in which they were last set.
+/// Variables in the order in which they were last set. A clone costs nothing until one of the two changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Environment {
-    variables: Vec<(String, String)>,
+    variables: Arc<Vec<(String, String)>>,
 }
 
 impl Environment {
@@ -35,12 +36,13 @@ impl Environment {
 
     /// Sets a variable and makes it the last one.
     pub(super) fn set(&mut self, name: &str, value: &str) {
-        self.variables.retain(|(key, _)| key != name);
-        self.variables.push((name.to_owned(), value.to_owned()));
+        let variables = Arc::make_mut(&mut self.variables);
+        variables.retain(|(key, _)| key != name);
+        variables.push((name.to_owned(), value.to_owned()));
     }
 
     /// All of them, in order.
-    pub(super) fn variables(&self) -> &[(String, String)] {
+    pub(super) fn variables(&self) -> &Arc<Vec<(String, String)>> {
         &self.variables
     }
 }

@@ -116,6 +116,9 @@ impl<'a> Stages<'a> {
     }
 
     fn find_target(&self) -> Result<usize, Fault> {
+        if let Some(number) = self.options.target_number.filter(|number| *number < self.list.len()) {
+            return Ok(number);
+        }
         let Some(target) = &self.options.target else { return Ok(self.list.len().saturating_sub(1)) };
         self.named(target).ok_or_else(|| {
             let message = format!("target stage \"{target}\" could not be found");

@@ -1,5 +1,8 @@
 //! A stage while its instructions are applied, one after another.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use crate::oci::{ImageConfig, Platform};
 use crate::report::{Diagnostic, Span};
 
@@ -8,7 +11,7 @@ use super::place::Place;
 use super::scope::{Argument, Environment, Expander};
 
 /// The PATH of an image that has none.
-pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What the instructions so far have made of a stage.
 #[derive(Debug, Clone)]
@@ -17,6 +20,8 @@ pub(super) struct State {
     pub(super) env: Environment,
     /// ARGs in order, repeated ones, too.
     pub(super) arguments: Vec<Argument>,
+    /// Their names.
+    pub(super) argument_names: Arc<BTreeSet<String>>,
     /// The image so far, without history and layers.
     pub(super) image: ImageConfig,
     /// The stage that it continues, whose history comes first.
@@ -87,6 +92,6 @@ pub(super) enum Effect {
 }
 
 /// The halves of `K=V`.
-pub(super) fn key_value(pair: &str) -> (&str, &str) {
+pub fn key_value(pair: &str) -> (&str, &str) {
     pair.split_once('=').unwrap_or((pair, ""))
 }

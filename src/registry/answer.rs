@@ -1,12 +1,16 @@
 //! Asks a registry as whoever may ask, and turns refusals into errors.
 
+use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::{MutexGuard, PoisonError};
 
 use serde::Deserialize;
 use ureq::http::Method;
 
 use super::endpoint::{Origin, is_loopback_registry, split_port};
 use super::error::{CredentialState, Error, Problem};
+use super::place::Trusted;
+use super::retry::Schedule;
 use super::transport::{Failure, Request, Response, cause_of, origin_of};
 use super::{Access, Client, Target, retry};
 use crate::oci::Digest;
@@ -20,6 +24,13 @@ pub(super) enum Asked {
     Manifest,
     Blob(Digest),
     Upload,
+}
+
+impl Target<'_> {
+    /// What connections to the registry itself need.
+    pub(super) fn trusted(&self) -> Trusted {
+        Trusted { insecure: self.place.insecure, ca: self.place.ca.clone() }
+    }
 }
 
 impl Client {
@@ -40,11 +51,11 @@ impl Client {
                 .addressed(request, &registry, target, extra)
                 .map_err(|f| unreachable(target.image(), f))?;
             let mut response = match retry::exchange(&self.inner.transport, &request, &self.inner.settings) {
-                Ok(response) if response.status == 400 && self.turns_out_secure(target, &registry) => {
+                Ok(response) if response.status == 400 && self.turns_out_other(target, &registry) => {
                     continue;
                 }
                 Ok(response) => response,
-                Err(failure) if may_be_tls(&failure, target) && self.turns_out_secure(target, &registry) => {
+                Err(failure) if may_be_other(&failure, target) && self.turns_out_other(target, &registry) => {
                     continue;
                 }
                 Err(failure) => return Err(unreachable(target.image(), failure)),
@@ -63,6 +74,31 @@ impl Client {
         }
     }
 
+    /// The whole answer to a request for something small, of a kind and at most so many bytes; asked for again when the
+    /// connection breaks.
+    pub(super) fn document(
+        &self,
+        target: &Target<'_>,
+        request: &Request<'_>,
+        asked: Asked,
+        kind: (&'static str, u64),
+    ) -> Result<(Response, Vec<u8>), Error> {
+        let mut schedule = Schedule::new(&self.inner.settings);
+        loop {
+            let mut response = self.call(target, None, request)?;
+            if response.status != 200 {
+                return Err(self.refusal(target, asked, response));
+            }
+            match read_bounded(&target.image(), kind, &mut response) {
+                Ok(bytes) => return Ok((response, bytes)),
+                Err(error @ Error::Unreachable { .. }) => {
+                    std::thread::sleep(schedule.next(None).ok_or(error)?);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// The request with its full address, and with the header that worked before if it goes to the registry.
     fn addressed<'r>(
         &self,
@@ -77,39 +113,52 @@ impl Client {
         }
         if origin_of(&request.url)? == *registry {
             request.authorization = self.inner.auth.header(target, extra);
+            request.trust = Some(target.trusted());
         }
         Ok(request)
     }
 
     fn origin(&self, target: &Target<'_>) -> Origin {
-        let name = target.reference.registry();
-        let plain = is_loopback_registry(name) && !self.inner.secure_loopback().contains(name);
-        Origin::of_registry(name, plain)
+        let name = target.registry();
+        let known = self.turned_out().get(name).copied();
+        let must_be_secure = self.inner.settings.registries.tls_verify() == Some(true);
+        let expected = || must_be_secure || !(target.place.http || is_loopback_registry(name));
+        Origin::of_registry(name, !known.unwrap_or_else(expected))
     }
 
-    /// Whether a registry on this machine, asked over http, answers https instead; it is remembered.
-    fn turns_out_secure(&self, target: &Target<'_>, asked: &Origin) -> bool {
-        let name = target.reference.registry();
-        if asked.secure || !asked.is_loopback() {
+    fn turned_out(&self) -> MutexGuard<'_, BTreeMap<String, bool>> {
+        self.inner.turned_out_secure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a registry on this machine, asked over http, answers https instead, or one that need not be secure,
+    /// asked over https, answers http; it is remembered.
+    fn turns_out_other(&self, target: &Target<'_>, asked: &Origin) -> bool {
+        let name = target.registry();
+        let may_differ = match asked.secure {
+            true => target.place.insecure,
+            false => asked.is_loopback() && !target.place.http,
+        };
+        if !may_differ || self.turned_out().contains_key(name) {
             return false;
         }
-        let probe = Request::new(Method::GET, Origin::of_registry(name, false).url("/v2/"));
-        let secure = match self.inner.transport.exchange(&probe) {
+        let mut probe = Request::new(Method::GET, Origin::of_registry(name, asked.secure).url("/v2/"));
+        probe.trust = Some(target.trusted());
+        let is_other = match self.inner.transport.exchange(&probe) {
             Ok(_) => true,
             // That it is not trusted shows that it is TLS; the next request tells the user.
-            Err(failure) => failure.problem == Problem::Certificate,
+            Err(failure) => !asked.secure && failure.problem == Problem::Certificate,
         };
-        if secure {
-            self.inner.secure_loopback().insert(name.to_owned());
+        if is_other {
+            self.turned_out().insert(name.to_owned(), !asked.secure);
         }
-        secure
+        is_other
     }
 
     /// The error for an answer that is not what was hoped for.
     pub(super) fn refusal(&self, target: &Target<'_>, asked: Asked, mut response: Response) -> Error {
         let said = detail(&mut response);
         let reference = target.reference;
-        let (registry, repository) = (reference.registry().to_owned(), reference.repository().to_owned());
+        let (registry, repository) = (target.registry().to_owned(), target.place.repository.clone());
         let image = target.image();
         let ours = response.origin == self.origin(target);
         match (response.status.as_u16(), asked) {
@@ -139,11 +188,11 @@ fn request_name(response: &Response) -> String {
     format!("/{}", path.split('?').next().unwrap_or(""))
 }
 
-/// Whether a failure over http on this machine can mean that https is spoken there.
-fn may_be_tls(failure: &Failure, target: &Target<'_>) -> bool {
+/// Whether a failure can mean that https is spoken there and not http, or the other way round.
+fn may_be_other(failure: &Failure, target: &Target<'_>) -> bool {
     match failure.problem {
         Problem::Protocol | Problem::Broken => true,
-        Problem::Refused => split_port(target.reference.registry()).1.is_none(),
+        Problem::Refused => split_port(target.registry()).1.is_none(),
         _ => false,
     }
 }
@@ -151,10 +200,11 @@ fn may_be_tls(failure: &Failure, target: &Target<'_>) -> bool {
 fn unauthorized(target: &Target<'_>, detail: String, credentials: CredentialState) -> Error {
     Error::Unauthorized {
         image: target.image(),
-        registry: target.reference.registry().to_owned(),
+        registry: target.registry().to_owned(),
         action: match target.access {
             Access::Pull => "pulling",
             Access::Push => "pushing",
+            Access::Login => "logging in for",
         },
         detail,
         credentials,
@@ -203,11 +253,10 @@ fn printable(text: &str) -> String {
 }
 
 /// Reads a body of at most `limit` bytes.
-pub(super) fn read_bounded(
+fn read_bounded(
     image: &str,
-    what: &'static str,
+    (what, limit): (&'static str, u64),
     response: &mut Response,
-    limit: u64,
 ) -> Result<Vec<u8>, Error> {
     let too_large = |size: String| Error::TooLarge { image: image.to_owned(), what, size, limit };
     if let Some(size) = response.body.content_length().filter(|size| *size > limit) {

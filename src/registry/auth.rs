@@ -29,6 +29,8 @@ pub(super) struct Authenticator {
     environment: Environment,
     granted: Mutex<BTreeMap<(String, String), Grant>>,
     logins: Mutex<BTreeMap<(String, String), Login>>,
+    /// A login that counts in the place of all stored ones.
+    given: Option<Credential>,
 }
 
 /// A header that works for one registry and scope.
@@ -52,7 +54,12 @@ pub(super) struct Refusal {
 
 impl Authenticator {
     pub(super) fn new(environment: Environment) -> Self {
-        Self { environment, granted: Mutex::default(), logins: Mutex::default() }
+        Self { environment, granted: Mutex::default(), logins: Mutex::default(), given: None }
+    }
+
+    /// One that knows a single login, and looks for no other.
+    pub(super) fn with_login(environment: Environment, credential: Credential) -> Self {
+        Self { given: Some(credential), ..Self::new(environment) }
     }
 
     /// The header that worked before for such a target.
@@ -92,8 +99,9 @@ impl Authenticator {
         let find = |scheme: &str| challenges.iter().find(|c| c.scheme == scheme);
         let grant = match (find("bearer"), find("basic"), login.credential) {
             (Some(bearer), _, credential) => {
-                let scopes = std::iter::once(scope(target)).chain(extra.map(str::to_owned)).collect();
-                let request = TokenRequest { bearer, scopes, credential: credential.as_ref() };
+                let scopes = std::iter::once(scope(target)).chain(extra.map(str::to_owned));
+                let scopes = scopes.filter(|scope| !scope.is_empty()).collect();
+                let request = TokenRequest { bearer, scopes, credential: credential.as_ref(), target };
                 request.send(&response.origin, transport, settings).map_err(refuse)?
             }
             (None, Some(_), Some(Credential::Basic { user, password })) => {
@@ -108,11 +116,14 @@ impl Authenticator {
 
     /// The stored login; asked for once, since a helper may be slow or want a password.
     fn login(&self, target: &Target<'_>) -> Login {
-        let reference = target.reference;
-        let key = (reference.registry().to_owned(), reference.repository().to_owned());
+        if let Some(given) = &self.given {
+            return Login { credential: Some(given.clone()), problem: None };
+        }
+        let (registry, repository) = (&target.place.registry, &target.place.repository);
+        let key = (registry.clone(), repository.clone());
         let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
         let find = || {
-            let found = credentials::find(&self.environment, reference.registry(), reference.repository());
+            let found = credentials::find(&self.environment, registry, repository);
             Login { credential: found.credential, problem: found.problem }
         };
         logins.entry(key).or_insert_with(find).clone()
@@ -125,15 +136,16 @@ fn key(target: &Target<'_>, extra: Option<&str>) -> (String, String) {
         scope.push(' ');
         scope.push_str(extra);
     }
-    (target.reference.registry().to_owned(), scope)
+    (target.registry().to_owned(), scope)
 }
 
 fn scope(target: &Target<'_>) -> String {
     let actions = match target.access {
         Access::Pull => "pull",
         Access::Push => "pull,push",
+        Access::Login => return String::new(),
     };
-    format!("repository:{}:{actions}", target.reference.repository())
+    format!("repository:{}:{actions}", target.place.repository)
 }
 
 fn basic(user: &str, password: &str) -> String {
@@ -147,6 +159,7 @@ struct TokenRequest<'a> {
     /// `repository:<name>:<actions>`, each.
     scopes: Vec<String>,
     credential: Option<&'a Credential>,
+    target: &'a Target<'a>,
 }
 
 impl TokenRequest<'_> {
@@ -156,7 +169,9 @@ impl TokenRequest<'_> {
         let origin = origin_of(realm).map_err(|_| "the token server has no valid address".to_owned())?;
         // A login must not cross the network in the clear.
         let on_this_machine = origin.is_loopback() && registry.is_loopback();
-        if !origin.secure && !on_this_machine {
+        let is_host_of_registry = origin.host == registry.host;
+        let may_be_plain = on_this_machine || (is_host_of_registry && !registry.secure);
+        if !origin.secure && !may_be_plain {
             return Err(format!("the token server `{}` does not use https", origin.host));
         }
         let form;
@@ -178,6 +193,10 @@ impl TokenRequest<'_> {
             }
             None => Request::new(Method::GET, self.url(realm)),
         };
+        let mut request = request;
+        if is_host_of_registry {
+            request.trust = Some(self.target.trusted());
+        }
         let answer = retry::exchange(transport, &request, settings)
             .map_err(|f| format!("the token server `{}` cannot be reached: {}", f.origin.host, f.cause))?;
         read_token(answer)

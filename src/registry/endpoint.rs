@@ -49,12 +49,13 @@ impl Origin {
     /// The URL of an absolute path.
     pub(super) fn url(&self, path: &str) -> String {
         let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.authority())
+    }
+
+    /// `host`, or `host:port` when that is not the scheme's own.
+    pub(super) fn authority(&self) -> String {
         let default = if self.secure { 443 } else { 80 };
-        if self.port == default {
-            format!("{scheme}://{}{path}", self.host)
-        } else {
-            format!("{scheme}://{}:{}{path}", self.host, self.port)
-        }
+        if self.port == default { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
     }
 }
 

@@ -31,10 +31,15 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// That of this process, with the certificate folders of docker and podman.
+    /// That of this process, with the certificate folders of docker and podman, the user's and the system's.
     pub fn from_process() -> Self {
         let variables = VARIABLES.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))).collect();
-        let certs_d = ["/etc/docker/certs.d", "/etc/containers/certs.d"].map(PathBuf::from).to_vec();
+        let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+        let users = home.iter().flat_map(|home| {
+            [".config/docker/certs.d", ".config/containers/certs.d"].map(|folder| home.join(folder))
+        });
+        let systems = ["/etc/docker/certs.d", "/etc/containers/certs.d"].map(PathBuf::from);
+        let certs_d = users.chain(systems).collect();
         Self { variables, certs_d }
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong between here and a registry, as facts, and how to go on.
 
+use crate::config;
 use crate::oci::{Digest, Platform};
 use crate::store;
 
@@ -40,6 +41,17 @@ pub enum Error {
         /// What the system said.
         cause: String,
     },
+    /// A configuration forbids it.
+    #[error("`{image}` is blocked by `{}`", file.display())]
+    Blocked {
+        /// The image in the user's words.
+        image: String,
+        /// Which configuration.
+        file: std::path::PathBuf,
+    },
+    /// A configuration that cannot be used.
+    #[error(transparent)]
+    Config(config::Error),
     /// The repository has no such tag or digest (`MANIFEST_UNKNOWN`).
     #[error("`{image}` not found: the repository `{repository}` on `{registry}` has no `{wanted}`")]
     UnknownManifest {
@@ -160,6 +172,23 @@ pub enum Error {
         /// What broke it the last time.
         cause: String,
     },
+    /// An upload that broke more often than is tolerated.
+    #[error("`{image}`: the upload of {digest} broke at {done} of {total} bytes: {cause}")]
+    UploadBroken {
+        /// The image in the user's words.
+        image: String,
+        /// Which blob.
+        digest: Digest,
+        /// Bytes that arrived.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+        /// What broke it the last time.
+        cause: String,
+    },
+    /// A transfer that was given up because another one failed.
+    #[error("the transfer was given up: another one failed")]
+    Stopped,
     /// The store.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -177,6 +206,19 @@ pub enum CredentialState {
 }
 
 impl Error {
+    /// Whether another place may do what this one could not.
+    pub(super) fn may_differ_elsewhere(&self) -> bool {
+        !matches!(self, Error::Store(_) | Error::Config(_) | Error::Blocked { .. } | Error::Stopped)
+    }
+
+    /// Whether the image is not there, or not for those who ask: then a short name may mean another one.
+    pub fn is_not_there(&self) -> bool {
+        matches!(
+            self,
+            Error::UnknownManifest { .. } | Error::UnknownRepository { .. } | Error::Unauthorized { .. }
+        )
+    }
+
     /// How to go on, in one sentence.
     pub fn help(&self) -> Option<String> {
         let text = match self {
@@ -196,15 +238,20 @@ impl Error {
                 "a proxy or the registry changes the content; try again, or from another network".to_owned()
             }
             Error::Malformed { .. } => "check that the address is that of a container registry".to_owned(),
-            Error::TooLarge { .. } => return None,
+            Error::TooLarge { .. } | Error::Config(_) | Error::Stopped => return None,
+            Error::Blocked { .. } => "remove `blocked` there, or take the image from elsewhere".to_owned(),
             Error::Schema1 { .. } => "push the image again with a current tool".to_owned(),
             Error::Status { status: 429, registry, .. } => {
                 format!(
-                    "the registry limits requests; wait, or log in for a higher limit: `docker login {registry}`"
+                    "the registry limits requests; wait, or log in for a higher limit: `rbuild login {registry}`"
                 )
             }
+            Error::Status { status: 500.., request, .. } if request.contains("/blobs/uploads/") => {
+                "look at the registry: its disk may be full".to_owned()
+            }
             Error::Status { .. } => "try again later".to_owned(),
-            Error::Interrupted { .. } => "try again; layers that are complete are kept".to_owned(),
+            Error::UploadBroken { .. } => "try again; what the registry has is not sent again".to_owned(),
+            Error::Interrupted { .. } => "try again; what arrived is kept and not fetched again".to_owned(),
             Error::Store(_) => return None,
         };
         Some(text)
@@ -224,8 +271,9 @@ fn unreachable_help(host: &str, port: u16, problem: Problem) -> String {
             )
         }
         Problem::Protocol => {
+            let name = if port == 443 { host.to_owned() } else { format!("{host}:{port}") };
             format!(
-                "check that `{host}` is a container registry; plain http is spoken with this machine only"
+                "check that `{host}` is a container registry; if it is one without TLS, allow that with `--insecure-registry {name}`"
             )
         }
         Problem::Broken => "try again; what is complete is kept".to_owned(),
@@ -235,13 +283,13 @@ fn unreachable_help(host: &str, port: u16, problem: Problem) -> String {
 fn unauthorized_help(registry: &str, credentials: &CredentialState) -> String {
     match credentials {
         CredentialState::None => {
-            format!("if the image exists, log in with `docker login {registry}` or `podman login {registry}`")
+            format!("if the image exists, log in with `rbuild login {registry}`")
         }
         CredentialState::Refused => {
-            format!("log in again with `docker login {registry}`, as a user who may do this")
+            format!("log in again with `rbuild login {registry}`, as a user who may do this")
         }
         CredentialState::Unreadable(_) => {
-            format!("repair that, or log in again with `docker login {registry}`")
+            format!("repair that, or log in again with `rbuild login {registry}`")
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A thin synchronous client (distribution-spec 1.1 and the token protocol of docker's registries) over
 //! `ureq`. Nothing here builds or interprets an image beyond its manifest and configuration; blobs go to and
 //! come from the store. What is deliberately absent: foreign layers (`urls` of a descriptor), manifests of
-//! schema 1, mirrors.
+//! schema 1.
 //!
 //! Constructing a [`Client`] reads a few environment variables and nothing else; certificates are read at
 //! the first https request, credentials after the first 401.
@@ -16,6 +16,10 @@ mod document;
 mod endpoint;
 mod environment;
 mod error;
+mod keep;
+mod login;
+mod piece;
+mod place;
 mod proxy;
 mod pull;
 mod push;
@@ -24,16 +28,22 @@ mod retry;
 mod tap;
 mod tls;
 mod transport;
+mod upload;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 pub use environment::Environment;
 pub use error::{CredentialState, Error, Problem};
+pub use keep::{KeepError, Kept, forget_login, keep_login};
+pub use login::{LoginAnswer, check_login};
 pub use resolve::Resolved;
 pub use tap::{Tap, Tapped, tap};
+pub use whole::Which;
 
+use crate::config::{Place, Sources};
 use crate::oci::{Digest, Reference};
 use crate::report::{Event, Events, StepNumber};
 
@@ -47,6 +57,8 @@ pub const CONFIG_LIMIT: u64 = 8 << 20;
 pub struct Settings {
     /// Where credentials, certificates and proxies are found.
     pub environment: Environment,
+    /// Mirrors, certificates, names: what is configured about registries.
+    pub registries: Sources,
     /// For looking up a name and opening a connection, each.
     pub connect_timeout: Duration,
     /// A connection on which nothing moves for so long is broken.
@@ -59,10 +71,13 @@ pub struct Settings {
     pub longest_wait: Duration,
     /// Blobs that move at the same time.
     pub parallel_blobs: usize,
+    /// A blob that is larger is sent in chunks of so many bytes: what a broken connection costs at most with registries
+    /// that keep whole chunks only, and large enough that one round trip for each does not count.
+    pub chunk_bytes: u64,
 }
 
 impl Settings {
-    /// The usual values, with the environment of this process.
+    /// The usual values, with the environment of this process. Nothing is configured.
     pub fn from_process() -> Self {
         Self::with_environment(Environment::from_process())
     }
@@ -71,12 +86,14 @@ impl Settings {
     pub fn with_environment(environment: Environment) -> Self {
         Self {
             environment,
+            registries: Sources::default(),
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
             backoff: Duration::from_millis(250),
             attempts: 5,
             longest_wait: Duration::from_secs(30),
             parallel_blobs: 4,
+            chunk_bytes: 16 << 20,
         }
     }
 }
@@ -91,8 +108,15 @@ struct Inner {
     settings: Settings,
     transport: transport::Transport,
     auth: auth::Authenticator,
-    /// Registries on this machine that turned out to speak https.
-    secure_loopback: Mutex<BTreeSet<String>>,
+    /// Registries that turned out to speak https, or http, where the other was expected.
+    turned_out_secure: Mutex<BTreeMap<String, bool>>,
+    /// Mirrors that could not be reached; they are not asked again.
+    broken_mirrors: Mutex<BTreeSet<String>>,
+    /// Where images were found, by name: the first place to ask for their blobs.
+    found_at: Mutex<BTreeMap<String, Place>>,
+    /// Who hears of mirrors that fail.
+    events: OnceLock<Events>,
+    told: Mutex<BTreeSet<String>>,
     /// Which repositories have a blob, as far as this client has seen: what a push can mount from.
     seen: Mutex<BTreeMap<Digest, BTreeSet<(String, String)>>>,
     /// Blobs that some thread of this process is fetching right now.
@@ -102,15 +126,30 @@ struct Inner {
 impl Client {
     /// A client that has not talked to anyone yet.
     pub fn new(settings: Settings) -> Self {
+        let auth = auth::Authenticator::new(settings.environment.clone());
+        Self::with_authenticator(settings, auth)
+    }
+
+    fn with_authenticator(settings: Settings, auth: auth::Authenticator) -> Self {
         let inner = Inner {
             transport: transport::Transport::new(&settings),
-            auth: auth::Authenticator::new(settings.environment.clone()),
-            secure_loopback: Mutex::default(),
+            auth,
+            turned_out_secure: Mutex::default(),
+            broken_mirrors: Mutex::default(),
+            found_at: Mutex::default(),
+            events: OnceLock::new(),
+            told: Mutex::default(),
             seen: Mutex::default(),
             fetching: pull::Fetching::default(),
             settings,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// From now on tells of mirrors that fail and of names that mean something else than docker has them mean. Only the
+    /// first call counts.
+    pub fn tell(&self, events: &Events) {
+        let _ = self.inner.events.set(events.clone());
     }
 }
 
@@ -118,12 +157,6 @@ impl Client {
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
-    }
-}
-
-impl Inner {
-    fn secure_loopback(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.secure_loopback.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -150,10 +183,11 @@ impl Progress {
     }
 }
 
-/// What a request is about: the image in messages, the repository in scopes.
+/// What a request is about: the image in messages, where it is asked for, and what for.
 #[derive(Debug, Clone, Copy)]
 struct Target<'a> {
     reference: &'a Reference,
+    place: &'a Place,
     access: Access,
 }
 
@@ -162,24 +196,33 @@ struct Target<'a> {
 enum Access {
     Pull,
     Push,
+    /// Nothing but to be let in.
+    Login,
 }
 
 impl<'a> Target<'a> {
-    fn pull(reference: &'a Reference) -> Self {
-        Self { reference, access: Access::Pull }
+    fn push(reference: &'a Reference, place: &'a Place) -> Self {
+        Self { reference, place, access: Access::Push }
     }
 
-    fn push(reference: &'a Reference) -> Self {
-        Self { reference, access: Access::Push }
-    }
-
-    /// The image in the user's words.
+    /// The image in the user's words, and where it was asked for if that is elsewhere.
     fn image(&self) -> String {
-        self.reference.to_string()
+        let Place { registry, repository, .. } = self.place;
+        match (registry.as_str(), repository.as_str())
+            == (self.reference.registry(), self.reference.repository())
+        {
+            true => self.reference.to_string(),
+            false => format!("{} at {registry}/{repository}", self.reference),
+        }
     }
 
     /// `/v2/<repository>/<rest>`
     fn path(&self, rest: &str) -> String {
-        format!("/v2/{}/{rest}", self.reference.repository())
+        format!("/v2/{}/{rest}", self.place.repository)
+    }
+
+    /// `host[:port]` of the registry that is asked.
+    fn registry(&self) -> &'a str {
+        &self.place.registry
     }
 }

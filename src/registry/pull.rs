@@ -14,6 +14,7 @@ use super::retry::Schedule;
 use super::tap::Tap;
 use super::transport::{Request, Response, cause_of};
 use super::{Client, Progress, Target};
+use crate::config::Place;
 use crate::oci::{Descriptor, Digest, Layer, Reference};
 use crate::store::{self, BlobWriter, Store};
 
@@ -55,15 +56,44 @@ impl Client {
                 wanted.push(layer);
             }
         }
-        let stop = AtomicBool::new(false);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        store.forget_old_partials();
+        let (stop, places) = (AtomicBool::new(false), self.places_of_blobs(reference)?);
         in_parallel(self.inner.settings.parallel_blobs, &wanted, &stop, |layer| {
-            let (blob, target) = (&layer.descriptor, Target::pull(reference));
-            Fetch { client: self, store, target, blob, progress, stop: &stop }.run(|| tap(layer))
+            let blob = &layer.descriptor;
+            let fetch = Fetch { client: self, store, reference, blob, progress, stop: &stop };
+            fetch.run(&places, tap(layer))
         })
     }
 }
 
-/// Does `work` for each item on at most `limit` threads; sets `stop` at the first error and returns it.
+impl Client {
+    /// Fetches blobs that the store does not have, whatever they hold.
+    pub(super) fn pull_blobs(
+        &self,
+        store: &Store,
+        reference: &Reference,
+        blobs: &[Descriptor],
+        progress: &Progress,
+    ) -> Result<(), Error> {
+        let mut seen = BTreeSet::new();
+        let mut wanted: Vec<&Descriptor> = Vec::new();
+        for blob in blobs {
+            if seen.insert(blob.digest) && store.intact_blob(&blob.digest)? != Some(blob.size) {
+                wanted.push(blob);
+            }
+        }
+        let (stop, places) = (AtomicBool::new(false), self.places_of_blobs(reference)?);
+        in_parallel(self.inner.settings.parallel_blobs, &wanted, &stop, |blob| {
+            Fetch { client: self, store, reference, blob, progress, stop: &stop }.run(&places, None)
+        })
+    }
+}
+
+/// Does `work` for each item on at most `limit` threads; sets `stop` at the first error and returns it. When somebody
+/// else set `stop`, not everything is done, which is [`Error::Stopped`].
 pub(super) fn in_parallel<T: Sync>(
     limit: usize,
     items: &[T],
@@ -76,8 +106,12 @@ pub(super) fn in_parallel<T: Sync>(
         while !stop.load(Ordering::Relaxed) {
             let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
             if let Err(error) = work(item) {
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                // That others then stop is not what went wrong.
+                if matches!(*failed, None | Some(Error::Stopped)) {
+                    *failed = Some(error);
+                }
                 stop.store(true, Ordering::Relaxed);
-                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             }
         }
     };
@@ -91,14 +125,18 @@ pub(super) fn in_parallel<T: Sync>(
             }
         }),
     }
-    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None if stop.load(Ordering::Relaxed) => Err(Error::Stopped),
+        None => Ok(()),
+    }
 }
 
 /// One blob on its way.
 struct Fetch<'a> {
     client: &'a Client,
     store: &'a Store,
-    target: Target<'a>,
+    reference: &'a Reference,
     blob: &'a Descriptor,
     progress: &'a Progress,
     stop: &'a AtomicBool,
@@ -108,12 +146,25 @@ struct Fetch<'a> {
 struct Sink {
     writer: BlobWriter,
     tap: Option<Tap>,
+    /// Whether all bytes came over one connection: then nothing but the sender can be to blame for wrong ones.
+    is_of_one_piece: bool,
 }
 
 impl Sink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.writer.write_all(bytes)?;
         self.tap = self.tap.take().filter(|tap| tap.send(bytes));
+        Ok(())
+    }
+
+    fn done(&self) -> u64 {
+        self.writer.written()
+    }
+
+    /// What is there is of no use.
+    fn restart(&mut self) -> Result<(), Error> {
+        self.writer.restart()?;
+        (self.tap, self.is_of_one_piece) = (None, true);
         Ok(())
     }
 }
@@ -126,50 +177,124 @@ enum Piece {
 }
 
 impl Fetch<'_> {
-    /// Fetches the blob, unless another thread of this process just did.
-    fn run(&self, tap: impl FnOnce() -> Option<Tap>) -> Result<(), Error> {
+    /// Fetches the blob, unless another thread or process just did.
+    fn run(&self, places: &[Place], tap: Option<Tap>) -> Result<(), Error> {
         let _turn = self.client.inner.fetching.enter(self.blob.digest);
-        if self.store.intact_blob(&self.blob.digest)? == Some(self.blob.size) {
+        if self.is_there()? {
             return Ok(());
         }
-        let mut sink = Sink { writer: self.store.new_blob()?, tap: tap() };
-        let mut done = 0;
-        let mut schedule = Schedule::new(&self.client.inner.settings);
-        while done < self.blob.size || self.blob.size == 0 {
-            let before = done;
-            let cause = match self.piece(&mut sink, &mut done)? {
+        let mut sink = self.sink(tap)?;
+        // Another process may have fetched it while this one waited for its turn.
+        if sink.done() == 0 && self.is_there()? {
+            return Ok(());
+        }
+        if sink.done() > self.blob.size {
+            sink.restart()?;
+        }
+        let mut left = Some(sink);
+        self.client.at_each_place(self.reference, places, |target| {
+            let sink = left.take().map_or_else(|| self.sink(None), Ok)?;
+            let outcome;
+            (outcome, left) = self.fetch(&target, sink);
+            outcome
+        })
+    }
+
+    fn is_there(&self) -> Result<bool, Error> {
+        Ok(self.store.intact_blob(&self.blob.digest)? == Some(self.blob.size))
+    }
+
+    /// Opens what an earlier attempt left.
+    fn sink(&self, tap: Option<Tap>) -> Result<Sink, Error> {
+        let mut tap = tap;
+        let mut known = |bytes: &[u8]| tap = tap.take().filter(|tap| tap.send(bytes));
+        let writer = self.store.resume_blob(&self.blob.digest, &mut known)?;
+        Ok(Sink { is_of_one_piece: writer.written() == 0, writer, tap })
+    }
+
+    /// Fetches what is missing from one place and publishes the blob. A failure leaves what arrived, if that is of use
+    /// to another place.
+    fn fetch(&self, target: &Target<'_>, mut sink: Sink) -> (Result<(), Error>, Option<Sink>) {
+        loop {
+            match self.receive(target, &mut sink) {
+                Ok(()) => {}
+                // On a full disk the room is worth more than what it holds.
+                Err(error @ Error::Store(_)) => {
+                    sink.writer.forget();
+                    return (Err(error), None);
+                }
+                Err(error) => return (Err(error), Some(sink)),
+            }
+            let is_of_one_piece = sink.is_of_one_piece;
+            match self.commit(target, sink.writer) {
+                // A piece of another attempt may be to blame: once more, from the start.
+                Err(Error::DigestMismatch { .. }) if !is_of_one_piece => match self.sink(None) {
+                    Ok(fresh) => sink = fresh,
+                    Err(error) => return (Err(error), None),
+                },
+                outcome => return (outcome, None),
+            }
+        }
+    }
+
+    fn commit(&self, target: &Target<'_>, writer: BlobWriter) -> Result<(), Error> {
+        let done = writer.written();
+        match writer.commit(Some(self.blob.digest)) {
+            Ok(_) => {
+                self.progress.bytes(&self.blob.digest, done, self.blob.size);
+                Ok(())
+            }
+            Err(store::Error::WrongDigest { expected, actual }) => {
+                Err(Error::DigestMismatch { image: target.image(), expected, actual })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks one place until everything is there.
+    fn receive(&self, target: &Target<'_>, sink: &mut Sink) -> Result<(), Error> {
+        let settings = &self.client.inner.settings;
+        let mut schedule = Schedule::new(settings);
+        while sink.done() < self.blob.size || self.blob.size == 0 {
+            let before = sink.done();
+            let cause = match self.piece(target, sink)? {
                 Piece::Complete => break,
                 Piece::Broken(cause) => cause,
             };
-            if done - before >= GOOD_PIECE {
-                schedule = Schedule::new(&self.client.inner.settings);
+            sink.is_of_one_piece = sink.is_of_one_piece && sink.done() == 0;
+            if sink.done().saturating_sub(before) >= GOOD_PIECE {
+                schedule = Schedule::new(settings);
             }
-            let wait = schedule.next(None).ok_or_else(|| self.interrupted(done, cause))?;
+            let wait = schedule.next(None).ok_or_else(|| self.interrupted(target, sink.done(), cause))?;
             std::thread::sleep(wait);
         }
-        self.commit(sink.writer, done)
+        Ok(())
     }
 
     /// Asks for what is missing and writes what comes.
-    fn piece(&self, sink: &mut Sink, done: &mut u64) -> Result<Piece, Error> {
-        let path = self.target.path(&format!("blobs/{}", self.blob.digest));
+    fn piece(&self, target: &Target<'_>, sink: &mut Sink) -> Result<Piece, Error> {
+        let done = sink.done();
+        let path = target.path(&format!("blobs/{}", self.blob.digest));
         let mut request = Request::new(Method::GET, path);
-        if *done > 0 {
+        if done > 0 {
             request = request.header("range", format!("bytes={done}-"));
         }
-        let mut response = self.client.call(&self.target, None, &request)?;
+        let mut response = self.client.call(target, None, &request)?;
         match response.status.as_u16() {
-            206 if *done > 0 && starts_at(&response, *done) => {}
+            206 if done > 0 && starts_at(&response, done) => {}
             200 => {
                 // No ranges there: pass over what we have. Should it differ, the digest will tell.
-                if let Err(broken) = self.skip(&mut response, *done) {
+                if let Err(broken) = self.skip(&mut response, done) {
                     return Ok(broken);
                 }
             }
-            206 | 416 => return Ok(Piece::Broken("the registry does not resume as asked".to_owned())),
-            _ => return Err(self.client.refusal(&self.target, Asked::Blob(self.blob.digest), response)),
+            206 | 416 => {
+                sink.restart()?;
+                return Ok(Piece::Broken("the registry does not resume as asked".to_owned()));
+            }
+            _ => return Err(self.client.refusal(target, Asked::Blob(self.blob.digest), response)),
         }
-        self.copy(&mut response, sink, done)
+        self.copy(target, &mut response, sink)
     }
 
     fn skip(&self, response: &mut Response, done: u64) -> Result<(), Piece> {
@@ -180,58 +305,45 @@ impl Fetch<'_> {
         }
     }
 
-    fn copy(&self, response: &mut Response, sink: &mut Sink, done: &mut u64) -> Result<Piece, Error> {
+    fn copy(&self, target: &Target<'_>, response: &mut Response, sink: &mut Sink) -> Result<Piece, Error> {
         let size = self.blob.size;
         // One byte more than announced is enough to know that it lies about its size.
-        let mut reader = response.reader(size - *done + 1);
+        let mut reader = response.reader(size - sink.done() + 1);
         let mut buffer = vec![0; 128 << 10];
         let mut reported = Instant::now();
         loop {
             if self.stop.load(Ordering::Relaxed) {
-                return Err(self.interrupted(*done, "another transfer failed".to_owned()));
+                return Err(Error::Stopped);
             }
             let n = match reader.read(&mut buffer) {
-                Ok(0) if *done == size => break,
+                Ok(0) if sink.done() == size => break,
                 Ok(0) => return Ok(Piece::Broken("the connection was closed".to_owned())),
                 Ok(n) => n,
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 Err(e) => return Ok(Piece::Broken(cause_of(e))),
             };
-            if *done + n as u64 > size {
-                return Err(self.too_long());
+            if sink.done() + n as u64 > size {
+                sink.restart()?;
+                return Err(self.too_long(target));
             }
             sink.write(&buffer[..n]).map_err(|e| self.not_written(e, &sink.writer))?;
-            *done += n as u64;
             if reported.elapsed() >= REPORT_EVERY {
                 reported = Instant::now();
-                self.progress.bytes(&self.blob.digest, *done, size);
+                self.progress.bytes(&self.blob.digest, sink.done(), size);
             }
         }
         Ok(Piece::Complete)
     }
 
-    fn commit(&self, writer: BlobWriter, done: u64) -> Result<(), Error> {
-        match writer.commit(Some(self.blob.digest)) {
-            Ok(_) => {
-                self.progress.bytes(&self.blob.digest, done, self.blob.size);
-                Ok(())
-            }
-            Err(store::Error::WrongDigest { expected, actual }) => {
-                Err(Error::DigestMismatch { image: self.target.image(), expected, actual })
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn too_long(&self) -> Error {
+    fn too_long(&self, target: &Target<'_>) -> Error {
         let Descriptor { digest, size, .. } = self.blob;
         let reason = format!("blob {digest} is longer than the {size} bytes that the manifest says");
-        Error::Malformed { image: self.target.image(), reason }
+        Error::Malformed { image: target.image(), reason }
     }
 
-    fn interrupted(&self, done: u64, cause: String) -> Error {
+    fn interrupted(&self, target: &Target<'_>, done: u64, cause: String) -> Error {
         let Descriptor { digest, size, .. } = *self.blob;
-        Error::Interrupted { image: self.target.image(), digest, done, total: size, cause }
+        Error::Interrupted { image: target.image(), digest, done, total: size, cause }
     }
 
     fn not_written(&self, error: std::io::Error, writer: &BlobWriter) -> Error {
@@ -247,7 +359,7 @@ fn starts_at(response: &Response, done: u64) -> bool {
 }
 
 /// Blobs that are being fetched, so that two builds in one process do not fetch one twice at once.
-/// Two processes may: each writes its own file, and the rename of either is right.
+/// Two processes wait for each other at the file that they write.
 #[derive(Default)]
 pub(super) struct Fetching {
     digests: Mutex<BTreeSet<Digest>>,

@@ -1,26 +1,27 @@
 //! Images from the store into registries.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 
 use ureq::http::Method;
 
 use super::answer::Asked;
-use super::auth::percent_encode;
 use super::document::{self, Content, Document};
 use super::error::Error;
 use super::pull::in_parallel;
-use super::retry::Schedule;
-use super::transport::{Payload, Request, Response};
-use super::{Client, MANIFEST_LIMIT, Progress, Target};
-use crate::oci::{Descriptor, Digest, Layer, Manifest, Reference};
+use super::transport::{Payload, Request};
+use super::upload::{Upload, Way};
+use super::{Client, MANIFEST_LIMIT, Progress, Target, resolve};
+use crate::config::Place;
+use crate::oci::{Descriptor, Digest, Reference};
 use crate::store::Store;
 
 impl Client {
     /// Uploads the image or index `image` with everything it names and puts it under each of `references`.
     /// Blobs that a repository already has are not sent; those that this client has seen in another
-    /// repository of the same registry are mounted. Tags appear last, so no one sees half an image.
+    /// repository of the same registry are mounted. Tags appear last, so no one sees half an image; one that
+    /// stands for the image already is left alone. Several registries are served at once.
     ///
     /// # Errors
     /// The first one; blobs that were uploaded stay in the registry.
@@ -31,69 +32,87 @@ impl Client {
         references: &[Reference],
         progress: &Progress,
     ) -> Result<(), Error> {
-        let mut done: BTreeSet<(&str, &str)> = BTreeSet::new();
+        let parts = Parts::load(store, image)?;
+        let mut registries: BTreeMap<String, Vec<(&Reference, Place)>> = BTreeMap::new();
         for reference in references {
-            let target = Target::push(reference);
-            let first = done.insert((reference.registry(), reference.repository()));
-            if first {
-                self.push_content(store, &target, image, progress)?;
+            let place = self.place_to_push(reference)?;
+            registries.entry(place.registry.clone()).or_default().push((reference, place));
+        }
+        let registries: Vec<Vec<(&Reference, Place)>> = registries.into_values().collect();
+        let stop = AtomicBool::new(false);
+        in_parallel(registries.len(), &registries, &stop, |names| {
+            self.push_to_registry(&Sending { store, progress, stop: &stop }, &parts, names)
+        })
+    }
+
+    /// Uploads one blob ahead of the image that will name it; an image that is pushed later finds it there.
+    ///
+    /// # Errors
+    /// The first one. [`Error::Stopped`] soon after `stop` was set.
+    pub fn push_blob(
+        &self,
+        store: &Store,
+        blob: &Descriptor,
+        references: &[Reference],
+        progress: &Progress,
+        stop: &AtomicBool,
+    ) -> Result<(), Error> {
+        let mut done = BTreeSet::new();
+        for reference in references {
+            let place = self.place_to_push(reference)?;
+            if done.insert((place.registry.clone(), place.repository.clone())) {
+                let sending = Sending { store, progress, stop };
+                self.send_blob(&sending, &Target::push(reference, &place), blob)?;
             }
-            self.put_manifest(store, &target, image, &reference.wanted())?;
         }
         Ok(())
     }
 
-    /// Everything below the manifest or index itself.
-    fn push_content(
+    /// One registry's repositories one after the other: what the first has the others mount.
+    fn push_to_registry(
         &self,
-        store: &Store,
-        target: &Target<'_>,
-        image: &Descriptor,
-        progress: &Progress,
+        sending: &Sending<'_>,
+        parts: &Parts,
+        names: &[(&Reference, Place)],
     ) -> Result<(), Error> {
-        match load(store, target, image)?.content {
-            Content::Manifest(manifest) => self.push_blobs(store, target, &manifest, progress),
-            Content::Index(index) => {
-                for entry in &index.manifests {
-                    self.push_content(store, target, entry, progress)?;
-                    self.put_manifest(store, target, entry, &entry.digest.to_string())?;
-                }
-                Ok(())
+        let mut done: BTreeSet<&str> = BTreeSet::new();
+        for (reference, place) in names {
+            let target = Target::push(reference, place);
+            if done.insert(&place.repository) {
+                let limit = self.inner.settings.parallel_blobs;
+                in_parallel(limit, &parts.blobs, sending.stop, |blob| {
+                    self.send_blob(sending, &target, blob)
+                })?;
+                in_parallel(limit, &parts.manifests, sending.stop, |manifest| {
+                    self.put_manifest(&target, manifest, &manifest.descriptor.digest.to_string())
+                })?;
             }
+            self.put_manifest(&target, &parts.top, &reference.wanted())?;
         }
+        Ok(())
     }
 
-    fn push_blobs(
-        &self,
-        store: &Store,
-        target: &Target<'_>,
-        manifest: &Manifest,
-        progress: &Progress,
-    ) -> Result<(), Error> {
-        let mut seen = BTreeSet::new();
-        let blobs = manifest.layers.iter().chain([&manifest.config]);
-        let blobs: Vec<&Descriptor> = blobs.filter(|blob| seen.insert(blob.digest)).collect();
-        let stop = AtomicBool::new(false);
-        in_parallel(self.inner.settings.parallel_blobs, &blobs, &stop, |blob| {
-            let upload = Upload { client: self, store, target: *target, blob };
-            upload.run()?;
+    fn send_blob(&self, sending: &Sending<'_>, target: &Target<'_>, blob: &Descriptor) -> Result<(), Error> {
+        let Sending { store, progress, stop } = *sending;
+        let way = Upload { client: self, store, target: *target, blob, progress, stop }.run()?;
+        self.remember(target, [blob.digest]);
+        if way == Way::Sent {
             progress.bytes(&blob.digest, blob.size, blob.size);
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
-    fn put_manifest(
-        &self,
-        store: &Store,
-        target: &Target<'_>,
-        image: &Descriptor,
-        name: &str,
-    ) -> Result<(), Error> {
-        let bytes = store.read_blob(image, MANIFEST_LIMIT)?;
-        let media_type = load(store, target, image)?.descriptor.media_type;
-        let request = Request::new(Method::PUT, target.path(&format!("manifests/{name}")))
-            .header("content-type", media_type.as_str())
-            .payload(Payload::Bytes(&bytes));
+    fn put_manifest(&self, target: &Target<'_>, manifest: &Stored, name: &str) -> Result<(), Error> {
+        let Stored { descriptor, bytes } = manifest;
+        let path = target.path(&format!("manifests/{name}"));
+        let known = self.call(target, None, &resolve::accepting(Method::HEAD, path.clone()))?;
+        let digest = known.header("docker-content-digest").filter(|_| known.status == 200);
+        if digest.and_then(|text| text.parse().ok()) == Some(descriptor.digest) {
+            return Ok(());
+        }
+        let request = Request::new(Method::PUT, path)
+            .header("content-type", descriptor.media_type.as_str())
+            .payload(Payload::Bytes(bytes));
         let response = self.call(target, None, &request)?;
         match response.status.as_u16() {
             200..=202 => Ok(()),
@@ -101,98 +120,93 @@ impl Client {
         }
     }
 
-    /// Remembers where layers can be had from.
-    pub(super) fn remember(&self, reference: &Reference, layers: &[Layer]) {
-        let place = (reference.registry().to_owned(), reference.repository().to_owned());
+    /// Remembers what a repository has.
+    pub(super) fn remember(&self, target: &Target<'_>, blobs: impl IntoIterator<Item = Digest>) {
+        let place = (target.registry().to_owned(), target.place.repository.clone());
         let mut seen = self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        for layer in layers {
-            seen.entry(layer.descriptor.digest).or_default().insert(place.clone());
+        for digest in blobs {
+            seen.entry(digest).or_default().insert(place.clone());
         }
     }
 
-    /// Another repository of the same registry that has the blob.
-    fn other_home(&self, target: &Target<'_>, digest: &Digest) -> Option<String> {
+    /// Whether the repository is known to have the blob.
+    pub(super) fn has(&self, target: &Target<'_>, digest: &Digest) -> bool {
         let seen = self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = target.reference;
+        let here = target.place;
+        let is_here = |(registry, repository): &(String, String)| {
+            *registry == here.registry && *repository == here.repository
+        };
+        seen.get(digest).is_some_and(|places| places.iter().any(is_here))
+    }
+
+    /// Another repository of the same registry that has the blob.
+    pub(super) fn other_home(&self, target: &Target<'_>, digest: &Digest) -> Option<String> {
+        let seen = self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = target.place;
         let mut places = seen.get(digest)?.iter();
         let place = places
-            .find(|(registry, repository)| registry == here.registry() && repository != here.repository());
+            .find(|(registry, repository)| *registry == here.registry && *repository != here.repository);
         place.map(|(_, repository)| repository.clone())
     }
 }
 
-fn load(store: &Store, target: &Target<'_>, image: &Descriptor) -> Result<Document, Error> {
-    let bytes = store.read_blob(image, MANIFEST_LIMIT)?;
-    document::parse(&target.image(), &bytes, Some(image.media_type.as_str()))
-}
-
-/// One blob on its way out.
-struct Upload<'a> {
-    client: &'a Client,
+/// What all uploads of one push share.
+struct Sending<'a> {
     store: &'a Store,
-    target: Target<'a>,
-    blob: &'a Descriptor,
+    progress: &'a Progress,
+    stop: &'a AtomicBool,
 }
 
-impl Upload<'_> {
-    /// Brings the blob there. An upload that went wrong is begun anew: how much of it arrived is unknown.
-    fn run(&self) -> Result<(), Error> {
-        let known = Request::new(Method::HEAD, self.target.path(&format!("blobs/{}", self.blob.digest)));
-        if self.client.call(&self.target, None, &known)?.status == 200 {
-            return Ok(());
+/// A manifest or an index of the store.
+struct Stored {
+    descriptor: Descriptor,
+    bytes: Vec<u8>,
+}
+
+/// Everything that an image consists of, each once.
+struct Parts {
+    /// Layers and configurations.
+    blobs: Vec<Descriptor>,
+    /// Those that an index names, each before the index that names it.
+    manifests: Vec<Stored>,
+    /// The image or index itself.
+    top: Stored,
+}
+
+impl Parts {
+    fn load(store: &Store, image: &Descriptor) -> Result<Self, Error> {
+        let (mut blobs, mut manifests) = (Vec::new(), Vec::new());
+        gather(store, image, &mut BTreeSet::new(), &mut blobs, &mut manifests)?;
+        let top = manifests.pop().expect("gather() ends with what it was asked for");
+        Ok(Self { blobs, manifests, top })
+    }
+}
+
+/// Lists what `image` names, then the image itself.
+fn gather(
+    store: &Store,
+    image: &Descriptor,
+    seen: &mut BTreeSet<Digest>,
+    blobs: &mut Vec<Descriptor>,
+    manifests: &mut Vec<Stored>,
+) -> Result<(), Error> {
+    let bytes = store.read_blob(image, MANIFEST_LIMIT)?;
+    let Document { descriptor, content } =
+        document::parse(&image.digest.to_string(), &bytes, Some(image.media_type.as_str()))?;
+    match content {
+        Content::Manifest(manifest) => {
+            let all = manifest.layers.into_iter().chain([manifest.config]);
+            blobs.extend(all.filter(|blob| seen.insert(blob.digest)));
         }
-        let mut schedule = Schedule::new(&self.client.inner.settings);
-        let mut response = match self.client.other_home(&self.target, &self.blob.digest) {
-            Some(from) => self.mount(&from)?,
-            None => self.begin()?,
-        };
-        loop {
-            if response.status == 202 {
-                response = self.send(&response)?;
+        Content::Index(index) => {
+            for entry in &index.manifests {
+                if !seen.contains(&entry.digest) {
+                    gather(store, entry, seen, blobs, manifests)?;
+                }
             }
-            let wait = match response.status.as_u16() {
-                200 | 201 | 204 => return Ok(()),
-                400 | 404 | 416 => schedule.next(None),
-                _ => None,
-            };
-            let Some(wait) = wait else {
-                return Err(self.client.refusal(&self.target, Asked::Upload, response));
-            };
-            std::thread::sleep(wait);
-            response = self.begin()?;
         }
     }
-
-    /// Asks to have the blob from another repository; a registry that cannot begins an upload instead.
-    fn mount(&self, from: &str) -> Result<Response, Error> {
-        let query = format!("blobs/uploads/?mount={}&from={}", self.blob.digest, percent_encode(from));
-        let request = Request::new(Method::POST, self.target.path(&query)).payload(Payload::Bytes(&[]));
-        let scope = format!("repository:{from}:pull");
-        match self.client.call(&self.target, Some(&scope), &request) {
-            Ok(response) if matches!(response.status.as_u16(), 201 | 202) => Ok(response),
-            // Who may not read there may still write here.
-            _ => self.begin(),
-        }
-    }
-
-    fn begin(&self) -> Result<Response, Error> {
-        let request =
-            Request::new(Method::POST, self.target.path("blobs/uploads/")).payload(Payload::Bytes(&[]));
-        self.client.call(&self.target, None, &request)
-    }
-
-    /// The whole blob in one PUT to the place that the registry named (distribution-spec, "POST then PUT").
-    fn send(&self, begun: &Response) -> Result<Response, Error> {
-        let Some(place) = begun.location() else {
-            let reason = "it began an upload without saying where".to_owned();
-            return Err(Error::Malformed { image: self.target.image(), reason });
-        };
-        let separator = if place.contains('?') { '&' } else { '?' };
-        let url = format!("{place}{separator}digest={}", percent_encode(&self.blob.digest.to_string()));
-        let path = self.store.blob_path(&self.blob.digest);
-        let request = Request::new(Method::PUT, url)
-            .header("content-type", "application/octet-stream")
-            .payload(Payload::File(&path, self.blob.size));
-        self.client.call(&self.target, None, &request)
-    }
+    seen.insert(image.digest);
+    manifests.push(Stored { descriptor, bytes });
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use ureq::http::Method;
 
-use super::answer::{Asked, read_bounded};
+use super::answer::Asked;
 use super::document::{self, Content, Document};
 use super::error::Error;
 use super::transport::Request;
@@ -20,7 +20,7 @@ const MAX_UNMARKED: usize = 16;
 /// An image that a name stands for, for one platform.
 #[derive(Debug, Clone)]
 pub struct Resolved {
-    /// The name that was asked for.
+    /// The name under which it was found: a short name may mean one that a configuration says.
     pub reference: Reference,
     /// The image's own manifest (never an index). Its blob is in the store.
     pub descriptor: Descriptor,
@@ -57,25 +57,44 @@ impl Client {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<Resolved, Error> {
-        let target = Target::pull(reference);
-        let top = self.top(store, &target)?;
+        let names = self.candidates(reference)?;
+        let (last, others) = names.split_last().expect("a name means at least itself");
+        for name in others {
+            match self.resolve_named(store, name, platform) {
+                Err(error) if error.is_not_there() => {}
+                outcome => return outcome,
+            }
+        }
+        self.resolve_named(store, last, platform)
+    }
+
+    fn resolve_named(&self, store: &Store, name: &Reference, platform: &Platform) -> Result<Resolved, Error> {
+        let places = self.places(name)?;
+        self.at_each_place(name, &places, |target| self.resolve_at(store, target, platform))
+    }
+
+    fn resolve_at(&self, store: &Store, target: Target<'_>, platform: &Platform) -> Result<Resolved, Error> {
+        let target = &target;
+        let reference = target.reference;
+        let top = self.top(store, target)?;
         let (index, chosen) = match top.content {
             Content::Manifest(manifest) => (None, Chosen { descriptor: top.descriptor, manifest }),
             Content::Index(index) => {
-                let chosen = self.choose(store, &target, &index, platform, 0)?;
-                let chosen = chosen.ok_or_else(|| no_platform(&target, platform, &index))?;
+                let chosen = self.choose(store, target, &index, platform, 0)?;
+                let chosen = chosen.ok_or_else(|| no_platform(target, platform, &index))?;
                 (Some(top.descriptor), chosen)
             }
         };
         let Chosen { descriptor, manifest } = chosen;
-        let config = self.config(store, &target, &manifest)?;
-        let layers = layers(&target, &manifest, &config)?;
-        self.remember(reference, &layers);
+        let config = self.config(store, target, &manifest)?;
+        let layers = layers(target, &manifest, &config)?;
+        self.remember(target, layers.iter().map(|layer| layer.descriptor.digest));
+        self.found(target);
         Ok(Resolved { reference: reference.clone(), descriptor, manifest: *manifest, config, layers, index })
     }
 
     /// The document that the name itself stands for.
-    fn top(&self, store: &Store, target: &Target<'_>) -> Result<Document, Error> {
+    pub(super) fn top(&self, store: &Store, target: &Target<'_>) -> Result<Document, Error> {
         if let Some(digest) = target.reference.digest() {
             return self.by_digest(store, target, digest, None);
         }
@@ -94,7 +113,7 @@ impl Client {
         Ok(digest.and_then(|text| text.parse().ok()))
     }
 
-    fn by_digest(
+    pub(super) fn by_digest(
         &self,
         store: &Store,
         target: &Target<'_>,
@@ -117,13 +136,10 @@ impl Client {
     ) -> Result<Document, Error> {
         let image = target.image();
         let request = accepting(Method::GET, target.path(&format!("manifests/{wanted}")));
-        let mut response = self.call(target, None, &request)?;
-        if response.status != 200 {
-            return Err(self.refusal(target, Asked::Manifest, response));
-        }
+        let (response, bytes) =
+            self.document(target, &request, Asked::Manifest, ("manifest", MANIFEST_LIMIT))?;
         let announced = response.header("content-type").map(str::to_owned);
         let claimed = response.header("docker-content-digest").and_then(|text| text.parse().ok());
-        let bytes = read_bounded(&image, "manifest", &mut response, MANIFEST_LIMIT)?;
         let document = document::parse(&image, &bytes, announced.as_deref());
         let actual = Digest::of(&bytes);
         if let Some(expected) = expected.or(claimed).filter(|expected| *expected != actual) {
@@ -207,11 +223,7 @@ impl Client {
             return Err(Error::TooLarge { image, what, size: format!("{} bytes", wanted.size), limit });
         }
         let request = Request::new(Method::GET, target.path(&format!("blobs/{}", wanted.digest)));
-        let mut response = self.call(target, None, &request)?;
-        if response.status != 200 {
-            return Err(self.refusal(target, Asked::Blob(wanted.digest), response));
-        }
-        let bytes = read_bounded(&image, what, &mut response, limit)?;
+        let (_, bytes) = self.document(target, &request, Asked::Blob(wanted.digest), (what, limit))?;
         let actual = Digest::of(&bytes);
         if actual != wanted.digest {
             return Err(Error::DigestMismatch { image, expected: wanted.digest, actual });
@@ -227,7 +239,7 @@ struct Chosen {
     manifest: Box<Manifest>,
 }
 
-fn accepting(method: Method, path: String) -> Request<'static> {
+pub(super) fn accepting(method: Method, path: String) -> Request<'static> {
     let types = [MediaType::INDEX, MediaType::MANIFEST, MediaType::DOCKER_LIST, MediaType::DOCKER_MANIFEST];
     let accept: Vec<&str> = types.iter().map(MediaType::as_str).collect();
     Request::new(method, path).header("accept", accept.join(", "))

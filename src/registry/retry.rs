@@ -34,14 +34,17 @@ impl Schedule {
     }
 }
 
-/// Makes a request until it is answered by something else than "not now". The last answer or failure is
-/// the result.
+/// Makes a request until it is answered by something else than "not now"; one that must not be repeated once. The
+/// last answer or failure is the result.
 pub(super) fn exchange(
     transport: &Transport,
     request: &Request<'_>,
     settings: &Settings,
 ) -> Result<Response, Failure> {
     let mut schedule = Schedule::new(settings);
+    if !request.is_repeatable {
+        return transport.exchange(request);
+    }
     loop {
         let result = transport.exchange(request);
         let asked = match &result {
@@ -56,7 +59,8 @@ pub(super) fn exchange(
     }
 }
 
-fn is_transient(status: u16) -> bool {
+/// Whether a status says "not now".
+pub(super) fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use super::environment::Environment;
+use super::place::Trusted;
 
 /// Where distributions keep the bundle of roots (the list of Go's `crypto/x509`).
 const BUNDLES: [&str; 6] = [
@@ -30,17 +31,27 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    /// The settings for hosts whose own certificates are in `folders` (from [`host_folders`]).
-    pub(super) fn config(&self, environment: &Environment, folders: &[PathBuf]) -> TlsConfig {
+    /// The settings for hosts whose own certificates are in `folders` (from [`host_folders`]) and in `trusted`.
+    pub(super) fn config(
+        &self,
+        environment: &Environment,
+        folders: &[PathBuf],
+        trusted: &Trusted,
+    ) -> TlsConfig {
         let system = self.system.get_or_init(|| Arc::new(system_roots(environment)));
         let mut roots = system.to_vec();
+        let (named_folders, named_files): (Vec<&PathBuf>, Vec<&PathBuf>) =
+            trusted.ca.iter().partition(|path| path.is_dir());
+        let folders: Vec<&PathBuf> = named_folders.into_iter().chain(folders).collect();
         for file in folders.iter().flat_map(|folder| files(folder, "crt")) {
             roots.extend(certificates(&read(&file)));
         }
+        roots.extend(named_files.into_iter().flat_map(|file| certificates(&read(file)).collect::<Vec<_>>()));
         // Without any root of the system those of Mozilla, which are compiled in, are better than none.
         let roots = if roots.is_empty() { RootCerts::WebPki } else { RootCerts::new_with_certs(&roots) };
         let client = folders.iter().find_map(|folder| client_certificate(folder));
-        TlsConfig::builder().root_certs(roots).client_cert(client).build()
+        let builder = TlsConfig::builder().root_certs(roots).client_cert(client);
+        builder.disable_verification(trusted.insecure).build()
     }
 }
 

@@ -1,7 +1,6 @@
 //! One HTTP exchange: the right connection, redirects followed without credentials.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Take};
 use std::sync::{Mutex, PoisonError};
 
@@ -12,6 +11,8 @@ use super::Settings;
 use super::endpoint::Origin;
 use super::environment::Environment;
 use super::error::Problem;
+use super::piece::Piece;
+use super::place::Trusted;
 use super::proxy::proxy_for;
 use super::tls::{Trust, host_folders};
 
@@ -28,6 +29,10 @@ pub(super) struct Request<'a> {
     /// The Authorization header; goes to the origin of `url` and nowhere else.
     pub(super) authorization: Option<String>,
     pub(super) payload: Payload<'a>,
+    /// Whether the same request may be made again when its answer did not come, or was "not now".
+    pub(super) is_repeatable: bool,
+    /// What the connection needs; `None` for what holds everywhere.
+    pub(super) trust: Option<Trusted>,
 }
 
 /// What a request carries.
@@ -35,13 +40,19 @@ pub(super) struct Request<'a> {
 pub(super) enum Payload<'a> {
     None,
     Bytes(&'a [u8]),
-    /// A file from its start, of that many bytes.
-    File(&'a std::path::Path, u64),
+    /// A piece of a file. `sent` hears up to where it has been read, and whether to go on is what it gives.
+    File {
+        path: &'a std::path::Path,
+        from: u64,
+        to: u64,
+        sent: &'a (dyn Fn(u64) -> bool + Sync),
+    },
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(method: Method, url: String) -> Self {
-        Self { method, url, headers: Vec::new(), authorization: None, payload: Payload::None }
+        let (headers, payload) = (Vec::new(), Payload::None);
+        Self { method, url, headers, authorization: None, payload, is_repeatable: true, trust: None }
     }
 
     pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -103,6 +114,7 @@ impl Failure {
 pub(super) struct Transport {
     settings: Settings,
     trust: Trust,
+    usual: Trusted,
     agents: Mutex<BTreeMap<AgentKey, Agent>>,
 }
 
@@ -113,11 +125,13 @@ struct AgentKey {
     proxy: Option<String>,
     /// Hosts with certificates of their own share with nobody.
     host: Option<Origin>,
+    trust: Trusted,
 }
 
 impl Transport {
     pub(super) fn new(settings: &Settings) -> Self {
-        Self { settings: settings.clone(), trust: Trust::default(), agents: Mutex::default() }
+        let usual = super::Client::usual_trust(&settings.registries);
+        Self { settings: settings.clone(), trust: Trust::default(), usual, agents: Mutex::default() }
     }
 
     fn environment(&self) -> &Environment {
@@ -143,14 +157,14 @@ impl Transport {
     fn send(&self, request: &Request<'_>) -> Result<Response, Failure> {
         let origin = origin_of(&request.url)?;
         let failure = |error: &ureq::Error| classify(error, &origin, proxy_for(self.environment(), &origin));
-        let agent = self.agent(&origin)?;
+        let agent = self.agent(&origin, request.trust.as_ref().unwrap_or(&self.usual))?;
         let response = match &request.payload {
             Payload::None => agent.run(head(request, ())),
             Payload::Bytes(bytes) => agent.run(head(request, *bytes)),
-            Payload::File(path, size) => match File::open(path) {
-                Ok(file) => {
-                    let request = request.clone().header("content-length", size.to_string());
-                    agent.run(head(&request, SendBody::from_owned_reader(file.take(*size))))
+            Payload::File { path, from, to, sent } => match Piece::open(path, *from, *to, *sent) {
+                Ok(mut piece) => {
+                    let request = request.clone().header("content-length", (to - from).to_string());
+                    agent.run(head(&request, SendBody::from_reader(&mut piece)))
                 }
                 Err(e) => Err(ureq::Error::Io(e)),
             },
@@ -161,19 +175,20 @@ impl Transport {
     }
 
     /// The agent for an origin. Only one that is asked for https reads certificates.
-    fn agent(&self, origin: &Origin) -> Result<Agent, Failure> {
+    fn agent(&self, origin: &Origin, trust: &Trusted) -> Result<Agent, Failure> {
         let proxy = proxy_for(self.environment(), origin);
         let folders = match origin.secure {
             true => host_folders(self.environment(), &origin.host, origin.port),
             false => Vec::new(),
         };
         let host = (!folders.is_empty()).then(|| origin.clone());
-        let key = AgentKey { secure: origin.secure, proxy: proxy.map(str::to_owned), host };
+        let trust = if origin.secure { trust.clone() } else { Trusted::default() };
+        let key = AgentKey { secure: origin.secure, proxy: proxy.map(str::to_owned), host, trust };
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
-        let agent = self.new_agent(origin, proxy, &folders)?;
+        let agent = self.new_agent(origin, proxy, &folders, &key.trust)?;
         agents.insert(key, agent.clone());
         Ok(agent)
     }
@@ -183,6 +198,7 @@ impl Transport {
         origin: &Origin,
         proxy: Option<&str>,
         folders: &[std::path::PathBuf],
+        trust: &Trusted,
     ) -> Result<Agent, Failure> {
         let proxy = proxy.map(|url| usable_proxy(url, origin)).transpose()?;
         let settings = &self.settings;
@@ -201,7 +217,7 @@ impl Transport {
         if origin.secure {
             // Costs a thread for each name that is looked up, which those of this machine are not worth.
             builder = builder.timeout_resolve(Some(settings.connect_timeout));
-            builder = builder.tls_config(self.trust.config(self.environment(), folders));
+            builder = builder.tls_config(self.trust.config(self.environment(), folders, trust));
         }
         Ok(Agent::new_with_config(builder.build()))
     }
@@ -243,7 +259,8 @@ fn redirected<'a>(request: Request<'a>, from: &Origin, target: String) -> Result
         return Err(Failure { origin: from.clone(), problem: Problem::Protocol, cause });
     }
     let authorization = request.authorization.filter(|_| to == *from);
-    Ok(Request { url: target, authorization, ..request })
+    let trust = request.trust.filter(|_| to.host == from.host);
+    Ok(Request { url: target, authorization, trust, ..request })
 }
 
 pub(super) fn origin_of(url: &str) -> Result<Origin, Failure> {

@@ -3,6 +3,8 @@
 //! Everything goes through `openat2(2)` (Linux 5.6): no component of a path, symlink or mount of the
 //! host can lead outside, also while someone renames things underneath.
 
+mod owner;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -11,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+pub use owner::{FileId, NoRecord, OWNER_ATTRIBUTE, RecordedDevice, RecordedOwner, SpecialOwner};
 
 /// A directory that paths cannot leave. Cheap to clone.
 #[derive(Debug, Clone)]

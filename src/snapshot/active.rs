@@ -1,5 +1,8 @@
 //! A writable root on top of trees: the directories that a mount needs.
 
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +21,8 @@ pub struct ActiveSnapshot {
     lowers: Vec<PathBuf>,
     kind: OverlayKind,
     mark: OpaqueMark,
-    _scratch: ScratchDir,
+    /// `None` for one that outlives its value.
+    scratch: Option<ScratchDir>,
 }
 
 /// Where the parts of a root are.
@@ -73,7 +77,32 @@ impl ActiveSnapshot {
             }
             OverlayKind::Copy => {}
         }
-        Ok(Self { dirs, lowers, kind, mark, _scratch: scratch })
+        Ok(Self { dirs, lowers, kind, mark, scratch: Some(scratch) })
+    }
+
+    /// Moves the directories to `folder`, which must not exist, on the same file system; from there
+    /// [`ActiveSnapshot::reopen`] takes them up again. With what is in `files` (names and contents, mode 0600) beside
+    /// them, all at once. Nothing may have them mounted.
+    pub fn keep(self, folder: &Path, files: &[(&str, &[u8])]) -> Result<(), Error> {
+        let Some(scratch) = &self.scratch else { return Ok(()) };
+        for (name, content) in files {
+            let path = scratch.path().join(name);
+            let open = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+            open.and_then(|mut file| file.write_all(content)).map_err(Error::io("write", &path))?;
+        }
+        fs::rename(scratch.path(), folder).map_err(Error::io("keep", folder))
+    }
+
+    /// Takes up what [`ActiveSnapshot::keep`] left in `folder`; it stays there when this is dropped. `lowers`, `kind` and
+    /// `mark` as they were.
+    pub fn reopen(folder: &Path, lowers: Vec<PathBuf>, kind: OverlayKind, mark: OpaqueMark) -> Self {
+        Self { dirs: Dirs::below(folder, kind), lowers, kind, mark, scratch: None }
+    }
+
+    /// Whether anything may have been changed; surely not when this says no.
+    pub fn is_changed(&self) -> bool {
+        let is_empty = fs::read_dir(&self.dirs.upper).map(|mut entries| entries.next().is_none());
+        self.kind == OverlayKind::Copy || !matches!(is_empty, Ok(true))
     }
 
     /// Where everything is.

@@ -1,5 +1,6 @@
 //! What a command changed, as entries of a layer.
 
+mod owner;
 mod same;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,7 @@ use super::overlay::OpaqueMark;
 use crate::layer::entry::{Content, DiskFile, Entry, EntryKind};
 use crate::layer::view::{RootView, ViewEntry};
 use crate::oci::Seconds;
-use crate::rootfs::Root;
+use crate::rootfs::{FileId, RecordedDevice, Root, SpecialOwner};
 
 /// What to compare, and how.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,9 +48,12 @@ pub struct DiffJob {
 pub enum Owners {
     /// The owner on disk, translated.
     OnDisk(IdMap),
-    /// There was only one id, so the disk tells nothing: what the parent has keeps its owner, what is new is
-    /// root's.
-    Single,
+    /// There was only one id: owners were written down with the files (see [`crate::rootfs::RecordedOwner`]), and beside for
+    /// those that take no attributes. What nothing is known of is root's.
+    Recorded {
+        /// Owners of symbolic links and pipes.
+        special: Vec<SpecialOwner>,
+    },
 }
 
 /// How `root` shows what was changed.
@@ -73,7 +77,13 @@ pub fn diff(job: &DiffJob, parent: &RootView) -> Result<Vec<Entry>, Error> {
     let open = |path: &PathBuf| Root::open(path).map_err(Error::io("open", path));
     let root = open(&job.root)?;
     let lowers = job.lowers.iter().map(open).collect::<Result<_, _>>()?;
-    let differ = Differ { job, parent, root, lowers };
+    let special = match &job.owners {
+        Owners::OnDisk(_) => HashMap::new(),
+        Owners::Recorded { special } => {
+            special.iter().map(|owner| (owner.file, (owner.uid, owner.gid))).collect()
+        }
+    };
+    let differ = Differ { job, parent, root, lowers, special };
     let mut entries = differ.everything()?;
     drop_stubs(job, parent, &mut entries);
     let newest = job.newest.unwrap_or(Seconds::MAX);
@@ -118,6 +128,7 @@ struct Differ<'a> {
     parent: &'a RootView,
     root: Root,
     lowers: Vec<Root>,
+    special: HashMap<FileId, (u32, u32)>,
 }
 
 /// A directory that is to be looked into.
@@ -127,13 +138,13 @@ struct Directory {
 }
 
 /// Device and inode.
-type FileId = (u64, u64);
+type Inode = (u64, u64);
 
 /// What was found directly in one directory.
 #[derive(Default)]
 struct Found {
     /// Changes; of files with several names also which file it is.
-    entries: Vec<(Entry, Option<FileId>)>,
+    entries: Vec<(Entry, Option<Inode>)>,
     directories: Vec<Directory>,
 }
 
@@ -240,7 +251,7 @@ impl<'a> Differ<'a> {
         if is_opaque && below.is_some() && self.parent.list(&path).next().is_some() {
             found.push(removed(path.clone(), EntryKind::OpaqueWhiteout));
         }
-        let entry = self.entry(path.clone(), EntryKind::Directory, on_disk, meta, below.as_ref())?;
+        let entry = self.entry(path.clone(), EntryKind::Directory, on_disk, meta)?;
         if !below.is_some_and(|below| same::metadata(&entry, &below)) {
             found.push(entry);
         }
@@ -275,9 +286,9 @@ impl<'a> Differ<'a> {
         on_disk: &Path,
         meta: &Metadata,
         below: Option<ViewEntry<'a>>,
-    ) -> Result<Option<(Entry, Option<FileId>)>, Error> {
+    ) -> Result<Option<(Entry, Option<Inode>)>, Error> {
         let Some(kind) = self.kind(&path, on_disk, meta)? else { return Ok(None) };
-        let entry = self.entry(path, kind, on_disk, meta, below.as_ref())?;
+        let entry = self.entry(path, kind, on_disk, meta)?;
         if let Some(below) = below
             && self.is_same(&entry, meta, &below)?
         {
@@ -290,6 +301,13 @@ impl<'a> Differ<'a> {
     /// `None` for sockets, which mean nothing without the process behind them.
     fn kind(&self, path: &[u8], on_disk: &Path, meta: &Metadata) -> Result<Option<EntryKind>, Error> {
         let kind = meta.file_type();
+        let device = if kind.is_file() { self.record(on_disk)?.device } else { None };
+        if let Some(RecordedDevice { is_block, major, minor }) = device {
+            return Ok(Some(match is_block {
+                true => EntryKind::BlockDevice { major, minor },
+                false => EntryKind::CharDevice { major, minor },
+            }));
+        }
         let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
         Ok(Some(if kind.is_file() {
             EntryKind::File(Content::Disk(self.disk_file(path, meta)))
@@ -316,22 +334,16 @@ impl<'a> Differ<'a> {
             device: meta.dev(),
             mtime: (meta.mtime(), meta.mtime_nsec() as u32),
             ctime: (meta.ctime(), meta.ctime_nsec() as u32),
+            digest: None,
         }
     }
 
-    fn entry(
-        &self,
-        path: Vec<u8>,
-        kind: EntryKind,
-        on_disk: &Path,
-        meta: &Metadata,
-        below: Option<&ViewEntry<'_>>,
-    ) -> Result<Entry, Error> {
+    fn entry(&self, path: Vec<u8>, kind: EntryKind, on_disk: &Path, meta: &Metadata) -> Result<Entry, Error> {
         let capability = match kind {
             EntryKind::File(_) => files::xattr(on_disk, CAPABILITY)?,
             _ => None,
         };
-        let (uid, gid) = self.owner(on_disk, meta, below)?;
+        let (uid, gid) = self.owner(on_disk, meta)?;
         Ok(Entry {
             path,
             mode: if matches!(kind, EntryKind::Symlink(_)) { 0o777 } else { meta.mode() & 0o7777 },
@@ -339,23 +351,11 @@ impl<'a> Differ<'a> {
             uid,
             gid,
             mtime: meta.mtime(),
-            xattrs: capability.into_iter().map(|value| (CAPABILITY.into(), without_root_id(value))).collect(),
+            xattrs: capability
+                .into_iter()
+                .map(|value| (CAPABILITY.into(), owner::without_root_id(value)))
+                .collect(),
         })
-    }
-
-    fn owner(
-        &self,
-        on_disk: &Path,
-        meta: &Metadata,
-        below: Option<&ViewEntry<'_>>,
-    ) -> Result<(u32, u32), Error> {
-        match &self.job.owners {
-            Owners::OnDisk(ids) => {
-                let unmapped = |id| Error::UnmappedId { path: on_disk.to_owned(), id };
-                Ok((ids.uid(meta.uid()).map_err(unmapped)?, ids.gid(meta.gid()).map_err(unmapped)?))
-            }
-            Owners::Single => Ok(below.map_or((0, 0), |below| (below.node.uid, below.node.gid))),
-        }
     }
 
     fn on_disk(&self, path: &[u8]) -> PathBuf {
@@ -364,7 +364,7 @@ impl<'a> Differ<'a> {
 }
 
 /// Makes `entry` a hard link if its file was met before under another path.
-fn link(mut entry: Entry, id: Option<FileId>, first_paths: &mut HashMap<FileId, Vec<u8>>) -> Entry {
+fn link(mut entry: Entry, id: Option<Inode>, first_paths: &mut HashMap<Inode, Vec<u8>>) -> Entry {
     if let Some(id) = id {
         let first = first_paths.entry(id).or_insert_with(|| entry.path.clone());
         if *first != entry.path {
@@ -372,17 +372,6 @@ fn link(mut entry: Entry, id: Option<FileId>, first_paths: &mut HashMap<FileId, 
         }
     }
     entry
-}
-
-/// Capabilities as an image has them. In a user namespace the kernel stores them with the id that is root
-/// there (revision 3 of vfs_cap_data, linux/capability.h: four bytes at its end); read from outside, that id
-/// shows.
-fn without_root_id(mut value: Vec<u8>) -> Vec<u8> {
-    if value.len() == 24 && value[3] == 3 {
-        value.truncate(20);
-        value[3] = 2;
-    }
-    value
 }
 
 fn removed(path: Vec<u8>, kind: EntryKind) -> Entry {

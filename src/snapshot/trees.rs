@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ROOT/rbuild/trees/<flavour>/<chain id>/fs     the tree
-//! ROOT/rbuild/trees/<flavour>/<chain id>/boot   the boot that made it, or `synced`
+//! ROOT/rbuild/trees/<flavour>/<chain id>/boot   the boot that made it
 //! ```
 //!
 //! A tree belongs to its whole chain: what the layer does not say (a parent's mode, a hard link's content)
@@ -20,8 +20,6 @@ use super::Error;
 use super::files::make_dir;
 use crate::oci::ChainId;
 use crate::store::Store;
-
-const SYNCED: &str = "synced";
 
 /// All trees of a store that were made in the same way. May be shared between threads.
 #[derive(Debug)]
@@ -41,11 +39,14 @@ impl Trees {
         Ok(Self { store: store.clone(), dir, making: Mutex::default() })
     }
 
-    /// The tree of the top layer of `chain`, if there is one that can be trusted.
+    /// The tree of the top layer of `chain`, if there is one that can be trusted. Notes the time, as that of its last use.
     pub fn find(&self, chain: ChainId) -> Option<PathBuf> {
         let home = self.home(chain);
         let boot = fs::read_to_string(home.join("boot")).ok()?;
-        (boot == SYNCED || boot == self.store.boot_id()).then(|| home.join("fs"))
+        (boot == self.store.boot_id() || self.store.was_synced(&home.join("boot"))).then(|| {
+            self.store.note_use(&home);
+            home.join("fs")
+        })
     }
 
     /// The tree of the top layer of `chain`, made if need be: `make` must create and fill the directory that it
@@ -74,24 +75,16 @@ impl Trees {
         let home = self.home(chain);
         loop {
             match rustix::fs::rename(fresh, &home) {
-                Ok(()) => return Ok(home.join("fs")),
+                Ok(()) => {
+                    self.store.count_growth(&home);
+                    return Ok(home.join("fs"));
+                }
                 // Another process was faster, or an earlier boot left one.
                 Err(Errno::EXIST | Errno::NOTEMPTY) => match self.find(chain) {
                     Some(found) => return Ok(found),
                     None => self.remove(chain)?,
                 },
                 Err(error) => return Err(Error::io("publish", &home)(error)),
-            }
-        }
-    }
-
-    /// Says that the trees of `chains` are on disk, for the next boot; the caller has had the file system synced
-    /// since they were made. What cannot be marked is made again one day.
-    pub fn mark_synced(&self, chains: &[ChainId]) {
-        for chain in chains {
-            let boot = self.home(*chain).join("boot");
-            if boot.exists() {
-                let _ = fs::write(boot, SYNCED);
             }
         }
     }
@@ -167,7 +160,11 @@ mod tests {
         assert_eq!(trees.find(chain()), None);
         trees.ensure(chain(), make).unwrap();
         assert_eq!(fs::read_to_string(tree.join("f")).unwrap(), "tree");
-        trees.mark_synced(&[chain()]);
+        let boot = tree.parent().unwrap().join("boot");
+        fs::write(&boot, "another").unwrap();
+        trees.store.sync().unwrap();
+        assert_eq!(trees.find(chain()), None, "what is as young as the sync may have come after it");
+        fs::write(trees.store.root().join("rbuild/synced"), "99999999999\n").unwrap();
         fs::write(tree.join("f"), "kept").unwrap();
         trees.ensure(chain(), make).unwrap();
         assert_eq!(fs::read_to_string(tree.join("f")).unwrap(), "kept");

@@ -32,7 +32,7 @@ pub struct UnpackJob {
     pub target: PathBuf,
     /// The marks of opaque directories.
     pub mark: OpaqueMark,
-    /// Whether there is only one id, so that all files get it.
+    /// Whether there is only one id, so that owners are written down beside the files.
     pub single_id: bool,
     /// Where to write the layer's index, which this makes in passing.
     pub index: Option<PathBuf>,
@@ -70,7 +70,7 @@ pub fn unpack_tree_on(job: &UnpackJob, below: &RootView) -> Result<Vec<String>, 
 
 fn options(job: &UnpackJob) -> UnpackOptions {
     UnpackOptions {
-        owners: if job.single_id { Owners::Ignore } else { Owners::Apply },
+        owners: if job.single_id { Owners::Record } else { Owners::Apply },
         opaque: match job.mark {
             OpaqueMark::Trusted => unpack::OpaqueMark::Trusted,
             OpaqueMark::User => unpack::OpaqueMark::User,

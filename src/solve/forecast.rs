@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::ops::{self, foresee};
+use super::ops::foresee;
 use super::state::{Environment, Files};
 use super::{Failures, StepContext};
 use crate::oci::Layer;
@@ -58,13 +58,15 @@ pub fn forecast(
     let mut known: Vec<Option<Arc<Files>>> = Vec::with_capacity(plan.steps.len());
     let mut outlooks = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
-        let context = StepContext { step, source, environment, is_looked_into: false };
-        let needed = step.parent.into_iter().chain(ops::reads(&step.op));
+        let (started, took_then) = (std::time::Instant::now(), Arc::default());
+        let context =
+            StepContext { step, title: "", source, environment, is_looked_into: false, started, took_then };
+        let needed = step.parent.into_iter().chain(step.op.reads());
         let foreseen = match needed.into_iter().find(|id| known[id.0].is_none()) {
             Some(unknown) => Foreseen::run(follows(plan, unknown)),
             None => {
                 let files = |id: StepId| known[id.0].clone();
-                let reads: Vec<Arc<Files>> = ops::reads(&step.op).into_iter().filter_map(files).collect();
+                let reads: Vec<Arc<Files>> = step.op.reads().into_iter().filter_map(files).collect();
                 foresee::step(&context, step.parent.and_then(files).as_deref(), &reads)?
             }
         };

@@ -5,12 +5,15 @@
 
 use std::path::PathBuf;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::state::Environment;
 use crate::exec::Executor;
 use crate::layer::view::RootView;
+use crate::rootfs::RecordedOwner;
 use crate::snapshot::{self, CommitJob, Committed, CopyJob, UnpackJob};
 
 /// What a worker can do, by name.
@@ -28,12 +31,16 @@ pub const TABLE: &[(&str, crate::exec::Job)] = &[
 pub(super) struct CacheDirectory {
     /// Where; its parent is there.
     pub(super) path: PathBuf,
+    /// Where it is made first, a name that nobody else has, on the same file system.
+    pub(super) fresh: PathBuf,
     /// Its mode.
     pub(super) mode: u32,
     /// Its owner.
     pub(super) uid: u32,
     /// Its group.
     pub(super) gid: u32,
+    /// Write the owner down instead of giving it: there is one id only.
+    pub(super) records_owner: bool,
 }
 
 /// Unpacks a layer on the root `below`; gives notes about what the tree lacks.
@@ -101,17 +108,18 @@ fn seed_here(job: &Seed) -> Result<(), String> {
 
 fn make_cache_directory(job: &CacheDirectory) -> std::io::Result<()> {
     use std::os::unix::fs::{PermissionsExt as _, chown};
-    if job.path.is_dir() {
-        return Ok(());
-    }
     // Made under another name first: whoever sees the directory sees it finished.
-    let fresh = job.path.with_extension(format!("new-{}", std::process::id()));
-    std::fs::create_dir(&fresh)?;
-    chown(&fresh, Some(job.uid), Some(job.gid))?;
-    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(job.mode))?;
-    match std::fs::rename(&fresh, &job.path) {
-        Err(_) if job.path.is_dir() => std::fs::remove_dir(&fresh),
-        renamed => renamed,
+    std::fs::create_dir(&job.fresh)?;
+    if job.records_owner {
+        RecordedOwner::new(job.uid, job.gid).write_to(&job.fresh)?;
+    } else {
+        chown(&job.fresh, Some(job.uid), Some(job.gid))?;
+    }
+    std::fs::set_permissions(&job.fresh, std::fs::Permissions::from_mode(job.mode))?;
+    // A plain rename would put it in the place of an empty one that another step has mounted in the meantime.
+    match renameat_with(CWD, &job.fresh, CWD, &job.path, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => std::fs::remove_dir(&job.fresh),
+        renamed => Ok(renamed?),
     }
 }
 
@@ -146,4 +154,48 @@ fn encoded<J: DeserializeOwned, T: Serialize, E: std::fmt::Display>(
     let job = serde_json::from_slice(job).map_err(|e| e.to_string())?;
     let done = work(job).map_err(|e| e.to_string())?;
     serde_json::to_vec(&done).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    /// Whoever is late keeps the directory that another has made, and has mounted already.
+    #[test]
+    fn steps_that_make_one_cache_directory_at_once_share_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let owner = rustix::process::getuid().as_raw();
+        let group = rustix::process::getgid().as_raw();
+        let path = dir.path().join("cache");
+        let barrier = std::sync::Barrier::new(8);
+        let make = |number: usize| {
+            let fresh = dir.path().join(format!("fresh{number}"));
+            let job = CacheDirectory {
+                path: path.clone(),
+                fresh,
+                mode: 0o755,
+                uid: owner,
+                gid: group,
+                records_owner: false,
+            };
+            barrier.wait();
+            make_cache_directory(&job).unwrap();
+            File::open(&path).unwrap()
+        };
+        let opened: Vec<File> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|number| {
+                    let make = &make;
+                    scope.spawn(move || make(number))
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let inode = |file: &File| file.metadata().unwrap().ino();
+        assert!(opened.iter().all(|file| inode(file) == inode(&opened[0])));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no fresh one is left");
+    }
 }

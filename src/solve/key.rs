@@ -29,8 +29,8 @@ pub(super) fn workdir(op: &WorkdirOp, parent: ChainId) -> Preimage {
 pub(super) enum Owners {
     /// As root, and in a user namespace with ranges of ids.
     Kept,
-    /// In a user namespace of one id all files become root's: another layer.
-    Single,
+    /// In a user namespace of one id they are written down. What that misses would make another layer.
+    Recorded,
 }
 
 /// The key of RUN on `parent`. `inputs` are the identities of what its mounts read, in the order of the mounts:
@@ -57,7 +57,7 @@ pub(super) fn exec(op: &ExecOp, parent: ChainId, inputs: &[ChainId], owners: Own
     let mut key = Preimage::new("run/1");
     key.push("parent", parent.to_string());
     key.push("command", args.join("\u{1f}"));
-    for (name, value) in env {
+    for (name, value) in env.iter() {
         let kind = if arguments.contains(name) { "arg" } else { "env" };
         key.push(format!("{kind}:{name}"), value.as_str());
     }
@@ -81,8 +81,8 @@ pub(super) fn exec(op: &ExecOp, parent: ChainId, inputs: &[ChainId], owners: Own
         key.push(format!("ulimit:{name}"), format!("{soft}:{hard}"));
     }
     key.push("platform", platform.to_string());
-    if owners == Owners::Single {
-        key.push("owners", "one id");
+    if owners == Owners::Recorded {
+        key.push("owners", "one id, recorded");
     }
     key
 }

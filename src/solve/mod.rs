@@ -8,15 +8,19 @@ mod form;
 pub mod images;
 pub mod jobs;
 mod key;
+pub mod log;
 pub mod ops;
+mod pins;
 mod roots;
 mod schedule;
+pub mod secrets;
+pub mod session;
 mod state;
 mod trees;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use crate::cache::{Preimage, Record};
 use crate::plan::graph::{ListedInstruction, Op, Plan, Step, StepId};
@@ -26,18 +30,24 @@ pub use forecast::{Outlook, forecast};
 pub use form::LayerForm;
 pub use ops::exec::Snapshots;
 pub use ops::{remote_git, remote_http};
+pub use pins::{NotPinned, Pins, Unpinned};
 pub use roots::Roots;
-pub use state::{ContextFiles, Environment, Files, RootState, SecretSource};
+pub use secrets::{SecretSource, Secrets};
+pub use state::{ContextFiles, Environment, Files, HearLayers, RootState, SshSource};
 
-/// How many steps may be under way at once. Steps mostly wait (for processes, disks and networks); what
-/// needs the processor is bounded by rayon's threads.
-const STEPS_AT_ONCE: usize = 16;
+/// How many steps may be under way at once unless somebody says otherwise: more on larger machines. Steps mostly wait
+/// (for processes, disks and networks); what needs the processor is bounded by rayon's threads.
+pub fn usual_jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).max(16)
+}
 
 /// What running a plan gave.
 #[derive(Debug)]
 pub struct Solved {
     /// Each step's files; [`StepId`] indexes it.
     pub results: Vec<Arc<Files>>,
+    /// How each step ended and how long it took; of one that was cached, how long it took when it ran, if that is known.
+    pub steps: Vec<Option<(Outcome, Option<Duration>)>>,
     /// Steps that ran.
     pub ran: usize,
     /// Steps whose layer came from the cache.
@@ -72,20 +82,48 @@ pub fn announce(plan: &Plan, last: Option<String>, environment: &Environment<'_>
 
 /// Runs every step of `plan`, or takes its layer from the cache. `source` is the Dockerfile.
 pub fn run(plan: &Plan, source: &Arc<Source>, environment: &Environment<'_>) -> Result<Solved, Failures> {
-    let solver = Solver { plan, source, environment, ran: AtomicUsize::new(0), cached: AtomicUsize::new(0) };
+    let steps = plan.steps.iter().map(|_| OnceLock::new()).collect();
+    let solver =
+        Solver { plan, source, environment, steps, ran: AtomicUsize::new(0), cached: AtomicUsize::new(0) };
+    let needed = plan.needed();
     let shape = schedule::Shape {
         inputs: plan.steps.iter().map(inputs).collect(),
         weights: plan.steps.iter().map(|step| weight(&step.op)).collect(),
     };
-    let work = |at: usize, inputs: Vec<Arc<Files>>| solver.step(at, &inputs);
-    let results = schedule::run(&shape, STEPS_AT_ONCE, work, || environment.executor.cancel_all())?;
-    Ok(Solved { results, ran: solver.ran.into_inner(), cached: solver.cached.into_inner() })
+    let work = |at: usize, inputs: Vec<Arc<Files>>| match needed[at] {
+        true => solver.step(at, &inputs),
+        false => Ok(Files::Root(RootState::empty(0))),
+    };
+    let results = schedule::run(&shape, environment.jobs, work, || environment.executor.cancel_all())?;
+    let steps = solver.steps.into_iter().map(OnceLock::into_inner).collect();
+    Ok(Solved { results, steps, ran: solver.ran.into_inner(), cached: solver.cached.into_inner() })
+}
+
+/// Looks at everything that the plan's steps take from elsewhere, for a lock file; bases were looked at before.
+pub fn visit_sources(
+    plan: &Plan,
+    source: &Arc<Source>,
+    environment: &Environment<'_>,
+) -> Result<(), Failures> {
+    for step in &plan.steps {
+        let (started, took_then) = (Instant::now(), Arc::default());
+        ops::visit(&StepContext {
+            step,
+            title: "",
+            source,
+            environment,
+            is_looked_into: false,
+            started,
+            took_then,
+        })?;
+    }
+    Ok(())
 }
 
 /// The steps whose results a step needs: its parent first, then what it reads, in the order of its operation.
 fn inputs(step: &Step) -> Vec<usize> {
     let parent = step.parent.into_iter();
-    parent.chain(ops::reads(&step.op)).map(|id| id.0).collect()
+    parent.chain(step.op.reads()).map(|id| id.0).collect()
 }
 
 /// A guess of what a step costs beside others, so that long chains are begun first.
@@ -104,6 +142,7 @@ struct Solver<'a> {
     plan: &'a Plan,
     source: &'a Arc<Source>,
     environment: &'a Environment<'a>,
+    steps: Vec<OnceLock<(Outcome, Option<Duration>)>>,
     ran: AtomicUsize,
     cached: AtomicUsize,
 }
@@ -112,12 +151,18 @@ struct Solver<'a> {
 pub(crate) struct StepContext<'a> {
     /// The step.
     pub(crate) step: &'a Step,
+    /// What to call it: `[build 2/5] RUN make`.
+    pub(crate) title: &'a str,
     /// The Dockerfile.
     pub(crate) source: &'a Arc<Source>,
     /// What the build works with.
     pub(crate) environment: &'a Environment<'a>,
     /// Whether a later step asks which files this one leaves, not only runs something on them.
     pub(crate) is_looked_into: bool,
+    /// When it began.
+    pub(crate) started: Instant,
+    /// How long the step took when it ran in another build, if the cache told.
+    pub(crate) took_then: Arc<OnceLock<Duration>>,
 }
 
 impl StepContext<'_> {
@@ -154,7 +199,8 @@ impl StepContext<'_> {
         }
         let key = preimage.key();
         let found = cache.lookup(&key).map_err(|e| vec![self.error(e.to_string())])?;
-        if found.is_some() {
+        if let Some(found) = &found {
+            let _ = found.took.map(|took| self.took_then.set(took));
             // Forgetting a slot's last key costs an explanation, not a build.
             let _ = cache.remember(&self.slot(), &key);
         }
@@ -194,6 +240,7 @@ impl StepContext<'_> {
     /// Publishes what the step made; when another build was faster, gives that one's record.
     pub(crate) fn publish(&self, record: Record, preimage: &Preimage) -> Result<Record, Failures> {
         let Environment { cache, no_cache, .. } = self.environment;
+        let record = Record { took: Some(self.started.elapsed()), ..record };
         let published = match no_cache {
             true => cache.replace(record, preimage, &self.slot()),
             false => cache.publish(record, preimage, &self.slot()),
@@ -229,11 +276,25 @@ impl Solver<'_> {
             events.send(Event::Started(step.number));
         }
         let is_looked_into = self.plan.steps.iter().any(|later| ops::looks_into(later, StepId(at)));
-        let context =
-            StepContext { step, source: self.source, environment: self.environment, is_looked_into };
+        let title = self.plan.listing.get(step.number.0);
+        let title = title.map_or_else(String::new, |l| format!("{} {}", l.place, l.title));
+        let title = title.trim();
+        let environment = self.environment;
+        let context = StepContext {
+            step,
+            title,
+            source: self.source,
+            environment,
+            is_looked_into,
+            started,
+            took_then: Arc::default(),
+        };
         let done = ops::run(&context, inputs);
         let took = started.elapsed();
         let done = done.inspect_err(|_| events.send(Event::Failed { step: step.number, took }))?;
+        let took_ever =
+            if done.outcome == Outcome::Cached { context.took_then.get().copied() } else { Some(took) };
+        let _ = self.steps[at].set((done.outcome.clone(), took_ever));
         match done.outcome {
             Outcome::Ran if step.parent.is_some() => drop(self.ran.fetch_add(1, Ordering::Relaxed)),
             Outcome::Cached if step.parent.is_some() => drop(self.cached.fetch_add(1, Ordering::Relaxed)),
@@ -243,7 +304,17 @@ impl Solver<'_> {
             events.send(Event::Finished { step: step.number, outcome: done.outcome, took });
         }
         self.finish_configuration_after(StepId(at));
+        self.tell_layers(StepId(at), &done.files);
         Ok(done.files)
+    }
+
+    /// Tells of a step's layers if they are part of the result.
+    fn tell_layers(&self, step: StepId, files: &Files) {
+        let (Some(hear), Files::Root(root)) = (self.environment.on_layers, files) else { return };
+        let parent = |id: &StepId| self.plan.steps[id.0].parent;
+        if std::iter::successors(Some(self.plan.image.result), parent).any(|id| id == step) {
+            hear(&root.layers);
+        }
     }
 
     /// Instructions that only change the configuration are done as soon as what stands before them is.

@@ -84,7 +84,11 @@ where
     let helpers = threads.min(shape.width()).saturating_sub(1);
     std::thread::scope(|scope| {
         for _ in 0..helpers {
-            scope.spawn(|| board.work_through(&work, &on_failure));
+            let help = || board.work_through(&work, &on_failure);
+            // Where no more threads can be had, those that there are do the work.
+            if std::thread::Builder::new().name("step".to_owned()).spawn_scoped(scope, help).is_err() {
+                break;
+            }
         }
         board.work_through(&work, &on_failure);
     });

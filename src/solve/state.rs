@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{LayerForm, Roots, Snapshots};
+use super::images::PullPolicy;
+use super::log::BuildLog;
+use super::session::FailedSteps;
+use super::{LayerForm, Pins, Roots, Snapshots};
 use crate::cache::Cache;
 use crate::context::Context;
 use crate::dockerfile::syntax::Dockerfile;
-use crate::exec::Executor;
+use crate::exec::{Dns, Executor};
 use crate::oci::{ChainId, Layer, Seconds};
 use crate::plan::graph::ResolvedBase;
 use crate::registry::Client;
@@ -33,19 +36,40 @@ pub struct Environment<'a> {
     pub bases: &'a [ResolvedBase],
     /// For images that only a step names.
     pub registry: &'a Client,
+    /// What a lock file says of what comes from elsewhere.
+    pub pins: &'a Pins,
     /// Runs commands.
     pub executor: &'a Executor,
     /// Where events go.
     pub events: Events,
+    /// Keeps what commands print.
+    pub log: &'a BuildLog,
+    /// What becomes of the roots of steps that fail.
+    pub failed: &'a FailedSteps,
+    /// So many steps may be under way at once.
+    pub jobs: usize,
+    /// When a registry is asked for an image.
+    pub pull: PullPolicy,
+    /// Fetch nothing from anywhere.
+    pub offline: bool,
+    /// Hears of the layers of the result as soon as they are complete, lowest first; of the same ones more than once.
+    pub on_layers: Option<&'a HearLayers<'a>>,
     /// Take nothing from the cache.
     pub no_cache: bool,
     /// How new layers are written.
     pub form: LayerForm,
-    /// What RUN --mount=type=secret may ask for.
-    pub secrets: BTreeMap<String, SecretSource>,
+    /// What RUN --mount=type=secret may ask for, and logins of what ADD fetches.
+    pub secrets: super::secrets::Secrets,
+    /// What replaces this machine's resolv.conf.
+    pub dns: Dns,
+    /// What RUN --mount=type=ssh may ask for, by id.
+    pub ssh: BTreeMap<String, SshSource>,
     /// What tells this build from others in the same store: the Dockerfile's absolute path.
     pub project: String,
 }
+
+/// Hears of layers.
+pub type HearLayers<'a> = dyn Fn(&[Layer]) + Sync + 'a;
 
 /// What a context consists of.
 #[derive(Clone)]
@@ -56,13 +80,13 @@ pub enum ContextFiles {
     Root(RootState),
 }
 
-/// Where a secret's value comes from.
-#[derive(Debug, Clone)]
-pub enum SecretSource {
-    /// A file.
-    File(PathBuf),
-    /// A variable of rbuild's environment.
-    Env(String),
+/// What answers as an ssh agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SshSource {
+    /// The agent that listens on this socket.
+    Agent(PathBuf),
+    /// These private keys.
+    Keys(Vec<PathBuf>),
 }
 
 /// What a step leaves for others.

@@ -1,5 +1,6 @@
 //! Blobs: written once, under the name of their digest.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -63,6 +64,15 @@ impl Store {
         }
     }
 
+    /// The digest of the bytes of a blob that is there; nothing is set aside.
+    pub fn hash_blob(&self, digest: &Digest) -> Result<Option<Digest>, Error> {
+        match self.open_blob(digest) {
+            Ok(file) => hash(&file).map(Some).map_err(|e| Error::io("read", &self.blob_path(digest), e)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether the blob is there and its bytes have its digest. One that is damaged is set aside.
     pub fn verify_blob(&self, digest: &Digest) -> Result<bool, Error> {
         let file = match self.open_blob(digest) {
@@ -79,12 +89,13 @@ impl Store {
     }
 
     /// The size of a blob that is there and whole. Costs a look at its times when it was written or verified since
-    /// the machine was started and nobody wrote to it since; else its bytes are hashed, once: a crash may have cut
+    /// the machine was started, or before the store was [synced](Store::sync), and nobody wrote to it since; else its bytes are hashed, once: a crash may have cut
     /// them off, or somebody changed a layout that shares them. One that is damaged is set aside and counts as none.
     pub fn intact_blob(&self, digest: &Digest) -> Result<Option<u64>, Error> {
         let path = self.blob_path(digest);
         let Ok(meta) = fs::metadata(&path) else { return Ok(None) };
-        if !meta.is_file() || meta.ctime() <= boot_time() || !self.is_sealed(&meta) {
+        let may_be_lost = meta.ctime() <= boot_time() && !self.is_older_than_sync(meta.ctime());
+        if !meta.is_file() || may_be_lost || !self.is_sealed(&meta) {
             if !self.verify_blob(digest)? {
                 return Ok(None);
             }
@@ -92,6 +103,30 @@ impl Store {
             let _ = rustix::fs::utimensat(rustix::fs::CWD, &path, &SEALED, rustix::fs::AtFlags::empty());
         }
         Ok(Some(meta.len()))
+    }
+
+    /// Every blob that is there, by digest. Files with other names are left out.
+    pub fn blobs(&self) -> Result<BTreeMap<Digest, BlobState>, Error> {
+        let mut blobs = BTreeMap::new();
+        for (path, meta) in files::list(&self.inner.blobs)? {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if let Ok(digest) = format!("sha256:{name}").parse::<Digest>()
+                && meta.is_file()
+            {
+                let disk_bytes = meta.blocks() * 512;
+                let shared = meta.nlink() > 1;
+                blobs.insert(
+                    digest,
+                    BlobState { bytes: meta.len(), disk_bytes, changed: meta.ctime(), shared },
+                );
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// Removes a blob at once; one that is not there is no error. Whoever has it open keeps it.
+    pub fn remove_blob(&self, digest: &Digest) -> Result<(), Error> {
+        files::remove(&self.blob_path(digest))
     }
 
     /// Whether nobody wrote to a blob since it was sealed. Its owner counts, too: whoever was given a layout that
@@ -150,19 +185,36 @@ impl Store {
             hasher: Some(Hasher::new()),
             written: 0,
             kept: false,
+            is_partial: false,
         })
     }
 }
 
-/// A blob that is being written: a file in the folder of this process, gone on drop unless committed.
+/// What the file system knows of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobState {
+    /// Its size.
+    pub bytes: u64,
+    /// What it takes up on disk.
+    pub disk_bytes: u64,
+    /// Seconds since 1970 at which it was written, or verified after a start of the machine.
+    pub changed: i64,
+    /// Whether a layout elsewhere has the same file, so that removing it here frees nothing.
+    pub shared: bool,
+}
+
+/// A blob that is being written: a file in the folder of this process, gone on drop unless committed; or one that
+/// [`Store::resume_blob`] gave, which stays.
 pub struct BlobWriter {
-    store: Store,
-    path: PathBuf,
-    file: File,
+    pub(super) store: Store,
+    pub(super) path: PathBuf,
+    pub(super) file: File,
     /// Of what went through [`Write`]; `None` when the caller does the hashing.
-    hasher: Option<Hasher>,
-    written: u64,
-    kept: bool,
+    pub(super) hasher: Option<Hasher>,
+    pub(super) written: u64,
+    pub(super) kept: bool,
+    /// It stays for the next attempt when it is dropped.
+    pub(super) is_partial: bool,
 }
 
 impl BlobWriter {
@@ -196,7 +248,10 @@ impl BlobWriter {
             _ => hash_from_start(&self.file).map_err(|e| Error::io("read", &self.path, e))?,
         };
         match expected {
-            Some(expected) if expected != actual => Err(Error::WrongDigest { expected, actual }),
+            Some(expected) if expected != actual => {
+                self.is_partial = false;
+                Err(Error::WrongDigest { expected, actual })
+            }
             _ => self.publish(actual).map(|()| (actual, len)),
         }
     }
@@ -219,6 +274,9 @@ impl BlobWriter {
     }
 
     fn publish(mut self, digest: Digest) -> Result<(), Error> {
+        // Positioned writes are counted here.
+        let uncounted = self.len()?.saturating_sub(self.written);
+        self.store.take_room(uncounted)?;
         seal(&self.file).map_err(|e| Error::io("write", &self.path, e))?;
         self.kept = true;
         self.store.publish(&self.path, &digest)
@@ -227,7 +285,9 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.store.take_room(bytes.len() as u64)?;
         let n = self.file.write(bytes).map_err(|e| named(&self.path, e))?;
+        self.store.give_back_room((bytes.len() - n) as u64);
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&bytes[..n]);
         }
@@ -250,7 +310,9 @@ fn named(path: &Path, error: io::Error) -> io::Error {
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
-        if !self.kept {
+        let stays = self.is_partial && self.written > 0;
+        if !self.kept && !stays {
+            self.store.give_back_room(self.written);
             let _ = fs::remove_file(&self.path);
         }
     }

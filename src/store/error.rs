@@ -98,6 +98,21 @@ pub enum Error {
         /// What is still free for this user.
         free_bytes: u64,
     },
+    /// More than the store may take up.
+    #[error(
+        "the store `{}` may take up {}, and {} are in use; `rbuild prune --all` frees some, or raise `quota` in the configuration",
+        root.display(),
+        megabytes(*limit_bytes),
+        megabytes(*used_bytes)
+    )]
+    OverQuota {
+        /// The store.
+        root: PathBuf,
+        /// What it may take up.
+        limit_bytes: u64,
+        /// What it takes up.
+        used_bytes: u64,
+    },
     /// The file system takes no writes.
     #[error("`{}` is on a read-only file system; use another store with --root DIR", path.display())]
     ReadOnly {
@@ -156,6 +171,11 @@ pub enum Error {
 impl Error {
     /// Sorts what the system said when `action` was tried on `path`.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        // It has been sorted before, and went through something that writes.
+        let source = match source.downcast::<Error>() {
+            Ok(sorted) => return sorted,
+            Err(source) => source,
+        };
         match Errno::from_io_error(&source) {
             Some(Errno::NOSPC | Errno::DQUOT) => no_space(path),
             Some(Errno::ROFS) => Error::ReadOnly { path: path.to_owned() },

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Error;
 
@@ -76,4 +76,38 @@ pub(super) fn publish_new(scratch: &Path, path: &Path, bytes: &[u8], mode: u32) 
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(e) => Err(Error::io("write", path, e)),
     }
+}
+
+/// Notes on a file of ours that it was used now. That it cannot be noted, as in a store of another user, costs nothing but
+/// an earlier end.
+pub(super) fn touch(path: &Path) {
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    let _ = rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty());
+}
+
+/// Removes a file; one that is not there is no error.
+pub(super) fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// What is in a folder, with what is known of it, in no order. A folder that is not there is empty, and what goes
+/// meanwhile is left out.
+pub(super) fn list(folder: &Path) -> Result<Vec<(PathBuf, fs::Metadata)>, Error> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io("read", folder, e)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|e| Error::io("read", folder, e))?.path();
+        if let Ok(meta) = fs::symlink_metadata(&path) {
+            found.push((path, meta));
+        }
+    }
+    Ok(found)
 }

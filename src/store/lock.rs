@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
@@ -34,6 +35,11 @@ pub(super) fn shared(path: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
+/// Locks `file` alone, waiting for those who hold it.
+pub(super) fn wait_exclusive(file: &File) -> std::io::Result<()> {
+    apply(file, FlockOperation::LockExclusive)
+}
+
 /// Whether `file` could be locked without waiting.
 pub(super) fn try_exclusive(file: &File) -> bool {
     apply(file, FlockOperation::NonBlockingLockExclusive).is_ok()
@@ -48,6 +54,9 @@ fn apply(file: &File, operation: FlockOperation) -> std::io::Result<()> {
     }
 }
 
+/// How often a lock is tried that somebody else holds: there is no waiting for one with an end.
+const POLL: Duration = Duration::from_millis(20);
+
 /// The whole store for one process alone; see [`Store::lock_exclusive`].
 #[derive(Debug)]
 pub struct ExclusiveLock {
@@ -55,16 +64,32 @@ pub struct ExclusiveLock {
 }
 
 impl ExclusiveLock {
-    /// Turns the shared lock of `store` into an exclusive one.
-    pub(super) fn take(store: Store) -> Result<Self, Error> {
+    /// Turns the shared lock of `store` into an exclusive one; tries for so long.
+    pub(super) fn take(store: Store, patience: Duration) -> Result<Self, Error> {
+        let deadline = Instant::now() + patience;
         let file = &store.inner.lock;
-        // flock(2) gives the old lock up before it takes the new one, and does not restore it on failure.
-        if try_exclusive(file) {
-            return Ok(Self { store });
+        loop {
+            // flock(2) gives the old lock up before it takes the new one, and does not restore it on failure. That is
+            // welcome here: two processes that waited for each other's shared lock would wait in vain.
+            if try_exclusive(file) {
+                return Ok(Self { store });
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            std::thread::sleep(left.min(POLL));
         }
         let path = store.root().join("rbuild/lock");
         apply(file, FlockOperation::LockShared).map_err(|e| Error::io("lock", &path, e))?;
         Err(Error::InUse { root: store.root().to_owned() })
+    }
+}
+
+impl ExclusiveLock {
+    /// The store that it locks.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 }
 

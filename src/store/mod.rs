@@ -8,8 +8,10 @@
 //! ROOT/rbuild/lock         shared by every process that uses the store, exclusive for collecting garbage
 //! ROOT/rbuild/index.lock   held while index.json is rewritten
 //! ROOT/rbuild/tags/        one file for each name; index.json is a projection of them
+//! ROOT/rbuild/fetched/     what names stood for in registries, one file for each
 //! ROOT/rbuild/records/     the cache's records, mode 0600
 //! ROOT/rbuild/tmp/         one locked folder for each live process; others are leftovers
+//! ROOT/rbuild/partial/     what arrived of blobs whose transfer broke off
 //! ROOT/rbuild/trash/       what is to be removed after the build
 //! ROOT/rbuild/…            folders of other modules: trees, indexes, statcache, logs
 //! ```
@@ -23,19 +25,27 @@ mod error;
 mod files;
 mod layout;
 mod lock;
+mod partial;
+mod quota;
 mod records;
 mod scratch;
+mod sync;
 mod tags;
 mod trash;
+mod usage;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
-pub use blob::BlobWriter;
+pub use blob::{BlobState, BlobWriter};
 pub use error::Error;
 pub use lock::ExclusiveLock;
+pub use records::RecordState;
 pub use scratch::ScratchDir;
+pub use tags::{Fetched, Tags};
+pub use usage::{Measured, Measuring};
 
 pub use blob::{has_seal, seal};
 use scratch::ProcessDir;
@@ -61,6 +71,7 @@ struct Inner {
     process: OnceLock<ProcessDir>,
     making_process: Mutex<()>,
     boot_id: OnceLock<String>,
+    quota: OnceLock<quota::Quota>,
 }
 
 impl Store {
@@ -83,6 +94,7 @@ impl Store {
             process: OnceLock::new(),
             making_process: Mutex::new(()),
             boot_id: OnceLock::new(),
+            quota: OnceLock::new(),
         };
         Ok(Store { inner: Arc::new(inner) })
     }
@@ -98,6 +110,21 @@ impl Store {
         let path = self.inner.own.join(name);
         let _ = layout::make_private(&path);
         path
+    }
+
+    /// Where [`Store::private`] would be; nothing is made.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.inner.own.join(name)
+    }
+
+    /// What is in a folder of the store, each with the seconds since 1970 of its last change, in the order of names. A folder
+    /// that is not there is empty.
+    pub fn entries_of(&self, folder: &Path) -> Result<Vec<(PathBuf, i64)>, Error> {
+        use std::os::unix::fs::MetadataExt as _;
+        let mut entries: Vec<_> =
+            files::list(folder)?.into_iter().map(|(path, meta)| (path, meta.mtime())).collect();
+        entries.sort();
+        Ok(entries)
     }
 
     /// A private temporary directory of this process, removed with the value; the next process that opens the
@@ -117,18 +144,13 @@ impl Store {
         trash::empty(&self.private("trash"))
     }
 
-    /// Has the system write everything to disk, which can take long. Correctness never needs it: what a crash
-    /// destroys is found out; this keeps it from being made again.
-    pub fn sync(&self) -> Result<(), Error> {
-        rustix::fs::syncfs(&self.inner.lock).map_err(|e| Error::io("sync", self.root(), e.into()))
-    }
-
-    /// The whole store for this process alone, for collecting garbage; does not wait.
+    /// The whole store for this process alone, for collecting garbage; waits at most `patience` for others to end. What
+    /// was read before may no longer hold afterwards, also when this fails: meanwhile others may have had it alone.
     ///
     /// # Errors
     /// [`Error::InUse`] while another process has the store open.
-    pub fn lock_exclusive(&self) -> Result<ExclusiveLock, Error> {
-        ExclusiveLock::take(self.clone())
+    pub fn lock_exclusive(&self, patience: Duration) -> Result<ExclusiveLock, Error> {
+        ExclusiveLock::take(self.clone(), patience)
     }
 
     /// The kernel's random name of this boot; what another boot wrote may have been lost in a crash.
@@ -142,6 +164,7 @@ impl Store {
 
     /// A path for a temporary file that nobody else uses.
     fn next_path(&self) -> Result<PathBuf, Error> {
+        self.take_room(0)?;
         if let Some(process) = self.inner.process.get() {
             return Ok(process.next_path());
         }

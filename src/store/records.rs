@@ -1,10 +1,19 @@
 //! Small files by name, for the cache.
 
-use std::fs;
-use std::io;
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::{Error, Store, files, layout};
+
+/// What the file system knows of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordState {
+    /// Seconds since 1970 at which it was written or [used](Store::touch_record).
+    pub changed: i64,
+    /// What it takes up on disk.
+    pub disk_bytes: u64,
+}
 
 impl Store {
     /// The record of that name, or `None`.
@@ -26,11 +35,31 @@ impl Store {
 
     /// Removes the record; one that is not there is no error.
     pub fn remove_record(&self, name: &str) -> Result<(), Error> {
-        let path = self.record_path(name)?;
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path, e)),
-            _ => Ok(()),
+        files::remove(&self.record_path(name)?)
+    }
+
+    /// Notes that a record was used now; see [`RecordState::changed`].
+    pub fn touch_record(&self, name: &str) {
+        if let Ok(path) = self.record_path(name) {
+            files::touch(&path);
         }
+    }
+
+    /// All records by name.
+    pub fn record_names(&self) -> Result<BTreeMap<String, RecordState>, Error> {
+        let mut names = BTreeMap::new();
+        for (folder, meta) in files::list(&self.folder("records"))? {
+            let Some(start) = folder.file_name().and_then(|n| n.to_str()).filter(|_| meta.is_dir()) else {
+                continue;
+            };
+            for (path, meta) in files::list(&folder)? {
+                if let Some(rest) = path.file_name().and_then(|n| n.to_str()) {
+                    let state = RecordState { changed: meta.mtime(), disk_bytes: meta.blocks() * 512 };
+                    names.insert(format!("{start}{rest}"), state);
+                }
+            }
+        }
+        Ok(names)
     }
 
     /// `records/ab/cdef…`: the first two characters are a folder, so that none grows too long.

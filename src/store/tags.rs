@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,20 @@ use crate::oci::{Descriptor, Digest, Index, MediaType, Reference};
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// containerd's word for the full name.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+/// Names and what they name.
+pub type Tags = Vec<(Reference, Descriptor)>;
+
+/// What a name stood for when a registry was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The name.
+    pub reference: Reference,
+    /// A manifest or an index.
+    pub target: Descriptor,
+    /// Seconds since 1970 at which a build last asked.
+    pub last_used: i64,
+}
 
 #[derive(Serialize, Deserialize)]
 struct TagRecord {
@@ -41,8 +56,37 @@ impl Store {
     }
 
     /// All names in the order of their bytes, and what they name.
-    pub fn tags(&self) -> Result<Vec<(Reference, Descriptor)>, Error> {
+    pub fn tags(&self) -> Result<Tags, Error> {
         all(&self.private("tags"))
+    }
+
+    /// Like [`Store::tags`], but files that do not parse are given beside the names, with what is wrong with them.
+    pub fn tags_and_damage(&self) -> Result<(Tags, Vec<(PathBuf, String)>), Error> {
+        let (mut tags, mut damaged) = (Vec::new(), Vec::new());
+        for (path, _) in files::list(&self.folder("tags"))? {
+            match read(&path) {
+                Ok(tag) => tags.extend(tag),
+                Err(Error::Corrupt { reason, .. }) => damaged.push((path, reason)),
+                Err(error) => return Err(error),
+            }
+        }
+        tags.sort_by_cached_key(|(reference, _)| reference.full());
+        Ok((tags, damaged))
+    }
+
+    /// Whether `index.json` lists the names that there are.
+    pub fn index_is_current(&self) -> Result<bool, Error> {
+        let written = files::read_small(&self.root().join("index.json"))?;
+        let expected = index_of(&self.tags_and_damage()?.0);
+        Ok(written.as_deref() == Some(expected.as_slice()))
+    }
+
+    /// Writes `index.json` anew.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when a name's file does not parse.
+    pub fn rewrite_index(&self) -> Result<(), Error> {
+        self.project()
     }
 
     /// Forgets a name; whether there was one. The blobs stay.
@@ -57,7 +101,52 @@ impl Store {
 
     /// Names may be longer than a file's name can be, so the file is called by the name's digest.
     fn tag_path(&self, name: &str) -> PathBuf {
-        self.private("tags").join(format!("{}.json", Digest::of(name.as_bytes()).hex()))
+        self.named_file("tags", name)
+    }
+
+    fn named_file(&self, folder: &str, name: &str) -> PathBuf {
+        self.private(folder).join(format!("{}.json", Digest::of(name.as_bytes()).hex()))
+    }
+
+    /// Remembers that `reference` stood for `target`, a manifest or an index in the store, when a registry was asked. Saying
+    /// so again costs one look and notes the time.
+    pub fn set_fetched(&self, reference: &Reference, target: &Descriptor) -> Result<(), Error> {
+        let name = full_name(reference);
+        let path = self.named_file("fetched", &name);
+        if read(&path).ok().flatten().is_some_and(|(_, known)| known == *target) {
+            files::touch(&path);
+            return Ok(());
+        }
+        let record = TagRecord { version: 1, name, descriptor: target.clone() };
+        files::replace(&self.next_path()?, &path, &json(&record), 0o600)
+    }
+
+    /// What `reference` stood for when a registry was asked last. Notes the time, as that of its last use.
+    pub fn last_fetched(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
+        let path = self.named_file("fetched", &full_name(reference));
+        let record = read(&path)?;
+        if record.is_some() {
+            files::touch(&path);
+        }
+        Ok(record.map(|(_, descriptor)| descriptor))
+    }
+
+    /// All names that registries were asked for. Files that do not parse are left out.
+    pub fn fetched(&self) -> Result<Vec<Fetched>, Error> {
+        let folder = self.folder("fetched");
+        let mut all = Vec::new();
+        for (path, meta) in files::list(&folder)? {
+            if let Ok(Some((reference, target))) = read(&path) {
+                all.push(Fetched { reference, target, last_used: meta.mtime() });
+            }
+        }
+        all.sort_by_cached_key(|fetched| fetched.reference.full());
+        Ok(all)
+    }
+
+    /// Forgets what a registry said; one that is not remembered is no error.
+    pub fn forget_fetched(&self, reference: &Reference) -> Result<(), Error> {
+        files::remove(&self.named_file("fetched", &full_name(reference)))
     }
 
     /// Whoever takes the lock last sees every name that was set before, so the last index is complete.
@@ -70,15 +159,19 @@ impl Store {
 
 /// The content of `index.json` for the names in `folder`.
 pub(super) fn index(folder: &Path) -> Result<Vec<u8>, Error> {
-    Ok(json(&Index {
-        schema_version: 2,
-        media_type: Some(MediaType::INDEX),
-        manifests: all(folder)?.into_iter().map(annotated).collect(),
-        annotations: BTreeMap::new(),
-    }))
+    Ok(index_of(&all(folder)?))
 }
 
-fn all(folder: &Path) -> Result<Vec<(Reference, Descriptor)>, Error> {
+fn index_of(tags: &[(Reference, Descriptor)]) -> Vec<u8> {
+    json(&Index {
+        schema_version: 2,
+        media_type: Some(MediaType::INDEX),
+        manifests: tags.iter().cloned().map(annotated).collect(),
+        annotations: BTreeMap::new(),
+    })
+}
+
+fn all(folder: &Path) -> Result<Tags, Error> {
     let mut tags = Vec::new();
     for entry in fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))? {
         let entry = entry.map_err(|e| Error::io("read", folder, e))?;

@@ -23,6 +23,8 @@ fn help() {
         ("help-images", vec!["images", "--help"]),
         ("help-history", vec!["history", "--help"]),
         ("help-inspect", vec!["inspect", "--help"]),
+        ("help-prune", vec!["prune", "--help"]),
+        ("help-copy", vec!["copy", "--help"]),
     ] {
         let ran = world.rbuild(words).any_stdout().run();
         assert_eq!(ran.stderr, "");
@@ -86,9 +88,10 @@ fn images_history_and_inspect() {
 
     let inspected = world.rbuild(["inspect", short]).any_stdout().run().stdout;
     let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+    let inspected = &inspected[0];
     assert_eq!(inspected["Digest"], digest);
-    assert_eq!(inspected["Names"], serde_json::json!(["app:1", "localhost:5000/team/app:latest"]));
-    assert_eq!(inspected["Config"]["config"]["Cmd"], serde_json::json!(["/run.sh"]));
+    assert_eq!(inspected["RepoTags"], serde_json::json!(["app:1", "localhost:5000/team/app:latest"]));
+    assert_eq!(inspected["Config"]["Cmd"], serde_json::json!(["/run.sh"]));
     assert_eq!(inspected["Manifest"]["layers"].as_array().unwrap().len(), 1);
 }
 
@@ -106,7 +109,7 @@ fn a_name_that_is_not_there() {
 
 #[test]
 fn a_store_that_is_not_there_yet_is_empty() {
-    World::new().rbuild(["images"]).stdout("NAME  TAG  DIGEST  CREATED  SIZE\n").run();
+    World::new().rbuild(["images"]).stdout("NAME  TAG  DIGEST  CREATED  SIZE  SHARED\n").run();
 }
 
 #[test]
@@ -140,7 +143,7 @@ fn wrong_usage_is_exit_code_2() {
         "--allow everything .",
         "--build-context x .",
         "history",
-        "inspect a b",
+        "inspect",
         "images --nope",
         "--root",
     ] {

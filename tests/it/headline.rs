@@ -9,7 +9,7 @@ use crate::support::program::World;
 use crate::support::tools::same_lines;
 use crate::support::{is_root, tools};
 
-/// Without apt's own sandbox user the step works for whoever has a single id, too; with ranges it is not needed.
+/// The headline of the README.
 const INSTALL: &str = "RUN apt-get update && apt-get install -y vim";
 
 #[test]
@@ -98,7 +98,7 @@ fn everything_is_cached(world: &World, digest: &str) {
 }
 
 /// Both images have the same files with the same owners; sizes differ where logs and caches hold times.
-fn assert_same(as_root: &[String], as_user: &[String]) {
+pub(crate) fn assert_same(as_root: &[String], as_user: &[String]) {
     let without_size = |line: &String| {
         let words: Vec<&str> = line.split(' ').collect();
         // Names may hold blanks: the size is the last word, or the one before an arrow.

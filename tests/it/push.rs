@@ -2,7 +2,11 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use crate::support::http::{Reply, Server};
 use crate::support::registry::Registry;
 
 struct Bench {
@@ -87,4 +91,32 @@ fn a_registry_that_refuses_costs_no_build() {
     let (code, stderr) = bench.run(&["--push", "-t", unreachable, "."]);
     assert!(code == 1 && stderr.contains("cannot reach `localhost` on port 1"), "{stderr}");
     assert!(stderr.contains("CACHED"), "{stderr}");
+}
+
+#[test]
+fn a_finished_layer_is_uploaded_while_later_steps_run() {
+    let registry = Registry::start();
+    let seen = Arc::new(AtomicBool::new(false));
+    let uploaded = Arc::clone(&seen);
+    let between = Server::between(registry.host(), move |request, reply| {
+        if request.method == "PUT" && request.path.contains("/blobs/uploads/") {
+            uploaded.store(true, Ordering::SeqCst);
+        }
+        reply
+    });
+    // Its file is there only when the layer of the step before has arrived.
+    let late = Server::start(move |_| {
+        let patience = Instant::now() + Duration::from_secs(20);
+        while !seen.load(Ordering::SeqCst) && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let status = if seen.load(Ordering::SeqCst) { 200 } else { 404 };
+        Reply::new(status, "late")
+    });
+    let bench = Bench::new(&format!("{DOCKERFILE}ADD http://{}/late /late\n", late.host()));
+    let name = format!("{}/app:1", between.host());
+    bench.build(&["--push", "-t", &name, "."]);
+    can_be_pulled(&name);
+    let puts = between.requests().iter().filter(|r| r.starts_with("PUT") && r.contains("/blobs/")).count();
+    assert_eq!(puts, 3, "two layers and the configuration, each once");
 }

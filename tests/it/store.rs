@@ -384,9 +384,9 @@ fn the_exclusive_lock_waits_for_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);
     let other = open(&dir);
-    assert!(matches!(store.lock_exclusive(), Err(Error::InUse { .. })));
+    assert!(matches!(store.lock_exclusive(Duration::ZERO), Err(Error::InUse { .. })));
     drop(other);
-    let lock = store.lock_exclusive().unwrap();
+    let lock = store.lock_exclusive(Duration::ZERO).unwrap();
     let root = store.root().to_owned();
     let waiting = std::thread::spawn(move || Store::open(&root).map(|_| ()));
     drop(lock);

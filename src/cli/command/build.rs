@@ -1,20 +1,26 @@
 //! `rbuild build`, the default command.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
-use clap::Args;
 use clap::builder::ArgPredicate;
+use clap::{Args, ValueEnum};
 
 use super::call::{self, Method};
+use super::enter::{self, Shown};
+use super::limits::LimitArgs;
 use super::request;
-use crate::build::{self, Built, Request};
+use crate::build::enter::{Opened, Wishes};
+use crate::build::{self, Built, Failed, Request};
 use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
+use crate::cli::configuration::{Configuration, RegistryArgs};
 use crate::cli::error::print;
 use crate::cli::interrupt::{self, Ended};
-use crate::cli::progress::{Progress, bytes, json, seconds};
-use crate::exec::{Signals, Stop};
+use crate::cli::progress::{bytes, json, seconds};
+use crate::exec::{Signals, Stop, restore_terminal};
+use crate::report::Diagnostic;
+use crate::solve::session::Session;
 
 /// Build an image from a Dockerfile
 ///
@@ -28,10 +34,11 @@ pub(crate) struct BuildArgs {
     #[arg(
         value_name = "CONTEXT",
         required = false,
-        required_unless_present_any = ["check", "call"],
+        required_unless_present_any = ["check", "call", "at"],
         default_value_ifs = [
             ("check", ArgPredicate::IsPresent, Some(".")),
             ("call", ArgPredicate::IsPresent, Some(".")),
+            ("at", ArgPredicate::IsPresent, Some(".")),
         ]
     )]
     pub(crate) context: String,
@@ -84,17 +91,70 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "SECRET", help_heading = "Input")]
     pub(crate) secret: Vec<String>,
 
+    /// Offer an ssh agent to RUN --mount=type=ssh: `default` or `ID` for that of $SSH_AUTH_SOCK, `ID=SOCKET`, or
+    /// `ID=KEY[,KEY]` for private keys without passphrase; may be repeated
+    #[arg(long, value_name = "ID[=PATH[,PATH]]", help_heading = "Input")]
+    pub(crate) ssh: Vec<String>,
+
     /// Build for this platform, such as linux/arm64; several make one image for all of them
     #[arg(long, value_name = "OS/ARCH", value_delimiter = ',', help_heading = "Input")]
     pub(crate) platform: Vec<String>,
+
+    /// Ask registries for images: `always`, also for names that the local store has (so without a value); `missing`, only
+    /// for what was never fetched; `never`. Without this option, whenever no name of the local store is meant
+    #[arg(
+        long,
+        value_name = "WHEN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "always",
+        help_heading = "Input"
+    )]
+    pub(crate) pull: Option<String>,
+
+    /// Fetch nothing: only what is in the local store counts, and URLs are refused. RUN has its own `--network none`
+    #[arg(long, conflicts_with_all = ["pull", "push"], help_heading = "Input")]
+    pub(crate) offline: bool,
+    /// Write what comes from elsewhere (base images, URLs, git references) into CONTEXT/rbuild.lock, as far as it is not
+    /// there yet. A lock file that is there always holds
+    #[arg(long, help_heading = "Input")]
+    pub(crate) lock: bool,
+
+    /// Fail when something that comes from elsewhere is not in CONTEXT/rbuild.lock
+    #[arg(long, conflicts_with = "lock", help_heading = "Input")]
+    pub(crate) locked: bool,
+
+    #[command(flatten)]
+    pub(crate) registries: RegistryArgs,
 
     /// Run every step again
     #[arg(long, help_heading = "Steps")]
     pub(crate) no_cache: bool,
 
-    /// The network of RUN: default, host or none
-    #[arg(long, value_name = "MODE", default_value = "default", help_heading = "Steps")]
-    pub(crate) network: String,
+    /// What becomes of a step that fails: `keep` it for `rbuild shell`, enter it with a `shell` at once, or `remove` it
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_enum,
+        default_value = "keep",
+        hide_possible_values = true,
+        help_heading = "Steps"
+    )]
+    pub(crate) on_fail: OnFail,
+
+    /// Where to open the shell: `N` before the N-th instruction, as `[N/7]` counts; `STAGE:N` as `[STAGE N/7]`; `STAGE` at
+    /// its end; else an image
+    #[arg(long, value_name = "PLACE", hide = true, help_heading = "Input")]
+    pub(crate) at: Option<String>,
+
+    /// Have at most so many steps under way at once; 0 is no limit [default: 16, or the number of
+    /// processors when that is more]
+    #[arg(long, value_name = "N", env = "RBUILD_JOBS", hide_env_values = true, help_heading = "Steps")]
+    pub(crate) jobs: Option<usize>,
+
+    /// The network of RUN: default, host or none [default: default]
+    #[arg(long, value_name = "MODE", help_heading = "Steps")]
+    pub(crate) network: Option<String>,
 
     /// Allow `network.host` or `security.insecure` to the Dockerfile; may be repeated
     #[arg(long, value_name = "ENTITLEMENT", help_heading = "Steps")]
@@ -112,6 +172,9 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Steps")]
     pub(crate) ulimit: Vec<String>,
 
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+
     /// Check the Dockerfile and build nothing; short for --call=check
     #[arg(long, conflicts_with = "call", help_heading = "Look, don't build")]
     pub(crate) check: bool,
@@ -122,33 +185,36 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "WHAT", help_heading = "Look, don't build")]
     pub(crate) call: Option<String>,
 
-    /// How to show progress
-    #[arg(
-        long,
-        value_name = "MODE",
-        value_enum,
-        default_value = "auto",
-        hide_possible_values = false,
-        help_heading = "Output"
-    )]
-    pub(crate) progress: ProgressMode,
+    /// How to show progress [default: auto]
+    #[arg(long, value_name = "MODE", value_enum, hide_possible_values = false, help_heading = "Output")]
+    pub(crate) progress: Option<ProgressMode>,
 
     /// Print nothing but the image's digest
     #[arg(short, long, help_heading = "Output")]
     pub(crate) quiet: bool,
 }
 
+/// `--on-fail`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnFail {
+    Keep,
+    Shell,
+    Remove,
+}
+
 /// Builds, shows progress meanwhile, and prints the result.
 pub(crate) fn run(global: &Global, args: &BuildArgs) -> Result<(), Failure> {
-    let mode = if args.quiet { ProgressMode::Quiet } else { args.progress };
+    let configuration = Configuration::load()?;
+    let mode = progress_mode(args, &configuration)?;
     let in_form = |failure: Failure| failure.in_json(mode == ProgressMode::Json);
-    let request = request::from_args(global, args).map_err(in_form)?;
+    request::refuse_at(args)?;
+    let request = request::from_args(global, &configuration, args).map_err(in_form)?;
     let call = call::from_args(args).map_err(in_form)?;
     if call.method != Method::Build {
         return call.run(&request);
     }
     let started = std::time::Instant::now();
-    let built = build_interruptibly(request, mode).map_err(in_form)?;
+    let built = build_interruptibly(global, args.on_fail, request, mode).map_err(in_form)?;
     if args.quiet {
         return print(&format!("{}\n", built.digest));
     }
@@ -164,30 +230,82 @@ pub(crate) fn run(global: &Global, args: &BuildArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How to show progress: as the command line says, else the configuration.
+pub(super) fn progress_mode(
+    args: &BuildArgs,
+    configuration: &Configuration,
+) -> Result<ProgressMode, Failure> {
+    match (&args.progress, &configuration.own.defaults.progress) {
+        _ if args.quiet => Ok(ProgressMode::Quiet),
+        (Some(mode), _) => Ok(*mode),
+        (None, Some(text)) => ProgressMode::from_str(text, false).map_err(|_| {
+            let message = format!("bad value `{text}` for `progress` in the configuration");
+            Failure::usage(Diagnostic::error(message).help("it is auto, tty, plain, quiet or json"))
+        }),
+        (None, None) => Ok(ProgressMode::Auto),
+    }
+}
+
 /// Builds until it is done or somebody presses Ctrl-C.
-fn build_interruptibly(request: Request, mode: ProgressMode) -> Result<Built, Failure> {
+fn build_interruptibly(
+    global: &Global,
+    on_fail: OnFail,
+    request: Request,
+    mode: ProgressMode,
+) -> Result<Built, Failure> {
     let no_thread = |e: std::io::Error| Failure::message(format!("cannot start to build: {e}"));
     let signals = Signals::hold().map_err(no_thread)?;
-    let progress = Progress::start(mode);
-    let (events, stop) = (progress.events(), Stop::default());
+    let (shown, events) = Shown::start(mode);
+    let stop = Stop::default();
     let work = {
-        let stop = stop.clone();
-        move || build::run(&request, &events, &stop)
+        let (stop, shown, global) = (stop.clone(), shown.clone(), global.clone());
+        move || {
+            let outcome = build::run(&request, &events, &stop);
+            drop(events);
+            shown.finish();
+            outcome.map_err(|failed| after_failure(failed, &global, on_fail, &request, &stop))
+        }
     };
     match interrupt::guard(signals, &stop, Result::is_ok, work).map_err(no_thread)? {
-        Ended::Done(outcome) => {
-            progress.finish();
-            outcome.map_err(Failure::build)
-        }
-        Ended::Interrupted => {
-            progress.finish();
-            Err(Failure::interrupted())
-        }
+        Ended::Done(outcome) => outcome,
+        Ended::Interrupted => Err(Failure::interrupted()),
         Ended::Abandoned => {
-            progress.abandon();
+            restore_terminal();
+            shown.abandon();
             Err(Failure::interrupted())
         }
     }
+}
+
+/// Enters the step that failed, if that is wanted and there is a terminal; else says how to.
+fn after_failure(
+    failed: Failed,
+    global: &Global,
+    on_fail: OnFail,
+    request: &Request,
+    stop: &Stop,
+) -> Failure {
+    let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let (Some(session), true) = (failed.kept.clone(), on_fail == OnFail::Shell && is_terminal) else {
+        return Failure::build(enter::with_way_in(failed, global));
+    };
+    let failure = Failure::build(failed.diagnostics);
+    // What the user is to look into is told before, and the exit code is that of the step's failure in any case.
+    crate::cli::error::report(&failure);
+    let entered = enter_failed(*session, global, request, stop);
+    entered.err().unwrap_or_else(Failure::told)
+}
+
+fn enter_failed(session: Session, global: &Global, request: &Request, stop: &Stop) -> Result<(), Failure> {
+    let (store, _) = build::enter::sessions(&request.store_root).map_err(Failure::build)?;
+    stop.resume();
+    let wishes = Wishes { secrets: request.secrets.clone(), ..Wishes::default() };
+    let mut opened = Opened::kept(&store, session, &wishes, stop).map_err(Failure::build)?;
+    enter::shell(&mut opened, None, global)?;
+    if let Some(session) = opened.leave(None).map_err(Failure::build)? {
+        enter::tell_kept(&session, global);
+    }
+    Ok(())
 }
 
 /// For people at a terminal with the names that they gave:

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{images::table, request};
+use super::request;
 use crate::build::listing::{Entry, Fate, Listing};
 use crate::build::{ContextFrom, DockerfileFrom};
 use crate::cli::Failure;
 use crate::cli::error::print;
+use crate::cli::listing::table;
 use crate::cli::progress::bytes;
 use crate::report::Diagnostic;
 

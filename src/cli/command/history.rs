@@ -1,46 +1,97 @@
 //! `rbuild history NAME`
 
-use clap::Args;
+use std::time::Duration;
 
-use super::{images::table, local};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::local;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
-use crate::cli::progress::bytes;
+use crate::cli::listing::Format;
+use crate::cli::progress::{bytes, seconds};
+use crate::oci::{Descriptor, DiffId, History};
+use crate::upkeep::{StepNote, StepNotes};
 
 /// Instructions longer than this are cut without `--no-trunc`.
 const WIDTH: usize = 70;
 
 /// Show how an image came to be, newest instruction first
+///
+/// TOOK is how long the instruction took when it ran, and CACHED whether the last build of this image took its layer from
+/// the cache; both are known only of images that were built here, and not of their base.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Fields of templates: ID, Layer, CreatedAt, CreatedSince, CreatedBy, Size, Comment, Cached, Took."
+)]
 pub(crate) struct HistoryArgs {
     /// The image: a name, or the beginning of its digest
     name: String,
+    /// `table`, `json` (an object on each line), or a template such as '{{.Size}} {{.CreatedBy}}'
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Print only the layers' digests
+    #[arg(short, long, conflicts_with = "format")]
+    quiet: bool,
     /// Print whole digests and instructions
     #[arg(long)]
     no_trunc: bool,
 }
 
-/// Prints the table.
+const COLUMNS: [(&str, &str); 6] = [
+    ("LAYER", "ID"),
+    ("CREATED", "CreatedSince"),
+    ("SIZE", "Size"),
+    ("TOOK", "Took"),
+    ("CACHED", "Cached"),
+    ("CREATED BY", "CreatedBy"),
+];
+
+/// Prints the list.
 pub(crate) fn run(global: &Global, args: &HistoryArgs) -> Result<(), Failure> {
+    let format = Format::parse(args.format.as_deref())?;
     let store = local::open_store(global)?;
     let image = local::find(&store, &args.name)?;
-    let mut layers = image.manifest.layers.iter();
+    let notes = StepNotes::load(&store, &image.manifest_digest);
+    let mut layers = image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids);
     let mut rows = Vec::new();
-    for entry in &image.config.history {
+    for (at, entry) in image.config.history.iter().enumerate() {
         let layer = if entry.empty_layer { None } else { layers.next() };
-        let digest = layer.map_or_else(
-            || "-".to_owned(),
-            |l| if args.no_trunc { l.digest.to_string() } else { l.digest.short() },
-        );
-        let size = layer.map_or_else(|| "-".to_owned(), |l| bytes(l.size));
-        let text = entry.created_by.as_deref().unwrap_or("");
-        let text = text.strip_suffix(" # buildkit").unwrap_or(text);
-        rows.push(vec![digest, local::age(entry.created.as_deref()), size, one_line(text, args.no_trunc)]);
+        rows.push(row(entry, layer, notes.step(at), args.no_trunc));
     }
-    rows.push(["LAYER", "CREATED", "SIZE", "CREATED BY"].map(str::to_owned).to_vec());
     rows.reverse();
-    print(&table(&rows))
+    if args.quiet {
+        let ids = rows.iter().filter_map(|row| row["ID"].as_str()).filter(|id| *id != "-");
+        return print(&ids.map(|id| format!("{id}\n")).collect::<String>());
+    }
+    print(&format.render(&COLUMNS, &rows)?)
+}
+
+fn row(
+    entry: &History,
+    layer: Option<(&Descriptor, &DiffId)>,
+    note: Option<&StepNote>,
+    whole: bool,
+) -> Value {
+    let none = || "-".to_owned();
+    let text = entry.created_by.as_deref().unwrap_or("");
+    let text = text.strip_suffix(" # buildkit").unwrap_or(text);
+    // What only changes the configuration neither runs nor is cached.
+    let note = note.filter(|_| layer.is_some());
+    let cached = note.map_or("-", |note| if note.cached { "yes" } else { "no" });
+    let took = note.and_then(|note| note.took_ms).map(Duration::from_millis);
+    json!({
+        "ID": layer.map_or_else(none, |(l, _)| if whole { l.digest.to_string() } else { l.digest.short() }),
+        "Layer": layer.map_or_else(none, |(_, diff_id)| diff_id.to_string()),
+        "CreatedAt": entry.created.as_deref().unwrap_or(""),
+        "CreatedSince": local::age(entry.created.as_deref()),
+        "CreatedBy": one_line(text, whole),
+        "Size": layer.map_or_else(none, |(l, _)| bytes(l.size)),
+        "Comment": entry.comment.as_deref().unwrap_or(""),
+        "Cached": cached,
+        "Took": took.map_or_else(none, seconds),
+    })
 }
 
 /// The text without line breaks and control characters, cut unless `whole`.

@@ -1,70 +1,185 @@
 //! `rbuild images`
 
-use clap::Args;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::filter::Filters;
 use super::local;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
+use crate::cli::listing::Format;
 use crate::cli::progress::bytes;
+use crate::oci::{Digest, Reference};
+use crate::store::Store;
+use crate::upkeep::{Image, Inventory, PlatformImage};
 
 /// List the images in the local store
 ///
-/// SIZE is what the image's own blobs take up compressed; images share the layers they have in common.
+/// SIZE is what the image's own blobs take up, compressed, for all of its platforms that are here; SHARED is the part of
+/// it that other images have, too.
 #[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct ImagesArgs {
-    /// Print only the digests
+    /// Only images of this name, with or without a tag; `*`, `?` and `[…]` match within a part of a name
+    name: Option<String>,
+    /// Also images that no name points at
     #[arg(short, long)]
+    all: bool,
+    /// Only images that fit: `reference=PATTERN`, `label=KEY[=VALUE]`, `before=IMAGE`, `since=IMAGE`, `until=TIME`,
+    /// `dangling=true` for those without a name; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// `table`, `json` (an object on each line), or a template such as '{{.Repository}}:{{.Tag}}'
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Print only the digests
+    #[arg(short, long, conflicts_with = "format")]
     quiet: bool,
     /// Print whole digests
-    #[arg(long)]
+    #[arg(long, alias = "digests")]
     no_trunc: bool,
 }
 
-/// Prints the table.
+const AFTER_HELP: &str = "\
+Fields of templates: ID, Repository, Tag, Digest, CreatedAt, CreatedSince, Size, SharedSize, UniqueSize, Platforms,
+Labels.";
+
+const COLUMNS: [(&str, &str); 6] = [
+    ("NAME", "Repository"),
+    ("TAG", "Tag"),
+    ("DIGEST", "ID"),
+    ("CREATED", "CreatedSince"),
+    ("SIZE", "Size"),
+    ("SHARED", "SharedSize"),
+];
+
+/// Prints the list.
 pub(crate) fn run(global: &Global, args: &ImagesArgs) -> Result<(), Failure> {
+    let format = Format::parse(args.format.as_deref())?;
+    let mut filters =
+        Filters::parse(&args.filter, &["reference", "label", "before", "since", "until", "dangling"])?;
+    if let Some(name) = &args.name {
+        filters.add_reference(name)?;
+    }
     let store = local::open_store(global)?;
-    let mut rows = Vec::new();
-    for (reference, target) in store.tags()? {
-        let digest = if args.no_trunc { target.digest.to_string() } else { target.digest.short() };
-        if args.quiet {
-            rows.push(vec![digest]);
-            continue;
-        }
-        let tag = reference.tag().unwrap_or("<none>").to_owned();
-        let full = reference.to_string();
-        let name = full.strip_suffix(&format!(":{tag}")).unwrap_or(&full).to_owned();
-        // One image that cannot be read must not hide the others.
-        let (created, size) = match local::describe(&store, target) {
-            Ok(image) => {
-                let size =
-                    image.manifest.config.size + image.manifest.layers.iter().map(|l| l.size).sum::<u64>();
-                (local::age(image.config.created.as_deref()), bytes(size))
-            }
-            Err(_) => ("unreadable".to_owned(), "-".to_owned()),
-        };
-        rows.push(vec![name, tag, digest, created, size]);
+    let listed = Listed::read(&store, args.all || filters.wants_unnamed())?;
+    let mut rows: Vec<Row<'_>> = listed.rows().collect();
+    filters.apply(&store, &mut rows)?;
+    rows.sort_by_cached_key(|row| (row.repository(), row.tag(), row.image.target.digest));
+    if args.quiet {
+        return print(&rows.iter().map(|row| row.id(args.no_trunc) + "\n").collect::<String>());
     }
-    rows.sort();
-    if !args.quiet {
-        rows.insert(0, ["NAME", "TAG", "DIGEST", "CREATED", "SIZE"].map(str::to_owned).to_vec());
-    }
-    print(&table(&rows))
+    let values: Vec<Value> = rows.iter().map(|row| row.value(&listed, args.no_trunc)).collect();
+    print(&format.render(&COLUMNS, &values)?)
 }
 
-/// Columns padded to their widest cell, two blanks between them.
-pub(super) fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut out = String::new();
-    for row in rows {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        out.push_str(cells.join("  ").trim_end());
-        out.push('\n');
+/// The images to choose from.
+struct Listed {
+    named: Vec<(Reference, Digest)>,
+    images: BTreeMap<Digest, Image>,
+    unnamed: Vec<Digest>,
+    /// How many images have each blob.
+    shares: BTreeMap<Digest, usize>,
+}
+
+impl Listed {
+    /// Those without a name are looked for only if they are wanted: that opens many blobs.
+    fn read(store: &Store, with_unnamed: bool) -> Result<Self, Failure> {
+        let mut images = BTreeMap::new();
+        let mut unnamed = Vec::new();
+        if with_unnamed {
+            let inventory = Inventory::take(store)?;
+            // A base is not dangling: it is what builds fetched.
+            for image in inventory.unnamed.into_iter().filter(Image::is_complete) {
+                unnamed.push(image.target.digest);
+                images.insert(image.target.digest, image);
+            }
+        }
+        let mut named = Vec::new();
+        for (reference, target) in store.tags()? {
+            if let Entry::Vacant(place) = images.entry(target.digest) {
+                place.insert(Image::read(store, &target)?);
+            }
+            named.push((reference, target.digest));
+        }
+        let mut shares: BTreeMap<Digest, usize> = BTreeMap::new();
+        for digest in images.values().flat_map(|image| image.blobs.keys()) {
+            *shares.entry(*digest).or_default() += 1;
+        }
+        Ok(Self { named, images, unnamed, shares })
     }
-    out
+
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        let named = self.named.iter().map(|(name, digest)| (Some(name), digest));
+        let unnamed = self.unnamed.iter().map(|digest| (None, digest));
+        named.chain(unnamed).filter_map(|(name, digest)| Some(Row { name, image: self.images.get(digest)? }))
+    }
+
+    fn shared_bytes(&self, image: &Image) -> u64 {
+        let is_shared = |digest: &Digest| self.shares.get(digest).is_some_and(|count| *count > 1);
+        image.blobs.iter().filter(|(digest, _)| is_shared(digest)).map(|(_, bytes)| bytes).sum()
+    }
+}
+
+/// One line: a name, and the image behind it.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'l> {
+    pub(super) name: Option<&'l Reference>,
+    pub(super) image: &'l Image,
+}
+
+impl Row<'_> {
+    fn repository(&self) -> String {
+        self.name.map_or_else(|| "<none>".to_owned(), local::repository)
+    }
+
+    fn tag(&self) -> String {
+        self.name.and_then(Reference::tag).unwrap_or("<none>").to_owned()
+    }
+
+    fn id(&self, whole: bool) -> String {
+        let digest = self.image.target.digest;
+        if whole { digest.to_string() } else { digest.short() }
+    }
+
+    /// Seconds since 1970, if the configuration tells.
+    pub(super) fn created(&self) -> Option<i64> {
+        let config = self.image.for_this_machine()?.config.as_ref()?;
+        crate::oci::parse_rfc3339(config.created.as_deref()?)
+    }
+
+    pub(super) fn labels(&self) -> BTreeMap<String, String> {
+        let config = self.image.for_this_machine().and_then(|platform| platform.config.as_ref());
+        config.map(|config| config.config.labels.clone()).unwrap_or_default()
+    }
+
+    /// One image that cannot be read must not hide the others.
+    fn value(&self, listed: &Listed, whole: bool) -> Value {
+        let image = self.image;
+        let config = image.for_this_machine().and_then(|platform| platform.config.as_ref());
+        let created = config.and_then(|config| config.created.as_deref());
+        let (size, shared) = (image.size_bytes(), listed.shared_bytes(image));
+        let readable = config.is_some();
+        let sized = |count: u64| if readable { bytes(count) } else { "-".to_owned() };
+        let platforms: Vec<String> =
+            image.platforms.iter().filter_map(PlatformImage::platform).map(|p| p.to_string()).collect();
+        let labels: Vec<String> = self.labels().iter().map(|(key, value)| format!("{key}={value}")).collect();
+        json!({
+            "ID": self.id(whole),
+            "Repository": self.repository(),
+            "Tag": self.tag(),
+            "Digest": image.target.digest,
+            "CreatedAt": created.unwrap_or(""),
+            "CreatedSince": if readable { local::age(created) } else { "unreadable".to_owned() },
+            "Size": sized(size),
+            "SharedSize": sized(shared),
+            "UniqueSize": sized(size - shared),
+            "Platforms": platforms.join(","),
+            "Labels": labels.join(","),
+        })
+    }
 }

@@ -1,40 +1,113 @@
-//! `rbuild inspect NAME`
+//! `rbuild inspect NAME…`
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::local;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
+use crate::cli::listing::bad;
+use crate::cli::template::Template;
+use crate::oci::{Platform, Reference};
+use crate::store::Store;
+use crate::upkeep::{Image, PlatformImage};
 
-/// Show an image's manifest and configuration as JSON
+/// Show everything about images as JSON
 ///
-/// `Digest` is what the name points at; in an image for several platforms that is the index, and `Manifest`
-/// is the entry for this machine.
+/// An array with an object for each image, with the fields of `docker image inspect`. `Id` and `Digest` are what the name
+/// points at; in an image for several platforms that is the index, and `ManifestDigest`, `Config` and `RootFS` are those of
+/// the platform that was asked for. `Manifest` and `ImageConfig` are the documents themselves.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// The image: a name, or the beginning of its digest
-    name: String,
+    /// The images: names, or beginnings of digests
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+    /// `json`, or a template for each image, such as '{{.Config.Env}}' or '{{json .RepoTags}}'
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// The platform to show of an image that has several [default: this machine's, else the first]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
 }
 
-/// Prints one JSON object.
+/// Prints the array, or what the template makes of each image.
 pub(crate) fn run(global: &Global, args: &InspectArgs) -> Result<(), Failure> {
+    let template = match args.format.as_deref() {
+        None | Some("json") => None,
+        Some(text) => Some(Template::parse(text).map_err(bad)?),
+    };
     let store = local::open_store(global)?;
-    let image = local::find(&store, &args.name)?;
-    let names: Vec<String> = store
-        .tags()?
-        .iter()
-        .filter(|(_, target)| target.digest == image.target.digest)
-        .map(|(reference, _)| reference.to_string())
-        .collect();
-    let value = json!({
-        "Names": names,
-        "Digest": image.target.digest,
-        "MediaType": image.target.media_type,
-        "ManifestDigest": image.manifest_digest,
-        "Manifest": image.manifest,
-        "Config": image.config,
+    let values = args.names.iter().map(|name| value(&store, name, args.platform.as_ref()));
+    let values: Vec<Value> = values.collect::<Result<_, _>>()?;
+    match template {
+        None => print(&format!("{:#}\n", Value::Array(values))),
+        Some(template) => {
+            let lines = values.iter().map(|value| Ok(template.render(value).map_err(bad)? + "\n"));
+            print(&lines.collect::<Result<String, Failure>>()?)
+        }
+    }
+}
+
+fn value(store: &Store, name: &str, wanted: Option<&Platform>) -> Result<Value, Failure> {
+    let target = local::find_target(store, name)?;
+    let image = Image::read(store, &target)?;
+    let platform = match wanted {
+        None => image.for_this_machine().ok_or_else(|| local::unreadable(name, &image))?,
+        Some(wanted) => image.for_platform(wanted).ok_or_else(|| local::no_platform(name, &image, wanted))?,
+    };
+    let config = platform.config.clone().ok_or_else(|| local::unreadable(name, &image))?;
+    let names: Vec<Reference> = local::names_of(store, &target.digest)?;
+    let digests: Vec<String> = digests(&names, &target.digest.to_string());
+    let comment = config.history.last().and_then(|entry| entry.comment.clone()).unwrap_or_default();
+    let mut value = json!({
+        "Id": target.digest,
+        "RepoTags": names.iter().map(Reference::to_string).collect::<Vec<_>>(),
+        "RepoDigests": digests,
+        "Comment": comment,
+        "Created": config.created,
+        "Author": config.author.clone().unwrap_or_default(),
+        "Config": config.config,
+        "Architecture": config.architecture,
+        "Variant": config.variant.clone().unwrap_or_default(),
+        "Os": config.os,
+        "Size": size(platform),
+        "RootFS": json!({ "Type": config.rootfs.kind, "Layers": config.rootfs.diff_ids }),
+        "Digest": target.digest,
+        "MediaType": target.media_type,
+        "Platforms": platforms(&image),
+        "ManifestDigest": platform.descriptor.digest,
+        "Manifest": platform.manifest,
+        "ImageConfig": config,
     });
-    print(&format!("{value:#}\n"))
+    if !image.missing.is_empty()
+        && let Some(fields) = value.as_object_mut()
+    {
+        fields.insert("Missing".to_owned(), json!(image.missing));
+    }
+    Ok(value)
+}
+
+fn digests(names: &[Reference], digest: &str) -> Vec<String> {
+    let mut digests: Vec<String> =
+        names.iter().map(|name| format!("{}@{digest}", local::repository(name))).collect();
+    digests.dedup();
+    digests
+}
+
+/// Bytes of one platform's configuration and layers.
+fn size(platform: &PlatformImage) -> u64 {
+    platform.manifest.config.size + platform.manifest.layers.iter().map(|layer| layer.size).sum::<u64>()
+}
+
+fn platforms(image: &Image) -> Vec<Value> {
+    let entry = |platform: &PlatformImage| {
+        let mut entry = Map::new();
+        let name = platform.platform().map(|p| p.to_string());
+        entry.insert("Platform".to_owned(), json!(name.unwrap_or_default()));
+        entry.insert("Digest".to_owned(), json!(platform.descriptor.digest));
+        entry.insert("Size".to_owned(), json!(size(platform)));
+        Value::Object(entry)
+    };
+    image.platforms.iter().map(entry).collect()
 }

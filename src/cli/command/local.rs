@@ -2,8 +2,11 @@
 
 use crate::cli::Failure;
 use crate::cli::args::Global;
+use crate::cli::configuration::Configuration;
 use crate::oci::{Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Platform, Reference};
+use crate::report::Diagnostic;
 use crate::store::Store;
+use crate::upkeep::{Image, PlatformImage};
 
 /// Manifests and indexes are bounded as registries bound them.
 const MANIFEST_LIMIT: u64 = 4 << 20;
@@ -11,8 +14,6 @@ const CONFIG_LIMIT: u64 = 8 << 20;
 
 /// One image of the store with everything that describes it.
 pub(super) struct LocalImage {
-    /// What the tag points at: a manifest or an index.
-    pub(super) target: Descriptor,
     /// The manifest of the platform that was asked for, or of this machine's, or the first.
     pub(super) manifest: Manifest,
     /// Its digest.
@@ -27,8 +28,22 @@ pub(super) fn open_store(global: &Global) -> Result<Store, Failure> {
     Ok(Store::open(&root)?)
 }
 
+/// The same for a command that brings something in: what the store may hold is heeded.
+pub(super) fn open_to_write(global: &Global, configuration: &Configuration) -> Result<Store, Failure> {
+    let store = open_store(global)?;
+    if let Some(quota) = configuration.own.store_quota_bytes {
+        crate::build::heed_quota(&store, quota)?;
+    }
+    Ok(store)
+}
+
 /// Finds what `name` means: a name with or without tag, a whole digest, or the first digits of one.
 pub(super) fn find(store: &Store, name: &str) -> Result<LocalImage, Failure> {
+    describe(store, find_target(store, name)?)
+}
+
+/// The manifest or index that `name` means; it is not read.
+pub(super) fn find_target(store: &Store, name: &str) -> Result<Descriptor, Failure> {
     let tags = store.tags()?;
     let wanted = name.parse::<Reference>().ok().map(Reference::with_default_tag);
     let by_name =
@@ -40,7 +55,25 @@ pub(super) fn find(store: &Store, name: &str) -> Result<LocalImage, Failure> {
             None => unnamed(store, name)?.ok_or_else(|| not_found(&tags, name))?,
         },
     };
-    describe(store, target)
+    Ok(target)
+}
+
+/// A name to be given: it has a tag, and no digest.
+pub(super) fn new_name(text: &str) -> Result<Reference, Failure> {
+    let bad = |reason: &str| Failure::usage(Diagnostic::error(format!("bad name `{text}`: {reason}")));
+    let reference: Reference = text.parse().map_err(|e: crate::oci::ReferenceError| bad(e.reason))?;
+    match reference.digest() {
+        Some(_) => Err(bad("a name that is given cannot have a digest")),
+        None => Ok(reference.with_default_tag()),
+    }
+}
+
+/// A name without its tag, in its short form.
+pub(super) fn repository(name: &Reference) -> String {
+    let text = name.to_string();
+    let text = text.split('@').next().unwrap_or(&text);
+    let suffix = name.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
+    text.strip_suffix(&suffix).unwrap_or(text).to_owned()
 }
 
 fn by_digest(tags: &[(Reference, Descriptor)], name: &str) -> Option<Descriptor> {
@@ -73,10 +106,10 @@ fn not_found(tags: &[(Reference, Descriptor)], name: &str) -> Failure {
 
 /// Reads the manifest and configuration behind a tag's target.
 pub(super) fn describe(store: &Store, target: Descriptor) -> Result<LocalImage, Failure> {
-    let descriptor = if target.media_type.is_index() { choose(store, &target)? } else { target.clone() };
+    let descriptor = if target.media_type.is_index() { choose(store, &target)? } else { target };
     let manifest: Manifest = read_json(store, &descriptor, MANIFEST_LIMIT)?;
     let config = read_json(store, &manifest.config, CONFIG_LIMIT)?;
-    Ok(LocalImage { target, manifest, manifest_digest: descriptor.digest, config })
+    Ok(LocalImage { manifest, manifest_digest: descriptor.digest, config })
 }
 
 /// The entry of an index for this machine, else its first.
@@ -117,4 +150,28 @@ pub(super) fn age(created: Option<&str>) -> String {
         s => (s / (86_400 * 365), "year"),
     };
     format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
+}
+
+/// All names of what `digest` is.
+pub(super) fn names_of(store: &Store, digest: &Digest) -> Result<Vec<Reference>, Failure> {
+    let tags = store.tags()?.into_iter().filter(|(_, target)| target.digest == *digest);
+    Ok(tags.map(|(reference, _)| reference).collect())
+}
+
+/// An image whose manifest or configuration is not there.
+pub(super) fn unreadable(name: &str, image: &Image) -> Failure {
+    let missing: Vec<String> = image.missing.iter().map(Digest::to_string).collect();
+    let what = if missing.is_empty() { "its manifest".to_owned() } else { missing.join(", ") };
+    let diagnostic = Diagnostic::error(format!("the image `{name}` cannot be read: the store lacks {what}"));
+    Failure::build(vec![
+        diagnostic.help("build or pull it again; `rbuild verify` tells what else is missing"),
+    ])
+}
+
+/// An image that is not for a platform.
+pub(super) fn no_platform(name: &str, image: &Image, wanted: &Platform) -> Failure {
+    let offered = image.platforms.iter().filter_map(PlatformImage::platform).map(|p| p.to_string());
+    let offered: Vec<String> = offered.collect();
+    let message = format!("`{name}`: no match for {wanted}; this image has: {}", offered.join(", "));
+    Failure::message(message)
 }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::call::Format;
-use super::images::table;
 use crate::build::{self, Outlined, Request};
 use crate::cli::Failure;
 use crate::cli::error::print;
 use crate::cli::findings::docker::{pretty, range};
+use crate::cli::listing::table;
 use crate::dockerfile::syntax::{ArgDeclaration, Dockerfile, Instruction, InstructionKind, Stage};
 use crate::dockerfile::words::{self, Lookup};
 use crate::plan::graph::{MountKind, Op};

@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 use super::build::BuildArgs;
 use super::request;
 use crate::build;
+use crate::cli::configuration::Configuration;
 use crate::cli::error::{color_of, print};
 use crate::cli::forecast::{dot, json, text};
 use crate::cli::{Failure, progress};
@@ -26,6 +27,8 @@ use crate::report::Events;
     mut_arg("iidfile", |a| a.hide(true)),
     mut_arg("label", |a| a.hide(true)),
     mut_arg("annotation", |a| a.hide(true)),
+    mut_arg("on_fail", |a| a.hide(true)),
+    mut_arg("jobs", |a| a.hide(true)),
     mut_arg("progress", |a| a.hide(true)),
     mut_arg("quiet", |a| a.hide(true)),
     after_help = "Exit codes: 0 planned, 1 the build would fail before it begins, 2 wrong usage.",
@@ -49,7 +52,8 @@ enum PlanFormat {
 
 /// Plans and prints.
 pub(crate) fn run(global: &crate::cli::args::Global, args: &PlanArgs) -> Result<(), Failure> {
-    let request = request::from_args(global, &args.build)?;
+    request::refuse_at(&args.build)?;
+    let request = request::from_args(global, &Configuration::load()?, &args.build)?;
     let foreseen = build::foresee(&request, &Events::silent()).map_err(Failure::build)?;
     print(&match args.format {
         PlanFormat::Text => {

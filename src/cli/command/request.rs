@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::build::BuildArgs;
-use crate::build::{self, ContextFrom, DockerfileFrom, Request, Secret, SecretFrom};
+use super::build::{BuildArgs, OnFail};
+use crate::build::{self, ContextFrom, DockerfileFrom, PullPolicy, Request, Secret, SecretFrom};
 use crate::cli::Failure;
 use crate::cli::args::Global;
+use crate::cli::configuration::Configuration;
 use crate::export::Output;
 use crate::oci::{Platform, Reference};
 use crate::plan::graph::Network;
@@ -13,10 +14,13 @@ use crate::plan::{self, ContextSource, Entitlement, Options, SourceKind};
 use crate::report::Diagnostic;
 
 /// Checks the options and makes a request of them.
-pub(super) fn from_args(global: &Global, args: &BuildArgs) -> Result<Request, Failure> {
+pub(super) fn from_args(
+    global: &Global,
+    configuration: &Configuration,
+    args: &BuildArgs,
+) -> Result<Request, Failure> {
     let store_root = global.store_root().ok_or_else(Failure::no_store_root)?;
-    let platforms =
-        all(&args.platform, "--platform", |text| text.parse::<Platform>().map_err(|e| e.to_string()))?;
+    let platforms = platforms(configuration, &args.platform)?;
     let epoch = source_date_epoch(args)?;
     let options = Options {
         build_args: args
@@ -26,12 +30,14 @@ pub(super) fn from_args(global: &Global, args: &BuildArgs) -> Result<Request, Fa
             .map(|(name, value)| (name, Some(value)))
             .collect(),
         target: args.target.clone().filter(|t| !t.is_empty()),
+        target_number: None,
+        stop: None,
         platform: platforms.first().cloned().unwrap_or_else(Platform::host),
         build_platform: Platform::host(),
         explicit_platform: !platforms.is_empty(),
         labels: all(&args.label, "--label", |text| Ok(key_value(text)))?,
         annotations: all(&args.annotation, "--annotation", annotation)?,
-        network: network(&args.network)?,
+        network: network(configuration, args.network.as_deref())?,
         entitlements: all(&args.allow, "--allow", entitlement)?.into_iter().collect(),
         extra_hosts: all(&args.add_host, "--add-host", extra_host)?,
         shm_size_bytes: args.shm_size.as_deref().map_or(Ok(0), |text| size("--shm-size", text))?,
@@ -44,6 +50,9 @@ pub(super) fn from_args(global: &Global, args: &BuildArgs) -> Result<Request, Fa
     let tags = all(&args.tag, "--tag", tag)?;
     let outputs = all(&args.output, "--output", |text| Output::parse(text).map_err(|e| e.to_string()))?;
     build::form::check(&outputs).map_err(Failure::usage)?;
+    if args.offline && outputs.iter().any(Output::pushes) {
+        return Err(bad("--output", "type=registry", "`--offline` forbids to push"));
+    }
     build::push::check(args.push, &tags, &outputs).map_err(Failure::usage)?;
     Ok(Request {
         store_root,
@@ -54,14 +63,69 @@ pub(super) fn from_args(global: &Global, args: &BuildArgs) -> Result<Request, Fa
         tags,
         outputs,
         push: args.push,
+        registries: configuration.registries(&args.registries)?,
         iidfile: args.iidfile.clone(),
+        // As with podman, 0 is no limit; no plan has more steps than that.
+        jobs: args.jobs.map(|jobs| if jobs == 0 { usize::MAX } else { jobs }),
+        pull: pull(args.pull.as_deref(), args.offline)?,
+        store_quota: configuration.own.store_quota_bytes,
+        offline: args.offline,
+        lock: lock(args)?,
         no_cache: args.no_cache,
-        secrets: all(&args.secret, "--secret", secret)?,
+        secrets: secrets(args)?,
+        keep_failed: args.on_fail != OnFail::Remove,
+        limits: args.limits.limits()?,
+        dns: args.limits.dns()?,
+        ssh: super::ssh::parse(&args.ssh)?,
     })
 }
 
+/// `--at` belongs to another command.
+pub(super) fn refuse_at(args: &BuildArgs) -> Result<(), Failure> {
+    match &args.at {
+        None => Ok(()),
+        Some(at) => {
+            let error = Diagnostic::error("--at opens a shell, so it belongs to `rbuild shell`");
+            Err(Failure::usage(
+                error.help(format!("`rbuild shell --at {at}`; to build one stage only, `--target`")),
+            ))
+        }
+    }
+}
+
+/// `--secret`
+pub(super) fn secrets(args: &BuildArgs) -> Result<Vec<Secret>, Failure> {
+    all(&args.secret, "--secret", secret)
+}
+
+/// A lock file is beside the Dockerfile of a folder, whatever that is called.
+fn lock(args: &BuildArgs) -> Result<Option<build::Lock>, Failure> {
+    let missing = match (args.lock, args.locked) {
+        (true, _) => build::Missing::Add,
+        (_, true) => build::Missing::Refuse,
+        (false, false) => build::Missing::Take,
+    };
+    match context(&args.context) {
+        ContextFrom::Directory(folder) => Ok(Some(build::Lock { file: folder.join("rbuild.lock"), missing })),
+        _ if missing == build::Missing::Take => Ok(None),
+        _ => Err(Failure::usage(build::no_folder())),
+    }
+}
+
+/// docker's `--pull` is a switch, podman's has policies; both are understood.
+pub(super) fn pull(given: Option<&str>, offline: bool) -> Result<PullPolicy, Failure> {
+    match given {
+        None if offline => Ok(PullPolicy::Never),
+        None | Some("false") => Ok(PullPolicy::Current),
+        Some("always" | "true") => Ok(PullPolicy::Always),
+        Some("missing") => Ok(PullPolicy::Missing),
+        Some("never") => Ok(PullPolicy::Never),
+        Some(other) => Err(bad("--pull", other, "it is always, missing or never")),
+    }
+}
+
 /// Parses each value of a repeated option; the first bad one is a usage error that names the option.
-fn all<T>(
+pub(super) fn all<T>(
     values: &[String],
     option: &str,
     parse: impl Fn(&str) -> Result<T, String>,
@@ -69,7 +133,8 @@ fn all<T>(
     values.iter().map(|value| parse(value).map_err(|reason| bad(option, value, &reason))).collect()
 }
 
-fn bad(option: &str, value: &str, reason: &str) -> Failure {
+/// A usage error that names the option.
+pub(super) fn bad(option: &str, value: &str, reason: &str) -> Failure {
     // A secret's value can only be in `--build-arg` and friends, none of which are refused here.
     Failure::usage(Diagnostic::error(format!("bad value `{value}` for {option}: {reason}")))
 }
@@ -102,7 +167,8 @@ fn annotation(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn tag(text: &str) -> Result<Reference, String> {
+/// `NAME[:TAG]`
+pub(super) fn tag(text: &str) -> Result<Reference, String> {
     let reference = text.parse::<Reference>().map_err(|e| e.reason.to_owned())?;
     if reference.digest().is_some() {
         return Err("a name for a new image cannot have a digest".to_owned());
@@ -110,12 +176,30 @@ fn tag(text: &str) -> Result<Reference, String> {
     Ok(reference.with_default_tag())
 }
 
-fn network(text: &str) -> Result<Network, Failure> {
+/// `--network`
+pub(super) fn network(configuration: &Configuration, given: Option<&str>) -> Result<Network, Failure> {
+    let (option, text) = match (given, &configuration.own.defaults.network) {
+        (Some(text), _) => ("--network", text),
+        (None, Some(text)) => ("`network` in the configuration", text.as_str()),
+        (None, None) => return Ok(Network::Default),
+    };
     match text {
         "default" | "" => Ok(Network::Default),
         "host" => Ok(Network::Host),
         "none" => Ok(Network::None),
-        _ => Err(bad("--network", text, "it is default, host or none")),
+        _ => Err(bad(option, text, "it is default, host or none")),
+    }
+}
+
+/// What to build for; empty means this machine.
+fn platforms(configuration: &Configuration, given: &[String]) -> Result<Vec<Platform>, Failure> {
+    let parse = |text: &str| text.parse::<Platform>().map_err(|e| e.to_string());
+    match &configuration.own.defaults.platform {
+        Some(text) if given.is_empty() => {
+            let several: Vec<String> = text.split(',').map(str::to_owned).collect();
+            all(&several, "`platform` in the configuration", parse)
+        }
+        _ => all(given, "--platform", parse),
     }
 }
 
@@ -127,9 +211,12 @@ fn entitlement(text: &str) -> Result<Entitlement, String> {
     }
 }
 
-fn extra_host(text: &str) -> Result<(String, String), String> {
+/// `HOST:IP` or `HOST=IP`
+pub(super) fn extra_host(text: &str) -> Result<(String, String), String> {
     let (host, address) =
         text.split_once('=').or_else(|| text.split_once(':')).ok_or("write it as HOST:IP")?;
+    // RUN is on this machine's own network, so the way to the machine is its loopback.
+    let address = if address == "host-gateway" { "127.0.0.1" } else { address };
     let plain = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
     if host.is_empty() || plain.parse::<std::net::IpAddr>().is_err() {
         return Err(format!("`{address}` is no IP address"));
@@ -137,23 +224,14 @@ fn extra_host(text: &str) -> Result<(String, String), String> {
     Ok((host.to_owned(), plain.to_owned()))
 }
 
-/// Bytes, with k, m, g or t (and b after it) for powers of 1024, as docker reads sizes.
-fn size(option: &str, text: &str) -> Result<u64, Failure> {
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches('b').trim_end_matches('i');
-    let (digits, shift) = match digits.as_bytes().last() {
-        Some(b'k') => (&digits[..digits.len() - 1], 10),
-        Some(b'm') => (&digits[..digits.len() - 1], 20),
-        Some(b'g') => (&digits[..digits.len() - 1], 30),
-        Some(b't') => (&digits[..digits.len() - 1], 40),
-        _ => (digits, 0),
-    };
-    let number = digits.trim().parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift));
-    number.ok_or_else(|| bad(option, text, "write it as a number with k, m or g, such as 128m"))
+/// A size as docker reads it.
+pub(super) fn size(option: &str, text: &str) -> Result<u64, Failure> {
+    let reason = "write it as a number with k, m or g, such as 128m";
+    crate::config::size(text).ok_or_else(|| bad(option, text, reason))
 }
 
 /// `nofile=1024:2048`; -1 is unlimited.
-fn ulimit(text: &str) -> Result<(String, i64, i64), String> {
+pub(super) fn ulimit(text: &str) -> Result<(String, i64, i64), String> {
     const NAMES: [&str; 15] = [
         "core",
         "cpu",
@@ -290,18 +368,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_powers_of_1024() {
-        for (text, want) in
-            [("64", 64), ("64k", 65_536), ("128M", 134_217_728), ("1gb", 1 << 30), ("2GiB", 2 << 30)]
-        {
-            assert_eq!(size("--shm-size", text).unwrap(), want, "{text}");
-        }
-        for text in ["", "m", "1.5g", "-1", "99999999999g"] {
-            assert!(size("--shm-size", text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn ulimits_are_checked() {
         assert_eq!(ulimit("nofile=1024:2048").unwrap(), ("nofile".to_owned(), 1024, 2048));
         assert_eq!(ulimit("core=-1").unwrap(), ("core".to_owned(), -1, -1));
@@ -313,6 +379,7 @@ mod tests {
     #[test]
     fn hosts_may_be_written_both_ways() {
         assert_eq!(extra_host("a:10.0.0.1").unwrap(), ("a".to_owned(), "10.0.0.1".to_owned()));
+        assert_eq!(extra_host("h:host-gateway").unwrap(), ("h".to_owned(), "127.0.0.1".to_owned()));
         assert_eq!(extra_host("a=[::1]").unwrap(), ("a".to_owned(), "::1".to_owned()));
         assert_eq!(extra_host("a:::1").unwrap(), ("a".to_owned(), "::1".to_owned()));
         assert!(extra_host("a:b").is_err());

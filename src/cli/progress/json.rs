@@ -85,6 +85,7 @@ fn object(event: &Event) -> Value {
         }
         Event::Warning(diagnostic) => failure(diagnostic),
         Event::Note(text) => json!({"event": "note", "text": text}),
+        Event::RunsAs(text) => json!({"event": "runs-as", "text": text}),
     }
 }
 

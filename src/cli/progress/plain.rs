@@ -10,10 +10,18 @@ use crate::report::{Event, Outcome, StepHeading, StepNumber};
 /// A transfer is mentioned again after this much of it.
 const BYTES_STEP: u64 = 64 << 20;
 
+/// Bytes on their way.
+struct Transfer {
+    told: u64,
+    since: Instant,
+    /// What was there when it was first heard of.
+    at_first: u64,
+}
+
 pub(super) struct Plain {
     started: Instant,
     headings: Vec<StepHeading>,
-    transfers: BTreeMap<(StepNumber, String), u64>,
+    transfers: BTreeMap<(StepNumber, String), Transfer>,
     begun: BTreeMap<StepNumber, Instant>,
 }
 
@@ -49,9 +57,16 @@ impl Plain {
             }
             Event::Log { step, line: text, .. } => {
                 let since = self.begun.get(step).map_or(0.0, |b| time.duration_since(*b).as_secs_f64());
-                line(&mut out, *step, &format!("{since:.3} {}", printable(text)));
+                // Nothing is lost that a terminal would have overwritten.
+                let pieces = text.split('\r').filter(|piece| !piece.is_empty());
+                let pieces: Vec<&str> = if text.is_empty() { vec![""] } else { pieces.collect() };
+                for piece in pieces {
+                    line(&mut out, *step, &format!("{since:.3} {}", printable(piece)));
+                }
             }
-            Event::Bytes { step, what, done, total } => self.transfer(&mut out, *step, what, *done, *total),
+            Event::Bytes { step, what, done, total } => {
+                self.transfer(&mut out, time, *step, what, (*done, *total));
+            }
             Event::Finished { step, outcome, took } => {
                 self.introduce(&mut out, time, *step);
                 let text = match outcome {
@@ -66,16 +81,31 @@ impl Plain {
             }
             Event::Warning(diagnostic) => out.push_str(&crate::cli::diagnostic::render(diagnostic, false)),
             Event::Note(note) => out.push_str(&format!("note: {note}\n")),
+            Event::RunsAs(text) => out.push_str(&format!("{text}\n")),
         }
         out
     }
 
-    fn transfer(&mut self, out: &mut String, step: StepNumber, what: &str, done: u64, total: u64) {
-        let told = self.transfers.entry((step, what.to_owned())).or_insert(0);
-        if (total > 0 && done >= total && *told < total) || done >= *told + BYTES_STEP {
-            *told = done;
+    fn transfer(
+        &mut self,
+        out: &mut String,
+        time: Instant,
+        step: StepNumber,
+        what: &str,
+        (done, total): (u64, u64),
+    ) {
+        let first = || Transfer { told: 0, since: time, at_first: done };
+        let transfer = self.transfers.entry((step, what.to_owned())).or_insert_with(first);
+        if (total > 0 && done >= total && transfer.told < total) || done >= transfer.told + BYTES_STEP {
+            transfer.told = done;
             let of = if total > 0 { format!(" / {}", bytes(total)) } else { String::new() };
-            line(out, step, &format!("{what} {}{of}", bytes(done)));
+            // What came at once has no pace worth telling.
+            let took = time.duration_since(transfer.since).as_secs_f64();
+            let pace = match took > 0.05 {
+                true => format!(", {}/s", bytes(((done - transfer.at_first) as f64 / took) as u64)),
+                false => String::new(),
+            };
+            line(out, step, &format!("{what} {}{of}{pace}", bytes(done)));
         }
     }
 }
@@ -109,13 +139,14 @@ mod tests {
             (0, Event::Started(step)),
             (0, Event::Missed { step, why: "src/app.py changed".to_owned() }),
             (1500, Event::Log { step, stream: Stream::Stdout, line: "cc \u{1b}[1mx.c".to_owned() }),
+            (1600, Event::Log { step, stream: Stream::Stderr, line: "10%\r20%\r".to_owned() }),
             (2000, Event::Finished { step, outcome: Outcome::Ran, took: Duration::from_secs(2) }),
         ];
         let text: String =
             events.iter().map(|(ms, e)| plain.text(start + Duration::from_millis(*ms), e)).collect();
         assert_eq!(
             text,
-            "#1 [2/3] RUN make\n#1 not cached: src/app.py changed\n#1 1.500 cc x.c\n#1 DONE 2.00s\n"
+            "#1 [2/3] RUN make\n#1 not cached: src/app.py changed\n#1 1.500 cc x.c\n#1 1.600 10%\n#1 1.600 20%\n#1 DONE 2.00s\n"
         );
     }
 }

@@ -194,7 +194,7 @@ impl Tty {
                 let text = crate::cli::diagnostic::render(diagnostic, self.paint.color);
                 self.print(text.trim_end());
             }
-            Event::Note(note) => self.print(&self.paint.dim(note)),
+            Event::Note(note) | Event::RunsAs(note) => self.print(&self.paint.dim(note)),
         }
     }
 }

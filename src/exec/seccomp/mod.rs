@@ -7,17 +7,18 @@ mod table;
 
 use std::collections::BTreeMap;
 
+use super::owners::{Call, WATCHED, When};
 use super::sys::Instruction;
-use table::{ALLOWED, CLONE, CLONE3, Column, NEWEST, NEWEST_X32, OWNERSHIP, PERSONALITY, Row, SOCKET};
+use table::{ALLOWED, CLONE, CLONE3, Column, NEWEST, NEWEST_X32, PERSONALITY, Row, SOCKET};
 
 /// Which filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Profile {
     /// Docker's default.
     Default,
-    /// The default, and changes of ownership and identity do nothing, successfully.
+    /// The default, and calls about owners and identities are for the keeper of them.
     DefaultSingleId,
-    /// Everything is allowed, but changes of ownership and identity do nothing, successfully.
+    /// Everything is allowed, but calls about owners and identities are for the keeper of them.
     OnlySingleId,
 }
 
@@ -32,6 +33,12 @@ enum Action {
     FirstArgumentNot(&'static [u32]),
     /// Allowed when argument 0 is one of these, else EPERM.
     FirstArgumentIs(&'static [u32]),
+    /// Passed on to whoever holds the filter's listener.
+    Ask,
+    /// The same when this argument has one of these bits, else allowed.
+    AskBits(u8, u32),
+    /// The same when this argument is this, else allowed.
+    AskValue(u8, u32),
 }
 
 /// CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET.
@@ -67,6 +74,7 @@ const RETURN: u16 = 0x06;
 const RETURN_KILL_PROCESS: u32 = 0x8000_0000;
 const RETURN_ERRNO: u32 = 0x0005_0000;
 const RETURN_ALLOW: u32 = 0x7fff_0000;
+const RETURN_USER_NOTIFICATION: u32 = 0x7fc0_0000;
 
 const fn instruction(code: u16, value: u32) -> Instruction {
     Instruction { code, jump_true: 0, jump_false: 0, value }
@@ -97,6 +105,40 @@ pub(super) fn compile(profile: Profile) -> Vec<Instruction> {
     program
 }
 
+/// Whether the kernel can pass calls on (Linux 5.0).
+pub(super) fn can_ask() -> bool {
+    super::sys::has_seccomp_action(RETURN_USER_NOTIFICATION)
+}
+
+/// How a watched call passes its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Convention {
+    /// Ids have 16 bits.
+    pub(super) narrow: bool,
+    /// Machine words have 64 bits.
+    pub(super) wide: bool,
+}
+
+/// Which watched call a number stands for.
+pub(super) fn watched_call(architecture: u32, number: i32) -> Option<(Call, Convention)> {
+    let (_, column) = ARCHITECTURES.iter().find(|(value, _)| *value == architecture)?;
+    let number = number as u32;
+    let (column, number) = match column {
+        Column::X86_64 if number >= X32_BIT => (Column::X32, number - X32_BIT),
+        column => (*column, number),
+    };
+    let is_it = |row: &&Row| row.1[column as usize] == Some(number);
+    let name = ALLOWED.iter().find(is_it)?.0;
+    let (_, call, _) = WATCHED.iter().find(|watched| watched.0 == name)?;
+    let narrow = !column.is_wide() && has_wider_sibling(name);
+    Some((*call, Convention { narrow, wide: column.is_wide() }))
+}
+
+/// Whether there is a call of the same name with 32 at its end, for ids of 32 bits.
+fn has_wider_sibling(name: &str) -> bool {
+    WATCHED.iter().any(|watched| watched.0.strip_suffix("32") == Some(name))
+}
+
 /// First number and action of each range, from 0 up.
 fn ranges(profile: Profile, column: Column) -> Vec<(u32, Action)> {
     let (base, newest) = match column {
@@ -120,7 +162,16 @@ fn ranges(profile: Profile, column: Column) -> Vec<(u32, Action)> {
         Action::Errno(libc::EPERM as u16)
     };
     if profile != Profile::Default {
-        OWNERSHIP.iter().for_each(|row| set(row, Action::Errno(0)));
+        for (name, _, when) in WATCHED {
+            let row = ALLOWED.iter().find(|row| row.0 == *name);
+            let action = match *when {
+                When::Wide if !column.is_wide() => continue,
+                When::Wide | When::Always => Action::Ask,
+                When::Bits(argument, bits) => Action::AskBits(argument, bits),
+                When::Value(argument, value) => Action::AskValue(argument, value),
+            };
+            row.into_iter().for_each(|row| set(row, action));
+        }
     }
     let beyond = if usual == Action::Allow { usual } else { Action::Errno(libc::ENOSYS as u16) };
     let default_of = |number| if number > newest { beyond } else { usual };
@@ -174,7 +225,8 @@ fn split(code: u16, value: u32, low: Vec<Instruction>, high: Vec<Instruction>) -
 fn leaf(action: Action) -> Vec<Instruction> {
     let allow = instruction(RETURN, RETURN_ALLOW);
     let refuse = instruction(RETURN, RETURN_ERRNO | libc::EPERM as u32);
-    let argument = instruction(LOAD, FIRST_ARGUMENT_OFFSET);
+    let ask = instruction(RETURN, RETURN_USER_NOTIFICATION);
+    let argument = load(0);
     match action {
         Action::Allow => vec![allow],
         Action::Errno(errno) => vec![instruction(RETURN, RETURN_ERRNO | u32::from(errno))],
@@ -183,7 +235,17 @@ fn leaf(action: Action) -> Vec<Instruction> {
         }
         Action::FirstArgumentNot(values) => one_of(argument, values, refuse, allow),
         Action::FirstArgumentIs(values) => one_of(argument, values, allow, refuse),
+        Action::Ask => vec![ask],
+        Action::AskBits(at, bits) => {
+            vec![load(at), instruction(AND, bits), branch(JUMP_EQUAL, 0, 0, 1), allow, ask]
+        }
+        Action::AskValue(at, value) => vec![load(at), branch(JUMP_EQUAL, value, 0, 1), ask, allow],
     }
+}
+
+/// Loads an argument.
+fn load(at: u8) -> Instruction {
+    instruction(LOAD, FIRST_ARGUMENT_OFFSET + 8 * u32::from(at))
 }
 
 fn one_of(load: Instruction, values: &[u32], found: Instruction, other: Instruction) -> Vec<Instruction> {

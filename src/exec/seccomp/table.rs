@@ -16,6 +16,13 @@ pub(super) enum Column {
     Arm = 4,
 }
 
+impl Column {
+    /// Whether the structures of its calls are those of 64 bits.
+    pub(super) fn is_wide(self) -> bool {
+        matches!(self, Column::X86_64 | Column::X32 | Column::Aarch64)
+    }
+}
+
 /// The call does not exist on that architecture.
 const N: Option<u32> = None;
 
@@ -422,34 +429,3 @@ pub(super) const NEWEST: u32 = 469;
 
 /// The highest of the numbers that only x32 has.
 pub(super) const NEWEST_X32: u32 = 547;
-
-/// Calls that change owners or identities: in a user namespace with a single id they can only fail, and
-/// are made to do nothing.
-#[rustfmt::skip]
-pub(super) const OWNERSHIP: &[Row] = &[
-    ("chown", [n(92), n(182), n(92), N, n(182)]),
-    ("fchown", [n(93), n(95), n(93), n(55), n(95)]),
-    ("lchown", [n(94), n(16), n(94), N, n(16)]),
-    ("fchownat", [n(260), n(298), n(260), n(54), n(325)]),
-    ("chown32", [N, n(212), N, N, n(212)]),
-    ("fchown32", [N, n(207), N, N, n(207)]),
-    ("lchown32", [N, n(198), N, N, n(198)]),
-    ("setgroups", [n(116), n(81), n(116), n(159), n(81)]),
-    ("setgroups32", [N, n(206), N, N, n(206)]),
-    ("setuid", [n(105), n(23), n(105), n(146), n(23)]),
-    ("setuid32", [N, n(213), N, N, n(213)]),
-    ("setgid", [n(106), n(46), n(106), n(144), n(46)]),
-    ("setgid32", [N, n(214), N, N, n(214)]),
-    ("setreuid", [n(113), n(70), n(113), n(145), n(70)]),
-    ("setreuid32", [N, n(203), N, N, n(203)]),
-    ("setregid", [n(114), n(71), n(114), n(143), n(71)]),
-    ("setregid32", [N, n(204), N, N, n(204)]),
-    ("setresuid", [n(117), n(164), n(117), n(147), n(164)]),
-    ("setresuid32", [N, n(208), N, N, n(208)]),
-    ("setresgid", [n(119), n(170), n(119), n(149), n(170)]),
-    ("setresgid32", [N, n(210), N, N, n(210)]),
-    ("setfsuid", [n(122), n(138), n(122), n(151), n(138)]),
-    ("setfsuid32", [N, n(215), N, N, n(215)]),
-    ("setfsgid", [n(123), n(139), n(123), n(152), n(139)]),
-    ("setfsgid32", [N, n(216), N, N, n(216)]),
-];

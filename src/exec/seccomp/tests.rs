@@ -13,7 +13,7 @@ fn decide(program: &[Instruction], architecture: u32, number: u32, argument: u32
                 accumulator = match value {
                     NUMBER_OFFSET => number,
                     ARCHITECTURE_OFFSET => architecture,
-                    FIRST_ARGUMENT_OFFSET => argument,
+                    at if (at - FIRST_ARGUMENT_OFFSET).is_multiple_of(8) => argument,
                     other => panic!("load of {other}"),
                 }
             }
@@ -103,13 +103,35 @@ fn every_architecture_agrees_with_its_table() {
 
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn a_single_id_makes_chown_do_nothing() {
-    let nothing = RETURN_ERRNO;
+fn with_a_single_id_owners_are_asked_about() {
+    const ASK: u32 = RETURN_USER_NOTIFICATION;
+    const NATIVE: u32 = 0xc000_003e;
     for profile in [Profile::DefaultSingleId, Profile::OnlySingleId] {
         let program = compile(profile);
-        assert_eq!(decide(&program, 0xc000_003e, 92, 0), nothing);
-        assert_eq!(decide(&program, 0xc000_003e, 105, 0), nothing);
-        assert_eq!(decide(&program, 0xc000_003e, 0, 0), RETURN_ALLOW);
+        assert_eq!(decide(&program, NATIVE, 92, 0), ASK); // chown
+        assert_eq!(decide(&program, NATIVE, 105, 0), ASK); // setuid
+        assert_eq!(decide(&program, 0x4000_0003, 199, 0), ASK); // getuid32 of i386
+        assert_eq!(decide(&program, NATIVE, 0, 0), RETURN_ALLOW);
+        assert_eq!(decide(&program, NATIVE, 257, libc::O_CREAT as u32), ASK);
+        assert_eq!(decide(&program, NATIVE, 257, libc::O_RDONLY as u32), RETURN_ALLOW);
+        assert_eq!(decide(&program, NATIVE, 302, 5), ASK); // prlimit64
+        assert_eq!(decide(&program, NATIVE, 302, 7), RETURN_ALLOW);
     }
-    assert_eq!(decide(&compile(Profile::OnlySingleId), 0xc000_003e, 165, 0), RETURN_ALLOW);
+    assert_eq!(decide(&compile(Profile::OnlySingleId), NATIVE, 165, 0), RETURN_ALLOW);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn watched_calls_are_found_by_number() {
+    let full = Convention { narrow: false, wide: true };
+    assert_eq!(watched_call(0xc000_003e, 92), Some((Call::Chown, full)));
+    assert_eq!(watched_call(0xc000_003e, X32_BIT as i32 + 520), Some((Call::Execve, full)));
+    let old = Convention { narrow: true, wide: false };
+    assert_eq!(watched_call(0x4000_0003, 182), Some((Call::Chown, old)));
+    assert_eq!(
+        watched_call(0x4000_0003, 212),
+        Some((Call::Chown, Convention { narrow: false, wide: false }))
+    );
+    assert_eq!(watched_call(0xc000_003e, 0), None);
+    assert!(WATCHED.iter().all(|(name, ..)| ALLOWED.iter().any(|row| row.0 == *name)));
 }

@@ -39,8 +39,9 @@ pub struct UnpackOptions {
 pub enum Owners {
     /// `chown`, as root or in a user namespace that maps all ids needed.
     Apply,
-    /// Everything belongs to whoever unpacks: there is but one id.
-    Ignore,
+    /// Everything belongs to whoever unpacks, because there is but one id; whose it is otherwise is written down
+    /// beside it (see [`crate::rootfs::RecordedOwner`]), and devices become empty files that say so.
+    Record,
 }
 
 /// The attribute that marks a directory as opaque.

@@ -8,12 +8,12 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{FileType, OFlags};
 
-use super::tree::{Metadata, Spot, as_path, failed, set_metadata};
-use super::{Note, OpenLower, UnpackError, UnpackOptions};
+use super::tree::{Metadata, Spot, as_path, failed, is_device, set_device, set_metadata};
+use super::{Note, OpenLower, Owners, UnpackError, UnpackOptions};
 use crate::layer::archive::{self, Kind, Member, Problem, Reader, join, split};
 use crate::layer::index::{self, Builder, Landing, Link};
 use crate::layer::view::{ResolvedPath, RootView, ViewEntry};
-use crate::rootfs::{Root, Symlinks};
+use crate::rootfs::{RecordedDevice, Root, Symlinks};
 
 const COPY_BUFFER_BYTES: usize = 128 * 1024;
 
@@ -112,6 +112,12 @@ impl<'u> Unpacker<'u> {
         };
         let is_symlink = file_type == FileType::Symlink;
         if !is_symlink && !spot.node(root, file_type, dev)? {
+            if owners == Owners::Record {
+                let is_block = file_type == FileType::BlockDevice;
+                let device = RecordedDevice { is_block, major: dev.0, minor: dev.1 };
+                let file = spot.create_file(root)?;
+                return set_device(&file, path, metadata, device, &mut self.notes);
+            }
             self.notes.push(Note::Device { path: path.to_vec() });
             return Ok(());
         }
@@ -142,6 +148,9 @@ impl<'u> Unpacker<'u> {
             return Ok(());
         }
         let file = root.open_file(as_path(path)).map_err(failed("open", path))?;
+        if owners == Owners::Record && is_device(&file) {
+            return Ok(());
+        }
         set_metadata(&file, path, &metadata(member), owners, &mut self.notes)
     }
 

@@ -13,14 +13,14 @@ use crate::layer::archive::Limits;
 use crate::layer::sample::{lines, tar, view};
 use crate::layer::view::{RootView, ViewEntry};
 use crate::oci::{DiffId, Digest};
-use crate::rootfs::Root;
+use crate::rootfs::{OWNER_ATTRIBUTE, Root};
 
 /// Options that work for root, in a user namespace of one id, and without privileges.
 fn options() -> UnpackOptions {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
     let is_whole = map.split_whitespace().nth(2).is_some_and(|len| len.parse::<u64>().unwrap() > 10_000);
     let owners =
-        if is_whole && rustix::process::geteuid().is_root() { Owners::Apply } else { Owners::Ignore };
+        if is_whole && rustix::process::geteuid().is_root() { Owners::Apply } else { Owners::Record };
     UnpackOptions { owners, opaque: OpaqueMark::User, limits: Limits::default() }
 }
 
@@ -205,6 +205,54 @@ fn attributes_and_owners_are_kept() {
     if options().owners == Owners::Apply {
         assert_eq!((meta.uid(), meta.gid()), (1234, 4321));
         assert_eq!(xattr("security.capability").unwrap(), capability);
+    }
+}
+
+#[test]
+fn with_one_id_owners_are_written_down() {
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_pax_extensions([("SCHILY.xattr.user.rbuild.owner", b"7:7".as_slice())]).unwrap();
+    for (path, uid, kind) in [
+        ("forged", 0, tar::EntryType::Regular),
+        ("owned", 33, tar::EntryType::Regular),
+        ("folder", 34, tar::EntryType::Directory),
+        ("null", 0, tar::EntryType::Char),
+        ("alias", 0, tar::EntryType::Link),
+    ] {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(path).unwrap();
+        header.set_entry_type(kind);
+        header.set_mode(0o640);
+        header.set_uid(uid);
+        header.set_gid(5);
+        header.set_size(0);
+        if kind == tar::EntryType::Link {
+            header.set_link_name("null").unwrap();
+        }
+        if kind == tar::EntryType::Char {
+            header.set_device_major(1).unwrap();
+            header.set_device_minor(3).unwrap();
+        }
+        header.set_cksum();
+        builder.append(&header, io::empty()).unwrap();
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dest = Root::open(dir.path()).unwrap();
+    let options = UnpackOptions { owners: Owners::Record, ..options() };
+    let bytes = builder.into_inner().unwrap();
+    // Root's own test run could make the device: what it cannot make is what this is about.
+    let unpacked =
+        unpack(io::Cursor::new(bytes), &dest, &RootView::default(), &options, &mut no_lower).unwrap();
+    let record = |name: &str| {
+        let mut value = [0; 64];
+        let length = rustix::fs::getxattr(dir.path().join(name), OWNER_ATTRIBUTE, &mut value).unwrap_or(0);
+        String::from_utf8_lossy(&value[..length]).into_owned()
+    };
+    assert_eq!(unpacked.notes, []);
+    assert_eq!([record("forged"), record("owned"), record("folder")], ["0:5", "33:5", "34:5"]);
+    assert_eq!(dir.path().join("owned").metadata().unwrap().uid(), rustix::process::geteuid().as_raw());
+    if !rustix::process::geteuid().is_root() {
+        assert_eq!([record("null"), record("alias")], ["0:5:c:1:3"; 2]);
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::{Note, Owners, UnpackError};
 use crate::layer::archive::split;
 use crate::oci::Seconds;
-use crate::rootfs::{Root, Symlinks};
+use crate::rootfs::{OWNER_ATTRIBUTE, RecordedDevice, RecordedOwner, Root, Symlinks};
 
 /// Metadata to be applied.
 pub(super) struct Metadata<'m> {
@@ -116,7 +116,8 @@ impl Spot<'_> {
         }
     }
 
-    /// Applies metadata by name, for what cannot be opened: symlinks, pipes, devices.
+    /// Applies metadata by name, for what cannot be opened: symlinks, pipes, devices. Owners of these are not
+    /// recorded: no attribute can be set on them.
     pub(super) fn set_metadata(
         &self,
         metadata: &Metadata<'_>,
@@ -158,12 +159,17 @@ pub(super) fn set_metadata(
     owners: Owners,
     notes: &mut Vec<Note>,
 ) -> Result<(), UnpackError> {
-    if owners == Owners::Apply {
-        let (uid, gid) = ids(metadata);
-        rustix::fs::fchown(&fd, uid, gid).map_err(|error| owner_error(error, path, metadata))?;
+    match owners {
+        Owners::Apply => {
+            let (uid, gid) = ids(metadata);
+            rustix::fs::fchown(&fd, uid, gid).map_err(|error| owner_error(error, path, metadata))?;
+        }
+        Owners::Record => record(&fd, path, RecordedOwner::new(metadata.uid, metadata.gid), notes)?,
     }
     rustix::fs::fchmod(&fd, Mode::from_raw_mode(metadata.mode)).map_err(failed("set the mode of", path))?;
-    for (name, value) in &metadata.xattrs {
+    // What another builder wrote down is nothing to us.
+    let foreign = |name: &[u8]| owners == Owners::Record && name == OWNER_ATTRIBUTE.as_bytes();
+    for (name, value) in metadata.xattrs.iter().filter(|(name, _)| !foreign(name)) {
         match rustix::fs::fsetxattr(&fd, OsStr::from_bytes(name), value, XattrFlags::empty()) {
             Ok(()) => {}
             Err(Errno::NOTSUP | Errno::PERM) => {
@@ -173,6 +179,48 @@ pub(super) fn set_metadata(
         }
     }
     rustix::fs::futimens(&fd, &times(metadata.mtime)).map_err(failed("set the time of", path))
+}
+
+/// Writes an owner down, unless it is root. Without the attribute RUN sees root's file.
+fn record(
+    fd: impl AsFd,
+    path: &[u8],
+    owner: RecordedOwner,
+    notes: &mut Vec<Note>,
+) -> Result<(), UnpackError> {
+    if owner.is_usual() {
+        return Ok(());
+    }
+    let value = owner.to_string();
+    match rustix::fs::fsetxattr(&fd, OWNER_ATTRIBUTE, value.as_bytes(), XattrFlags::empty()) {
+        Ok(()) => Ok(()),
+        Err(Errno::NOTSUP | Errno::PERM) => {
+            notes.push(Note::Xattr { path: path.to_vec(), name: OWNER_ATTRIBUTE.as_bytes().to_vec() });
+            Ok(())
+        }
+        Err(error) => Err(failed("write down the owner of", path)(error)),
+    }
+}
+
+/// Makes an empty file that stands for a device; `file` is new and was made for it.
+pub(super) fn set_device(
+    file: &OwnedFd,
+    path: &[u8],
+    metadata: &Metadata<'_>,
+    device: RecordedDevice,
+    notes: &mut Vec<Note>,
+) -> Result<(), UnpackError> {
+    let owner = RecordedOwner { uid: metadata.uid, gid: metadata.gid, device: Some(device) };
+    record(file, path, owner, notes)?;
+    rustix::fs::fchmod(file, Mode::from_raw_mode(metadata.mode)).map_err(failed("set the mode of", path))?;
+    rustix::fs::futimens(file, &times(metadata.mtime)).map_err(failed("set the time of", path))
+}
+
+/// Whether an open file stands for a device.
+pub(super) fn is_device(file: impl AsFd) -> bool {
+    let mut value = [0; 64];
+    let read = rustix::fs::fgetxattr(file, OWNER_ATTRIBUTE, &mut value[..]);
+    read.is_ok_and(|length| RecordedOwner::from_bytes(&value[..length]).is_some_and(|o| o.device.is_some()))
 }
 
 fn ids(metadata: &Metadata<'_>) -> (Option<rustix::fs::Uid>, Option<rustix::fs::Gid>) {

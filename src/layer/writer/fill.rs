@@ -80,6 +80,7 @@ fn read(entry: &Entry, content: &Content, offset: u64, out: &mut [u8]) -> Result
 
 enum Failure {
     Changed,
+    Unlike,
     Io(io::Error),
 }
 
@@ -100,6 +101,7 @@ impl Failure {
         let (path, source_path) = (show(&entry.path), disk.path.clone());
         match self {
             Failure::Changed => WriteError::Changed { path, source_path },
+            Failure::Unlike => WriteError::Unlike { source_path },
             Failure::Io(error) => WriteError::Read { path, source_path, error },
         }
     }
@@ -109,7 +111,12 @@ fn read_disk(disk: &DiskFile, offset: u64, out: &mut [u8]) -> Result<(), Failure
     let file = Root::from_fd(Arc::clone(&disk.root), PathBuf::new()).open_file(&disk.path)?;
     check_unchanged(disk, &file)?;
     file.read_exact_at(out, offset)?;
-    check_unchanged(disk, &file)
+    check_unchanged(disk, &file)?;
+    let is_whole = out.len() as u64 == disk.size;
+    match disk.digest {
+        Some(digest) if is_whole && *blake3::hash(out).as_bytes() != digest => Err(Failure::Unlike),
+        _ => Ok(()),
+    }
 }
 
 fn check_unchanged(disk: &DiskFile, file: &File) -> Result<(), Failure> {

@@ -1,17 +1,29 @@
 //! Remembers the compressed segments of layers, so that what did not change is not compressed again.
 //!
-//! A segment is known by the hash of its bytes and of the encoder: the same bytes always compress to the same, so a
+//! A segment is known by a hash of what it is made of and of the encoder: the same always compresses to the same, so a
 //! layer that takes segments from an earlier one has the same bytes as one that was compressed as a whole. The
 //! compressed bytes are not kept a second time: they are a part of the earlier layer's blob.
+//!
+//! What a segment is made of is either its bytes, or headers and the digests of files, for which nothing need be
+//! read. With each segment goes what both digests of the layer were after it, so that a layer which begins with the
+//! segments of the earlier one goes on from there.
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
-use crate::layer::compress::Compression;
+use crate::oci::{Hasher, HasherState};
 
-const MAGIC: &[u8; 8] = b"rbsegm\0\x01";
-const RECORD_BYTES: usize = 32 + 8;
+mod identity;
+
+pub(super) use identity::{of_bytes, of_sources};
+
+const MAGIC: &[u8; 8] = b"rbsegm\0\x02";
+const RECORD_BYTES: usize = 32 + 8 + 32 + size_of::<HasherState>();
+
+/// How much of a blob is in memory while it is copied, in bytes.
+const COPY_BYTES: usize = 256 << 10;
 
 /// Segments of a layer in their order, as far as they can be used again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,20 +34,20 @@ pub struct Segments {
 /// One segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Written {
-    /// See [`identify`].
+    /// See [`of_sources`] and [`of_bytes`].
     pub(super) id: [u8; 32],
     /// How many bytes of the blob it became.
     pub(super) packed_bytes: u64,
+    /// BLAKE3 of those bytes.
+    pub(super) packed: [u8; 32],
+    /// The tar's hasher after it.
+    pub(super) raw: HasherState,
 }
 
-/// What a segment is known by: its bytes, and how they are compressed.
-pub(super) fn identify(compression: Compression, raw: &[u8]) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    let encoder = compression.encoder();
-    hasher.update(&(encoder.len() as u64).to_le_bytes());
-    hasher.update(encoder.as_bytes());
-    hasher.update(raw);
-    *hasher.finalize().as_bytes()
+impl From<Vec<Written>> for Segments {
+    fn from(list: Vec<Written>) -> Self {
+        Self { list }
+    }
 }
 
 impl Segments {
@@ -51,9 +63,11 @@ impl Segments {
     /// The file form.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(self.list.len() * RECORD_BYTES);
-        for Written { id, packed_bytes } in &self.list {
+        for Written { id, packed_bytes, packed, raw } in &self.list {
             body.extend_from_slice(id);
             body.extend_from_slice(&packed_bytes.to_le_bytes());
+            body.extend_from_slice(packed);
+            body.extend_from_slice(raw);
         }
         [MAGIC.as_slice(), blake3::hash(&body).as_bytes(), &body].concat()
     }
@@ -64,44 +78,107 @@ impl Segments {
         if body.len() % RECORD_BYTES != 0 || blake3::hash(body).as_bytes() != checksum {
             return None;
         }
-        let record = |bytes: &[u8]| {
-            let (id, len) = bytes.split_first_chunk::<32>()?;
-            Some(Written { id: *id, packed_bytes: u64::from_le_bytes(*len.first_chunk()?) })
-        };
-        let list = body.chunks_exact(RECORD_BYTES).map(record).collect::<Option<_>>()?;
+        let list = body.chunks_exact(RECORD_BYTES).map(Written::from_bytes).collect::<Option<_>>()?;
         Some(Self { list })
     }
 }
 
-/// The segments of an earlier layer and its blob, which the caller has found to be whole.
+impl Written {
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (id, bytes) = bytes.split_first_chunk::<32>()?;
+        let (packed_bytes, bytes) = bytes.split_first_chunk()?;
+        let (packed, raw) = bytes.split_first_chunk::<32>()?;
+        Some(Self {
+            id: *id,
+            packed_bytes: u64::from_le_bytes(*packed_bytes),
+            packed: *packed,
+            raw: raw.try_into().ok()?,
+        })
+    }
+}
+
+/// The segments of an earlier layer and its blob.
 #[derive(Debug)]
 pub struct Remembered {
     blob: File,
-    /// Where each lies in the blob: first byte and number of bytes.
-    places: HashMap<[u8; 32], (u64, u64)>,
+    list: Vec<Written>,
+    /// By id, the number of each and its first byte in the blob.
+    places: HashMap<[u8; 32], (usize, u64)>,
 }
 
 impl Remembered {
     /// `segments` are those of `blob`.
     pub fn new(blob: File, segments: &Segments) -> Self {
         let mut at = 0;
-        let place = |segment: &Written| {
+        let place = |(number, segment): (usize, &Written)| {
             at += segment.packed_bytes;
-            (segment.id, (at - segment.packed_bytes, segment.packed_bytes))
+            (segment.id, (number, at - segment.packed_bytes))
         };
-        Self { blob, places: segments.list.iter().map(place).collect() }
+        let places = segments.list.iter().enumerate().map(place).collect();
+        Self { blob, list: segments.list.clone(), places }
     }
 
     /// Reads the compressed form of a segment to the start of `packed`, which grows as needed, and gives its length.
-    /// `None` when there is none, or when it cannot be read: then it is compressed.
+    /// `None` when there is none, or when the blob does not have it any more: then it is compressed.
     pub(super) fn fetch(&self, id: &[u8; 32], packed: &mut Vec<u8>) -> Option<usize> {
-        let (offset, len) = *self.places.get(id)?;
-        let len = usize::try_from(len).ok()?;
+        let (number, offset) = *self.places.get(id)?;
+        self.read(&self.list[number], offset, packed)
+    }
+
+    fn read(&self, segment: &Written, offset: u64, packed: &mut Vec<u8>) -> Option<usize> {
+        let len = usize::try_from(segment.packed_bytes).ok()?;
         if packed.len() < len {
             packed.resize(len, 0);
         }
         self.blob.read_exact_at(&mut packed[..len], offset).ok()?;
-        Some(len)
+        (*blake3::hash(&packed[..len]).as_bytes() == segment.packed).then_some(len)
+    }
+
+    /// What a layer of segments with these ids begins with, as the earlier one does.
+    pub(super) fn start(&self, ids: &[Option<[u8; 32]>]) -> Start<'_> {
+        let is_same = |(id, written): &(&Option<[u8; 32]>, &Written)| **id == Some(written.id);
+        let count = ids.iter().zip(&self.list).take_while(is_same).count();
+        self.checked(count).unwrap_or_default()
+    }
+
+    /// The first `count` segments, if the blob still has the bytes that were written.
+    fn checked(&self, count: usize) -> Option<Start<'_>> {
+        let segments = &self.list[..count];
+        let raw = Hasher::resume(&segments.last()?.raw)?;
+        let (mut packed, mut size, mut buffer) = (Hasher::new(), 0, Vec::new());
+        for segment in segments {
+            let len = self.read(segment, size, &mut buffer)?;
+            packed.update(&buffer[..len]);
+            size += segment.packed_bytes;
+        }
+        Some(Start { segments, raw, packed, size, blob: Some(&self.blob) })
+    }
+}
+
+/// What a layer takes from the beginning of an earlier one, and its hashers after that.
+#[derive(Default)]
+pub(super) struct Start<'m> {
+    pub(super) segments: &'m [Written],
+    pub(super) raw: Hasher,
+    pub(super) packed: Hasher,
+    /// Of the blob, in bytes.
+    pub(super) size: u64,
+    blob: Option<&'m File>,
+}
+
+impl Start<'_> {
+    /// Writes the blob's beginning.
+    pub(super) fn copy_to(&self, sink: &mut impl Write) -> io::Result<()> {
+        let Some(blob) = self.blob else { return Ok(()) };
+        let mut buffer = vec![0; COPY_BYTES];
+        let mut at = 0;
+        while at < self.size {
+            let len = (self.size - at).min(COPY_BYTES as u64) as usize;
+            blob.read_exact_at(&mut buffer[..len], at)?;
+            sink.write_all(&buffer[..len])?;
+            at += len as u64;
+        }
+        Ok(())
     }
 }
 
@@ -112,8 +189,13 @@ mod tests {
 
     #[test]
     fn the_file_form_comes_back_and_damage_is_found() {
-        let list = (0..5).map(|at| Written { id: [at; 32], packed_bytes: u64::from(at) * 1000 }).collect();
-        let segments = Segments { list };
+        let segment = |at: u8| Written {
+            id: [at; 32],
+            packed_bytes: u64::from(at) * 1000,
+            packed: [at + 1; 32],
+            raw: Hasher::new().state(),
+        };
+        let segments = Segments { list: (0..5).map(segment).collect() };
         let bytes = segments.to_bytes();
         assert_eq!(Segments::from_bytes(&bytes), Some(segments));
         for at in 0..bytes.len() {
@@ -122,17 +204,5 @@ mod tests {
             assert_eq!(Segments::from_bytes(&damaged), None, "byte {at}");
             assert_eq!(Segments::from_bytes(&bytes[..at]), None, "cut at {at}");
         }
-    }
-
-    #[test]
-    fn a_segment_is_known_by_its_encoder_too() {
-        let forms = [
-            Compression::Gzip { level: 1 },
-            Compression::Gzip { level: 2 },
-            Compression::Zstd { level: 1 },
-            Compression::Zstd { level: 2 },
-        ];
-        let ids: std::collections::BTreeSet<_> = forms.iter().map(|form| identify(*form, b"x")).collect();
-        assert_eq!(ids.len(), forms.len());
     }
 }

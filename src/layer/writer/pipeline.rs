@@ -7,17 +7,18 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use super::fill::fill;
-use super::layout::{Layout, Segment};
-use super::memory::{self, Segments, Written};
+use super::layout::Layout;
+use super::memory::{self, Segments, Start, Written};
 use super::{Memory, WriteError};
 use crate::layer::compress::Compression;
 use crate::layer::entry::Entry;
-use crate::oci::{Digest, Hasher};
+use crate::oci::{Digest, Hasher, HasherState};
 
 /// More workers than this only wait for the thread that hashes the tar (1.8 GB/s against 0.2-0.4 for each).
 const MAX_WORKERS: usize = 12;
@@ -43,6 +44,8 @@ struct Job<'a> {
     layout: &'a Layout,
     compression: Compression,
     memory: Memory<'a>,
+    /// What is known of the segments without their bytes; empty where nothing is remembered.
+    ids: Vec<Option<[u8; 32]>>,
 }
 
 /// The two forms of a segment. The vectors are kept from one segment to the next.
@@ -51,29 +54,34 @@ struct Buffers {
     raw: Vec<u8>,
     packed: Vec<u8>,
     packed_len: usize,
-    /// Of the segment, where segments are remembered.
-    id: Option<[u8; 32]>,
+    /// Where segments are remembered: what this one is known by, and the BLAKE3 of its compressed form.
+    id: Option<([u8; 32], [u8; 32])>,
 }
 
 impl Job<'_> {
-    fn make(&self, segment: Segment, buffers: &mut Buffers) -> Result<(), WriteError> {
-        fill(self.entries, self.layout, segment, &mut buffers.raw)?;
-        buffers.id = None;
-        if let (Memory::On { earlier }, true) = (self.memory, self.is_worth_remembering()) {
-            let id = memory::identify(self.compression, &buffers.raw);
-            buffers.id = Some(id);
-            if let Some(len) = earlier.and_then(|earlier| earlier.fetch(&id, &mut buffers.packed)) {
-                buffers.packed_len = len;
-                return Ok(());
-            }
-        }
-        buffers.packed_len = self.compression.pack(&buffers.raw, &mut buffers.packed)?;
+    fn make(&self, index: usize, buffers: &mut Buffers) -> Result<(), WriteError> {
+        fill(self.entries, self.layout, self.layout.segments[index], &mut buffers.raw)?;
+        let id = self.ids.get(index);
+        let id = id.map(|id| id.unwrap_or_else(|| memory::of_bytes(self.compression, &buffers.raw)));
+        let fetched = match (self.memory, id) {
+            (Memory::On { earlier: Some(earlier) }, Some(id)) => earlier.fetch(&id, &mut buffers.packed),
+            _ => None,
+        };
+        buffers.packed_len = match fetched {
+            Some(len) => len,
+            None => self.compression.pack(&buffers.raw, &mut buffers.packed)?,
+        };
+        let packed = &buffers.packed[..buffers.packed_len];
+        buffers.id = id.map(|id| (id, *blake3::hash(packed).as_bytes()));
         Ok(())
     }
 
-    /// A layer of a few segments is compressed as soon as looked up; and what is not compressed costs nothing.
-    fn is_worth_remembering(&self) -> bool {
-        self.layout.segments.len() >= MIN_REMEMBERED && self.compression != Compression::None
+    /// What the layer begins with.
+    fn start(&self) -> Start<'_> {
+        match self.memory {
+            Memory::On { earlier: Some(earlier) } => earlier.start(&self.ids),
+            Memory::On { earlier: None } | Memory::Off => Start::default(),
+        }
     }
 
     /// The bytes for the blob.
@@ -93,70 +101,80 @@ pub(super) fn run(
     memory: Memory<'_>,
     sink: &mut impl Write,
 ) -> Result<Identity, WriteError> {
-    let job = Job { entries, layout, compression, memory };
-    match layout.segments[..] {
+    // A layer of a few segments is compressed as soon as looked up; and what is not compressed costs nothing.
+    let is_worth_remembering = matches!(memory, Memory::On { .. })
+        && layout.segments.len() >= MIN_REMEMBERED
+        && compression != Compression::None;
+    let ids = match is_worth_remembering {
+        true => memory::of_sources(compression, entries, layout),
+        false => Vec::new(),
+    };
+    let job = Job { entries, layout, compression, memory, ids };
+    match layout.segments.len() {
         // Most layers of most builds are small: threads would take longer than the work.
-        [segment] => run_single(&job, segment, sink),
+        1 => run_single(&job, sink),
         _ => run_parallel(&job, sink),
     }
 }
 
-fn run_single(job: &Job<'_>, segment: Segment, sink: &mut impl Write) -> Result<Identity, WriteError> {
+fn run_single(job: &Job<'_>, sink: &mut impl Write) -> Result<Identity, WriteError> {
     let mut buffers = Buffers::default();
-    job.make(segment, &mut buffers)?;
-    let mut output = Output::new(job, sink);
+    job.make(0, &mut buffers)?;
+    let mut output = Output::new(job, sink, &Start::default())?;
     output.write(&buffers)?;
-    Ok(output.finish(|| Digest::of(&buffers.raw)))
+    Ok(output.finish(Digest::of(&buffers.raw), &[]))
 }
 
 fn run_parallel(job: &Job<'_>, sink: &mut impl Write) -> Result<Identity, WriteError> {
+    let start = job.start();
+    let first = start.segments.len();
     let workers = rayon::current_num_threads().clamp(1, MAX_WORKERS).min(job.layout.segments.len());
     let (give_back, free) = mpsc::channel();
     for _ in 0..2 * workers + 2 {
         // Cannot fail: `free` is alive. It would only leave fewer buffers.
         let _ = give_back.send(Buffers::default());
     }
-    let claims = Mutex::new(Claims { free, segments: job.layout.segments.iter().copied().enumerate() });
+    let claims = Mutex::new(Claims { free, segments: first..job.layout.segments.len() });
     let (done, results) = mpsc::channel();
     let (to_hash, hash_in) = mpsc::channel();
     thread::scope(|scope| {
-        let hasher = scope.spawn(move || hash_raw(&hash_in, &give_back));
+        let raw = start.raw.clone();
+        let hasher = scope.spawn(move || hash_raw(raw, &hash_in, &give_back));
         for _ in 0..workers {
             let (done, claims) = (done.clone(), &claims);
             scope.spawn(move || work(job, claims, &done));
         }
         drop(done);
-        let mut output = Output::new(job, sink);
-        let written = sequence(&results, &to_hash, &mut output);
+        let written = Output::new(job, sink, &start)
+            .and_then(|mut output| sequence(first, &results, &to_hash, &mut output).map(|()| output));
         // Ends the hashing thread, which ends the way back of buffers, which ends workers that an error
         // left at work.
         drop(to_hash);
-        written?;
-        Ok(output.finish(|| hasher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
+        let output = written?;
+        let (raw, states) = hasher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok(output.finish(raw, &states))
     })
 }
 
 /// What workers take turns at: a buffer and the next segment, always both, so that the earliest
 /// segment under way never waits for a buffer that a later one holds.
-struct Claims<I> {
+struct Claims {
     free: Receiver<Buffers>,
-    segments: I,
+    /// Numbers.
+    segments: Range<usize>,
 }
 
 type Done = (usize, Result<Buffers, WriteError>);
 
-fn work<I>(job: &Job<'_>, claims: &Mutex<Claims<I>>, done: &Sender<Done>)
-where
-    I: Iterator<Item = (usize, Segment)>,
-{
+fn work(job: &Job<'_>, claims: &Mutex<Claims>, done: &Sender<Done>) {
     loop {
-        let (mut buffers, index, segment) = {
+        let (mut buffers, index) = {
             let Ok(mut claims) = claims.lock() else { return };
             let Ok(buffers) = claims.free.recv() else { return };
-            let Some((index, segment)) = claims.segments.next() else { return };
-            (buffers, index, segment)
+            let Some(index) = claims.segments.next() else { return };
+            (buffers, index)
         };
-        let result = job.make(segment, &mut buffers).map(|()| buffers);
+        let result = job.make(index, &mut buffers).map(|()| buffers);
         let failed = result.is_err();
         if done.send((index, result)).is_err() || failed {
             return;
@@ -167,12 +185,13 @@ where
 /// Writes segments in their order, and passes them on to be hashed. Of several errors the first in the
 /// order of the layer is reported, as with one thread.
 fn sequence<S: Write>(
+    first: usize,
     results: &Receiver<Done>,
     to_hash: &Sender<Buffers>,
     output: &mut Output<'_, S>,
 ) -> Result<(), WriteError> {
     let mut early = BTreeMap::new();
-    let mut next = 0;
+    let mut next = first;
     for (index, result) in results {
         early.insert(index, result);
         while let Some(result) = early.remove(&next) {
@@ -186,14 +205,22 @@ fn sequence<S: Write>(
     Ok(())
 }
 
-fn hash_raw(buffers: &Receiver<Buffers>, give_back: &Sender<Buffers>) -> Digest {
-    let mut hasher = Hasher::new();
+/// The digest of the tar, and the states of its hasher after each remembered segment.
+fn hash_raw(
+    mut hasher: Hasher,
+    buffers: &Receiver<Buffers>,
+    give_back: &Sender<Buffers>,
+) -> (Digest, Vec<HasherState>) {
+    let mut states = Vec::new();
     for buffers in buffers {
         hasher.update(&buffers.raw);
+        if buffers.id.is_some() {
+            states.push(hasher.state());
+        }
         // Nobody wants it when all segments are claimed.
         let _ = give_back.send(buffers);
     }
-    hasher.finish()
+    (hasher.finish(), states)
 }
 
 /// The sink, and the blob's digest so far.
@@ -203,13 +230,19 @@ struct Output<'a, S> {
     /// None where the blob is the tar, which is hashed already.
     hasher: Option<Hasher>,
     size: u64,
-    segments: Segments,
+    /// The segments so far that are remembered: those of the start, then with what is known before the tar is
+    /// hashed: their ids, their sizes and what they are in the blob.
+    start: Vec<Written>,
+    segments: Vec<([u8; 32], u64, [u8; 32])>,
 }
 
 impl<'a, S: Write> Output<'a, S> {
-    fn new(job: &'a Job<'a>, sink: &'a mut S) -> Self {
-        let hasher = (job.compression != Compression::None).then(Hasher::new);
-        Self { job, sink, hasher, size: 0, segments: Segments::default() }
+    /// Writes the start.
+    fn new(job: &'a Job<'a>, sink: &'a mut S, start: &Start<'_>) -> Result<Self, WriteError> {
+        start.copy_to(sink).map_err(WriteError::Sink)?;
+        let hasher = (job.compression != Compression::None).then(|| start.packed.clone());
+        let (size, start) = (start.size, start.segments.to_vec());
+        Ok(Self { job, sink, hasher, size, start, segments: Vec::new() })
     }
 
     fn write(&mut self, buffers: &Buffers) -> Result<(), WriteError> {
@@ -218,15 +251,19 @@ impl<'a, S: Write> Output<'a, S> {
             hasher.update(bytes);
         }
         self.size += bytes.len() as u64;
-        if let Some(id) = buffers.id {
-            self.segments.push(Written { id, packed_bytes: bytes.len() as u64 });
+        if let Some((id, packed)) = buffers.id {
+            self.segments.push((id, bytes.len() as u64, packed));
         }
         self.sink.write_all(bytes).map_err(WriteError::Sink)
     }
 
-    fn finish(self, raw: impl FnOnce() -> Digest) -> Identity {
-        let raw = raw();
+    /// `raw` is the tar's digest, `states` are its hasher's after each segment that was remembered.
+    fn finish(self, raw: Digest, states: &[HasherState]) -> Identity {
         let packed = self.hasher.map_or(raw, Hasher::finish);
-        Identity { raw, packed, packed_size: self.size, segments: self.segments }
+        let mut segments = Segments::from(self.start);
+        for ((id, packed_bytes, packed), raw) in self.segments.into_iter().zip(states) {
+            segments.push(Written { id, packed_bytes, packed, raw: *raw });
+        }
+        Identity { raw, packed, packed_size: self.size, segments }
     }
 }

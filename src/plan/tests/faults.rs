@@ -149,3 +149,17 @@ fn a_long_way_of_stages_is_no_danger() {
     text.push_str("FROM scratch AS s5000\nCOPY --from=s0 a /a\n");
     assert!(build(&text).faults().starts_with("1:1 circular dependency detected on stage: `s0`"));
 }
+
+#[test]
+fn of_files_that_would_need_too_much_memory() {
+    let variables = (0..=10_000).map(|n| format!("ENV v{n}=x\n"));
+    let text = format!("FROM base\n{}RUN true", variables.collect::<String>());
+    same(&build(&text).faults(), "10001:1 more than 10000 variables in one stage");
+    // A thousand commands with a thousand ARGs each have them all in their line of the history.
+    let value = "x".repeat(1000);
+    let pairs = (0..1_000).map(|n| format!(" v{n}={value}"));
+    let text = format!("FROM base\nARG{}\n{}", pairs.collect::<String>(), "RUN true\n".repeat(1_000));
+    let expected = "the variables of all RUN instructions up to here are too many to carry along";
+    let faults = build(&text).faults();
+    assert!(faults.contains(expected), "{faults}");
+}

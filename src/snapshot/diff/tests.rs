@@ -11,6 +11,7 @@ use super::*;
 use crate::layer::index::Index;
 use crate::layer::{Compression, WriteOptions, write};
 use crate::oci::{ChainId, DiffId};
+use crate::rootfs::{FileId, OWNER_ATTRIBUTE, SpecialOwner};
 use crate::snapshot::commit::read_view;
 use crate::snapshot::{
     ActiveSnapshot, CommitJob, IdRange, OverlayKind, Trees, UnpackJob, Views, commit, copy_tree, unpack_tree,
@@ -298,7 +299,7 @@ fn mount_points_made_for_the_step_are_no_change() {
 }
 
 #[test]
-fn owners_are_translated_or_inherited() {
+fn owners_are_translated_or_read_from_records() {
     let Some(base) = sample() else { return };
     let script = "echo x >> app/run; echo y > app/y; chown 100004:100005 app/y; chown 1000:1000 app app/run";
     let snapshot = base.run(OverlayKind::Copy, script);
@@ -306,11 +307,26 @@ fn owners_are_translated_or_inherited() {
         IdRange { inside: 0, outside: 1000, count: 1 },
         IdRange { inside: 1, outside: 100_000, count: 65_536 },
     ];
-    let mut job = snapshot.diff_job(vec![], Owners::Single);
+    let mut job = snapshot.diff_job(vec![], Owners::Recorded { special: Vec::new() });
+    let link = job.root.join("app/link");
+    std::os::unix::fs::symlink("y", &link).unwrap();
+    let special = SpecialOwner { file: FileId::of(&link, false).unwrap(), uid: 7, gid: 8 };
+    job.owners = Owners::Recorded { special: vec![special] };
+    let record = |path: &str, text: &str| {
+        let (path, flags) = (job.root.join(path), rustix::fs::XattrFlags::empty());
+        rustix::fs::setxattr(path, OWNER_ATTRIBUTE, text.as_bytes(), flags).unwrap();
+    };
+    record("app", "33:0");
+    record("app/run", "33:45");
+    fs::write(job.root.join("app/null"), "").unwrap();
+    record("app/null", "0:6:c:1:3");
     assert_eq!(
         listing(&diff(&job, &base.view).unwrap()),
-        "file(11) 755 33:44 app/run\nfile(2) 644 0:0 app/y\n"
+        "dir 755 33:0 app\nsymlink(y) 777 7:8 app/link\nchar(1,3) 644 0:6 app/null\nfile(11) 755 33:45 app/run\n\
+         file(2) 644 0:0 app/y\n"
     );
+    fs::remove_file(link).unwrap();
+    fs::remove_file(job.root.join("app/null")).unwrap();
     job.owners = Owners::OnDisk(IdMap { uids: ranges.clone(), gids: ranges });
     assert!(matches!(diff(&job, &base.view), Err(Error::UnmappedId { id: 0, .. })));
     job.root = job.root.join("app");
@@ -394,7 +410,8 @@ fn single_id() {
     let script =
         "echo y > app/y; chmod 755 app/run; chmod 644 app/same; rm gone; rm -r d; mkdir d; echo z > d/z";
     let snapshot = base.run(OverlayKind::Native, script);
-    let changes = diff(&snapshot.diff_job(vec![], Owners::Single), &base.view).unwrap();
+    let changes =
+        diff(&snapshot.diff_job(vec![], Owners::Recorded { special: Vec::new() }), &base.view).unwrap();
     assert_eq!(
         listing(&changes),
         "opaque d\ngone gone\nfile(3) 755 33:44 app/run +cap\nfile(2) 644 0:0 app/y\nfile(2) 644 0:0 d/z\n"

@@ -32,7 +32,7 @@ pub(super) fn make(
         .map_err(|error| vec![transfer_step::explain(step, &error)])?;
     // Under a slot of its own: the step's own misses are not to be compared with this.
     let own = Step { slot: format!("{}/context:{name}:{source}", step.step.slot), ..step.step.clone() };
-    let step = StepContext { step: &own, is_looked_into: false, ..*step };
+    let step = StepContext { step: &own, is_looked_into: false, took_then: step.took_then.clone(), ..*step };
     commit::entries(&step, &parent, &preimage, landed.entries, landed.time)
 }
 

@@ -16,24 +16,15 @@ use std::sync::Arc;
 
 use super::state::{Files, RootState};
 use super::{Done, Failures, StepContext};
-use crate::plan::graph::{Mount, MountKind, Op, Step, StepId, TransferSource};
+use crate::plan::graph::{Op, Step, StepId};
 use crate::report::Outcome;
 
-/// The steps that an operation reads from beside its parent, in the order of its sources or mounts.
-pub(super) fn reads(op: &Op) -> Vec<StepId> {
-    match op {
-        Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) | Op::Workdir(_) => Vec::new(),
-        Op::Transfer(op) => op
-            .sources
-            .iter()
-            .filter_map(|source| match source {
-                TransferSource::Path { from, .. } => Some(*from),
-                TransferSource::Inline { .. } | TransferSource::Url { .. } | TransferSource::Git { .. } => {
-                    None
-                }
-            })
-            .collect(),
-        Op::Exec(op) => op.mounts.iter().filter_map(reads_of_mount).collect(),
+/// Looks at what a step takes from elsewhere, for a lock file.
+pub(super) fn visit(step: &StepContext<'_>) -> Result<(), Failures> {
+    match &step.step.op {
+        Op::Image(op) => source::find(step, op).map(drop),
+        Op::Transfer(op) => transfer_step::visit(step, op),
+        Op::Scratch | Op::Base(_) | Op::Local(_) | Op::Workdir(_) | Op::Exec(_) => Ok(()),
     }
 }
 
@@ -42,23 +33,14 @@ pub(super) fn looks_into(step: &Step, other: StepId) -> bool {
     match &step.op {
         Op::Transfer(op) => {
             let lands_there = step.parent == Some(other) && !transfer::land::is_linked(op);
-            lands_there || reads(&step.op).contains(&other)
+            lands_there || step.op.reads().contains(&other)
         }
         Op::Workdir(_) => step.parent == Some(other),
         Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) | Op::Exec(_) => false,
     }
 }
 
-/// The step that a mount reads from.
-fn reads_of_mount(mount: &Mount) -> Option<StepId> {
-    match &mount.kind {
-        MountKind::Bind { from, .. } => Some(*from),
-        MountKind::Cache { from, .. } => from.as_ref().map(|(from, _)| *from),
-        MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => None,
-    }
-}
-
-/// Does the step. `inputs` are the parent's result, if the step has a parent, and then those of [`reads`].
+/// Does the step. `inputs` are the parent's result, if the step has a parent, and then those of [`Op::reads`].
 pub(super) fn run(step: &StepContext<'_>, inputs: &[Arc<Files>]) -> Result<Done, Failures> {
     let (parent, reads) = match (&step.step.parent, inputs.split_first()) {
         (Some(_), Some((parent, reads))) => (Some(root(step, parent)?), reads),

@@ -12,6 +12,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::super::secrets::{SecretError, Secrets};
 use super::transfer::FileTree;
 use crate::context::ignore;
 use crate::context::{self, Context, path};
@@ -64,6 +65,9 @@ pub enum GitError {
     /// The checkout cannot be read back.
     #[error(transparent)]
     Context(#[from] context::Error),
+    /// The secret that should log in is not usable.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
 }
 
 /// A repository as ADD names it: `REMOTE[#REF[:SUBDIR]]`, or with `?ref=`, `?branch=`, `?tag=`, `?subdir=`,
@@ -76,6 +80,8 @@ pub struct GitSource {
     checksum: Option<String>,
     keep_git_dir: bool,
     submodules: bool,
+    /// For the server, as a header's value.
+    authorization: Option<String>,
 }
 
 impl GitError {
@@ -88,15 +94,16 @@ impl GitError {
             Self::Git { output, .. } if output.contains("couldn't find remote ref") => {
                 Some("check the branch, tag or commit behind `#`; `git ls-remote` lists those that there are")
             }
-            Self::Git { output, .. } if output.contains("could not read Username") => {
-                Some("the server wants a login; git's credential helpers are asked, prompts are not shown")
-            }
+            Self::Git { output, .. } if output.contains("could not read Username") => Some(
+                "the server wants a login: `--secret id=GIT_AUTH_TOKEN,src=FILE` gives one, and git's credential helpers are asked",
+            ),
             Self::Git { .. }
             | Self::NoGit(_)
             | Self::Url { .. }
             | Self::Checksum { .. }
             | Self::NoSubdirectory { .. }
             | Self::Io(_)
+            | Self::Secret(_)
             | Self::Context(_) => None,
         }
     }
@@ -115,6 +122,7 @@ impl GitSource {
             checksum: checksum.map(str::to_owned),
             keep_git_dir,
             submodules: true,
+            authorization: None,
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -125,6 +133,39 @@ impl GitSource {
             return Err(GitError::Url { url: shown(remote), problem });
         }
         Ok(source)
+    }
+
+    /// Logs in with the secret for the server, if it is asked by http and there is one.
+    pub fn log_in(mut self, secrets: &Secrets) -> Result<Self, GitError> {
+        if let Some(server) = self.server() {
+            let host = server.rsplit('/').next().unwrap_or_default();
+            self.authorization = secrets.git_authorization(host)?;
+        }
+        Ok(self)
+    }
+
+    /// `https://HOST[:PORT]`
+    fn server(&self) -> Option<String> {
+        let shown = shown(&self.remote);
+        let (scheme, rest) = shown.split_once("://")?;
+        let host = &rest[..rest.find('/').unwrap_or(rest.len())];
+        matches!(scheme, "http" | "https").then(|| format!("{scheme}://{host}"))
+    }
+
+    /// Repository and reference, without user info, as a lock file names them; `None` for a commit, which does not move.
+    pub fn movable_name(&self) -> Option<String> {
+        let is_commit = |text: &str| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if self.checksum.is_some() || is_commit(&self.reference) {
+            return None;
+        }
+        let reference = if self.reference.is_empty() { "HEAD" } else { &self.reference };
+        Some(format!("{}#{reference}", shown(&self.remote)))
+    }
+
+    /// The same at a commit, which its reference may have left.
+    pub(crate) fn at_commit(mut self, commit: &str) -> Self {
+        commit.clone_into(&mut self.reference);
+        self
     }
 
     fn option(&mut self, key: &str, value: &str) -> Result<(), String> {
@@ -162,13 +203,18 @@ fn qualified(prefix: &str, name: &str) -> String {
     if name.starts_with(prefix) { name.to_owned() } else { format!("{prefix}{name}") }
 }
 
-/// Fetches into the cache folder and checks out into `into`, which must be an empty folder.
-pub fn checkout(source: &GitSource, cache: &Path, into: &Path) -> Result<FileTree, GitError> {
-    check_out_context(source, cache, into).map(FileTree::Context)
+/// Fetches into the cache folder and checks out into `into`, which must be an empty folder; gives the commit, too.
+pub fn checkout(source: &GitSource, cache: &Path, into: &Path) -> Result<(FileTree, String), GitError> {
+    let (context, commit) = check_out(source, cache, into)?;
+    Ok((FileTree::Context(context), commit))
 }
 
 /// [`checkout`] as a context.
 pub fn check_out_context(source: &GitSource, cache: &Path, into: &Path) -> Result<Arc<Context>, GitError> {
+    check_out(source, cache, into).map(|(context, _)| context)
+}
+
+fn check_out(source: &GitSource, cache: &Path, into: &Path) -> Result<(Arc<Context>, String), GitError> {
     let mirror = Mirror::open(source, cache)?;
     let commit = mirror.fetch()?;
     if let Some(expected) = source.checksum.as_ref().filter(|expected| !commit.starts_with(expected.as_str()))
@@ -192,7 +238,7 @@ pub fn check_out_context(source: &GitSource, cache: &Path, into: &Path) -> Resul
     }
     let rules = if source.keep_git_dir { "" } else { ".git" };
     let ignore = ignore::parse(rules.as_bytes(), "git")?;
-    Ok(Arc::new(Context::open(&root, Some(ignore), None)?))
+    Ok((Arc::new(Context::open(&root, Some(ignore), None)?), commit))
 }
 
 /// The bare repository that keeps what was fetched from one remote; locked while it is open.
@@ -277,6 +323,14 @@ impl<'s> Mirror<'s> {
         // No prompt, no helper program as transport, no hook, no conversion of line ends.
         command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh");
         command.env_remove("GIT_DIR").env_remove("GIT_WORK_TREE").env_remove("GIT_INDEX_FILE");
+        // Not as an argument, which every process of the machine could read.
+        if let (Some(authorization), Some(server)) = (&self.source.authorization, self.source.server()) {
+            let number = std::env::var("GIT_CONFIG_COUNT").ok().and_then(|count| count.parse().ok());
+            let number: u32 = number.unwrap_or(0);
+            command.env("GIT_CONFIG_COUNT", (number + 1).to_string());
+            command.env(format!("GIT_CONFIG_KEY_{number}"), format!("http.{server}/.extraheader"));
+            command.env(format!("GIT_CONFIG_VALUE_{number}"), format!("Authorization: {authorization}"));
+        }
         command.args(["-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false", "-c", "gc.auto=0"]);
         let output = command.args(&arguments).output().map_err(GitError::NoGit)?;
         if output.status.success() {
@@ -388,7 +442,7 @@ mod tests {
         let fetch = |suffix: &str, checksum: Option<&str>, keep: bool| {
             let into = tempfile::tempdir().unwrap();
             let source = GitSource::new(&format!("{remote}{suffix}"), checksum, keep)?;
-            let tree = checkout(&source, cache.path(), &into.path().canonicalize().unwrap())?;
+            let (tree, _) = checkout(&source, cache.path(), &into.path().canonicalize().unwrap())?;
             let names = tree.list(b"").unwrap().into_iter().map(|(name, _)| String::from_utf8(name).unwrap());
             let text = std::fs::read_to_string(into.path().join("f")).unwrap();
             Ok::<_, GitError>((names.collect::<Vec<_>>().join(" "), text))
@@ -417,7 +471,7 @@ mod tests {
         let (repository, cache) = (repository(), tempfile::tempdir().unwrap());
         let into = tempfile::tempdir().unwrap();
         let source = GitSource::new(repository.path().to_str().unwrap(), None, false).unwrap();
-        let tree = checkout(&source, cache.path(), &into.path().canonicalize().unwrap()).unwrap();
+        let (tree, _) = checkout(&source, cache.path(), &into.path().canonicalize().unwrap()).unwrap();
         for (name, mode) in [("f", 0o644), ("ex", 0o755)] {
             let item = tree.entry(name.as_bytes()).unwrap().unwrap();
             assert_eq!((item.mode, item.mtime), (mode, 1_500_000_000), "{name}");

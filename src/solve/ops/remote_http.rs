@@ -1,7 +1,7 @@
 //! Fetches what an http(s) URL names: for ADD one file, mode 0600, with the server's time; for a context.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use ureq::config::AutoHeaderValue;
 
+use super::super::secrets::{SecretError, Secrets};
 use super::transfer::FileTree;
 use super::transfer::select::Download;
 use crate::context::{self, Context};
@@ -18,6 +19,8 @@ use crate::oci::{Digest, Hasher, Seconds};
 const SIZE_LIMIT_BYTES: u64 = 16 << 30;
 const REDIRECTS: u32 = 10;
 const ATTEMPTS: u32 = 3;
+/// For one file, if each brings a part of it.
+const CONNECTIONS: u32 = 100;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// For the head of a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -76,22 +79,31 @@ pub enum HttpError {
     /// The fetched file cannot be read back.
     #[error(transparent)]
     Context(#[from] context::Error),
+    /// The secret that should log in is not usable.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
 }
 
-/// Fetches `url` into the folder `into`, which must be empty, and checks it against `checksum`.
-pub fn download(url: &str, checksum: Option<&str>, into: &Path) -> Result<Download, HttpError> {
+/// Fetches `url` into the folder `into`, which must be empty, and checks it against `checksum`; gives its digest, too.
+/// The secrets for its host log in.
+pub fn download(
+    url: &str,
+    checksum: Option<&str>,
+    secrets: &Secrets,
+    into: &Path,
+) -> Result<(Download, Digest), HttpError> {
     let expected =
         checksum.map(|text| text.parse::<Digest>().map_err(|_| HttpError::Checksum(text.to_owned())));
     let expected = expected.transpose()?;
-    let Fetched { digest: actual, mtime } = fetch_to(url, &into.join("content"))?;
+    let Fetched { digest: actual, mtime } = fetch_to(url, secrets, &into.join("content"))?;
     match expected {
         Some(expected) if expected != actual => {
-            return Err(HttpError::Mismatch { url: Address::new(url).shown, expected, actual });
+            return Err(HttpError::Mismatch { url: Address::new(url, secrets)?.shown, expected, actual });
         }
         _ => {}
     }
     let tree = FileTree::Context(Arc::new(Context::open(into, None, None)?));
-    Ok(Download { tree, path: b"content".to_vec(), name: file_name(url), mtime })
+    Ok((Download { tree, path: b"content".to_vec(), name: file_name(url), mtime }, actual))
 }
 
 /// What a server sent.
@@ -103,17 +115,91 @@ pub struct Fetched {
     pub mtime: Seconds,
 }
 
-/// Fetches `url` into `file`, which must not exist.
-pub fn fetch_to(url: &str, file: &Path) -> Result<Fetched, HttpError> {
-    fetch_patiently(url, file, STALL_TIMEOUT)
+/// Fetches `url` into `file`, which must not exist. The secrets for its host log in.
+pub fn fetch_to(url: &str, secrets: &Secrets, file: &Path) -> Result<Fetched, HttpError> {
+    fetch_patiently(&Address::new(url, secrets)?, file, STALL_TIMEOUT)
 }
 
-fn fetch_patiently(url: &str, file: &Path, stall_timeout: Duration) -> Result<Fetched, HttpError> {
-    let address = Address::new(url);
-    let mut response = fetch(&address, stall_timeout)?;
-    let mtime = last_modified(&response).unwrap_or(0);
-    let digest = save(response.body_mut(), file, &address.shown)?;
-    Ok(Fetched { digest, mtime })
+fn fetch_patiently(address: &Address, file: &Path, stall_timeout: Duration) -> Result<Fetched, HttpError> {
+    let agent = agent(stall_timeout);
+    let fail = |source| HttpError::Body { url: address.shown.clone(), source };
+    let mut saved = Saved::create(file).map_err(fail)?;
+    let (mut fruitless, mut connections) = (0, 0);
+    loop {
+        let before = saved.size;
+        connections += 1;
+        let mut response = fetch(&agent, address, saved.position())?;
+        saved.meet(&response).map_err(fail)?;
+        match saved.append(response.body_mut(), &address.shown) {
+            Ok(()) => return Ok(Fetched { digest: saved.hasher.finish(), mtime: saved.mtime }),
+            Err(error @ HttpError::TooLarge { .. }) => return Err(error),
+            // As long as each connection brings some of it, there is hope.
+            Err(_) if saved.size > before && saved.position().is_some() && connections < CONNECTIONS => {
+                fruitless = 0;
+            }
+            Err(error) => {
+                fruitless += 1;
+                if fruitless >= ATTEMPTS || connections >= CONNECTIONS {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// What has arrived so far.
+struct Saved {
+    file: File,
+    hasher: Hasher,
+    /// In bytes.
+    size: u64,
+    mtime: Seconds,
+    /// What tells the content that it is a part of, such as `"5e1f"`: an entity tag that is not weak.
+    tag: Option<String>,
+}
+
+impl Saved {
+    fn create(file: &Path) -> std::io::Result<Self> {
+        Ok(Self { file: File::create_new(file)?, hasher: Hasher::new(), size: 0, mtime: 0, tag: None })
+    }
+
+    /// Where to go on, and of which content; `None`: from the beginning.
+    fn position(&self) -> Option<(u64, &str)> {
+        self.tag.as_deref().filter(|_| self.size > 0).map(|tag| (self.size, tag))
+    }
+
+    /// Goes on where the response does: after what is here, or from the beginning.
+    fn meet(&mut self, response: &Response) -> std::io::Result<()> {
+        if response.status() == ureq::http::StatusCode::PARTIAL_CONTENT && continues(response, self.size) {
+            return Ok(());
+        }
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        (self.hasher, self.size) = (Hasher::new(), 0);
+        self.mtime = last_modified(response).unwrap_or(0);
+        let tag = response.headers().get("etag").and_then(|tag| tag.to_str().ok());
+        self.tag = tag.filter(|tag| tag.starts_with('"')).map(str::to_owned);
+        Ok(())
+    }
+
+    /// Reads the body to its end.
+    fn append(&mut self, body: &mut ureq::Body, url: &str) -> Result<(), HttpError> {
+        let fail = |source| HttpError::Body { url: url.to_owned(), source };
+        let mut reader = body.with_config().limit(SIZE_LIMIT_BYTES + 1).reader();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let len = reader.read(&mut buffer).map_err(|error| fail(broken(error, self.size)))?;
+            if len == 0 {
+                return Ok(());
+            }
+            if self.size + len as u64 > SIZE_LIMIT_BYTES {
+                return Err(HttpError::TooLarge { url: url.to_owned(), limit: SIZE_LIMIT_BYTES });
+            }
+            self.file.write_all(&buffer[..len]).map_err(fail)?;
+            self.hasher.update(&buffer[..len]);
+            self.size += len as u64;
+        }
+    }
 }
 
 /// A URL in its two forms, and its credentials.
@@ -124,7 +210,18 @@ struct Address {
 }
 
 impl Address {
-    fn new(url: &str) -> Self {
+    /// A secret for the host goes before user info.
+    fn new(url: &str, secrets: &Secrets) -> Result<Self, HttpError> {
+        let mut address = Self::plain(url);
+        let host = address.shown.split_once("://").map_or("", |(_, rest)| rest);
+        let host = &host[..host.find(['/', '?']).unwrap_or(host.len())];
+        if let Some(authorization) = secrets.http_authorization(without_port(host))? {
+            address.authorization = Some(authorization);
+        }
+        Ok(address)
+    }
+
+    fn plain(url: &str) -> Self {
         let url = url.split('#').next().unwrap_or(url);
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -136,6 +233,14 @@ impl Address {
             format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
         });
         Self { shown: format!("{scheme}://{host}{path}"), authorization }
+    }
+}
+
+/// `[::1]:80` and `::1`, `a.example:80` and `a.example`.
+fn without_port(host: &str) -> &str {
+    match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split_once(':').map_or(host, |(name, _)| name),
     }
 }
 
@@ -181,8 +286,7 @@ fn transport_words(error: &ureq::Error) -> String {
     }
 }
 
-/// Tries again after what may pass: no connection, and errors of the server.
-fn fetch(address: &Address, stall_timeout: Duration) -> Result<Response, HttpError> {
+fn agent(stall_timeout: Duration) -> ureq::Agent {
     // Bytes are wanted as they lie on the server, so no transfer compression is asked for.
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
@@ -193,10 +297,18 @@ fn fetch(address: &Address, stall_timeout: Duration) -> Result<Response, HttpErr
         .accept_encoding(AutoHeaderValue::None)
         .user_agent(concat!("rbuild/", env!("CARGO_PKG_VERSION")))
         .build();
-    let agent = ureq::Agent::from(config);
+    ureq::Agent::from(config)
+}
+
+/// Tries again after what may pass: no connection, and errors of the server.
+fn fetch(
+    agent: &ureq::Agent,
+    address: &Address,
+    position: Option<(u64, &str)>,
+) -> Result<Response, HttpError> {
     let mut attempt = 1;
     loop {
-        let outcome = request(&agent, address);
+        let outcome = request(agent, address, position);
         let is_passing = match &outcome {
             Err(HttpError::Transport { .. }) => true,
             Err(HttpError::Status { status, .. }) => *status >= 500 || *status == 429,
@@ -210,10 +322,17 @@ fn fetch(address: &Address, stall_timeout: Duration) -> Result<Response, HttpErr
     }
 }
 
-fn request(agent: &ureq::Agent, address: &Address) -> Result<Response, HttpError> {
+fn request(
+    agent: &ureq::Agent,
+    address: &Address,
+    position: Option<(u64, &str)>,
+) -> Result<Response, HttpError> {
     let mut request = agent.get(&address.shown);
     if let Some(authorization) = &address.authorization {
         request = request.header("Authorization", authorization);
+    }
+    if let Some((size, tag)) = position {
+        request = request.header("Range", format!("bytes={size}-")).header("If-Range", tag);
     }
     let url = || address.shown.clone();
     let response =
@@ -226,32 +345,18 @@ fn request(agent: &ureq::Agent, address: &Address) -> Result<Response, HttpError
     }
 }
 
+/// Whether a part of a content begins at byte `size` of it.
+fn continues(response: &Response, size: u64) -> bool {
+    let range = response.headers().get("content-range").and_then(|range| range.to_str().ok());
+    range
+        .and_then(|range| range.strip_prefix("bytes "))
+        .is_some_and(|range| range.split_once('-').is_some_and(|(first, _)| first.trim().parse() == Ok(size)))
+}
+
 fn last_modified(response: &Response) -> Option<Seconds> {
     let text = response.headers().get("last-modified")?.to_str().ok()?;
     let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
     Some(time.as_second())
-}
-
-/// Writes the body to `file`; its digest.
-fn save(body: &mut ureq::Body, file: &Path, url: &str) -> Result<Digest, HttpError> {
-    let fail = |source| HttpError::Body { url: url.to_owned(), source };
-    let mut reader = body.with_config().limit(SIZE_LIMIT_BYTES + 1).reader();
-    let mut out = File::create_new(file).map_err(fail)?;
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut size = 0;
-    loop {
-        let len = reader.read(&mut buffer).map_err(|error| fail(broken(error, size)))?;
-        if len == 0 {
-            return Ok(hasher.finish());
-        }
-        size += len as u64;
-        if size > SIZE_LIMIT_BYTES {
-            return Err(HttpError::TooLarge { url: url.to_owned(), limit: SIZE_LIMIT_BYTES });
-        }
-        hasher.update(&buffer[..len]);
-        out.write_all(&buffer[..len]).map_err(fail)?;
-    }
 }
 
 /// What broke a body, in words.
@@ -270,7 +375,9 @@ impl HttpError {
     /// How to go on.
     pub fn help(&self) -> Option<&'static str> {
         match self {
-            Self::Status { status: 401 | 403, .. } => Some("the server wants to know who asks"),
+            Self::Status { status: 401 | 403, .. } => Some(
+                "the server wants to know who asks: `--secret id=HTTP_AUTH_TOKEN_HOST,src=FILE` gives it a token",
+            ),
             Self::Status { status: 404 | 410, .. } => Some("check the spelling of the URL"),
             Self::Transport { .. } => Some("check the URL and the network; behind a proxy, set HTTPS_PROXY"),
             Self::Status { .. }
@@ -278,6 +385,7 @@ impl HttpError {
             | Self::TooLarge { .. }
             | Self::Checksum(_)
             | Self::Mismatch { .. }
+            | Self::Secret(_)
             | Self::Context(_) => None,
         }
     }
@@ -287,6 +395,7 @@ impl HttpError {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::solve::SecretSource;
     use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
 
@@ -315,7 +424,7 @@ mod tests {
 
     fn add(url: &str, checksum: Option<&str>) -> Result<(Download, String), HttpError> {
         let folder = tempfile::tempdir().unwrap();
-        let download = download(url, checksum, folder.path())?;
+        let (download, _) = download(url, checksum, &Secrets::default(), folder.path())?;
         let text = std::fs::read_to_string(folder.path().join("content")).unwrap();
         Ok((download, text))
     }
@@ -366,13 +475,13 @@ mod tests {
             }
         });
         let started = std::time::Instant::now();
-        let error = fetch_patiently(&url, &folder.path().join("a"), patience).unwrap_err();
+        let error = fetch_patiently(&Address::plain(&url), &folder.path().join("a"), patience).unwrap_err();
         assert!(started.elapsed() < Duration::from_secs(20));
         assert_eq!(error.to_string(), format!("cannot fetch `{url}`: the server stalled after 4 bytes"));
 
         let short = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\nhalf";
-        let url = format!("{}/f", serve(vec![short.to_owned()]));
-        let error = fetch_patiently(&url, &folder.path().join("b"), patience).unwrap_err();
+        let url = format!("{}/f", serve(vec![short.to_owned(); ATTEMPTS as usize]));
+        let error = fetch_patiently(&Address::plain(&url), &folder.path().join("b"), patience).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!("cannot fetch `{url}`: the server ended the connection after 4 bytes")
@@ -398,8 +507,44 @@ mod tests {
     }
 
     #[test]
+    fn a_broken_transfer_goes_on_where_it_broke() {
+        let part = |headers: &str, body: &str| {
+            format!("HTTP/1.1 206 Part\r\nConnection: close\r\n{headers}\r\n{body}")
+        };
+        let first = "HTTP/1.1 200 OK\r\nConnection: close\r\nETag: \"v1\"\r\nContent-Length: 9\r\n\r\nabc";
+        let second = part("Content-Range: bytes 3-8/9\r\nContent-Length: 6\r\n", "de");
+        let third = part("Content-Range: bytes 5-8/9\r\nContent-Length: 4\r\n", "fghi");
+        let url = format!("{}/f", serve(vec![first.to_owned(), second, third]));
+        assert_eq!(add(&url, None).unwrap().1, "abcdefghi");
+        // A server that has another content by now begins anew, and so does one that knows no ranges.
+        let other = answer("200 OK", "ETag: \"v2\"\r\n", "other");
+        let url = format!("{}/f", serve(vec![first.to_owned(), other]));
+        assert_eq!(add(&url, None).unwrap().1, "other");
+        let wrong = part("Content-Range: bytes 0-8/9\r\nContent-Length: 9\r\n", "abcdefghi");
+        let url = format!("{}/f", serve(vec![first.to_owned(), wrong]));
+        assert_eq!(add(&url, None).unwrap().1, "abcdefghi");
+    }
+
+    #[test]
+    fn a_secret_for_the_host_logs_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let token = folder.path().join("token");
+        std::fs::write(&token, "t0ken\n").unwrap();
+        let secret = ("HTTP_AUTH_TOKEN_127.0.0.1".to_owned(), SecretSource::File(token));
+        let secrets = Secrets::from_iter([secret]);
+        // The server answers with the head of the request, whose length it must know.
+        let head = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nHEAD".to_owned();
+        let url = format!("{}/f", serve(vec![head]));
+        fetch_to(&url, &secrets, &folder.path().join("f")).unwrap();
+        let sent = std::fs::read_to_string(folder.path().join("f")).unwrap();
+        assert!(sent.to_lowercase().contains("authorization: bearer t0ken"), "{sent}");
+        assert_eq!(Address::new("http://[::1]:80/x", &secrets).unwrap().authorization, None);
+        assert_eq!((without_port("[::1]:80"), without_port("a.example:80")), ("::1", "a.example"));
+    }
+
+    #[test]
     fn user_info_is_sent_but_never_shown() {
-        let address = Address::new("http://me:se%63ret@host:1/x#y");
+        let address = Address::plain("http://me:se%63ret@host:1/x#y");
         assert_eq!(address.shown, "http://host:1/x");
         assert_eq!(address.authorization.as_deref(), Some("Basic bWU6c2VjcmV0"));
     }

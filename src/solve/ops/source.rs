@@ -1,7 +1,7 @@
 //! Steps that bring files from elsewhere: nothing at all, a base image, an image that a step names.
 
 use super::super::images::{self, ImageError};
-use super::super::state::{ContextFiles, Files, RootState};
+use super::super::state::{ContextFiles, Environment, Files, RootState};
 use super::super::{Done, Failures, StepContext};
 use crate::layer::archive::Limits;
 use crate::layer::index::Index;
@@ -54,7 +54,9 @@ pub(super) fn image(step: &StepContext<'_>, op: &ImageOp) -> Result<Done, Failur
 /// The layers of an image that a step names, fetched or not, and where missing ones come from.
 pub(super) fn find(step: &StepContext<'_>, op: &ImageOp) -> Result<(RootState, Option<Reference>), Failures> {
     let environment = step.environment;
-    let found = images::find(&environment.store, environment.registry, &op.reference, &op.platform);
+    let wanted = (&op.reference, &op.platform);
+    let Environment { store, registry, pins, pull, .. } = environment;
+    let found = images::find(store, registry, pins, wanted, *pull);
     let found = found.map_err(|e| vec![missing(step, op, &e)])?;
     Ok((root(&found.layers, &found.config), found.remote))
 }

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::state::{Files, RootState};
-use super::super::{Done, Failures, StepContext, accounts, key, trees};
+use super::super::{Done, Failures, NotPinned, StepContext, accounts, key, trees};
+use super::commit;
 use super::remote_git::{self, GitError, GitSource};
+use super::remote_http::{self, HttpError};
 use super::transfer::{self, Destination, Error, FileTree, Input, Selected};
-use super::{commit, remote_http};
 use crate::cache::{Preimage, Record};
 use crate::plan::graph::{TransferOp, TransferSource};
+use crate::plan::without_password;
 use crate::report::{Diagnostic, Outcome, Span};
 use crate::store::ScratchDir;
 
@@ -30,6 +32,8 @@ pub(super) fn run(
     let (selected, preimage) = select(step, op, words, reads, &mut fetched)?;
     if let Some(record) = step.lookup(&preimage)? {
         alias(step, quick.as_ref(), &record);
+        // Of many files that takes a while, and nobody waits for it.
+        rayon::spawn(move || drop((selected, preimage)));
         return Ok(cached(parent, record));
     }
     step.missed(&preimage);
@@ -128,12 +132,29 @@ fn download(
     span: Option<Span>,
     fetched: &mut Vec<ScratchDir>,
 ) -> Result<Input, Failures> {
+    refuse_offline(step, url, span)?;
+    let pins = step.environment.pins;
+    let pinned = match &op.checksum {
+        Some(_) => None,
+        None => pins.url(url).map_err(|e| vec![not_pinned(step, span, &e)])?.map(|digest| digest.to_string()),
+    };
     let into = scratch(step, fetched)?;
-    let download = remote_http::download(url, op.checksum.as_deref(), &into);
-    download.map(Input::Download).map_err(|error| {
-        let diagnostic = step.error_at(span, error.to_string());
-        vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
-    })
+    let expected = op.checksum.as_deref().or(pinned.as_deref());
+    let downloaded = remote_http::download(url, expected, &step.environment.secrets, &into);
+    let (download, digest) = downloaded.map_err(|error| match error {
+        HttpError::Mismatch { url, expected, actual } if pinned.is_some() => {
+            let message = format!("`{url}` changed: the lock file says {expected}, the content is {actual}");
+            vec![step.error_at(span, message).help(MOVED)]
+        }
+        error => {
+            let diagnostic = step.error_at(span, error.to_string());
+            vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
+        }
+    })?;
+    if op.checksum.is_none() {
+        pins.saw_url(url, digest);
+    }
+    Ok(Input::Download(download))
 }
 
 fn checkout(
@@ -143,14 +164,57 @@ fn checkout(
     span: Option<Span>,
     fetched: &mut Vec<ScratchDir>,
 ) -> Result<Input, Failures> {
+    refuse_offline(step, url, span)?;
     let into = scratch(step, fetched)?;
     let fail = |error: GitError| {
         let diagnostic = step.error_at(span, error.to_string());
         vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
     };
-    let source = GitSource::new(url, op.checksum.as_deref(), op.keep_git_dir).map_err(fail)?;
+    let source = GitSource::new(url, op.checksum.as_deref(), op.keep_git_dir);
+    let source = source.and_then(|source| source.log_in(&step.environment.secrets)).map_err(fail)?;
+    let pins = step.environment.pins;
+    let pinned = pins.git(source.clone()).map_err(|e| vec![not_pinned(step, span, &e)])?;
     let cache = step.environment.store.private("git");
-    remote_git::checkout(&source, &cache, &into).map(Input::Checkout).map_err(fail)
+    let (tree, commit) = remote_git::checkout(&pinned, &cache, &into).map_err(fail)?;
+    pins.saw_git(&source, &commit);
+    Ok(Input::Checkout(tree))
+}
+
+/// Fetches what the instruction names outside of this machine, for a lock file alone. What is pinned, or was seen
+/// before, is not fetched.
+pub(in crate::solve) fn visit(step: &StepContext<'_>, op: &TransferOp) -> Result<(), Failures> {
+    let pins = step.environment.pins;
+    for source in &op.sources {
+        let mut fetched = Vec::new();
+        match source {
+            TransferSource::Url { url, span } if op.checksum.is_none() && !pins.has_url(url) => {
+                download(step, op, url, *span, &mut fetched)?;
+            }
+            TransferSource::Git { url, span } => {
+                let source = GitSource::new(url, op.checksum.as_deref(), op.keep_git_dir);
+                if !source.is_ok_and(|source| pins.has_git(&source)) {
+                    checkout(step, op, url, *span, &mut fetched)?;
+                }
+            }
+            TransferSource::Url { .. } | TransferSource::Path { .. } | TransferSource::Inline { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+const MOVED: &str = "`rbuild lock --update` takes what is there now, and shows what moved";
+
+fn not_pinned(step: &StepContext<'_>, span: Option<Span>, error: &NotPinned) -> Diagnostic {
+    step.error_at(span, error.to_string()).help(error.help())
+}
+
+fn refuse_offline(step: &StepContext<'_>, url: &str, span: Option<Span>) -> Result<(), Failures> {
+    if !step.environment.offline {
+        return Ok(());
+    }
+    let message =
+        format!("`{}` would have to be fetched, and `--offline` forbids that", without_password(url));
+    Err(vec![step.error_at(span, message).help("fetch it yourself and COPY it, or leave `--offline` out")])
 }
 
 fn scratch(step: &StepContext<'_>, kept: &mut Vec<ScratchDir>) -> Result<PathBuf, Failures> {

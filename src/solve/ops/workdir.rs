@@ -25,5 +25,5 @@ pub fn workdir(
     };
     landing.make_directories(&at, &Attributes::made(0o755, uid, gid))?;
     let time = op.epoch.unwrap_or(parent_time);
-    Ok(Outcome { entries: landing.finish(time), time })
+    Ok(Outcome { entries: landing.finish(time, op.epoch), time })
 }

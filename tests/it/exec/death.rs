@@ -17,7 +17,7 @@ const VARIABLE: &str = "RBUILD_TEST_VICTIM";
 fn victim() {
     let Some(program) = std::env::var_os(VARIABLE) else { return };
     let mut stage = Stage::new();
-    stage.executor = Executor::new(Config { program: program.into() });
+    stage.executor = Executor::new(Config { program: program.into(), ..Config::default() });
     std::thread::scope(|scope| {
         for number in 0..2 {
             let stage = &stage;

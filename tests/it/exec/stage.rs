@@ -94,6 +94,7 @@ impl Stage {
             resolv_conf: "nameserver 192.0.2.1\n".into(),
             shm_size_bytes: 0,
             ulimits: Vec::new(),
+            owned_paths: Vec::new(),
             platform: Platform::host(),
         }
     }
@@ -139,7 +140,7 @@ impl Stage {
 pub(super) fn config() -> Config {
     // As an ordinary user the tests run from a copy, wherever the build directory is.
     let program = std::env::var_os("RBUILD_TEST_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_rbuild").into());
-    Config { program: PathBuf::from(program) }
+    Config { program: PathBuf::from(program), ..Config::default() }
 }
 
 pub(super) fn mount(target: &str, kind: rbuild::exec::MountKind) -> MountSpec {

@@ -33,7 +33,7 @@ fn says_how_to_log_in() {
     let (dir, store) = store();
     let error = client().resolve(&store, &reference(&host, "private:1"), &amd64()).unwrap_err();
     assert!(matches!(error, Error::Unauthorized { credentials: CredentialState::None, .. }), "{error}");
-    assert!(error.help().unwrap().contains(&format!("docker login {host}")));
+    assert!(error.help().unwrap().contains(&format!("rbuild login {host}")));
 
     let client = client_in(login(dir.path(), &host, USER, "hunter2"));
     let error = client.resolve(&store, &reference(&host, "private:1"), &amd64()).unwrap_err();

@@ -1,18 +1,28 @@
 //! The registry client against a real docker-registry, and against registries that misbehave.
 
 mod auth;
+mod disasters;
+mod faults;
+mod interop;
+mod mirrors;
+mod partial;
 mod pull;
 mod push;
 mod resolve;
 mod tls;
+mod upload;
 
 use std::time::Duration;
 
+use rbuild::config::{Config, Files, Flags, Sources};
 use rbuild::oci::{Platform, Reference};
 use rbuild::registry::{Client, Environment, Settings};
 use rbuild::store::Store;
 
 use crate::support::image::{TestImage, TestLayer};
+
+/// Small, so that tests need not move much.
+const CHUNK: u64 = 1 << 20;
 
 /// A client that loses no time, in a world without credentials.
 fn client() -> Client {
@@ -20,14 +30,41 @@ fn client() -> Client {
 }
 
 fn client_in(environment: Environment) -> Client {
-    Client::new(Settings {
+    Client::new(settings(environment))
+}
+
+/// On a busy machine an answer may take its time: only tests of stalls take that for one.
+fn settings(environment: Environment) -> Settings {
+    Settings {
         connect_timeout: Duration::from_secs(5),
-        stall_timeout: Duration::from_millis(200),
+        stall_timeout: Duration::from_secs(10),
         backoff: Duration::from_millis(1),
         attempts: 4,
         longest_wait: Duration::from_secs(2),
+        chunk_bytes: CHUNK,
         ..Settings::with_environment(environment)
-    })
+    }
+}
+
+/// A client that takes 200 ms of silence for a stall.
+fn impatient_client() -> Client {
+    let stall_timeout = Duration::from_millis(200);
+    Client::new(Settings { stall_timeout, ..settings(Environment::empty()) })
+}
+
+/// A client with a configuration as rbuild's own file has it.
+fn configured(toml: &str) -> Client {
+    flagged(toml, Flags::default())
+}
+
+/// The same with options of the command line.
+fn flagged(toml: &str, flags: Flags) -> Client {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    std::fs::write(&path, toml).unwrap();
+    let own = Config::load(&Files { own: Some(path), ..Files::default() }).unwrap();
+    let registries = Sources::new(flags, own.registries, Files::default()).unwrap();
+    Client::new(Settings { registries, ..settings(Environment::empty()) })
 }
 
 /// A store that goes with the value.

@@ -7,32 +7,32 @@ use rbuild::registry::{Client, Error, Progress};
 use rbuild::report::{Event, Events, StepNumber};
 use rbuild::store::Store;
 
-use super::{amd64, client, reference, small_image, store};
+use super::{amd64, client, impatient_client, reference, small_image, store};
 use crate::support::http::{Ending, Received, Reply, Server};
 use crate::support::image::{TestImage, TestLayer};
 use crate::support::registry::Registry;
 
-const SIZE: usize = 600_000;
+pub(super) const SIZE: usize = 600_000;
 
 /// Five blobs that take a while.
-fn large_image() -> TestImage {
+pub(super) fn large_image() -> TestImage {
     TestImage::new("linux/amd64", (0..5).map(|seed| TestLayer::noise(SIZE, seed)).collect())
 }
 
-fn pull(client: &Client, store: &Store, host: &str) -> Result<Vec<Layer>, Error> {
+pub(super) fn pull(client: &Client, store: &Store, host: &str) -> Result<Vec<Layer>, Error> {
     let reference = reference(host, "base:1");
     let resolved = client.resolve(store, &reference, &amd64())?;
     client.pull_layers(store, &reference, &resolved.layers, &Progress::silent())?;
     Ok(resolved.layers)
 }
 
-fn assert_complete(store: &Store, image: &TestImage) {
+pub(super) fn assert_complete(store: &Store, image: &TestImage) {
     for layer in &image.layers {
         assert!(store.verify_blob(&layer.digest()).unwrap(), "{}", layer.digest());
     }
 }
 
-fn layer_requests(server: &Server) -> Vec<Received> {
+pub(super) fn layer_requests(server: &Server) -> Vec<Received> {
     server.received().into_iter().filter(|r| r.path.contains("/blobs/")).collect()
 }
 
@@ -121,7 +121,7 @@ fn goes_on_after_a_stall() {
     registry.push(&image, "base", "1");
     let server = breaking(&registry, Ending::StallAfter, true);
     let (_dir, store) = store();
-    pull(&client(), &store, &server.host()).unwrap();
+    pull(&impatient_client(), &store, &server.host()).unwrap();
     assert_complete(&store, &image);
 }
 

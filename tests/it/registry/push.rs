@@ -10,7 +10,7 @@ use crate::support::image::{TestImage, TestLayer};
 use crate::support::registry::Registry;
 
 /// Puts an image into the store as a build would.
-fn keep(store: &Store, image: &TestImage) -> Descriptor {
+pub(super) fn keep(store: &Store, image: &TestImage) -> Descriptor {
     for layer in &image.layers {
         store.put_blob(&layer.blob).unwrap();
     }
@@ -108,4 +108,39 @@ fn an_upload_that_went_wrong_is_begun_anew() {
     let (_dir, fresh) = super::store();
     let resolved = client().resolve(&fresh, &name, &amd64()).unwrap();
     client().pull_layers(&fresh, &name, &resolved.layers, &Progress::silent()).unwrap();
+}
+
+#[test]
+fn pushing_again_costs_nothing_but_a_look() {
+    let registry = Registry::start();
+    let (_dir, store) = store();
+    let image = small_image();
+    let descriptor = keep(&store, &image);
+    let between = Server::between(registry.host(), |_, reply| reply);
+    let name = reference(&between.host(), "app:1");
+    client().push(&store, &descriptor, std::slice::from_ref(&name), &Progress::silent()).unwrap();
+    let before = between.requests().len();
+    client().push(&store, &descriptor, std::slice::from_ref(&name), &Progress::silent()).unwrap();
+    let again = between.requests().split_off(before);
+    // Two different layers, the configuration, the tag.
+    assert!(again.len() == 4 && again.iter().all(|request| request.starts_with("HEAD ")), "{again:?}");
+}
+
+#[test]
+fn several_registries_and_repositories_in_one_go() {
+    let (first, second) = (Registry::start(), Registry::start());
+    let between = Server::between(first.host(), |_, reply| reply);
+    let (_dir, store) = store();
+    let image = small_image();
+    let descriptor = keep(&store, &image);
+    let names =
+        [(between.host(), "a:1"), (between.host(), "b/c:1"), (between.host(), "a:2"), (second.host(), "a:1")]
+            .map(|(host, name)| reference(&host, name));
+    client().push(&store, &descriptor, &names, &Progress::silent()).unwrap();
+    for name in &names {
+        let (_dir, fresh) = super::store();
+        assert_eq!(client().resolve(&fresh, name, &amd64()).unwrap().digest(), descriptor.digest, "{name}");
+    }
+    let mounted = between.requests().iter().filter(|request| request.contains("mount=")).count();
+    assert_eq!(mounted, 3, "what one repository has the other does not get again");
 }

@@ -1,7 +1,7 @@
 use rbuild::oci::{Descriptor, Digest, MediaType, Platform};
 use rbuild::registry::{Environment, Error, Problem};
 
-use super::{amd64, client, client_in, reference, small_image, store};
+use super::{amd64, client, client_in, impatient_client, reference, small_image, store};
 use crate::support::http::{Ending, Reply, Server};
 use crate::support::image::{TestImage, TestLayer};
 use crate::support::registry::Registry;
@@ -272,7 +272,7 @@ fn a_registry_that_stays_busy_is_an_error() {
         panic!("{error}");
     };
     assert_eq!(detail, "you have reached your pull rate limit");
-    assert!(error.help().unwrap().contains("docker login"));
+    assert!(error.help().unwrap().contains("rbuild login"));
     // An hour is more than anyone wants to wait: it is not tried again.
     assert_eq!(server.requests().len(), 2, "HEAD, and GET for the words");
 }
@@ -281,7 +281,7 @@ fn a_registry_that_stays_busy_is_an_error() {
 fn a_registry_that_says_nothing_is_left() {
     let server = Server::start(|_| Reply::new(200, "x").ending(Ending::StallAfter(0)));
     let (_dir, store) = store();
-    let error = client().resolve(&store, &reference(&server.host(), "x"), &amd64()).unwrap_err();
+    let error = impatient_client().resolve(&store, &reference(&server.host(), "x"), &amd64()).unwrap_err();
     assert!(error.to_string().contains("stalled"), "{error}");
 }
 
@@ -314,4 +314,19 @@ fn goes_through_the_proxy_of_the_environment() {
     assert_eq!(proxy.requests(), ["CONNECT registry.invalid:443"]);
     client.resolve(&store, &reference("direct.invalid", "x"), &amd64()).unwrap_err();
     assert_eq!(proxy.requests().len(), 1);
+}
+
+#[test]
+fn a_manifest_whose_connection_broke_is_asked_for_again() {
+    let registry = Registry::start();
+    let image = small_image();
+    let digest = registry.push(&image, "base", "1").digest;
+    let broken = std::sync::atomic::AtomicUsize::new(0);
+    let server = Server::between(registry.host(), move |request, reply| {
+        let breaks = request.method == "GET" && broken.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 2;
+        if breaks { reply.ending(Ending::CutAfter(20)) } else { reply }
+    });
+    let (_dir, store) = store();
+    let resolved = client().resolve(&store, &reference(&server.host(), "base:1"), &amd64()).unwrap();
+    assert_eq!(resolved.descriptor.digest, digest);
 }

@@ -1,12 +1,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rbuild::registry::{Environment, Error, Problem};
+use rbuild::config::Flags;
+use rbuild::registry::{Client, Environment, Error, Problem};
 
-use super::{amd64, client, client_in, reference, store};
+use super::{amd64, client, client_in, configured, flagged, reference, store};
 
 /// A certificate authority and a certificate of `localhost`, made by openssl.
-fn certificates(dir: &Path) {
+pub(super) fn certificates(dir: &Path) {
     let script = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=ca \
          -keyout ca.key -out ca.crt 2>/dev/null && \
          openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost \
@@ -16,7 +17,7 @@ fn certificates(dir: &Path) {
     assert!(Command::new("sh").arg("-c").arg(script).current_dir(dir).status().unwrap().success());
 }
 
-struct TlsServer(Child, u16);
+pub(super) struct TlsServer(Child, pub(super) u16);
 
 impl Drop for TlsServer {
     fn drop(&mut self) {
@@ -26,7 +27,7 @@ impl Drop for TlsServer {
 }
 
 /// docker-registry with TLS on a free port.
-fn tls_registry(dir: &Path) -> TlsServer {
+pub(super) fn tls_registry(dir: &Path) -> TlsServer {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let folder = dir.display();
     let config = format!(
@@ -67,5 +68,35 @@ fn a_registry_on_this_machine_may_speak_https() {
         // Empty as it is, it answers: that is all that matters here.
         let error = client_in(environment).resolve(&store, &name, &amd64()).unwrap_err();
         assert!(matches!(error, Error::UnknownManifest { .. }), "{error}");
+    }
+}
+
+#[test]
+fn configuration_and_flags_say_whom_to_trust() {
+    let (dir, store) = store();
+    certificates(dir.path());
+    let registry = tls_registry(dir.path());
+    let host = format!("localhost:{}", registry.1);
+    let ask = |client: Client| client.resolve(&store, &reference(&host, "base:1"), &amd64()).unwrap_err();
+    let ca = dir.path().join("ca.crt");
+    let certificates_of_all = dir.path().join("all");
+    std::fs::create_dir(&certificates_of_all).unwrap();
+    std::fs::copy(&ca, certificates_of_all.join("ca.crt")).unwrap();
+    let trusting = [
+        configured(&format!("[registry.'{host}']\nca = [{ca:?}]\n")),
+        configured(&format!("[registry.'{host}']\ninsecure = true\n")),
+        flagged("", Flags { cert_dir: Some(certificates_of_all), ..Flags::default() }),
+        flagged("", Flags { tls_verify: Some(false), ..Flags::default() }),
+        flagged("", Flags { insecure: vec![host.clone()], ..Flags::default() }),
+        flagged("", Flags { insecure: vec!["127.0.0.0/8".to_owned(), host.clone()], ..Flags::default() }),
+    ];
+    for client in trusting {
+        let error = ask(client);
+        assert!(matches!(error, Error::UnknownManifest { .. }), "{error}");
+    }
+    let strict = Flags { tls_verify: Some(true), insecure: vec![host.clone()], ..Flags::default() };
+    for client in [flagged("", strict), configured("[registry.'localhost:1']\ninsecure = true\n")] {
+        let error = ask(client);
+        assert!(matches!(error, Error::Unreachable { problem: Problem::Certificate, .. }), "{error}");
     }
 }

@@ -24,6 +24,8 @@ pub fn normalise(text: &str, world: &Path) -> String {
     let text = replace_run(&text, "localhost:", |c| c.is_ascii_digit(), "PORT");
     let text = replace_run(&text, "127.0.0.1:", |c| c.is_ascii_digit(), "PORT");
     let text = replace_run(&text, "on port ", |c| c.is_ascii_digit(), "PORT");
+    let text = replace_run(&text, "WORLD/store shell ", |c| c.is_ascii_hexdigit(), "ID");
+    let text = replace_run(&text, "store/rbuild/logs/", |c| c.is_ascii_hexdigit(), "ID");
     replace_run(&text, "sha256:", |c| c.is_ascii_hexdigit(), "DIGEST").lines().map(without_duration).collect()
 }
 

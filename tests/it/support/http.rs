@@ -152,6 +152,10 @@ fn serve(
     let mut request = Received { method, path, headers, body: Vec::new() };
     let length = request.header("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
     reader.take(length).read_to_end(&mut request.body)?;
+    if request.body.len() as u64 != length {
+        // It was cut off on the way, and so whoever sent it hears nothing.
+        return Ok(());
+    }
     log.lock().unwrap().push(request.clone());
     answer(stream, &request, &handler(&request))
 }

@@ -55,6 +55,17 @@ impl TestLayer {
     }
 }
 
+/// A tar with one file.
+pub fn tar_of(path: &str, content: &[u8]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    tar.append_data(&mut header, path, content).unwrap();
+    tar.into_inner().unwrap()
+}
+
 /// An image of which every byte is known.
 #[derive(Debug, Clone)]
 pub struct TestImage {

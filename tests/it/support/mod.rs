@@ -10,7 +10,9 @@ pub mod image;
 pub mod layout;
 pub mod program;
 pub mod registry;
+pub mod terminal;
 pub mod tools;
+pub mod wire;
 
 /// Leaves a test that this machine cannot run, and says why. In CI (`CI` is set) that is a failure: there
 /// everything must be there.

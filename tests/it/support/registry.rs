@@ -25,20 +25,26 @@ pub struct Registry {
 
 impl Registry {
     pub fn start() -> Self {
-        Self::launch(false)
+        Self::launch(false, None)
     }
 
     /// One that wants [`USER`] and [`PASSWORD`].
     pub fn start_with_login() -> Self {
-        Self::launch(true)
+        Self::launch(true, None)
     }
 
-    fn launch(login: bool) -> Self {
+    /// One that keeps everything in that folder.
+    pub fn start_in(data: &std::path::Path) -> Self {
+        Self::launch(false, Some(data))
+    }
+
+    fn launch(login: bool, data: Option<&std::path::Path>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         // Between choosing the port and using it someone else may take it: then the registry exits.
         for _ in 0..10 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut child = spawn(dir.path(), port, login);
+            let data = data.map_or_else(|| dir.path().join("data"), std::path::Path::to_owned);
+            let mut child = spawn(dir.path(), &data, port, login);
             if wait_until_it_listens(&mut child, port) {
                 let authorization = login.then(|| basic(USER, PASSWORD));
                 return Self { child, port, authorization, _dir: dir };
@@ -113,11 +119,11 @@ pub fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
 }
 
-fn spawn(dir: &std::path::Path, port: u16, login: bool) -> Child {
-    let folder = dir.display();
+fn spawn(dir: &std::path::Path, data: &std::path::Path, port: u16, login: bool) -> Child {
+    let (folder, data) = (dir.display(), data.display());
     let mut config = format!(
         "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-         storage: {{filesystem: {{rootdirectory: '{folder}/data'}}, delete: {{enabled: true}}}}\n\
+         storage: {{filesystem: {{rootdirectory: '{data}'}}, delete: {{enabled: true}}}}\n\
          http: {{addr: '127.0.0.1:{port}'}}\n"
     );
     if login {

@@ -233,3 +233,11 @@ fn bounds() {
     assert!(message(&large).contains("too large together"));
     assert!(message(&format!("FROM a\n{} x", "R".repeat(10_000))).len() < 500);
 }
+
+#[test]
+fn many_wrong_directives_are_reported_up_to_the_limit() {
+    for escape in ["`", "xx"] {
+        let text = format!("# escape={escape}\n{}FROM scratch\n", "# escape=`\n".repeat(3 * MAX_ERRORS));
+        assert_eq!(errors(&text).len(), MAX_ERRORS, "{escape}");
+    }
+}

@@ -1,22 +1,26 @@
 //! RUN: a command in the parent's root, and what it changed as a layer.
 
-mod mounts;
+mod agent;
+mod failure;
+pub(in crate::solve) mod mounts;
 mod output;
 mod snapshots;
-mod spec;
+pub(in crate::solve) mod spec;
 
 use std::sync::Arc;
 
 pub(super) use self::mounts::paths as mounted_paths;
 use self::output::Tail;
 pub use self::snapshots::Snapshots;
+use super::super::session::{self, Left};
 use super::super::state::{Files, RootState};
 use super::super::{Done, Failures, LayerForm, StepContext, jobs, key};
 use super::commit;
-use crate::exec::{ExecError, ExitReport, ExitStatus};
+use crate::exec::{ExecError, ExitStatus};
 use crate::oci::{Descriptor, Layer, Seconds};
 use crate::plan::graph::ExecOp;
-use crate::report::{Diagnostic, Event, Outcome};
+use crate::report::{Event, Outcome};
+use crate::rootfs::SpecialOwner;
 use crate::snapshot::{ActiveSnapshot, CommitJob, DiffJob, OverlayKind};
 
 /// Takes the layer from the cache, or runs the command.
@@ -43,7 +47,8 @@ pub(super) fn run(
     Ok(Done { files: Files::Root(root), outcome: Outcome::Ran })
 }
 
-/// Runs the command and writes its changes; gives the layer, complete in the store, and its time.
+/// Runs the command and writes its changes; gives the layer, complete in the store, and its time. The directory with the
+/// changes becomes the layer's tree, so that the next RUN need not unpack what was just packed.
 fn execute(
     step: &StepContext<'_>,
     op: &ExecOp,
@@ -59,73 +64,67 @@ fn execute(
         let snapshot = snapshots.prepare(step, &lowers, kind)?;
         let spec = spec::make(step, op, parent, &snapshot, mounted, &held)?;
         let mut tail = Tail::default();
+        let mut log = environment.log.step(&environment.project, step.number(), step.title);
         let outcome = environment.executor.run(&spec, |stream, line| {
             tail.push(line);
+            log.line(line);
             environment.events.send(Event::Log { step: step.number(), stream, line: line.to_owned() });
         });
-        match outcome {
-            Ok(report) => check(step, op, &report, &tail)?,
+        let special = match outcome {
+            Ok(report) if report.status == ExitStatus::Code(0) => {
+                log.end(failure::ended(&report));
+                report.special_owners
+            }
+            Ok(report) => {
+                let ended = failure::ended(&report);
+                let logged = log.end(ended.clone());
+                let special = &report.special_owners;
+                let left = Left { op, parent, spec: &spec, held: &held, ended, special };
+                session::keep_failed(step, &left, snapshot);
+                return Err(vec![failure::explain(step, op, &report, &tail, logged)]);
+            }
             Err(ExecError::Overlay { error, .. }) => {
                 snapshots.fall_back(step, kind, &error)?;
                 continue;
             }
-            Err(error) => return Err(vec![explain(step, &error)]),
+            Err(error) => {
+                log.end(error.to_string());
+                return Err(vec![failure::explain_start(step, op, &error)]);
+            }
+        };
+        let layer = write_changes(step, parent, &snapshot, &special)?;
+        // A tree must be what its layer unpacks to, so rewritten times rule the directory out.
+        if matches!(snapshot.kind(), OverlayKind::Native) && environment.form.newest.is_none() {
+            environment.snapshots.adopt(parent.chain.push(layer.diff_id), &snapshot);
         }
-        return Ok((store_changes(step, parent, &snapshot)?, now()));
+        return Ok((layer, now()));
     }
 }
 
-/// The one place where the clock enters a build.
-fn now() -> Seconds {
+/// Seconds since 1970: the one place where the clock enters an image.
+pub fn now() -> Seconds {
+    (now_ms() / 1000) as Seconds
+}
+
+/// Milliseconds since 1970, to tell what came first.
+pub(in crate::solve) fn now_ms() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |since| since.as_secs() as Seconds)
+    now.map_or(0, |since| since.as_millis() as u64)
 }
 
-/// An error unless the command succeeded.
-fn check(step: &StepContext<'_>, op: &ExecOp, report: &ExitReport, tail: &Tail) -> Result<(), Failures> {
-    let ended = match report.status {
-        ExitStatus::Code(0) => return Ok(()),
-        ExitStatus::Code(code) => format!("exit code: {code}"),
-        ExitStatus::Signal(signal) if report.out_of_memory => {
-            let memory = report.peak_memory_bytes >> 20;
-            format!("exit code: {}: killed, out of memory (it used {memory} MiB)", 128 + signal)
-        }
-        ExitStatus::Signal(signal) => format!("exit code: {}: killed by signal {signal}", 128 + signal),
-    };
-    let command = spec::shown_command(op);
-    let mut diagnostic = step.error(format!("process \"{command}\" did not complete successfully: {ended}"));
-    if let Some(text) = tail.text() {
-        diagnostic = diagnostic.note(format!("its last output:\n{text}"));
-    }
-    if report.status == ExitStatus::Code(127) {
-        diagnostic = diagnostic
-            .help("127 means that the shell did not find a command; is it installed in an earlier step?");
-    }
-    Err(vec![diagnostic])
-}
-
-fn explain(step: &StepContext<'_>, error: &ExecError) -> Diagnostic {
-    let diagnostic = step.error(error.to_string());
-    match error {
-        ExecError::NotFound { .. } => diagnostic
-            .help("the root file system of this stage does not have it; a stage FROM scratch has no shell"),
-        _ => diagnostic,
-    }
-}
-
-/// Writes what the command changed as a layer into the store. The directory with the changes becomes the
-/// layer's tree, so that the next RUN need not unpack what was just packed.
-fn store_changes(
+/// Writes what a command changed as a layer into the store.
+pub(in crate::solve) fn write_changes(
     step: &StepContext<'_>,
     parent: &RootState,
     snapshot: &ActiveSnapshot,
+    special: &[SpecialOwner],
 ) -> Result<Layer, Failures> {
     let environment = step.environment;
     let fail = |message: String| vec![step.error(message)];
     let scratch = environment.store.scratch_dir().map_err(|e| fail(e.to_string()))?;
     let LayerForm { compression, newest } = environment.form;
     let job = CommitJob {
-        diff: DiffJob { newest, ..environment.snapshots.diff_job(step, snapshot)? },
+        diff: DiffJob { newest, ..environment.snapshots.diff_job(step, snapshot, special)? },
         parents: environment.snapshots.index_files(step, &parent.layers)?,
         compression,
         blob: scratch.path().join("blob"),
@@ -135,10 +134,6 @@ fn store_changes(
     let committed = jobs::commit(environment, &job, &view).map_err(fail)?;
     environment.store.adopt_blob(&job.blob, committed.digest).map_err(|e| fail(e.to_string()))?;
     environment.roots.adopt(committed.diff_id, &job.index).map_err(|e| fail(e.to_string()))?;
-    // A tree must be what its layer unpacks to, so rewritten times rule the directory out.
-    if matches!(snapshot.kind(), OverlayKind::Native) && newest.is_none() {
-        environment.snapshots.adopt(parent.chain.push(committed.diff_id), snapshot);
-    }
     let descriptor = Descriptor::new(compression.media_type(), committed.digest, committed.size);
     Ok(Layer { descriptor, diff_id: committed.diff_id })
 }

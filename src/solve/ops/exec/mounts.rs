@@ -4,21 +4,20 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::super::super::state::{Files, RootState, SecretSource};
-use super::super::super::{Failures, StepContext, jobs};
-use super::super::{context_layer, reads_of_mount};
+use super::super::super::state::{Files, RootState};
+use super::super::super::{Failures, StepContext, jobs, key};
+use super::super::context_layer;
+use super::agent::Agent;
 use crate::cache::Key;
 use crate::cache::Preimage;
 use crate::oci::ChainId;
 use crate::plan::graph::{ExecOp, Mount, MountKind, Sharing};
 use crate::report::Span;
-
-/// A secret larger than this is no secret.
-const SECRET_LIMIT: u64 = 500 << 10;
+use crate::store::ScratchDir;
 
 /// The files that the mounts read, one for each that reads any, in order. A context becomes a layer of its own, so
 /// that a step sees what the ignore file lets through, owned by root, and nothing else.
-pub(super) fn inputs(
+pub(in crate::solve) fn inputs(
     step: &StepContext<'_>,
     op: &ExecOp,
     reads: &[Arc<Files>],
@@ -35,7 +34,7 @@ pub(super) fn inputs(
 
 /// The paths that mounts show of what they read from, and where each stands.
 pub(in crate::solve::ops) fn paths(op: &ExecOp) -> impl Iterator<Item = (&str, Option<Span>)> {
-    let reading = op.mounts.iter().filter(|mount| reads_of_mount(mount).is_some());
+    let reading = op.mounts.iter().filter(|mount| mount.reads().is_some());
     reading.map(|mount| match &mount.kind {
         MountKind::Bind { source, .. } => (source.as_str(), mount.span),
         MountKind::Cache { from: Some((_, source)), .. } => (source.as_str(), mount.span),
@@ -49,56 +48,60 @@ pub(super) fn key_inputs(inputs: &[RootState]) -> Vec<ChainId> {
 }
 
 /// Something that a mount needs as long as the step runs.
-pub(super) enum Held {
+pub(in crate::solve) enum Held {
     /// A bind, a tmpfs: nothing.
     Nothing,
     /// The directory of a cache mount, and the lock that keeps others out.
     Cache {
         /// The directory.
         path: PathBuf,
-        /// Locked; let go when the step is over.
-        _lock: File,
+        /// Locked; let go when the step is over. `None` when another mount of the step holds it.
+        _lock: Option<File>,
     },
     /// A secret's value; `None` when it was not given and need not be.
     Secret(Option<Vec<u8>>),
+    /// An agent on a socket, until the step is over.
+    Agent {
+        /// Answers.
+        agent: Agent,
+        /// Where its socket is.
+        _folder: ScratchDir,
+    },
 }
 
 /// Gets what each mount of `op` needs, in their order; waits for cache mounts that others have locked.
-pub(super) fn hold(step: &StepContext<'_>, op: &ExecOp) -> Result<Vec<Held>, Failures> {
-    op.mounts
-        .iter()
-        .map(|mount| match &mount.kind {
-            MountKind::Bind { .. } | MountKind::Tmpfs { .. } => Ok(Held::Nothing),
-            MountKind::Cache { .. } => cache(step, mount),
-            MountKind::Secret { id, required, .. } => secret(step, mount, id, *required),
-            MountKind::Ssh { required: false, .. } => Ok(Held::Nothing),
-            MountKind::Ssh { id, required: true, .. } => {
-                let error = step.error_at(
-                    mount.span,
-                    format!("no SSH key `{id}` was given; forwarding an agent is not possible yet"),
-                );
-                Err(vec![error])
-            }
-        })
-        .collect()
+pub(in crate::solve) fn hold(step: &StepContext<'_>, op: &ExecOp) -> Result<Vec<Held>, Failures> {
+    let mut held: Vec<Held> = op.mounts.iter().map(|_| Held::Nothing).collect();
+    for at in locking_order(op) {
+        held[at] = hold_one(step, &op.mounts[at], &held)?;
+    }
+    Ok(held)
+}
+
+/// Every step, of every build, locks its caches in the order of their names: two that want the same two never wait for
+/// each other.
+fn locking_order(op: &ExecOp) -> Vec<usize> {
+    let cache = |at: &usize| match &op.mounts[*at].kind {
+        MountKind::Cache { id, .. } => Some(id.as_str()),
+        _ => None,
+    };
+    let mut order: Vec<usize> = (0..op.mounts.len()).collect();
+    order.sort_by_key(|at| cache(at));
+    order
+}
+
+fn hold_one(step: &StepContext<'_>, mount: &Mount, held: &[Held]) -> Result<Held, Failures> {
+    match &mount.kind {
+        MountKind::Bind { .. } | MountKind::Tmpfs { .. } => Ok(Held::Nothing),
+        MountKind::Cache { .. } => cache(step, mount, held),
+        MountKind::Secret { id, required, .. } => secret(step, mount, id, *required),
+        MountKind::Ssh { id, required, .. } => agent(step, mount, id, *required),
+    }
 }
 
 fn secret(step: &StepContext<'_>, mount: &Mount, id: &str, required: bool) -> Result<Held, Failures> {
-    let unreadable = |what: String, error: String| {
-        vec![step.error_at(mount.span, format!("cannot read the secret `{id}` from {what}: {error}"))]
-    };
-    let value = match step.environment.secrets.get(id) {
-        Some(SecretSource::Env(name)) => std::env::var_os(name).map(std::ffi::OsString::into_encoded_bytes),
-        Some(SecretSource::File(path)) => {
-            let shown = format!("`{}`", path.display());
-            let size = std::fs::metadata(path).map_err(|e| unreadable(shown.clone(), e.to_string()))?.len();
-            if size > SECRET_LIMIT {
-                return Err(unreadable(shown, format!("it has {size} bytes, more than {SECRET_LIMIT}")));
-            }
-            Some(std::fs::read(path).map_err(|e| unreadable(shown, e.to_string()))?)
-        }
-        None => None,
-    };
+    let value = step.environment.secrets.read(id);
+    let value = value.map_err(|error| vec![step.error_at(mount.span, error.to_string())])?;
     if value.is_none() && required {
         let error = step.error_at(mount.span, format!("secret {id}: not found"));
         return Err(vec![
@@ -108,8 +111,22 @@ fn secret(step: &StepContext<'_>, mount: &Mount, id: &str, required: bool) -> Re
     Ok(Held::Secret(value))
 }
 
+fn agent(step: &StepContext<'_>, mount: &Mount, id: &str, required: bool) -> Result<Held, Failures> {
+    let fail = |message: String| vec![step.error_at(mount.span, message)];
+    let Some(source) = step.environment.ssh.get(id) else {
+        if !required {
+            return Ok(Held::Nothing);
+        }
+        let error = step.error_at(mount.span, format!("no SSH key `{id}` was given"));
+        return Err(vec![error.help(format!("give it with `--ssh {id}` (your agent) or `--ssh {id}=FILE`"))]);
+    };
+    let folder = step.environment.store.scratch_dir().map_err(|e| fail(e.to_string()))?;
+    let agent = Agent::start(source, folder.path()).map_err(|e| fail(e.to_string()))?;
+    Ok(Held::Agent { agent, _folder: folder })
+}
+
 /// The directory of a cache mount. Instances of a private one are numbered; the first that nobody has is taken.
-fn cache(step: &StepContext<'_>, mount: &Mount) -> Result<Held, Failures> {
+fn cache(step: &StepContext<'_>, mount: &Mount, held: &[Held]) -> Result<Held, Failures> {
     let MountKind::Cache { id, sharing, mode, uid, gid, .. } = &mount.kind else { return Ok(Held::Nothing) };
     let fail = |message: String| vec![step.error_at(mount.span, message)];
     let folder = step.environment.store.private("cachemounts");
@@ -117,6 +134,12 @@ fn cache(step: &StepContext<'_>, mount: &Mount) -> Result<Held, Failures> {
     for instance in 0.. {
         let name = if instance == 0 { name.clone() } else { format!("{name}-{instance}") };
         let lock_path = folder.join(format!("{name}.lock"));
+        let path = folder.join(&name);
+        // This step has it already, under another target; it would wait for itself.
+        let is_mine = |held: &Held| matches!(held, Held::Cache { path: mine, .. } if *mine == path);
+        if held.iter().any(is_mine) {
+            return Ok(Held::Cache { path, _lock: None });
+        }
         let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(|e| fail(format!("cannot open `{}`: {e}", lock_path.display())))?;
         let taken = match sharing {
@@ -124,13 +147,23 @@ fn cache(step: &StepContext<'_>, mount: &Mount) -> Result<Held, Failures> {
             Sharing::Locked => lock.lock().map(|()| true),
             Sharing::Private => Ok(lock.try_lock().is_ok()),
         };
+        step.environment.store.note_use(&lock_path);
         if !taken.map_err(|e| fail(format!("cannot lock `{}`: {e}", lock_path.display())))? {
             continue;
         }
-        let path = folder.join(name);
-        let job = jobs::CacheDirectory { path: path.clone(), mode: *mode, uid: *uid, gid: *gid };
-        jobs::cache_directory(step.environment, &job).map_err(fail)?;
-        return Ok(Held::Cache { path, _lock: lock });
+        if !path.is_dir() {
+            let scratch = step.environment.store.scratch_dir().map_err(|e| fail(e.to_string()))?;
+            let job = jobs::CacheDirectory {
+                path: path.clone(),
+                fresh: scratch.path().join("cache"),
+                mode: *mode,
+                uid: *uid,
+                gid: *gid,
+                records_owner: step.environment.snapshots.owners(step)? == key::Owners::Recorded,
+            };
+            jobs::cache_directory(step.environment, &job).map_err(fail)?;
+        }
+        return Ok(Held::Cache { path, _lock: Some(lock) });
     }
     Ok(Held::Nothing)
 }

@@ -11,6 +11,8 @@ const LINE_BYTES: usize = 500;
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     lines: VecDeque<String>,
+    /// Lines were forgotten or cut.
+    is_cut: bool,
 }
 
 impl Tail {
@@ -18,12 +20,19 @@ impl Tail {
     pub(super) fn push(&mut self, line: &str) {
         if self.lines.len() == LINES {
             self.lines.pop_front();
+            self.is_cut = true;
         }
+        self.is_cut |= line.len() > LINE_BYTES;
         let mut end = line.len().min(LINE_BYTES);
         while !line.is_char_boundary(end) {
             end -= 1;
         }
         self.lines.push_back(line[..end].chars().filter(|c| !c.is_control() || *c == '\t').collect());
+    }
+
+    /// Whether it is the whole output.
+    pub(super) fn is_all(&self) -> bool {
+        !self.is_cut
     }
 
     /// The lines, or `None` when there was no output.
@@ -40,11 +49,12 @@ mod tests {
     #[test]
     fn keeps_the_end() {
         let mut tail = Tail::default();
-        assert_eq!(tail.text(), None);
+        assert!(tail.text().is_none() && tail.is_all());
         for i in 0..30 {
             tail.push(&format!("line {i}"));
         }
         let text = tail.text().unwrap_or_default();
+        assert!(!tail.is_all());
         assert!(text.starts_with("line 10\n") && text.ends_with("line 29"), "{text}");
     }
 }

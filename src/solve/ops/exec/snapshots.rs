@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::super::super::state::{Environment, RootState};
 use super::super::super::{Failures, StepContext, jobs, key};
-use crate::exec::Executor;
+use crate::exec::{Executor, OwnedPath};
+use crate::layer::view::{Kind, Node};
 use crate::oci::{ChainId, Layer};
 use crate::report::Event;
+use crate::rootfs::SpecialOwner;
 use crate::snapshot::{
     ActiveSnapshot, CopyJob, DiffJob, Error, IdMap, OpaqueMark, OverlayKind, Owners, Trees, UnpackJob,
 };
@@ -25,6 +28,8 @@ pub struct Snapshots {
     kind: Mutex<OverlayKind>,
     /// What to tell the user at the first RUN: that not even the first kind is the native one.
     note: Mutex<Option<&'static str>>,
+    /// Whether the user was told who the steps run as.
+    is_announced: AtomicBool,
     /// Trees that this build has seen; none of them goes while it runs.
     known: Mutex<HashMap<ChainId, PathBuf>>,
     /// Kept until the build is over.
@@ -46,6 +51,7 @@ impl Snapshots {
             order,
             kind: Mutex::new(first),
             note: Mutex::new(first.note()),
+            is_announced: AtomicBool::new(false),
             known: Mutex::default(),
             scratch: Mutex::default(),
         }
@@ -53,14 +59,14 @@ impl Snapshots {
 
     /// Which owners files have on disk: those of the image, those of a user namespace, or one for all. What was made
     /// with one is of no use to another.
-    pub(super) fn flavour(&self, step: &StepContext<'_>) -> Result<&str, Failures> {
+    pub(in crate::solve) fn flavour(&self, step: &StepContext<'_>) -> Result<&str, Failures> {
         if let Some(flavour) = self.flavour.get() {
             return Ok(flavour);
         }
         let executor = step.environment.executor;
         let flavour = match executor.is_rootless() {
             false => "root".to_owned(),
-            true if self.is_single_id(step)? => "single".to_owned(),
+            true if self.is_single_id(step)? => "recorded".to_owned(),
             true => format!("user-{}", &id_ranges()[..16]),
         };
         Ok(self.flavour.get_or_init(|| flavour))
@@ -69,9 +75,31 @@ impl Snapshots {
     /// Whether what a command makes keeps its owners.
     pub(in crate::solve) fn owners(&self, step: &StepContext<'_>) -> Result<key::Owners, Failures> {
         match step.environment.executor.is_rootless() && self.is_single_id(step)? {
-            true => Ok(key::Owners::Single),
+            true => Ok(key::Owners::Recorded),
             false => Ok(key::Owners::Kept),
         }
+    }
+
+    /// Who owns what cannot tell itself in a root, where owners are only written down.
+    pub(super) fn owned_paths(
+        &self,
+        step: &StepContext<'_>,
+        root: &RootState,
+    ) -> Result<Vec<OwnedPath>, Failures> {
+        if !(step.environment.executor.is_rootless() && self.is_single_id(step)?) {
+            return Ok(Vec::new());
+        }
+        let view = step.environment.roots.view(&root.layers).map_err(|e| vec![step.error(e.to_string())])?;
+        let special = view.walk(b"").filter(|entry| {
+            let Node { kind, uid, gid, .. } = entry.node;
+            matches!(kind, Kind::Symlink(_) | Kind::Fifo) && (uid, gid) != (0, 0)
+        });
+        let owned = special.map(|entry| OwnedPath {
+            path: entry.path.to_vec(),
+            uid: entry.node.uid,
+            gid: entry.node.gid,
+        });
+        Ok(owned.collect())
     }
 
     fn is_single_id(&self, step: &StepContext<'_>) -> Result<bool, Failures> {
@@ -88,8 +116,25 @@ impl Snapshots {
         Ok(self.trees.get_or_init(|| trees))
     }
 
+    /// Who the steps run as, for the one line that says so before the first of them runs.
+    fn identity_note(step: &StepContext<'_>) -> String {
+        let executor = step.environment.executor;
+        match executor.single_id() {
+            Ok(Some(reason)) => {
+                format!(
+                    "one id: RUN records owners and writes them into the layers; for ids of its own: {reason}"
+                )
+            }
+            _ if executor.is_rootless() => "RUN runs in a user namespace with ranges of ids".to_owned(),
+            _ => "RUN runs as root".to_owned(),
+        }
+    }
+
     /// What is in use now.
-    pub(super) fn kind(&self, step: &StepContext<'_>) -> OverlayKind {
+    pub(in crate::solve) fn kind(&self, step: &StepContext<'_>) -> OverlayKind {
+        if !self.is_announced.swap(true, Ordering::Relaxed) {
+            step.environment.events.send(Event::RunsAs(Self::identity_note(step)));
+        }
         if let Some(note) = self.note.lock().unwrap_or_else(PoisonError::into_inner).take() {
             step.environment.events.send(Event::Note(note.to_owned()));
         }
@@ -97,7 +142,7 @@ impl Snapshots {
     }
 
     /// Goes on to the next kind after `failed` was refused, and says so once.
-    pub(super) fn fall_back(
+    pub(in crate::solve) fn fall_back(
         &self,
         step: &StepContext<'_>,
         failed: OverlayKind,
@@ -118,7 +163,11 @@ impl Snapshots {
     }
 
     /// The trees of a root, the top one first, each made if need be.
-    pub(super) fn lowers(&self, step: &StepContext<'_>, root: &RootState) -> Result<Vec<PathBuf>, Failures> {
+    pub(in crate::solve) fn lowers(
+        &self,
+        step: &StepContext<'_>,
+        root: &RootState,
+    ) -> Result<Vec<PathBuf>, Failures> {
         let mut chain = ChainId::EMPTY;
         let mut lowers: Vec<PathBuf> = Vec::new();
         for (at, layer) in root.layers.iter().enumerate() {
@@ -190,7 +239,7 @@ impl Snapshots {
     }
 
     /// A writable root on `lowers`.
-    pub(super) fn prepare(
+    pub(in crate::solve) fn prepare(
         &self,
         step: &StepContext<'_>,
         lowers: &[PathBuf],
@@ -206,18 +255,32 @@ impl Snapshots {
         Ok(snapshot)
     }
 
+    /// A writable root that was kept in `folder`.
+    pub(in crate::solve) fn reopen(
+        &self,
+        folder: &Path,
+        lowers: Vec<PathBuf>,
+        kind: OverlayKind,
+    ) -> ActiveSnapshot {
+        ActiveSnapshot::reopen(folder, lowers, kind, self.mark)
+    }
+
     /// What finds the changes of a step that has ended.
     pub(super) fn diff_job(
         &self,
         step: &StepContext<'_>,
         snapshot: &ActiveSnapshot,
+        special: &[SpecialOwner],
     ) -> Result<DiffJob, Failures> {
-        let owners = if self.is_single_id(step)? { Owners::Single } else { Owners::OnDisk(IdMap::default()) };
+        let owners = match self.is_single_id(step)? {
+            true => Owners::Recorded { special: special.to_vec() },
+            false => Owners::OnDisk(IdMap::default()),
+        };
         Ok(snapshot.diff_job(Vec::new(), owners))
     }
 
     /// A directory for what a step writes into a mount, gone with the build.
-    pub(super) fn scratch(&self, step: &StepContext<'_>) -> Result<PathBuf, Failures> {
+    pub(in crate::solve) fn scratch(&self, step: &StepContext<'_>) -> Result<PathBuf, Failures> {
         let scratch = step.environment.store.scratch_dir().map_err(|e| vec![step.error(e.to_string())])?;
         let path = scratch.path().to_owned();
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);

@@ -8,7 +8,7 @@ use crate::plan::graph::{ExecOp, Mount, MountKind, Network, Security};
 use crate::snapshot::{ActiveSnapshot, OverlayKind};
 
 /// The executor's order for `op` in the root of `snapshot`.
-pub(super) fn make(
+pub(in crate::solve) fn make(
     step: &StepContext<'_>,
     op: &ExecOp,
     parent: &RootState,
@@ -45,13 +45,14 @@ pub(super) fn make(
         },
         mounts,
         hosts: exec::hosts_text(&op.hostname, &op.extra_hosts),
-        resolv_conf: exec::resolv_conf_text(network),
+        resolv_conf: exec::resolv_conf_text(network, &step.environment.dns),
         shm_size_bytes: op.shm_size_bytes,
         ulimits: op
             .ulimits
             .iter()
             .map(|(name, soft, hard)| Ulimit { name: name.clone(), soft: *soft, hard: *hard })
             .collect(),
+        owned_paths: step.environment.snapshots.owned_paths(step, parent)?,
         platform: op.platform.clone(),
     })
 }
@@ -61,7 +62,8 @@ pub(super) fn shown_command(op: &ExecOp) -> String {
     op.args.join(" ").split('\n').map(str::trim_end).collect::<Vec<_>>().join("; ")
 }
 
-fn root_source(snapshot: &ActiveSnapshot) -> RootSource {
+/// Where the root of `snapshot` comes from.
+pub(in crate::solve) fn root_source(snapshot: &ActiveSnapshot) -> RootSource {
     let dirs = snapshot.dirs();
     match snapshot.kind() {
         OverlayKind::Copy => RootSource::Plain { dir: dirs.merged.clone() },
@@ -143,6 +145,10 @@ fn mount_spec<'i>(
         }
         (MountKind::Secret { file: true, mode, uid, gid, .. }, Held::Secret(Some(value))) => {
             (true, exec::MountKind::File { content: value.clone(), mode: *mode, uid: *uid, gid: *gid })
+        }
+        (MountKind::Ssh { mode, uid, gid, .. }, Held::Agent { agent, .. }) => {
+            let (mode, uid, gid) = (*mode, *uid, *gid);
+            (false, exec::MountKind::Socket { source: agent.path.clone(), mode, uid, gid })
         }
         (MountKind::Cache { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. }, _) => return Ok(None),
     };

@@ -12,7 +12,7 @@ use super::landing::{Attributes, Existing, LandedKind, Landing, Seen};
 use super::select::{Pick, Selected, What};
 use super::tree::{FileTree, Item, ItemKind};
 use crate::context::{FileDigest, path};
-use crate::layer::entry::{Content, Entry};
+use crate::layer::entry::{Content, DiskFile, Entry};
 use crate::oci::Seconds;
 use crate::plan::graph::TransferOp;
 
@@ -59,7 +59,7 @@ pub fn land(selected: &Selected, op: &TransferOp, destination: &Destination<'_>)
         transfer.pick(pick, destination.scratch)?;
     }
     let time = op.epoch.unwrap_or_else(|| transfer.landing.time(destination.parent_time));
-    Ok(Outcome { entries: transfer.landing.finish(time), time })
+    Ok(Outcome { entries: transfer.landing.finish(time, op.epoch), time })
 }
 
 fn owner(op: &TransferOp, accounts: &Accounts<'_>) -> Result<Option<(u32, u32)>, Error> {
@@ -187,7 +187,9 @@ impl Transfer<'_> {
         content: Option<Content>,
     ) -> Result<(), Error> {
         let kind = match (&item.kind, content) {
-            (ItemKind::File(_), Some(content)) => self.link_or(at, item, LandedKind::File(content)),
+            (ItemKind::File(_), Some(content)) => {
+                self.link_or(at, item, LandedKind::File(known(content, digest)))
+            }
             (ItemKind::Symlink(target), _) => LandedKind::Symlink(target.to_vec()),
             (ItemKind::Fifo, _) => LandedKind::Fifo,
             (ItemKind::CharDevice(major, minor), _) => LandedKind::CharDevice(*major, *minor),
@@ -230,5 +232,15 @@ impl Transfer<'_> {
 
     fn made_directory(&self) -> Attributes {
         self.attributes(self.mode.made_directory(), 0, 0)
+    }
+}
+
+/// `content` with what is known of it: the key of the step holds the digest, so the layer must.
+fn known(content: Content, digest: Option<&FileDigest>) -> Content {
+    match content {
+        Content::Disk(file) => {
+            Content::Disk(DiskFile { digest: digest.map(|digest| digest.content), ..file })
+        }
+        Content::Bytes(_) | Content::Slice { .. } => content,
     }
 }

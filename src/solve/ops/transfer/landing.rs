@@ -198,8 +198,14 @@ impl<'p> Landing<'p> {
         self.newest.map_or(parent_time, |newest| newest.max(parent_time))
     }
 
-    /// All that was put, sorted by path.
-    pub(crate) fn finish(self, time: Seconds) -> Vec<Entry> {
+    /// All that was put, sorted by path. What has no time of its own gets the step's, but a directory gets the
+    /// latest time of what this step put below it: so one changed file changes the headers of the directories
+    /// above it, not those of all, and the rest of the layer stays as it was. With `epoch` that is the time of
+    /// everything without one.
+    pub(crate) fn finish(mut self, time: Seconds, epoch: Option<Seconds>) -> Vec<Entry> {
+        if epoch.is_none() {
+            self.time_directories();
+        }
         let hidden = self.hidden;
         let mut entries: Vec<Entry> = Vec::with_capacity(self.new.len());
         for (path, landed) in self.new {
@@ -212,6 +218,29 @@ impl<'p> Landing<'p> {
         }
         entries.par_sort_by(|a, b| a.path.cmp(&b.path));
         entries
+    }
+
+    /// Gives each directory without a time the latest of what is below it, if anything there has one.
+    fn time_directories(&mut self) {
+        let mut latest: HashMap<Vec<u8>, Seconds> = HashMap::new();
+        let mut directories = Vec::new();
+        for (at, landed) in &self.new {
+            if matches!(landed.kind, LandedKind::Directory { .. }) {
+                directories.push(at.clone());
+            } else if let Some(mtime) = landed.attributes.mtime {
+                raise(&mut latest, path::split(at).0, mtime);
+            }
+        }
+        // A path is longer than that of the directory it lies in.
+        directories.sort_unstable_by_key(|at| std::cmp::Reverse(at.len()));
+        for at in directories {
+            let Some(landed) = self.new.get_mut(&at) else { continue };
+            let mtime = &mut landed.attributes.mtime;
+            *mtime = mtime.or_else(|| latest.get(&at).copied());
+            if let Some(mtime) = *mtime {
+                raise(&mut latest, path::split(&at).0, mtime);
+            }
+        }
     }
 
     fn insert(&mut self, at: &[u8], kind: LandedKind, attributes: Attributes) {
@@ -291,6 +320,14 @@ impl Landed {
         let xattrs = capability.map(|value| (super::tree::CAPABILITY.to_vec(), value.into_vec()));
         let xattrs: BTreeMap<_, _> = xattrs.into_iter().collect();
         Entry { path, kind, mode, uid, gid, mtime: mtime.unwrap_or(time), xattrs }
+    }
+}
+
+/// Makes the time of `at` at least `mtime`.
+fn raise(latest: &mut HashMap<Vec<u8>, Seconds>, at: &[u8], mtime: Seconds) {
+    match latest.get_mut(at) {
+        Some(time) => *time = mtime.max(*time),
+        None => drop(latest.insert(at.to_vec(), mtime)),
     }
 }
 

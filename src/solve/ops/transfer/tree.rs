@@ -169,7 +169,7 @@ impl FileTree {
         if let Self::Context(context) = self
             && let Some(dir) = context.entry(path)?
         {
-            context.load(dir, path)?;
+            context.load(dir, path);
         }
         Ok(())
     }
@@ -284,6 +284,7 @@ fn disk_content(context: &Context, path: &[u8], meta: &Meta) -> Content {
         device: meta.device,
         mtime: meta.mtime,
         ctime: meta.ctime,
+        digest: None,
     })
 }
 

@@ -266,6 +266,9 @@ fn hard_links_survive_the_loss_of_their_first_name() {
 fn times() {
     let dir = tempfile::tempdir().unwrap();
     folder(dir.path(), &["d/sub/", "d/x=x"]);
+    folder(dir.path(), &["e/old/a/x=x", "e/new/y=y"]);
+    let late = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(2000);
+    std::fs::File::open(dir.path().join("e/new/y")).unwrap().set_modified(late).unwrap();
     let mtimes = |instruction: &str, parent: &FileTree| {
         let outcome = run(instruction, &context(dir.path()), parent).unwrap();
         let times: Vec<_> = outcome.entries.iter().map(|entry| entry.mtime).collect();
@@ -276,6 +279,9 @@ fn times() {
     assert_eq!(mtimes("COPY --epoch=9 d /o", &empty), (9, vec![9, 9, 1000]));
     assert_eq!(mtimes("COPY <<f /o/", &empty), (700, vec![700, 700]));
     assert_eq!(mtimes("COPY d/sub /o/", &empty), (700, vec![700]));
+    // /o, new, new/y, old, old/a, old/a/x
+    assert_eq!(mtimes("COPY e /o", &empty), (2000, vec![2000, 2000, 2000, 1000, 1000, 1000]));
+    assert_eq!(mtimes("COPY e/old /p/q", &empty), (1000, vec![1000, 1000, 1000, 1000]));
 }
 
 #[test]

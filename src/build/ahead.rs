@@ -1,0 +1,122 @@
+//! Uploads layers while later steps still run.
+//!
+//! What goes wrong here is not told: the push at the end tries again, and says so.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use super::Request;
+use super::tools::Tools;
+use crate::oci::{Descriptor, Digest, Layer, Reference};
+use crate::registry::{self, Client, Progress};
+use crate::report::{Event, Events, StepNumber};
+use crate::store::Store;
+
+/// Layers that are sent at the same time.
+const AT_ONCE: usize = 3;
+
+/// Threads that upload what they are given. Dropped, they stop where they are.
+pub(super) struct Ahead {
+    line: Mutex<Line>,
+    threads: Vec<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+/// Who waits to be uploaded, and what was heard of before.
+struct Line {
+    sender: Option<Sender<(Descriptor, Progress)>>,
+    seen: BTreeSet<Digest>,
+    /// When the first one came.
+    began: Option<Instant>,
+}
+
+/// What the threads share.
+struct Work {
+    store: Store,
+    registry: Client,
+    names: Vec<Reference>,
+    layers: Mutex<Receiver<(Descriptor, Progress)>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Ahead {
+    /// Starts the threads; `None` when nothing is to be pushed.
+    pub(super) fn start(request: &Request, tools: &Tools) -> Option<Self> {
+        let names = request.pushed_names();
+        if names.is_empty() {
+            return None;
+        }
+        let (sender, layers) = channel();
+        let stop = Arc::<AtomicBool>::default();
+        let (store, registry) = (tools.store.clone(), tools.registry.clone());
+        let work =
+            Arc::new(Work { store, registry, names, layers: Mutex::new(layers), stop: Arc::clone(&stop) });
+        let start = |_| {
+            let work = Arc::clone(&work);
+            std::thread::Builder::new().name("push".to_owned()).spawn(move || work.through()).ok()
+        };
+        let threads = (0..AT_ONCE).filter_map(start).collect();
+        let line = Mutex::new(Line { sender: Some(sender), seen: BTreeSet::new(), began: None });
+        Some(Self { line, threads, stop })
+    }
+
+    /// Hears of layers that are complete; `step` is the line of the display for pushing.
+    pub(super) fn hear(&self, layers: &[Layer], events: &Events, step: StepNumber) {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let Line { sender: Some(sender), seen, began } = &mut *line else { return };
+        for layer in layers {
+            if seen.insert(layer.descriptor.digest) {
+                if began.is_none() {
+                    *began = Some(Instant::now());
+                    events.send(Event::Started(step));
+                }
+                let _ = sender.send((layer.descriptor.clone(), Progress::new(events.clone(), step)));
+            }
+        }
+    }
+
+    /// Waits until everything that was heard of is there, or could not be brought there; gives the time when the first
+    /// layer came.
+    pub(super) fn finish(mut self) -> Option<Instant> {
+        self.end();
+        self.line.lock().unwrap_or_else(PoisonError::into_inner).began
+    }
+
+    fn end(&mut self) {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner).sender = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.stop.store(!self.threads.is_empty(), Ordering::Relaxed);
+        self.end();
+    }
+}
+
+impl Work {
+    /// Uploads until there is nothing more to come, or one could not be brought there: the others would fare no better.
+    fn through(&self) {
+        loop {
+            let next = self.layers.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok((layer, progress)) = next else { return };
+            if self.stop.load(Ordering::Relaxed) {
+                continue;
+            }
+            match self.registry.push_blob(&self.store, &layer, &self.names, &progress, &self.stop) {
+                Ok(()) | Err(registry::Error::Stopped) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "a layer could not be uploaded ahead");
+                    self.stop.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}

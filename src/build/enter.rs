@@ -1,0 +1,361 @@
+//! Opens rooms: in a kept session, at a place of a Dockerfile, in an image. And makes images of kept sessions.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::tools::Tools;
+use super::{Failed, Request, Secret, diagnose_store, failed, inputs, result};
+use crate::exec::{Attach, ExitReport, MountSpec, Stop};
+use crate::oci::{self, Descriptor, ImageConfig, Platform, Reference};
+use crate::plan::graph::{
+    BaseOp, BaseOrigin, BaseRequest, ExecOp, ImagePlan, ListedInstruction, Network, Op, Plan, ResolvedBase,
+    Security, Step, StepId,
+};
+use crate::plan::{self, key_value};
+use crate::registry::Settings;
+use crate::report::{Diagnostic, Events, Source, Span, StepNumber};
+use crate::solve::images::{self, FoundImage, PullPolicy};
+use crate::solve::session::{EnterError, FailedSteps, Kind, Place, Room, Session, Sessions};
+use crate::solve::{self, ContextFiles, Environment, Files};
+use crate::store::Store;
+
+/// What is wanted in a room beside what is there anyway.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// Variables, later ones win.
+    pub env: Vec<(String, String)>,
+    /// The working directory, absolute.
+    pub cwd: Option<String>,
+    /// As in USER.
+    pub user: Option<String>,
+    /// Further mounts.
+    pub mounts: Vec<MountSpec>,
+    /// The host name.
+    pub hostname: Option<String>,
+    /// The network of an image's room.
+    pub network: Option<Network>,
+    /// `/etc/hosts`: name and address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// `/dev/shm` in bytes; 0 is the default.
+    pub shm_size_bytes: u64,
+    /// Name, soft, hard.
+    pub ulimits: Vec<(String, i64, i64)>,
+    /// Values for the secrets of the step.
+    pub secrets: Vec<Secret>,
+}
+
+/// An image by what the user calls it.
+#[derive(Debug, Clone)]
+pub enum ImageName {
+    /// A name, of the store or of a registry.
+    Reference(Reference),
+    /// A manifest or index of the store.
+    Stored(Descriptor),
+}
+
+/// An image to open a room in.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Which.
+    pub name: ImageName,
+    /// As the user typed it.
+    pub called: String,
+    /// For which platform.
+    pub platform: Platform,
+    /// How to talk to registries.
+    pub registries: Settings,
+    /// When to.
+    pub pull: PullPolicy,
+}
+
+/// A room, open.
+pub struct Opened {
+    tools: Tools,
+    room: Room,
+    secrets: Vec<Secret>,
+    contexts: BTreeMap<String, ContextFiles>,
+    /// What is not as it was, for the user.
+    pub notes: Vec<String>,
+    /// The instruction that would come next, if it stands before one, and what RUN would run.
+    pub next: Option<(String, Vec<String>)>,
+}
+
+impl Opened {
+    /// Takes up a kept session.
+    pub fn kept(
+        store: &Store,
+        session: Session,
+        wishes: &Wishes,
+        stop: &Stop,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let tools = Tools::plain(store, &Settings::from_process(), stop);
+        let (contexts, mut notes) = (BTreeMap::new(), Vec::new());
+        let environment = environment(&tools, &contexts, &wishes.secrets);
+        let mut room = Room::reopen(&environment, session, &mut notes)?;
+        drop(environment);
+        if let Some(user) = &wishes.user {
+            room.set_user(user).map_err(|e| vec![e])?;
+        }
+        let spec = room.spec_mut();
+        spec.env.extend(wishes.env.iter().cloned());
+        take_place(&mut spec.cwd, wishes.cwd.as_ref());
+        spec.mounts.extend(wishes.mounts.iter().cloned());
+        Ok(Self { tools, room, secrets: wishes.secrets.clone(), contexts, notes, next: None })
+    }
+
+    /// Builds up to where the request's options stop, or to the end of its target, and opens a room there.
+    pub fn step(request: &Request, wishes: &Wishes, events: &Events, stop: &Stop) -> Result<Self, Failed> {
+        let fail = |diagnostics| Failed { diagnostics, kept: None };
+        let store = Store::open(&request.store_root).map_err(|e| fail(vec![diagnose_store(&e)]))?;
+        let mut tools = Tools::new(&store, request, stop);
+        tools.failed = FailedSteps::new(request.keep_failed);
+        tools.pins = request.pins().map_err(fail)?;
+        let opened = open_step(request, wishes, &tools, events);
+        let (room, next) = opened.map_err(|diagnostics| {
+            tools.empty_trash();
+            Failed { diagnostics, kept: tools.failed.kept().into_iter().next().map(Box::new) }
+        })?;
+        let secrets = request.secrets.clone();
+        Ok(Self { tools, room, secrets, contexts: BTreeMap::new(), notes: Vec::new(), next })
+    }
+
+    /// Opens a room in an image, whose missing layers are fetched. Gives also the image's configuration.
+    pub fn image(
+        store: &Store,
+        Image { name, called, platform, registries, pull }: &Image,
+        kind: Kind,
+        wishes: &Wishes,
+        (events, stop): (&Events, &Stop),
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let tools = Tools::plain(store, registries, stop);
+        let found = match name {
+            ImageName::Reference(reference) => {
+                images::find(store, &tools.registry, &tools.pins, (reference, platform), *pull)
+            }
+            ImageName::Stored(target) => images::in_store(store, target, called, platform),
+        };
+        let found = found.map_err(|e| vec![e.diagnose()])?;
+        let contexts = BTreeMap::new();
+        let config = found.config.clone();
+        let op = op_of(&config, wishes, platform);
+        let (plan, base) = plan_of(found, called, platform);
+        let bases = [base];
+        let is_here = |layer: &oci::Layer| store.has_blob(&layer.descriptor.digest).is_some();
+        let is_whole = bases[0].layers.iter().all(is_here);
+        let events = if is_whole { Events::silent() } else { events.clone() };
+        let source = Arc::new(Source { name: String::new(), text: String::new() });
+        let room = {
+            let environment = tools.environment(&contexts, &bases, &events);
+            solve::announce(&plan, None, &environment);
+            let solved = solve::run(&plan, &source, &environment)?;
+            let root = solved.root(StepId(0));
+            let what = called.to_owned();
+            let place = Place { what, kind, op: &op, root, reads: &[], config, span: None };
+            Room::open(&environment, &source, place)?
+        };
+        let mut opened = Self { tools, room, secrets: Vec::new(), contexts, notes: Vec::new(), next: None };
+        opened.room.spec_mut().mounts.extend(wishes.mounts.iter().cloned());
+        Ok(opened)
+    }
+
+    /// What is known of the room.
+    pub fn session(&self) -> &Session {
+        self.room.session()
+    }
+
+    /// What was changed in it, as a layer in the store; nothing if surely nothing was.
+    pub(super) fn changes(&self) -> Result<Option<oci::Layer>, Vec<Diagnostic>> {
+        if !self.room.has_changes() {
+            return Ok(None);
+        }
+        let environment = environment(&self.tools, &self.contexts, &self.secrets);
+        self.room.commit(&environment).map(Some)
+    }
+
+    /// Whether something may have been changed in it.
+    pub fn is_changed(&self) -> bool {
+        self.room.has_changes()
+    }
+
+    /// Runs a command in it.
+    pub fn run(&mut self, args: &[String], attach: Attach) -> Result<ExitReport, EnterError> {
+        let environment = environment(&self.tools, &self.contexts, &self.secrets);
+        self.room.run(&environment, args, attach)
+    }
+
+    /// Leaves the room, which is kept if `keep` says so, under a name if it gives one. One that was kept before stays.
+    pub fn leave(self, keep: Option<Option<String>>) -> Result<Option<Session>, Vec<Diagnostic>> {
+        let Self { tools, room, contexts, secrets, .. } = self;
+        let environment = environment(&tools, &contexts, &secrets);
+        let kept = match keep {
+            Some(name) => room.keep(&environment, name).map(Some),
+            None if room.is_kept() => room.keep(&environment, None).map(Some),
+            None => {
+                drop(room);
+                Ok(None)
+            }
+        };
+        drop(environment);
+        tools.empty_trash();
+        kept
+    }
+}
+
+fn environment<'a>(
+    tools: &'a Tools,
+    contexts: &'a BTreeMap<String, ContextFiles>,
+    secrets: &[Secret],
+) -> Environment<'a> {
+    let secrets = secrets.iter().map(|secret| (secret.id.clone(), secret.from.clone())).collect();
+    Environment { secrets, ..tools.environment(contexts, &[], &Events::silent()) }
+}
+
+type Next = Option<(String, Vec<String>)>;
+
+fn open_step(
+    request: &Request,
+    wishes: &Wishes,
+    tools: &Tools,
+    events: &Events,
+) -> Result<(Room, Next), Vec<Diagnostic>> {
+    let inputs = inputs::Inputs::open(request, tools, events)?;
+    let (source, dockerfile) = (inputs.source(), crate::dockerfile::parse(inputs.source())?);
+    let platform = request.platforms_or_host().swap_remove(0);
+    let options = plan::Options { platform: platform.clone(), ..request.options.clone() };
+    let (plan, bases) = inputs.plan(&dockerfile, &options)?;
+    let environment = inputs.environment(&dockerfile, &plan, &bases, events);
+    solve::announce(&plan, None, &environment);
+    let solved = solve::run(&plan, source, &environment)
+        .inspect_err(|_| failed::complete(&inputs, &dockerfile, &options, &bases))?;
+    inputs.save_digests();
+    let history = plan.image.history.iter().map(|entry| result::history(entry, plan.epoch, &solved));
+    let config = ImageConfig { history: history.collect(), ..plan.image.config.clone() };
+    let next = plan.next.as_ref();
+    let mut op = next.and_then(|next| next.op.as_deref().cloned());
+    if let Some(op) = &mut op {
+        wish(op, wishes);
+    }
+    let op = op.unwrap_or_else(|| op_of(&config, wishes, &platform));
+    let reads: Vec<Arc<Files>> = op.reads().iter().map(|id| Arc::clone(&solved.results[id.0])).collect();
+    let what = match next {
+        Some(next) => format!("{} {}", next.place, next.title),
+        None => format!("stage {}", request.options.target.as_deref().unwrap_or("of the image")),
+    };
+    let place = Place {
+        what,
+        kind: Kind::Shell,
+        op: &op,
+        root: solved.root(plan.image.result),
+        reads: &reads,
+        config,
+        span: next.map(|next| next.span),
+    };
+    let mut room = Room::open(&environment, source, place)?;
+    room.spec_mut().mounts.extend(wishes.mounts.iter().cloned());
+    let next = next.map(|next| {
+        let args = next.op.as_ref().map(|op| op.args.clone()).unwrap_or_default();
+        (format!("{} {}", next.place, next.title), args)
+    });
+    Ok((room, next))
+}
+
+fn wish(op: &mut ExecOp, wishes: &Wishes) {
+    Arc::make_mut(&mut op.env).extend(wishes.env.iter().cloned());
+    take_place(&mut op.cwd, wishes.cwd.as_ref());
+    take_place(&mut op.user, wishes.user.as_ref());
+    take_place(&mut op.hostname, wishes.hostname.as_ref());
+    op.network = wishes.network.unwrap_or(op.network);
+    op.extra_hosts.extend(wishes.extra_hosts.iter().cloned());
+    op.ulimits.extend(wishes.ulimits.iter().cloned());
+    if wishes.shm_size_bytes > 0 {
+        op.shm_size_bytes = wishes.shm_size_bytes;
+    }
+}
+
+/// What a container of the image would be given.
+fn op_of(config: &ImageConfig, wishes: &Wishes, platform: &Platform) -> ExecOp {
+    let mut env: Vec<(String, String)> = Vec::new();
+    if !config.config.env.iter().any(|pair| pair.starts_with("PATH=")) {
+        env.push(("PATH".to_owned(), plan::DEFAULT_PATH.to_owned()));
+    }
+    let pairs = config.config.env.iter().map(|pair| key_value(pair));
+    env.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let cwd = config.config.working_dir.as_str();
+    let mut op = ExecOp {
+        args: Vec::new(),
+        env: Arc::new(env),
+        arguments: Arc::default(),
+        proxy_env: Vec::new(),
+        cwd: if cwd.is_empty() { "/".to_owned() } else { cwd.to_owned() },
+        user: config.config.user.clone(),
+        mounts: Vec::new(),
+        pipes: Vec::new(),
+        network: Network::Default,
+        security: Security::Sandbox,
+        hostname: "rbuild".to_owned(),
+        extra_hosts: Vec::new(),
+        shm_size_bytes: 0,
+        ulimits: Vec::new(),
+        platform: platform.clone(),
+    };
+    wish(&mut op, wishes);
+    op
+}
+
+/// A plan that brings an image here, and nothing else.
+fn plan_of(found: FoundImage, called: &str, platform: &Platform) -> (Plan, ResolvedBase) {
+    let FoundImage { manifest, config, layers, remote, .. } = found;
+    let origin = match &remote {
+        Some(reference) => BaseOrigin::Image(reference.clone()),
+        None => BaseOrigin::Layout { path: String::new(), selector: String::new() },
+    };
+    let name = called.to_owned();
+    let request =
+        BaseRequest { name: name.clone(), origin, platform: platform.clone(), span: Span::default() };
+    let image = ImagePlan {
+        result: StepId(0),
+        config: config.clone(),
+        history: Vec::new(),
+        annotations: BTreeMap::new(),
+    };
+    let step = Step {
+        op: Op::Base(BaseOp { name: name.clone(), base: 0 }),
+        parent: None,
+        span: None,
+        number: StepNumber(0),
+        slot: format!("base/{name}"),
+        origin: None,
+    };
+    let title = format!("fetch {name}");
+    let listed = ListedInstruction { place: String::new(), title, step: Some(StepId(0)), after: None };
+    let plan = Plan {
+        platform: platform.clone(),
+        steps: vec![step],
+        listing: vec![listed],
+        image,
+        warnings: Vec::new(),
+        epoch: None,
+        next: None,
+    };
+    (plan, ResolvedBase { request, manifest, config, layers, remote })
+}
+
+/// Takes the place of `target`, if there is something to take it.
+fn take_place(target: &mut String, value: Option<&String>) {
+    if let Some(value) = value {
+        target.clone_from(value);
+    }
+}
+
+/// The kept sessions of the store at `root`.
+pub fn sessions(root: &Path) -> Result<(Store, Sessions), Vec<Diagnostic>> {
+    let store = Store::open(root).map_err(|e| vec![diagnose_store(&e)])?;
+    let sessions = Sessions::of(&store);
+    Ok((store, sessions))
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> oci::Seconds {
+    solve::session::now()
+}

@@ -1,0 +1,55 @@
+//! Completes what is kept of failed steps: what an image of their stage would be.
+
+use super::inputs::Inputs;
+use crate::dockerfile::syntax::Dockerfile;
+use crate::oci::{self, History, Seconds};
+use crate::plan::graph::{HistoryPlan, ResolvedBase};
+use crate::plan::{self, Lowered, Options};
+use crate::solve::session::{Session, Sessions};
+
+/// Adds to each failed step the configuration that its stage had before it. What cannot be found out stays out: the root
+/// can be entered without it.
+pub(super) fn complete(
+    inputs: &Inputs<'_>,
+    dockerfile: &Dockerfile,
+    options: &Options,
+    bases: &[ResolvedBase],
+) {
+    let tools = inputs.tools();
+    for mut session in tools.failed.kept() {
+        if complete_one(&mut session, dockerfile, options, bases).is_some()
+            && let Err(error) = Sessions::of(&tools.store).update(&session)
+        {
+            tracing::info!(%error, "cannot complete what was kept of a failed step");
+        }
+    }
+}
+
+fn complete_one(
+    session: &mut Session,
+    dockerfile: &Dockerfile,
+    options: &Options,
+    bases: &[ResolvedBase],
+) -> Option<()> {
+    let (stage, number) = session.origin?;
+    let options = Options { target_number: Some(stage), stop: Some(number), ..options.clone() };
+    let Ok(Lowered::Plan(plan)) = plan::lower(dockerfile, &options, bases) else { return None };
+    let time = plan.epoch.unwrap_or(session.created);
+    session.config = plan.image.config;
+    session.config.history = plan.image.history.iter().map(|entry| history(entry, time)).collect();
+    Some(())
+}
+
+/// Steps that were not all solved do not tell their times.
+fn history(entry: &HistoryPlan, time: Seconds) -> History {
+    match entry {
+        HistoryPlan::Inherited(history) => history.clone(),
+        HistoryPlan::Made { created_by, author, layer, .. } => History {
+            created: Some(oci::rfc3339(time)),
+            created_by: Some(created_by.clone()),
+            author: author.clone(),
+            comment: Some("buildkit.dockerfile.v0".to_owned()),
+            empty_layer: layer.is_none(),
+        },
+    }
+}

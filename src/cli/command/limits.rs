@@ -1,0 +1,174 @@
+//! Limits of RUN, and what it asks for names: options as docker and buildah have them.
+
+use clap::Args;
+
+use super::request::{bad, size};
+use crate::cli::Failure;
+use crate::exec::{Dns, Limits};
+
+/// In one place, because they belong together.
+#[derive(Debug, Args)]
+pub(crate) struct LimitArgs {
+    /// Memory that one RUN may use, such as 512m; needs a control group to divide
+    #[arg(short, long, value_name = "SIZE", help_heading = "Steps")]
+    memory: Option<String>,
+
+    /// Memory and swap together, -1 for any amount [default: twice --memory]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        requires = "memory",
+        allow_hyphen_values = true,
+        help_heading = "Steps"
+    )]
+    memory_swap: Option<String>,
+
+    /// Processors that one RUN may keep busy, such as 1.5
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["cpu_quota", "cpu_period"], help_heading = "Steps")]
+    cpus: Option<String>,
+
+    /// Processor time of each period in microseconds
+    #[arg(long, value_name = "MICROSECONDS", help_heading = "Steps")]
+    cpu_quota: Option<u64>,
+
+    /// That period in microseconds [default: 100000]
+    #[arg(long, value_name = "MICROSECONDS", help_heading = "Steps")]
+    cpu_period: Option<u64>,
+
+    /// Weight against others, 2 to 262144; 1024 is usual
+    #[arg(short, long, value_name = "WEIGHT", value_parser = clap::value_parser!(u64).range(2..=262_144), help_heading = "Steps")]
+    cpu_shares: Option<u64>,
+
+    /// Processors that RUN may run on, such as 0-2,4
+    #[arg(long, value_name = "LIST", help_heading = "Steps")]
+    cpuset_cpus: Option<String>,
+
+    /// Memory nodes that RUN may use, such as 0,1
+    #[arg(long, value_name = "LIST", help_heading = "Steps")]
+    cpuset_mems: Option<String>,
+
+    /// A name server of RUN instead of this machine's; may be repeated
+    #[arg(long, value_name = "IP", help_heading = "Steps")]
+    dns: Vec<std::net::IpAddr>,
+
+    /// A domain in which RUN looks for short names; may be repeated
+    #[arg(long, value_name = "DOMAIN", help_heading = "Steps")]
+    dns_search: Vec<String>,
+
+    /// An option of /etc/resolv.conf, such as ndots:2; may be repeated
+    #[arg(long, value_name = "OPTION", help_heading = "Steps")]
+    dns_option: Vec<String>,
+}
+
+impl LimitArgs {
+    /// The limits, or which of them is none.
+    pub(super) fn limits(&self) -> Result<Limits, Failure> {
+        let memory_bytes = self.memory.as_deref().map(|text| size("--memory", text)).transpose()?;
+        let memory_swap_bytes = match self.memory_swap.as_deref() {
+            None => None,
+            Some("-1") => Some(-1),
+            Some(text) => {
+                let total = size("--memory-swap", text)?;
+                if memory_bytes.is_some_and(|memory| total < memory) {
+                    return Err(bad(
+                        "--memory-swap",
+                        text,
+                        "it is memory and swap together, so not less than --memory",
+                    ));
+                }
+                Some(i64::try_from(total).unwrap_or(-1))
+            }
+        };
+        let quota = self.cpus.as_deref().map(quota_of).transpose()?;
+        let sets = [("--cpuset-cpus", &self.cpuset_cpus), ("--cpuset-mems", &self.cpuset_mems)];
+        for (option, set) in sets {
+            let is_list = |set: &&String| {
+                set.starts_with(|c: char| c.is_ascii_digit())
+                    && set.bytes().all(|c| c.is_ascii_digit() || matches!(c, b',' | b'-'))
+            };
+            if let Some(set) = set.as_ref().filter(|set| !is_list(set)) {
+                return Err(bad(option, set, "write it as numbers and ranges, such as 0-2,4"));
+            }
+        }
+        Ok(Limits {
+            memory_bytes,
+            memory_swap_bytes,
+            cpu_quota_us: quota.or(self.cpu_quota),
+            cpu_period_us: self.cpu_period,
+            cpu_shares: self.cpu_shares,
+            cpuset_cpus: self.cpuset_cpus.clone(),
+            cpuset_mems: self.cpuset_mems.clone(),
+        })
+    }
+
+    pub(super) fn dns(&self) -> Result<Dns, Failure> {
+        for (option, texts) in [("--dns-search", &self.dns_search), ("--dns-option", &self.dns_option)] {
+            let is_word = |text: &&String| {
+                !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+            };
+            if let Some(text) = texts.iter().find(|text| !is_word(text)) {
+                return Err(bad(option, text, "it is one word"));
+            }
+        }
+        Ok(Dns {
+            servers: self.dns.iter().map(ToString::to_string).collect(),
+            searches: self.dns_search.clone(),
+            options: self.dns_option.clone(),
+        })
+    }
+}
+
+/// Microseconds of the usual period; the kernel takes no less than 1000.
+fn quota_of(text: &str) -> Result<u64, Failure> {
+    let cpus = text.parse::<f64>().ok().filter(|cpus| (0.01..=8192.0).contains(cpus));
+    let cpus = cpus.ok_or_else(|| bad("--cpus", text, "write it as a number of processors, 0.01 or more"))?;
+    Ok((cpus * 100_000.0).round() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: LimitArgs,
+    }
+
+    fn limits(line: &str) -> Result<Limits, String> {
+        let words = std::iter::once("rbuild").chain(line.split_whitespace());
+        let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
+        line.args.limits().map_err(|failure| format!("{failure:?}"))
+    }
+
+    #[test]
+    fn limits_are_dockers() {
+        let got = limits("-m 64m --memory-swap=-1 --cpus 1.5 -c 512 --cpuset-cpus 0-1").unwrap();
+        let expected = Limits {
+            memory_bytes: Some(64 << 20),
+            memory_swap_bytes: Some(-1),
+            cpu_quota_us: Some(150_000),
+            cpu_shares: Some(512),
+            cpuset_cpus: Some("0-1".into()),
+            ..Limits::default()
+        };
+        assert_eq!(got, expected);
+        assert!(limits("").unwrap().is_empty());
+        for line in [
+            "-m 1x",
+            "-m 64m --memory-swap 32m",
+            "--memory-swap 1g",
+            "--cpus 0",
+            "--cpus x",
+            "-c 1",
+            "--cpus 1 --cpu-quota 5",
+            "--cpuset-cpus a",
+            "--cpuset-mems -1",
+        ] {
+            assert!(limits(line).is_err(), "{line}");
+        }
+    }
+}

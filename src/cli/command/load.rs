@@ -1,0 +1,69 @@
+//! `rbuild load`
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::local;
+use crate::build;
+use crate::cli::Failure;
+use crate::cli::args::Global;
+use crate::cli::configuration::Configuration;
+use crate::cli::error::print;
+use crate::import::{Archive, Source};
+use crate::oci::Platform;
+use crate::report::Diagnostic;
+
+/// Take images from an archive or a layout into the local store
+///
+/// Reads what docker, podman, skopeo, buildx and rbuild write: OCI layouts as folders and archives, and docker's archives,
+/// compressed or not. Images keep the names that they have there; one without a name can be named with `rbuild tag`.
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// The archive or folder [default: standard input]
+    #[arg(short, long, value_name = "PATH")]
+    input: Option<PathBuf>,
+    /// Only this platform of images that have several
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// Print only the digests
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Takes them all; names are set when everything is there.
+pub(crate) fn run(global: &Global, args: &LoadArgs) -> Result<(), Failure> {
+    let store = local::open_to_write(global, &Configuration::load()?)?;
+    let failed = |error: crate::import::Error| Failure::message(error.to_string());
+    let source = match args.input.as_deref().filter(|path| path.as_os_str() != "-") {
+        Some(path) => Source::open(&store, path).map_err(failed)?,
+        None if std::io::stdin().is_terminal() => {
+            let diagnostic = Diagnostic::error("an archive is not read from a terminal");
+            return Err(Failure::usage(diagnostic.help("name it with `-i FILE`, or redirect the input")));
+        }
+        None => {
+            Source::Archive(Archive::read(&store, std::io::stdin().lock(), "standard input").map_err(failed)?)
+        }
+    };
+    let mut loaded = Vec::new();
+    for image in source.images().map_err(failed)? {
+        let target = source.take(&store, &image, args.platform.as_ref()).map_err(failed)?;
+        loaded.push((target, image.names));
+    }
+    let mut text = String::new();
+    for (target, names) in loaded {
+        for name in &names {
+            store.set_tag(name, &target)?;
+        }
+        let shown = names.iter().map(|name| format!("Loaded image: {name}\n"));
+        match (args.quiet, names.is_empty()) {
+            (true, _) => text.push_str(&format!("{}\n", target.digest)),
+            (false, true) => text.push_str(&format!("Loaded image ID: {}\n", target.digest)),
+            (false, false) => text.extend(shown),
+        }
+    }
+    drop(source);
+    build::empty_trash(&store);
+    print(&text)
+}

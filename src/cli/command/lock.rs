@@ -1,0 +1,67 @@
+//! `rbuild lock`: what a build takes from elsewhere, pinned.
+
+use clap::Args;
+
+use super::build::BuildArgs;
+use super::request;
+use crate::build::{self, Refresh};
+use crate::cli::Failure;
+use crate::cli::args::{Global, ProgressMode};
+use crate::cli::configuration::Configuration;
+use crate::cli::error::print;
+use crate::cli::progress::Progress;
+use crate::config::Change;
+
+/// Pin what a build takes from elsewhere in rbuild.lock
+///
+/// Looks up base images and other images that the Dockerfile names, fetches its URLs and git repositories, for every
+/// stage that has a name, and writes digests and commits into CONTEXT/rbuild.lock. Nothing is built. Builds hold to a
+/// lock file that is there; what it does not have is taken as it is, with `--locked` refused.
+#[derive(Debug, Args)]
+#[command(
+    mut_arg("check", |a| a.hide(true)),
+    mut_arg("call", |a| a.hide(true)),
+    mut_arg("tag", |a| a.hide(true)),
+    mut_arg("output", |a| a.hide(true)),
+    mut_arg("push", |a| a.hide(true)),
+    mut_arg("iidfile", |a| a.hide(true)),
+    mut_arg("label", |a| a.hide(true)),
+    mut_arg("annotation", |a| a.hide(true)),
+    mut_arg("no_cache", |a| a.hide(true)),
+    mut_arg("progress", |a| a.hide(true)),
+    mut_arg("quiet", |a| a.hide(true)),
+    mut_arg("lock", |a| a.hide(true)),
+    mut_arg("locked", |a| a.hide(true)),
+    after_help = "Exit codes: 0 pinned, 1 something could not be found, 2 wrong usage.",
+)]
+pub(crate) struct LockArgs {
+    #[command(flatten)]
+    build: BuildArgs,
+
+    /// Take what is there now in the place of what is pinned, and show what moved
+    #[arg(long)]
+    update: bool,
+}
+
+/// Pins and tells what changed.
+pub(crate) fn run(global: &Global, args: &LockArgs) -> Result<(), Failure> {
+    let request = request::from_args(global, &Configuration::load()?, &args.build)?;
+    let refresh = if args.update { Refresh::All } else { Refresh::Missing };
+    let progress = Progress::start(ProgressMode::Plain);
+    let outcome = build::refresh(&request, refresh, &progress.events());
+    progress.finish();
+    let changes = outcome.map_err(Failure::build)?;
+    print(&match changes.is_empty() {
+        true => "nothing changed\n".to_owned(),
+        false => changes.iter().map(shown).collect(),
+    })
+}
+
+fn shown(change: &Change) -> String {
+    let Change { name, from, to } = change;
+    match (from, to) {
+        (Some(from), Some(to)) => format!("moved {name}\n   from {from}\n     to {to}\n"),
+        (None, Some(to)) => format!("  new {name}\n     at {to}\n"),
+        (Some(_) | None, None) => format!(" gone {name}\n"),
+    }
+}

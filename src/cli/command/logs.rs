@@ -1,0 +1,97 @@
+//! `rbuild logs`
+
+use std::fs::File;
+
+use clap::Args;
+
+use super::local;
+use crate::cli::Failure;
+use crate::cli::args::Global;
+use crate::cli::error::print;
+use crate::cli::listing::table;
+use crate::report::Diagnostic;
+use crate::solve::log::{About, LoggedStep, log_file, logged_builds, logged_steps};
+use crate::store::Store;
+
+/// Show what the commands of a build printed, to the last line
+///
+/// Without an ID it lists the builds of which there is output: the last twenty of two weeks, with at most 512 MiB. Of the
+/// output of one step the first 16 MiB and the last 8 or more are kept.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rbuild logs                     which builds there are
+  rbuild logs last                what the last one printed
+  rbuild logs 4f2a1b 6            the step that the plain progress calls #6, and nothing else")]
+pub(crate) struct LogsArgs {
+    /// A build: its id, or the beginning of it, or `last`
+    id: Option<String>,
+
+    /// One of its steps
+    step: Option<usize>,
+}
+
+/// Prints the list, or output.
+pub(crate) fn run(global: &Global, args: &LogsArgs) -> Result<(), Failure> {
+    let store = local::open_store(global)?;
+    let builds = logged_builds(&store);
+    let Some(id) = &args.id else { return print(&listing(&store, &builds)) };
+    let build = find(&builds, id)?;
+    let steps = logged_steps(&store, &build.id);
+    let chosen: Vec<&LoggedStep> =
+        steps.iter().filter(|step| args.step.is_none_or(|number| number == step.number)).collect();
+    if chosen.is_empty() {
+        let numbers: Vec<String> = steps.iter().map(|step| step.number.to_string()).collect();
+        let error = Diagnostic::error("that step printed nothing, or is not there");
+        return Err(Failure::build(vec![error.help(format!("there is output of {}", numbers.join(", ")))]));
+    }
+    for step in chosen {
+        if args.step.is_none() {
+            let ended = step.ended.as_deref().unwrap_or("not ended");
+            print(&format!("#{} {} ({ended})\n", step.number, step.title))?;
+        }
+        show(&store, build, step)?;
+    }
+    Ok(())
+}
+
+fn find<'b>(builds: &'b [About], id: &str) -> Result<&'b About, Failure> {
+    let mut found = builds.iter().filter(|build| id == "last" || (id.len() >= 2 && build.id.starts_with(id)));
+    match (found.next(), found.next()) {
+        (Some(build), None) => Ok(build),
+        (Some(build), Some(_)) if id == "last" => Ok(build),
+        _ => {
+            let error = Diagnostic::error(format!("there is no output of a build `{id}`"));
+            Err(Failure::build(vec![error.help("`rbuild logs` lists what there is")]))
+        }
+    }
+}
+
+fn show(store: &Store, build: &About, step: &LoggedStep) -> Result<(), Failure> {
+    let path = log_file(store, &build.id, step);
+    let unreadable = |e: std::io::Error| Failure::message(format!("cannot read `{}`: {e}", path.display()));
+    let mut file = File::open(&path).map_err(unreadable)?;
+    match std::io::copy(&mut file, &mut std::io::stdout().lock()) {
+        // A reader that went away (`rbuild logs last | head`) has seen enough.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(unreadable(error)),
+        _ => Ok(()),
+    }
+}
+
+fn listing(store: &Store, builds: &[About]) -> String {
+    let head = ["ID", "WHEN", "STEPS", "ENDED", "WHAT"].map(str::to_owned).to_vec();
+    let rows = builds.iter().map(|build| {
+        let steps = logged_steps(store, &build.id);
+        let failed = steps.iter().find(|step| step.ended.as_deref() != Some("exit code: 0"));
+        let last = failed.or(steps.last()).and_then(|step| step.ended.clone());
+        vec![
+            build.id.clone(),
+            local::age(Some(&crate::oci::rfc3339(build.created))),
+            steps.len().to_string(),
+            last.unwrap_or_else(|| "not ended".to_owned()),
+            build.what.clone(),
+        ]
+    });
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    table(&rows)
+}

@@ -1,0 +1,97 @@
+//! `rbuild push`
+
+use clap::Args;
+
+use super::local;
+use super::moving::{MovingArgs, explain, explain_copy};
+use crate::cli::Failure;
+use crate::cli::args::Global;
+use crate::cli::configuration::Configuration;
+use crate::cli::error::print;
+use crate::copy;
+use crate::oci::{Descriptor, Platform, Reference};
+use crate::report::Diagnostic;
+use crate::store::Store;
+
+/// Send images to the registries that their names begin with
+///
+/// Blobs that the registry has are not sent again. Prints name and digest of each image. `rbuild copy` sends an image under
+/// another name.
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// The images, by name
+    #[arg(value_name = "NAME[:TAG]", required = true)]
+    names: Vec<String>,
+    /// Push every tag that the store has of each name
+    #[arg(short, long)]
+    all_tags: bool,
+    /// Push only this platform of an image that has several
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    #[command(flatten)]
+    moving: MovingArgs,
+}
+
+/// Sends them; names of one image go together, so that its blobs are looked at once.
+pub(crate) fn run(global: &Global, args: &PushArgs) -> Result<(), Failure> {
+    let configuration = Configuration::load()?;
+    let store = local::open_store(global)?;
+    let mut groups: Vec<(Descriptor, Vec<Reference>)> = Vec::new();
+    for (name, target) in wanted(&store, args)? {
+        let target = match &args.platform {
+            Some(platform) => copy::one_platform(&store, &name.to_string(), target, platform)
+                .map_err(|e| Failure::build(vec![explain_copy(&e)]))?,
+            None => target,
+        };
+        match groups.iter_mut().find(|(known, _)| known.digest == target.digest) {
+            Some((_, names)) => names.push(name),
+            None => groups.push((target, vec![name])),
+        }
+    }
+    let client = args.moving.client(&configuration)?;
+    let shown = |names: &[Reference]| names.iter().map(Reference::to_string).collect::<Vec<_>>().join(", ");
+    let titles: Vec<String> = groups.iter().map(|(_, names)| format!("push {}", shown(names))).collect();
+    args.moving.each(client, &titles, |client, at, bytes| {
+        let (target, names) = &groups[at];
+        client.push(&store, target, names, bytes).map_err(|e| explain(&e))
+    })?;
+    let lines =
+        groups.iter().flat_map(|(target, names)| names.iter().map(|n| format!("{n} {}\n", target.digest)));
+    print(&lines.collect::<String>())
+}
+
+/// The names to push and what they point at, each once.
+fn wanted(store: &Store, args: &PushArgs) -> Result<Vec<(Reference, Descriptor)>, Failure> {
+    let mut wanted: Vec<(Reference, Descriptor)> = Vec::new();
+    for text in &args.names {
+        let name = local::new_name(text)?;
+        let found = match args.all_tags {
+            true => all_tags(store, text, &name)?,
+            false => vec![(name.clone(), local::find_target(store, &name.to_string())?)],
+        };
+        for entry in found {
+            if !wanted.iter().any(|(known, _)| *known == entry.0) {
+                wanted.push(entry);
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+fn all_tags(store: &Store, text: &str, name: &Reference) -> Result<Vec<(Reference, Descriptor)>, Failure> {
+    let has_tag = text.parse::<Reference>().is_ok_and(|typed| typed.tag().is_some());
+    if has_tag {
+        let diagnostic =
+            Diagnostic::error(format!("`{text}` has a tag, and `--all-tags` wants a name without one"));
+        return Err(Failure::usage(diagnostic));
+    }
+    let is_same = |known: &Reference| {
+        (known.registry(), known.repository()) == (name.registry(), name.repository())
+            && known.digest().is_none()
+    };
+    let found: Vec<_> = store.tags()?.into_iter().filter(|(known, _)| is_same(known)).collect();
+    match found.is_empty() {
+        true => Err(Failure::message(format!("the local store has no tag of `{text}`"))),
+        false => Ok(found),
+    }
+}

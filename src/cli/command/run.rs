@@ -1,0 +1,247 @@
+//! `rbuild run`
+
+use clap::Args;
+
+use super::enter::{self, Visited, WishArgs};
+use super::request::{self, all};
+use super::shell;
+use crate::build::enter::{Image, Opened};
+use crate::cli::Failure;
+use crate::cli::args::{Global, ProgressMode};
+use crate::cli::configuration::{Configuration, RegistryArgs};
+use crate::exec::Attach;
+use crate::oci::{Config, Platform};
+use crate::report::Diagnostic;
+use crate::solve::session::{EnterError, Kind};
+
+/// What docker says when rbuild itself fails, and not the command.
+const EXIT_FAILED: i32 = 125;
+const EXIT_NOT_EXECUTABLE: i32 = 126;
+const EXIT_NOT_FOUND: i32 = 127;
+
+/// Try an image out: run its command, or another one, in a root of its own
+///
+/// The image is one of the local store, or of a registry, from where missing layers are fetched. Its entrypoint, command,
+/// environment, user and working directory count. What the command changes is thrown away, unless --keep or --name says
+/// otherwise. Nothing stays behind in the background: rbuild has no daemon, so there is no --detach and no port to publish;
+/// the command is on this machine's network.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "rbuild run [OPTIONS] IMAGE [COMMAND] [ARG…]",
+    after_help = "\
+Examples:
+  rbuild run --rm -it debian:12 bash
+  rbuild run app --version        arguments for the image's entrypoint
+  rbuild run -e MODE=test -v ./data:/data:ro app
+  rbuild run --name fixed -it app sh
+                                  then: rbuild commit fixed app:fixed
+  tar c . | rbuild run -i app tar t
+
+Exit codes: that of the command (128 and the signal's number when one ended it);
+125 when rbuild fails, 126 when the command cannot be executed, 127 when it is
+not there, 2 wrong usage."
+)]
+pub(crate) struct RunArgs {
+    /// The image: a name, or the beginning of its digest
+    #[arg(value_name = "IMAGE")]
+    image: String,
+
+    /// The command with its arguments; with an entrypoint, its arguments
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+
+    /// What comes in on standard input is for the command
+    #[arg(short, long, help_heading = "Input and output")]
+    interactive: bool,
+
+    /// Give the command a terminal
+    #[arg(short, long, help_heading = "Input and output")]
+    tty: bool,
+
+    /// How to show what is fetched
+    #[arg(long, value_name = "MODE", value_enum, default_value = "auto", help_heading = "Input and output")]
+    progress: ProgressMode,
+
+    /// Start this program instead of the image's entrypoint; without the image's command. Empty for none
+    #[arg(long, value_name = "PROGRAM", help_heading = "Inside")]
+    entrypoint: Option<String>,
+
+    #[command(flatten)]
+    wishes: WishArgs,
+
+    /// The host name
+    #[arg(long, value_name = "NAME", help_heading = "Inside")]
+    hostname: Option<String>,
+
+    /// The network: default, host or none [default: default]
+    #[arg(long, value_name = "MODE", help_heading = "Inside")]
+    network: Option<String>,
+
+    /// Add a line to /etc/hosts; may be repeated
+    #[arg(long, value_name = "HOST:IP", help_heading = "Inside")]
+    add_host: Vec<String>,
+
+    /// The size of /dev/shm, such as 128m
+    #[arg(long, value_name = "SIZE", help_heading = "Inside")]
+    shm_size: Option<String>,
+
+    /// A limit, such as nofile=1024:2048; may be repeated
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Inside")]
+    ulimit: Vec<String>,
+
+    /// The platform, such as linux/arm64, of an image that has several
+    #[arg(long, value_name = "OS/ARCH", help_heading = "Inside")]
+    platform: Option<String>,
+
+    /// Ask the registry first (`always`), only for what is missing, or `never`
+    #[arg(long, value_name = "POLICY", help_heading = "Registries")]
+    pull: Option<String>,
+
+    #[command(flatten)]
+    registries: RegistryArgs,
+
+    /// Throw away what was changed: the default, which may be written because one is used to it
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        conflicts_with_all = ["keep", "name"],
+        help_heading = "Afterwards"
+    )]
+    rm: Option<bool>,
+
+    /// Keep what was changed, for `rbuild commit` and `rbuild shell`; the same as --rm=false
+    #[arg(long, help_heading = "Afterwards")]
+    keep: bool,
+
+    /// Keep it under this name
+    #[arg(long, value_name = "NAME", help_heading = "Afterwards")]
+    name: Option<String>,
+}
+
+/// Runs it and passes its exit code on.
+pub(crate) fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
+    let mut wishes = args.wishes.wishes()?;
+    wishes.hostname.clone_from(&args.hostname);
+    let configuration = Configuration::load()?;
+    wishes.network = Some(request::network(&configuration, args.network.as_deref())?);
+    wishes.extra_hosts = all(&args.add_host, "--add-host", request::extra_host)?;
+    wishes.ulimits = all(&args.ulimit, "--ulimit", request::ulimit)?;
+    if let Some(text) = &args.shm_size {
+        wishes.shm_size_bytes = request::size("--shm-size", text)?;
+    }
+    let platform = args.platform.as_slice();
+    let platform =
+        all(platform, "--platform", |text| text.parse::<Platform>().map_err(|e| e.to_string()))?.pop();
+    let platform = platform.unwrap_or_else(Platform::host);
+    let attach = attach(&args)?;
+    let keep_as = args.name.clone().map(|name| new_name(global, name)).transpose()?;
+    let pull = request::pull(args.pull.as_deref(), false)?;
+    let registries = configuration.registries(&args.registries)?;
+    let (store, name) = shell::image(global, &args.image, pull).map_err(failed)?;
+    let image = Image { name, called: args.image.clone(), platform, registries, pull };
+    let open = move |events: &_, stop: &_| Opened::image(&store, &image, Kind::Run, &wishes, (events, stop));
+    let (progress, own) = (args.progress, global.clone());
+    let inside = move |opened: Opened| inside(opened, &args, keep_as, attach, &own);
+    let visited = enter::visit(progress, open, inside).map_err(failed)?;
+    match visited.code {
+        0 => Ok(()),
+        code => Err(Failure::status(code)),
+    }
+}
+
+/// rbuild's own failures, told from those of commands by the exit code.
+fn failed(failure: Failure) -> Failure {
+    failure.or_status(EXIT_FAILED)
+}
+
+/// Where the command's input and output are; docker has the same rule.
+fn attach(args: &RunArgs) -> Result<Attach, Failure> {
+    use std::io::IsTerminal as _;
+    if args.tty && args.interactive && !std::io::stdin().is_terminal() {
+        let error = Diagnostic::error("standard input is no terminal, which -i and -t together need");
+        return Err(Failure::usage(error.help("leave out `-t`")));
+    }
+    Ok(Attach { terminal: args.tty, input: args.interactive })
+}
+
+/// A name that no session has, and that cannot be taken for an id.
+fn new_name(global: &Global, name: String) -> Result<String, Failure> {
+    let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if name.is_empty() || !name.chars().all(is_fine) || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+    {
+        return Err(request::bad("--name", &name, "it has letters, digits, `_`, `.` and `-`"));
+    }
+    let (_, sessions) = crate::build::enter::sessions(&enter::store_root(global)?).map_err(Failure::build)?;
+    if sessions.find(&name).is_some() {
+        let error = Diagnostic::error(format!("there is a session `{name}` already"));
+        let remove = enter::command(global, &format!("sessions rm {name}"));
+        return Err(failed(Failure::build(vec![error.help(format!("{remove} removes it"))])));
+    }
+    Ok(name)
+}
+
+fn inside(
+    mut opened: Opened,
+    args: &RunArgs,
+    name: Option<String>,
+    attach: Attach,
+    global: &Global,
+) -> Result<Visited, Failure> {
+    let command = command_of(&opened.session().config.config, args.entrypoint.as_deref(), &args.command);
+    if command.is_empty() {
+        let error = Diagnostic::error(format!("`{}` has neither an entrypoint nor a command", args.image));
+        return Err(Failure::build(vec![error.help("write the command behind the image's name")]));
+    }
+    let outcome = opened.run(&command, attach);
+    let keep = (args.keep || name.is_some() || args.rm == Some(false)).then_some(name);
+    if let Some(session) = opened.leave(keep).map_err(Failure::build)? {
+        enter::tell_kept(&session, global);
+    }
+    match outcome {
+        Ok(report) => Ok(Visited { code: report.status.code() }),
+        Err(error) => {
+            let code = match error {
+                EnterError::NotFound(_) => EXIT_NOT_FOUND,
+                EnterError::NotExecutable(_) => EXIT_NOT_EXECUTABLE,
+                EnterError::Stopped | EnterError::Failed(_) => EXIT_FAILED,
+            };
+            Err(enter::failure_of(error).or_status(code))
+        }
+    }
+}
+
+/// The entrypoint and what follows it, as docker puts them together.
+fn command_of(config: &Config, entrypoint: Option<&str>, command: &[String]) -> Vec<String> {
+    let mut words: Vec<String> = match entrypoint {
+        Some("") => Vec::new(),
+        Some(program) => vec![program.to_owned()],
+        None => config.entrypoint.clone().unwrap_or_default(),
+    };
+    match (command, entrypoint) {
+        ([], None) => words.extend(config.cmd.iter().flatten().cloned()),
+        ([], Some(_)) => {}
+        (command, _) => words.extend(command.iter().cloned()),
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entrypoint_and_command_go_together_as_with_docker() {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let config =
+            Config { entrypoint: Some(words("entry -e")), cmd: Some(words("cmd -c")), ..Config::default() };
+        let of = |entrypoint, command| command_of(&config, entrypoint, &words(command)).join(" ");
+        assert_eq!(of(None, ""), "entry -e cmd -c");
+        assert_eq!(of(None, "x y"), "entry -e x y");
+        assert_eq!(of(Some("sh"), ""), "sh");
+        assert_eq!(of(Some("sh"), "-c ls"), "sh -c ls");
+        assert_eq!(of(Some(""), "ls"), "ls");
+    }
+}

@@ -1,0 +1,221 @@
+//! `rbuild shell`
+
+use clap::Args;
+
+use super::build::{BuildArgs, progress_mode};
+use super::enter::{self, Visited, WishArgs};
+use super::{local, request};
+use crate::build::enter::{Image, ImageName, Opened};
+use crate::build::{self, ContextFrom, DockerfileFrom, PullPolicy, Request};
+use crate::cli::Failure;
+use crate::cli::args::Global;
+use crate::cli::configuration::Configuration;
+use crate::dockerfile::suggest;
+use crate::oci::Reference;
+use crate::report::{Diagnostic, Events};
+use crate::solve::session::{Kind, Session, Sessions};
+
+/// Look around with a shell: in a step that failed, before any step, at the end of a stage, in an image
+///
+/// `rbuild shell ID` enters what was kept: a failed step as it was left, with its files, mounts, environment, user and
+/// directory; or a shell or run of before. `rbuild shell --at PLACE CONTEXT` takes the options of a build, builds up to
+/// PLACE, and opens a shell there. `rbuild sessions` lists what is kept.
+///
+/// Options about a build's result have no effect here; with an ID, neither have others of a build but `--secret`.
+///
+/// What was changed is kept when the shell ends, for coming back, or for `rbuild commit`. Secrets are not: give them again
+/// with `--secret`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "rbuild shell [OPTIONS] ID\n       rbuild shell [OPTIONS] --at PLACE [CONTEXT]",
+    mut_arg("context", |a| a
+        .value_name("ID|CONTEXT")
+        .help("What was kept, by its id or name; with --at the context of a build [default: .]")),
+    mut_arg("at", |a| a.hide(false)),
+    mut_arg("check", |a| a.hide(true)),
+    mut_arg("call", |a| a.hide(true)),
+    mut_arg("tag", |a| a.hide(true)),
+    mut_arg("output", |a| a.hide(true)),
+    mut_arg("push", |a| a.hide(true)),
+    mut_arg("iidfile", |a| a.hide(true)),
+    mut_arg("label", |a| a.hide(true)),
+    mut_arg("annotation", |a| a.hide(true)),
+    mut_arg("quiet", |a| a.hide(true)),
+    mut_arg("on_fail", |a| a.hide(true)),
+    after_help = "\
+Examples:
+  rbuild shell 4f2a1b             the step that has just failed, as it was left
+  rbuild shell --at 4 .           before the fourth instruction, as `[4/7]` counts it
+  rbuild shell --at build:3 .     before `[build 3/5]`, with its mounts
+  rbuild shell --at build .       at the end of the stage `build`
+  rbuild shell --at debian:12     an image; so does `rbuild run -it debian:12 sh`
+  echo 'ls -l /out' | rbuild shell --at build .
+                                  without a terminal, what it reads is run
+
+Exit codes: that of the shell; 1 when there is none, 2 wrong usage.",
+)]
+pub(crate) struct ShellArgs {
+    /// The program to start, with its arguments [default: bash, else /bin/sh]
+    #[arg(long, value_name = "PROGRAM", help_heading = "Inside")]
+    shell: Option<String>,
+
+    #[command(flatten)]
+    wishes: WishArgs,
+
+    #[command(flatten)]
+    build: BuildArgs,
+}
+
+/// Opens the shell.
+pub(crate) fn run(global: &Global, mut args: ShellArgs) -> Result<(), Failure> {
+    let mut wishes = args.wishes.wishes()?;
+    let configuration = Configuration::load()?;
+    let mode = progress_mode(&args.build, &configuration)?;
+    let (program, own) = (args.shell.take(), global.clone());
+    let inside = move |opened: Opened| visit(opened, program.as_deref(), &own);
+    let visited = match args.build.at.take() {
+        None => {
+            let (store, sessions) =
+                build::enter::sessions(&enter::store_root(global)?).map_err(Failure::build)?;
+            let session = find(&sessions, &args.build.context)?;
+            wishes.secrets = request::secrets(&args.build)?;
+            let open = move |_: &_, stop: &_| Opened::kept(&store, session, &wishes, stop);
+            enter::visit(mode, open, inside)?
+        }
+        Some(at) => match place(&at, request::from_args(global, &configuration, &args.build)?)? {
+            At::Step(request) => {
+                let own = global.clone();
+                let open = move |events: &_, stop: &_| {
+                    Opened::step(&request, &wishes, events, stop)
+                        .map_err(|failed| enter::with_way_in(failed, &own))
+                };
+                enter::visit(mode, open, inside)?
+            }
+            At::Image(request, near) => {
+                let (store, name) = image(global, &at, request.pull)?;
+                let Request { options, registries, pull, .. } = *request;
+                let image = Image { name, called: at.clone(), platform: options.platform, registries, pull };
+                let open = move |events: &_, stop: &_| {
+                    Opened::image(&store, &image, Kind::Shell, &wishes, (events, stop))
+                        .map_err(|told| no_image(told, &at, near))
+                };
+                enter::visit(mode, open, inside)?
+            }
+        },
+    };
+    match visited.code {
+        0 => Ok(()),
+        code => Err(Failure::status(code)),
+    }
+}
+
+fn visit(mut opened: Opened, program: Option<&str>, global: &Global) -> Result<Visited, Failure> {
+    let visited = enter::shell(&mut opened, program, global)?;
+    let is_new = opened.session().id.is_empty();
+    let keep = opened.is_changed().then_some(None);
+    // Who comes back to a session knows how to.
+    if let Some(session) = opened.leave(keep).map_err(Failure::build)?.filter(|_| is_new) {
+        enter::tell_kept(&session, global);
+    }
+    Ok(visited)
+}
+
+/// The session that is meant.
+pub(super) fn find(sessions: &Sessions, wanted: &str) -> Result<Session, Failure> {
+    if let Some(session) = sessions.find(wanted) {
+        return Ok(session);
+    }
+    let known: Vec<String> = sessions.list().iter().map(|session| session.title().to_owned()).collect();
+    let error = Diagnostic::error(format!("no session `{wanted}` is kept"));
+    let near = suggest::closest(wanted, known.iter().map(String::as_str));
+    let error = match near {
+        Some(near) => error.help(format!("did you mean `{near}`?")),
+        None => error.help(
+            "`rbuild sessions` lists what there is; `--at` opens a shell at a step, a stage or an image",
+        ),
+    };
+    Err(Failure::build(vec![error]))
+}
+
+/// The image that is meant, in the store or in a registry.
+pub(super) fn image(
+    global: &Global,
+    name: &str,
+    pull: PullPolicy,
+) -> Result<(crate::store::Store, ImageName), Failure> {
+    let store = local::open_store(global)?;
+    if pull != PullPolicy::Always
+        && let Ok(target) = local::find_target(&store, name)
+    {
+        return Ok((store, ImageName::Stored(target)));
+    }
+    let reference = name
+        .parse::<Reference>()
+        .map_err(|e| Failure::message(format!("`{name}` is no name of an image: {}", e.reason)))?;
+    Ok((store, ImageName::Reference(reference)))
+}
+
+/// Says that it could have been a stage.
+fn no_image(mut told: Vec<Diagnostic>, at: &str, near: Option<String>) -> Vec<Diagnostic> {
+    if let Some(first) = told.first_mut() {
+        first.notes.push(format!("no stage is named `{at}`, so it was taken for an image"));
+        first.help.extend(near.map(|near| format!("did you mean the stage `{near}`?")));
+    }
+    told
+}
+
+enum At {
+    /// A place in the request's Dockerfile.
+    Step(Box<Request>),
+    /// An image, with what the request says of registries; and the stage of nearly that name.
+    Image(Box<Request>, Option<String>),
+}
+
+/// What `--at` means: a number, a stage, a stage and a number, else an image.
+fn place(at: &str, mut request: Request) -> Result<At, Failure> {
+    let number = |text: &str| text.parse::<usize>().ok().filter(|n| *n > 0);
+    let (stage, stop) = match (number(at), at.rsplit_once(':')) {
+        (Some(stop), _) => (None, Some(stop)),
+        (None, Some((stage, text))) => match number(text) {
+            Some(stop) => (Some(stage), Some(stop)),
+            None => (Some(at), None),
+        },
+        (None, None) => (Some(at), None),
+    };
+    if let Some(stage) = stage {
+        let stages = stages(&request)?;
+        match stages.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case(stage)) {
+            Some((name, number)) => {
+                request.options.target = Some(name.clone());
+                request.options.target_number = Some(*number);
+            }
+            None => {
+                let near = suggest::closest(stage, stages.iter().map(|(name, _)| name.as_str()));
+                let near = near.map(str::to_owned);
+                return Ok(At::Image(Box::new(request), near));
+            }
+        }
+    }
+    if stop == Some(1) {
+        let error = Diagnostic::error(format!("bad value `{at}` for --at: nothing is there before FROM"));
+        return Err(Failure::usage(error.help("2 is the first instruction after it")));
+    }
+    request.options.stop = stop;
+    Ok(At::Step(Box::new(request)))
+}
+
+/// The names and numbers of the stages; those without a name are called as the progress shows them. Where there is no
+/// Dockerfile, there are none.
+fn stages(request: &Request) -> Result<Vec<(String, usize)>, Failure> {
+    if let (DockerfileFrom::Context, ContextFrom::Directory(folder)) = (&request.dockerfile, &request.context)
+        && !build::usual_dockerfile(folder).exists()
+    {
+        return Ok(Vec::new());
+    }
+    let dockerfile = build::stages(request, &Events::silent()).map_err(Failure::build)?;
+    let stages = dockerfile.stages.iter().enumerate().map(|(number, stage)| {
+        let name = stage.from.name.as_ref();
+        (name.map_or_else(|| format!("stage-{number}"), |name| name.text.clone()), number)
+    });
+    Ok(stages.collect())
+}

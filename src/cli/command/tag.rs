@@ -1,0 +1,31 @@
+//! `rbuild tag`
+
+use clap::Args;
+
+use super::local;
+use crate::cli::Failure;
+use crate::cli::args::Global;
+
+/// Give an image further names
+///
+/// A name that points at another image is re-pointed at once: whoever asks finds the old image or the new one.
+#[derive(Debug, Args)]
+pub(crate) struct TagArgs {
+    /// The image: a name, or the beginning of its digest
+    #[arg(value_name = "IMAGE")]
+    image: String,
+    /// The new names
+    #[arg(value_name = "NAME[:TAG]", required = true)]
+    names: Vec<String>,
+}
+
+/// Sets the names; all are checked before the first is set.
+pub(crate) fn run(global: &Global, args: &TagArgs) -> Result<(), Failure> {
+    let names = args.names.iter().map(|name| local::new_name(name)).collect::<Result<Vec<_>, _>>()?;
+    let store = local::open_store(global)?;
+    let target = local::find_target(&store, &args.image)?;
+    for name in &names {
+        store.set_tag(name, &target)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! Moves whole images between the store, registries, layouts and archives.
+//!
+//! Everything passes through the store, where blobs are verified and what is there already is not fetched. What was only
+//! carried through it is removed again.
+
+mod place;
+
+use std::path::Path;
+
+pub use place::{Place, PlaceError};
+
+use crate::export::{self, Call, SaveTo, Saved, Sink};
+use crate::import::{self, Source};
+use crate::oci::{Descriptor, Platform, Reference};
+use crate::registry::{self, Client, Progress, Which};
+use crate::store::{self, Store};
+use crate::upkeep::{self, Image, PlatformImage};
+
+/// Why an image could not be moved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store could not.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A registry could not.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// A layout or an archive could not be read.
+    #[error(transparent)]
+    Import(#[from] import::Error),
+    /// A layout or an archive could not be written.
+    #[error(transparent)]
+    Export(#[from] export::Error),
+    /// No such image in the store.
+    #[error("no image `{name}` in the local store")]
+    NotInStore {
+        /// As written.
+        name: String,
+    },
+    /// An image of the store that is not for the wanted platform.
+    #[error("`{name}`: no match for {wanted}; this image has: {}", offered.join(", "))]
+    NoPlatform {
+        /// As written.
+        name: String,
+        /// What was asked for.
+        wanted: Box<Platform>,
+        /// What there is.
+        offered: Vec<String>,
+    },
+    /// A place in the store without a name.
+    #[error("`store:` needs the name that the image gets there")]
+    NoName,
+}
+
+/// What to move where.
+#[derive(Debug)]
+pub struct Request {
+    /// Where the image is.
+    pub from: Place,
+    /// Where it goes.
+    pub to: Place,
+    /// Which of its platforms.
+    pub which: Which,
+}
+
+/// Moves an image, and gives what arrived: its manifest, or its index if all platforms were meant. `find` looks a name or the
+/// beginning of a digest up in the store.
+///
+/// # Errors
+/// Any of [`Error`]; a file appears only when it is complete, a name only when everything that it names is there.
+pub fn run(
+    store: &Store,
+    registry: &Client,
+    request: &Request,
+    find: &dyn Fn(&str) -> Option<Descriptor>,
+    progress: &Progress,
+) -> Result<Descriptor, Error> {
+    let target = bring(store, registry, request, find, progress)?;
+    deliver(store, registry, &target, &request.to, progress)?;
+    let stays = matches!(request.from, Place::Store(_)) || matches!(request.to, Place::Store(_));
+    if !stays {
+        // What cannot be removed beside another rbuild goes at the next prune.
+        upkeep::collect(store, &target)?;
+    }
+    Ok(target)
+}
+
+fn bring(
+    store: &Store,
+    registry: &Client,
+    request: &Request,
+    find: &dyn Fn(&str) -> Option<Descriptor>,
+    progress: &Progress,
+) -> Result<Descriptor, Error> {
+    let platform = match &request.which {
+        Which::One(platform) => Some(platform),
+        Which::All => None,
+    };
+    match &request.from {
+        Place::Registry(reference) => Ok(registry.pull(store, reference, &request.which, progress)?),
+        Place::Store(name) => {
+            let target = find(name).ok_or_else(|| Error::NotInStore { name: name.clone() })?;
+            platform.map_or(Ok(target.clone()), |platform| one_platform(store, name, target, platform))
+        }
+        Place::Layout { path, label } | Place::OciArchive { path, label } => {
+            take(store, path, label, platform)
+        }
+        Place::DockerArchive { path, name } => {
+            let name = name.as_ref().map(Reference::full).unwrap_or_default();
+            take(store, path, &name, platform)
+        }
+    }
+}
+
+fn take(store: &Store, path: &Path, label: &str, platform: Option<&Platform>) -> Result<Descriptor, Error> {
+    let source = Source::open(store, path)?;
+    Ok(source.take(store, &source.select(label)?, platform)?)
+}
+
+/// The manifest of one platform of an image in the store; one that is no index is taken as it is.
+///
+/// # Errors
+/// [`Error::NoPlatform`] with those that there are.
+pub fn one_platform(
+    store: &Store,
+    name: &str,
+    target: Descriptor,
+    wanted: &Platform,
+) -> Result<Descriptor, Error> {
+    if !target.media_type.is_index() {
+        return Ok(target);
+    }
+    let image = Image::read(store, &target)?;
+    match image.for_platform(wanted) {
+        Some(platform) => Ok(platform.descriptor.clone()),
+        None => Err(Error::NoPlatform {
+            name: name.to_owned(),
+            wanted: Box::new(wanted.clone()),
+            offered: image
+                .platforms
+                .iter()
+                .filter_map(PlatformImage::platform)
+                .map(|p| p.to_string())
+                .collect(),
+        }),
+    }
+}
+
+fn deliver(
+    store: &Store,
+    registry: &Client,
+    target: &Descriptor,
+    to: &Place,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let save = |call: Call, to: SaveTo| {
+        let target = target.clone();
+        export::save(store, &[Saved { target, call }], &to).map_err(Error::from)
+    };
+    let label = |label: &String| match label.is_empty() {
+        true => Call::Names(Vec::new()),
+        false => Call::Label(label.clone()),
+    };
+    match to {
+        Place::Registry(reference) => {
+            Ok(registry.push(store, target, std::slice::from_ref(reference), progress)?)
+        }
+        Place::Store(name) if name.is_empty() => Err(Error::NoName),
+        Place::Store(name) => match name.parse::<Reference>() {
+            Ok(reference) => Ok(store.set_tag(&reference.with_default_tag(), target)?),
+            Err(_) => Err(Error::NotInStore { name: name.clone() }),
+        },
+        Place::Layout { path, label: word } => save(label(word), SaveTo::OciDirectory(path.clone())),
+        Place::OciArchive { path, label: word } => {
+            save(label(word), SaveTo::OciArchive(Sink::File(path.clone())))
+        }
+        Place::DockerArchive { path, name } => {
+            let names = name.iter().cloned().map(Reference::with_default_tag).collect();
+            save(Call::Names(names), SaveTo::DockerArchive(Sink::File(path.clone())))
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Where an image is or goes, in skopeo's words.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::dockerfile::suggest;
+use crate::oci::{Reference, ReferenceError};
+
+/// A place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// `docker://NAME[:TAG|@DIGEST]`
+    Registry(Reference),
+    /// `store:NAME`, or a name without a transport.
+    Store(String),
+    /// `oci:DIR[:LABEL]`
+    Layout {
+        /// The folder.
+        path: PathBuf,
+        /// What the image is called there; may be empty.
+        label: String,
+    },
+    /// `oci-archive:FILE[:LABEL]`
+    OciArchive {
+        /// The file.
+        path: PathBuf,
+        /// What the image is called there; may be empty.
+        label: String,
+    },
+    /// `docker-archive:FILE[:NAME[:TAG]]`
+    DockerArchive {
+        /// The file.
+        path: PathBuf,
+        /// The name in it.
+        name: Option<Reference>,
+    },
+}
+
+/// Why a text is no place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    /// What follows the transport is no name.
+    #[error(transparent)]
+    Name(#[from] ReferenceError),
+    /// No file or folder is named.
+    #[error("`{text}` names no file or folder")]
+    NoPath {
+        /// As written.
+        text: String,
+    },
+    /// skopeo knows it, rbuild does not.
+    #[error("`{transport}` is not supported: {instead}")]
+    NotSupported {
+        /// As written.
+        transport: String,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// Nobody knows it.
+    #[error(
+        "there is no transport `{transport}`{}; there are docker://, store:, oci:, oci-archive: and docker-archive:",
+        .near.map_or_else(String::new, |near| format!(", did you mean `{near}`?"))
+    )]
+    Unknown {
+        /// As written.
+        transport: String,
+        /// The nearest.
+        near: Option<&'static str>,
+    },
+}
+
+const TRANSPORTS: [&str; 5] = ["docker://", "store:", "oci:", "oci-archive:", "docker-archive:"];
+
+impl FromStr for Place {
+    type Err = PlaceError;
+
+    fn from_str(text: &str) -> Result<Self, PlaceError> {
+        if let Some(name) = text.strip_prefix("docker://") {
+            return Ok(Place::Registry(name.parse()?));
+        }
+        let Some((transport, rest)) = text.split_once(':') else { return Ok(Place::Store(text.to_owned())) };
+        let not_supported =
+            |instead| PlaceError::NotSupported { transport: format!("{transport}:"), instead };
+        match transport {
+            "store" => Ok(Place::Store(rest.to_owned())),
+            "oci" => path_and_label(text, rest).map(|(path, label)| Place::Layout { path, label }),
+            "oci-archive" => {
+                path_and_label(text, rest).map(|(path, label)| Place::OciArchive { path, label })
+            }
+            "docker-archive" => {
+                let (path, name) = path_and_label(text, rest)?;
+                let name = (!name.is_empty()).then(|| name.parse()).transpose()?;
+                Ok(Place::DockerArchive { path, name })
+            }
+            "docker" => Err(not_supported("write `docker://NAME`")),
+            "dir" => Err(not_supported("use `oci:DIR`")),
+            "docker-daemon" => {
+                Err(not_supported("use `docker save` or `docker load` with `docker-archive:FILE`"))
+            }
+            "containers-storage" => {
+                Err(not_supported("use `podman save` or `podman load` with `oci-archive:FILE`"))
+            }
+            // A name with a tag or a port is a name in the store.
+            _ if text.parse::<Reference>().is_ok() && !looks_like_a_transport(transport) => {
+                Ok(Place::Store(text.to_owned()))
+            }
+            _ => {
+                let written = format!("{transport}:");
+                let near = suggest::closest(&written, TRANSPORTS);
+                Err(PlaceError::Unknown { transport: written, near })
+            }
+        }
+    }
+}
+
+/// Nearly one: `oci-archiv:x.tar` is no image of that name.
+fn looks_like_a_transport(word: &str) -> bool {
+    suggest::closest(&format!("{word}:"), TRANSPORTS).is_some() && word.contains('-')
+}
+
+fn path_and_label(text: &str, rest: &str) -> Result<(PathBuf, String), PlaceError> {
+    let (path, label) = rest.split_once(':').unwrap_or((rest, ""));
+    match path.is_empty() {
+        true => Err(PlaceError::NoPath { text: text.to_owned() }),
+        false => Ok((PathBuf::from(path), label.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn places_as_skopeo_writes_them() {
+        let shown = |text: &str| match text.parse::<Place>() {
+            Ok(place) => format!("{place:?}"),
+            Err(error) => error.to_string(),
+        };
+        for (text, expected) in [
+            ("store:app:1", "Store(\"app:1\")"),
+            ("app", "Store(\"app\")"),
+            ("app:1", "Store(\"app:1\")"),
+            ("localhost:5000/a:1", "Store(\"localhost:5000/a:1\")"),
+            ("oci:/x/y:1", "Layout { path: \"/x/y\", label: \"1\" }"),
+            ("oci:rel", "Layout { path: \"rel\", label: \"\" }"),
+            ("oci-archive:a.tar:x", "OciArchive { path: \"a.tar\", label: \"x\" }"),
+            ("oci:", "`oci:` names no file or folder"),
+            ("dir:/x", "`dir:` is not supported: use `oci:DIR`"),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
+        assert!(shown("docker://localhost:5000/a").starts_with("Registry("));
+        assert!(shown("docker-archive:a.tar:b:1").contains("DockerArchive"));
+        assert!(shown("oci-archiv:a.tar").contains("did you mean `oci-archive:`?"));
+        assert!(shown("docker:x").contains("write `docker://NAME`"));
+    }
+}

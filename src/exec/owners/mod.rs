@@ -1,0 +1,215 @@
+//! Owners for a user with one id.
+//!
+//! In a user namespace of a single id everything belongs to root, and there is nobody else to become. The
+//! *keeper*, a process beside the init, makes it look otherwise: the step's seccomp filter passes it the
+//! calls that change or tell owners and identities (seccomp_unotify(2)), and it answers for the kernel.
+//!
+//! Owners are written down with the files (see [`crate::rootfs::RecordedOwner`]). Who a process is, it
+//! carries itself: as the soft limit of its resident set, which Linux has not minded since 2.4 and which is
+//! inherited by children and kept by exec; the number in it is that of an [`identity::Identity`].
+//!
+//! Nothing here protects anything. The processes of a step have root's rights in their namespace, whoever they
+//! believe to be; a process that fools the keeper fools itself.
+
+mod call;
+mod caller;
+mod create;
+mod files;
+mod identities;
+mod identity;
+mod notify;
+mod records;
+
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, Signal};
+
+pub(super) use self::call::{Call, WATCHED, When};
+use self::identity::{Identities, Identity};
+pub(super) use self::notify::carry;
+use self::notify::{Answer, Question};
+use self::records::Records;
+pub(super) use self::records::set as set_attribute;
+use super::failure::{Doing as _, Failure};
+use super::spec::{OwnedPath, Spec};
+use super::{channel, mounts, pipe, seccomp, sys};
+use crate::rootfs::{FileId, RecordedOwner, SpecialOwner};
+
+/// A running keeper, as the init sees it.
+pub(super) struct Handle {
+    pid: Pid,
+    /// For the command: what it sends its filter's listener through.
+    pub(super) socket: UnixStream,
+    report: OwnedFd,
+}
+
+/// Starts the keeper of a step. To be called before the command's pid namespace is made: the keeper must
+/// see the command, and the command must not see the keeper.
+pub(super) fn start(spec: &Spec) -> Result<Handle, Failure> {
+    let (ours, theirs) = UnixStream::pair().doing(|| "make a socket".into())?;
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".into())?;
+    match sys::fork().doing(|| "fork".into())? {
+        sys::Fork::Child => {
+            drop((ours, reader));
+            let special = keep(&theirs, spec).unwrap_or_default();
+            let bytes = serde_json::to_vec(&special).unwrap_or_default();
+            let sent = pipe::write_all(&writer, &bytes);
+            std::process::exit(i32::from(sent.is_err()));
+        }
+        sys::Fork::Parent(pid) => Ok(Handle { pid, socket: ours, report: reader }),
+    }
+}
+
+impl Handle {
+    /// Waits for the keeper, which ends with the last process of the step, and takes what it alone knows.
+    pub(super) fn finish(self) -> Vec<SpecialOwner> {
+        drop(self.socket);
+        let mut bytes = Vec::new();
+        while let Ok(true) = pipe::read_some(&self.report, &mut bytes) {}
+        let _ = sys::wait(self.pid);
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+}
+
+/// The command's side: hands its listener to the keeper.
+pub(super) fn hand_over(socket: &UnixStream, listener: &OwnedFd) -> std::io::Result<()> {
+    channel::send(socket, &std::process::id().to_le_bytes(), Some(listener.as_fd()))
+}
+
+/// The keeper's life.
+fn keep(socket: &UnixStream, spec: &Spec) -> std::io::Result<Vec<SpecialOwner>> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    notify::outlive_the_step();
+    sys::release_output()?;
+    let proc = mounts::fresh("proc", &[], MountAttrFlags::empty())?;
+    let Some((_, Some(listener))) = channel::receive(socket)? else { return Ok(Vec::new()) };
+    notify::prefer_turns(listener.as_fd());
+    rustix::process::fchdir(&proc)?;
+    let credentials = &spec.credentials;
+    let first = Identity::new(credentials.uid, credentials.gid, credentials.groups.clone());
+    let mut keeper = Keeper {
+        listener,
+        identities: Identities::new(first),
+        records: Records::default(),
+        proc,
+        root: None,
+        may_be_elsewhere: false,
+    };
+    keeper.serve(&spec.owned_paths)?;
+    let special = keeper.records.special.iter();
+    Ok(special.map(|(file, owner)| SpecialOwner { file: *file, uid: owner.uid, gid: owner.gid }).collect())
+}
+
+struct Keeper {
+    listener: OwnedFd,
+    identities: Identities,
+    records: Records,
+    /// The working directory.
+    proc: OwnedFd,
+    /// The step's root, once there was a first question.
+    root: Option<OwnedFd>,
+    /// A process of the step has called chroot.
+    may_be_elsewhere: bool,
+}
+
+impl Keeper {
+    /// Answers until no process is left that could ask.
+    fn serve(&mut self, known: &[OwnedPath]) -> std::io::Result<()> {
+        loop {
+            let mut files = [PollFd::new(&self.listener, PollFlags::IN)];
+            match rustix::event::poll(&mut files, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let events = files[0].revents();
+            if events.contains(PollFlags::IN) {
+                if let Some(question) = notify::receive(self.listener.as_fd())? {
+                    let answer = self.enter(&question, known).and_then(|()| self.decide(&question));
+                    notify::answer(self.listener.as_fd(), question.id, answer);
+                }
+            } else if !events.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes the root of the process that asks this process's own, so that links lead where they lead there.
+    fn enter(&mut self, question: &Question, known: &[OwnedPath]) -> Result<(), Errno> {
+        if self.root.is_some() && !self.may_be_elsewhere {
+            return Ok(());
+        }
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+        let root = format!("{}/root", question.pid);
+        let root = rustix::fs::openat(&self.proc, root, flags, rustix::fs::Mode::empty())?;
+        if !notify::is_waiting(self.listener.as_fd(), question) {
+            return Err(Errno::SRCH);
+        }
+        rustix::process::fchdir(&root)?;
+        let moved = rustix::process::chroot(".");
+        if self.root.is_none() {
+            self.remember(known);
+        }
+        rustix::process::fchdir(&self.proc)?;
+        self.root = Some(root);
+        moved
+    }
+
+    /// Who owns the links and pipes that are there already.
+    fn remember(&mut self, known: &[OwnedPath]) {
+        for OwnedPath { path, uid, gid } in known {
+            let Ok(path) = CString::new([b"./", path.as_slice()].concat()) else { continue };
+            if let Ok(id) = FileId::of(&*path, false) {
+                self.records.special.insert(id, RecordedOwner::new(*uid, *gid));
+            }
+        }
+    }
+
+    fn decide(&mut self, question: &Question) -> Result<Answer, Errno> {
+        let Some((call, convention)) = seccomp::watched_call(question.architecture, question.number) else {
+            return Ok(Answer::Continue);
+        };
+        let narrow = convention.narrow;
+        match call {
+            Call::Chown | Call::Lchown | Call::Fchown | Call::Fchownat => self.give(call, question, narrow),
+            Call::Stat | Call::Lstat | Call::Fstat | Call::Fstatat | Call::Statx => {
+                self.tell_owner(call, question)
+            }
+            Call::Open | Call::Openat | Call::Openat2 | Call::Creat => self.open(call, question),
+            Call::Mkdir | Call::Mkdirat => self.make_directory(call, question),
+            Call::Mknod | Call::Mknodat => self.make_node(call, question),
+            Call::Symlink | Call::Symlinkat => self.make_link(call, question),
+            Call::Execve | Call::Execveat => self.execute(call, question),
+            Call::Chroot => {
+                self.may_be_elsewhere = true;
+                Ok(Answer::Continue)
+            }
+            Call::Prctl => self.keep_capabilities(question),
+            Call::Getsockopt => self.tell_peer(question),
+            Call::Setrlimit | Call::Getrlimit | Call::Prlimit => {
+                Keeper::hide_carrier(call, question, convention.wide)
+            }
+            Call::Setuid
+            | Call::Setgid
+            | Call::Setreuid
+            | Call::Setregid
+            | Call::Setresuid
+            | Call::Setresgid
+            | Call::Setfsuid
+            | Call::Setfsgid
+            | Call::Setgroups => self.change_identity(call, question, narrow),
+            Call::Getuid
+            | Call::Geteuid
+            | Call::Getgid
+            | Call::Getegid
+            | Call::Getresuid
+            | Call::Getresgid
+            | Call::Getgroups => self.tell_identity(call, question, narrow),
+        }
+    }
+}

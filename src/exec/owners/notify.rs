@@ -1,0 +1,238 @@
+//! The kernel's side of answering for it: seccomp's notifications (seccomp_unotify(2)), and the memory and
+//! limits of the process that asks. All unsafe code of the keeper.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+use rustix::fs::{Stat, Statx};
+
+use super::call::CARRIER;
+
+/// `SECCOMP_IOCTL_NOTIF_RECV` and so on, of `linux/seccomp.h`.
+const RECEIVE: u64 = 0xc050_2100;
+const SEND: u64 = 0xc018_2101;
+const IS_VALID: u64 = 0x4008_2102;
+const ADD_FILE: u64 = 0x4018_2103;
+const SET_FLAGS: u64 = 0x4008_2104;
+/// The process that asks and the one that answers take turns; Linux 6.6 then wakes them on one processor.
+const SYNC_WAKE_UP: u64 = 1;
+const CONTINUE: u32 = 1;
+const ADD_AND_SEND: u32 = 2;
+
+/// A process waits for an answer (`struct seccomp_notif`).
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct Question {
+    pub(super) id: u64,
+    /// The thread, as this process sees it.
+    pub(super) pid: u32,
+    flags: u32,
+    pub(super) number: i32,
+    pub(super) architecture: u32,
+    instruction: u64,
+    pub(super) args: [u64; 6],
+}
+
+/// `struct seccomp_notif_resp`.
+#[repr(C)]
+struct Response {
+    id: u64,
+    value: i64,
+    error: i32,
+    flags: u32,
+}
+
+/// `struct seccomp_notif_addfd`.
+#[repr(C)]
+struct AddedFile {
+    id: u64,
+    flags: u32,
+    source: u32,
+    target: u32,
+    target_flags: u32,
+}
+
+/// How a question is answered.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// The kernel shall do what was asked for.
+    Continue,
+    /// It was done, and returned this.
+    Value(u32),
+    /// It was done, and gave this file; perhaps closed by the next exec.
+    File(OwnedFd, bool),
+}
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn control<T>(listener: BorrowedFd<'_>, request: u64, argument: *mut T) -> io::Result<()> {
+    // SAFETY: every request of this module takes a pointer to the structure that it is called with.
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), request as _, argument) }.into())?;
+    Ok(())
+}
+
+/// Asks for turns without a detour; older kernels do without.
+pub(super) fn prefer_turns(listener: BorrowedFd<'_>) {
+    // SAFETY: this request takes the flags themselves.
+    unsafe { libc::ioctl(listener.as_raw_fd(), SET_FLAGS as _, SYNC_WAKE_UP) };
+}
+
+/// The next question; `None` when the process that asked is gone.
+pub(super) fn receive(listener: BorrowedFd<'_>) -> io::Result<Option<Question>> {
+    let mut question = Question::default();
+    match control(listener, RECEIVE, &raw mut question) {
+        Ok(()) => Ok(Some(question)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the process still waits: then its number was not given to another meanwhile.
+pub(super) fn is_waiting(listener: BorrowedFd<'_>, question: &Question) -> bool {
+    let mut id = question.id;
+    control(listener, IS_VALID, &raw mut id).is_ok()
+}
+
+/// Answers; a process that is gone needs none.
+pub(super) fn answer(listener: BorrowedFd<'_>, id: u64, answer: Result<Answer, rustix::io::Errno>) {
+    let mut response = Response { id, value: 0, error: 0, flags: 0 };
+    match answer {
+        Ok(Answer::Continue) => response.flags = CONTINUE,
+        Ok(Answer::Value(value)) => response.value = value.into(),
+        Ok(Answer::File(file, close_on_exec)) => match add_file(listener, id, &file, close_on_exec) {
+            Ok(()) => return,
+            Err(error) => response.error = -error.raw_os_error().unwrap_or(libc::EMFILE),
+        },
+        Err(errno) => response.error = -errno.raw_os_error(),
+    }
+    let _ = control(listener, SEND, &raw mut response);
+}
+
+fn add_file(listener: BorrowedFd<'_>, id: u64, file: &OwnedFd, close_on_exec: bool) -> io::Result<()> {
+    let mut added = AddedFile {
+        id,
+        flags: ADD_AND_SEND,
+        source: file.as_raw_fd() as u32,
+        target: 0,
+        target_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },
+    };
+    control(listener, ADD_FILE, &raw mut added)
+}
+
+/// Reads the memory of a process; gives how many bytes.
+pub(super) fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let remote = libc::iovec { iov_base: address as *mut _, iov_len: buffer.len() };
+    // SAFETY: the kernel writes into the buffer only; the remote address is checked by it.
+    let read = unsafe {
+        libc::syscall(
+            libc::SYS_process_vm_readv,
+            pid,
+            &raw const local,
+            1usize,
+            &raw const remote,
+            1usize,
+            0usize,
+        )
+    };
+    check(read).map(|read| read as usize)
+}
+
+/// Writes all bytes into the memory of a process.
+pub(super) fn write_memory(pid: u32, address: u64, bytes: &[u8]) -> io::Result<()> {
+    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let remote = libc::iovec { iov_base: address as *mut _, iov_len: bytes.len() };
+    // SAFETY: the kernel only reads the local bytes; the remote address is checked by it.
+    let written = unsafe {
+        libc::syscall(
+            libc::SYS_process_vm_writev,
+            pid,
+            &raw const local,
+            1usize,
+            &raw const remote,
+            1usize,
+            0usize,
+        )
+    };
+    if check(written)? as usize == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+/// The soft limit that carries a process's number.
+pub(super) fn carried(pid: u32) -> io::Result<u64> {
+    let mut limit = MaybeUninit::<libc::rlimit64>::zeroed();
+    let null = std::ptr::null::<libc::rlimit64>();
+    // SAFETY: a null pointer sets nothing; the other is valid for writes.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, CARRIER, null, limit.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded and filled it; zeroes would be valid as well.
+    Ok(unsafe { limit.assume_init() }.rlim_cur)
+}
+
+/// Gives a process (0 is this one) a number; the hard limit stays.
+pub(in crate::exec) fn carry(pid: u32, number: u64) -> io::Result<()> {
+    let mut limit = MaybeUninit::<libc::rlimit64>::zeroed();
+    let (null, no) = (std::ptr::null_mut::<libc::rlimit64>(), std::ptr::null::<libc::rlimit64>());
+    // SAFETY: as above.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, CARRIER, no, limit.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded and filled it.
+    let mut limit = unsafe { limit.assume_init() };
+    limit.rlim_cur = number.min(limit.rlim_max);
+    // SAFETY: the new limit lives until after the call; the old one is not asked for.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, CARRIER, &raw const limit, null) })?;
+    Ok(())
+}
+
+/// A copy of another process's open file.
+pub(super) fn take_file(process: BorrowedFd<'_>, fd: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) })?;
+    // SAFETY: the kernel just returned this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Pid, uid and gid of the process at the other end of a unix socket.
+pub(super) fn peer(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, u32)> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: both are valid for writes, and the length is that of the structure.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    check(result.into())?;
+    Ok((peer.pid as u32, peer.uid, peer.gid))
+}
+
+/// Makes the signal that asks a step to end mean nothing to this process.
+pub(super) fn outlive_the_step() {
+    // SAFETY: ignoring a signal runs no code.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+}
+
+// The structures are written into other processes as the kernel would write them.
+#[cfg(target_arch = "x86_64")]
+const _: () = assert!(size_of::<Stat>() == 144);
+#[cfg(target_arch = "aarch64")]
+const _: () = assert!(size_of::<Stat>() == 128);
+const _: () = assert!(size_of::<Statx>() == 256);
+
+/// The bytes of `struct stat`.
+pub(super) fn stat_bytes(stat: &Stat) -> &[u8] {
+    // SAFETY: a plain structure of the kernel's without implicit padding, filled by it, that outlives the slice.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(stat).cast(), size_of::<Stat>()) }
+}
+
+/// The bytes of `struct statx`.
+pub(super) fn statx_bytes(stat: &Statx) -> &[u8] {
+    // SAFETY: as above.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(stat).cast(), size_of::<Statx>()) }
+}

@@ -1,0 +1,219 @@
+//! OCI layouts: `index.json` and blobs by digest.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{DOCUMENT_LIMIT, Error, Files, Listed};
+use crate::oci::image::assemble_index;
+use crate::oci::{Descriptor, Digest, Index, Manifest, Platform, Reference};
+use crate::store::{self, Store};
+
+/// What other tools call an image by (image-spec, "Pre-Defined Annotation Keys").
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// containerd's word for the full name.
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+const MAX_DEPTH: u32 = 3;
+
+/// A layout as a folder.
+#[derive(Debug)]
+pub struct Layout {
+    path: PathBuf,
+}
+
+impl Layout {
+    /// Opens a folder that has an `index.json`.
+    ///
+    /// # Errors
+    /// [`Error::NotAnImage`] when it has none.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        match path.join("index.json").is_file() {
+            true => Ok(Self { path: path.to_owned() }),
+            false => Err(Error::NotAnImage { name: path.display().to_string() }),
+        }
+    }
+}
+
+impl Files for Layout {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn small(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        use std::io::Read as _;
+        let Some(file) = self.open(name)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let read = file.take(DOCUMENT_LIMIT).read_to_end(&mut bytes);
+        read.map(|_| Some(bytes)).map_err(|e| Error::io("read", &self.path.join(name), e))
+    }
+
+    fn keep(
+        &self,
+        store: &Store,
+        name: &str,
+        expected: Option<Digest>,
+    ) -> Result<Option<(Digest, u64)>, Error> {
+        let Some(mut file) = self.open(name)? else { return Ok(None) };
+        let mut blob = store.new_blob()?;
+        io::copy(&mut file, &mut blob).map_err(|e| Error::io("read", &self.path.join(name), e))?;
+        match blob.commit(expected) {
+            Ok(kept) => Ok(Some(kept)),
+            Err(store::Error::WrongDigest { actual, .. }) => {
+                Err(Error::Damaged { name: self.name(), file: name.to_owned(), actual })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn open(&self, name: &str) -> Result<Option<File>, Error> {
+        let path = self.path.join(name);
+        match File::open(&path) {
+            Ok(file) => Ok(Some(file)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("open", &path, e)),
+        }
+    }
+}
+
+/// The entries of `index.json`, those of one image put together; `None` when there is no such file.
+pub(super) fn list(files: &dyn Files) -> Result<Option<Vec<Listed>>, Error> {
+    let Some(bytes) = files.small("index.json")? else { return Ok(None) };
+    let index: Index = parse(files, "index.json", &bytes)?;
+    let mut listed: Vec<Listed> = Vec::new();
+    for entry in index.manifests {
+        let label = entry.annotations.get(REF_NAME).cloned();
+        let names: Vec<Reference> = full_name(&entry, label.as_deref()).into_iter().collect();
+        let plain = Descriptor { annotations: std::collections::BTreeMap::new(), ..entry };
+        // Under several names an image has several entries.
+        match listed
+            .iter_mut()
+            .find(|l| l.target.as_ref().is_some_and(|t| t.digest == plain.digest) && l.label == label)
+        {
+            Some(known) => known.names.extend(names),
+            None => listed.push(Listed { target: Some(plain), names, label, at: 0 }),
+        }
+    }
+    Ok(Some(listed))
+}
+
+/// Its name, where one is written in full. A label such as `latest` alone says nothing of the repository.
+fn full_name(entry: &Descriptor, label: Option<&str>) -> Option<Reference> {
+    let written = entry.annotations.get(CONTAINERD_NAME).map(String::as_str);
+    let written = written.or_else(|| label.filter(|label| label.contains(['/', ':'])))?;
+    written.parse::<Reference>().ok().filter(|name| name.digest().is_none()).map(Reference::with_default_tag)
+}
+
+/// Brings a manifest or index into the store with what it names.
+pub(super) fn take(
+    store: &Store,
+    files: &dyn Files,
+    descriptor: &Descriptor,
+    platform: Option<&Platform>,
+) -> Result<Descriptor, Error> {
+    if !descriptor.media_type.is_index() {
+        take_manifest(store, files, descriptor)?;
+        return Ok(descriptor.clone());
+    }
+    let index: Index = document(files, descriptor)?;
+    if let Some(wanted) = platform {
+        return take(store, files, &choose(files, index, wanted)?, None);
+    }
+    take_index(store, files, descriptor, &index, 0)
+}
+
+fn choose(files: &dyn Files, index: Index, wanted: &Platform) -> Result<Descriptor, Error> {
+    let rank = |d: &Descriptor| d.platform.as_ref().and_then(|p| wanted.match_rank(p));
+    let best = index.manifests.iter().filter(|d| rank(d).is_some()).min_by_key(|d| rank(d));
+    best.cloned().ok_or_else(|| Error::NoPlatform {
+        name: files.name(),
+        wanted: Box::new(wanted.clone()),
+        offered: index.manifests.into_iter().filter_map(|d| d.platform).collect(),
+    })
+}
+
+/// docker saves an index with only those of its platforms that are there: then an index of these takes its place.
+fn take_index(
+    store: &Store,
+    files: &dyn Files,
+    descriptor: &Descriptor,
+    index: &Index,
+    depth: u32,
+) -> Result<Descriptor, Error> {
+    let mut here = Vec::new();
+    for entry in &index.manifests {
+        if files.open(&blob_name(entry))?.is_none() {
+            continue;
+        }
+        match entry.media_type.is_index() && depth < MAX_DEPTH {
+            true => {
+                let inner: Index = document(files, entry)?;
+                take_index(store, files, entry, &inner, depth + 1)?;
+            }
+            false => take_manifest(store, files, entry)?,
+        }
+        here.push(entry.clone());
+    }
+    match here.as_slice() {
+        _ if here.len() == index.manifests.len() => {
+            blob(store, files, descriptor)?;
+            Ok(descriptor.clone())
+        }
+        [] => Err(Error::Missing { name: files.name(), file: blob_name(descriptor) }),
+        [only] => Ok(only.clone()),
+        _ => {
+            let (bytes, descriptor) = assemble_index(here, &index.annotations);
+            store.put_blob(&bytes)?;
+            Ok(descriptor)
+        }
+    }
+}
+
+/// The manifest goes last: once it is there, the image is whole.
+fn take_manifest(store: &Store, files: &dyn Files, descriptor: &Descriptor) -> Result<(), Error> {
+    if descriptor.media_type.is_manifest() {
+        let manifest: Manifest = document(files, descriptor)?;
+        blob(store, files, &manifest.config)?;
+        for layer in manifest.layers.iter().filter(|layer| layer.urls.is_empty()) {
+            blob(store, files, layer)?;
+        }
+    }
+    blob(store, files, descriptor)
+}
+
+fn blob(store: &Store, files: &dyn Files, descriptor: &Descriptor) -> Result<(), Error> {
+    if store.intact_blob(&descriptor.digest)? == Some(descriptor.size) {
+        return Ok(());
+    }
+    let name = blob_name(descriptor);
+    match files.keep(store, &name, Some(descriptor.digest))? {
+        Some(_) => Ok(()),
+        None => Err(Error::Missing { name: files.name(), file: name }),
+    }
+}
+
+fn blob_name(descriptor: &Descriptor) -> String {
+    format!("blobs/sha256/{}", descriptor.digest.hex())
+}
+
+fn document<T: serde::de::DeserializeOwned>(files: &dyn Files, descriptor: &Descriptor) -> Result<T, Error> {
+    let name = blob_name(descriptor);
+    let bytes =
+        files.small(&name)?.ok_or_else(|| Error::Missing { name: files.name(), file: name.clone() })?;
+    let actual = Digest::of(&bytes);
+    if actual != descriptor.digest {
+        return Err(Error::Damaged { name: files.name(), file: name, actual });
+    }
+    parse(files, &name, &bytes)
+}
+
+pub(super) fn parse<T: serde::de::DeserializeOwned>(
+    files: &dyn Files,
+    name: &str,
+    bytes: &[u8],
+) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|e| Error::BadDocument {
+        name: files.name(),
+        file: name.to_owned(),
+        reason: e.to_string(),
+    })
+}

@@ -1,0 +1,98 @@
+//! Whole images: one platform with its layers, or an index with everything that it names.
+
+use super::document::{Content, Document};
+use super::error::Error;
+use super::{Client, Progress, Target};
+use crate::oci::{Descriptor, Platform, Reference};
+use crate::store::Store;
+
+/// Indexes within indexes are followed so far.
+const MAX_DEPTH: u32 = 3;
+
+/// Which platforms of an image are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The one that serves this platform best.
+    One(Platform),
+    /// All of them, and what else the index names.
+    All,
+}
+
+impl Client {
+    /// Brings an image into the store with everything it needs, and gives its manifest, or its index if all platforms
+    /// are meant. Blobs that the store has are not fetched.
+    ///
+    /// # Errors
+    /// The first one; what is complete stays in the store.
+    pub fn pull(
+        &self,
+        store: &Store,
+        reference: &Reference,
+        which: &Which,
+        progress: &Progress,
+    ) -> Result<Descriptor, Error> {
+        match which {
+            Which::One(platform) => {
+                let resolved = self.resolve(store, reference, platform)?;
+                self.pull_layers(store, &resolved.reference, &resolved.layers, progress)?;
+                Ok(resolved.descriptor)
+            }
+            Which::All => {
+                let names = self.candidates(reference)?;
+                let (last, others) = names.split_last().expect("a name means at least itself");
+                for name in others {
+                    match self.pull_all(store, name, progress) {
+                        Err(error) if error.is_not_there() => {}
+                        outcome => return outcome,
+                    }
+                }
+                self.pull_all(store, last, progress)
+            }
+        }
+    }
+
+    fn pull_all(&self, store: &Store, name: &Reference, progress: &Progress) -> Result<Descriptor, Error> {
+        let places = self.places(name)?;
+        let (top, blobs) = self.at_each_place(name, &places, |target| {
+            let document = self.top(store, &target)?;
+            let top = document.descriptor.clone();
+            let mut blobs = Vec::new();
+            self.gather(store, &target, document, &mut blobs, 0)?;
+            self.found(&target);
+            Ok((top, blobs))
+        })?;
+        self.pull_blobs(store, name, &blobs, progress)?;
+        Ok(top)
+    }
+
+    /// Stores the manifests below a document, and lists the blobs that they name.
+    fn gather(
+        &self,
+        store: &Store,
+        target: &Target<'_>,
+        document: Document,
+        blobs: &mut Vec<Descriptor>,
+        depth: u32,
+    ) -> Result<(), Error> {
+        match document.content {
+            Content::Manifest(manifest) => {
+                blobs.push(manifest.config);
+                blobs.extend(manifest.layers.into_iter().filter(|layer| layer.urls.is_empty()));
+            }
+            Content::Index(index) => {
+                for entry in index.manifests {
+                    let is_document = entry.media_type.is_manifest() || entry.media_type.is_index();
+                    match is_document && depth < MAX_DEPTH {
+                        true => {
+                            let inner =
+                                self.by_digest(store, target, entry.digest, Some(&entry.media_type))?;
+                            self.gather(store, target, inner, blobs, depth + 1)?;
+                        }
+                        false => blobs.push(entry),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+//! How a command failed, in words.
+
+use std::path::PathBuf;
+
+use super::super::super::StepContext;
+use super::output::Tail;
+use super::spec;
+use crate::exec::{ExecError, ExitReport, ExitStatus, emulation_help};
+use crate::plan::graph::ExecOp;
+use crate::report::Diagnostic;
+
+/// `exit code: 2`, or what ended it.
+pub(super) fn ended(report: &ExitReport) -> String {
+    let code = report.status.code();
+    let signal = match report.status {
+        ExitStatus::Signal(signal) => Some(signal),
+        // A shell reports a signal that ended its command in this way.
+        ExitStatus::Code(code) if report.out_of_memory && code == 128 + libc::SIGKILL => Some(libc::SIGKILL),
+        ExitStatus::Code(_) => None,
+    };
+    match signal {
+        None => format!("exit code: {code}"),
+        Some(_) if report.out_of_memory => {
+            let limit = report.memory_limit_bytes.map(|limit| format!(" (limit {})", memory(limit)));
+            let (peak, limit) = (memory(report.peak_memory_bytes), limit.unwrap_or_default());
+            format!("exit code: {code}: killed: out of memory, {peak}{limit}")
+        }
+        Some(signal) => format!("exit code: {code}: killed by {}", signal_name(signal)),
+    }
+}
+
+/// `3.1 GiB`, in powers of 1024 as limits are given.
+fn memory(bytes: u64) -> String {
+    let mebibytes = bytes as f64 / f64::from(1 << 20);
+    match mebibytes {
+        m if m >= 1024.0 => format!("{:.1} GiB", m / 1024.0),
+        m => format!("{m:.0} MiB"),
+    }
+}
+
+/// Such as `SIGKILL`, and the number of one that has no name here.
+fn signal_name(signal: i32) -> String {
+    const NAMES: [(i32, &str); 14] = [
+        (libc::SIGHUP, "SIGHUP"),
+        (libc::SIGINT, "SIGINT"),
+        (libc::SIGQUIT, "SIGQUIT"),
+        (libc::SIGILL, "SIGILL (an illegal instruction; was it built for another processor?)"),
+        (libc::SIGTRAP, "SIGTRAP"),
+        (libc::SIGABRT, "SIGABRT (it gave up by itself)"),
+        (libc::SIGBUS, "SIGBUS"),
+        (libc::SIGFPE, "SIGFPE"),
+        (libc::SIGKILL, "SIGKILL (by somebody, or by the kernel for want of memory)"),
+        (libc::SIGSEGV, "SIGSEGV (a crash)"),
+        (libc::SIGPIPE, "SIGPIPE"),
+        (libc::SIGTERM, "SIGTERM"),
+        (libc::SIGXCPU, "SIGXCPU (the limit of processor time)"),
+        (libc::SIGSYS, "SIGSYS"),
+    ];
+    let name = NAMES.iter().find(|(number, _)| *number == signal);
+    name.map_or_else(|| format!("signal {signal}"), |(_, name)| (*name).to_owned())
+}
+
+/// The error of a command that did not succeed; `logged` is the number of lines that it printed and where they are.
+pub(super) fn explain(
+    step: &StepContext<'_>,
+    op: &ExecOp,
+    report: &ExitReport,
+    tail: &Tail,
+    logged: (u64, Option<PathBuf>),
+) -> Diagnostic {
+    let (command, ended) = (spec::shown_command(op), ended(report));
+    let mut diagnostic = step.error(format!("process \"{command}\" did not complete successfully: {ended}"));
+    if let Some(text) = tail.text() {
+        diagnostic = diagnostic.note(match logged {
+            (lines, Some(path)) if !tail.is_all() => {
+                format!("the end of its output; all {lines} lines are in {}:\n{text}", path.display())
+            }
+            _ => format!("its last output:\n{text}"),
+        });
+    }
+    if report.status == ExitStatus::Code(127) {
+        diagnostic = diagnostic
+            .help("127 means that the shell did not find a command; is it installed in an earlier step?");
+    }
+    if let (ExitStatus::Code(code @ 129..=192), false) = (report.status, report.out_of_memory) {
+        let name = signal_name(code - 128);
+        diagnostic = diagnostic.help(format!("{code} mostly means that a program was killed by {name}"));
+    }
+    diagnostic
+}
+
+/// The error of a command that could not be started.
+pub(super) fn explain_start(step: &StepContext<'_>, op: &ExecOp, error: &ExecError) -> Diagnostic {
+    let diagnostic = step.error(error.to_string());
+    let emulation = emulation_help(&op.platform);
+    match (error, emulation) {
+        (ExecError::WrongFormat { .. } | ExecError::NotFound { .. }, Some(help)) => diagnostic.help(help),
+        (ExecError::WrongFormat { .. }, None) => {
+            diagnostic.help("is the image for another platform than it says?")
+        }
+        (ExecError::NotFound { .. }, None) => diagnostic
+            .help("the root file system of this stage does not have it; a stage FROM scratch has no shell"),
+        _ => diagnostic,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(status: ExitStatus, out_of_memory: bool) -> ExitReport {
+        let time = std::time::Duration::ZERO;
+        ExitReport {
+            status,
+            user_time: time,
+            system_time: time,
+            peak_memory_bytes: 3_328_599_655,
+            out_of_memory,
+            special_owners: Vec::new(),
+            memory_limit_bytes: None,
+        }
+    }
+
+    #[test]
+    fn an_end_is_told_with_what_is_known_of_it() {
+        let told = |status, memory| ended(&report(status, memory));
+        assert_eq!(told(ExitStatus::Code(2), false), "exit code: 2");
+        assert_eq!(told(ExitStatus::Code(137), false), "exit code: 137");
+        assert_eq!(told(ExitStatus::Code(1), true), "exit code: 1");
+        let memory = "exit code: 137: killed: out of memory, 3.1 GiB";
+        assert_eq!(told(ExitStatus::Code(137), true), memory);
+        assert_eq!(told(ExitStatus::Signal(9), true), memory);
+        assert_eq!(told(ExitStatus::Signal(11), false), "exit code: 139: killed by SIGSEGV (a crash)");
+        assert_eq!(told(ExitStatus::Signal(34), false), "exit code: 162: killed by signal 34");
+    }
+}

@@ -1,0 +1,146 @@
+//! The secrets that a build was given: read when something wants one, kept and shown nowhere.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use base64::Engine as _;
+
+/// As BuildKit has it.
+const LIMIT_BYTES: u64 = 500 * 1024;
+
+/// Where a secret's value comes from.
+#[derive(Debug, Clone)]
+pub enum SecretSource {
+    /// A file.
+    File(PathBuf),
+    /// A variable of rbuild's environment.
+    Env(String),
+}
+
+/// Secrets by id.
+#[derive(Debug, Clone, Default)]
+pub struct Secrets(BTreeMap<String, SecretSource>);
+
+/// Why a secret cannot be used. Its value is in no message.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the secret `{id}` from {from}: {problem}")]
+pub struct SecretError {
+    /// As in `--secret id=`.
+    id: String,
+    /// The file or the variable.
+    from: String,
+    /// What is wrong.
+    problem: String,
+}
+
+impl FromIterator<(String, SecretSource)> for Secrets {
+    fn from_iter<I: IntoIterator<Item = (String, SecretSource)>>(secrets: I) -> Self {
+        Self(secrets.into_iter().collect())
+    }
+}
+
+impl Secrets {
+    /// The value of a secret; `None` if nobody gave it, or if its variable is not set.
+    pub fn read(&self, id: &str) -> Result<Option<Vec<u8>>, SecretError> {
+        match self.0.get(id) {
+            None => Ok(None),
+            Some(SecretSource::Env(name)) => {
+                Ok(std::env::var_os(name).map(std::ffi::OsString::into_encoded_bytes))
+            }
+            Some(SecretSource::File(path)) => {
+                let fail = |problem: String| self.problem(id, problem);
+                let size = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?.len();
+                if size > LIMIT_BYTES {
+                    return Err(fail(format!("it has {size} bytes, more than {LIMIT_BYTES}")));
+                }
+                std::fs::read(path).map(Some).map_err(|error| fail(error.to_string()))
+            }
+        }
+    }
+
+    /// The `Authorization` for a URL that ADD or a context fetches from `host`, without a port: the secret
+    /// `HTTP_AUTH_TOKEN_host` as a bearer token, or `HTTP_AUTH_HEADER_host` as it stands.
+    pub fn http_authorization(&self, host: &str) -> Result<Option<String>, SecretError> {
+        if let Some(token) = self.header(&format!("HTTP_AUTH_TOKEN_{host}"))? {
+            return Ok(Some(format!("Bearer {token}")));
+        }
+        self.header(&format!("HTTP_AUTH_HEADER_{host}"))
+    }
+
+    /// The `Authorization` for a git server `host`, with its port if the URL has one: the secret
+    /// `GIT_AUTH_HEADER.host` as it stands, `GIT_AUTH_TOKEN.host` as a token, or the same without the host.
+    pub fn git_authorization(&self, host: &str) -> Result<Option<String>, SecretError> {
+        for suffix in [format!(".{host}"), String::new()] {
+            if let Some(header) = self.header(&format!("GIT_AUTH_HEADER{suffix}"))? {
+                return Ok(Some(header));
+            }
+            if let Some(token) = self.header(&format!("GIT_AUTH_TOKEN{suffix}"))? {
+                let pair = format!("x-access-token:{token}");
+                let pair = base64::engine::general_purpose::STANDARD.encode(pair);
+                return Ok(Some(format!("basic {pair}")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A secret that goes into a header: text of one line. The line end that editors leave does not count.
+    fn header(&self, id: &str) -> Result<Option<String>, SecretError> {
+        let Some(value) = self.read(id)? else { return Ok(None) };
+        let problem = "it is no text of one line, so it cannot be in a header".to_owned();
+        match std::str::from_utf8(&value).map(str::trim_end) {
+            Ok(text) if !text.contains(char::is_control) => Ok(Some(text.to_owned())),
+            Ok(_) | Err(_) => Err(self.problem(id, problem)),
+        }
+    }
+
+    fn problem(&self, id: &str, problem: String) -> SecretError {
+        let from = match self.0.get(id) {
+            Some(SecretSource::File(path)) => format!("`{}`", path.display()),
+            Some(SecretSource::Env(name)) => format!("the variable `{name}`"),
+            None => "nowhere".to_owned(),
+        };
+        SecretError { id: id.to_owned(), from, problem }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn secrets(folder: &std::path::Path, given: &[(&str, &str)]) -> Secrets {
+        let file = |(id, value): &(&str, &str)| {
+            let path = folder.join(id);
+            std::fs::write(&path, value).unwrap();
+            ((*id).to_owned(), SecretSource::File(path))
+        };
+        given.iter().map(file).collect()
+    }
+
+    #[test]
+    fn the_more_special_authorization_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        let given = [
+            ("HTTP_AUTH_HEADER_a.example", "Digest x\n"),
+            ("HTTP_AUTH_TOKEN_b.example", "tok"),
+            ("GIT_AUTH_TOKEN", "t"),
+            ("GIT_AUTH_HEADER.git.example:8443", "Custom y"),
+        ];
+        let secrets = secrets(folder.path(), &given);
+        let http = |host| secrets.http_authorization(host).unwrap();
+        assert_eq!(http("a.example").as_deref(), Some("Digest x"));
+        assert_eq!(http("b.example").as_deref(), Some("Bearer tok"));
+        assert_eq!(http("c.example"), None);
+        let git = |host| secrets.git_authorization(host).unwrap();
+        assert_eq!(git("git.example:8443").as_deref(), Some("Custom y"));
+        assert_eq!(git("other.example").as_deref(), Some("basic eC1hY2Nlc3MtdG9rZW46dA=="));
+    }
+
+    #[test]
+    fn what_is_no_header_is_an_error_that_does_not_show_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = secrets(folder.path(), &[("GIT_AUTH_TOKEN", "top\r\nsecret: x")]);
+        let error = secrets.git_authorization("h").unwrap_err().to_string();
+        assert!(error.contains("GIT_AUTH_TOKEN") && !error.contains("top"), "{error}");
+    }
+}

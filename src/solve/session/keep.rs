@@ -1,0 +1,192 @@
+//! From a command that has ended to a session that is kept.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use super::super::ops::exec::mounts::Held;
+use super::super::ops::exec::{now, now_ms};
+use super::super::state::RootState;
+use super::super::{Failures, StepContext};
+use super::record::{KeptLock, KeptSecret, Kind, Session, Sessions};
+use crate::exec::{self, RootSource, Spec};
+use crate::oci::ImageConfig;
+use crate::plan::graph::{ExecOp, MountKind, Sharing};
+use crate::rootfs::SpecialOwner;
+use crate::snapshot::ActiveSnapshot;
+use crate::store;
+
+/// Less free space than this many bytes may be the very reason for a failure; then nothing is kept.
+const FREE_BYTES: u64 = 512 << 20;
+
+/// What becomes of the roots of steps that fail.
+#[derive(Debug, Default)]
+pub struct FailedSteps {
+    /// Whether they are kept.
+    pub keep: bool,
+    kept: Mutex<Vec<Session>>,
+}
+
+impl FailedSteps {
+    /// Keeps them, if `keep`.
+    pub fn new(keep: bool) -> Self {
+        Self { keep, kept: Mutex::default() }
+    }
+
+    /// Those that were kept, in the order in which they failed.
+    pub fn kept(&self) -> Vec<Session> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What a command leaves.
+pub(in crate::solve) struct Left<'a> {
+    /// The step.
+    pub(in crate::solve) op: &'a ExecOp,
+    /// What it stood on.
+    pub(in crate::solve) parent: &'a RootState,
+    /// What ran.
+    pub(in crate::solve) spec: &'a Spec,
+    /// Its caches and secrets.
+    pub(in crate::solve) held: &'a [Held],
+    /// How it ended.
+    pub(in crate::solve) ended: String,
+    /// Owners that cannot be written down beside their files.
+    pub(in crate::solve) special: &'a [SpecialOwner],
+}
+
+/// Keeps the root of a step that failed, if that is wanted. What does not work out is no further failure.
+pub(in crate::solve) fn keep_failed(step: &StepContext<'_>, left: &Left<'_>, snapshot: ActiveSnapshot) {
+    let environment = step.environment;
+    let root = environment.store.root();
+    let is_full = rustix::fs::statvfs(root).is_ok_and(|stat| stat.f_bavail * stat.f_frsize < FREE_BYTES);
+    if !environment.failed.keep || is_full || environment.executor.is_cancelled() {
+        return;
+    }
+    let what = step.title.to_owned();
+    let command = left.spec.args.clone();
+    let ended = left.ended.clone();
+    let platform = &left.op.platform;
+    // The build fills in the rest: what the image of the stage would be is in the plan.
+    let config = ImageConfig {
+        os: platform.os.clone(),
+        architecture: platform.architecture.clone(),
+        variant: platform.variant.clone(),
+        ..ImageConfig::default()
+    };
+    let Ok(session) = describe(step, left, config) else { return };
+    let session = Session { kind: Kind::Failed, what, command, ended, origin: step.step.origin, ..session };
+    match keep(step, session, snapshot) {
+        Ok(session) => {
+            environment.failed.kept.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        }
+        Err(error) => tracing::info!(?error, "cannot keep a failed step"),
+    }
+}
+
+/// What is kept of a session, without its own story.
+pub(super) fn describe(
+    step: &StepContext<'_>,
+    left: &Left<'_>,
+    config: ImageConfig,
+) -> Result<Session, Failures> {
+    let Left { op, parent, spec, held, .. } = left;
+    let mut session = Session {
+        version: Session::VERSION,
+        id: String::new(),
+        name: None,
+        kind: Kind::Shell,
+        what: String::new(),
+        command: Vec::new(),
+        ended: String::new(),
+        created: now(),
+        created_ms: now_ms(),
+        layers: parent.layers.clone(),
+        time: parent.time,
+        config,
+        origin: None,
+        overlay: step.environment.snapshots.kind(step),
+        flavour: step.environment.snapshots.flavour(step)?.to_owned(),
+        spec: without_root(spec),
+        secrets: Vec::new(),
+        locks: Vec::new(),
+        lost: Vec::new(),
+        special_owners: left.special.to_vec(),
+    };
+    for (mount, held) in op.mounts.iter().zip(*held) {
+        forget_secrets(&mut session, &mount.target, &mount.kind, held);
+    }
+    // Proxies may hold passwords, and are the build's affair, not the step's.
+    session.spec.env.retain(|variable| !op.proxy_env.contains(variable));
+    Ok(session)
+}
+
+fn without_root(spec: &Spec) -> Spec {
+    let mut spec = spec.clone();
+    spec.root = RootSource::Plain { dir: "/".into() };
+    spec
+}
+
+/// Takes what a mount brought out of what is kept, where it must not be or will not be there.
+fn forget_secrets(session: &mut Session, target: &str, kind: &MountKind, held: &Held) {
+    match kind {
+        MountKind::Secret { id, file, env, mode, uid, gid, .. } => {
+            session.spec.mounts.retain(|mount| mount.target != target);
+            session.spec.env.retain(|(name, _)| env.as_deref() != Some(name.as_str()));
+            let file = file.then(|| (target.to_owned(), *mode, *uid, *gid));
+            // One that was not given need not be there later.
+            if matches!(held, Held::Secret(Some(_))) {
+                session.secrets.push(KeptSecret { id: id.clone(), env: env.clone(), file });
+            }
+        }
+        MountKind::Ssh { id, .. } => {
+            let count = session.spec.mounts.len();
+            session.spec.mounts.retain(|mount| mount.target != target);
+            if session.spec.mounts.len() < count {
+                session.lost.push(format!("the ssh agent `{id}`"));
+            }
+        }
+        MountKind::Cache { sharing, .. } => {
+            if let Held::Cache { path, .. } = held {
+                let mut lock = path.clone().into_os_string();
+                lock.push(".lock");
+                session.locks.push(KeptLock { path: lock.into(), shared: *sharing == Sharing::Shared });
+            }
+        }
+        MountKind::Bind { .. } | MountKind::Tmpfs { .. } => {}
+    }
+}
+
+/// Gives the session an id and moves its directories to where they stay.
+pub(super) fn keep(
+    step: &StepContext<'_>,
+    mut session: Session,
+    snapshot: ActiveSnapshot,
+) -> Result<Session, Failures> {
+    let sessions = Sessions::of(&step.environment.store);
+    while session.id.is_empty() || sessions.folder(&session.id).exists() {
+        // The random part of a name that nobody else has.
+        session.id = store::unique().chars().rev().take(6).collect();
+    }
+    session.overlay = snapshot.kind();
+    (session.created, session.created_ms) = (now(), now_ms());
+    for mount in &mut session.spec.mounts {
+        if let exec::MountKind::Layers { scratch: Some(scratch), .. } = &mut mount.kind {
+            // Gone with the build; another is made.
+            scratch.clear();
+        }
+    }
+    let folder = sessions.folder(&session.id);
+    let kept = snapshot.keep(&folder, &[("session.json", &session.to_bytes())]);
+    kept.map_err(|e| vec![step.error(e.to_string())])?;
+    sessions.expire(now());
+    Ok(session)
+}
+
+/// Writes a new file that nobody else may read.
+pub(in crate::solve) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
+}

@@ -1,0 +1,166 @@
+//! One image of the store: everything that its name stands for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::oci::{ChainId, Descriptor, DiffId, Digest, ImageConfig, Index, Manifest, Platform};
+use crate::store::{self, Store};
+
+/// Manifests and indexes are bounded as registries bound them.
+pub(super) const MANIFEST_LIMIT: u64 = 4 << 20;
+const CONFIG_LIMIT: u64 = 8 << 20;
+/// An index of indexes is possible, more is a joke.
+const DEPTH_LIMIT: u32 = 4;
+
+/// An image as the store has it; what is not there is listed, and no error.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// What a name points at: a manifest or an index.
+    pub target: Descriptor,
+    /// The images in it whose manifests are there, in order; attestations are none.
+    pub platforms: Vec<PlatformImage>,
+    /// Every blob that it names and that is there, manifests included, with its size in bytes.
+    pub blobs: BTreeMap<Digest, u64>,
+    /// Blobs that it names and that are not there, or do not parse.
+    pub missing: BTreeSet<Digest>,
+}
+
+/// The image of one platform.
+#[derive(Debug, Clone)]
+pub struct PlatformImage {
+    /// Its manifest, as the index describes it.
+    pub descriptor: Descriptor,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Its configuration, if it is there.
+    pub config: Option<ImageConfig>,
+}
+
+impl Image {
+    /// Reads manifests and configurations; of layers only the sizes.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn read(store: &Store, target: &Descriptor) -> Result<Self, store::Error> {
+        let mut image = Self {
+            target: target.clone(),
+            platforms: Vec::new(),
+            blobs: BTreeMap::new(),
+            missing: BTreeSet::new(),
+        };
+        image.add(store, target, 0)?;
+        Ok(image)
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty() && !self.platforms.is_empty()
+    }
+
+    /// The bytes of its blobs, each counted once.
+    pub fn size_bytes(&self) -> u64 {
+        self.blobs.values().sum()
+    }
+
+    /// The platform that serves this machine best, else the first.
+    pub fn for_this_machine(&self) -> Option<&PlatformImage> {
+        self.for_platform(&Platform::host()).or(self.platforms.first())
+    }
+
+    /// The platform that serves `wanted` best.
+    pub fn for_platform(&self, wanted: &Platform) -> Option<&PlatformImage> {
+        let ranked = self.platforms.iter().filter_map(|p| Some((wanted.match_rank(&p.platform()?)?, p)));
+        ranked.min_by_key(|(rank, _)| *rank).map(|(_, platform)| platform)
+    }
+
+    /// The stacks of layers that its platforms consist of, every height of each.
+    pub(super) fn chains(&self) -> BTreeSet<ChainId> {
+        let mut chains = BTreeSet::new();
+        for config in self.platforms.iter().filter_map(|p| p.config.as_ref()) {
+            let mut chain = ChainId::EMPTY;
+            for diff_id in &config.rootfs.diff_ids {
+                chain = chain.push(*diff_id);
+                chains.insert(chain);
+            }
+        }
+        chains
+    }
+
+    /// The identities of all its layers.
+    pub(super) fn diff_ids(&self) -> BTreeSet<DiffId> {
+        let configs = self.platforms.iter().filter_map(|p| p.config.as_ref());
+        configs.flat_map(|config| config.rootfs.diff_ids.iter().copied()).collect()
+    }
+
+    fn add(&mut self, store: &Store, descriptor: &Descriptor, depth: u32) -> Result<(), store::Error> {
+        if depth > DEPTH_LIMIT {
+            return Ok(());
+        }
+        if descriptor.media_type.is_index() {
+            let Some(index) = self.document::<Index>(store, descriptor, MANIFEST_LIMIT)? else {
+                return Ok(());
+            };
+            return index.manifests.iter().try_for_each(|entry| self.add(store, entry, depth + 1));
+        }
+        if !descriptor.media_type.is_manifest() {
+            self.blob(store, descriptor);
+            return Ok(());
+        }
+        let Some(manifest) = self.document::<Manifest>(store, descriptor, MANIFEST_LIMIT)? else {
+            return Ok(());
+        };
+        let config = self.document::<ImageConfig>(store, &manifest.config, CONFIG_LIMIT)?;
+        manifest.layers.iter().for_each(|layer| self.blob(store, layer));
+        if !is_attestation(descriptor) {
+            self.platforms.push(PlatformImage { descriptor: descriptor.clone(), manifest, config });
+        }
+        Ok(())
+    }
+
+    /// A JSON blob; one that is not there or does not parse is missing.
+    fn document<T: serde::de::DeserializeOwned>(
+        &mut self,
+        store: &Store,
+        descriptor: &Descriptor,
+        limit: u64,
+    ) -> Result<Option<T>, store::Error> {
+        let parsed = match store.read_blob(descriptor, limit) {
+            Ok(bytes) => serde_json::from_slice(&bytes).ok(),
+            Err(
+                store::Error::NotFound { .. }
+                | store::Error::Damaged { .. }
+                | store::Error::WrongSize { .. }
+                | store::Error::TooLarge { .. },
+            ) => None,
+            Err(error) => return Err(error),
+        };
+        match parsed {
+            Some(_) => drop(self.blobs.insert(descriptor.digest, descriptor.size)),
+            // A blob that is no JSON but whole, such as the empty configuration of an artifact, is not missing.
+            None => self.blob(store, descriptor),
+        }
+        Ok(parsed)
+    }
+
+    /// Foreign layers, which have URLs, may be missing.
+    fn blob(&mut self, store: &Store, descriptor: &Descriptor) {
+        match store.has_blob(&descriptor.digest) {
+            Some(size) if size == descriptor.size => drop(self.blobs.insert(descriptor.digest, size)),
+            _ if descriptor.urls.is_empty() => drop(self.missing.insert(descriptor.digest)),
+            _ => {}
+        }
+    }
+}
+
+impl PlatformImage {
+    /// What its index says, else its configuration.
+    pub fn platform(&self) -> Option<Platform> {
+        self.descriptor.platform.clone().or_else(|| self.config.as_ref().map(ImageConfig::platform))
+    }
+}
+
+/// Attestations of BuildKit sit in the index beside the images they are about.
+fn is_attestation(entry: &Descriptor) -> bool {
+    let unknown = |p: &Platform| p.os == "unknown" || p.architecture == "unknown";
+    entry.annotations.contains_key("vnd.docker.reference.type")
+        || entry.platform.as_ref().is_some_and(unknown)
+}

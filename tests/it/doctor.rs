@@ -1,0 +1,68 @@
+//! `rbuild doctor` says what a build would find.
+
+use std::process::Command;
+
+use crate::support::accounts::Account;
+use crate::support::is_root;
+use crate::support::program::World;
+
+#[track_caller]
+fn examined(world: &World, status: i32) -> serde_json::Value {
+    let ran = world.rbuild(["doctor", "--format", "json"]).status(status).any_stdout().run();
+    serde_json::from_str(&ran.stdout).unwrap()
+}
+
+fn finding<'v>(found: &'v serde_json::Value, name: &str) -> &'v serde_json::Value {
+    let findings = found["findings"].as_array().unwrap();
+    findings.iter().find(|finding| finding["name"] == name).unwrap()
+}
+
+#[test]
+fn every_rung_is_told() {
+    let mut worlds = vec![(World::of(Account::without_ranges()), 3)];
+    if let Ok(account) = Account::with_ranges() {
+        worlds.push((World::of(account), 2));
+    }
+    if is_root() {
+        worlds.push((World::new(), 1));
+    }
+    for (world, rung) in worlds {
+        let found = examined(&world, 0);
+        assert_eq!((&found["works"], &found["rung"]), (&true.into(), &rung.into()), "{found:#}");
+        assert_eq!(finding(&found, "mounts")["state"], "works");
+        if rung == 3 {
+            let ranges = finding(&found, "ranges of ids");
+            assert_eq!(ranges["state"], "blocked");
+            assert!(ranges["remedies"][0].as_str().unwrap().starts_with("sudo "), "{ranges}");
+        }
+        assert!(!world.store().exists(), "nothing is made to find this out");
+        let text = world.rbuild(["doctor"]).any_stdout().run().stdout;
+        assert!(text.starts_with(&format!(
+            "RUN works here, {} (rung {rung} of 3)\n",
+            ["as root", "with ranges of ids", "with one id"][rung - 1]
+        )));
+    }
+}
+
+/// As in a container, whose runtime mounts something over parts of /proc.
+#[test]
+fn a_masked_proc_is_named() {
+    if !is_root() {
+        return;
+    }
+    let world = World::of(Account::without_ranges());
+    let account = world.account();
+    let script = "mount -t tmpfs none /proc/acpi 2>/dev/null || mount -t tmpfs none /proc/fs && exec \
+        setpriv --reuid $1 --regid $2 --clear-groups \"$3\" --root \"$4\" doctor";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .args([account.uid.to_string(), account.gid.to_string()])
+        .args([world.program(), &world.store()])
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.starts_with("RUN does not work here; builds without RUN do\n"), "{text}");
+    assert!(text.contains("something is mounted on /proc/"), "{text}");
+}
