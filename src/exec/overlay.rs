@@ -7,7 +7,7 @@
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags};
 
@@ -24,6 +24,10 @@ pub(super) struct Layers {
 /// What keeps the upper directory a plain diff; without inode numbers of other file systems.
 const OPTIONS: [(&str, &str); 4] =
     [("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow"), ("xino", "off")];
+
+/// What a step syncs, and all that it wrote when its root is unmounted, is not waited for: a store that a power cut has
+/// damaged is found out by its records, not by what reached the disk (Linux 5.10).
+const VOLATILE: &str = "volatile";
 
 /// Where an overlay's marks are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,7 @@ impl Layers {
         name: &Path,
         marks: Marks,
     ) -> Result<OwnedFd, Failure> {
+        self.forget_earlier_use();
         let mount = self.mount_either_way(parent, name, marks)?;
         // With a work directory that it cannot use, the kernel says nothing and mounts read-only.
         let stat = rustix::fs::fstatvfs(&mount).doing(|| format!("look at {}", name.display()))?;
@@ -64,13 +69,28 @@ impl Layers {
         Ok(mount)
     }
 
+    /// An overlay that is volatile marks its work directory, and the kernel takes none with that mark again. A kept
+    /// step is entered on the directories that it left.
+    fn forget_earlier_use(&self) {
+        let Some((_, work)) = &self.writable else { return };
+        for mark in ["work/incompat/volatile", "work/incompat"] {
+            let _ = rustix::fs::unlinkat(work, mark, AtFlags::REMOVEDIR);
+        }
+    }
+
     fn mount_either_way(
         &self,
         parent: BorrowedFd<'_>,
         name: &Path,
         marks: Marks,
     ) -> Result<OwnedFd, Failure> {
-        match self.mount_detached(marks) {
+        // Kernels that do not know `volatile` refuse it as they refuse any other option.
+        let volatile = self.mount_detached(marks, self.writable.is_some());
+        let mount = volatile.or_else(|refusal| match refusal.errno {
+            Errno::INVAL if self.writable.is_some() => self.mount_detached(marks, false),
+            _ => Err(refusal),
+        });
+        match mount {
             Ok(mount) => {
                 attach(&mount, parent, name).doing(|| format!("attach the overlay at {}", name.display()))?;
                 Ok(mount)
@@ -83,18 +103,18 @@ impl Layers {
     }
 
     /// With `lowerdir+` (Linux 6.7), which takes any number of layers.
-    fn mount_detached(&self, marks: Marks) -> Result<OwnedFd, Refusal> {
+    fn mount_detached(&self, marks: Marks, volatile: bool) -> Result<OwnedFd, Refusal> {
         let plain = |errno| Refusal { errno, log: String::new() };
         rustix::process::chdir("/proc/self/fd").map_err(plain)?;
         let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(plain)?;
-        self.configure(&context, marks)
+        self.configure(&context, marks, volatile)
             .and_then(|()| {
                 rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
             })
             .map_err(|errno| Refusal { errno, log: kernel_log(&context) })
     }
 
-    fn configure(&self, context: &OwnedFd, marks: Marks) -> rustix::io::Result<()> {
+    fn configure(&self, context: &OwnedFd, marks: Marks, volatile: bool) -> rustix::io::Result<()> {
         let set = |key: &str, value: &str| rustix::mount::fsconfig_set_string(context, key, value);
         set("source", "overlay")?;
         for lower in &self.lowers {
@@ -106,6 +126,9 @@ impl Layers {
         }
         for (key, value) in OPTIONS {
             set(key, value)?;
+        }
+        if volatile {
+            rustix::mount::fsconfig_set_flag(context, VOLATILE)?;
         }
         if marks == Marks::User {
             rustix::mount::fsconfig_set_flag(context, "userxattr")?;
@@ -134,11 +157,17 @@ impl Layers {
         if options.len() >= 4095 {
             return Err(Errno::TOOBIG);
         }
-        let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
         rustix::process::chdir("/proc/self/fd")?;
         // An absolute name replaces the rest.
         let target = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name);
-        rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), Some(options.as_c_str()))?;
+        let mount = |options: &str| {
+            let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
+            rustix::mount::mount("overlay", &target, "overlay", MountFlags::empty(), Some(options.as_c_str()))
+        };
+        match self.writable {
+            Some(_) => mount(&format!("{options},{VOLATILE}")).or_else(|_| mount(&options))?,
+            None => mount(&options)?,
+        }
         rustix::fs::openat(parent, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     }
 }

@@ -32,6 +32,15 @@ fn identity_is_that_of_a_fresh_login_without_a_terminal() {
     assert_eq!(stage.sh("a", script), "0\n0\n0022\n/\nbuildkitsandbox\nnot a tty\n0\n4\nno terminal\n");
 }
 
+/// Nobody waits for a disk: neither the step's own syncs nor the unmount of its root.
+#[test]
+fn the_root_is_volatile() {
+    let stage = Stage::new();
+    let options = stage.sh("a", "awk '$2 == \"/\" { print $3, $4 }' /proc/mounts | tail -n 1");
+    let (kind, options) = options.trim().split_once(' ').unwrap();
+    assert!(kind != "overlay" || options.split(',').any(|option| option == "volatile"), "{options}");
+}
+
 #[test]
 fn the_environment_is_the_given_one_and_home() {
     let stage = Stage::new();
