@@ -50,11 +50,13 @@ impl Printer {
             }
             InstructionKind::Run(run) => self.run(out, keyword, run),
             InstructionKind::Onbuild(onbuild) => writeln!(out, "{keyword} {}", onbuild.expression),
-            InstructionKind::Healthcheck(Healthcheck::None) => writeln!(out, "{keyword} NONE"),
-            InstructionKind::Healthcheck(Healthcheck::Cmd { command, .. }) => {
-                let flags = healthcheck_flags(&instruction.kind);
-                self.line(out, keyword, &flags, &format!("CMD {}", self::command(command)))
-            }
+            InstructionKind::Healthcheck(check) => match &**check {
+                Healthcheck::None => writeln!(out, "{keyword} NONE"),
+                Healthcheck::Cmd { command, .. } => {
+                    let command = format!("CMD {}", self::command(command));
+                    self.line(out, keyword, &healthcheck_flags(check), &command)
+                }
+            },
             InstructionKind::Cmd(command) | InstructionKind::Entrypoint(command) => {
                 self.line(out, keyword, "", &self::command(command))
             }
@@ -178,15 +180,8 @@ fn json<'a>(words: impl Iterator<Item = &'a str>) -> String {
     serde_json::json!(words.collect::<Vec<_>>()).to_string()
 }
 
-fn healthcheck_flags(kind: &InstructionKind) -> String {
-    let InstructionKind::Healthcheck(Healthcheck::Cmd {
-        command: _,
-        interval,
-        timeout,
-        start_period,
-        start_interval,
-        retries,
-    }) = kind
+fn healthcheck_flags(check: &Healthcheck) -> String {
+    let Healthcheck::Cmd { command: _, interval, timeout, start_period, start_interval, retries } = check
     else {
         return String::new();
     };
