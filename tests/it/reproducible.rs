@@ -114,15 +114,15 @@ fn the_processor_does_not_show() {
     }
 }
 
-/// A Dockerfile that writes two files of several segments: one compresses well, the other hardly.
+/// A Dockerfile that writes two files of 200 kB: one compresses well, the other hardly.
 fn with_large_documents() -> String {
     let mut state = 1_u64;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state
     };
-    let text: String = (0..40_000).map(|_| format!("a line about {}\n", next() >> 54)).collect();
-    let dense: String = (0..40_000).map(|_| format!("{:016x}\n", next())).collect();
+    let text: String = (0..12_000).map(|_| format!("a line about {}\n", next() >> 54)).collect();
+    let dense: String = (0..12_000).map(|_| format!("{:016x}\n", next())).collect();
     format!("FROM scratch\nCOPY <<EOF /text\n{text}EOF\nCOPY <<EOF <<END /both/\n{dense}EOF\nmore\nEND\n")
 }
 
