@@ -23,12 +23,15 @@ pub(super) fn fire_all(
 ) -> Result<BTreeSet<usize>, Vec<Diagnostic>> {
     loop {
         let needed = stages.needed();
-        let Some(index) = needed.iter().copied().find(|index| !stages.list[*index].fired) else {
+        let waiting: Vec<usize> = needed.iter().copied().filter(|&index| !stages.list[index].fired).collect();
+        if waiting.is_empty() {
             return Ok(needed);
-        };
-        let triggers = triggers(stages, index, bases)?;
-        stages.fire(index, triggers).map_err(|fault| vec![*fault])?;
-        stages.list[index].fired = true;
+        }
+        for index in waiting {
+            let triggers = triggers(stages, index, bases)?;
+            stages.fire(index, triggers).map_err(|fault| vec![*fault])?;
+            stages.list[index].fired = true;
+        }
     }
 }
 

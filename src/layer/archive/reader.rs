@@ -108,6 +108,8 @@ pub struct Reader<R> {
     /// Bytes of the current entry's data not yet read, and of the padding after them.
     data_left: u64,
     padding: u64,
+    /// Where bytes go that nobody wants; as large as needed once it was.
+    skipped: Vec<u8>,
     entries: u64,
     metadata_bytes: u64,
     is_done: bool,
@@ -124,8 +126,18 @@ struct Extensions {
 impl<R: Read> Reader<R> {
     /// A reader at the start of an archive that is already decompressed.
     pub fn new(stream: R, names: Names, limits: Limits) -> Self {
-        let (position, data_left, padding, entries, metadata_bytes) = (0, 0, 0, 0, 0);
-        Self { stream, names, limits, position, data_left, padding, entries, metadata_bytes, is_done: false }
+        Self {
+            stream,
+            names,
+            limits,
+            position: 0,
+            data_left: 0,
+            padding: 0,
+            skipped: Vec::new(),
+            entries: 0,
+            metadata_bytes: 0,
+            is_done: false,
+        }
     }
 
     /// The next entry, or `None` at the end of the archive. What was not read of the last one's data is
@@ -167,10 +179,15 @@ impl<R: Read> Reader<R> {
 
     fn skip_to_header(&mut self) -> Result<u64, Error> {
         let mut left = self.data_left + self.padding;
-        let mut buffer = [0; 16 * 1024];
-        while left > 0 {
-            let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-            left -= self.read_full(&mut buffer[..want])? as u64;
+        if left > 0 {
+            // Kept, because clearing it for every entry would cost more than most entries do.
+            let mut buffer = std::mem::take(&mut self.skipped);
+            buffer.resize(16 * 1024, 0);
+            while left > 0 {
+                let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+                left -= self.read_full(&mut buffer[..want])? as u64;
+            }
+            self.skipped = buffer;
         }
         (self.data_left, self.padding) = (0, 0);
         Ok(self.position)

@@ -119,7 +119,7 @@ impl Transfer<'_> {
         target: Vec<u8>,
     ) -> Result<(), Error> {
         let target = self.file_target(target, &pick.name)?;
-        let content = self.contents(pick)?.pop();
+        let content = contents(pick)?.next();
         self.item(&target, item, digest, content)
     }
 
@@ -152,7 +152,7 @@ impl Transfer<'_> {
                 self.landing.put_directory(target, attributes, Existing::Overwrite)?;
             }
         }
-        let mut contents = self.contents(pick)?.into_iter();
+        let mut contents = contents(pick)?;
         for chosen in entries {
             let at = path::join(target, &chosen.path);
             let content = if chosen.item.is_file() { contents.next() } else { None };
@@ -217,13 +217,6 @@ impl Transfer<'_> {
         }
     }
 
-    fn contents(&self, pick: &Pick) -> Result<Vec<Content>, Error> {
-        match &pick.tree {
-            Some(tree) => tree.contents(&pick.files()),
-            None => Ok(Vec::new()),
-        }
-    }
-
     /// `--chown` overrides the owner.
     pub(super) fn attributes(&self, mode: u32, uid: u32, gid: u32) -> Attributes {
         let (uid, gid) = self.owner.unwrap_or((uid, gid));
@@ -232,6 +225,14 @@ impl Transfer<'_> {
 
     fn made_directory(&self) -> Attributes {
         self.attributes(self.mode.made_directory(), 0, 0)
+    }
+}
+
+/// What the regular files of `pick` hold, in their order.
+fn contents(pick: &Pick) -> Result<Box<dyn Iterator<Item = Content> + '_>, Error> {
+    match &pick.tree {
+        Some(tree) => tree.contents(pick.files()),
+        None => Ok(Box::new(std::iter::empty())),
     }
 }
 

@@ -200,18 +200,22 @@ impl FileTree {
         }
     }
 
-    /// The bytes of regular files, in the order given. Files on disk are opened only when they are written.
-    pub(super) fn contents<P: AsRef<[u8]>>(&self, files: &[(P, &Item)]) -> Result<Vec<Content>, Error> {
+    /// The bytes of regular files, in the order given. Of files on disk each is described only when its turn comes, and
+    /// opened when it is written.
+    pub(super) fn contents<'c, P: AsRef<[u8]> + 'c>(
+        &'c self,
+        files: Vec<(P, &'c Item)>,
+    ) -> Result<Box<dyn Iterator<Item = Content> + 'c>, Error> {
         match self {
-            Self::Context(context) => Ok(files
-                .iter()
-                .filter_map(|(path, item)| match &item.kind {
+            Self::Context(context) => {
+                Ok(Box::new(files.into_iter().filter_map(|(path, item)| match &item.kind {
                     ItemKind::File(Bytes::Disk(meta)) => Some(disk_content(context, path.as_ref(), meta)),
                     _ => None,
-                })
-                .collect()),
+                })))
+            }
             Self::Layers(layers) => {
-                layers.bytes.contents(&ranges(files.iter().map(|(_, item)| *item))).map_err(Error::Layers)
+                let wanted = ranges(files.iter().map(|(_, item)| *item));
+                Ok(Box::new(layers.bytes.contents(&wanted).map_err(Error::Layers)?.into_iter()))
             }
         }
     }
