@@ -8,6 +8,7 @@ use rustix::fs::OFlags;
 
 use super::state::{Environment, RootState};
 use crate::layer::contents::read_small_file;
+use crate::layer::view::RootView;
 use crate::rootfs::{Root, Symlinks};
 
 /// Larger account files are an error.
@@ -25,6 +26,18 @@ pub(super) fn read_one(
         blob.map(|file| Box::new(file) as _).map_err(io::Error::other)
     };
     read_small_file(&view, path.trim_start_matches('/').as_bytes(), LIMIT, &open).map_err(io::Error::other)
+}
+
+/// The same from the tree of each layer of `view`, the top one first; the outer `None` as in [`read_in_trees`]. Looks
+/// into no tree but that which has the file: a build of many steps would look through all earlier ones at each.
+pub(super) fn read_unpacked(view: &RootView, lowers: &[PathBuf], path: &str) -> Option<Option<Vec<u8>>> {
+    let plain = path.trim_start_matches('/');
+    let parent = plain.rsplit_once('/').map_or("", |(parent, _)| parent);
+    match view.entry(plain.as_bytes()).and_then(|entry| entry.layer) {
+        Some(layer) => read_in_trees(lowers.get(lowers.len().checked_sub(layer + 1)?..)?, path),
+        None if view.entry(parent.as_bytes()).is_none_or(|entry| entry.is_dir()) => Some(None),
+        None => None,
+    }
 }
 
 /// The same from unpacked trees, the top one first; the outer `None` when the trees do not tell it simply (a symlink

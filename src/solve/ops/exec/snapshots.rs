@@ -173,7 +173,11 @@ impl Snapshots {
         for (at, layer) in root.layers.iter().enumerate() {
             chain = chain.push(layer.diff_id);
             let below = &root.layers[..at];
-            let tree = match self.known().get(&chain).cloned().or(self.trees(step)?.find(chain)) {
+            let mut tree = self.known().get(&chain).cloned();
+            if tree.is_none() {
+                tree = self.trees(step)?.find(chain);
+            }
+            let tree = match tree {
                 Some(tree) => tree,
                 None => self.unpack(step, chain, layer, below, &lowers)?,
             };

@@ -83,8 +83,9 @@ fn credentials(
     parent: &RootState,
     snapshot: &ActiveSnapshot,
 ) -> Result<exec::Credentials, Failures> {
+    let view = step.environment.roots.view(&parent.layers).map_err(|e| vec![step.error(e.to_string())])?;
     let read = |path: &str| {
-        let bytes = match accounts::read_in_trees(snapshot.lowers(), path) {
+        let bytes = match accounts::read_unpacked(&view, snapshot.lowers(), path) {
             Some(found) => Ok(found),
             None => accounts::read_one(step.environment, parent, path),
         };
