@@ -62,6 +62,7 @@ impl Executor {
         if rung.is_some() {
             findings.push(self.mounts(directory, container));
             findings.push(self.overlay(directory));
+            findings.push(self.images(directory));
         }
         findings.push(keeper(rung));
         findings.push(sockets());
@@ -128,6 +129,16 @@ impl Executor {
         }
     }
 
+    fn images(&self, directory: &Path) -> Finding {
+        if self.is_rootless() {
+            return Finding::new(IMAGES, State::Unused, "layers are unpacked: only root mounts images");
+        }
+        match self.try_images(directory) {
+            Ok(how) => Finding::new(IMAGES, State::Works, format!("EROFS, mounted {how}")),
+            Err(error) => Finding::new(IMAGES, State::Unused, format!("layers are unpacked ({error})")),
+        }
+    }
+
     fn overlay(&self, directory: &Path) -> Finding {
         let name = "writable roots";
         let place = directory.parent().unwrap_or(directory).display();
@@ -145,6 +156,7 @@ impl Executor {
     }
 }
 
+const IMAGES: &str = "layers as images";
 const MOUNTS: &str = "mounts";
 const KEEPER: &str = "recorded owners";
 

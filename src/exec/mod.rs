@@ -4,7 +4,7 @@
 //! mounts the root, and becomes the command. Without root everything happens in one user namespace for
 //! the whole build, in which [`Executor::run_job`] also runs what must see files with their real owners.
 //!
-//! Knows nothing of images, layers or Dockerfiles: the caller brings unpacked directories.
+//! Knows nothing of container images, layers or Dockerfiles: the caller brings directories, or files to mount.
 
 mod attach;
 mod caps;
@@ -18,6 +18,7 @@ mod executor;
 mod extra;
 mod failure;
 mod fuse;
+mod image;
 mod init;
 mod mounts;
 mod network_files;
@@ -47,6 +48,7 @@ pub use doctor::{Examination, Finding, State};
 pub use emulation::emulation_help;
 pub use executor::{Config, Executor, Stop};
 pub use failure::ExecError;
+pub use image::MountedImage;
 pub use network_files::{Dns, hosts_text, resolv_conf_text};
 pub use probe::{Capabilities, Identity};
 pub use role::{Role, role_from_args};

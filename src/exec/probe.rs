@@ -8,13 +8,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::mount::MountPropagationFlags;
 use rustix::thread::UnshareFlags;
+use serde::{Deserialize, Serialize};
 
 use super::caps;
 use super::executor::Executor;
 use super::failure::{ExecError, Failure};
+use super::image::MountedImage;
 use super::overlay::{Layers, Marks};
 use super::sys;
 use super::userns::{SingleIdReason, UsernsError, find_in_path};
+use crate::layer::archive::Limits;
+use crate::layer::erofs;
+use crate::layer::view::RootView;
 
 /// What was found out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +45,15 @@ pub enum Identity {
 }
 
 pub(super) const OVERLAY_JOB: &str = "exec.try-overlay";
+
+/// What the job is to try.
+#[derive(Debug, Serialize, Deserialize)]
+struct Trial {
+    /// Where it may make a folder.
+    parent: PathBuf,
+    /// A directory with a file called `file`, to be the lower one; else one is made.
+    lower: Option<PathBuf>,
+}
 
 impl Executor {
     /// Tries what this machine can do, with trees in `directory` of the store; some milliseconds. The user
@@ -68,30 +82,67 @@ impl Executor {
     }
 
     pub(super) fn try_overlay(&self, directory: &Path) -> Result<(), String> {
-        let path = directory.to_str().ok_or("the store's path is no UTF-8")?;
-        self.run_job(OVERLAY_JOB, path.as_bytes()).map(drop).map_err(|error| error.to_string())
+        self.try_overlay_on(directory, None)
     }
+
+    fn try_overlay_on(&self, directory: &Path, lower: Option<PathBuf>) -> Result<(), String> {
+        let trial = Trial { parent: directory.to_owned(), lower };
+        let trial = serde_json::to_vec(&trial).map_err(|error| error.to_string())?;
+        self.run_job(OVERLAY_JOB, &trial).map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Whether layers can be mounted as images in `directory` of the store, under an overlay as those of steps; gives how
+    /// the kernel reads them. Some milliseconds.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn try_images(&self, directory: &Path) -> Result<&'static str, String> {
+        if self.is_rootless() {
+            return Err("only root mounts images".to_owned());
+        }
+        let path = directory.join(format!("probe-{}.erofs", std::process::id()));
+        let tried = write_image(&path).and_then(|()| {
+            let image = MountedImage::mount(&path).map_err(|error| error.to_string())?;
+            self.try_overlay_on(directory, Some(image.path())).map(|()| image.how)
+        });
+        let _ = fs::remove_file(&path);
+        tried
+    }
+}
+
+/// An image with one empty file.
+fn write_image(path: &Path) -> Result<(), String> {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(0);
+    let mut archive = tar::Builder::new(Vec::new());
+    let archive = archive.append_data(&mut header, "file", io::empty()).and_then(|()| archive.into_inner());
+    let archive = archive.map_err(|error| error.to_string())?;
+    let file = fs::OpenOptions::new().write(true).create_new(true).open(path);
+    let file = file.map_err(|error| error.to_string())?;
+    let packed = erofs::pack(archive.as_slice(), &file, &RootView::default(), Limits::default());
+    packed.map(drop).map_err(|error| error.to_string())
 }
 
 /// The job: mounts an overlay, and does in it what steps do.
 pub(super) fn try_overlay(input: &[u8]) -> Result<Vec<u8>, String> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let parent = Path::new(std::str::from_utf8(input).map_err(|error| error.to_string())?);
+    let Trial { parent, lower } = serde_json::from_slice(input).map_err(|error| error.to_string())?;
     let directory = parent.join(format!("probe-{}-{number}", std::process::id()));
-    let result = try_in(&directory);
+    let result = try_in(&directory, lower);
     let _ = rustix::mount::unmount(directory.join("merged"), rustix::mount::UnmountFlags::DETACH);
     let _ = fs::remove_dir_all(&directory);
     result.map(|()| Vec::new())
 }
 
-fn try_in(directory: &Path) -> Result<(), String> {
+fn try_in(directory: &Path, given: Option<PathBuf>) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
     let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| directory.join(name));
     for path in [&lower, &upper, &work, &merged] {
         fs::create_dir_all(path).map_err(text)?;
     }
     fs::write(lower.join("file"), "").map_err(text)?;
+    let lower = given.unwrap_or(lower);
     sys::unshare(UnshareFlags::NEWNS).map_err(text)?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(|errno| text(errno.into()))?;

@@ -291,3 +291,40 @@ pub(super) fn window_changes() -> io::Result<OwnedFd> {
     // SAFETY: the kernel just returned this descriptor; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// `struct loop_config` of `linux/loop.h`, with the fields of `struct loop_info64` that we set by name.
+#[repr(C)]
+struct LoopConfig {
+    file: u32,
+    block_size: u32,
+    /// Device, inode, rdevice, offset, size limit: five of 8 bytes; number, encryption, key size: three of 4.
+    before_flags: [u32; 13],
+    flags: u32,
+    /// Names, key, init, and what is reserved.
+    after_flags: [u64; 30],
+}
+
+/// The number of a loop device that nobody uses.
+pub(super) fn free_loop(control: BorrowedFd<'_>) -> io::Result<u32> {
+    const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4c82;
+    // SAFETY: the request takes no argument; the descriptor is open.
+    let number = check(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) }.into())?;
+    Ok(number as u32)
+}
+
+/// Makes a loop device, read-only, of a file; the kernel undoes it after the last use.
+pub(super) fn configure_loop(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> io::Result<()> {
+    const LOOP_CONFIGURE: libc::Ioctl = 0x4c0a;
+    const READ_ONLY_AND_AUTOCLEAR: u32 = 1 | 4;
+    const { assert!(size_of::<LoopConfig>() == 304) };
+    let config = LoopConfig {
+        file: file.as_raw_fd() as u32,
+        block_size: 512,
+        before_flags: [0; 13],
+        flags: READ_ONLY_AND_AUTOCLEAR,
+        after_flags: [0; 30],
+    };
+    // SAFETY: the structure has the size and layout that the request reads, and outlives the call.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) }.into())?;
+    Ok(())
+}

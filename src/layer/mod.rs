@@ -4,6 +4,7 @@ pub mod archive;
 pub mod compress;
 pub mod contents;
 pub mod entry;
+pub mod erofs;
 mod header;
 pub mod index;
 mod pipeline;

@@ -3,7 +3,7 @@
 //! Chunks are shared, not copied: whoever lets go of one last returns its buffer to the decompressor, so
 //! a layer of any size passes through a few buffers.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
@@ -136,5 +136,16 @@ impl Read for Stream {
         into[..count].copy_from_slice(&available[..count]);
         self.start += count;
         Ok(count)
+    }
+}
+
+impl BufRead for Stream {
+    /// A whole chunk, or what is left of one.
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.available()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.start += count;
     }
 }

@@ -49,6 +49,9 @@ pub enum Error {
     /// A layer could not be unpacked.
     #[error(transparent)]
     Unpack(#[from] layer::unpack::UnpackError),
+    /// A layer must be unpacked.
+    #[error(transparent)]
+    Unfit(#[from] layer::erofs::Unfit),
     /// A blob is not the layer that it was taken for.
     #[error("the layer in `{}` is {actual} uncompressed, not {expected} as its image says", path.display())]
     WrongDiffId {

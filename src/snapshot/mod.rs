@@ -25,4 +25,4 @@ pub use files::remove;
 pub use ids::{IdMap, IdRange};
 pub use overlay::{OpaqueMark, OverlayKind, find_fuse};
 pub use trees::Trees;
-pub use unpack::{UnpackJob, unpack_tree, unpack_tree_on};
+pub use unpack::{PackJob, UnpackJob, pack_layer, unpack_tree, unpack_tree_on};

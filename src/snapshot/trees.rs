@@ -1,7 +1,7 @@
 //! The unpacked layers: one directory tree for each layer of a chain, to be stacked by overlayfs.
 //!
 //! ```text
-//! ROOT/rbuild/trees/<flavour>/<chain id>/fs     the tree
+//! ROOT/rbuild/trees/<flavour>/<chain id>/fs     the tree; a file to mount in the flavour `erofs`
 //! ROOT/rbuild/trees/<flavour>/<chain id>/boot   the boot that made it
 //! ```
 //!

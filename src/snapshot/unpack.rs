@@ -1,4 +1,4 @@
-//! Making a tree from a layer's blob, as a job for any process.
+//! Making a tree from a layer's blob, as a job for any process; or a file to mount.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,6 +12,8 @@ use super::commit::read_view;
 use super::files::make_dir;
 use super::overlay::OpaqueMark;
 use crate::layer::archive::Limits;
+use crate::layer::erofs::{self, PackError};
+use crate::layer::index::Index;
 use crate::layer::unpack::{self, Note, Owners, UnpackOptions};
 use crate::layer::view::{RootView, ViewEntry};
 use crate::oci::DiffId;
@@ -55,17 +57,47 @@ pub fn unpack_tree_on(job: &UnpackJob, below: &RootView) -> Result<Vec<String>, 
     let target = open(&job.target)?;
     let mut open_lower = |entry: &ViewEntry<'_>| open_first(&lowers, entry.path);
     let done = unpack::unpack(blob, &target, below, &options(job), &mut open_lower)?;
-    if done.diff_id != job.diff_id {
-        return Err(Error::WrongDiffId {
-            path: job.blob.clone(),
-            expected: job.diff_id,
-            actual: done.diff_id,
-        });
-    }
-    if let Some(index) = &job.index {
-        fs::write(index, done.index.to_bytes()).map_err(Error::io("write", index))?;
-    }
+    check(&job.blob, job.diff_id, done.diff_id)?;
+    write_index(job.index.as_deref(), &done.index)?;
     Ok(done.notes.iter().map(note).collect())
+}
+
+/// What to make an image of.
+#[derive(Debug, Clone)]
+pub struct PackJob {
+    /// The layer's blob, compressed or not.
+    pub blob: PathBuf,
+    /// What its uncompressed bytes must hash to.
+    pub diff_id: DiffId,
+    /// The file to make.
+    pub target: PathBuf,
+    /// Where to write the layer's index, which this makes in passing.
+    pub index: Option<PathBuf>,
+}
+
+/// Makes a layer on the root `below` a file that can be mounted, and verifies its diff id. On an error the target holds
+/// a part; [`Error::Unfit`] says that the layer must be unpacked.
+pub fn pack_layer(job: &PackJob, below: &RootView) -> Result<(), Error> {
+    let blob = File::open(&job.blob).map_err(Error::io("open", &job.blob))?;
+    let target = File::create_new(&job.target).map_err(Error::io("make", &job.target))?;
+    let packed = erofs::pack(blob, &target, below, Limits::default()).map_err(|error| match error {
+        PackError::Archive(error) => Error::Unpack(error.into()),
+        PackError::Write(source) => Error::io("write", &job.target)(source),
+        PackError::Unfit(unfit) => Error::Unfit(unfit),
+    })?;
+    check(&job.blob, job.diff_id, packed.diff_id)?;
+    write_index(job.index.as_deref(), &packed.index)
+}
+
+fn check(blob: &Path, expected: DiffId, actual: DiffId) -> Result<(), Error> {
+    if actual == expected {
+        return Ok(());
+    }
+    Err(Error::WrongDiffId { path: blob.to_owned(), expected, actual })
+}
+
+fn write_index(path: Option<&Path>, index: &Index) -> Result<(), Error> {
+    path.map_or(Ok(()), |path| fs::write(path, index.to_bytes()).map_err(Error::io("write", path)))
 }
 
 fn options(job: &UnpackJob) -> UnpackOptions {

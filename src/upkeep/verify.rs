@@ -1,6 +1,7 @@
 //! Reads everything again, and drops what is not what it should be.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use super::image::Image;
 use super::inventory::Error;
 use super::unit;
 use crate::cache::{Cache, Key};
+use crate::layer::erofs;
 use crate::layer::index::{Index, Kind, What};
 use crate::oci::{ChainId, DiffId, Digest, Layer, Reference};
 use crate::store::Store;
@@ -243,13 +245,16 @@ impl Check<'_> {
         let mut bad: Vec<(PathBuf, String)> = Vec::new();
         for (home, _) in unit::trees(self.store)? {
             self.report.trees += 1;
-            let index = unit::chain_of(&home).and_then(|chain| self.layers.get(&chain)).and_then(|diff_id| {
-                let path = self.store.folder("indexes").join(diff_id.0.hex());
+            let layer = unit::chain_of(&home).and_then(|chain| self.layers.get(&chain)).copied();
+            let index = layer.and_then(|layer| {
+                let path = self.store.folder("indexes").join(layer.0.hex());
                 Index::from_bytes(&std::fs::read(path).ok()?).ok()
             });
+            let files = home.join("fs");
             let difference = match index {
-                Some(index) => difference(&index, &home.join("fs")),
-                None if home.join("fs").is_dir() => None,
+                _ if files.is_file() => damage(&files, layer),
+                Some(index) => difference(&index, &files),
+                None if files.is_dir() => None,
                 None => Some("it has no files".to_owned()),
             };
             bad.extend(difference.map(|how| (home, how)));
@@ -273,6 +278,15 @@ impl Check<'_> {
             self.fault(format!("unpacked layer {name}"), how, remedy);
         }
         Ok(())
+    }
+}
+
+/// What is wrong with an image.
+fn damage(image: &Path, layer: Option<DiffId>) -> Option<String> {
+    match File::open(image).and_then(|file| erofs::is_whole(&file, layer)) {
+        Ok(true) => None,
+        Ok(false) => Some("its bytes are not those that were written".to_owned()),
+        Err(error) => Some(format!("it cannot be read ({error})")),
     }
 }
 

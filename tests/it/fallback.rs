@@ -17,6 +17,11 @@ const ON_OVERLAY: &str = "set -e; mkdir -p ../store ../layers; mount -t tmpfs no
 
 /// Builds steps that add, change and delete, in a store made by the script; checks the files that they leave.
 fn build_on(script: &str, account: Account) -> Ran {
+    build_with(script, account, "tree")
+}
+
+/// The same with layers in this form, for `RBUILD_LAYERS`.
+fn build_with(script: &str, account: Account, form: &str) -> Ran {
     let registry = busybox_registry();
     let world = World::of(account);
     world.dockerfile(&format!(
@@ -34,7 +39,8 @@ fn build_on(script: &str, account: Account) -> Ran {
     };
     let wrapper = ["unshare", "--mount", "sh", "-c", &script, "sh"];
     let output = ["-t", "x", "-o", "type=oci,dest=../out,tar=false", "."];
-    let ran = world.through(&wrapper, ["--progress=plain"].iter().chain(&output)).remarks().run();
+    let build = world.through(&wrapper, ["--progress=plain"].iter().chain(&output));
+    let ran = build.env("RBUILD_LAYERS", form).remarks().run();
     let image = crate::support::layout::Layout::at(&world.path().join("out")).image(&ran.digest());
     let files = image.files();
     assert_eq!(files["list"].content, b"/d/link\n/d/two\n");
@@ -61,6 +67,26 @@ fn root_on_a_tmpfs() {
     }
     let ran = build_on(ON_TMPFS, Account::mine());
     assert!(notes(&ran).len() <= 1, "{}", ran.stderr);
+}
+
+/// The kernel mounts no image from a file on a tmpfs, but through a loop device.
+#[test]
+fn root_with_images_on_a_tmpfs() {
+    if !is_root() {
+        skip!("only root mounts a tmpfs for the store");
+    }
+    let ran = build_with(ON_TMPFS, Account::mine(), "erofs");
+    assert!(notes(&ran).is_empty(), "{}", ran.stderr);
+}
+
+/// A root that is a copy needs trees.
+#[test]
+fn root_with_images_on_an_overlay() {
+    if !is_root() {
+        skip!("only root mounts an overlay for the store");
+    }
+    let ran = build_with(ON_OVERLAY, Account::mine(), "erofs");
+    assert_eq!(notes(&ran).len(), 1, "{}", ran.stderr);
 }
 
 #[test]

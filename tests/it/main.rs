@@ -18,6 +18,7 @@ mod export;
 mod fallback;
 mod golden_dockerfiles;
 mod headline;
+mod images;
 mod interrupt;
 mod jobs;
 mod kill;

@@ -11,7 +11,7 @@ use super::tree::{Spot, failed, open_directory, set_metadata};
 use super::{Note, UnpackError};
 use crate::layer::archive::split;
 use crate::layer::index::{Index, Kind, What};
-use crate::layer::view::{Change, RootView, ViewEntry, changes};
+use crate::layer::view::{Change, RootView, ViewEntry, changes, hides_something};
 
 impl Unpacker<'_> {
     /// Completes the tree of a layer whose every entry has been applied.
@@ -24,7 +24,9 @@ impl Unpacker<'_> {
             changes.iter().filter(|change| change.is_opaque).map(|change| &*change.path).collect();
         for change in &changes {
             match change.what {
-                What::Whiteout if self.hides_something(change, &opaque) => self.whiteout(&change.path)?,
+                What::Whiteout if hides_something(self.below, change, &opaque) => {
+                    self.whiteout(&change.path)?;
+                }
                 What::Implied if change.path.is_empty() => self.hide_root(&changes)?,
                 What::Implied => drop(self.open_parent(&change.path)?),
                 // A whiteout that came after what it makes room for: that went through the lower symlink.
@@ -42,21 +44,6 @@ impl Unpacker<'_> {
         let merged = self.below.push(index.clone());
         self.set_directories(&merged)?;
         Ok((merged, self.notes))
-    }
-
-    /// A whiteout over nothing would be visible: a directory that only one layer has is shown by overlayfs as
-    /// it is, with the devices in it. (Its own opaque mark makes the whiteout needless as well.)
-    fn hides_something(&self, change: &Change<'_>, opaque: &[&[u8]]) -> bool {
-        let mut parent = split(&change.path).0;
-        loop {
-            if opaque.binary_search(&parent).is_ok() {
-                return false;
-            }
-            if parent.is_empty() {
-                return self.below.entry(&change.path).is_some();
-            }
-            parent = split(parent).0;
-        }
     }
 
     fn whiteout(&mut self, path: &[u8]) -> Result<(), UnpackError> {

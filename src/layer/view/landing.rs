@@ -39,6 +39,23 @@ pub(in crate::layer) fn changes<'i>(below: &RootView, layer: &'i Index) -> Vec<C
     changes
 }
 
+/// Whether a whiteout hides anything of `below`; `opaque` are the paths of the layer's opaque changes, sorted.
+///
+/// One over nothing would be visible: a directory that only one layer has is shown by overlayfs as it is, with the
+/// devices in it. (Its own opaque mark makes the whiteout needless as well.)
+pub(in crate::layer) fn hides_something(below: &RootView, change: &Change<'_>, opaque: &[&[u8]]) -> bool {
+    let mut parent = split(&change.path).0;
+    loop {
+        if opaque.binary_search(&parent).is_ok() {
+            return false;
+        }
+        if parent.is_empty() {
+            return below.entry(&change.path).is_some();
+        }
+        parent = split(parent).0;
+    }
+}
+
 /// Leaves one change for each path. Where entries meet because one of them passed a symlink, the later in the
 /// archive wins, and whiteouts concern lower layers only.
 fn settle(changes: &mut Vec<Change<'_>>) {

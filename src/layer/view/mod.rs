@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::archive::clean;
 use super::index::{Index, What};
 pub use super::index::{Kind, Node, Xattrs};
-pub(in crate::layer) use landing::{Change, changes};
+pub(in crate::layer) use landing::{Change, changes, hides_something};
 pub use resolve::{ResolveError, ResolvedPath};
 
 /// The merged root of some layers. Immutable; cheap to clone.

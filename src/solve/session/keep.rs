@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::super::ops::exec::mounts::Held;
@@ -173,9 +173,10 @@ pub(super) fn keep(
     session.overlay = snapshot.kind();
     (session.created, session.created_ms) = (now(), now_ms());
     for mount in &mut session.spec.mounts {
-        if let exec::MountKind::Layers { scratch: Some(scratch), .. } = &mut mount.kind {
+        if let exec::MountKind::Layers { lowers, scratch, .. } = &mut mount.kind {
+            step.environment.snapshots.lasting(lowers);
             // Gone with the build; another is made.
-            scratch.clear();
+            scratch.iter_mut().for_each(PathBuf::clear);
         }
     }
     let folder = sessions.folder(&session.id);

@@ -312,7 +312,7 @@ fn restore(
                 if let Some(scratch) = scratch {
                     *scratch = step.environment.snapshots.scratch(step)?;
                 }
-                lowers.iter().all(|lower| lower.exists())
+                step.environment.snapshots.at_hand(lowers)
             }
             MountKind::Tmpfs { .. } | MountKind::File { .. } | MountKind::Socket { .. } => true,
         };

@@ -2,6 +2,7 @@
 
 mod agent;
 mod failure;
+mod images;
 pub(in crate::solve) mod mounts;
 mod output;
 mod snapshots;

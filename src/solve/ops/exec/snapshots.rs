@@ -8,13 +8,15 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::super::super::state::{Environment, RootState};
 use super::super::super::{Failures, StepContext, jobs, key};
+use super::images::{Images, Usable};
 use crate::exec::{Executor, OwnedPath};
 use crate::layer::view::{Kind, Node};
 use crate::oci::{ChainId, Layer};
 use crate::report::Event;
 use crate::rootfs::SpecialOwner;
 use crate::snapshot::{
-    ActiveSnapshot, CopyJob, DiffJob, Error, IdMap, OpaqueMark, OverlayKind, Owners, Trees, UnpackJob,
+    ActiveSnapshot, CopyJob, DiffJob, Error, IdMap, OpaqueMark, OverlayKind, Owners, PackJob, Trees,
+    UnpackJob,
 };
 use crate::store::{ScratchDir, Store};
 
@@ -22,6 +24,7 @@ use crate::store::{ScratchDir, Store};
 pub struct Snapshots {
     store: Store,
     trees: OnceLock<Trees>,
+    images: Images,
     flavour: OnceLock<String>,
     mark: OpaqueMark,
     order: Vec<OverlayKind>,
@@ -46,6 +49,7 @@ impl Snapshots {
         Self {
             store: store.clone(),
             trees: OnceLock::new(),
+            images: Images::new(store),
             flavour: OnceLock::new(),
             mark,
             order,
@@ -162,7 +166,8 @@ impl Snapshots {
         Ok(())
     }
 
-    /// The trees of a root, the top one first, each made if need be.
+    /// The trees of a root, the top one first, each made if need be. Some may be images, mounted for as long as this
+    /// value lives.
     pub(in crate::solve) fn lowers(
         &self,
         step: &StepContext<'_>,
@@ -179,7 +184,10 @@ impl Snapshots {
             }
             let tree = match tree {
                 Some(tree) => tree,
-                None => self.unpack(step, chain, layer, below, &lowers)?,
+                None => match self.image(step, chain, layer, below)? {
+                    Some(root) => root,
+                    None => self.unpack(step, chain, layer, below, &lowers)?,
+                },
             };
             self.known().insert(chain, tree.clone());
             lowers.insert(0, tree);
@@ -189,6 +197,84 @@ impl Snapshots {
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<ChainId, PathBuf>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The root of a layer's image, made if need be; `None` when it must be unpacked.
+    fn image(
+        &self,
+        step: &StepContext<'_>,
+        chain: ChainId,
+        layer: &Layer,
+        below: &[Layer],
+    ) -> Result<Option<PathBuf>, Failures> {
+        let environment = step.environment;
+        // A root that is a copy is made faster from trees.
+        if *self.kind.lock().unwrap_or_else(PoisonError::into_inner) != OverlayKind::Native {
+            return Ok(None);
+        }
+        let fail = |message: String| vec![step.error(message)];
+        match self.images.are_usable(environment.executor).map_err(fail)? {
+            Usable::Yes => {}
+            Usable::No => return Ok(None),
+            Usable::NotHere(error) => {
+                let note = format!("layers are unpacked: images of them cannot be mounted here ({error})");
+                environment.events.send(Event::Note(note));
+                return Ok(None);
+            }
+        }
+        if let Some(root) = self.images.find(chain) {
+            return Ok(Some(root));
+        }
+        let scratch = environment.store.scratch_dir().map_err(|e| fail(e.to_string()))?;
+        let index =
+            environment.roots.index_file(layer.diff_id).is_none().then(|| scratch.path().join("index"));
+        let view = environment.roots.view(below).map_err(|e| fail(e.to_string()))?;
+        let job = PackJob {
+            blob: environment.store.blob_path(&layer.descriptor.digest),
+            diff_id: layer.diff_id,
+            target: PathBuf::new(),
+            index: index.clone(),
+        };
+        let made = self.images.ensure(chain, &job, &view);
+        let made = made.map_err(|e| fail(format!("cannot unpack a layer: {e}")))?;
+        self.adopt_index(step, layer, index)?;
+        Ok(made)
+    }
+
+    /// Keeps the index that came about in passing, if it did.
+    fn adopt_index(
+        &self,
+        step: &StepContext<'_>,
+        layer: &Layer,
+        file: Option<PathBuf>,
+    ) -> Result<(), Failures> {
+        match file.filter(|path| path.exists()) {
+            Some(index) => {
+                let adopted = step.environment.roots.adopt(layer.diff_id, &index);
+                adopted.map_err(|e| vec![step.error(e.to_string())])
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Names for directories that [`lowers`](Self::lowers) gave which hold after this process: an image's file instead of
+    /// where it is mounted.
+    pub(in crate::solve) fn lasting(&self, lowers: &mut [PathBuf]) {
+        for lower in lowers {
+            if let Some(file) = self.images.file_of(lower) {
+                *lower = file;
+            }
+        }
+    }
+
+    /// Undoes [`lasting`](Self::lasting), also that of another process; `false` when one of them is not there any more.
+    pub(in crate::solve) fn at_hand(&self, lowers: &mut [PathBuf]) -> bool {
+        lowers.iter_mut().all(|lower| {
+            if lower.is_file() {
+                return self.images.mount(lower).map(|root| *lower = root).is_some();
+            }
+            lower.exists()
+        })
     }
 
     fn unpack(
@@ -223,9 +309,7 @@ impl Snapshots {
             Ok::<_, UnpackError>(())
         });
         let tree = made.map_err(|e| vec![step.error(format!("cannot unpack a layer: {e}"))])?;
-        if let Some(index) = fresh_index.filter(|path| path.exists()) {
-            environment.roots.adopt(layer.diff_id, &index).map_err(|e| vec![step.error(e.to_string())])?;
-        }
+        self.adopt_index(step, layer, fresh_index)?;
         Ok(tree)
     }
 
