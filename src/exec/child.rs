@@ -54,6 +54,7 @@ fn prepare_and_start(order: &Order, ends: Ends<'_>) -> Result<Infallible, Failur
     let own = start::Own::program().doing(|| "look at the program".into())?;
     let (stubs, cwd) = prepare_root(order)?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    order.bound.set_for_users()?;
     set_limits(&spec.ulimits)?;
     set_stdin(order, ends.stdin)?;
     confine(order, ends.keeper)?;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
+use super::pids::Bound;
 use super::spec::{ExitReport, Spec};
 use super::target::Stubs;
 
@@ -23,6 +24,7 @@ pub(super) struct Order {
     pub(super) spec: Spec,
     pub(super) ids: Ids,
     pub(super) stdin: Stdin,
+    pub(super) bound: Bound,
 }
 
 /// What the command reads. Unless it is nothing, a second message brings the file.

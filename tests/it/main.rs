@@ -28,6 +28,7 @@ mod logs;
 mod one_id;
 mod outputs;
 mod plan;
+mod processes;
 mod push;
 mod registry;
 mod reproducible;

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::request::{bad, size};
 use crate::cli::Failure;
-use crate::exec::{Dns, Limits};
+use crate::exec::{Dns, Limits, PidsLimit};
 
 /// In one place, because they belong together.
 #[derive(Debug, Args)]
@@ -46,6 +46,11 @@ pub(crate) struct LimitArgs {
     /// Memory nodes that RUN may use, such as 0,1
     #[arg(long, value_name = "LIST", help_heading = "Steps")]
     cpuset_mems: Option<String>,
+
+    /// Processes and threads that one RUN may have at once; -1 for any number [default: a quarter of what this machine
+    /// can have, 32768 at most]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = "Steps")]
+    pids_limit: Option<String>,
 
     /// A name server of RUN instead of this machine's; may be repeated
     #[arg(long, value_name = "IP", help_heading = "Steps")]
@@ -98,6 +103,7 @@ impl LimitArgs {
             cpu_shares: self.cpu_shares,
             cpuset_cpus: self.cpuset_cpus.clone(),
             cpuset_mems: self.cpuset_mems.clone(),
+            pids: self.pids_limit.as_deref().map_or(Ok(PidsLimit::Usual), pids_limit)?,
         })
     }
 
@@ -115,6 +121,15 @@ impl LimitArgs {
             searches: self.dns_search.clone(),
             options: self.dns_option.clone(),
         })
+    }
+}
+
+/// As docker has it, 0 is no limit either.
+fn pids_limit(text: &str) -> Result<PidsLimit, Failure> {
+    match text.parse::<i64>() {
+        Ok(-1 | 0) => Ok(PidsLimit::None),
+        Ok(most @ 1..=4_194_304) => Ok(PidsLimit::AtMost(most.unsigned_abs())),
+        _ => Err(bad("--pids-limit", text, "it is a number of processes, at most 4194304, or -1")),
     }
 }
 
@@ -146,17 +161,22 @@ mod tests {
 
     #[test]
     fn limits_are_dockers() {
-        let got = limits("-m 64m --memory-swap=-1 --cpus 1.5 -c 512 --cpuset-cpus 0-1").unwrap();
+        let got =
+            limits("-m 64m --memory-swap=-1 --cpus 1.5 -c 512 --cpuset-cpus 0-1 --pids-limit 9").unwrap();
         let expected = Limits {
             memory_bytes: Some(64 << 20),
             memory_swap_bytes: Some(-1),
             cpu_quota_us: Some(150_000),
             cpu_shares: Some(512),
             cpuset_cpus: Some("0-1".into()),
+            pids: PidsLimit::AtMost(9),
             ..Limits::default()
         };
         assert_eq!(got, expected);
         assert!(limits("").unwrap().is_empty());
+        for none in ["--pids-limit -1", "--pids-limit=0"] {
+            assert_eq!(limits(none).unwrap().pids, PidsLimit::None);
+        }
         for line in [
             "-m 1x",
             "-m 64m --memory-swap 32m",
@@ -167,6 +187,8 @@ mod tests {
             "--cpus 1 --cpu-quota 5",
             "--cpuset-cpus a",
             "--cpuset-mems -1",
+            "--pids-limit -2",
+            "--pids-limit many",
         ] {
             assert!(limits(line).is_err(), "{line}");
         }
