@@ -386,7 +386,7 @@ mod tests {
             ["150000 100000", "39", "0-1"]
         );
         assert_eq!(fs::read_to_string(own.path().join("cgroup.subtree_control")).unwrap(), "+cpuset");
-        assert_eq!(read("pids.max"), "53");
+        assert_eq!(read("pids.max"), "55");
         assert!(machine.is_divided("pids") && !machine.is_divided("io") && !group.refused_a_process());
         fs::write(group.folders[0].join("pids.events"), "max 1\n").unwrap();
         assert!(group.refused_a_process());

@@ -46,7 +46,7 @@ fn prepare_and_start(order: &Order, ends: Ends<'_>) -> Result<Infallible, Failur
     rustix::process::setsid().doing(|| "start a session".into())?;
     rustix::process::umask(Mode::empty());
     rustix::system::sethostname(spec.hostname.as_bytes()).doing(|| "set the host name".into())?;
-    if spec.network == Network::None {
+    if spec.network != Network::Host {
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
         let socket = socket.doing(|| "open a socket".into())?;
         sys::loopback_up(socket.as_fd()).doing(|| "bring the loopback up".into())?;

@@ -16,8 +16,8 @@ use super::order::{Ids, Order, Outcome, Stdin};
 use super::output::Output;
 use super::pids::Hold;
 use super::spawn::{Process, Program};
-use super::spec::{ExitReport, ExitStatus, ProcessLimit, Spec};
-use super::userns::{SingleIdReason, Userns, UsernsError};
+use super::spec::{ExitReport, ExitStatus, Network, ProcessLimit, Spec};
+use super::userns::{SingleIdReason, Userns, UsernsError, find_in_path};
 use super::worker::Request;
 use super::{caps, channel, role};
 use crate::report::Stream;
@@ -152,7 +152,12 @@ impl Executor {
         let userns = self.userns()?;
         let ids = userns.map_or(Ids::Root, |userns| userns.ids);
         let hold = Hold::prepare(&self.limits, ids)?;
-        let order = serde_json::to_vec(&Order { spec: spec.clone(), ids, stdin, bound: hold.bound })?;
+        let pasta = match spec.network {
+            Network::Pasta => Some(find_in_path("pasta").ok_or(ExecError::NoPasta)?),
+            Network::Host | Network::None => None,
+        };
+        let order = Order { spec: spec.clone(), ids, stdin, bound: hold.bound, pasta };
+        let order = serde_json::to_vec(&order)?;
         // The supervisor waits for its order, and starts nothing before it is in its group.
         let mut process = Process::start_with(&self.program, role::INIT, output).map_err(ExecError::Spawn)?;
         if let Some(group) = &hold.group

@@ -22,7 +22,7 @@ use super::order::{Ids, InitReport, Order, Outcome, Progress, Stdin};
 use super::pids::Watch;
 use super::spec::{ExitReport, ExitStatus, Network, ProcessLimit, RootSource};
 use super::target::Stubs;
-use super::{channel, child, fuse, owners, pipe, stubs, sys, userns};
+use super::{channel, child, fuse, owners, pasta, pipe, stubs, sys, userns};
 use crate::rootfs::SpecialOwner;
 
 /// How long a cancelled step has between SIGTERM and SIGKILL.
@@ -91,10 +91,12 @@ fn init(socket: &UnixStream, order: &Order, stdin: Option<OwnedFd>) -> Result<In
         .doing(|| "set the death signal".into())?;
     let mut flags =
         UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
-    if order.spec.network == Network::None {
+    if order.spec.network != Network::Host {
         flags |= UnshareFlags::NEWNET;
     }
+    let pasta = order.pasta.as_deref().map(pasta::Outside::start).transpose()?;
     sys::unshare(flags).doing(|| "make namespaces".into())?;
+    pasta.map_or(Ok(()), pasta::Outside::connect)?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .doing(|| "make mounts private".into())?;
     order.bound.set_for_namespace();

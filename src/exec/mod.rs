@@ -25,6 +25,7 @@ mod order;
 mod output;
 mod overlay;
 mod owners;
+mod pasta;
 mod pids;
 mod pipe;
 mod probe;

@@ -1,5 +1,7 @@
 //! What rbuild and the processes around a step tell each other.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
@@ -25,6 +27,8 @@ pub(super) struct Order {
     pub(super) ids: Ids,
     pub(super) stdin: Stdin,
     pub(super) bound: Bound,
+    /// The program, for the network that needs it.
+    pub(super) pasta: Option<PathBuf>,
 }
 
 /// What the command reads. Unless it is nothing, a second message brings the file.

@@ -99,6 +99,8 @@ pub enum Network {
     Host,
     /// Its own loopback only.
     None,
+    /// What this machine reaches, but nothing of this machine itself: through the program pasta.
+    Pasta,
 }
 
 /// What a step may do.

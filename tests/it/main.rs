@@ -25,6 +25,7 @@ mod layering;
 mod limits;
 mod lock;
 mod logs;
+mod network;
 mod one_id;
 mod outputs;
 mod plan;

@@ -16,7 +16,8 @@ const BOMB: &str = "b() { b | b & }; b";
 /// Fails when the shell cannot start the last ones.
 const MANY: &str = "for i in $(seq 200); do sleep 100 & done; wait";
 
-fn worlds() -> Vec<World> {
+/// Of root, of a user with ranges of ids, and of one without.
+pub(crate) fn worlds() -> Vec<World> {
     let accounts = || [Account::with_ranges().unwrap(), Account::without_ranges()];
     let other = is_root().then(|| accounts().map(World::of));
     std::iter::once(World::new()).chain(other.into_iter().flatten()).collect()
@@ -102,7 +103,7 @@ fn init_of(rbuild: u32) -> u32 {
     panic!("the step does not run");
 }
 
-fn children(of: u32) -> Vec<u32> {
+pub(crate) fn children(of: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{of}/task")).into_iter().flatten().flatten();
     let texts = tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
     texts.flat_map(|text| text.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()

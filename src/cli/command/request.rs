@@ -187,7 +187,8 @@ pub(super) fn network(configuration: &Configuration, given: Option<&str>) -> Res
         "default" | "" => Ok(Network::Default),
         "host" => Ok(Network::Host),
         "none" => Ok(Network::None),
-        _ => Err(bad(option, text, "it is default, host or none")),
+        "pasta" => Ok(Network::Pasta),
+        _ => Err(bad(option, text, "it is default, host, none or pasta")),
     }
 }
 

@@ -20,6 +20,7 @@ pub(in crate::solve) fn make(
     let network = match op.network {
         Network::Default | Network::Host => exec::Network::Host,
         Network::None => exec::Network::None,
+        Network::Pasta => exec::Network::Pasta,
     };
     let mut env = op.proxy_env.clone();
     env.extend(op.env.iter().cloned());
