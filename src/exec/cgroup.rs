@@ -124,14 +124,14 @@ impl Limits {
             let weight = 1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142;
             add("cpu", ("cpu.weight", weight.to_string()), ("cpu", "cpu.shares", shares.to_string()));
         }
+        if let PidsLimit::AtMost(most) = self.pids {
+            let most = most.saturating_add(OWN).to_string();
+            add("pids", ("pids.max", most.clone()), ("pids", "pids.max", most));
+        }
         for (set, name) in [(&self.cpuset_cpus, "cpuset.cpus"), (&self.cpuset_mems, "cpuset.mems")] {
             if let Some(set) = set {
                 add("cpuset", (name, set.clone()), ("cpuset", name, set.clone()));
             }
-        }
-        if let PidsLimit::AtMost(most) = self.pids {
-            let most = most.saturating_add(OWN).to_string();
-            add("pids", ("pids.max", most.clone()), ("pids", "pids.max", most));
         }
         list
     }
@@ -378,6 +378,7 @@ mod tests {
             pids: PidsLimit::AtMost(50),
             ..Limits::default()
         };
+        assert!(machine.is_divided("pids") && !machine.is_divided("io"));
         let group = Cgroup::create(&limits, &machine).unwrap();
         let read = |name: &str| fs::read_to_string(group.folders[0].join(name)).unwrap();
         assert_eq!([read("memory.max"), read("memory.swap.max")], ["67108864", "67108864"]);
@@ -387,7 +388,7 @@ mod tests {
         );
         assert_eq!(fs::read_to_string(own.path().join("cgroup.subtree_control")).unwrap(), "+cpuset");
         assert_eq!(read("pids.max"), "55");
-        assert!(machine.is_divided("pids") && !machine.is_divided("io") && !group.refused_a_process());
+        assert!(!group.refused_a_process());
         fs::write(group.folders[0].join("pids.events"), "max 1\n").unwrap();
         assert!(group.refused_a_process());
         group.add(7).unwrap();

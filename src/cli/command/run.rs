@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::enter::{self, Visited, WishArgs};
+use super::limits::LimitArgs;
 use super::request::{self, all};
 use super::shell;
 use crate::build::enter::{Image, Opened};
@@ -73,22 +74,6 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME", help_heading = "Inside")]
     hostname: Option<String>,
 
-    /// The network: default, host or none [default: default]
-    #[arg(long, value_name = "MODE", help_heading = "Inside")]
-    network: Option<String>,
-
-    /// Add a line to /etc/hosts; may be repeated
-    #[arg(long, value_name = "HOST:IP", help_heading = "Inside")]
-    add_host: Vec<String>,
-
-    /// The size of /dev/shm, such as 128m
-    #[arg(long, value_name = "SIZE", help_heading = "Inside")]
-    shm_size: Option<String>,
-
-    /// A limit, such as nofile=1024:2048; may be repeated
-    #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Inside")]
-    ulimit: Vec<String>,
-
     /// The platform, such as linux/arm64, of an image that has several
     #[arg(long, value_name = "OS/ARCH", help_heading = "Inside")]
     platform: Option<String>,
@@ -96,6 +81,9 @@ pub(crate) struct RunArgs {
     /// Ask the registry first (`always`), only for what is missing, or `never`
     #[arg(long, value_name = "POLICY", help_heading = "Registries")]
     pull: Option<String>,
+
+    #[command(flatten)]
+    limits: LimitArgs,
 
     #[command(flatten)]
     registries: RegistryArgs,
@@ -126,12 +114,8 @@ pub(crate) fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let mut wishes = args.wishes.wishes()?;
     wishes.hostname.clone_from(&args.hostname);
     let configuration = Configuration::load()?;
-    wishes.network = Some(request::network(&configuration, args.network.as_deref())?);
-    wishes.extra_hosts = all(&args.add_host, "--add-host", request::extra_host)?;
-    wishes.ulimits = all(&args.ulimit, "--ulimit", request::ulimit)?;
-    if let Some(text) = &args.shm_size {
-        wishes.shm_size_bytes = request::size("--shm-size", text)?;
-    }
+    args.limits.wish(&mut wishes, &configuration)?;
+    wishes.network = Some(args.limits.network(&configuration)?);
     let platform = args.platform.as_slice();
     let platform =
         all(platform, "--platform", |text| text.parse::<Platform>().map_err(|e| e.to_string()))?.pop();
