@@ -266,12 +266,12 @@ fn unknown(cx: &Context<'_>, header: &Header<'_>) -> Fault {
 fn kind(cx: &Context<'_>, header: &Header<'_>, keyword: Keyword) -> Fallible<InstructionKind> {
     let no_flags = || Flags::parse(cx, &header.flags, &[] as &[(&'static str, Kind)]);
     match keyword {
-        Keyword::Add => transfer::add(cx, header).map(InstructionKind::Add),
+        Keyword::Add => transfer::add(cx, header).map(Box::new).map(InstructionKind::Add),
         // ARG and STOPSIGNAL ignore flags, as BuildKit does.
         Keyword::Arg => metadata::arg(cx, header).map(InstructionKind::Arg),
         Keyword::Stopsignal => metadata::one(cx, header, keyword).map(InstructionKind::Stopsignal),
         Keyword::Cmd => no_flags().and_then(|_| command::command(cx, header)).map(InstructionKind::Cmd),
-        Keyword::Copy => transfer::copy(cx, header).map(InstructionKind::Copy),
+        Keyword::Copy => transfer::copy(cx, header).map(Box::new).map(InstructionKind::Copy),
         Keyword::Entrypoint => {
             no_flags().and_then(|_| command::command(cx, header)).map(InstructionKind::Entrypoint)
         }
@@ -280,7 +280,9 @@ fn kind(cx: &Context<'_>, header: &Header<'_>, keyword: Keyword) -> Fallible<Ins
         }
         Keyword::Expose => no_flags().and_then(|_| metadata::expose(cx, header)).map(InstructionKind::Expose),
         Keyword::From => misplaced_from(cx, header),
-        Keyword::Healthcheck => healthcheck::healthcheck(cx, header).map(InstructionKind::Healthcheck),
+        Keyword::Healthcheck => {
+            healthcheck::healthcheck(cx, header).map(Box::new).map(InstructionKind::Healthcheck)
+        }
         Keyword::Label => {
             no_flags().and_then(|_| metadata::pairs(cx, header, keyword)).map(InstructionKind::Label)
         }
@@ -290,7 +292,7 @@ fn kind(cx: &Context<'_>, header: &Header<'_>, keyword: Keyword) -> Fallible<Ins
         Keyword::Onbuild => {
             no_flags().and_then(|_| onbuild::onbuild(cx, header)).map(InstructionKind::Onbuild)
         }
-        Keyword::Run => command::run(cx, header).map(InstructionKind::Run),
+        Keyword::Run => command::run(cx, header).map(Box::new).map(InstructionKind::Run),
         Keyword::Shell => no_flags().and_then(|_| command::shell(cx, header)).map(InstructionKind::Shell),
         Keyword::User => {
             no_flags().and_then(|_| metadata::one(cx, header, keyword)).map(InstructionKind::User)

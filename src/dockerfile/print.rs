@@ -50,11 +50,13 @@ impl Printer {
             }
             InstructionKind::Run(run) => self.run(out, keyword, run),
             InstructionKind::Onbuild(onbuild) => writeln!(out, "{keyword} {}", onbuild.expression),
-            InstructionKind::Healthcheck(Healthcheck::None) => writeln!(out, "{keyword} NONE"),
-            InstructionKind::Healthcheck(Healthcheck::Cmd { command, .. }) => {
-                let flags = healthcheck_flags(&instruction.kind);
-                self.line(out, keyword, &flags, &format!("CMD {}", self::command(command)))
-            }
+            InstructionKind::Healthcheck(check) => match &**check {
+                Healthcheck::None => writeln!(out, "{keyword} NONE"),
+                Healthcheck::Cmd { command, .. } => {
+                    let command = format!("CMD {}", self::command(command));
+                    self.line(out, keyword, &healthcheck_flags(check), &command)
+                }
+            },
             InstructionKind::Cmd(command) | InstructionKind::Entrypoint(command) => {
                 self.line(out, keyword, "", &self::command(command))
             }
@@ -88,24 +90,30 @@ impl Printer {
     }
 
     fn flag(&self, name: &str, value: &Word) -> String {
-        format!(" --{name}={}", self.flag_value(&value.text))
+        self.quoted_flag(name, value, '\'')
     }
 
-    /// A flag's value, quoted if it must be. Escapes count inside all quotes here.
-    fn flag_value(&self, value: &str) -> String {
+    fn quoted_flag(&self, name: &str, value: &Word, quote: char) -> String {
+        format!(" --{name}={}", self.flag_value(&value.text, quote))
+    }
+
+    /// A flag's value, in these quotes if it must be quoted. Escapes count inside all quotes here.
+    fn flag_value(&self, value: &str, quote: char) -> String {
         let plain = |c: char| c.is_alphanumeric() || "/:=,._-@+%".contains(c);
         if value.chars().all(plain) {
             return value.to_owned();
         }
-        let mut quoted = String::from("'");
+        let other = if quote == '"' { '\'' } else { '"' };
+        let mut quoted = String::from(quote);
         for c in value.chars() {
             match c {
-                '\'' => quoted.push_str("'\"'\"'"),
+                c if c == quote => quoted.extend([quote, other, c, other, quote]),
                 c if c == self.escape => quoted.extend([c, c]),
                 c => quoted.push(c),
             }
         }
-        quoted + "'"
+        quoted.push(quote);
+        quoted
     }
 
     fn run(&self, out: &mut impl Write, keyword: &str, run: &Run) -> fmt::Result {
@@ -113,8 +121,11 @@ impl Printer {
         let singles = singles.into_iter().filter_map(|(name, word)| Some((name, word.as_ref()?)));
         let mounts = run.mounts.iter().map(|word| ("mount", word));
         let devices = run.devices.iter().map(|word| ("device", word));
-        let flags: String =
-            mounts.chain(devices).chain(singles).map(|(name, word)| self.flag(name, word)).collect();
+        // A line with a substitution that cannot be read has no markers, even where it has something like them.
+        // Single quotes would make it readable.
+        let quote = if run.heredocs.is_empty() { '"' } else { '\'' };
+        let flags = mounts.chain(devices).chain(singles);
+        let flags: String = flags.map(|(name, word)| self.quoted_flag(name, word, quote)).collect();
         let mut command = command(&run.command);
         // A name may end in a blank that is escaped in the line, whose own end was trimmed.
         let name_end = run.heredocs.last().and_then(|heredoc| heredoc.name.chars().last());
@@ -178,15 +189,8 @@ fn json<'a>(words: impl Iterator<Item = &'a str>) -> String {
     serde_json::json!(words.collect::<Vec<_>>()).to_string()
 }
 
-fn healthcheck_flags(kind: &InstructionKind) -> String {
-    let InstructionKind::Healthcheck(Healthcheck::Cmd {
-        command: _,
-        interval,
-        timeout,
-        start_period,
-        start_interval,
-        retries,
-    }) = kind
+fn healthcheck_flags(check: &Healthcheck) -> String {
+    let Healthcheck::Cmd { command: _, interval, timeout, start_period, start_interval, retries } = check
     else {
         return String::new();
     };

@@ -99,17 +99,17 @@ pub struct Instruction {
     pub kind: InstructionKind,
 }
 
-/// The instructions of a stage.
+/// The instructions of a stage. The large ones are boxed: a file is a list of these, and lists move what they hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstructionKind {
     /// ADD
-    Add(Transfer),
+    Add(Box<Transfer>),
     /// ARG, one or several names
     Arg(Vec<ArgDeclaration>),
     /// CMD
     Cmd(Command),
     /// COPY
-    Copy(Transfer),
+    Copy(Box<Transfer>),
     /// ENTRYPOINT
     Entrypoint(Command),
     /// ENV
@@ -117,7 +117,7 @@ pub enum InstructionKind {
     /// EXPOSE
     Expose(Vec<Word>),
     /// HEALTHCHECK
-    Healthcheck(Healthcheck),
+    Healthcheck(Box<Healthcheck>),
     /// LABEL
     Label(Vec<Pair>),
     /// MAINTAINER
@@ -125,7 +125,7 @@ pub enum InstructionKind {
     /// ONBUILD
     Onbuild(Onbuild),
     /// RUN
-    Run(Run),
+    Run(Box<Run>),
     /// SHELL, never empty
     Shell(Vec<String>),
     /// STOPSIGNAL

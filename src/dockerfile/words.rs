@@ -24,6 +24,11 @@ pub trait Lookup {
     fn get(&self, name: &str) -> Option<String>;
     /// The names of all variables, for suggestions.
     fn names(&self) -> Vec<String>;
+    /// Is told of `work` that a word costs beyond its own length, in the units that limit a single word; `false`
+    /// when all words together have cost too much.
+    fn afford(&self, _work: usize) -> bool {
+        true
+    }
 }
 
 /// No variable is defined.
@@ -124,7 +129,8 @@ impl ExpandError {
             Fault::Required { name, .. } => {
                 Some(format!("give it a value: `--build-arg {name}=…`, or `ARG {name}=…`"))
             }
-            Fault::InvalidPattern { .. } | Fault::TooDeep | Fault::TooLong | Fault::TooCostly => None,
+            Fault::InvalidPattern { .. } | Fault::TooDeep | Fault::TooLong => None,
+            Fault::TooCostly | Fault::TooCostlyTogether => None,
         }
     }
 }
@@ -172,6 +178,9 @@ pub enum Fault {
     /// Matching patterns, or looking up long values again and again, would take too long.
     #[error("the substitutions are too costly for values this long")]
     TooCostly,
+    /// [`Lookup::afford`] said so.
+    #[error("the substitutions up to here are too costly together")]
+    TooCostlyTogether,
 }
 
 /// Expands `word`: variables are replaced, quotes and escapes removed (BuildKit's `ProcessWord`).

@@ -74,7 +74,7 @@ impl Lowering<'_> {
         image.created = None;
         image.rootfs = RootFs::default();
         let history = inherited(&std::mem::take(&mut image.history), base);
-        State { platform, ..State::new(image, history, tip) }
+        State { platform, ..State::new(image, history, tip, self.globals.env.emptied()) }
     }
 
     /// A stage that begins with files of unknown origin: nothing is known of their configuration.
@@ -92,7 +92,7 @@ impl Lowering<'_> {
 
     fn empty(&self, tip: StepId) -> State {
         let platform = &self.stages.options().platform;
-        let state = State::new(empty_image(platform), Vec::new(), tip);
+        let state = State::new(empty_image(platform), Vec::new(), tip, self.globals.env.emptied());
         State { platform: platform.clone(), ..state }
     }
 
@@ -110,9 +110,9 @@ impl Lowering<'_> {
 }
 
 impl State {
-    fn new(image: ImageConfig, history: Vec<HistoryPlan>, tip: StepId) -> Self {
+    fn new(image: ImageConfig, history: Vec<HistoryPlan>, tip: StepId, env: Environment) -> Self {
         Self {
-            env: Environment::default(),
+            env,
             arguments: Vec::new(),
             argument_names: Arc::default(),
             platform: image.platform(),

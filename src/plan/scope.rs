@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::dockerfile::checks::{self, message};
 use crate::dockerfile::suggest;
@@ -22,13 +23,24 @@ pub(super) const NEVER_IN_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT"
 /// The proxy variables, lower case; every spelling of them counts, and needs no ARG.
 const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
 
+/// As much work as all words of a file may cost together (a unit is what [`Lookup::afford`] counts, or a variable
+/// looked at): a second or two.
+const MAX_WORK: usize = 1_000_000_000;
+
 /// Variables in the order in which they were last set. A clone costs nothing until one of the two changes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Environment {
     variables: Arc<Vec<(String, String)>>,
+    /// What the words that were expanded cost; the environments of a file share it.
+    work: Arc<AtomicUsize>,
 }
 
 impl Environment {
+    /// Without variables, for the same file.
+    pub(super) fn emptied(&self) -> Self {
+        Self { variables: Arc::default(), work: Arc::clone(&self.work) }
+    }
+
     /// The value of `name`.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         self.variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -49,11 +61,16 @@ impl Environment {
 
 impl Lookup for Environment {
     fn get(&self, name: &str) -> Option<String> {
+        self.work.fetch_add(self.variables.len(), Ordering::Relaxed);
         self.value(name).map(str::to_owned)
     }
 
     fn names(&self) -> Vec<String> {
         self.variables.iter().map(|(key, _)| key.clone()).collect()
+    }
+
+    fn afford(&self, work: usize) -> bool {
+        self.work.fetch_add(work, Ordering::Relaxed) + work <= MAX_WORK
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::dockerfile::suggest;
-use crate::dockerfile::syntax::{Dockerfile, From, Instruction, InstructionKind, Transfer, Word};
+use crate::dockerfile::syntax::{Dockerfile, From, Instruction, InstructionKind, Word};
 use crate::dockerfile::words::{self, NoVariables};
 use crate::oci::Platform;
 use crate::report::Diagnostic;
@@ -151,7 +151,7 @@ impl<'a> Stages<'a> {
 
     fn item(&self, instruction: Arc<Instruction>, place: Arc<Place>, triggered: bool) -> Result<Item, Fault> {
         let origins = match &instruction.kind {
-            InstructionKind::Copy(Transfer { flags, .. }) => match &flags.from {
+            InstructionKind::Copy(transfer) => match &transfer.flags.from {
                 Some(from) => vec![Some(self.copy_origin(from, &place)?)],
                 None => vec![None],
             },

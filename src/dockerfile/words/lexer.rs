@@ -32,6 +32,8 @@ pub(super) struct Lexer<'a> {
     depth: usize,
     produced_bytes: usize,
     work: usize,
+    /// The part of `work` that the environment was told of.
+    told: usize,
 }
 
 /// Names in order of first use.
@@ -65,11 +67,13 @@ impl<'a> Lexer<'a> {
             depth: 0,
             produced_bytes: 0,
             work: 0,
+            told: 0,
         }
     }
 
     pub(super) fn expand(mut self) -> Result<Expanded, ExpandError> {
         let text = self.until(None, self.raw_escapes, &mut Words::ignored());
+        self.tell();
         let text = text.map_err(|fault| ExpandError { word: self.source.to_owned(), fault })?;
         Ok(Expanded { text, set: self.set.order, unset: self.unset.order })
     }
@@ -79,6 +83,7 @@ impl<'a> Lexer<'a> {
     pub(super) fn split(mut self) -> Result<(Vec<LineWord>, Vec<String>, Vec<String>), ExpandError> {
         let mut words = Words::collected();
         let result = self.until(None, self.raw_escapes, &mut words);
+        self.tell();
         result.map_err(|fault| ExpandError { word: self.source.to_owned(), fault })?;
         Ok((words.finish(), self.set.order, self.unset.order))
     }
@@ -361,11 +366,21 @@ impl<'a> Lexer<'a> {
         &rest[..length]
     }
 
+    /// Tells the environment of the work since the last time; `false` when it was the last.
+    fn tell(&mut self) -> bool {
+        let fresh = self.work - self.told;
+        self.told = self.work;
+        self.env.afford(fresh)
+    }
+
     fn variable(&mut self, name: &str) -> Result<Option<String>, Fault> {
         let value = self.env.get(name);
         self.work += value.as_ref().map_or(0, String::len);
         if self.work > MAX_WORK {
             return Err(Fault::TooCostly);
+        }
+        if !self.tell() {
+            return Err(Fault::TooCostlyTogether);
         }
         match &value {
             Some(_) => self.set.add(name),

@@ -163,3 +163,13 @@ fn of_files_that_would_need_too_much_memory() {
     let faults = build(&text).faults();
     assert!(faults.contains(expected), "{faults}");
 }
+
+#[test]
+fn of_words_that_would_take_minutes_together() {
+    // What is looked up counts by its length: as cheap to reach as the bound can be.
+    let value = "x".repeat(1_000_000);
+    let text = format!("FROM base\nARG v={value}\n{}", "LABEL a=${v:+}\n".repeat(1_100));
+    let expected = "the substitutions up to here are too costly together";
+    let faults = build(&text).faults();
+    assert!(faults.contains(expected), "{faults}");
+}

@@ -164,6 +164,18 @@ proptest! {
         }
     }
 
+    /// A line with a substitution that nobody can read has no markers, also when its flags are quoted to be printed.
+    #[test]
+    fn what_is_no_marker_is_printed_as_none(
+        value in "[a-z$\\{ '\"]{0,6}",
+        escape in prop::sample::select(vec!['\\', '`']),
+    ) {
+        let text = format!("# escape={escape}\nFROM a\nRUN --mount=target=/{value} x <<EOF\nCMD ${{\n");
+        if let Ok(file) = parse(&text) {
+            prop_assert_eq!(list(&file), list(&parse(&file.to_string()).unwrap()), "{}", text);
+        }
+    }
+
     #[test]
     fn line_ends_and_a_byte_order_mark_do_not_matter(
         instructions in prop::collection::vec(instruction().prop_filter("one line", |i| !i.contains('\n')), 1..6),
@@ -172,4 +184,10 @@ proptest! {
         let windows = format!("\u{feff}{}\r\n", text.replace('\n', "\r\n"));
         prop_assert_eq!(list(&parse(&text).unwrap()), list(&parse(&windows).unwrap()));
     }
+}
+
+#[test]
+fn quotes_of_flags_make_no_marker_readable() {
+    let file = parse("FROM a\nRUN --mount=target=/${U.4 x <<EOF\nCMD a\n").unwrap();
+    assert_eq!(list(&file), list(&parse(&file.to_string()).unwrap()), "{file}");
 }
