@@ -5,11 +5,13 @@
     benches/step_overhead.py [--program target/release/rbuild] [--rounds 20] [--steps 20]
 
 As root it measures root, a user with ranges of ids (--user, default rbuildtest) and nobody, who has one id; else whoever
-runs it. Prints the median and the least of the rounds: on a busy machine only the least says something.
+runs it. Prints the median and the least of the rounds, of the time that passed and of processor time (of all processes together):
+on a busy machine the first says little.
 """
 import argparse
 import os
 import pwd
+import resource
 import shutil
 import statistics
 import subprocess
@@ -26,9 +28,14 @@ def build(program, folder, steps, account):
     command = [program, "--root", os.path.join(folder, "home", "store"), "-q", folder]
     who = {} if account is None else {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
     env = {"PATH": os.environ["PATH"], "HOME": os.path.join(folder, "home")}
-    begun = time.perf_counter()
+    begun, used = time.perf_counter(), processor_time()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=env, **who)
-    return (time.perf_counter() - begun) * 1000
+    return (time.perf_counter() - begun) * 1000, (processor_time() - used) * 1000
+
+
+def processor_time():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def measure(name, account, options):
@@ -45,8 +52,10 @@ def measure(name, account, options):
         for _ in range(options.rounds):
             one = build(program, folder, 1, account)
             many = build(program, folder, options.steps + 1, account)
-            each.append((many - one) / options.steps)
-        print(f"{name:14} median {statistics.median(each):6.2f} ms  least {min(each):6.2f} ms", flush=True)
+            each.append([(m - o) / options.steps for m, o in zip(many, one)])
+        for what, values in zip(("passed", "processor"), zip(*each)):
+            median, least = statistics.median(values), min(values)
+            print(f"{name:14} {what:10} median {median:7.2f} ms  least {least:7.2f} ms", flush=True)
     finally:
         remove = ["rm", "-rf", folder]
         subprocess.run(remove if os.geteuid() == 0 else ["unshare", "--map-root-user", "--map-auto", *remove])
