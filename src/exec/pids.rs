@@ -132,11 +132,16 @@ impl Bound {
     /// limit, so nothing fails without it.
     pub(super) fn set_for_namespace(self) {
         let Self::Namespace { pid_max } = self else { return };
+        let text = pid_max.to_string();
+        // Whose namespace is meant depends on who writes, not on whose /proc it is. A container's is read-only.
+        if fs::write("/proc/sys/kernel/pid_max", &text).is_ok() {
+            return;
+        }
         if let Ok(proc) = mounts::fresh("proc", &[], MountAttrFlags::empty())
             && let flags = OFlags::WRONLY | OFlags::CLOEXEC
             && let Ok(file) = rustix::fs::openat(&proc, "sys/kernel/pid_max", flags, Mode::empty())
         {
-            let _ = pipe::write_all(&file, pid_max.to_string().as_bytes());
+            let _ = pipe::write_all(&file, text.as_bytes());
         }
     }
 }

@@ -63,6 +63,9 @@ fn run_and_shell_take_the_same_options() {
     is_shown(&entered.any_stdout().remarks().run().stdout);
     let at = world.rbuild(["shell", "--at", &image]).args(options).stdin(format!("{show}\n"));
     is_shown(&at.any_stdout().remarks().run().stdout);
+    // What follows the image is the command's, whatever it looks like.
+    let own = world.rbuild(["run", "--entrypoint", "echo", &image, "-m", "-c", "--memory"]).any_stdout();
+    assert_eq!(own.remarks().run().stdout, "-m -c --memory\n");
     // Limits hold, and what means nothing is refused.
     let many = "for i in $(seq 200); do sleep 100 & done; wait";
     let limited = world.rbuild(["run", "--pids-limit", "60", &image, "sh", "-c", many]).any_status();

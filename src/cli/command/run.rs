@@ -43,13 +43,10 @@ Exit codes: that of the command (128 and the signal's number when one ended it);
 not there, 2 wrong usage."
 )]
 pub(crate) struct RunArgs {
-    /// The image: a name, or the beginning of its digest
-    #[arg(value_name = "IMAGE")]
-    image: String,
-
-    /// The command with its arguments; with an entrypoint, its arguments
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The image: a name, or the beginning of its digest. Then the command with its arguments; with an entrypoint, its
+    /// arguments. What follows the image is never an option of rbuild
+    #[arg(value_name = "IMAGE", required = true, trailing_var_arg = true)]
+    words: Vec<String>,
 
     /// What comes in on standard input is for the command
     #[arg(short, long, help_heading = "Input and output")]
@@ -109,6 +106,16 @@ pub(crate) struct RunArgs {
     name: Option<String>,
 }
 
+impl RunArgs {
+    fn image(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
+    fn command(&self) -> &[String] {
+        self.words.get(1..).unwrap_or_default()
+    }
+}
+
 /// Runs it and passes its exit code on.
 pub(crate) fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let mut wishes = args.wishes.wishes()?;
@@ -124,8 +131,8 @@ pub(crate) fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let keep_as = args.name.clone().map(|name| new_name(global, name)).transpose()?;
     let pull = request::pull(args.pull.as_deref(), false)?;
     let registries = configuration.registries(&args.registries)?;
-    let (store, name) = shell::image(global, &args.image, pull).map_err(failed)?;
-    let image = Image { name, called: args.image.clone(), platform, registries, pull };
+    let (store, name) = shell::image(global, args.image(), pull).map_err(failed)?;
+    let image = Image { name, called: args.image().to_owned(), platform, registries, pull };
     let open = move |events: &_, stop: &_| Opened::image(&store, &image, Kind::Run, &wishes, (events, stop));
     let (progress, own) = (args.progress, global.clone());
     let inside = move |opened: Opened| inside(opened, &args, keep_as, attach, &own);
@@ -174,9 +181,9 @@ fn inside(
     attach: Attach,
     global: &Global,
 ) -> Result<Visited, Failure> {
-    let command = command_of(&opened.session().config.config, args.entrypoint.as_deref(), &args.command);
+    let command = command_of(&opened.session().config.config, args.entrypoint.as_deref(), args.command());
     if command.is_empty() {
-        let error = Diagnostic::error(format!("`{}` has neither an entrypoint nor a command", args.image));
+        let error = Diagnostic::error(format!("`{}` has neither an entrypoint nor a command", args.image()));
         return Err(Failure::build(vec![error.help("write the command behind the image's name")]));
     }
     let outcome = opened.run(&command, attach);
