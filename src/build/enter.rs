@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::tools::Tools;
 use super::{Failed, Request, Secret, diagnose_store, failed, inputs, result};
-use crate::exec::{Attach, ExitReport, MountSpec, Stop};
+use crate::exec::{self, Attach, Dns, ExitReport, Limits, MountSpec, Stop, Ulimit};
 use crate::oci::{self, Descriptor, ImageConfig, Platform, Reference};
 use crate::plan::graph::{
     BaseOp, BaseOrigin, BaseRequest, ExecOp, ImagePlan, ListedInstruction, Network, Op, Plan, ResolvedBase,
@@ -41,6 +41,10 @@ pub struct Wishes {
     pub shm_size_bytes: u64,
     /// Name, soft, hard.
     pub ulimits: Vec<(String, i64, i64)>,
+    /// What its commands may use.
+    pub limits: Limits,
+    /// What `/etc/resolv.conf` says instead of this machine's.
+    pub dns: Dns,
     /// Values for the secrets of the step.
     pub secrets: Vec<Secret>,
 }
@@ -89,7 +93,7 @@ impl Opened {
         wishes: &Wishes,
         stop: &Stop,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let tools = Tools::plain(store, &Settings::from_process(), stop);
+        let tools = Tools::limited(store, &Settings::from_process(), &wishes.limits, stop);
         let (contexts, mut notes) = (BTreeMap::new(), Vec::new());
         let environment = environment(&tools, &contexts, &wishes.secrets);
         let mut room = Room::reopen(&environment, session, &mut notes)?;
@@ -101,6 +105,7 @@ impl Opened {
         spec.env.extend(wishes.env.iter().cloned());
         take_place(&mut spec.cwd, wishes.cwd.as_ref());
         spec.mounts.extend(wishes.mounts.iter().cloned());
+        change(spec, wishes);
         Ok(Self { tools, room, secrets: wishes.secrets.clone(), contexts, notes, next: None })
     }
 
@@ -128,7 +133,7 @@ impl Opened {
         wishes: &Wishes,
         (events, stop): (&Events, &Stop),
     ) -> Result<Self, Vec<Diagnostic>> {
-        let tools = Tools::plain(store, registries, stop);
+        let tools = Tools::limited(store, registries, &wishes.limits, stop);
         let found = match name {
             ImageName::Reference(reference) => {
                 images::find(store, &tools.registry, &tools.pins, (reference, platform), *pull)
@@ -147,6 +152,7 @@ impl Opened {
         let source = Arc::new(Source { name: String::new(), text: String::new() });
         let room = {
             let environment = tools.environment(&contexts, &bases, &events);
+            let environment = Environment { dns: wishes.dns.clone(), ..environment };
             solve::announce(&plan, None, &environment);
             let solved = solve::run(&plan, &source, &environment)?;
             let root = solved.root(StepId(0));
@@ -270,6 +276,27 @@ fn wish(op: &mut ExecOp, wishes: &Wishes) {
     op.ulimits.extend(wishes.ulimits.iter().cloned());
     if wishes.shm_size_bytes > 0 {
         op.shm_size_bytes = wishes.shm_size_bytes;
+    }
+}
+
+/// Changes what a kept room has as far as that is wished.
+fn change(spec: &mut exec::Spec, wishes: &Wishes) {
+    if let Some(network) = wishes.network {
+        spec.network = solve::executed(network);
+    }
+    if wishes.network.is_some() || wishes.dns != Dns::default() {
+        spec.resolv_conf = exec::resolv_conf_text(spec.network, &wishes.dns);
+    }
+    for (name, address) in &wishes.extra_hosts {
+        let line = format!("{address}\t{name}\n");
+        if !spec.hosts.contains(&line) {
+            spec.hosts += &line;
+        }
+    }
+    let ulimits = wishes.ulimits.iter().cloned();
+    spec.ulimits.extend(ulimits.map(|(name, soft, hard)| Ulimit { name, soft, hard }));
+    if wishes.shm_size_bytes > 0 {
+        spec.shm_size_bytes = wishes.shm_size_bytes;
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Request;
 use crate::cache::Cache;
-use crate::exec::{Config, Dns, Executor, Stop};
+use crate::exec::{Config, Dns, Executor, Limits, Stop};
 use crate::plan::graph::ResolvedBase;
 use crate::registry::{Client, Settings};
 use crate::report::Events;
@@ -39,9 +39,9 @@ impl Tools {
         Self::with(store, &request.registries, config, stop)
     }
 
-    /// The same without a request, and without limits.
-    pub(super) fn plain(store: &Store, registries: &Settings, stop: &Stop) -> Self {
-        Self::with(store, registries, Config::default(), stop)
+    /// The same without a request.
+    pub(super) fn limited(store: &Store, registries: &Settings, limits: &Limits, stop: &Stop) -> Self {
+        Self::with(store, registries, Config { limits: limits.clone(), ..Config::default() }, stop)
     }
 
     fn with(store: &Store, registries: &Settings, config: Config, stop: &Stop) -> Self {

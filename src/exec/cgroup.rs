@@ -1,4 +1,4 @@
-//! Limits on memory and processor time: a control group for each step.
+//! Limits on memory, processor time and processes: a control group for each step.
 //!
 //! Version 2 where its controllers are ours to give on, version 1 where root finds them there. A group is made by
 //! rbuild, gets the step's first process before that has started anything, and goes with the step. What a killed
@@ -9,6 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use super::pids::{OWN, PidsLimit};
 
 /// Of docker and the kernel: 100 ms.
 const PERIOD_US: u64 = 100_000;
@@ -33,6 +35,8 @@ pub struct Limits {
     pub cpuset_cpus: Option<String>,
     /// Memory nodes, in the same form.
     pub cpuset_mems: Option<String>,
+    /// Processes and threads at once.
+    pub pids: PidsLimit,
 }
 
 /// Why limits cannot be set.
@@ -75,9 +79,14 @@ struct Setting {
 }
 
 impl Limits {
-    /// Whether there are none.
+    /// Whether there are none but the usual ones.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether there is something that only a group can hold a step to.
+    pub(super) fn wants_group(&self) -> bool {
+        !self.settings().is_empty()
     }
 
     fn settings(&self) -> Vec<Setting> {
@@ -114,6 +123,10 @@ impl Limits {
             // Both scales begin and end together (containers/crun and runc do the same sum).
             let weight = 1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142;
             add("cpu", ("cpu.weight", weight.to_string()), ("cpu", "cpu.shares", shares.to_string()));
+        }
+        if let PidsLimit::AtMost(most) = self.pids {
+            let most = most.saturating_add(OWN).to_string();
+            add("pids", ("pids.max", most.clone()), ("pids", "pids.max", most));
         }
         for (set, name) in [(&self.cpuset_cpus, "cpuset.cpus"), (&self.cpuset_mems, "cpuset.mems")] {
             if let Some(set) = set {
@@ -177,6 +190,16 @@ impl Cgroup {
     /// Puts a process in, which has not started others yet.
     pub(super) fn add(&self, pid: u32) -> Result<(), CgroupError> {
         self.folders.iter().try_for_each(|folder| set(folder, "cgroup.procs", &pid.to_string()))
+    }
+
+    /// Whether the kernel refused the step a process.
+    pub(super) fn refused_a_process(&self) -> bool {
+        let texts =
+            self.folders.iter().filter_map(|folder| fs::read_to_string(folder.join("pids.events")).ok());
+        let refusals = |text: &str| {
+            text.lines().find_map(|line| line.strip_prefix("max ")?.trim().parse().ok()).unwrap_or(0)
+        };
+        texts.map(|text| refusals(&text)).sum::<u64>() > 0
     }
 
     pub(super) fn memory(&self) -> MemoryUse {
@@ -280,6 +303,14 @@ impl Hierarchies {
         found
     }
 
+    /// Whether groups with this controller can be made, and nothing has to move for that.
+    pub(super) fn is_divided(&self, controller: &str) -> bool {
+        let control = self.new.as_ref().map(|own| fs::read_to_string(own.join("cgroup.subtree_control")));
+        let is_new =
+            control.and_then(Result::ok).is_some_and(|t| t.split_whitespace().any(|c| c == controller));
+        is_new || self.old.iter().any(|(controllers, _)| controllers.iter().any(|c| c == controller))
+    }
+
     /// The folder in which a group with this controller can be made.
     fn place(&self, controller: &'static str) -> Result<Place, CgroupError> {
         let has = |own: &Path, file: &str| {
@@ -336,16 +367,18 @@ mod tests {
     #[test]
     fn limits_are_written_as_version_2_wants_them() {
         let own = tempfile::tempdir().unwrap();
-        fs::write(own.path().join("cgroup.controllers"), "cpuset cpu memory").unwrap();
-        fs::write(own.path().join("cgroup.subtree_control"), "cpu memory").unwrap();
+        fs::write(own.path().join("cgroup.controllers"), "cpuset cpu memory pids").unwrap();
+        fs::write(own.path().join("cgroup.subtree_control"), "cpu memory pids").unwrap();
         let machine = Hierarchies { new: Some(own.path().to_owned()), old: Vec::new() };
         let limits = Limits {
             memory_bytes: Some(64 << 20),
             cpu_quota_us: Some(150_000),
             cpu_shares: Some(1024),
             cpuset_cpus: Some("0-1".into()),
+            pids: PidsLimit::AtMost(50),
             ..Limits::default()
         };
+        assert!(machine.is_divided("pids") && !machine.is_divided("io"));
         let group = Cgroup::create(&limits, &machine).unwrap();
         let read = |name: &str| fs::read_to_string(group.folders[0].join(name)).unwrap();
         assert_eq!([read("memory.max"), read("memory.swap.max")], ["67108864", "67108864"]);
@@ -354,6 +387,10 @@ mod tests {
             ["150000 100000", "39", "0-1"]
         );
         assert_eq!(fs::read_to_string(own.path().join("cgroup.subtree_control")).unwrap(), "+cpuset");
+        assert_eq!(read("pids.max"), "55");
+        assert!(!group.refused_a_process());
+        fs::write(group.folders[0].join("pids.events"), "max 1\n").unwrap();
+        assert!(group.refused_a_process());
         group.add(7).unwrap();
         assert_eq!(read("cgroup.procs"), "7");
         fs::write(group.folders[0].join("memory.events"), "low 0\noom 3\noom_kill 2\n").unwrap();

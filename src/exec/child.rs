@@ -46,7 +46,7 @@ fn prepare_and_start(order: &Order, ends: Ends<'_>) -> Result<Infallible, Failur
     rustix::process::setsid().doing(|| "start a session".into())?;
     rustix::process::umask(Mode::empty());
     rustix::system::sethostname(spec.hostname.as_bytes()).doing(|| "set the host name".into())?;
-    if spec.network == Network::None {
+    if spec.network != Network::Host {
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
         let socket = socket.doing(|| "open a socket".into())?;
         sys::loopback_up(socket.as_fd()).doing(|| "bring the loopback up".into())?;
@@ -54,6 +54,7 @@ fn prepare_and_start(order: &Order, ends: Ends<'_>) -> Result<Infallible, Failur
     let own = start::Own::program().doing(|| "look at the program".into())?;
     let (stubs, cwd) = prepare_root(order)?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    order.bound.set_for_users()?;
     set_limits(&spec.ulimits)?;
     set_stdin(order, ends.stdin)?;
     confine(order, ends.keeper)?;

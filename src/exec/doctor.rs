@@ -7,7 +7,7 @@ use super::executor::Executor;
 use super::failure::ExecError;
 use super::spec::{Network, RootSource, Security, Spec};
 use super::user::Credentials;
-use super::userns::{SingleIdReason, UsernsError};
+use super::userns::{SingleIdReason, UsernsError, find_in_path};
 use super::{caps, seccomp, sys};
 use crate::oci::Platform;
 
@@ -66,6 +66,7 @@ impl Executor {
         }
         findings.push(keeper(rung));
         findings.push(sockets());
+        findings.push(user_mode_network());
         findings.extend(emulators());
         let blocks = |finding: &Finding| {
             finding.state == State::Blocked && (finding.name == MOUNTS || finding.name == KEEPER)
@@ -284,6 +285,21 @@ fn sockets() -> Finding {
         let detail = "steps on this machine's network reach its abstract unix sockets: \
                       the kernel has no Landlock scopes (Linux 6.12)";
         Finding::new(name, State::Limited, detail).with(vec!["rbuild --network none …".into()])
+    }
+}
+
+/// What `--network pasta` needs.
+fn user_mode_network() -> Finding {
+    let name = "network of its own";
+    let tun = fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+    match (find_in_path("pasta"), tun) {
+        (None, _) => Finding::new(name, State::Unused, "`--network pasta` needs `pasta`")
+            .with(vec!["sudo apt-get install passt".into()]),
+        (Some(_), Err(error)) => {
+            let detail = format!("`--network pasta` needs /dev/net/tun, which cannot be opened: {error}");
+            Finding::new(name, State::Limited, detail).with(vec!["sudo chmod 666 /dev/net/tun".into()])
+        }
+        (Some(_), Ok(_)) => Finding::new(name, State::Works, "with `--network pasta`"),
     }
 }
 

@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::attach::{self, Attach};
-use super::cgroup::{Cgroup, Hierarchies, Limits};
+use super::cgroup::{Cgroup, Limits};
 use super::failure::ExecError;
 use super::order::{Ids, Order, Outcome, Stdin};
 use super::output::Output;
+use super::pids::Hold;
 use super::spawn::{Process, Program};
-use super::spec::{ExitReport, ExitStatus, Spec};
-use super::userns::{SingleIdReason, Userns, UsernsError};
+use super::spec::{ExitReport, ExitStatus, Network, ProcessLimit, Spec};
+use super::userns::{SingleIdReason, Userns, UsernsError, find_in_path};
 use super::worker::Request;
 use super::{caps, channel, role};
 use crate::report::Stream;
@@ -86,7 +87,7 @@ struct Begun {
     process: Process,
     number: u64,
     /// Gone with this value.
-    group: Option<Cgroup>,
+    hold: Hold,
 }
 
 impl Executor {
@@ -150,14 +151,16 @@ impl Executor {
     ) -> Result<Begun, ExecError> {
         let userns = self.userns()?;
         let ids = userns.map_or(Ids::Root, |userns| userns.ids);
-        let order = serde_json::to_vec(&Order { spec: spec.clone(), ids, stdin })?;
-        // The supervisor waits for its order, and starts nothing before it is in its group.
-        let group = match self.limits.is_empty() {
-            true => None,
-            false => Some(Cgroup::create(&self.limits, &Hierarchies::here())?),
+        let hold = Hold::prepare(&self.limits, ids)?;
+        let pasta = match spec.network {
+            Network::Pasta => Some(find_in_path("pasta").ok_or(ExecError::NoPasta)?),
+            Network::Host | Network::None => None,
         };
+        let order = Order { spec: spec.clone(), ids, stdin, bound: hold.bound, pasta };
+        let order = serde_json::to_vec(&order)?;
+        // The supervisor waits for its order, and starts nothing before it is in its group.
         let mut process = Process::start_with(&self.program, role::INIT, output).map_err(ExecError::Spawn)?;
-        if let Some(group) = &group
+        if let Some(group) = &hold.group
             && let Err(error) = group.add(process.child.id())
         {
             let Process { child, socket } = &mut process;
@@ -171,14 +174,14 @@ impl Executor {
             let _ = channel::send(&process.socket, b"", Some(given));
         }
         let number = self.register(&process.socket).map_err(ExecError::Spawn)?;
-        Ok(Begun { process, number, group })
+        Ok(Begun { process, number, hold })
     }
 
     /// Waits for them to be gone; `answer` is what the supervisor said.
     fn end(
         &self,
         spec: &Spec,
-        Begun { mut process, number, group }: Begun,
+        Begun { mut process, number, hold }: Begun,
         answer: io::Result<Option<Vec<u8>>>,
     ) -> Result<ExitReport, ExecError> {
         let ended = process.child.wait().map_err(ExecError::Spawn);
@@ -189,7 +192,9 @@ impl Executor {
             return Err(ExecError::Vanished(ended?.to_string()));
         };
         match serde_json::from_slice(&answer)? {
-            Outcome::Exited(report) => Ok(self.with_memory_events(report, group.as_ref())),
+            Outcome::Exited(report) => {
+                Ok(with_process_limit(self.with_memory_events(report, hold.group.as_ref()), &hold))
+            }
             Outcome::Failed(failure) => Err(ExecError::new(failure, spec)),
         }
     }
@@ -277,6 +282,14 @@ impl Executor {
         }
         report
     }
+}
+
+fn with_process_limit(report: ExitReport, hold: &Hold) -> ExitReport {
+    let refused = || hold.group.as_ref().is_some_and(Cgroup::refused_a_process);
+    // The init only knows of what it was refused itself.
+    let seen = report.process_limit.and_then(|limit| limit.was_reached);
+    let limit = |most| ProcessLimit { most, was_reached: seen.or_else(|| hold.is_told.then(refused)) };
+    ExitReport { process_limit: hold.most.map(limit), ..report }
 }
 
 fn out_of_memory_events() -> u64 {

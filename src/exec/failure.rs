@@ -15,6 +15,8 @@ pub(super) enum Failure {
     Overlay { errno: i32, log: String },
     /// The program could not be executed.
     Start { program: String, errno: i32 },
+    /// pasta does not connect the network.
+    Pasta { message: String },
     /// Something else on the way.
     Setup { doing: String, errno: i32 },
 }
@@ -60,6 +62,12 @@ pub enum ExecError {
         /// The kernel's word.
         error: io::Error,
     },
+    /// The program for `--network pasta` is missing.
+    #[error("`--network pasta` needs the program `pasta` (package `passt`), which is not installed")]
+    NoPasta,
+    /// That program failed.
+    #[error("`pasta` cannot connect the step's network: {0}")]
+    Pasta(String),
     /// There is no user namespace to run in.
     #[error(transparent)]
     Userns(#[from] UsernsError),
@@ -88,6 +96,11 @@ impl ExecError {
         let os = io::Error::from_raw_os_error;
         match failure {
             Failure::Overlay { errno, log } => ExecError::Overlay { error: os(errno), log },
+            // pasta itself does not say why.
+            Failure::Pasta { message } if message.contains("tun socket") => {
+                ExecError::Pasta(format!("{message}; this user must be able to open /dev/net/tun"))
+            }
+            Failure::Pasta { message } => ExecError::Pasta(message),
             Failure::Setup { doing, errno } => ExecError::Setup { doing, error: os(errno) },
             Failure::Start { program, errno: libc::ENOENT | libc::ENOTDIR } => {
                 ExecError::NotFound { program }

@@ -15,13 +15,14 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::mount::MountPropagationFlags;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use super::failure::{Doing as _, Failure};
 use super::order::{Ids, InitReport, Order, Outcome, Progress, Stdin};
-use super::spec::{ExitReport, ExitStatus, Network, RootSource};
+use super::pids::Watch;
+use super::spec::{ExitReport, ExitStatus, Network, ProcessLimit, RootSource};
 use super::target::Stubs;
-use super::{channel, child, fuse, owners, pipe, stubs, sys, userns};
+use super::{channel, child, fuse, owners, pasta, pipe, stubs, sys, userns};
 use crate::rootfs::SpecialOwner;
 
 /// How long a cancelled step has between SIGTERM and SIGKILL.
@@ -90,12 +91,16 @@ fn init(socket: &UnixStream, order: &Order, stdin: Option<OwnedFd>) -> Result<In
         .doing(|| "set the death signal".into())?;
     let mut flags =
         UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
-    if order.spec.network == Network::None {
+    if order.spec.network != Network::Host {
         flags |= UnshareFlags::NEWNET;
     }
+    let pasta = order.pasta.as_deref().map(pasta::Outside::start).transpose()?;
     sys::unshare(flags).doing(|| "make namespaces".into())?;
+    pasta.map_or(Ok(()), pasta::Outside::connect)?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .doing(|| "make mounts private".into())?;
+    order.bound.set_for_namespace();
+    let own_pids = std::fs::File::open("/proc/self/ns/pid").doing(|| "open the pid namespace".into())?;
     let mut flags = UnshareFlags::NEWPID;
     if let RootSource::Fuse { program, lowers, upper, work, merged } = &order.spec.root {
         fuse::serve(&fuse::Mount { program, lowers, upper, work, merged })?;
@@ -116,23 +121,31 @@ fn init(socket: &UnixStream, order: &Order, stdin: Option<OwnedFd>) -> Result<In
         sys::Fork::Parent(pid) => pid,
     };
     drop((writer, stdin));
+    // Nothing but the command and what it starts is for the inner namespace.
+    rustix::thread::move_into_link_name_space(own_pids.as_fd(), Some(LinkNameSpaceType::ProcessID))
+        .doing(|| "leave the command's pid namespace".into())?;
+    order.bound.set_for_users()?;
     sys::release_output().doing(|| "release the output".into())?;
-    let said = watch(socket, command, &reader)?;
+    let (said, bomb) = watch(socket, command, &reader)?;
     let (ended, usage) = sys::wait(command).doing(|| "wait for the command".into())?;
     let special_owners = keeper.map(owners::Handle::finish).unwrap_or_default();
-    Ok(conclude(&said, ended, usage, special_owners))
+    Ok(conclude(&said, ended, usage, special_owners, bomb))
 }
 
-/// Waits until the command has ended, and collects what it said before it became the command. Exits when
-/// rbuild is gone.
-fn watch(socket: &UnixStream, command: Pid, progress: &OwnedFd) -> Result<Vec<u8>, Failure> {
+/// Waits until the command has ended, and collects what it said before it became the command; tells also whether it was
+/// refused a process. Exits when rbuild is gone.
+fn watch(socket: &UnixStream, command: Pid, progress: &OwnedFd) -> Result<(Vec<u8>, bool), Failure> {
     let pidfd =
         rustix::process::pidfd_open(command, PidfdFlags::empty()).doing(|| "watch the command".into())?;
     let mut said = Vec::new();
     let mut deadline: Option<Instant> = None;
     let mut listening = true;
+    let mut processes = Watch::new();
     loop {
-        let (progressed, asked, ended) = wait_for(&pidfd, socket, listening.then_some(progress), deadline)?;
+        let (progressed, asked, ended) = {
+            let wake = deadline.map_or(processes.next(), |deadline| deadline.min(processes.next()));
+            wait_for(&pidfd, socket, listening.then_some(progress), wake)?
+        };
         if progressed {
             listening = pipe::read_some(progress, &mut said).doing(|| "hear from the command".into())?;
         }
@@ -143,14 +156,15 @@ fn watch(socket: &UnixStream, command: Pid, progress: &OwnedFd) -> Result<Vec<u8
             sys::kill_all(libc::SIGTERM);
             deadline.get_or_insert_with(|| Instant::now() + GRACE);
         }
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        let is_hopeless = !ended && processes.look();
+        if is_hopeless || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             sys::kill_all(libc::SIGKILL);
         }
         if ended {
             while listening {
                 listening = pipe::read_some(progress, &mut said).doing(|| "hear from the command".into())?;
             }
-            return Ok(said);
+            return Ok((said, processes.was_refused));
         }
     }
 }
@@ -160,18 +174,16 @@ fn wait_for(
     pidfd: &OwnedFd,
     socket: &UnixStream,
     progress: Option<&OwnedFd>,
-    deadline: Option<Instant>,
+    wake: Instant,
 ) -> Result<(bool, bool, bool), Failure> {
     let mut files: Vec<PollFd<'_>> = [pidfd.as_fd(), socket.as_fd()]
         .into_iter()
         .chain(progress.map(AsFd::as_fd))
         .map(|file: BorrowedFd<'_>| PollFd::from_borrowed_fd(file, PollFlags::IN))
         .collect();
-    let timeout = deadline.map(|deadline| {
-        let left = deadline.saturating_duration_since(Instant::now());
-        Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) }
-    });
-    match rustix::event::poll(&mut files, timeout.as_ref()) {
+    let left = wake.saturating_duration_since(Instant::now());
+    let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+    match rustix::event::poll(&mut files, Some(&timeout)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(errno) => return Err(errno).doing(|| "wait".into()),
     }
@@ -189,6 +201,7 @@ fn conclude(
     ended: sys::Ended,
     usage: sys::Usage,
     special_owners: Vec<SpecialOwner>,
+    refused_a_process: bool,
 ) -> InitReport {
     let mut stubs = Stubs::default();
     let mut ready = false;
@@ -210,6 +223,8 @@ fn conclude(
         sys::Ended::Code(code) => ExitStatus::Code(code),
         sys::Ended::Signal(signal) => ExitStatus::Signal(signal),
     };
+    // rbuild knows the number.
+    let process_limit = refused_a_process.then_some(ProcessLimit { most: 0, was_reached: Some(true) });
     let report = ExitReport {
         status,
         user_time: usage.user,
@@ -217,6 +232,7 @@ fn conclude(
         peak_memory_bytes: usage.peak_memory_bytes,
         out_of_memory: false,
         memory_limit_bytes: None,
+        process_limit,
         special_owners,
     };
     InitReport { outcome: Outcome::Exited(report), stubs }

@@ -26,6 +26,8 @@ mod order;
 mod output;
 mod overlay;
 mod owners;
+mod pasta;
+mod pids;
 mod pipe;
 mod probe;
 mod role;
@@ -50,11 +52,13 @@ pub use executor::{Config, Executor, Stop};
 pub use failure::ExecError;
 pub use image::MountedImage;
 pub use network_files::{Dns, hosts_text, resolv_conf_text};
+pub use pids::PidsLimit;
 pub use probe::{Capabilities, Identity};
 pub use role::{Role, role_from_args};
 pub use signals::Signals;
 pub use spec::{
-    ExitReport, ExitStatus, MountKind, MountSpec, Network, OwnedPath, RootSource, Security, Spec, Ulimit,
+    ExitReport, ExitStatus, MountKind, MountSpec, Network, OwnedPath, ProcessLimit, RootSource, Security,
+    Spec, Ulimit,
 };
 pub use user::{Credentials, UserError, resolve_user};
 pub use userns::{SingleIdReason, UsernsError};

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::IpAddr;
 
+use super::pasta;
 use super::spec::Network;
 
 /// `/etc/hosts`: the loopback names, this host name, and `--add-host`'s names and addresses.
@@ -65,7 +66,19 @@ fn machines_text(network: Network) -> String {
     match network {
         Network::Host => own,
         Network::None => without_local_servers(&own, &read("/run/systemd/resolve/resolv.conf")),
+        Network::Pasta => with_forwarder(&own),
     }
+}
+
+/// Where a server is local to this machine, or none is named, which means the same, pasta passes on to it.
+fn with_forwarder(own: &str) -> String {
+    let servers: Vec<&str> = own.lines().filter_map(server).collect();
+    if !servers.is_empty() && !servers.iter().any(|server| is_loopback(server)) {
+        return own.to_owned();
+    }
+    let others = own.lines().filter(|line| server(line).is_none());
+    let forwarder = format!("nameserver {}", pasta::NAME_SERVER);
+    others.chain([forwarder.as_str()]).flat_map(|line| [line, "\n"]).collect()
 }
 
 const SYSTEMD_RESOLVED: &str = "127.0.0.53";
@@ -73,11 +86,13 @@ const SYSTEMD_RESOLVED: &str = "127.0.0.53";
 fn without_local_servers(own: &str, systemd: &str) -> String {
     let servers: Vec<&str> = own.lines().filter_map(server).collect();
     let text = if servers == [SYSTEMD_RESOLVED] { systemd } else { own };
-    let is_local = |line: &str| {
-        let address = server(line).and_then(|text| text.split('%').next()?.parse::<IpAddr>().ok());
-        address.is_some_and(|address| address.is_loopback())
-    };
+    let is_local = |line: &str| server(line).is_some_and(is_loopback);
     text.lines().filter(|line| !is_local(line)).flat_map(|line| [line, "\n"]).collect()
+}
+
+fn is_loopback(server: &str) -> bool {
+    let address = server.split('%').next().and_then(|text| text.parse::<IpAddr>().ok());
+    address.is_some_and(|address| address.is_loopback())
 }
 
 fn server(line: &str) -> Option<&str> {
@@ -105,6 +120,15 @@ mod tests {
         assert_eq!(dns.change(own), "search lan\noptions edns0\nnameserver 1.1.1.1\nnameserver ::2\n");
         let dns = Dns { searches: vec!["a".into(), "b".into()], options: vec!["ndots:2".into()], ..dns };
         assert_eq!(dns.change(own), "search a b\nnameserver 1.1.1.1\nnameserver ::2\noptions ndots:2\n");
+    }
+
+    #[test]
+    fn pasta_passes_on_to_local_servers() {
+        let own = "search lan\nnameserver 127.0.0.53\nnameserver 9.9.9.9\n";
+        assert_eq!(with_forwarder(own), "search lan\nnameserver 169.254.1.1\n");
+        assert_eq!(with_forwarder(""), "nameserver 169.254.1.1\n");
+        let remote = "nameserver 9.9.9.9\noptions edns0\n";
+        assert_eq!(with_forwarder(remote), remote);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! What rbuild and the processes around a step tell each other.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
+use super::pids::Bound;
 use super::spec::{ExitReport, Spec};
 use super::target::Stubs;
 
@@ -23,6 +26,9 @@ pub(super) struct Order {
     pub(super) spec: Spec,
     pub(super) ids: Ids,
     pub(super) stdin: Stdin,
+    pub(super) bound: Bound,
+    /// The program, for the network that needs it.
+    pub(super) pasta: Option<PathBuf>,
 }
 
 /// What the command reads. Unless it is nothing, a second message brings the file.

@@ -166,6 +166,7 @@ fn explain(failure: Failure) -> String {
             let error = io::Error::from_raw_os_error(errno);
             if log.is_empty() { error.to_string() } else { format!("{error}: {log}") }
         }
+        Failure::Pasta { message } => message,
         Failure::Start { program: doing, errno } | Failure::Setup { doing, errno } => {
             format!("cannot {doing}: {}", io::Error::from_raw_os_error(errno))
         }

@@ -99,6 +99,8 @@ pub enum Network {
     Host,
     /// Its own loopback only.
     None,
+    /// What this machine reaches, but nothing of this machine itself: through the program pasta.
+    Pasta,
 }
 
 /// What a step may do.
@@ -198,8 +200,19 @@ pub struct ExitReport {
     pub out_of_memory: bool,
     /// The limit that it ran into, in bytes.
     pub memory_limit_bytes: Option<u64>,
+    /// How many processes it could have.
+    pub process_limit: Option<ProcessLimit>,
     /// With a single id: who owns the new files that cannot tell themselves.
     pub special_owners: Vec<SpecialOwner>,
+}
+
+/// How many processes a step could have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessLimit {
+    /// So many, threads included.
+    pub most: u64,
+    /// Whether it wanted more; `None` where the kernel does not tell.
+    pub was_reached: Option<bool>,
 }
 
 /// See [`ExitReport`].

@@ -318,6 +318,8 @@ pub enum Network {
     Host,
     /// Loopback only.
     None,
+    /// One of the step's own that reaches outside, but not the host.
+    Pasta,
 }
 
 /// `--security`.

@@ -205,6 +205,7 @@ fn network_word(network: Network) -> &'static str {
         Network::Default => "default",
         Network::Host => "host",
         Network::None => "none",
+        Network::Pasta => "pasta",
     }
 }
 

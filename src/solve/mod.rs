@@ -28,7 +28,7 @@ use crate::report::{Diagnostic, Event, Outcome, Source, Span, StepHeading, StepN
 
 pub use forecast::{Outlook, forecast};
 pub use form::LayerForm;
-pub use ops::exec::Snapshots;
+pub use ops::exec::{Snapshots, executed};
 pub use ops::{remote_git, remote_http};
 pub use pins::{NotPinned, Pins, Unpinned};
 pub use roots::Roots;

@@ -35,3 +35,50 @@ fn names_are_asked_for_where_it_was_said() {
     assert_eq!(files["resolv"].content, b"nameserver 192.0.2.7\noptions ndots:3\n");
     assert_eq!(files["hosts"].content, b"127.0.0.1\tgateway\n");
 }
+
+/// What a build's steps are given, commands in images and kept sessions are given, too.
+#[test]
+fn run_and_shell_take_the_same_options() {
+    let registry = busybox_registry();
+    let world = World::new();
+    let image = format!("{}/busybox", registry.host());
+    let options =
+        ["--dns", "192.0.2.7", "--add-host", "one:10.1.1.1", "--ulimit", "nofile=99", "--network", "none"];
+    let show = "cat /etc/resolv.conf; grep one /etc/hosts; ulimit -n; [ -e /proc/net/route ] && wc -l </proc/net/route";
+    let shown = "nameserver 192.0.2.7\n10.1.1.1\tone\n99\n1\n";
+    let is_shown = |text: &str| {
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("search")).collect();
+        assert_eq!(lines.join("\n") + "\n", shown);
+    };
+    let ran = world.rbuild(["run", "--keep"]).args(options).args([
+        &image,
+        "sh",
+        "-c",
+        &format!("touch /x; {show}"),
+    ]);
+    let ran = ran.any_stdout().remarks().run();
+    is_shown(&ran.stdout);
+    let id = world.rbuild(["sessions", "-q"]).any_stdout().run().stdout.trim().to_owned();
+    let entered = world.rbuild(["shell", &id]).args(options).stdin(format!("{show}\n"));
+    is_shown(&entered.any_stdout().remarks().run().stdout);
+    let at = world.rbuild(["shell", "--at", &image]).args(options).stdin(format!("{show}\n"));
+    is_shown(&at.any_stdout().remarks().run().stdout);
+    // What follows the image is the command's, whatever it looks like.
+    let own = world.rbuild(["run", "--entrypoint", "echo", &image, "-m", "-c", "--memory"]).any_stdout();
+    assert_eq!(own.remarks().run().stdout, "-m -c --memory\n");
+    // Limits hold, and what means nothing is refused.
+    let many = "for i in $(seq 200); do sleep 100 & done; wait";
+    let limited = world.rbuild(["run", "--pids-limit", "60", &image, "sh", "-c", many]).any_status();
+    let limited = limited.any_stdout().remarks().run();
+    assert!(limited.status == Some(2) && limited.stderr.contains("can't fork"), "{}", limited.stderr);
+    for (words, told) in [
+        (["shell", "--tag", "x", &id], "`--tag` means nothing to `rbuild shell`"),
+        (["shell", "--target", "x", &id], "`--target` means nothing in what is kept"),
+    ] {
+        let ran = world.rbuild(words).status(2).run();
+        assert!(ran.stderr.contains(told), "{}", ran.stderr);
+    }
+    let both = ["run", "--network", "pasta", "--add-host", "me:host-gateway", &image];
+    let refused = world.rbuild(both).status(2).run();
+    assert!(refused.stderr.contains("does not reach this machine"), "{}", refused.stderr);
+}

@@ -152,25 +152,9 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "N", env = "RBUILD_JOBS", hide_env_values = true, help_heading = "Steps")]
     pub(crate) jobs: Option<usize>,
 
-    /// The network of RUN: default, host or none [default: default]
-    #[arg(long, value_name = "MODE", help_heading = "Steps")]
-    pub(crate) network: Option<String>,
-
     /// Allow `network.host` or `security.insecure` to the Dockerfile; may be repeated
     #[arg(long, value_name = "ENTITLEMENT", help_heading = "Steps")]
     pub(crate) allow: Vec<String>,
-
-    /// Add a line to /etc/hosts of RUN; may be repeated
-    #[arg(long, value_name = "HOST:IP", help_heading = "Steps")]
-    pub(crate) add_host: Vec<String>,
-
-    /// The size of /dev/shm of RUN, such as 128m
-    #[arg(long, value_name = "SIZE", help_heading = "Steps")]
-    pub(crate) shm_size: Option<String>,
-
-    /// A limit of RUN, such as nofile=1024:2048; may be repeated
-    #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Steps")]
-    pub(crate) ulimit: Vec<String>,
 
     #[command(flatten)]
     pub(crate) limits: LimitArgs,

@@ -37,11 +37,11 @@ pub(super) fn from_args(
         explicit_platform: !platforms.is_empty(),
         labels: all(&args.label, "--label", |text| Ok(key_value(text)))?,
         annotations: all(&args.annotation, "--annotation", annotation)?,
-        network: network(configuration, args.network.as_deref())?,
+        network: args.limits.network(configuration)?,
         entitlements: all(&args.allow, "--allow", entitlement)?.into_iter().collect(),
-        extra_hosts: all(&args.add_host, "--add-host", extra_host)?,
-        shm_size_bytes: args.shm_size.as_deref().map_or(Ok(0), |text| size("--shm-size", text))?,
-        ulimits: all(&args.ulimit, "--ulimit", ulimit)?,
+        extra_hosts: args.limits.extra_hosts()?,
+        shm_size_bytes: args.limits.shm_size_bytes()?,
+        ulimits: args.limits.ulimits()?,
         contexts: all(&args.build_context, "--build-context", named_context)?,
         proxy_env: Vec::new(),
         hostname: None,
@@ -72,7 +72,7 @@ pub(super) fn from_args(
         offline: args.offline,
         lock: lock(args)?,
         no_cache: args.no_cache,
-        secrets: secrets(args)?,
+        secrets: secrets(&args.secret)?,
         keep_failed: args.on_fail != OnFail::Remove,
         limits: args.limits.limits()?,
         dns: args.limits.dns()?,
@@ -94,8 +94,8 @@ pub(super) fn refuse_at(args: &BuildArgs) -> Result<(), Failure> {
 }
 
 /// `--secret`
-pub(super) fn secrets(args: &BuildArgs) -> Result<Vec<Secret>, Failure> {
-    all(&args.secret, "--secret", secret)
+pub(super) fn secrets(given: &[String]) -> Result<Vec<Secret>, Failure> {
+    all(given, "--secret", secret)
 }
 
 /// A lock file is beside the Dockerfile of a folder, whatever that is called.
@@ -187,7 +187,8 @@ pub(super) fn network(configuration: &Configuration, given: Option<&str>) -> Res
         "default" | "" => Ok(Network::Default),
         "host" => Ok(Network::Host),
         "none" => Ok(Network::None),
-        _ => Err(bad(option, text, "it is default, host or none")),
+        "pasta" => Ok(Network::Pasta),
+        _ => Err(bad(option, text, "it is default, host, none or pasta")),
     }
 }
 

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::enter::{self, Visited, WishArgs};
+use super::limits::LimitArgs;
 use super::request::{self, all};
 use super::shell;
 use crate::build::enter::{Image, Opened};
@@ -42,13 +43,10 @@ Exit codes: that of the command (128 and the signal's number when one ended it);
 not there, 2 wrong usage."
 )]
 pub(crate) struct RunArgs {
-    /// The image: a name, or the beginning of its digest
-    #[arg(value_name = "IMAGE")]
-    image: String,
-
-    /// The command with its arguments; with an entrypoint, its arguments
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The image: a name, or the beginning of its digest. Then the command with its arguments; with an entrypoint, its
+    /// arguments. What follows the image is never an option of rbuild
+    #[arg(value_name = "IMAGE", required = true, trailing_var_arg = true)]
+    words: Vec<String>,
 
     /// What comes in on standard input is for the command
     #[arg(short, long, help_heading = "Input and output")]
@@ -73,22 +71,6 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME", help_heading = "Inside")]
     hostname: Option<String>,
 
-    /// The network: default, host or none [default: default]
-    #[arg(long, value_name = "MODE", help_heading = "Inside")]
-    network: Option<String>,
-
-    /// Add a line to /etc/hosts; may be repeated
-    #[arg(long, value_name = "HOST:IP", help_heading = "Inside")]
-    add_host: Vec<String>,
-
-    /// The size of /dev/shm, such as 128m
-    #[arg(long, value_name = "SIZE", help_heading = "Inside")]
-    shm_size: Option<String>,
-
-    /// A limit, such as nofile=1024:2048; may be repeated
-    #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Inside")]
-    ulimit: Vec<String>,
-
     /// The platform, such as linux/arm64, of an image that has several
     #[arg(long, value_name = "OS/ARCH", help_heading = "Inside")]
     platform: Option<String>,
@@ -96,6 +78,9 @@ pub(crate) struct RunArgs {
     /// Ask the registry first (`always`), only for what is missing, or `never`
     #[arg(long, value_name = "POLICY", help_heading = "Registries")]
     pull: Option<String>,
+
+    #[command(flatten)]
+    limits: LimitArgs,
 
     #[command(flatten)]
     registries: RegistryArgs,
@@ -121,17 +106,23 @@ pub(crate) struct RunArgs {
     name: Option<String>,
 }
 
+impl RunArgs {
+    fn image(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
+    fn command(&self) -> &[String] {
+        self.words.get(1..).unwrap_or_default()
+    }
+}
+
 /// Runs it and passes its exit code on.
 pub(crate) fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let mut wishes = args.wishes.wishes()?;
     wishes.hostname.clone_from(&args.hostname);
     let configuration = Configuration::load()?;
-    wishes.network = Some(request::network(&configuration, args.network.as_deref())?);
-    wishes.extra_hosts = all(&args.add_host, "--add-host", request::extra_host)?;
-    wishes.ulimits = all(&args.ulimit, "--ulimit", request::ulimit)?;
-    if let Some(text) = &args.shm_size {
-        wishes.shm_size_bytes = request::size("--shm-size", text)?;
-    }
+    args.limits.wish(&mut wishes, &configuration)?;
+    wishes.network = Some(args.limits.network(&configuration)?);
     let platform = args.platform.as_slice();
     let platform =
         all(platform, "--platform", |text| text.parse::<Platform>().map_err(|e| e.to_string()))?.pop();
@@ -140,8 +131,8 @@ pub(crate) fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let keep_as = args.name.clone().map(|name| new_name(global, name)).transpose()?;
     let pull = request::pull(args.pull.as_deref(), false)?;
     let registries = configuration.registries(&args.registries)?;
-    let (store, name) = shell::image(global, &args.image, pull).map_err(failed)?;
-    let image = Image { name, called: args.image.clone(), platform, registries, pull };
+    let (store, name) = shell::image(global, args.image(), pull).map_err(failed)?;
+    let image = Image { name, called: args.image().to_owned(), platform, registries, pull };
     let open = move |events: &_, stop: &_| Opened::image(&store, &image, Kind::Run, &wishes, (events, stop));
     let (progress, own) = (args.progress, global.clone());
     let inside = move |opened: Opened| inside(opened, &args, keep_as, attach, &own);
@@ -190,9 +181,9 @@ fn inside(
     attach: Attach,
     global: &Global,
 ) -> Result<Visited, Failure> {
-    let command = command_of(&opened.session().config.config, args.entrypoint.as_deref(), &args.command);
+    let command = command_of(&opened.session().config.config, args.entrypoint.as_deref(), args.command());
     if command.is_empty() {
-        let error = Diagnostic::error(format!("`{}` has neither an entrypoint nor a command", args.image));
+        let error = Diagnostic::error(format!("`{}` has neither an entrypoint nor a command", args.image()));
         return Err(Failure::build(vec![error.help("write the command behind the image's name")]));
     }
     let outcome = opened.run(&command, attach);

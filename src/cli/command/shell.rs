@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::build::{BuildArgs, progress_mode};
+use super::build::{BuildArgs, OnFail, progress_mode};
 use super::enter::{self, Visited, WishArgs};
 use super::{local, request};
 use crate::build::enter::{Image, ImageName, Opened};
@@ -21,7 +21,7 @@ use crate::solve::session::{Kind, Session, Sessions};
 /// directory; or a shell or run of before. `rbuild shell --at PLACE CONTEXT` takes the options of a build, builds up to
 /// PLACE, and opens a shell there. `rbuild sessions` lists what is kept.
 ///
-/// Options about a build's result have no effect here; with an ID, neither have others of a build but `--secret`.
+/// Options about a build's result are refused here; with an ID, so are others about what is built.
 ///
 /// What was changed is kept when the shell ends, for coming back, or for `rbuild commit`. Secrets are not: give them again
 /// with `--secret`.
@@ -70,6 +70,8 @@ pub(crate) struct ShellArgs {
 pub(crate) fn run(global: &Global, mut args: ShellArgs) -> Result<(), Failure> {
     let mut wishes = args.wishes.wishes()?;
     let configuration = Configuration::load()?;
+    refuse_meaningless(&args.build)?;
+    args.build.limits.wish(&mut wishes, &configuration)?;
     let mode = progress_mode(&args.build, &configuration)?;
     let (program, own) = (args.shell.take(), global.clone());
     let inside = move |opened: Opened| visit(opened, program.as_deref(), &own);
@@ -78,7 +80,7 @@ pub(crate) fn run(global: &Global, mut args: ShellArgs) -> Result<(), Failure> {
             let (store, sessions) =
                 build::enter::sessions(&enter::store_root(global)?).map_err(Failure::build)?;
             let session = find(&sessions, &args.build.context)?;
-            wishes.secrets = request::secrets(&args.build)?;
+            wishes.secrets = request::secrets(&args.build.secret)?;
             let open = move |_: &_, stop: &_| Opened::kept(&store, session, &wishes, stop);
             enter::visit(mode, open, inside)?
         }
@@ -106,6 +108,50 @@ pub(crate) fn run(global: &Global, mut args: ShellArgs) -> Result<(), Failure> {
     match visited.code {
         0 => Ok(()),
         code => Err(Failure::status(code)),
+    }
+}
+
+/// An option that changes nothing would be believed to change something.
+fn refuse_meaningless(args: &BuildArgs) -> Result<(), Failure> {
+    let of_results = [
+        ("--tag", !args.tag.is_empty()),
+        ("--output", !args.output.is_empty()),
+        ("--push", args.push),
+        ("--iidfile", args.iidfile.is_some()),
+        ("--label", !args.label.is_empty()),
+        ("--annotation", !args.annotation.is_empty()),
+        ("--on-fail", args.on_fail != OnFail::Keep),
+        ("--check", args.check),
+        ("--call", args.call.is_some()),
+        ("--quiet", args.quiet),
+    ];
+    let of_builds = [
+        ("--file", args.file.is_some()),
+        ("--target", args.target.is_some()),
+        ("--build-arg", !args.build_arg.is_empty()),
+        ("--build-context", !args.build_context.is_empty()),
+        ("--ssh", !args.ssh.is_empty()),
+        ("--platform", !args.platform.is_empty()),
+        ("--pull", args.pull.is_some()),
+        ("--offline", args.offline),
+        ("--lock", args.lock),
+        ("--locked", args.locked),
+        ("--no-cache", args.no_cache),
+        ("--allow", !args.allow.is_empty()),
+    ];
+    let given = |list: &[(&'static str, bool)]| list.iter().find(|(_, given)| *given).map(|(name, _)| *name);
+    if let Some(name) = given(&of_results) {
+        let error =
+            Diagnostic::error(format!("`{name}` means nothing to `rbuild shell`, which makes no image"));
+        return Err(Failure::usage(error.help("`rbuild commit` makes an image of what was done in a shell")));
+    }
+    match given(&of_builds).filter(|_| args.at.is_none()) {
+        Some(name) => {
+            let error =
+                Diagnostic::error(format!("`{name}` means nothing in what is kept, where nothing is built"));
+            Err(Failure::usage(error.help("`--at PLACE` builds, and opens a shell at that place")))
+        }
+        None => Ok(()),
     }
 }
 

@@ -13,6 +13,15 @@ pub fn busybox_registry() -> Registry {
     registry
 }
 
+/// A context and Dockerfile that need no registry: busybox, and these lines.
+pub fn with_busybox(world: &super::program::World, lines: &str) {
+    world.file("busybox", std::fs::read("/bin/busybox").expect("needs the package busybox-static"));
+    world.set_mode("busybox", 0o755);
+    world.dockerfile(&format!(
+        "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nCOPY busybox /bin/true\n{lines}\n"
+    ));
+}
+
 /// An image of Debian's static busybox, its applets as links, and the usual folders.
 pub fn busybox() -> TestImage {
     let program = std::fs::read("/bin/busybox").expect("needs the package busybox-static");

@@ -1,6 +1,6 @@
 //! How a command failed, in words.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::super::super::StepContext;
 use super::output::Tail;
@@ -9,8 +9,70 @@ use crate::exec::{ExecError, ExitReport, ExitStatus, emulation_help};
 use crate::plan::graph::ExecOp;
 use crate::report::Diagnostic;
 
-/// `exit code: 2`, or what ended it.
+/// `exit code: 2`, or what ended it, and which limit was in its way.
 pub(super) fn ended(report: &ExitReport) -> String {
+    match reached_limit(report) {
+        Some(most) => {
+            let ended = match report.status {
+                ExitStatus::Signal(libc::SIGKILL) => format!("exit code: {}: killed", report.status.code()),
+                ExitStatus::Signal(_) | ExitStatus::Code(_) => status(report),
+            };
+            format!("{ended}: the step reached its limit of {most} processes")
+        }
+        None => status(report),
+    }
+}
+
+/// The limit of processes that was surely in the way of a command that failed.
+fn reached_limit(report: &ExitReport) -> Option<u64> {
+    let limit = report.process_limit.filter(|limit| limit.was_reached == Some(true))?;
+    (report.status != ExitStatus::Code(0)).then_some(limit.most)
+}
+
+/// What programs print that could not start another one: the C library, busybox, dash, Java.
+const NO_PROCESS: [&str; 4] =
+    ["Resource temporarily unavailable", "can't fork", "Cannot fork", "unable to create native thread"];
+
+/// What is to be done about the limit of processes, if that was in the way.
+fn process_help(report: &ExitReport, output: Option<&str>) -> Option<String> {
+    let limit = report.process_limit?;
+    let way = "`--pids-limit N` sets another limit, `--pids-limit -1` none";
+    let is_told = || output.is_some_and(|text| NO_PROCESS.iter().any(|words| text.contains(words)));
+    match limit.was_reached {
+        Some(true) => Some(way.to_owned()),
+        None if is_told() => {
+            Some(format!("perhaps the step reached its limit of {} processes; {way}", limit.most))
+        }
+        Some(false) | None => None,
+    }
+}
+
+/// What programs print when a file system is full.
+const NO_SPACE: &str = "No space left on device";
+/// Less than this is no room to go on; the rest may be kept for root.
+const LITTLE_BYTES: u64 = 64 << 20;
+
+/// Says that the store's file system is full, if it is: a step's own in memory may be, too.
+fn with_full_disk(diagnostic: Diagnostic, store: &Path) -> Diagnostic {
+    let Ok(stat) = rustix::fs::statvfs(store) else { return diagnostic };
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    // Some file systems do not count inodes.
+    let has_inodes = stat.f_favail > 0 || stat.f_files == 0;
+    if free > LITTLE_BYTES && has_inodes {
+        return diagnostic;
+    }
+    let what = if has_inodes { "is full" } else { "has no more inodes" };
+    diagnostic
+        .note(format!(
+            "what a step writes is in the store, and the file system of `{}` {what}: {} of {} free",
+            store.display(),
+            memory(free),
+            memory(stat.f_blocks.saturating_mul(stat.f_frsize)),
+        ))
+        .help("`rbuild prune --all` removes what no name needs; `--root DIR` puts the store on another disk")
+}
+
+fn status(report: &ExitReport) -> String {
     let code = report.status.code();
     let signal = match report.status {
         ExitStatus::Signal(signal) => Some(signal),
@@ -78,6 +140,12 @@ pub(super) fn explain(
             _ => format!("its last output:\n{text}"),
         });
     }
+    if tail.text().is_some_and(|text| text.contains(NO_SPACE)) {
+        diagnostic = with_full_disk(diagnostic, step.environment.store.root());
+    }
+    if let Some(help) = process_help(report, tail.text().as_deref()) {
+        diagnostic = diagnostic.help(help);
+    }
     if report.status == ExitStatus::Code(127) {
         diagnostic = diagnostic
             .help("127 means that the shell did not find a command; is it installed in an earlier step?");
@@ -118,6 +186,7 @@ mod tests {
             out_of_memory,
             special_owners: Vec::new(),
             memory_limit_bytes: None,
+            process_limit: None,
         }
     }
 

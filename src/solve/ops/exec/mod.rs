@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub(super) use self::mounts::paths as mounted_paths;
 use self::output::Tail;
 pub use self::snapshots::Snapshots;
+pub use self::spec::executed;
 use super::super::session::{self, Left};
 use super::super::state::{Files, RootState};
 use super::super::{Done, Failures, LayerForm, StepContext, jobs, key};

@@ -17,10 +17,7 @@ pub(in crate::solve) fn make(
     held: &[Held],
 ) -> Result<Spec, Failures> {
     let credentials = credentials(step, op, parent, snapshot)?;
-    let network = match op.network {
-        Network::Default | Network::Host => exec::Network::Host,
-        Network::None => exec::Network::None,
-    };
+    let network = executed(op.network);
     let mut env = op.proxy_env.clone();
     env.extend(op.env.iter().cloned());
     let mut mounts = pipes(op);
@@ -55,6 +52,15 @@ pub(in crate::solve) fn make(
         owned_paths: step.environment.snapshots.owned_paths(step, parent)?,
         platform: op.platform.clone(),
     })
+}
+
+/// What a network is for the executor.
+pub fn executed(network: Network) -> exec::Network {
+    match network {
+        Network::Default | Network::Host => exec::Network::Host,
+        Network::None => exec::Network::None,
+        Network::Pasta => exec::Network::Pasta,
+    }
 }
 
 /// The command as the user wrote it: without the shell in front, on one line.
