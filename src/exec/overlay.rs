@@ -73,8 +73,9 @@ impl Layers {
     /// step is entered on the directories that it left.
     fn forget_earlier_use(&self) {
         let Some((_, work)) = &self.writable else { return };
-        for mark in ["work/incompat/volatile", "work/incompat"] {
-            let _ = rustix::fs::unlinkat(work, mark, AtFlags::REMOVEDIR);
+        let _ = rustix::fs::unlinkat(work, "work/incompat/volatile/dirty", AtFlags::empty());
+        for folder in ["work/incompat/volatile", "work/incompat"] {
+            let _ = rustix::fs::unlinkat(work, folder, AtFlags::REMOVEDIR);
         }
     }
 
