@@ -73,6 +73,7 @@ impl Layers {
     /// step is entered on the directories that it left.
     fn forget_earlier_use(&self) {
         let Some((_, work)) = &self.writable else { return };
+        let _ = rustix::fs::unlinkat(work, "work/incompat/volatile/dirty", AtFlags::empty());
         for mark in ["work/incompat/volatile", "work/incompat"] {
             let _ = rustix::fs::unlinkat(work, mark, AtFlags::REMOVEDIR);
         }
