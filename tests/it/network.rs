@@ -58,7 +58,7 @@ fn pasta_ends_with_rbuild() {
     }
     let registry = busybox_registry();
     let world = World::new();
-    world.dockerfile(&format!("FROM {}/busybox\nRUN exec sleep 1000\n", registry.host()));
+    world.dockerfile(&format!("FROM {}/busybox\nRUN exec sleep 900\n", registry.host()));
     let mut rbuild = world.build(["--network", "pasta"]).spawn();
     let deadline = Instant::now() + Duration::from_secs(30);
     let is_up = |pid: &u32| {

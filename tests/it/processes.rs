@@ -10,7 +10,7 @@ use crate::support::program::World;
 use crate::support::skip;
 
 /// Has as many processes as it can get, and never ends by itself.
-const GREEDY: &str = "r() { (r); sleep 1000; }; r";
+const GREEDY: &str = "r() { (r); sleep 900; }; r";
 /// The classic one; with its shell, all of it ends.
 const BOMB: &str = "b() { b | b & }; b";
 /// Fails when the shell cannot start the last ones.
@@ -71,7 +71,7 @@ fn there_is_a_limit_without_asking() {
     let machine = number("/proc/sys/kernel/pid_max").min(number("/proc/sys/kernel/threads-max"));
     // Its numbers are in the init's namespace, which the machine's /proc shows.
     for world in worlds() {
-        world.dockerfile(&format!("FROM {}/busybox\nRUN exec sleep 1000\n", registry.host()));
+        world.dockerfile(&format!("FROM {}/busybox\nRUN exec sleep 900\n", registry.host()));
         let mut child = world.build(["-t", "never"]).spawn();
         let init = init_of(child.id());
         let show = "mount -t proc none /proc && cat /proc/sys/kernel/pid_max";
@@ -94,7 +94,7 @@ fn init_of(rbuild: u32) -> u32 {
     while Instant::now() < deadline {
         let inits = children(rbuild).into_iter().flat_map(children);
         for init in inits {
-            if children(init).into_iter().any(|pid| command(pid) == b"sleep\x001000\0") {
+            if children(init).into_iter().any(|pid| command(pid) == b"sleep\x00900\0") {
                 return init;
             }
         }
