@@ -1,4 +1,4 @@
-//! Reading Dockerfiles, and their build checks: text to syntax. 15,000 lines take 6 to 15 ms, their checks 0.5 ms; the
+//! Reading Dockerfiles, and their build checks: text to syntax. 15,000 lines take 4 ms (with mimalloc), their checks 0.5 ms; the
 //! eleven texts that cost the most up to the size limit take 1.8 s together.
 
 use std::fmt::Write as _;

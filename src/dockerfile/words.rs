@@ -129,8 +129,10 @@ impl ExpandError {
             Fault::Required { name, .. } => {
                 Some(format!("give it a value: `--build-arg {name}=…`, or `ARG {name}=…`"))
             }
+            Fault::TooCostly | Fault::TooCostlyTogether => {
+                Some("shorten the values, or leave the work to a RUN, whose shell has no such limit".to_owned())
+            }
             Fault::InvalidPattern { .. } | Fault::TooDeep | Fault::TooLong => None,
-            Fault::TooCostly | Fault::TooCostlyTogether => None,
         }
     }
 }

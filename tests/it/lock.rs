@@ -152,6 +152,19 @@ fn what_is_missing_is_refused_only_if_asked() {
     assert_eq!(fs::read_to_string(bench.lock_file()).unwrap(), text);
 }
 
+/// What would change nothing is refused, and nothing is pinned.
+#[test]
+fn options_about_results_are_refused() {
+    let bench = Bench::new();
+    for option in ["--push", "--tag=app", "--check", "--quiet", "--locked", "--no-cache"] {
+        let (code, refused) = bench.run(&["lock", option, "."]);
+        let name = option.split('=').next().unwrap();
+        let expected = format!("`{name}` means nothing to `rbuild lock`");
+        assert!(code == 2 && refused.contains(&expected), "{refused}");
+    }
+    assert!(!bench.lock_file().exists());
+}
+
 #[test]
 fn a_bad_lock_file_and_a_bad_place_for_one() {
     let bench = Bench::new();

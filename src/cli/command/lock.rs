@@ -19,19 +19,7 @@ use crate::config::Change;
 /// lock file that is there; what it does not have is taken as it is, with `--locked` refused.
 #[derive(Debug, Args)]
 #[command(
-    mut_arg("check", |a| a.hide(true)),
-    mut_arg("call", |a| a.hide(true)),
-    mut_arg("tag", |a| a.hide(true)),
-    mut_arg("output", |a| a.hide(true)),
-    mut_arg("push", |a| a.hide(true)),
-    mut_arg("iidfile", |a| a.hide(true)),
-    mut_arg("label", |a| a.hide(true)),
-    mut_arg("annotation", |a| a.hide(true)),
-    mut_arg("no_cache", |a| a.hide(true)),
-    mut_arg("progress", |a| a.hide(true)),
-    mut_arg("quiet", |a| a.hide(true)),
-    mut_arg("lock", |a| a.hide(true)),
-    mut_arg("locked", |a| a.hide(true)),
+    mut_args(|arg| request::hide(arg, &["no_cache", "progress", "lock", "locked", "on_fail", "jobs"])),
     after_help = "Exit codes: 0 pinned, 1 something could not be found, 2 wrong usage.",
 )]
 pub(crate) struct LockArgs {
@@ -45,6 +33,10 @@ pub(crate) struct LockArgs {
 
 /// Pins and tells what changed.
 pub(crate) fn run(global: &Global, args: &LockArgs) -> Result<(), Failure> {
+    request::refuse_at(&args.build)?;
+    let LockArgs { build, .. } = args;
+    let others = [("--lock", build.lock), ("--locked", build.locked), ("--no-cache", build.no_cache)];
+    request::refuse_results(build, &others, "lock", "`rbuild build` builds, and holds to what is pinned")?;
     let request = request::from_args(global, &Configuration::load()?, &args.build)?;
     let refresh = if args.update { Refresh::All } else { Refresh::Missing };
     let progress = Progress::start(ProgressMode::Plain);

@@ -19,18 +19,7 @@ use crate::report::Events;
 /// unless the step gives the same files as before.
 #[derive(Debug, Args)]
 #[command(
-    mut_arg("check", |a| a.hide(true)),
-    mut_arg("call", |a| a.hide(true)),
-    mut_arg("tag", |a| a.hide(true)),
-    mut_arg("output", |a| a.hide(true)),
-    mut_arg("push", |a| a.hide(true)),
-    mut_arg("iidfile", |a| a.hide(true)),
-    mut_arg("label", |a| a.hide(true)),
-    mut_arg("annotation", |a| a.hide(true)),
-    mut_arg("on_fail", |a| a.hide(true)),
-    mut_arg("jobs", |a| a.hide(true)),
-    mut_arg("progress", |a| a.hide(true)),
-    mut_arg("quiet", |a| a.hide(true)),
+    mut_args(|arg| request::hide(arg, &["on_fail", "jobs", "progress"])),
     after_help = "Exit codes: 0 planned, 1 the build would fail before it begins, 2 wrong usage.",
 )]
 pub(crate) struct PlanArgs {

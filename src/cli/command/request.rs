@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Arg;
+
 use super::build::{BuildArgs, OnFail};
 use crate::build::{self, ContextFrom, DockerfileFrom, PullPolicy, Request, Secret, SecretFrom};
 use crate::cli::Failure;
@@ -89,6 +91,45 @@ pub(super) fn refuse_at(args: &BuildArgs) -> Result<(), Failure> {
             Err(Failure::usage(
                 error.help(format!("`rbuild shell --at {at}`; to build one stage only, `--target`")),
             ))
+        }
+    }
+}
+
+/// Hides options of a build that mean nothing to another command, by their ids.
+pub(super) fn hide(arg: Arg, ids: &[&str]) -> Arg {
+    let hidden = ids.contains(&arg.get_id().as_str()) || OF_RESULTS.contains(&arg.get_id().as_str());
+    if hidden { arg.hide(true) } else { arg }
+}
+
+/// The ids of the options about what a build gives.
+const OF_RESULTS: [&str; 9] =
+    ["tag", "output", "push", "iidfile", "label", "annotation", "check", "call", "quiet"];
+
+/// An option that changes nothing would be believed to change something: refuses those about what a build gives, for a
+/// `command` that gives no image, and `others`, each with whether it was given.
+pub(super) fn refuse_results(
+    args: &BuildArgs,
+    others: &[(&str, bool)],
+    command: &str,
+    help: &str,
+) -> Result<(), Failure> {
+    let results = [
+        ("--tag", !args.tag.is_empty()),
+        ("--output", !args.output.is_empty()),
+        ("--push", args.push),
+        ("--iidfile", args.iidfile.is_some()),
+        ("--label", !args.label.is_empty()),
+        ("--annotation", !args.annotation.is_empty()),
+        ("--on-fail", args.on_fail != OnFail::Keep),
+        ("--check", args.check),
+        ("--call", args.call.is_some()),
+        ("--quiet", args.quiet),
+    ];
+    match results.iter().chain(others).find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let message = format!("`{name}` means nothing to `rbuild {command}`, which makes no image");
+            Err(Failure::usage(Diagnostic::error(message).help(help)))
         }
     }
 }

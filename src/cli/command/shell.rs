@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::build::{BuildArgs, OnFail, progress_mode};
+use super::build::{BuildArgs, progress_mode};
 use super::enter::{self, Visited, WishArgs};
 use super::{local, request};
 use crate::build::enter::{Image, ImageName, Opened};
@@ -32,16 +32,7 @@ use crate::solve::session::{Kind, Session, Sessions};
         .value_name("ID|CONTEXT")
         .help("What was kept, by its id or name; with --at the context of a build [default: .]")),
     mut_arg("at", |a| a.hide(false)),
-    mut_arg("check", |a| a.hide(true)),
-    mut_arg("call", |a| a.hide(true)),
-    mut_arg("tag", |a| a.hide(true)),
-    mut_arg("output", |a| a.hide(true)),
-    mut_arg("push", |a| a.hide(true)),
-    mut_arg("iidfile", |a| a.hide(true)),
-    mut_arg("label", |a| a.hide(true)),
-    mut_arg("annotation", |a| a.hide(true)),
-    mut_arg("quiet", |a| a.hide(true)),
-    mut_arg("on_fail", |a| a.hide(true)),
+    mut_args(|arg| request::hide(arg, &["on_fail"])),
     after_help = "\
 Examples:
   rbuild shell 4f2a1b             the step that has just failed, as it was left
@@ -113,18 +104,8 @@ pub(crate) fn run(global: &Global, mut args: ShellArgs) -> Result<(), Failure> {
 
 /// An option that changes nothing would be believed to change something.
 fn refuse_meaningless(args: &BuildArgs) -> Result<(), Failure> {
-    let of_results = [
-        ("--tag", !args.tag.is_empty()),
-        ("--output", !args.output.is_empty()),
-        ("--push", args.push),
-        ("--iidfile", args.iidfile.is_some()),
-        ("--label", !args.label.is_empty()),
-        ("--annotation", !args.annotation.is_empty()),
-        ("--on-fail", args.on_fail != OnFail::Keep),
-        ("--check", args.check),
-        ("--call", args.call.is_some()),
-        ("--quiet", args.quiet),
-    ];
+    let help = "`rbuild commit` makes an image of what was done in a shell";
+    request::refuse_results(args, &[], "shell", help)?;
     let of_builds = [
         ("--file", args.file.is_some()),
         ("--target", args.target.is_some()),
@@ -139,14 +120,9 @@ fn refuse_meaningless(args: &BuildArgs) -> Result<(), Failure> {
         ("--no-cache", args.no_cache),
         ("--allow", !args.allow.is_empty()),
     ];
-    let given = |list: &[(&'static str, bool)]| list.iter().find(|(_, given)| *given).map(|(name, _)| *name);
-    if let Some(name) = given(&of_results) {
-        let error =
-            Diagnostic::error(format!("`{name}` means nothing to `rbuild shell`, which makes no image"));
-        return Err(Failure::usage(error.help("`rbuild commit` makes an image of what was done in a shell")));
-    }
-    match given(&of_builds).filter(|_| args.at.is_none()) {
-        Some(name) => {
+    let given = of_builds.into_iter().find(|(_, given)| *given).filter(|_| args.at.is_none());
+    match given {
+        Some((name, _)) => {
             let error =
                 Diagnostic::error(format!("`{name}` means nothing in what is kept, where nothing is built"));
             Err(Failure::usage(error.help("`--at PLACE` builds, and opens a shell at that place")))

@@ -127,39 +127,27 @@ fn add_file(listener: BorrowedFd<'_>, id: u64, file: &OwnedFd, close_on_exec: bo
 /// Reads the memory of a process; gives how many bytes.
 pub(super) fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    let remote = libc::iovec { iov_base: address as *mut _, iov_len: buffer.len() };
-    // SAFETY: the kernel writes into the buffer only; the remote address is checked by it.
-    let read = unsafe {
-        libc::syscall(
-            libc::SYS_process_vm_readv,
-            pid,
-            &raw const local,
-            1usize,
-            &raw const remote,
-            1usize,
-            0usize,
-        )
-    };
-    check(read).map(|read| read as usize)
+    copy_memory(libc::SYS_process_vm_readv, pid, address, &local)
 }
 
 /// Writes all bytes into the memory of a process.
 pub(super) fn write_memory(pid: u32, address: u64, bytes: &[u8]) -> io::Result<()> {
     let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    let remote = libc::iovec { iov_base: address as *mut _, iov_len: bytes.len() };
-    // SAFETY: the kernel only reads the local bytes; the remote address is checked by it.
-    let written = unsafe {
-        libc::syscall(
-            libc::SYS_process_vm_writev,
-            pid,
-            &raw const local,
-            1usize,
-            &raw const remote,
-            1usize,
-            0usize,
-        )
+    match copy_memory(libc::SYS_process_vm_writev, pid, address, &local)? == bytes.len() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
+/// Between `local`, whose memory the caller may read, or write where `call` does, and as many bytes at an address of a
+/// process.
+fn copy_memory(call: libc::c_long, pid: u32, address: u64, local: &libc::iovec) -> io::Result<usize> {
+    let remote = libc::iovec { iov_base: address as *mut _, iov_len: local.iov_len };
+    // SAFETY: the caller vouches for the local memory; the kernel checks the remote address.
+    let copied = unsafe {
+        libc::syscall(call, pid, std::ptr::from_ref(local), 1usize, &raw const remote, 1usize, 0usize)
     };
-    if check(written)? as usize == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    check(copied).map(|copied| copied as usize)
 }
 
 /// The soft limit that carries a process's number.
