@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::path;
 use super::scan::Meta;
+use crate::store::supersede;
 use format::{Record, Table};
 
 mod format;
@@ -102,7 +103,7 @@ impl StatCache {
         let temporary = self.file.with_extension(format!("{}.new", std::process::id()));
         let write = || -> std::io::Result<()> {
             File::create(&temporary)?.write_all(&bytes)?;
-            std::fs::rename(&temporary, &self.file)
+            supersede(&temporary, &self.file)
         };
         write().inspect_err(|_| {
             let _ = std::fs::remove_file(&temporary);

@@ -9,7 +9,7 @@ use crate::layer::archive::{self, Limits};
 use crate::layer::index::Index;
 use crate::layer::view::RootView;
 use crate::oci::{ChainId, DiffId, Layer};
-use crate::store::{self, Store};
+use crate::store::{self, Store, supersede};
 
 /// Why a layer could not be looked into.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +103,7 @@ impl Roots {
     /// Takes over a file with a layer's index that a worker wrote.
     pub fn adopt(&self, diff_id: DiffId, file: &Path) -> Result<(), RootError> {
         let path = self.path(diff_id);
-        std::fs::rename(file, &path).map_err(|source| RootError::Index { path, source })
+        supersede(file, &path).map_err(|source| RootError::Index { path, source })
     }
 
     fn path(&self, diff_id: DiffId) -> PathBuf {

@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD};
+
 use super::{Error, Store, files, layout};
 use crate::oci::{Descriptor, Digest, Hasher};
 
@@ -94,15 +96,20 @@ impl Store {
     pub fn intact_blob(&self, digest: &Digest) -> Result<Option<u64>, Error> {
         let path = self.blob_path(digest);
         let Ok(meta) = fs::metadata(&path) else { return Ok(None) };
-        let may_be_lost = meta.ctime() <= boot_time() && !self.is_older_than_sync(meta.ctime());
-        if !meta.is_file() || may_be_lost || !self.is_sealed(&meta) {
+        if !self.is_known_whole(&meta) {
             if !self.verify_blob(digest)? {
                 return Ok(None);
             }
             // The change time becomes now, which is what the next look sees. A store of another user stays as it is.
-            let _ = rustix::fs::utimensat(rustix::fs::CWD, &path, &SEALED, rustix::fs::AtFlags::empty());
+            let _ = rustix::fs::utimensat(CWD, &path, &SEALED, AtFlags::empty());
         }
         Ok(Some(meta.len()))
+    }
+
+    /// Whether a blob need not be hashed again.
+    fn is_known_whole(&self, meta: &fs::Metadata) -> bool {
+        let is_on_disk = || self.is_older_than_sync(meta.ctime());
+        meta.is_file() && (meta.ctime() > boot_time() || is_on_disk()) && self.is_sealed(meta)
     }
 
     /// Every blob that is there, by digest. Files with other names are left out.
@@ -150,9 +157,16 @@ impl Store {
         Ok(digest)
     }
 
-    /// The rename also heals: a file of that name that a crash has damaged is replaced.
+    /// A blob that is there already, and whole, stays: writing it out could be lost in a crash of the machine, and
+    /// renaming over it waits for the disk. The rename heals: a file of that name that a crash has damaged is replaced.
     fn publish(&self, scratch: &Path, digest: &Digest) -> Result<(), Error> {
         let target = self.blob_path(digest);
+        if fs::metadata(&target).is_ok_and(|meta| self.is_known_whole(&meta))
+            // Its change time becomes now, so that nobody takes it for unused. The store may belong to another user.
+            && rustix::fs::utimensat(CWD, &target, &SEALED, AtFlags::empty()).is_ok()
+        {
+            return files::remove(scratch);
+        }
         match fs::rename(scratch, &target) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 layout::make_blobs(self.root())?;
@@ -169,7 +183,7 @@ impl Store {
     /// Takes over a finished file on the store's file system as the blob `digest`. The caller vouches for its
     /// content: the bytes were hashed while they were written.
     pub fn adopt_blob(&self, file: &Path, digest: Digest) -> Result<(), Error> {
-        let sealed = rustix::fs::utimensat(rustix::fs::CWD, file, &SEALED, rustix::fs::AtFlags::empty());
+        let sealed = rustix::fs::utimensat(CWD, file, &SEALED, AtFlags::empty());
         sealed.map_err(|e| Error::io("write", file, e.into()))?;
         self.publish(file, &digest)
     }

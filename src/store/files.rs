@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags};
+
 use super::Error;
 
 /// Far more than any record has.
@@ -63,6 +65,17 @@ pub(super) fn rename(scratch: &Path, path: &Path) -> Result<(), Error> {
         let _ = fs::remove_file(scratch);
         Error::io("write", path, e)
     })
+}
+
+/// Renames a finished file to `path`, without the wait of rename(2) where something is there already: ext4 first sees
+/// to the blocks of a file that is renamed over another (`auto_da_alloc`), 1.4 ms for each MB of it. So the two change
+/// places, and the old one goes. For what can be made again: after a crash of the machine both may be gone.
+pub(crate) fn supersede(fresh: &Path, path: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, fresh, CWD, path, RenameFlags::EXCHANGE) {
+        Ok(()) => fs::remove_file(fresh),
+        // Nothing is there, or the file system cannot do it.
+        Err(_) => fs::rename(fresh, path),
+    }
 }
 
 /// Like [`replace`], but `false` and nothing changed when `path` exists.

@@ -48,6 +48,7 @@ pub use tags::{Fetched, Tags};
 pub use usage::{Measured, Measuring};
 
 pub use blob::{has_seal, seal};
+pub(crate) use files::supersede;
 use scratch::ProcessDir;
 pub(crate) use scratch::unique;
 pub(crate) use trash::remove_tree;

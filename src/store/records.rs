@@ -23,8 +23,9 @@ impl Store {
 
     /// Writes the record at once; readers see the old one or the new one. Mode 0600.
     pub fn put_record(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        let path = self.record_folder(name)?;
-        files::replace(&self.next_path()?, &path, bytes, 0o600)
+        let (path, scratch) = (self.record_folder(name)?, self.next_path()?);
+        files::write_new(&scratch, bytes, 0o600)?;
+        files::supersede(&scratch, &path).map_err(|e| Error::io("write", &path, e))
     }
 
     /// Writes the record unless there is one of that name; whether it was written.

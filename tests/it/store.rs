@@ -88,6 +88,26 @@ fn positioned_writes_are_trusted_or_hashed_again() {
 }
 
 #[test]
+fn a_whole_blob_stays_where_it_is_and_another_is_replaced() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let write = || {
+        let mut blob = store.new_blob().unwrap();
+        blob.write_all(b"hello").unwrap();
+        let path = blob.path().to_owned();
+        let (digest, _) = blob.commit(None).unwrap();
+        assert!(!path.exists());
+        (digest, fs::metadata(store.blob_path(&digest)).unwrap().ino())
+    };
+    let (digest, first) = write();
+    assert_eq!(write(), (digest, first));
+    fs::write(store.blob_path(&digest), "hell0").unwrap();
+    assert_ne!(write().1, first);
+    assert!(store.verify_blob(&digest).unwrap());
+}
+
+#[test]
 fn a_damaged_blob_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);

@@ -9,7 +9,7 @@ use crate::layer::entry::Entry;
 use crate::layer::index::Index;
 use crate::layer::{self, Remembered, Segments, WriteOptions};
 use crate::oci::{Descriptor, Layer, Seconds};
-use crate::store::Store;
+use crate::store::{Store, supersede};
 
 /// Writes `entries` as a layer, publishes it under the key of `preimage`, and gives the root with it on top.
 pub(super) fn entries(
@@ -57,7 +57,7 @@ fn remember_segments(store: &Store, layer: &Layer, segments: &Segments) {
         let scratch = store.scratch_dir().map_err(std::io::Error::other)?;
         let temporary = scratch.path().join("segments");
         std::fs::write(&temporary, segments.to_bytes())?;
-        std::fs::rename(&temporary, segments_file(store, layer))
+        supersede(&temporary, &segments_file(store, layer))
     };
     if let Err(error) = write() {
         tracing::warn!(%error, "cannot remember the segments of a layer");

@@ -16,6 +16,7 @@ use crate::layer::entry::Content;
 use crate::layer::index::{Index, Kind, What};
 use crate::layer::view::RootView;
 use crate::oci::DiffId;
+use crate::store::supersede;
 
 const MAGIC: &[u8; 8] = b"rbdigs\0\x01";
 /// Offset and digest.
@@ -156,7 +157,7 @@ fn save(file: &std::path::Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = file.with_extension(format!("{}.new", std::process::id()));
     let write = || {
         File::create(&temporary)?.write_all(bytes)?;
-        std::fs::rename(&temporary, file)
+        supersede(&temporary, file)
     };
     write().inspect_err(|_| {
         let _ = std::fs::remove_file(&temporary);
