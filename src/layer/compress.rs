@@ -3,7 +3,7 @@
 //! Members and frames may stand one after the other in a blob (RFC 1952, 2.2; RFC 8878, 3), so that
 //! segments are compressed independently of one another and in any order.
 
-use libdeflater::{CompressionLvl, Compressor};
+use libdeflater::{CompressionLvl, Compressor, Decompressor};
 use serde::{Deserialize, Serialize};
 
 use crate::oci::MediaType;
@@ -91,6 +91,16 @@ impl Compression {
                 encoder.compress_to_buffer(raw, &mut packed[..]).map_err(CompressError::Zstd)
             }
         }
+    }
+
+    /// Decompresses what [`Compression::pack`] made of exactly `raw.len()` bytes; whether it was that.
+    pub(super) fn unpack(self, packed: &[u8], raw: &mut [u8]) -> bool {
+        let len = match self {
+            Compression::None => None,
+            Compression::Gzip { .. } => Decompressor::new().gzip_decompress(packed, raw).ok(),
+            Compression::Zstd { .. } => zstd::bulk::decompress_to_buffer(packed, raw).ok(),
+        };
+        len == Some(raw.len())
     }
 }
 

@@ -154,9 +154,9 @@ pub fn write(
 }
 
 /// The same, to the byte; but segments that `earlier` has are taken from there instead of being compressed, and
-/// [`Written::segments`] tells what the next layer can take from this one. The segments before the first that is
-/// another are not even read when the digests of their files are known; the files after it are, as the tar has to be
-/// hashed.
+/// [`Written::segments`] tells what the next layer can take from this one. Where the digests of their files are known,
+/// they are not even read: those before the first that is another are copied, and those after it decompressed, as the
+/// tar has to be hashed.
 pub fn write_remembering(
     entries: Vec<Entry>,
     options: &WriteOptions,

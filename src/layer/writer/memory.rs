@@ -118,11 +118,13 @@ impl Remembered {
         Self { blob, list: segments.list.clone(), places }
     }
 
-    /// Reads the compressed form of a segment to the start of `packed`, which grows as needed, and gives its length.
+    /// Reads the compressed form of a segment to the start of `packed`, which grows as needed.
     /// `None` when there is none, or when the blob does not have it any more: then it is compressed.
-    pub(super) fn fetch(&self, id: &[u8; 32], packed: &mut Vec<u8>) -> Option<usize> {
+    pub(super) fn fetch(&self, id: &[u8; 32], packed: &mut Vec<u8>) -> Option<Fetched> {
         let (number, offset) = *self.places.get(id)?;
-        self.read(&self.list[number], offset, packed)
+        let segment = &self.list[number];
+        let len = self.read(segment, offset, packed)?;
+        Some(Fetched { len, hash: segment.packed })
     }
 
     fn read(&self, segment: &Written, offset: u64, packed: &mut Vec<u8>) -> Option<usize> {
@@ -153,6 +155,14 @@ impl Remembered {
         }
         Some(Start { segments, raw, packed, size, blob: Some(&self.blob) })
     }
+}
+
+/// The compressed form of a segment.
+pub(super) struct Fetched {
+    /// In bytes.
+    pub(super) len: usize,
+    /// Its BLAKE3.
+    pub(super) hash: [u8; 32],
 }
 
 /// What a layer takes from the beginning of an earlier one, and its hashers after that.

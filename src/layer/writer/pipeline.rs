@@ -60,20 +60,42 @@ struct Buffers {
 
 impl Job<'_> {
     fn make(&self, index: usize, buffers: &mut Buffers) -> Result<(), WriteError> {
-        fill(self.entries, self.layout, self.layout.segments[index], &mut buffers.raw)?;
+        let segment = self.layout.segments[index];
         let id = self.ids.get(index);
+        if let Some(Some(id)) = id
+            && self.take_both(id, segment.end - segment.start, buffers)
+        {
+            return Ok(());
+        }
+        fill(self.entries, self.layout, segment, &mut buffers.raw)?;
         let id = id.map(|id| id.unwrap_or_else(|| memory::of_bytes(self.compression, &buffers.raw)));
-        let fetched = match (self.memory, id) {
-            (Memory::On { earlier: Some(earlier) }, Some(id)) => earlier.fetch(&id, &mut buffers.packed),
-            _ => None,
-        };
-        buffers.packed_len = match fetched {
-            Some(len) => len,
-            None => self.compression.pack(&buffers.raw, &mut buffers.packed)?,
-        };
+        if let Some(id) = &id
+            && self.take_packed(id, buffers)
+        {
+            return Ok(());
+        }
+        buffers.packed_len = self.compression.pack(&buffers.raw, &mut buffers.packed)?;
         let packed = &buffers.packed[..buffers.packed_len];
         buffers.id = id.map(|id| (id, *blake3::hash(packed).as_bytes()));
         Ok(())
+    }
+
+    /// Takes both forms of a segment of `len` bytes from the earlier layer, if it is there: to decompress it takes half
+    /// the time of reading a hundred files.
+    fn take_both(&self, id: &[u8; 32], len: u64, buffers: &mut Buffers) -> bool {
+        self.take_packed(id, buffers) && {
+            buffers.raw.resize(len as usize, 0);
+            self.compression.unpack(&buffers.packed[..buffers.packed_len], &mut buffers.raw)
+        }
+    }
+
+    /// Takes the compressed form of a segment from the earlier layer, if it is there.
+    fn take_packed(&self, id: &[u8; 32], buffers: &mut Buffers) -> bool {
+        let Memory::On { earlier: Some(earlier) } = self.memory else { return false };
+        let Some(fetched) = earlier.fetch(id, &mut buffers.packed) else { return false };
+        buffers.packed_len = fetched.len;
+        buffers.id = Some((*id, fetched.hash));
+        true
     }
 
     /// What the layer begins with.

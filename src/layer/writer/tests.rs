@@ -348,28 +348,35 @@ fn digested(root: &Root, path: &str) -> Entry {
 }
 
 #[test]
-fn what_a_layer_begins_with_as_the_earlier_one_did_is_not_read_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = Root::open(dir.path()).unwrap();
-    let names: Vec<String> = (0..120).map(|at| format!("f{at:03}")).collect();
-    for (at, name) in names.iter().enumerate() {
-        fs::write(dir.path().join(name), vec![at as u8; 100_000]).unwrap();
-    }
-    let before: Vec<Entry> = names.iter().map(|name| digested(&root, name)).collect();
-    let gzip = Compression::Gzip { level: 1 };
-    let (first, blob) = remembering(&before, gzip, None);
-    let earlier = Remembered::new(as_file(&blob), &first.segments);
+fn what_did_not_change_is_not_read_again() {
+    for (changed, compression) in [
+        (110, Compression::Gzip { level: 1 }),
+        (40, Compression::Gzip { level: 1 }),
+        (40, Compression::Zstd { level: 3 }),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let names: Vec<String> = (0..120).map(|at| format!("f{at:03}")).collect();
+        for (at, name) in names.iter().enumerate() {
+            fs::write(dir.path().join(name), vec![at as u8; 100_000]).unwrap();
+        }
+        let before: Vec<Entry> = names.iter().map(|name| digested(&root, name)).collect();
+        let (first, blob) = remembering(&before, compression, None);
+        let earlier = Remembered::new(as_file(&blob), &first.segments);
 
-    fs::write(dir.path().join("f110"), b"changed").unwrap();
-    let mut after = before.clone();
-    after[110] = digested(&root, "f110");
-    let (full, full_blob) = remembering(&after, gzip, None);
-    // The proof: what is gone from the disk cannot be read.
-    names[..80].iter().for_each(|name| fs::remove_file(dir.path().join(name)).unwrap());
-    let (second, second_blob) = remembering(&after, gzip, Some(&earlier));
-    assert_eq!((second.diff_id, second.digest), (full.diff_id, full.digest));
-    assert!(second_blob == full_blob);
-    assert_eq!(second.segments, full.segments);
+        fs::write(dir.path().join(&names[changed]), vec![0xff; 100_000]).unwrap();
+        let mut after = before.clone();
+        after[changed] = digested(&root, &names[changed]);
+        let (full, full_blob) = remembering(&after, compression, None);
+        // The proof: what is gone from the disk cannot be read. A segment has some ten of these files.
+        let is_far = |at: usize| at.abs_diff(changed) > 15;
+        let far = names.iter().enumerate().filter(|(at, _)| is_far(*at));
+        far.for_each(|(_, name)| fs::remove_file(dir.path().join(name)).unwrap());
+        let (second, second_blob) = remembering(&after, compression, Some(&earlier));
+        assert_eq!((second.diff_id, second.digest), (full.diff_id, full.digest));
+        assert!(second_blob == full_blob);
+        assert_eq!(second.segments, full.segments);
+    }
 }
 
 #[test]
