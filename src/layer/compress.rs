@@ -6,6 +6,7 @@
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
 use serde::{Deserialize, Serialize};
 
+use super::deflate;
 use crate::oci::MediaType;
 
 /// How a layer blob is compressed.
@@ -13,7 +14,7 @@ use crate::oci::MediaType;
 pub enum Compression {
     /// Not at all: the blob is the tar.
     None,
-    /// gzip through libdeflate, level 0 to 12.
+    /// gzip, level 0 to 12: 1 is our own encoder, the others are libdeflate's.
     Gzip {
         /// 0 stores, 12 takes longest.
         level: u8,
@@ -60,7 +61,9 @@ impl Compression {
     pub(super) fn encoder(self) -> String {
         match self {
             Compression::None => "none".to_owned(),
-            Compression::Gzip { level } => format!("gzip {level} {LIBDEFLATE} {NOISE_RULE}"),
+            Compression::Gzip { level } => {
+                format!("gzip {level} {LIBDEFLATE} {} {NOISE_RULE}", deflate::VERSION)
+            }
             Compression::Zstd { level } => format!("zstd {level} {ZSTD}"),
         }
     }
@@ -108,9 +111,15 @@ impl Compression {
 const LIBDEFLATE: &str = "libdeflate-sys 1.26.1";
 const ZSTD: &str = "zstd-sys 2.1.2+zstd.1.5.7";
 /// Goes up with every change of [`is_noise`].
-const NOISE_RULE: u32 = 1;
+const NOISE_RULE: u32 = 2;
+
+/// The level that [`deflate`] is.
+const FASTEST: u8 = 1;
 
 fn gzip(raw: &[u8], level: u8, packed: &mut Vec<u8>) -> Result<usize, CompressError> {
+    if level == FASTEST {
+        return Ok(deflate::gzip(raw, packed));
+    }
     let mut encoder = Compressor::new(gzip_level(level)?);
     grow(packed, encoder.gzip_compress_bound(raw.len()));
     encoder.gzip_compress(raw, packed).map_err(|_| CompressError::Bound)
@@ -138,7 +147,7 @@ fn is_noise(raw: &[u8]) -> Result<bool, CompressError> {
         return Ok(false);
     }
     let middle = &raw[raw.len() / 2..][..SAMPLES * SAMPLE_LEN / 4];
-    Ok(gzip(middle, 1, &mut Vec::new())? >= middle.len())
+    Ok(gzip(middle, FASTEST, &mut Vec::new())? >= middle.len())
 }
 
 /// 64 KiB of every segment.

@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod compress;
 pub mod contents;
+mod deflate;
 pub mod entry;
 pub mod erofs;
 mod header;
