@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::{Error, scratch};
 
 /// Renames `path` into `trash_dir`; one that does not exist is as good as thrown away.
@@ -22,7 +24,25 @@ pub(super) fn throw(path: &Path, trash_dir: &Path) -> Result<(), Error> {
 pub(super) fn empty(trash_dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(trash_dir) else { return Vec::new() };
     let paths = entries.filter_map(Result::ok).map(|e| e.path());
-    paths.filter(|path| remove_tree(path).is_err()).collect()
+    paths
+        .filter(|path| {
+            remove_below(path);
+            remove_tree(path).is_err()
+        })
+        .collect()
+}
+
+/// Removes the directories below `path`, several at once: somebody waits for the end of the build. What does not go is
+/// left to [`remove_tree`].
+fn remove_below(path: &Path) {
+    let Ok(entries) = fs::read_dir(path) else { return };
+    let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    let below: Vec<PathBuf> =
+        entries.filter_map(Result::ok).filter(is_directory).map(|entry| entry.path()).collect();
+    below.par_iter().for_each(|path| {
+        remove_below(path);
+        let _ = fs::remove_dir_all(path);
+    });
 }
 
 /// Removes whatever is at `path`, also directories that deny their own owner. Nothing there is no error: another
