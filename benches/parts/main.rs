@@ -52,6 +52,7 @@ const TIMED: &[Case] = &[
     ("scan 10,000 files, warm", |setting| scan::warm(setting)),
     ("write gzip", |setting| write::tree(setting, write::GZIP)),
     ("write zstd", |setting| write::tree(setting, write::ZSTD)),
+    ("write estargz", |setting| write::tree(setting, write::ESTARGZ)),
     ("write uncompressed", |setting| write::tree(setting, write::NONE)),
     ("index 10,000 entries from a layer", |_| index::read(10_000)),
     ("index 10,000 entries at hand", |_| index::from_entries(10_000)),

@@ -18,6 +18,8 @@ use super::{Setting, Work, tree};
 pub(crate) const GZIP: Compression = Compression::Gzip { level: 1 };
 /// `compression=zstd` at its fastest usual level.
 pub(crate) const ZSTD: Compression = Compression::Zstd { level: 1 };
+/// `compression=estargz`
+pub(crate) const ESTARGZ: Compression = Compression::Estargz { level: 1 };
 /// The bare tar.
 pub(crate) const NONE: Compression = Compression::None;
 

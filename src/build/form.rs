@@ -9,6 +9,8 @@ use crate::solve::LayerForm;
 
 /// `zstd` without a level: as the program of that name.
 const ZSTD_LEVEL: i32 = 3;
+/// `estargz` without a level: as gzip without one.
+const ESTARGZ_LEVEL: u8 = 1;
 
 impl Request {
     /// How new layers are written. `epoch` is what `rewrite-timestamp=true` rewrites times to.
@@ -58,6 +60,9 @@ fn compression(layers: &LayerOptions) -> layer::Compression {
         (Some(export::Compression::Zstd), level) => layer::Compression::Zstd {
             level: level.and_then(|level| i32::try_from(level).ok()).unwrap_or(ZSTD_LEVEL),
         },
+        (Some(export::Compression::Estargz), level) => layer::Compression::Estargz {
+            level: level.and_then(|level| u8::try_from(level).ok()).unwrap_or(ESTARGZ_LEVEL),
+        },
         (Some(export::Compression::Gzip) | None, level) => match level.and_then(|l| u8::try_from(l).ok()) {
             Some(level) => layer::Compression::Gzip { level },
             None => usual,
@@ -93,6 +98,9 @@ mod tests {
         assert_eq!(of("type=oci,dest=a"), layer::Compression::default());
         assert_eq!(of("type=oci,dest=a,compression=uncompressed"), layer::Compression::None);
         assert_eq!(of("type=oci,dest=a,compression=zstd"), layer::Compression::Zstd { level: 3 });
+        assert_eq!(of("type=oci,dest=a,compression=estargz"), layer::Compression::Estargz { level: 1 });
+        let best = of("type=oci,dest=a,compression=estargz,compression-level=9");
+        assert_eq!(best, layer::Compression::Estargz { level: 9 });
         assert_eq!(of("type=oci,dest=a,compression-level=9"), layer::Compression::Gzip { level: 9 });
     }
 }

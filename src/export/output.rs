@@ -100,6 +100,8 @@ pub enum Compression {
     Gzip,
     /// `zstd`
     Zstd,
+    /// `estargz`
+    Estargz,
 }
 
 /// Why a text is no [`Output`].

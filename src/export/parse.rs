@@ -166,7 +166,8 @@ fn set(output: &mut Output, settings: &mut Settings, key: &str, value: &str) -> 
             }
         }
         "compression" => {
-            let compression = compression(value).ok_or_else(|| bad("it is gzip, zstd or uncompressed"))?;
+            let compression =
+                compression(value).ok_or_else(|| bad("it is gzip, estargz, zstd or uncompressed"))?;
             output.layers.compression = Some(compression);
         }
         "compression-level" => {
@@ -196,6 +197,7 @@ fn compression(value: &str) -> Option<Compression> {
         "uncompressed" => Some(Compression::None),
         "gzip" => Some(Compression::Gzip),
         "zstd" => Some(Compression::Zstd),
+        "estargz" => Some(Compression::Estargz),
         _ => None,
     }
 }
@@ -224,6 +226,7 @@ fn annotation(output: &mut Output, kind: &str, key: &str, value: &str) -> Result
 fn check_level(layers: &LayerOptions) -> Result<(), OutputError> {
     let (name, max) = match layers.compression {
         Some(Compression::Zstd) => ("zstd", 22),
+        Some(Compression::Estargz) => ("estargz", 9),
         Some(Compression::None) => ("uncompressed", 0),
         Some(Compression::Gzip) | None => ("gzip", 9),
     };

@@ -24,6 +24,11 @@ pub enum Compression {
         /// As `zstd -LEVEL`.
         level: i32,
     },
+    /// eStargz: gzip that begins anew with every file, and a table of where each is.
+    Estargz {
+        /// As for gzip.
+        level: u8,
+    },
 }
 
 impl Default for Compression {
@@ -52,7 +57,7 @@ impl Compression {
     pub fn media_type(self) -> MediaType {
         match self {
             Compression::None => MediaType::LAYER,
-            Compression::Gzip { .. } => MediaType::LAYER_GZIP,
+            Compression::Gzip { .. } | Compression::Estargz { .. } => MediaType::LAYER_GZIP,
             Compression::Zstd { .. } => MediaType::LAYER_ZSTD,
         }
     }
@@ -65,26 +70,28 @@ impl Compression {
                 format!("gzip {level} {LIBDEFLATE} {} {NOISE_RULE}", deflate::VERSION)
             }
             Compression::Zstd { level } => format!("zstd {level} {ZSTD}"),
+            Compression::Estargz { level } => format!("estargz {level} {LIBDEFLATE} {NOISE_RULE}"),
         }
     }
 
     /// Fails early on a level that does not exist.
     pub(super) fn check(self) -> Result<(), CompressError> {
         match self {
-            Compression::Gzip { level } => gzip_level(level).map(drop),
+            Compression::Gzip { level } | Compression::Estargz { level } => gzip_level(level).map(drop),
             Compression::Zstd { .. } | Compression::None => Ok(()),
         }
     }
 
     /// Compresses `raw` to the start of `packed`, which grows as needed and is never shortened, and
-    /// gives the number of bytes. For [`Compression::None`] nothing is written and the answer is 0.
+    /// gives the number of bytes. For [`Compression::None`] nothing is written and the answer is 0; for
+    /// [`Compression::Estargz`] it is one of the members.
     ///
     /// The encoder is made afresh for every segment: its output then cannot depend on what the thread
     /// compressed before, and making one costs less than a hundredth of using it.
     pub(super) fn pack(self, raw: &[u8], packed: &mut Vec<u8>) -> Result<usize, CompressError> {
         match self {
             Compression::None => Ok(0),
-            Compression::Gzip { level } => {
+            Compression::Gzip { level } | Compression::Estargz { level } => {
                 let level = if is_noise(raw)? { 0 } else { level };
                 gzip(raw, level, packed)
             }
@@ -99,7 +106,8 @@ impl Compression {
     /// Decompresses what [`Compression::pack`] made of exactly `raw.len()` bytes; whether it was that.
     pub(super) fn unpack(self, packed: &[u8], raw: &mut [u8]) -> bool {
         let len = match self {
-            Compression::None => None,
+            // Nothing is remembered of these.
+            Compression::None | Compression::Estargz { .. } => None,
             Compression::Gzip { .. } => Decompressor::new().gzip_decompress(packed, raw).ok(),
             Compression::Zstd { .. } => zstd::bulk::decompress_to_buffer(packed, raw).ok(),
         };
@@ -131,7 +139,7 @@ fn gzip(raw: &[u8], level: u8, packed: &mut Vec<u8>) -> Result<usize, CompressEr
 ///
 /// Looks at samples: first whether all byte values are equally frequent in them, which costs next to nothing;
 /// if so, whether one really does not compress. Integers only, so that all machines decide alike.
-fn is_noise(raw: &[u8]) -> Result<bool, CompressError> {
+pub(super) fn is_noise(raw: &[u8]) -> Result<bool, CompressError> {
     if raw.len() < SAMPLES * SAMPLE_LEN * 2 {
         return Ok(false);
     }
@@ -154,7 +162,7 @@ fn is_noise(raw: &[u8]) -> Result<bool, CompressError> {
 const SAMPLES: usize = 16;
 const SAMPLE_LEN: usize = 4096;
 
-fn gzip_level(level: u8) -> Result<CompressionLvl, CompressError> {
+pub(super) fn gzip_level(level: u8) -> Result<CompressionLvl, CompressError> {
     CompressionLvl::new(i32::from(level)).map_err(|_| CompressError::GzipLevel(level))
 }
 

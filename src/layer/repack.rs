@@ -1,4 +1,6 @@
 //! Compresses a plain tar as a layer, as it is: entries and their order stay.
+//!
+//! The compression is the usual one. (eStargz would need the entries, which nobody reads here.)
 
 use std::io::{self, Read, Write};
 
@@ -23,11 +25,11 @@ pub struct Repacked {
     pub diff_id: DiffId,
 }
 
-/// Writes what `tar` holds to `blob`, compressed.
+/// Writes what `tar` holds to `blob`, compressed as [`Compression::default`] says.
 ///
 /// # Errors
 /// What reading, compressing or writing says.
-pub fn repack(mut tar: impl Read, compression: Compression, blob: &mut impl Write) -> io::Result<Repacked> {
+pub fn repack(mut tar: impl Read, blob: &mut impl Write) -> io::Result<Repacked> {
     let mut hashers = (Hasher::new(), Hasher::new());
     let mut size = 0;
     loop {
@@ -35,9 +37,9 @@ pub fn repack(mut tar: impl Read, compression: Compression, blob: &mut impl Writ
         tar.by_ref().take((SEGMENT_BYTES * SEGMENTS_AT_ONCE) as u64).read_to_end(&mut raw)?;
         let pack = |segment: &[u8]| -> Result<Vec<u8>, CompressError> {
             let mut packed = Vec::new();
-            let len = compression.pack(segment, &mut packed)?;
+            let len = Compression::default().pack(segment, &mut packed)?;
             packed.truncate(len);
-            Ok(if compression == Compression::None { segment.to_vec() } else { packed })
+            Ok(packed)
         };
         let packed: Result<Vec<Vec<u8>>, CompressError> = raw.par_chunks(SEGMENT_BYTES).map(pack).collect();
         hashers.0.update(&raw);

@@ -10,9 +10,11 @@ mod layout;
 mod memory;
 mod order;
 mod pipeline;
+mod stargz;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -40,6 +42,8 @@ pub struct Written {
     pub size: u64,
     /// Size of the tar in bytes.
     pub uncompressed_size: u64,
+    /// What the blob's descriptor says beside its type, digest and size.
+    pub annotations: BTreeMap<String, String>,
     /// For each of `entries`, where its content begins in the tar (for those without: the end of its header).
     pub data_offsets: Vec<u64>,
     /// The entries as written: sorted, and of several names for one file the first holds the content.
@@ -129,6 +133,15 @@ pub enum WriteError {
         /// The file below its root.
         source_path: PathBuf,
     },
+    /// The name that eStargz wants for its table.
+    #[error(
+        "`stargz.index.json` cannot be at the root of an eStargz layer, whose table has that name; \
+         use another compression"
+    )]
+    TableName,
+    /// A path, a symlink's target or an attribute's name that JSON has no words for.
+    #[error("`{0}`: an eStargz layer cannot tell names that are not UTF-8; use another compression")]
+    NotUnicode(String),
     /// Compression failed.
     #[error(transparent)]
     Compress(#[from] CompressError),
@@ -181,13 +194,20 @@ fn write_as(
 ) -> Result<Written, WriteError> {
     options.compression.check()?;
     let entries = order::arrange(entries)?;
-    let layout = layout::plan(&entries);
+    let mut layout = layout::plan(&entries);
+    if let Compression::Estargz { .. } = options.compression {
+        stargz::check(&entries)?;
+        layout.segments = stargz::segments(&entries, &layout);
+    }
     let identity = pipeline::run(&entries, &layout, options.compression, memory, sink)?;
+    let uncompressed_size = layout.size + identity.table.map_or(0, |table| table.raw_bytes);
+    let annotations = identity.table.map(|table| stargz::annotations(table.digest, uncompressed_size));
     Ok(Written {
         diff_id: DiffId(identity.raw),
         digest: identity.packed,
         size: identity.packed_size,
-        uncompressed_size: layout.size,
+        uncompressed_size,
+        annotations: annotations.unwrap_or_default(),
         data_offsets: layout.data_offsets,
         entries,
         segments: identity.segments,

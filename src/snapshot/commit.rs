@@ -1,5 +1,6 @@
 //! A command's changes as a layer blob with its index.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,8 @@ pub struct Committed {
     pub size: u64,
     /// Size of the tar in bytes.
     pub uncompressed_size: u64,
+    /// What the blob's descriptor says beside its type, digest and size.
+    pub annotations: BTreeMap<String, String>,
     /// The number of entries; 0 when the command changed nothing.
     pub entries: usize,
 }
@@ -67,6 +70,7 @@ pub fn commit_on(job: &CommitJob, parent: &RootView) -> Result<Committed, Error>
         size: written.size,
         uncompressed_size: written.uncompressed_size,
         entries: written.entries.len(),
+        annotations: written.annotations,
     })
 }
 

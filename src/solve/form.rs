@@ -22,6 +22,7 @@ impl LayerForm {
             Compression::None => key.push("compression", "none"),
             Compression::Gzip { level } => key.push("compression", format!("gzip {level}")),
             Compression::Zstd { level } => key.push("compression", format!("zstd {level}")),
+            Compression::Estargz { level } => key.push("compression", format!("estargz {level}")),
         }
         if let Some(newest) = newest {
             key.push("newest time", newest.to_string());
@@ -49,6 +50,8 @@ mod tests {
             LayerForm { compression: Compression::None, ..usual },
             LayerForm { compression: Compression::Gzip { level: 9 }, ..usual },
             LayerForm { compression: Compression::Zstd { level: 9 }, ..usual },
+            LayerForm { compression: Compression::Estargz { level: 1 }, ..usual },
+            LayerForm { compression: Compression::Estargz { level: 9 }, ..usual },
         ];
         for (at, form) in forms.iter().enumerate() {
             assert!(forms[..at].iter().all(|other| key(*other) != key(*form)), "{form:?}");

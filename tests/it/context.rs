@@ -496,11 +496,15 @@ fn compressions_are_in_other_layers() {
     for _ in 0..2 {
         assert_eq!(media_type(""), "application/vnd.oci.image.layer.v1.tar+gzip");
         assert_eq!(media_type(",compression=zstd"), "application/vnd.oci.image.layer.v1.tar+zstd");
+        assert_eq!(media_type(",compression=estargz"), "application/vnd.oci.image.layer.v1.tar+gzip");
         assert_eq!(media_type(",compression=uncompressed"), "application/vnd.oci.image.layer.v1.tar");
     }
     bench.run(&["-o", "type=image,force-compression=true", "."]).failed("force-compression=true");
-    let two = ["-o", "type=oci,dest=a,compression=zstd", "-o", "type=oci,dest=b,compression=gzip", "."];
-    bench.run(&two).failed("different compressions");
+    for other in ["zstd", "estargz"] {
+        let other = format!("type=oci,dest=a,compression={other}");
+        let two = ["-o", &other, "-o", "type=oci,dest=b,compression=gzip", "."];
+        bench.run(&two).failed("different compressions");
+    }
 }
 
 #[test]

@@ -379,6 +379,8 @@ fn outputs_are_read_as_docker_reads_them() {
         ["docker.io/library/a:latest", "docker.io/library/b:2"]
     );
     assert_eq!(full.layers.compression, Some(export::Compression::Zstd));
+    let lazy = Output::parse("type=registry,name=a,compression=estargz,compression-level=9").unwrap().layers;
+    assert_eq!((lazy.compression, lazy.level), (Some(export::Compression::Estargz), Some(9)));
     assert_eq!((full.layers.level, full.layers.force, full.layers.rewrite_timestamp), (Some(19), true, true));
     assert_eq!(full.manifest_annotations["k"], "v=w");
     assert_eq!(full.index_annotations["i"], "1");
@@ -399,7 +401,11 @@ fn wrong_outputs_are_explained() {
         ("type=local,dest=-", "type=local needs dest=DIR"),
         ("type=oci,tar=false", "tar=false needs dest=DIR"),
         ("type=oci,tar=maybe", "`maybe` is no value for `tar`: it is true or false"),
-        ("type=oci,compression=estargz", "it is gzip, zstd or uncompressed"),
+        (
+            "type=oci,compression=nydus",
+            "`nydus` is no value for `compression`: it is gzip, estargz, zstd or uncompressed",
+        ),
+        ("type=oci,compression=estargz,compression-level=10", "with compression=estargz it is at most 9"),
         ("type=oci,compression-level=10", "with compression=gzip it is at most 9"),
         ("type=oci,compression-level=x", "`x` is no value for `compression-level`"),
         ("type=oci,name=A", "`A` is no value for `name`"),

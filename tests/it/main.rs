@@ -13,6 +13,7 @@ mod conformance;
 mod context;
 mod doctor;
 mod emulation;
+mod estargz;
 mod exec;
 mod export;
 mod fallback;

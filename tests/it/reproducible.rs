@@ -67,7 +67,7 @@ fn reference() -> (World, String) {
 }
 
 /// What each compression may be asked for; all but the first write other layers.
-const COMPRESSIONS: [&str; 4] = ["gzip", "gzip,compression-level=6", "zstd", "uncompressed"];
+const COMPRESSIONS: [&str; 5] = ["gzip", "gzip,compression-level=6", "zstd", "estargz", "uncompressed"];
 
 /// The same build from an empty store for each of [`COMPRESSIONS`], the program started by `wrapper`.
 fn digests(world: &World, wrapper: &[&str], env: &[(&str, &str)]) -> Vec<String> {

@@ -15,7 +15,7 @@ use std::thread;
 use super::fill::fill;
 use super::layout::Layout;
 use super::memory::{self, Segments, Start, Written};
-use super::{Memory, WriteError};
+use super::{Memory, WriteError, stargz};
 use crate::layer::compress::Compression;
 use crate::layer::entry::Entry;
 use crate::oci::{Digest, Hasher, HasherState};
@@ -36,6 +36,8 @@ pub(super) struct Identity {
     pub(super) packed_size: u64,
     /// What a later layer can use again.
     pub(super) segments: Segments,
+    /// What follows the tar in an eStargz layer.
+    pub(super) table: Option<stargz::End>,
 }
 
 /// What all threads share.
@@ -56,11 +58,19 @@ struct Buffers {
     packed_len: usize,
     /// Where segments are remembered: what this one is known by, and the BLAKE3 of its compressed form.
     id: Option<([u8; 32], [u8; 32])>,
+    /// In an eStargz layer: the gzip members.
+    members: Vec<stargz::Member>,
 }
 
 impl Job<'_> {
     fn make(&self, index: usize, buffers: &mut Buffers) -> Result<(), WriteError> {
         let segment = self.layout.segments[index];
+        if let Compression::Estargz { level } = self.compression {
+            fill(self.entries, self.layout, segment, &mut buffers.raw)?;
+            let Buffers { raw, packed, packed_len, members, .. } = buffers;
+            *packed_len = stargz::pack(level, (self.entries, self.layout, segment), raw, packed, members)?;
+            return Ok(());
+        }
         let id = self.ids.get(index);
         if let Some(Some(id)) = id
             && self.take_both(id, segment.end - segment.start, buffers)
@@ -110,7 +120,9 @@ impl Job<'_> {
     fn output<'b>(&self, buffers: &'b Buffers) -> &'b [u8] {
         match self.compression {
             Compression::None => &buffers.raw,
-            Compression::Gzip { .. } | Compression::Zstd { .. } => &buffers.packed[..buffers.packed_len],
+            Compression::Gzip { .. } | Compression::Zstd { .. } | Compression::Estargz { .. } => {
+                &buffers.packed[..buffers.packed_len]
+            }
         }
     }
 }
@@ -123,10 +135,11 @@ pub(super) fn run(
     memory: Memory<'_>,
     sink: &mut impl Write,
 ) -> Result<Identity, WriteError> {
-    // A layer of a few segments is compressed as soon as looked up; and what is not compressed costs nothing.
+    // A layer of a few segments is compressed as soon as looked up; and what is not compressed costs nothing. eStargz
+    // would have to remember the members of each segment, too.
     let is_worth_remembering = matches!(memory, Memory::On { .. })
         && layout.segments.len() >= MIN_REMEMBERED
-        && compression != Compression::None;
+        && matches!(compression, Compression::Gzip { .. } | Compression::Zstd { .. });
     let ids = match is_worth_remembering {
         true => memory::of_sources(compression, entries, layout),
         false => Vec::new(),
@@ -144,7 +157,9 @@ fn run_single(job: &Job<'_>, sink: &mut impl Write) -> Result<Identity, WriteErr
     job.make(0, &mut buffers)?;
     let mut output = Output::new(job, sink, &Start::default())?;
     output.write(&buffers)?;
-    Ok(output.finish(Digest::of(&buffers.raw), &[]))
+    let mut hashed = Hashed::default();
+    hashed.update(&buffers);
+    output.finish(hashed)
 }
 
 fn run_parallel(job: &Job<'_>, sink: &mut impl Write) -> Result<Identity, WriteError> {
@@ -161,7 +176,8 @@ fn run_parallel(job: &Job<'_>, sink: &mut impl Write) -> Result<Identity, WriteE
     let (to_hash, hash_in) = mpsc::channel();
     thread::scope(|scope| {
         let raw = start.raw.clone();
-        let hasher = scope.spawn(move || hash_raw(raw, &hash_in, &give_back));
+        let hashed = Hashed { raw, ..Hashed::default() };
+        let hasher = scope.spawn(move || hash_raw(hashed, &hash_in, &give_back));
         for _ in 0..workers {
             let (done, claims) = (done.clone(), &claims);
             scope.spawn(move || work(job, claims, &done));
@@ -173,8 +189,7 @@ fn run_parallel(job: &Job<'_>, sink: &mut impl Write) -> Result<Identity, WriteE
         // left at work.
         drop(to_hash);
         let output = written?;
-        let (raw, states) = hasher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok(output.finish(raw, &states))
+        output.finish(hasher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 
@@ -227,22 +242,33 @@ fn sequence<S: Write>(
     Ok(())
 }
 
-/// The digest of the tar, and the states of its hasher after each remembered segment.
-fn hash_raw(
-    mut hasher: Hasher,
-    buffers: &Receiver<Buffers>,
-    give_back: &Sender<Buffers>,
-) -> (Digest, Vec<HasherState>) {
-    let mut states = Vec::new();
-    for buffers in buffers {
-        hasher.update(&buffers.raw);
+/// What hashing the tar gave.
+#[derive(Default)]
+struct Hashed {
+    raw: Hasher,
+    /// The states after each remembered segment.
+    states: Vec<HasherState>,
+    /// In an eStargz layer: of the files that are in several segments.
+    files: stargz::FileDigests,
+}
+
+impl Hashed {
+    fn update(&mut self, buffers: &Buffers) {
+        self.raw.update(&buffers.raw);
         if buffers.id.is_some() {
-            states.push(hasher.state());
+            self.states.push(self.raw.state());
         }
+        self.files.update(&buffers.raw, &buffers.members);
+    }
+}
+
+fn hash_raw(mut hashed: Hashed, buffers: &Receiver<Buffers>, give_back: &Sender<Buffers>) -> Hashed {
+    for buffers in buffers {
+        hashed.update(&buffers);
         // Nobody wants it when all segments are claimed.
         let _ = give_back.send(buffers);
     }
-    (hasher.finish(), states)
+    hashed
 }
 
 /// The sink, and the blob's digest so far.
@@ -256,6 +282,8 @@ struct Output<'a, S> {
     /// hashed: their ids, their sizes and what they are in the blob.
     start: Vec<Written>,
     segments: Vec<([u8; 32], u64, [u8; 32])>,
+    /// In an eStargz layer: where its files are.
+    chunks: stargz::Chunks,
 }
 
 impl<'a, S: Write> Output<'a, S> {
@@ -264,28 +292,44 @@ impl<'a, S: Write> Output<'a, S> {
         start.copy_to(sink).map_err(WriteError::Sink)?;
         let hasher = (job.compression != Compression::None).then(|| start.packed.clone());
         let (size, start) = (start.size, start.segments.to_vec());
-        Ok(Self { job, sink, hasher, size, start, segments: Vec::new() })
+        let chunks = stargz::Chunks::default();
+        Ok(Self { job, sink, hasher, size, start, segments: Vec::new(), chunks })
     }
 
     fn write(&mut self, buffers: &Buffers) -> Result<(), WriteError> {
         let bytes = self.job.output(buffers);
+        if let Some((id, packed)) = buffers.id {
+            self.segments.push((id, bytes.len() as u64, packed));
+        }
+        self.chunks.push(&buffers.members, self.size);
+        self.put(bytes)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         if let Some(hasher) = &mut self.hasher {
             hasher.update(bytes);
         }
         self.size += bytes.len() as u64;
-        if let Some((id, packed)) = buffers.id {
-            self.segments.push((id, bytes.len() as u64, packed));
-        }
         self.sink.write_all(bytes).map_err(WriteError::Sink)
     }
 
-    /// `raw` is the tar's digest, `states` are its hasher's after each segment that was remembered.
-    fn finish(self, raw: Digest, states: &[HasherState]) -> Identity {
+    fn finish(mut self, mut hashed: Hashed) -> Result<Identity, WriteError> {
+        let table = self.finish_stargz(&mut hashed)?;
+        let raw = hashed.raw.finish();
         let packed = self.hasher.map_or(raw, Hasher::finish);
         let mut segments = Segments::from(self.start);
-        for ((id, packed_bytes, packed), raw) in self.segments.into_iter().zip(states) {
+        for ((id, packed_bytes, packed), raw) in self.segments.into_iter().zip(&hashed.states) {
             segments.push(Written { id, packed_bytes, packed, raw: *raw });
         }
-        Identity { raw, packed, packed_size: self.size, segments }
+        Ok(Identity { raw, packed, packed_size: self.size, segments, table })
+    }
+
+    /// Writes what follows the tar in an eStargz layer.
+    fn finish_stargz(&mut self, hashed: &mut Hashed) -> Result<Option<stargz::End>, WriteError> {
+        let Compression::Estargz { level } = self.job.compression else { return Ok(None) };
+        let (chunks, files) = (std::mem::take(&mut self.chunks), std::mem::take(&mut hashed.files).finish());
+        let table = stargz::Table { entries: self.job.entries, chunks: &chunks, files: &files };
+        let at = self.size;
+        stargz::write(&table, level, at, &mut hashed.raw, &mut |bytes| self.put(bytes)).map(Some)
     }
 }

@@ -334,8 +334,9 @@ fn a_layer_with_remembered_segments_has_the_bytes_of_a_full_write() {
         let cut = Remembered::new(as_file(&blob[..blob.len() / 2]), &segments);
         assert!(remembering(&after, compression, Some(&cut)).1 == full);
         // Nor does another form take anything.
-        let other = Compression::Gzip { level: 6 };
-        assert!(remembering(&after, other, Some(&earlier)).1 == written(after.clone(), other).1);
+        for other in [Compression::Gzip { level: 6 }, Compression::Estargz { level: 1 }] {
+            assert!(remembering(&after, other, Some(&earlier)).1 == written(after.clone(), other).1);
+        }
     }
 }
 
@@ -395,7 +396,7 @@ fn unpacked(compression: Compression, blob: &[u8]) -> Vec<u8> {
     let mut tar = Vec::new();
     match compression {
         Compression::None => tar.extend_from_slice(blob),
-        Compression::Gzip { .. } => {
+        Compression::Gzip { .. } | Compression::Estargz { .. } => {
             flate2::read::MultiGzDecoder::new(blob).read_to_end(&mut tar).map(drop).unwrap();
         }
         Compression::Zstd { .. } => zstd::stream::copy_decode(blob, &mut tar).unwrap(),

@@ -32,7 +32,10 @@ pub(super) fn entries(
     let index =
         Index::from_entries(&written.entries, &written.data_offsets).map_err(|e| fail(e.to_string()))?;
     blob.commit_trusted(written.digest, written.size).map_err(|e| fail(e.to_string()))?;
-    let descriptor = Descriptor::new(compression.media_type(), written.digest, written.size);
+    let descriptor = Descriptor {
+        annotations: written.annotations,
+        ..Descriptor::new(compression.media_type(), written.digest, written.size)
+    };
     let layer = Layer { descriptor, diff_id: written.diff_id };
     environment.roots.remember(layer.diff_id, index).map_err(|e| fail(e.to_string()))?;
     remember_segments(&environment.store, &layer, &written.segments);

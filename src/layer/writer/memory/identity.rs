@@ -84,6 +84,7 @@ mod tests {
             Compression::Gzip { level: 2 },
             Compression::Zstd { level: 1 },
             Compression::Zstd { level: 2 },
+            Compression::Estargz { level: 1 },
         ];
         let ids: std::collections::BTreeSet<_> = forms.iter().map(|form| of_bytes(*form, b"x")).collect();
         assert_eq!(ids.len(), forms.len());

@@ -136,6 +136,9 @@ pub(in crate::solve) fn write_changes(
     let committed = jobs::commit(environment, &job, &view).map_err(fail)?;
     environment.store.adopt_blob(&job.blob, committed.digest).map_err(|e| fail(e.to_string()))?;
     environment.roots.adopt(committed.diff_id, &job.index).map_err(|e| fail(e.to_string()))?;
-    let descriptor = Descriptor::new(compression.media_type(), committed.digest, committed.size);
+    let descriptor = Descriptor {
+        annotations: committed.annotations,
+        ..Descriptor::new(compression.media_type(), committed.digest, committed.size)
+    };
     Ok(Layer { descriptor, diff_id: committed.diff_id })
 }
