@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::Error;
 use super::chmod::ModeChange;
-use super::gather::Chosen;
+use super::gather::{Gathered, Picked};
 use super::select::{Pick, Selected, What};
 use super::tree::{Item, ItemKind};
 use crate::cache::Fields;
@@ -63,16 +63,18 @@ impl Writer {
     }
 
     /// What a directory holds.
-    fn entries(&self, base: &[u8], entries: &[Chosen], fields: &mut Fields) {
+    fn entries(&self, base: &[u8], entries: &Gathered, fields: &mut Fields) {
         let first_names = first_names(entries);
-        let chunks = entries.par_chunks(CHUNK).map(|chunk| {
-            let mut fields = Fields::with_capacity(chunk.len() * 160);
+        let numbers: Vec<usize> = (0..entries.len()).step_by(CHUNK).collect();
+        let chunks = numbers.par_iter().map(|start| {
+            let mut fields = Fields::with_capacity(CHUNK * 160);
             let (mut name, mut value) = (String::new(), String::new());
-            for chosen in chunk {
+            for number in *start..entries.len().min(start + CHUNK) {
+                let picked = entries.get(number);
                 name.clear();
                 value.clear();
-                push_name(&mut name, base, &chosen.path);
-                self.chosen(chosen, &first_names, &mut value);
+                push_name(&mut name, base, &picked.path());
+                self.picked(picked, &first_names, &mut value);
                 fields.push(&name, &value);
             }
             fields
@@ -82,11 +84,12 @@ impl Writer {
         }
     }
 
-    fn chosen(&self, chosen: &Chosen, first_names: &FirstNames<'_>, value: &mut String) {
-        let first = chosen.item.link.and_then(|inode| first_names.get(&inode).copied());
-        let first = first.filter(|first| *first != chosen.path);
-        self.item(&chosen.item, chosen.digest.as_ref(), first, value);
-        if chosen.only_as_parent {
+    fn picked(&self, picked: Picked<'_>, first_names: &FirstNames, value: &mut String) {
+        let item = picked.item();
+        let first = item.link.and_then(|inode| first_names.get(&inode));
+        let first = first.filter(|first| **first != *picked.path());
+        self.item(&item, picked.digest().as_ref(), first.map(Vec::as_slice), value);
+        if picked.is_only_as_parent() {
             value.push_str(" passed");
         }
     }
@@ -165,13 +168,13 @@ fn push_hex(text: &mut String, bytes: &[u8]) {
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The first path of each file that has several names.
-type FirstNames<'e> = HashMap<(u64, u64), &'e [u8]>;
+type FirstNames = HashMap<(u64, u64), Vec<u8>>;
 
-fn first_names(entries: &[Chosen]) -> FirstNames<'_> {
+fn first_names(entries: &Gathered) -> FirstNames {
     let mut names = HashMap::new();
-    for chosen in entries {
-        if let Some(inode) = chosen.item.link {
-            names.entry(inode).or_insert(chosen.path.as_slice());
+    for picked in entries.iter() {
+        if let Some(inode) = picked.link() {
+            names.entry(inode).or_insert_with(|| picked.path().into_owned());
         }
     }
     names

@@ -110,7 +110,7 @@ impl Transfer<'_> {
         };
         let Some(item) = item else { return Ok(None) };
         let kind = match &item.kind {
-            ItemKind::File(_) => match self.parent.contents(vec![(to, &item)])?.next() {
+            ItemKind::File(_) => match self.parent.content(&item, None)? {
                 Some(content) => LandedKind::File(content),
                 None => return Ok(None),
             },
