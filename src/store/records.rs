@@ -1,6 +1,8 @@
 //! Small files by name, for the cache.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -25,6 +27,16 @@ impl Store {
     pub fn put_record(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let path = self.record_folder(name)?;
         files::replace(&self.next_path()?, &path, bytes, 0o600)
+    }
+
+    /// The same for a record that is too large to be in memory as a whole.
+    pub fn put_record_with(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        let path = self.record_folder(name)?;
+        files::replace_with(&self.next_path()?, &path, 0o600, fill)
     }
 
     /// Writes the record unless there is one of that name; whether it was written.
