@@ -102,7 +102,7 @@ impl Transfer<'_> {
                 LandedKind::Directory { .. } => return Ok(None),
                 other => other.clone(),
             };
-            return Ok(Some(Landed { kind, attributes: landed.attributes.clone() }));
+            return Ok(Some(Landed { kind, ..landed }));
         }
         let item = match self.landing.look(to)? {
             Seen::Nothing | Seen::Directory(_) => None,
