@@ -38,7 +38,7 @@ struct Record {
     name_end: u32,
     /// The place among the directories or the targets.
     place: u32,
-    /// See [`Found::remembered`].
+    /// See [`Entry::remembered`].
     remembered: u32,
     mode: u16,
     tag: Tag,

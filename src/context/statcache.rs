@@ -1,7 +1,7 @@
 //! Remembers the digests of context files by what `lstat` says of them, as git's index does, and the names in
 //! directories, as git's untracked cache does.
 //!
-//! One file per context; the bytes are the affair of [`format`]. A record is written only if the file had been at rest
+//! One file per context; the bytes are the affair of `format`. A record is written only if the file had been at rest
 //! when it was digested: git's rule for racy timestamps, applied when writing, so a record that is there can be believed.
 //! The cache is a cache: what is damaged, of another version or unwritable is silently not used.
 //!
