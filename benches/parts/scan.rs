@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use rbuild::context::statcache::StatCache;
-use rbuild::context::{Context, Kind, Meta};
+use rbuild::context::{Context, Entry};
 
 use super::{Setting, Work, tree};
 
@@ -19,8 +19,10 @@ pub(crate) fn warm(setting: &Setting) -> Work {
     let (dir, caches) = (folder(setting), setting.scratch.join("caches"));
     std::fs::create_dir(&caches).expect("a folder for the cache");
     // A file that was just written is not remembered; see `statcache`.
-    while scan(&dir, Some(StatCache::open(&caches, &dir))).1 > StatCache::open(&caches, &dir).len() {}
-    Box::new(move || drop(scan(&dir, Some(StatCache::open(&caches, &dir)))))
+    while scan(&dir, Some(StatCache::open(&caches, &dir, "this boot"))).1
+        > StatCache::open(&caches, &dir, "this boot").len()
+    {}
+    Box::new(move || drop(scan(&dir, Some(StatCache::open(&caches, &dir, "this boot")))))
 }
 
 fn folder(setting: &Setting) -> PathBuf {
@@ -34,15 +36,13 @@ fn folder(setting: &Setting) -> PathBuf {
 /// The context, and the number of its files.
 fn scan(dir: &Path, cache: Option<StatCache>) -> (Context, usize) {
     let context = Context::open(dir, None, cache).expect("the folder can be opened");
-    context.load(context.top(), b"");
-    let mut files: Vec<(Vec<u8>, &Meta)> = Vec::new();
-    let walked = context.walk(context.top(), b"", &mut |path, node| {
-        if matches!(node.kind(), Kind::File) {
-            files.push((path.to_vec(), node.meta()));
-        }
-    });
+    context.load(context.top());
+    let mut files: Vec<Entry<'_>> = Vec::new();
+    let walked = context.walk(context.top(), &mut |_, entry| files.push(entry));
     walked.expect("the folder can be read");
-    let count = context.digests(&files).expect("the files can be read").len();
+    files.retain(Entry::is_file);
+    context.digests(files.len(), |number| files[number]).expect("the files can be read");
+    let count = files.len();
     context.save_digests().expect("the cache can be written");
     (context, count)
 }

@@ -70,7 +70,7 @@ fn scan(root: &Root) -> Vec<Entry> {
         let kind = if meta.is_dir() {
             EntryKind::Directory
         } else if meta.is_file() {
-            EntryKind::File(Content::Disk(DiskFile {
+            let file = DiskFile {
                 root: Arc::clone(root.fd()),
                 path: path.to_owned(),
                 size: meta.len(),
@@ -79,7 +79,8 @@ fn scan(root: &Root) -> Vec<Entry> {
                 mtime: (meta.mtime(), meta.mtime_nsec() as u32),
                 ctime: (meta.ctime(), meta.ctime_nsec() as u32),
                 digest: None,
-            }))
+            };
+            EntryKind::File(Content::Disk(file.into()))
         } else {
             continue;
         };

@@ -62,7 +62,7 @@ pub(super) fn folder(
     dockerfile: Option<&Path>,
 ) -> Result<Arc<Context>, Vec<Diagnostic>> {
     let ignore = context::ignore::load(path, dockerfile).map_err(|e| vec![diagnose(&e)])?;
-    let cache = StatCache::open(&store.private("statcache"), path);
+    let cache = StatCache::open(&store.private("statcache"), path, store.boot_id());
     Context::open(path, ignore, Some(cache)).map(Arc::new).map_err(|e| vec![diagnose(&e)])
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::context::diagnose;
 use crate::context::ignore::{Decision, Ignore};
-use crate::context::{self, Context, Node, path};
+use crate::context::{self, Context, path};
 use crate::report::Diagnostic;
 
 /// A folder as a context.
@@ -58,9 +58,9 @@ impl Listing {
     pub fn seen(&self) -> Result<Vec<Entry>, Diagnostic> {
         let mut entries = Vec::new();
         let top = self.seen.top();
-        self.seen.load(top, b"");
+        self.seen.load(top);
         self.seen
-            .walk(top, b"", &mut |path, node| entries.push(self.entry(path, node)))
+            .walk(top, &mut |path, found| entries.push(self.entry(path, found)))
             .map_err(|e| diagnose(&e))?;
         Ok(entries)
     }
@@ -70,18 +70,18 @@ impl Listing {
     pub fn left_out(&self) -> Result<Vec<Entry>, Diagnostic> {
         let mut entries = Vec::new();
         if self.ignore.is_some() {
-            self.gather_left_out(self.everything.top(), b"", &mut entries).map_err(|e| diagnose(&e))?;
+            self.gather_left_out(self.everything.top(), &mut entries).map_err(|e| diagnose(&e))?;
         }
         Ok(entries)
     }
 
-    fn gather_left_out(&self, dir: &Node, at: &[u8], out: &mut Vec<Entry>) -> Result<(), context::Error> {
-        for node in self.everything.list(dir, at)? {
-            let path = path::join(at, node.name());
+    fn gather_left_out(&self, dir: context::Entry<'_>, out: &mut Vec<Entry>) -> Result<(), context::Error> {
+        for found in self.everything.list(dir)?.entries() {
+            let path = found.path();
             if self.seen.entry(&path)?.is_none() {
-                out.push(self.entry(&path, node));
-            } else if node.is_dir() {
-                self.gather_left_out(node, &path, out)?;
+                out.push(self.entry(&path, found));
+            } else if found.is_dir() {
+                self.gather_left_out(found, out)?;
             }
         }
         Ok(())
@@ -102,12 +102,11 @@ impl Listing {
         Ok((fate, self.decision(&path)))
     }
 
-    fn entry(&self, path: &[u8], node: &Node) -> Entry {
-        let is_file = matches!(node.kind(), context::Kind::File);
+    fn entry(&self, path: &[u8], found: context::Entry<'_>) -> Entry {
         Entry {
             path: path.to_vec(),
-            size_bytes: if is_file { node.meta().size } else { 0 },
-            is_dir: node.is_dir(),
+            size_bytes: if found.is_file() { found.meta().size } else { 0 },
+            is_dir: found.is_dir(),
             decision: self.decision(path),
         }
     }

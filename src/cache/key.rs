@@ -6,8 +6,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::{self, BufWriter, Write};
 
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// The identity of a step: the BLAKE3 hash of its [`Preimage`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +41,30 @@ impl fmt::Display for Key {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({:.12})", self.hex())
+    }
+}
+
+/// What a key is the hash of. A [`Preimage`] has it at hand; of very many files it is put together whenever it is wanted,
+/// rather than kept.
+pub trait Reasons {
+    /// Gives all fields in their order to `take`, some at a time.
+    fn give(&self, take: &mut dyn FnMut(&Fields));
+
+    /// The key.
+    fn key(&self) -> Key {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"rbuild cache key 1\0");
+        self.give(&mut |fields| {
+            hasher.update(&fields.bytes);
+        });
+        Key(*hasher.finalize().as_bytes())
+    }
+
+    /// All fields at once.
+    fn to_preimage(&self) -> Preimage {
+        let mut preimage = Preimage::default();
+        self.give(&mut |fields| preimage.append(fields));
+        preimage
     }
 }
 
@@ -77,6 +103,11 @@ impl Fields {
             self.bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
             self.bytes.extend_from_slice(text.as_bytes());
         }
+    }
+
+    /// Takes all fields away, and keeps the room for others.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
     }
 
     /// Adds all fields of `other` behind.
@@ -140,23 +171,7 @@ impl Preimage {
 
     /// The key.
     pub fn key(&self) -> Key {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(b"rbuild cache key 1\0");
-        hasher.update(&self.fields.bytes);
-        Key(*hasher.finalize().as_bytes())
-    }
-
-    /// JSON with one field on each line, whether there are five or 50,000.
-    pub(super) fn to_json(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.fields.bytes.len() + 64);
-        out.extend_from_slice(b"{\"version\": 1, \"fields\": [");
-        for (i, field) in self.fields().enumerate() {
-            out.extend_from_slice(if i == 0 { b"\n  " } else { b",\n  " });
-            serde_json::to_writer(&mut out, &(field.name, field.value))
-                .expect("strings serialise, and writing to memory does not fail");
-        }
-        out.extend_from_slice(b"\n]}\n");
-        out
+        Reasons::key(self)
     }
 
     /// `None` for anything that is no preimage of this version.
@@ -164,13 +179,62 @@ impl Preimage {
         #[derive(Deserialize)]
         struct Written {
             version: u32,
-            fields: Vec<(String, String)>,
+            fields: Fields,
         }
         let written: Written = serde_json::from_slice(bytes).ok()?;
-        (written.version == 1).then_some(())?;
-        let mut fields = Fields::with_capacity(bytes.len());
-        written.fields.iter().for_each(|(name, value)| fields.push(name, value));
-        Some(Self { fields })
+        (written.version == 1).then_some(Self { fields: written.fields })
+    }
+}
+
+impl Reasons for Preimage {
+    fn give(&self, take: &mut dyn FnMut(&Fields)) {
+        take(&self.fields);
+    }
+}
+
+/// Writes a preimage as JSON with one field on each line, whether there are five or 50,000.
+pub(super) fn write_json(reasons: &dyn Reasons, file: &mut impl Write) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(64 << 10, file);
+    out.write_all(b"{\"version\": 1, \"fields\": [")?;
+    let (mut separator, mut result) = ("\n  ", Ok(()));
+    reasons.give(&mut |fields| {
+        for field in fields.iter() {
+            if result.is_ok() {
+                result = out.write_all(separator.as_bytes());
+                separator = ",\n  ";
+            }
+            if result.is_ok() {
+                result = serde_json::to_writer(&mut out, &(field.name, field.value)).map_err(io::Error::from);
+            }
+        }
+    });
+    result?;
+    out.write_all(b"\n]}\n")?;
+    out.flush()
+}
+
+/// From a list of pairs, one at a time: as strings of their own, 200,000 of them would take twice the room.
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Pairs)
+    }
+}
+
+struct Pairs;
+
+impl<'de> Visitor<'de> for Pairs {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of names and values")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Fields, A::Error> {
+        let mut fields = Fields::default();
+        while let Some((name, value)) = list.next_element::<(Cow<'de, str>, Cow<'de, str>)>()? {
+            fields.push(&name, &value);
+        }
+        Ok(fields)
     }
 }
 

@@ -13,7 +13,7 @@ mod record;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use key::{Field, Fields, FileState, FileType, Key, Preimage};
+pub use key::{Field, Fields, FileState, FileType, Key, Preimage, Reasons};
 pub use record::Record;
 
 use crate::oci::Digest;
@@ -115,10 +115,10 @@ impl Cache {
     /// in a way that survives small changes of the Dockerfile, and must differ between projects that share a store.
     ///
     /// The preimage goes first, so that a record always has one; one that is there may have been cut off by a crash.
-    pub fn publish(&self, record: Record, preimage: &Preimage, slot: &str) -> Result<Record, Error> {
+    pub fn publish(&self, record: Record, preimage: &dyn Reasons, slot: &str) -> Result<Record, Error> {
         let key = record.key;
         let record = Record { boot_id: self.store.boot_id().to_owned(), ..record };
-        self.store.put_record(&why(&key), &preimage.to_json())?;
+        self.put_preimage(&key, preimage)?;
         self.remember(slot, &key)?;
         for _ in 0..16 {
             if self.store.put_new_record(&key.hex(), &record.to_json())? {
@@ -133,21 +133,25 @@ impl Cache {
     }
 
     /// Publishes a record that another key of the same step found or made, replacing what this key had.
-    pub fn publish_alias(&self, record: Record, preimage: &Preimage) -> Result<(), Error> {
-        self.store.put_record(&why(&record.key), &preimage.to_json())?;
+    pub fn publish_alias(&self, record: Record, preimage: &dyn Reasons) -> Result<(), Error> {
+        self.put_preimage(&record.key, preimage)?;
         let record = Record { boot_id: self.store.boot_id().to_owned(), ..record };
         Ok(self.store.put_record(&record.key.hex(), &record.to_json())?)
     }
 
     /// Publishes a record in the place of what its key had before: a step that was told to run again has the last
     /// word, also for later builds.
-    pub fn replace(&self, record: Record, preimage: &Preimage, slot: &str) -> Result<Record, Error> {
+    pub fn replace(&self, record: Record, preimage: &dyn Reasons, slot: &str) -> Result<Record, Error> {
         let key = record.key;
         let record = Record { boot_id: self.store.boot_id().to_owned(), ..record };
-        self.store.put_record(&why(&key), &preimage.to_json())?;
+        self.put_preimage(&key, preimage)?;
         self.remember(slot, &key)?;
         self.store.put_record(&key.hex(), &record.to_json())?;
         Ok(record)
+    }
+
+    fn put_preimage(&self, key: &Key, preimage: &dyn Reasons) -> Result<(), Error> {
+        Ok(self.store.put_record_with(&why(key), |file| key::write_json(preimage, file))?)
     }
 
     /// Notes that `slot` had `key` last: [`Cache::publish`] does, and a caller does after a hit, so that the next miss
@@ -163,14 +167,14 @@ impl Cache {
 
     /// Why `preimage` missed, in one clause: compares it with what `slot` had last. Never fails: what cannot be
     /// read is as good as never built.
-    pub fn explain(&self, slot: &str, preimage: &Preimage) -> String {
+    pub fn explain(&self, slot: &str, preimage: &dyn Reasons) -> String {
         let key = preimage.key();
         let dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
         if let Some(dropped) = dropped {
             return dropped.clause().to_owned();
         }
         match self.last_preimage(slot) {
-            Some(last) => explain::difference(&last, preimage),
+            Some(last) => explain::difference(&last, &preimage.to_preimage()),
             None => "not built before".to_owned(),
         }
     }

@@ -1,14 +1,15 @@
 //! Content digests of context files: from the stat cache where it still holds, else from the bytes.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 
 use rayon::prelude::*;
 
 use super::Error;
-use super::scan::{Context, Meta, as_path, meta, unreadable};
-use super::statcache::Recording;
+use super::listing::Entry;
+use super::scan::{Context, as_path, meta, unreadable};
 
 const BUFFER_BYTES: usize = 128 * 1024;
 
@@ -21,47 +22,90 @@ pub struct FileDigest {
     pub capability: Option<Box<[u8]>>,
 }
 
-impl Context {
-    /// The digests of regular files, in the order given; fast when that is the order of a walk. What is not in
-    /// the cache is read on all processors. A file that is not what the listing says any more is an error.
-    pub fn digests<P: AsRef<[u8]> + Sync>(&self, files: &[(P, &Meta)]) -> Result<Vec<FileDigest>, Error> {
-        let known = match self.cache() {
-            Some(cache) => {
-                let mut cursor = cache.cursor();
-                files.iter().map(|(path, meta)| cursor.find(path.as_ref(), meta)).collect()
-            }
-            None => vec![None; files.len()],
-        };
-        let recording = self.cache().map(super::statcache::StatCache::recording);
-        let read = |((path, meta), known): (&(P, &Meta), Option<[u8; 32]>)| match known {
-            Some(content) => Ok(FileDigest { content, capability: None }),
-            None => self.read_digest(path.as_ref(), meta, recording.as_ref()),
-        };
-        files.par_iter().zip(known).with_min_len(64).map(read).collect()
+/// The digests of a list of entries.
+#[derive(Debug, Default)]
+pub struct Digests {
+    /// By the number of the entry; zeros for what is no regular file.
+    contents: Vec<[u8; 32]>,
+    /// Those that there are, which are few, by the number of the entry.
+    capabilities: BTreeMap<usize, Box<[u8]>>,
+}
+
+impl Digests {
+    /// The digest of the entry with this number, which must be a regular file.
+    pub fn get(&self, number: usize) -> FileDigest {
+        FileDigest { content: self.contents[number], capability: self.capabilities.get(&number).cloned() }
     }
 
-    fn read_digest(
+    /// The content's digest alone.
+    pub fn content(&self, number: usize) -> &[u8; 32] {
+        &self.contents[number]
+    }
+}
+
+impl FromIterator<FileDigest> for Digests {
+    fn from_iter<I: IntoIterator<Item = FileDigest>>(digests: I) -> Self {
+        let mut all = Self::default();
+        for FileDigest { content, capability } in digests {
+            all.capabilities.extend(capability.map(|capability| (all.contents.len(), capability)));
+            all.contents.push(content);
+        }
+        all
+    }
+}
+
+impl Context {
+    /// The digests of the regular files among `count` entries, which `entry` gives. What is not in the cache is read on
+    /// all processors. A file that is not what the listing says any more is an error.
+    pub fn digests<'e>(
         &self,
-        at: &[u8],
-        seen: &Meta,
-        recording: Option<&Recording<'_>>,
-    ) -> Result<FileDigest, Error> {
+        count: usize,
+        entry: impl Fn(usize) -> Entry<'e> + Sync,
+    ) -> Result<Digests, Error> {
+        let mut contents = vec![[0; 32]; count];
+        let capabilities: Result<Vec<_>, Error> = contents
+            .par_iter_mut()
+            .enumerate()
+            .with_min_len(64)
+            .map(|(number, content)| (number, content, entry(number)))
+            .filter(|(_, _, entry)| entry.is_file())
+            .filter_map(|(number, content, entry)| match self.digest(entry) {
+                Err(error) => Some(Err(error)),
+                Ok(digest) => {
+                    *content = digest.content;
+                    digest.capability.map(|capability| Ok((number, capability)))
+                }
+            })
+            .collect();
+        Ok(Digests { contents, capabilities: capabilities?.into_iter().collect() })
+    }
+
+    /// The digest of one regular file.
+    pub fn digest(&self, entry: Entry<'_>) -> Result<FileDigest, Error> {
+        if let (Some(cache), Some(remembered)) = (self.cache(), entry.remembered()) {
+            return Ok(FileDigest { content: cache.digest(remembered), capability: None });
+        }
+        self.read_digest(entry)
+    }
+
+    fn read_digest(&self, entry: Entry<'_>) -> Result<FileDigest, Error> {
+        let (at, seen) = (&entry.path(), entry.meta());
         let changed = || Error::Changed { path: as_path(at).to_owned() };
         let mut file = match self.root().open_file(as_path(at)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(changed()),
             other => other.map_err(|error| unreadable(at, error))?,
         };
         let stat = |file: &File| rustix::fs::fstat(file).map_err(|errno| unreadable(at, errno.into()));
-        if meta(&stat(&file)?) != *seen {
+        if meta(&stat(&file)?) != seen {
             return Err(changed());
         }
         let content = hash(&mut file).map_err(|error| unreadable(at, error))?;
         let capability = read_capability(&file).map_err(|errno| unreadable(at, errno.into()))?;
-        if meta(&stat(&file)?) != *seen {
+        if meta(&stat(&file)?) != seen {
             return Err(changed());
         }
-        if let (Some(recording), None) = (recording, &capability) {
-            recording.add(at, seen, &content, &file);
+        if let (Some(cache), None) = (self.cache(), &capability) {
+            cache.digested(entry, &content, &file);
         }
         Ok(FileDigest { content, capability })
     }
@@ -105,12 +149,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "hello").unwrap();
         let context = Context::open(dir.path(), None, None).unwrap();
-        let node = context.entry(b"a").unwrap().unwrap();
-        let digests = context.digests(&[("a", node.meta())]).unwrap();
-        assert_eq!(digests[0].content, *blake3::hash(b"hello").as_bytes());
+        let entry = context.entry(b"a").unwrap().unwrap();
+        assert_eq!(context.digest(entry).unwrap().content, *blake3::hash(b"hello").as_bytes());
         fs::write(dir.path().join("a"), "longer text").unwrap();
-        assert!(matches!(context.digests(&[("a", node.meta())]), Err(Error::Changed { .. })));
+        assert!(matches!(context.digest(entry), Err(Error::Changed { .. })));
         fs::remove_file(dir.path().join("a")).unwrap();
-        assert!(matches!(context.digests(&[("a", node.meta())]), Err(Error::Changed { .. })));
+        assert!(matches!(context.digest(entry), Err(Error::Changed { .. })));
     }
 }

@@ -9,15 +9,17 @@ use std::path::PathBuf;
 pub mod digest;
 pub mod glob;
 pub mod ignore;
+pub mod listing;
 pub mod matcher;
 pub mod path;
 mod pattern;
 pub mod scan;
 pub mod statcache;
 
-pub use digest::FileDigest;
+pub use digest::{Digests, FileDigest};
 pub use ignore::Ignore;
-pub use scan::{Context, Kind, Meta, Node};
+pub use listing::{Entry, Kind, Listed, Listing, Meta};
+pub use scan::Context;
 
 /// What can go wrong with a context.
 #[derive(Debug, thiserror::Error)]

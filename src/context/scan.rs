@@ -1,5 +1,10 @@
 //! Lists a context, as much of it as is asked for, in parallel.
+//!
+//! A directory that the stat cache knows, and that has not changed since, is not read: its names are those that are
+//! remembered. What is at each name is asked of the disk in every build.
 
+use std::borrow::Cow;
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -11,9 +16,10 @@ use rustix::fs::{AtFlags, FileType, OFlags, RawDir, Stat};
 
 use super::Error;
 use super::ignore::{Ignore, Verdict, judge};
+use super::listing::{Builder, Directory, Entry, Found, Listing, Meta};
 use super::matcher::Inherited;
 use super::path;
-use super::statcache::StatCache;
+use super::statcache::{Folder, StatCache};
 use crate::rootfs::{Root, Symlinks};
 
 /// More entries than this in one directory are looked at in parallel.
@@ -23,83 +29,11 @@ const PARALLEL_ENTRIES: usize = 1024;
 pub struct Context {
     root: Root,
     ignore: Option<Ignore>,
-    top: Node,
+    /// Holds nothing but the folder's own entry.
+    above: Arc<Listing>,
     cache: Option<StatCache>,
     /// Done when everything was listed, as far as it can be.
     whole: Once,
-}
-
-/// One file, directory or other entry.
-#[derive(Debug)]
-pub struct Node {
-    name: Box<[u8]>,
-    meta: Meta,
-    kind: Kind,
-}
-
-/// What `lstat` says of an entry. The host's owners never travel, so they are not here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Meta {
-    /// Permission bits with setuid, setgid and sticky: `0o7777`.
-    pub mode: u32,
-    /// In bytes.
-    pub size: u64,
-    /// Inode number.
-    pub inode: u64,
-    /// `st_dev`
-    pub device: u64,
-    /// Number of hard links.
-    pub links: u64,
-    /// Modification time: seconds and nanoseconds.
-    pub mtime: (i64, u32),
-    /// Change time: seconds and nanoseconds.
-    pub ctime: (i64, u32),
-}
-
-/// What an entry is.
-#[derive(Debug)]
-pub enum Kind {
-    /// A directory; list it with [`Context::list`].
-    Directory(Directory),
-    /// A regular file.
-    File,
-    /// A symlink and its target as it stands.
-    Symlink(Box<[u8]>),
-    /// A named pipe.
-    Fifo,
-    /// A character device: major and minor number.
-    CharDevice(u32, u32),
-    /// A block device: major and minor number.
-    BlockDevice(u32, u32),
-}
-
-/// A directory's entries, once they were listed, and what the ignore rules make of them.
-#[derive(Debug, Default)]
-pub struct Directory {
-    entries: OnceLock<Vec<Node>>,
-    inherited: Inherited,
-}
-
-impl Node {
-    /// The last component of its path; empty for the top directory.
-    pub fn name(&self) -> &[u8] {
-        &self.name
-    }
-
-    /// What `lstat` said.
-    pub fn meta(&self) -> &Meta {
-        &self.meta
-    }
-
-    /// What it is.
-    pub fn kind(&self) -> &Kind {
-        &self.kind
-    }
-
-    /// Whether it is a directory.
-    pub fn is_dir(&self) -> bool {
-        matches!(self.kind, Kind::Directory(_))
-    }
 }
 
 impl Context {
@@ -111,10 +45,8 @@ impl Context {
             Ok((root, stat))
         };
         let (root, stat) = open().map_err(|source| Error::Open { path: path.to_owned(), source })?;
-        let top =
-            Node { name: Box::default(), meta: meta(&stat), kind: Kind::Directory(Directory::default()) };
         let ignore = ignore.filter(|rules| !rules.is_empty());
-        Ok(Self { root, ignore, top, cache, whole: Once::new() })
+        Ok(Self { root, ignore, above: Listing::above(&meta(&stat)), cache, whole: Once::new() })
     }
 
     /// The folder.
@@ -123,8 +55,8 @@ impl Context {
     }
 
     /// The folder's own entry.
-    pub fn top(&self) -> &Node {
-        &self.top
+    pub fn top(&self) -> Entry<'_> {
+        self.above.entry(0)
     }
 
     /// The rules that hide files, if there are any.
@@ -141,69 +73,55 @@ impl Context {
         self.cache.as_ref()
     }
 
-    /// The entries of `dir`, which is at `at`, sorted by name; none if it is no directory. Read from disk on the
-    /// first call only.
-    pub fn list<'c>(&'c self, dir: &'c Node, at: &[u8]) -> Result<&'c [Node], Error> {
-        let Kind::Directory(directory) = &dir.kind else { return Ok(&[]) };
-        if directory.entries.get().is_none() {
-            let entries = Lister { root: &self.root, ignore: self.ignore.as_ref() }.list(directory, at)?;
-            // Another thread may have been faster; its listing is the one that counts.
-            let _ = directory.entries.set(entries);
+    /// What is in the directory `dir`; nothing if it is none. Read from disk on the first call only.
+    pub fn list<'c>(&self, dir: Entry<'c>) -> Result<&'c Arc<Listing>, Error> {
+        let Some(directory) = dir.directory() else { return Ok(Listing::empty()) };
+        if let Some(listing) = directory.listing.get() {
+            return Ok(listing);
         }
-        Ok(directory.entries.get().map_or(&[], Vec::as_slice))
+        let lister = Lister { root: &self.root, ignore: self.ignore.as_ref(), cache: self.cache.as_ref() };
+        let listing = lister.list(&directory.inherited, &dir.meta(), &dir.path())?;
+        // Another thread may have been faster; its listing is the one that counts.
+        Ok(directory.listing.get_or_init(|| Arc::new(listing)))
     }
 
     /// The entry at `path` (relative and cleaned), no symlink followed; only the directories on the way are read.
-    pub fn entry(&self, path: &[u8]) -> Result<Option<&Node>, Error> {
-        let mut node = &self.top;
-        let mut at: Vec<u8> = Vec::new();
+    pub fn entry(&self, path: &[u8]) -> Result<Option<Entry<'_>>, Error> {
+        let mut entry = self.top();
         for name in path::components(path) {
-            let entries = self.list(node, &at)?;
-            let Ok(index) = entries.binary_search_by(|entry| entry.name.as_ref().cmp(name)) else {
-                return Ok(None);
-            };
-            node = &entries[index];
-            at = path::join(&at, name);
+            match self.list(entry)?.find(name) {
+                Some(found) => entry = found,
+                None => return Ok(None),
+            }
         }
-        Ok(Some(node))
+        Ok(Some(entry))
     }
 
-    /// Lists everything below `dir`, which is at `at`, on all processors, so that later walks find it in memory. What
-    /// cannot be read is an error of the walk that wants it.
-    pub fn load(&self, dir: &Node, at: &[u8]) {
-        match at {
-            b"" => self.whole.call_once(|| self.load_below(dir, at)),
-            _ => self.load_below(dir, at),
+    /// Lists everything below `dir` on all processors, so that later walks find it in memory. What cannot be read is
+    /// an error of the walk that wants it.
+    pub fn load(&self, dir: Entry<'_>) {
+        match dir.name() {
+            b"" => self.whole.call_once(|| self.load_below(dir)),
+            _ => self.load_below(dir),
         }
     }
 
-    fn load_below(&self, dir: &Node, at: &[u8]) {
-        let entries = self.list(dir, at).unwrap_or_default();
-        let directories = entries.par_iter().filter(|entry| entry.is_dir());
-        directories.for_each(|entry| self.load_below(entry, &path::join(at, &entry.name)));
+    fn load_below(&self, dir: Entry<'_>) {
+        let Ok(listing) = self.list(dir) else { return };
+        listing.directories().into_par_iter().for_each(|entry| self.load_below(entry));
     }
 
-    /// Begins to list everything, and to read the cache, beside what the caller does next.
+    /// Begins to list everything beside what the caller does next.
     pub fn load_ahead(self: &Arc<Self>) {
-        let (files, cache) = (Arc::clone(self), Arc::clone(self));
-        rayon::spawn(move || files.load(&files.top, b""));
-        rayon::spawn(move || {
-            cache.cache.as_ref().map(StatCache::len);
-        });
+        let files = Arc::clone(self);
+        rayon::spawn(move || files.load(files.top()));
     }
 
-    /// Calls `visit` with every entry below `dir`, which is at `at`, and its path, in the order of
-    /// [`path::compare`].
-    pub fn walk<'c>(
-        &'c self,
-        dir: &'c Node,
-        at: &[u8],
-        visit: &mut dyn FnMut(&[u8], &'c Node),
-    ) -> Result<(), Error> {
-        for entry in self.list(dir, at)? {
-            let path = path::join(at, &entry.name);
-            visit(&path, entry);
-            self.walk(entry, &path, visit)?;
+    /// Calls `visit` with every entry below `dir` and its path, in the order of [`path::compare`].
+    pub fn walk<'c>(&self, dir: Entry<'c>, visit: &mut dyn FnMut(&[u8], Entry<'c>)) -> Result<(), Error> {
+        for entry in self.list(dir)?.entries() {
+            visit(&entry.path(), entry);
+            self.walk(entry, visit)?;
         }
         Ok(())
     }
@@ -213,99 +131,136 @@ impl Context {
 struct Lister<'c> {
     root: &'c Root,
     ignore: Option<&'c Ignore>,
+    cache: Option<&'c StatCache>,
+}
+
+/// One directory that is being read.
+struct Reading<'r> {
+    fd: &'r OwnedFd,
+    path: &'r [u8],
+    inherited: &'r Inherited,
+    known: Option<Folder<'r>>,
 }
 
 impl Lister<'_> {
-    fn list(&self, directory: &Directory, at: &[u8]) -> Result<Vec<Node>, Error> {
-        let fd = self.open(at).map_err(|source| unreadable(at, source))?;
-        let names = read_names(&fd).map_err(|errno| unreadable(at, errno.into()))?;
-        let look = |name: &std::ffi::CString| self.look(&fd, at, name, &directory.inherited).transpose();
-        let mut entries: Vec<Node> = if names.len() > PARALLEL_ENTRIES {
-            names.par_iter().with_min_len(256).filter_map(look).collect::<Result<_, _>>()?
-        } else {
-            names.iter().filter_map(look).collect::<Result<_, _>>()?
+    /// What is in the directory at `path`, of which `lstat` said `own`.
+    fn list(&self, inherited: &Inherited, own: &Meta, path: &[u8]) -> Result<Listing, Error> {
+        let known = self.cache.and_then(|cache| cache.folder(path));
+        let remembered = known.as_ref().and_then(|known| known.names(own));
+        let fail = |source| unreadable(path, source);
+        // Who only looks names up need not read the directory.
+        let access = if remembered.is_some() { OFlags::PATH } else { OFlags::RDONLY };
+        let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let fd = self.root.open_at(as_path(path), flags, 0, Symlinks::Refuse).map_err(fail)?;
+        let names: Cow<'_, [u8]> = match remembered {
+            Some(names) => names.into(),
+            None => {
+                let names = read_names(&fd).map_err(|errno| fail(errno.into()))?;
+                self.cache.inspect(|cache| cache.listed(path, own, &names, &fd));
+                names.into()
+            }
         };
-        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(entries)
+        let reading = Reading { fd: &fd, path, inherited, known };
+        Ok(self.look_all(&reading, &names)?.finish(path))
     }
 
-    fn open(&self, at: &[u8]) -> std::io::Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        self.root.open_at(as_path(at), flags, 0, Symlinks::Refuse)
+    fn look_all(&self, dir: &Reading<'_>, names: &[u8]) -> Result<Builder, Error> {
+        let names: Vec<&CStr> =
+            names.split_inclusive(|byte| *byte == 0).flat_map(CStr::from_bytes_with_nul).collect();
+        if names.len() <= PARALLEL_ENTRIES {
+            return self.look_some(dir, &names);
+        }
+        let parts = names.par_chunks(PARALLEL_ENTRIES / 4).map(|some| self.look_some(dir, some));
+        let mut whole = Builder::default();
+        for part in parts.collect::<Result<Vec<Builder>, Error>>()? {
+            whole.append(part);
+        }
+        Ok(whole)
     }
 
-    /// The entry `name` of the directory `at`; `None` if it is ignored, a socket, or gone since it was listed.
-    fn look(
-        &self,
-        dir: &OwnedFd,
-        at: &[u8],
-        name: &std::ffi::CStr,
-        inherited: &Inherited,
-    ) -> Result<Option<Node>, Error> {
-        let fail = |errno: rustix::io::Errno| unreadable(&path::join(at, name.to_bytes()), errno.into());
-        let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+    fn look_some(&self, dir: &Reading<'_>, names: &[&CStr]) -> Result<Builder, Error> {
+        let mut builder =
+            Builder::with_capacity(names.len(), names.iter().map(|name| name.count_bytes()).sum());
+        let mut next = 0;
+        for name in names {
+            if let Some((meta, found)) = self.look(dir, name)? {
+                let known =
+                    dir.known.as_ref().and_then(|known| known.find(name.to_bytes(), &meta, &mut next));
+                builder.push(name.to_bytes(), &meta, found, known);
+            }
+        }
+        Ok(builder)
+    }
+
+    /// What is at `name`; `None` if it is ignored, a socket, or gone since the directory was read.
+    fn look(&self, dir: &Reading<'_>, name: &CStr) -> Result<Option<(Meta, Found)>, Error> {
+        let fail =
+            |errno: rustix::io::Errno| unreadable(&path::join(dir.path, name.to_bytes()), errno.into());
+        let stat = match rustix::fs::statat(dir.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(rustix::io::Errno::NOENT) => return Ok(None),
             other => other.map_err(fail)?,
         };
         let file_type = FileType::from_raw_mode(stat.st_mode);
-        let path = if self.ignore.is_some() { path::join(at, name.to_bytes()) } else { Vec::new() };
-        let (inherited, sparingly) = match judge(self.ignore, &path, file_type.is_dir(), inherited) {
+        let path = if self.ignore.is_some() { path::join(dir.path, name.to_bytes()) } else { Vec::new() };
+        let (inherited, sparingly) = match judge(self.ignore, &path, file_type.is_dir(), dir.inherited) {
             Verdict::Drop => return Ok(None),
             Verdict::Keep(inherited) => (inherited, false),
             Verdict::KeepIfUsed(inherited) => (inherited, true),
         };
-        let kind = match file_type {
-            FileType::Directory => Kind::Directory(Directory { entries: OnceLock::new(), inherited }),
-            FileType::RegularFile => Kind::File,
+        let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        let meta = meta(&stat);
+        let found = match file_type {
+            FileType::Directory if sparingly => match self.list_if_used(inherited, &meta, &path)? {
+                Some(directory) => Found::Directory(directory),
+                None => return Ok(None),
+            },
+            FileType::Directory => Found::Directory(Directory { listing: OnceLock::new(), inherited }),
+            FileType::RegularFile => Found::File,
             FileType::Symlink => {
-                let target = rustix::fs::readlinkat(dir, name, Vec::new()).map_err(fail)?;
-                Kind::Symlink(target.into_bytes().into())
+                let target = rustix::fs::readlinkat(dir.fd, name, Vec::new()).map_err(fail)?;
+                Found::Symlink(target.into_bytes().into())
             }
-            FileType::Fifo => Kind::Fifo,
-            FileType::CharacterDevice => {
-                Kind::CharDevice(rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
-            }
-            FileType::BlockDevice => {
-                Kind::BlockDevice(rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
-            }
+            FileType::Fifo => Found::Fifo,
+            FileType::CharacterDevice => Found::CharDevice(major, minor),
+            FileType::BlockDevice => Found::BlockDevice(major, minor),
             // A socket is an address of a running process, not content.
             FileType::Socket | FileType::Unknown => return Ok(None),
         };
-        let node = Node { name: name.to_bytes().into(), meta: meta(&stat), kind };
-        if sparingly { self.keep_if_used(node, &path) } else { Ok(Some(node)) }
+        Ok(Some((meta, found)))
     }
 
     /// An ignored directory is in the context only as the parent of something that an exception brings back.
-    fn keep_if_used(&self, node: Node, at: &[u8]) -> Result<Option<Node>, Error> {
-        let Kind::Directory(directory) = &node.kind else { return Ok(Some(node)) };
-        let entries = match self.list(directory, at) {
+    fn list_if_used(&self, inherited: Inherited, own: &Meta, at: &[u8]) -> Result<Option<Directory>, Error> {
+        let listing = match self.list(&inherited, own, at) {
             // What nobody may read cannot be meant by the exception, either.
             Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 return Ok(None);
             }
             other => other?,
         };
-        if entries.is_empty() {
-            return Ok(None);
-        }
-        let _ = directory.entries.set(entries);
-        Ok(Some(node))
+        let directory = |listing| Directory { listing: OnceLock::from(Arc::new(listing)), inherited };
+        Ok((!listing.is_empty()).then(|| directory(listing)))
     }
 }
 
-/// The names in a directory, without `.` and `..`, in the order of the file system.
-fn read_names(fd: &OwnedFd) -> rustix::io::Result<Vec<std::ffi::CString>> {
+/// The names in a directory, without `.` and `..`, sorted, a zero byte behind each.
+fn read_names(fd: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
     let mut buffer = [MaybeUninit::<u8>::uninit(); 32 * 1024];
     let mut reader = RawDir::new(fd, &mut buffer);
-    let mut names = Vec::new();
+    let (mut names, mut ends) = (Vec::new(), Vec::new());
     while let Some(entry) = reader.next() {
         let entry = entry?;
         let name = entry.file_name();
         if name != c"." && name != c".." {
-            names.push(name.to_owned());
+            names.extend_from_slice(name.to_bytes_with_nul());
+            ends.push(names.len());
         }
     }
-    Ok(names)
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let mut places: Vec<(usize, usize)> = starts.zip(ends.iter().copied()).collect();
+    // The zero at the end sorts a name before those that it begins.
+    places.sort_unstable_by(|a, b| names[a.0..a.1].cmp(&names[b.0..b.1]));
+    Ok(places.into_iter().flat_map(|(start, end)| &names[start..end]).copied().collect())
 }
 
 /// `stat` as a [`Meta`].
@@ -315,7 +270,7 @@ pub fn meta(stat: &Stat) -> Meta {
         size: stat.st_size as u64,
         inode: stat.st_ino,
         device: stat.st_dev,
-        links: stat.st_nlink,
+        links: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
         mtime: (stat.st_mtime, stat.st_mtime_nsec as u32),
         ctime: (stat.st_ctime, stat.st_ctime_nsec as u32),
     }
@@ -335,6 +290,7 @@ pub fn as_path(path: &[u8]) -> &Path {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::ignore;
+    use super::super::listing::Kind;
     use super::*;
     use std::fs;
 
@@ -352,10 +308,10 @@ mod tests {
         }
         let ignore = ignore::parse(rules.as_bytes(), ".dockerignore").unwrap();
         let context = Context::open(dir.path(), Some(ignore), None).unwrap();
-        context.load(context.top(), b"");
+        context.load(context.top());
         let mut paths = Vec::new();
         context
-            .walk(context.top(), b"", &mut |path, node| {
+            .walk(context.top(), &mut |path, node| {
                 paths.push(String::from_utf8_lossy(path).into_owned() + if node.is_dir() { "/" } else { "" });
             })
             .unwrap();
@@ -394,10 +350,9 @@ mod tests {
         let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
         std::os::unix::fs::symlink("no/where", dir.path().join("link")).unwrap();
         let context = Context::open(dir.path(), None, None).unwrap();
-        let entries = context.list(context.top(), b"").unwrap();
-        assert_eq!(entries.len(), 2);
-        assert!(matches!(&entries[0].kind, Kind::Symlink(target) if **target == *b"no/where"));
-        assert!(matches!(entries[1].kind, Kind::Fifo));
+        let kinds: Vec<_> =
+            context.list(context.top()).unwrap().entries().map(|entry| entry.kind()).collect();
+        assert_eq!(kinds, [Kind::Symlink(b"no/where"), Kind::Fifo]);
     }
 
     #[test]
@@ -408,8 +363,7 @@ mod tests {
         let context = Context::open(dir.path(), None, None).unwrap();
         assert!(context.entry(b"a/deep").unwrap().is_some());
         let other = context.entry(b"b").unwrap().unwrap();
-        let Kind::Directory(directory) = &other.kind else { panic!("b is a directory") };
-        assert!(directory.entries.get().is_none());
+        assert!(other.directory().unwrap().listing.get().is_none());
         assert!(context.entry(b"a/none/x").unwrap().is_none());
     }
 

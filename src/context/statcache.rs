@@ -1,21 +1,32 @@
-//! Remembers the digests of context files by what `lstat` says of them, as git's index does.
+//! Remembers the digests of context files by what `lstat` says of them, as git's index does, and the names in
+//! directories, as git's untracked cache does.
 //!
-//! One file per context: a header, records of fixed size sorted by path, then the paths. A record is written
-//! only if the file had been at rest when it was digested: git's rule for racy timestamps, applied when
-//! writing, so a record that is there can be believed. The cache is a cache: what is damaged, of another
-//! version or unwritable is silently not used.
+//! One file per context; the bytes are the affair of `format`. A record is written only if the file had been at rest
+//! when it was digested: git's rule for racy timestamps, applied when writing, so a record that is there can be believed.
+//! The cache is a cache: what is damaged, of another version or unwritable is silently not used.
+//!
+//! The names in a directory are believed while its inode, modification and change time are the same. That is safe
+//! because no name comes, goes or changes without the kernel setting both times of the directory, and because nobody
+//! can set the change time back; a change within the clock's granularity cannot hide, since only a directory that had
+//! been at rest is remembered. It is not done where times prove less: on file systems that are put together from
+//! others or made as a whole (overlayfs, squashfs, EROFS), on those that are not this machine's, and after another
+//! boot, as a crash may have kept a name and lost the time. What is *in* the files is not a matter of the directory's times:
+//! `lstat` is asked of each name, always.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::fstat;
+
+use super::listing::{Entry, Listed, Meta};
 use super::path;
-use super::scan::Meta;
+use super::scan::meta;
 use crate::store::supersede;
-use format::{Record, Table};
+use format::{Directory, Encoder, Identity, Record, Table};
 
 mod format;
 
@@ -30,26 +41,49 @@ const KEPT_RECORDS: usize = 500_000;
 #[derive(Debug)]
 pub struct StatCache {
     file: PathBuf,
+    /// A hash of this boot's id.
+    boot: u64,
+    /// When it was opened, before anything was looked at.
+    opened: SystemTime,
     /// Read when it is wanted for the first time.
     table: OnceLock<Table>,
     /// Whether the context's file system keeps stable inodes and change times; else nothing is read.
     trusted: bool,
-    found: Mutex<BTreeMap<Key, Record>>,
-    /// Whether the file system of a device keeps stable inodes and change times.
-    trusted_devices: Mutex<HashMap<u64, bool>>,
+    learned: Mutex<Learned>,
+    /// What the file system of a device is good for.
+    devices: Mutex<HashMap<u64, Trust>>,
+}
+
+/// What this build found out.
+#[derive(Debug, Default)]
+struct Learned {
+    /// Directories that were read.
+    listed: Vec<(Vec<u8>, Identity, Box<[u8]>)>,
+    /// Files that were digested.
+    found: Vec<(Listed, [u8; 32])>,
+}
+
+/// What stable inodes and change times of a file system prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Trust {
+    Nothing,
+    /// That a file is the same.
+    Files,
+    /// That a directory has the same names, too.
+    Names,
 }
 
 /// A path in the order of [`path::compare`].
 #[derive(Debug, PartialEq, Eq)]
-struct Key(Vec<u8>);
+struct Key<'k>(&'k [u8]);
 
-impl Ord for Key {
+impl Ord for Key<'_> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        path::compare(&self.0, &other.0)
+        path::compare(self.0, other.0)
     }
 }
 
-impl PartialOrd for Key {
+impl PartialOrd for Key<'_> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
@@ -57,14 +91,20 @@ impl PartialOrd for Key {
 
 impl StatCache {
     /// The cache of the context at `context`, kept as a file in `folder`; empty when there is none yet, or when
-    /// it cannot be used.
-    pub fn open(folder: &Path, context: &Path) -> Self {
+    /// it cannot be used. `boot` is the kernel's id of this boot.
+    pub fn open(folder: &Path, context: &Path, boot: &str) -> Self {
         let context = std::fs::canonicalize(context).unwrap_or_else(|_| context.to_owned());
         let name = blake3::hash(context.as_os_str().as_encoded_bytes()).to_hex();
-        let file = folder.join(&name[..32]);
-        let trusted = File::open(&context).is_ok_and(|dir| is_local(&dir));
-        let (table, found, trusted_devices) = (OnceLock::new(), Mutex::default(), Mutex::default());
-        Self { file, table, trusted, found, trusted_devices }
+        let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(boot.as_bytes()).as_bytes();
+        Self {
+            file: folder.join(&name[..32]),
+            boot: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            opened: SystemTime::now(),
+            table: OnceLock::new(),
+            trusted: File::open(&context).is_ok_and(|dir| trust(dir) >= Trust::Files),
+            learned: Mutex::default(),
+            devices: Mutex::default(),
+        }
     }
 
     fn table(&self) -> &Table {
@@ -72,7 +112,7 @@ impl StatCache {
         self.table.get_or_init(read)
     }
 
-    /// The number of records read from disk.
+    /// The number of files whose digests were read from disk.
     pub fn len(&self) -> usize {
         self.table().len()
     }
@@ -82,27 +122,51 @@ impl StatCache {
         self.len() == 0
     }
 
-    /// Looks records up; quick when asked in the order of a walk.
-    pub(super) fn cursor(&self) -> Cursor<'_> {
-        Cursor { table: self.table(), next: 0 }
+    /// What is remembered of the directory at `at`.
+    pub(super) fn folder(&self, at: &[u8]) -> Option<Folder<'_>> {
+        let directory = self.table().find(at)?;
+        Some(Folder { cache: self, directory })
     }
 
-    /// Begins to remember what is digested from now on.
-    pub(super) fn recording(&self) -> Recording<'_> {
-        Recording { cache: self, began: SystemTime::now() }
+    /// The digest of a file of which the scan found a record.
+    pub(super) fn digest(&self, remembered: usize) -> [u8; 32] {
+        self.table().record(remembered).digest
+    }
+
+    /// Remembers the digest of a file, unless it was changed so recently that a change right now could leave its times as
+    /// they are.
+    pub(super) fn digested(&self, entry: Entry<'_>, digest: &[u8; 32], file: &File) {
+        let meta = entry.meta();
+        if is_at_rest(&meta, self.opened) && self.trust(meta.device, file) >= Trust::Files {
+            lock(&self.learned).found.push((entry.to_listed(), *digest));
+        }
+    }
+
+    /// Remembers the names in the directory at `at`, under the same condition, if it still is what `lstat` said of it before
+    /// they were read.
+    pub(super) fn listed(&self, at: &[u8], own: &Meta, names: &[u8], directory: impl AsFd) {
+        let identity = Identity::from(own);
+        let is_same = || fstat(&directory).is_ok_and(|now| Identity::from(&meta(&now)) == identity);
+        if self.trusted
+            && is_at_rest(own, self.opened)
+            && self.trust(own.device, &directory) >= Trust::Names
+            && is_same()
+        {
+            lock(&self.learned).listed.push((at.to_vec(), identity, names.into()));
+        }
     }
 
     /// Writes what was learned, if anything was, in one atomic step. A failure costs only time in the next build,
     /// so it is for the caller to mention or not.
     pub fn save(&self) -> std::io::Result<()> {
-        let found = std::mem::take(&mut *lock(&self.found));
-        if found.is_empty() {
+        let learned = std::mem::take(&mut *lock(&self.learned));
+        if learned.found.is_empty() && learned.listed.is_empty() {
             return Ok(());
         }
-        let bytes = format::encode(&self.merged(&found));
+        let encoder = self.merged(&learned);
         let temporary = self.file.with_extension(format!("{}.new", std::process::id()));
         let write = || -> std::io::Result<()> {
-            File::create(&temporary)?.write_all(&bytes)?;
+            encoder.write(&mut File::create(&temporary)?, self.boot)?;
             supersede(&temporary, &self.file)
         };
         write().inspect_err(|_| {
@@ -110,27 +174,66 @@ impl StatCache {
         })
     }
 
-    /// Old and new records in order; a new one replaces the old one of its path.
-    fn merged<'c>(&'c self, found: &'c BTreeMap<Key, Record>) -> Vec<(&'c [u8], Record)> {
-        let old = if self.table().len() + found.len() > KEPT_RECORDS { 0 } else { self.table().len() };
-        let mut merged = Vec::with_capacity(old + found.len());
-        let mut fresh = found.iter().peekable();
-        for index in 0..old {
-            let at = self.table().path(index);
-            while let Some((key, record)) = fresh.next_if(|(key, _)| path::compare(&key.0, at).is_lt()) {
-                merged.push((key.0.as_slice(), *record));
-            }
-            match fresh.next_if(|(key, _)| key.0 == at) {
-                Some((key, record)) => merged.push((key.0.as_slice(), *record)),
-                None => merged.push((at, self.table().record(index))),
-            }
+    /// What was known before with what was learned in its place, directory by directory.
+    fn merged(&self, learned: &Learned) -> Encoder {
+        let table = self.table();
+        let mut changes: BTreeMap<Key<'_>, Change<'_>> = BTreeMap::new();
+        for (listed, digest) in &learned.found {
+            let entry = listed.entry();
+            let record = Record::new(&entry.meta(), *digest);
+            changes.entry(Key(entry.place().0.path())).or_default().records.insert(entry.name(), record);
         }
-        merged.extend(fresh.map(|(key, record)| (key.0.as_slice(), *record)));
-        merged
+        for (path, identity, names) in &learned.listed {
+            changes.entry(Key(path)).or_default().names = Some((*identity, names));
+        }
+        let is_full = table.len() + learned.found.len() > KEPT_RECORDS;
+        let mut encoder = Encoder::default();
+        let mut changes = changes.into_iter().peekable();
+        for old in table.directories().filter(|_| !is_full) {
+            let at = table.path(old.number);
+            while let Some((key, change)) = changes.next_if(|(key, _)| path::compare(key.0, at).is_lt()) {
+                change.encode(key.0, &mut encoder);
+            }
+            let change =
+                changes.next_if(|(key, _)| key.0 == at).map(|(_, change)| change).unwrap_or_default();
+            self.replaced(&old, change).encode(at, &mut encoder);
+        }
+        changes.for_each(|(key, change)| change.encode(key.0, &mut encoder));
+        encoder
     }
 
-    fn is_trusted(&self, device: u64, file: &File) -> bool {
-        *lock(&self.trusted_devices).entry(device).or_insert_with(|| is_local(file))
+    /// `change` with what it leaves of an old directory.
+    fn replaced<'c>(&'c self, old: &Directory, mut change: Change<'c>) -> Change<'c> {
+        let table = self.table();
+        let left: Option<HashSet<&[u8]>> =
+            change.names.map(|(_, names)| names.split(|byte| *byte == 0).collect());
+        for number in old.records.clone() {
+            let name = table.name(number);
+            if left.as_ref().is_none_or(|left| left.contains(name)) {
+                change.records.entry(name).or_insert_with(|| table.record(number));
+            }
+        }
+        let is_of_this_boot = table.boot == self.boot;
+        let old_names = old.identity.filter(|_| is_of_this_boot).map(|identity| (identity, table.names(old)));
+        change.names = change.names.or(old_names);
+        change
+    }
+
+    fn trust(&self, device: u64, file: impl AsFd) -> Trust {
+        *lock(&self.devices).entry(device).or_insert_with(|| trust(file))
+    }
+}
+
+/// What is to be written of one directory.
+#[derive(Debug, Default)]
+struct Change<'c> {
+    names: Option<(Identity, &'c [u8])>,
+    records: BTreeMap<&'c [u8], Record>,
+}
+
+impl Change<'_> {
+    fn encode(&self, path: &[u8], encoder: &mut Encoder) {
+        encoder.add(path, self.names, self.records.iter().map(|(name, record)| (*name, *record)));
     }
 }
 
@@ -139,49 +242,34 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// See [`StatCache::cursor`].
-pub(super) struct Cursor<'c> {
-    table: &'c Table,
-    next: usize,
-}
-
-impl Cursor<'_> {
-    /// The digest of the file at `at`, if it still is what it was when it was digested.
-    pub(super) fn find(&mut self, at: &[u8], meta: &Meta) -> Option<[u8; 32]> {
-        let index = self.seek(at)?;
-        self.next = index + 1;
-        let record = self.table.record(index);
-        record.describes(meta).then_some(record.digest)
-    }
-
-    fn seek(&self, at: &[u8]) -> Option<usize> {
-        // In a walk the record is the next one, or near: removed files leave small gaps.
-        let near = self.next..self.table.len().min(self.next + 8);
-        for index in near {
-            match path::compare(self.table.path(index), at) {
-                std::cmp::Ordering::Less => {}
-                std::cmp::Ordering::Equal => return Some(index),
-                std::cmp::Ordering::Greater => break,
-            }
-        }
-        self.table.search(at)
-    }
-}
-
-/// See [`StatCache::recording`].
-pub(super) struct Recording<'c> {
+/// What is remembered of one directory.
+#[derive(Debug, Clone)]
+pub(super) struct Folder<'c> {
     cache: &'c StatCache,
-    began: SystemTime,
+    directory: Directory,
 }
 
-impl Recording<'_> {
-    /// Remembers the digest of `file`, unless it was changed so recently that a change right now could leave its
-    /// times as they are.
-    pub(super) fn add(&self, at: &[u8], meta: &Meta, digest: &[u8; 32], file: &File) {
-        if !is_at_rest(meta, self.began) || !self.cache.is_trusted(meta.device, file) {
-            return;
-        }
-        lock(&self.cache.found).insert(Key(at.to_vec()), Record::new(meta, *digest));
+impl<'c> Folder<'c> {
+    /// All names in the directory, sorted, a zero byte behind each, if it still is what `lstat` says now.
+    pub(super) fn names(&self, own: &Meta) -> Option<&'c [u8]> {
+        let table = self.cache.table();
+        let holds = table.boot == self.cache.boot && self.directory.identity == Some(own.into());
+        holds.then(|| table.names(&self.directory))
+    }
+
+    /// The number of the record of `name`, if `meta` is of the file that was digested. `next` is where it is looked for
+    /// first, and then where the next name is likely to be; it begins at 0.
+    pub(super) fn find(&self, name: &[u8], meta: &Meta, next: &mut usize) -> Option<usize> {
+        let table = self.cache.table();
+        let records = &self.directory.records;
+        let near = records.start + *next;
+        let number = if records.contains(&near) && table.name(near) == name {
+            near
+        } else {
+            table.find_record(records.clone(), name)?
+        };
+        *next = number + 1 - records.start;
+        table.record(number).describes(meta).then_some(number)
     }
 }
 
@@ -193,32 +281,41 @@ fn is_at_rest(meta: &Meta, now: SystemTime) -> bool {
     latest < (since_epoch.as_secs() as i64, since_epoch.subsec_nanos())
 }
 
-/// Whether inode numbers and change times can be believed: only for file systems of this machine. Network and
+/// How far inode numbers and change times can be believed: only on file systems of this machine. Network and
 /// user-space ones (NFS, SMB, 9p, FUSE) may invent both.
-fn is_local(file: &File) -> bool {
-    const LOCAL: &[i64] = &[
+fn trust(file: impl AsFd) -> Trust {
+    const NAMES: &[i64] = &[
         0xef53,      // ext2, ext3, ext4
         0x5846_5342, // xfs
         0x9123_683e, // btrfs
         0x0102_1994, // tmpfs
         0x8584_58f6, // ramfs
-        0x794c_7630, // overlayfs: inodes of regular files are those of its layers
         0x2fc1_2fc1, // zfs
         0xf2f5_2010, // f2fs
         0xca45_1a4e, // bcachefs
         0x3153_464a, // jfs
+    ];
+    const FILES: &[i64] = &[
+        0x794c_7630, // overlayfs: inodes of regular files are those of its layers, times of directories those of one layer
         0xe0f5_e1e2, // erofs
         0x7371_7368, // squashfs
     ];
-    rustix::fs::fstatfs(file).is_ok_and(|fs| LOCAL.contains(&(fs.f_type & 0xffff_ffff)))
+    match rustix::fs::fstatfs(file).map(|fs| fs.f_type & 0xffff_ffff) {
+        Ok(kind) if NAMES.contains(&kind) => Trust::Names,
+        Ok(kind) if FILES.contains(&kind) => Trust::Files,
+        Ok(_) | Err(_) => Trust::Nothing,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::listing::Entry;
     use super::super::scan::Context;
     use super::*;
     use std::fs;
+
+    const BOOT: &str = "this one";
 
     struct Fixture {
         context: tempfile::TempDir,
@@ -247,20 +344,16 @@ mod tests {
 
         /// Digests everything; says how many records were there and which digests were found.
         fn build(&self) -> (usize, Vec<[u8; 32]>) {
-            let cache = StatCache::open(self.folder.path(), self.context.path());
+            let cache = StatCache::open(self.folder.path(), self.context.path(), BOOT);
             let records = cache.len();
             let context = Context::open(self.context.path(), None, Some(cache)).unwrap();
-            let mut files = Vec::new();
-            context
-                .walk(context.top(), b"", &mut |path, node| {
-                    if !node.is_dir() {
-                        files.push((path.to_vec(), node.meta()));
-                    }
-                })
-                .unwrap();
-            let digests = context.digests(&files).unwrap();
+            let mut files: Vec<Entry<'_>> = Vec::new();
+            let mut visit = |_: &[u8], entry| files.push(entry);
+            context.walk(context.top(), &mut visit).unwrap();
+            files.retain(Entry::is_file);
+            let digests = context.digests(files.len(), |number| files[number]).unwrap();
             context.save_digests().unwrap();
-            (records, digests.into_iter().map(|digest| digest.content).collect())
+            (records, (0..files.len()).map(|number| *digests.content(number)).collect())
         }
 
         fn cache_file(&self) -> PathBuf {
@@ -338,11 +431,127 @@ mod tests {
         fixture.build();
         fixture.write("b", "new b");
         fixture.settle();
-        let cache = StatCache::open(fixture.folder.path(), fixture.context.path());
+        let cache = StatCache::open(fixture.folder.path(), fixture.context.path(), BOOT);
         let context = Context::open(fixture.context.path(), None, Some(cache)).unwrap();
-        let node = context.entry(b"b").unwrap().unwrap();
-        context.digests(&[("b", node.meta())]).unwrap();
+        context.digest(context.entry(b"b").unwrap().unwrap()).unwrap();
         context.save_digests().unwrap();
         assert_eq!(fixture.build(), (3, vec![digest("a"), digest("new b"), digest("c")]));
+    }
+
+    impl Fixture {
+        /// The names that are believed to be in the directory at `at`.
+        fn names(&self, at: &str, boot: &str) -> Option<String> {
+            let cache = StatCache::open(self.folder.path(), self.context.path(), boot);
+            let stat = rustix::fs::stat(self.context.path().join(at)).unwrap();
+            let folder = cache.folder(at.as_bytes())?;
+            let names = folder.names(&super::super::scan::meta(&stat))?;
+            Some(String::from_utf8_lossy(names).replace('\0', " ").trim_end().to_owned())
+        }
+
+        /// Everything that a build sees, as paths.
+        fn seen(&self, rules: &str) -> String {
+            let cache = StatCache::open(self.folder.path(), self.context.path(), BOOT);
+            let ignore = super::super::ignore::parse(rules.as_bytes(), "rules").unwrap();
+            let context = Context::open(self.context.path(), Some(ignore), Some(cache)).unwrap();
+            let mut paths = Vec::new();
+            context
+                .walk(context.top(), &mut |path, _| paths.push(String::from_utf8_lossy(path).into_owned()))
+                .unwrap();
+            context.save_digests().unwrap();
+            paths.join(" ")
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.context.path().join(name)
+        }
+    }
+
+    #[test]
+    fn names_are_believed_while_their_directory_is_the_same() {
+        let fixture = Fixture::new(&["a", "b/c", "b/d"]);
+        fixture.settle();
+        assert_eq!(fixture.names("b", BOOT), None);
+        assert_eq!(fixture.seen(""), "a b b/c b/d");
+        assert_eq!(fixture.names("", BOOT).as_deref(), Some("a b"));
+        assert_eq!(fixture.names("b", BOOT).as_deref(), Some("c d"));
+        // A crash in between may have kept a name and lost the directory's time.
+        assert_eq!(fixture.names("b", "another"), None);
+        // What is in a file is no matter of its directory.
+        fixture.write("b/c", "other");
+        assert_eq!(fixture.names("b", BOOT).as_deref(), Some("c d"));
+        assert_eq!(fixture.seen(""), "a b b/c b/d");
+        assert_eq!(fixture.build().1, [digest("a"), digest("other"), digest("b/d")]);
+    }
+
+    type Deed = fn(&Fixture);
+
+    #[test]
+    fn names_that_come_go_or_change_are_seen() {
+        let deeds: [(Deed, &str); 7] = [
+            (|f| f.write("b/e", "new"), "a b b/c b/d b/e"),
+            (|f| fs::remove_file(f.path("b/c")).unwrap(), "a b b/d"),
+            (|f| fs::rename(f.path("b/c"), f.path("b/x")).unwrap(), "a b b/d b/x"),
+            (|f| fs::rename(f.path("a"), f.path("b/c")).unwrap(), "b b/c b/d"),
+            (|f| fs::hard_link(f.path("a"), f.path("b/x")).unwrap(), "a b b/c b/d b/x"),
+            (
+                |f| {
+                    fs::remove_dir_all(f.path("b")).unwrap();
+                    f.write("b/y", "y");
+                },
+                "a b b/y",
+            ),
+            (
+                |f| {
+                    // The change time betrays that the modification time was set back.
+                    let time = fs::metadata(f.path("b")).unwrap().modified().unwrap();
+                    f.write("b/z", "z");
+                    File::open(f.path("b")).unwrap().set_modified(time).unwrap();
+                },
+                "a b b/c b/d b/z",
+            ),
+        ];
+        for (deed, expected) in deeds {
+            let fixture = Fixture::new(&["a", "b/c", "b/d"]);
+            fixture.settle();
+            fixture.build();
+            assert!(fixture.names("b", BOOT).is_some());
+            deed(&fixture);
+            // At once, when the directory is not at rest, and later, when it is remembered again, and from there.
+            assert_eq!(fixture.seen(""), expected);
+            fixture.settle();
+            assert_eq!(fixture.seen(""), expected);
+            assert!(fixture.names("b", BOOT).is_some());
+            assert_eq!(fixture.seen(""), expected);
+        }
+    }
+
+    #[test]
+    fn names_in_a_directory_changed_just_now_are_not_remembered() {
+        let fixture = Fixture::new(&["a", "b/c"]);
+        fixture.settle();
+        fixture.write("b/d", "d");
+        assert_eq!(fixture.seen(""), "a b b/c b/d");
+        assert_eq!(fixture.names("b", BOOT), None);
+        assert_eq!(fixture.names("", BOOT).as_deref(), Some("a b"));
+    }
+
+    #[test]
+    fn what_one_build_ignores_another_sees() {
+        let fixture = Fixture::new(&["a", "b/c", "b/d"]);
+        fixture.settle();
+        assert_eq!(fixture.seen("a\nb/c"), "b b/d");
+        assert_eq!(fixture.names("b", BOOT).as_deref(), Some("c d"));
+        assert_eq!(fixture.seen(""), "a b b/c b/d");
+    }
+
+    #[test]
+    fn records_of_removed_files_go() {
+        let fixture = Fixture::new(&["a", "b/c", "b/d"]);
+        fixture.settle();
+        fixture.build();
+        fs::remove_file(fixture.path("b/c")).unwrap();
+        fixture.settle();
+        fixture.build();
+        assert_eq!(fixture.build(), (2, vec![digest("a"), digest("b/d")]));
     }
 }

@@ -69,7 +69,7 @@ pub enum Content {
     /// From memory.
     Bytes(Arc<[u8]>),
     /// From a file on disk, opened only when its bytes are wanted.
-    Disk(DiskFile),
+    Disk(OnDisk),
     /// From a part of an open file.
     Slice {
         /// The file; read with positioned reads only.
@@ -94,6 +94,57 @@ impl Content {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// A regular file found by a scan: one of a list that is held once for all of them, as a layer may have very many.
+#[derive(Debug, Clone)]
+pub struct OnDisk {
+    files: Arc<dyn DiskFiles>,
+    size: u64,
+    number: u32,
+}
+
+/// A list of files on disk.
+pub trait DiskFiles: std::fmt::Debug + Send + Sync {
+    /// The file with this number.
+    fn file(&self, number: u32) -> DiskFile;
+    /// Its digest alone; see [`DiskFile::digest`].
+    fn digest(&self, number: u32) -> Option<[u8; 32]>;
+}
+
+impl OnDisk {
+    /// The file of `files` with this number, which has so many bytes.
+    pub fn new(files: Arc<dyn DiskFiles>, number: u32, size: u64) -> Self {
+        Self { files, size, number }
+    }
+
+    /// Where it is and what it looked like.
+    pub fn file(&self) -> DiskFile {
+        self.files.file(self.number)
+    }
+
+    /// See [`DiskFile::digest`].
+    pub fn digest(&self) -> Option<[u8; 32]> {
+        self.files.digest(self.number)
+    }
+}
+
+impl From<DiskFile> for OnDisk {
+    fn from(file: DiskFile) -> Self {
+        let size = file.size;
+        Self::new(Arc::new(file), 0, size)
+    }
+}
+
+/// A list of one.
+impl DiskFiles for DiskFile {
+    fn file(&self, _: u32) -> DiskFile {
+        self.clone()
+    }
+
+    fn digest(&self, _: u32) -> Option<[u8; 32]> {
+        self.digest
     }
 }
 

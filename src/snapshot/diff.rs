@@ -310,7 +310,7 @@ impl<'a> Differ<'a> {
         }
         let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
         Ok(Some(if kind.is_file() {
-            EntryKind::File(Content::Disk(self.disk_file(path, meta)))
+            EntryKind::File(Content::Disk(self.disk_file(path, meta).into()))
         } else if kind.is_symlink() {
             let target = std::fs::read_link(on_disk).map_err(Error::io("read", on_disk))?;
             EntryKind::Symlink(target.into_os_string().as_bytes().to_vec())

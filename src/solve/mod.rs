@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::cache::{Preimage, Record};
+use crate::cache::{Preimage, Reasons, Record};
 use crate::plan::graph::{ListedInstruction, Op, Plan, Step, StepId};
 use crate::report::{Diagnostic, Event, Outcome, Source, Span, StepHeading, StepNumber};
 
@@ -192,7 +192,7 @@ impl StepContext<'_> {
     }
 
     /// Looks a key up, unless everything is to run again.
-    pub(crate) fn lookup(&self, preimage: &Preimage) -> Result<Option<Record>, Failures> {
+    pub(crate) fn lookup(&self, preimage: &dyn Reasons) -> Result<Option<Record>, Failures> {
         let cache = &self.environment.cache;
         if self.environment.no_cache {
             return Ok(None);
@@ -208,7 +208,7 @@ impl StepContext<'_> {
     }
 
     /// The same, without remembering the key for explanations.
-    pub(crate) fn lookup_quietly(&self, preimage: &Preimage) -> Result<Option<Record>, Failures> {
+    pub(crate) fn lookup_quietly(&self, preimage: &dyn Reasons) -> Result<Option<Record>, Failures> {
         if self.environment.no_cache {
             return Ok(None);
         }
@@ -224,13 +224,13 @@ impl StepContext<'_> {
     }
 
     /// Tells why the step is not in the cache.
-    pub(crate) fn missed(&self, preimage: &Preimage) {
+    pub(crate) fn missed(&self, preimage: &dyn Reasons) {
         let why = self.why_missed(preimage);
         self.environment.events.send(Event::Missed { step: self.number(), why });
     }
 
     /// Why the step is not in the cache, in one clause.
-    pub(crate) fn why_missed(&self, preimage: &Preimage) -> String {
+    pub(crate) fn why_missed(&self, preimage: &dyn Reasons) -> String {
         match self.environment.no_cache {
             true => "--no-cache".to_owned(),
             false => self.environment.cache.explain(&self.slot(), preimage),
@@ -238,7 +238,7 @@ impl StepContext<'_> {
     }
 
     /// Publishes what the step made; when another build was faster, gives that one's record.
-    pub(crate) fn publish(&self, record: Record, preimage: &Preimage) -> Result<Record, Failures> {
+    pub(crate) fn publish(&self, record: Record, preimage: &dyn Reasons) -> Result<Record, Failures> {
         let Environment { cache, no_cache, .. } = self.environment;
         let record = Record { took: Some(self.started.elapsed()), ..record };
         let published = match no_cache {

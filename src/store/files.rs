@@ -45,8 +45,17 @@ pub(super) fn create(path: &Path, mode: u32) -> Result<File, Error> {
 
 /// Writes `bytes` to `scratch`, which must not exist.
 pub(super) fn write_new(scratch: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    write_new_with(scratch, mode, |file| file.write_all(bytes))
+}
+
+/// Lets `fill` write `scratch`, which must not exist.
+pub(super) fn write_new_with(
+    scratch: &Path,
+    mode: u32,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), Error> {
     let result = create(scratch, mode)
-        .and_then(|mut file| file.write_all(bytes).map_err(|e| Error::io("write", scratch, e)));
+        .and_then(|mut file| fill(&mut file).map_err(|e| Error::io("write", scratch, e)));
     if result.is_err() {
         let _ = fs::remove_file(scratch);
     }

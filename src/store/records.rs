@@ -1,6 +1,8 @@
 //! Small files by name, for the cache.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -23,8 +25,17 @@ impl Store {
 
     /// Writes the record at once; readers see the old one or the new one. Mode 0600.
     pub fn put_record(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.put_record_with(name, |file| file.write_all(bytes))
+    }
+
+    /// The same for a record that is too large to be in memory as a whole.
+    pub fn put_record_with(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), Error> {
         let (path, scratch) = (self.record_folder(name)?, self.next_path()?);
-        files::write_new(&scratch, bytes, 0o600)?;
+        files::write_new_with(&scratch, 0o600, fill)?;
         files::supersede(&scratch, &path).map_err(|e| Error::io("write", &path, e))
     }
 

@@ -74,7 +74,10 @@ fn read(entry: &Entry, content: &Content, offset: u64, out: &mut [u8]) -> Result
         Content::Slice { file, offset: first, .. } => file
             .read_exact_at(out, first + offset)
             .map_err(|error| WriteError::ReadScratch { path: show(&entry.path), error }),
-        Content::Disk(disk) => read_disk(disk, offset, out).map_err(|failure| failure.at(entry, disk)),
+        Content::Disk(disk) => {
+            let disk = disk.file();
+            read_disk(&disk, offset, out).map_err(|failure| failure.at(entry, &disk))
+        }
     }
 }
 

@@ -33,8 +33,12 @@ fn file(path: impl Into<Vec<u8>>, content: &[u8]) -> Entry {
 }
 
 fn on_disk(root: &Root, path: &str) -> Entry {
+    entry(path, EntryKind::File(Content::Disk(disk_file(root, path).into())))
+}
+
+fn disk_file(root: &Root, path: &str) -> DiskFile {
     let found = fs::symlink_metadata(root.path().join(path)).unwrap();
-    let disk = DiskFile {
+    DiskFile {
         root: Arc::clone(root.fd()),
         path: path.into(),
         size: found.len(),
@@ -43,8 +47,7 @@ fn on_disk(root: &Root, path: &str) -> Entry {
         mtime: (found.mtime(), found.mtime_nsec() as u32),
         ctime: (found.ctime(), found.ctime_nsec() as u32),
         digest: None,
-    };
-    entry(path, EntryKind::File(Content::Disk(disk)))
+    }
 }
 
 fn written(entries: Vec<Entry>, compression: Compression) -> (Written, Vec<u8>) {
@@ -342,10 +345,8 @@ fn a_layer_with_remembered_segments_has_the_bytes_of_a_full_write() {
 
 /// The file at `path` below `root`, with its digest.
 fn digested(root: &Root, path: &str) -> Entry {
-    let mut entry = on_disk(root, path);
-    let EntryKind::File(Content::Disk(file)) = &mut entry.kind else { unreachable!() };
-    file.digest = Some(*blake3::hash(&fs::read(root.path().join(path)).unwrap()).as_bytes());
-    entry
+    let digest = Some(*blake3::hash(&fs::read(root.path().join(path)).unwrap()).as_bytes());
+    entry(path, EntryKind::File(Content::Disk(DiskFile { digest, ..disk_file(root, path) }.into())))
 }
 
 #[test]
@@ -385,9 +386,9 @@ fn a_file_that_does_not_have_its_digest_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let root = Root::open(dir.path()).unwrap();
     fs::write(dir.path().join("f"), b"this").unwrap();
-    let mut entry = digested(&root, "f");
-    let EntryKind::File(Content::Disk(file)) = &mut entry.kind else { unreachable!() };
-    file.digest = Some(*blake3::hash(b"that").as_bytes());
+    let digest = Some(*blake3::hash(b"that").as_bytes());
+    let file = DiskFile { digest, ..disk_file(&root, "f") };
+    let entry = entry("f", EntryKind::File(Content::Disk(file.into())));
     let result = write(vec![entry], &WriteOptions::default(), &mut Vec::new());
     assert!(matches!(result, Err(WriteError::Unlike { .. })), "{result:?}");
 }

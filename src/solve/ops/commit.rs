@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::super::state::RootState;
 use super::super::{Failures, LayerForm, StepContext};
-use crate::cache::{Preimage, Record};
+use crate::cache::{Reasons, Record};
 use crate::layer::entry::Entry;
 use crate::layer::index::Index;
 use crate::layer::{self, Remembered, Segments, WriteOptions};
@@ -15,7 +15,7 @@ use crate::store::{Store, supersede};
 pub(super) fn entries(
     step: &StepContext<'_>,
     parent: &RootState,
-    preimage: &Preimage,
+    preimage: &dyn Reasons,
     mut entries: Vec<Entry>,
     time: Seconds,
 ) -> Result<RootState, Failures> {
@@ -31,6 +31,7 @@ pub(super) fn entries(
         .map_err(|e| fail(e.to_string()))?;
     let index =
         Index::from_entries(&written.entries, &written.data_offsets).map_err(|e| fail(e.to_string()))?;
+    drop(written.entries);
     blob.commit_trusted(written.digest, written.size).map_err(|e| fail(e.to_string()))?;
     let descriptor = Descriptor {
         annotations: written.annotations,
@@ -77,7 +78,7 @@ fn segments_file(store: &Store, layer: &Layer) -> PathBuf {
 pub(super) fn publish(
     step: &StepContext<'_>,
     parent: &RootState,
-    preimage: &Preimage,
+    preimage: &dyn Reasons,
     layer: Layer,
     time: Seconds,
 ) -> Result<RootState, Failures> {

@@ -2,7 +2,7 @@
 
 use super::super::state::RootState;
 use super::super::{Failures, StepContext, accounts, trees};
-use super::transfer::{self, Destination, FileTree, Input, Selected};
+use super::transfer::{self, Destination, FileReasons, FileTree, Input, Selected};
 use super::{commit, transfer_step};
 use crate::cache::Preimage;
 use crate::plan::graph::{Step, StepId, TransferKind, TransferOp, TransferSource};
@@ -17,9 +17,10 @@ pub(super) fn make(
     span: Option<Span>,
 ) -> Result<RootState, Failures> {
     let op = copy_of(source, span);
-    let (selected, preimage) = select(step, &op, name, source)?;
+    let selected = select(step, &op, name)?;
     let parent = RootState::empty(0);
-    if let Some(record) = step.lookup_quietly(&preimage)? {
+    let reasons = reasons(step, &op, source, &selected)?;
+    if let Some(record) = step.lookup_quietly(&reasons)? {
         return Ok(parent.with(record.layer, record.time));
     }
     let destination = Destination {
@@ -33,7 +34,7 @@ pub(super) fn make(
     // Under a slot of its own: the step's own misses are not to be compared with this.
     let own = Step { slot: format!("{}/context:{name}:{source}", step.step.slot), ..step.step.clone() };
     let step = StepContext { step: &own, is_looked_into: false, took_then: step.took_then.clone(), ..*step };
-    commit::entries(&step, &parent, &preimage, landed.entries, landed.time)
+    commit::entries(&step, &parent, &reasons, landed.entries, landed.time)
 }
 
 /// The same if it was made before.
@@ -43,24 +44,29 @@ pub(super) fn find(
     source: &str,
     span: Option<Span>,
 ) -> Result<Option<RootState>, Failures> {
-    let (_, preimage) = select(step, &copy_of(source, span), name, source)?;
-    let record = step.lookup_quietly(&preimage)?;
+    let op = copy_of(source, span);
+    let selected = select(step, &op, name)?;
+    let record = step.lookup_quietly(&reasons(step, &op, source, &selected)?)?;
     Ok(record.map(|record| RootState::empty(0).with(record.layer, record.time)))
 }
 
-fn select(
+fn select(step: &StepContext<'_>, op: &TransferOp, name: &str) -> Result<Selected, Failures> {
+    let files = super::super::state::Files::Local(name.to_owned());
+    let inputs = [Input::Tree(trees::of(step, &files)?)];
+    transfer::select(op, &inputs).map_err(|error| vec![transfer_step::explain(step, &error)])
+}
+
+fn reasons<'s>(
     step: &StepContext<'_>,
     op: &TransferOp,
-    name: &str,
     source: &str,
-) -> Result<(Selected, Preimage), Failures> {
-    let fail = |error: transfer::Error| vec![transfer_step::explain(step, &error)];
-    let files = super::super::state::Files::Local(name.to_owned());
-    let selected = transfer::select(op, &[Input::Tree(trees::of(step, &files)?)]).map_err(fail)?;
-    let mut preimage = Preimage::new("context/1");
-    preimage.push("source", source);
-    preimage.append(&transfer::digest_fields(&selected, op).map_err(fail)?);
-    Ok((selected, step.in_form(preimage)))
+    selected: &'s Selected,
+) -> Result<FileReasons<'s>, Failures> {
+    let mut words = Preimage::new("context/1");
+    words.push("source", source);
+    let reasons = FileReasons::new(words, selected, op);
+    let reasons = reasons.map_err(|error| vec![transfer_step::explain(step, &error)])?;
+    Ok(reasons.and(step.in_form(Preimage::default())))
 }
 
 /// What brings `source` to the same place in an empty root.

@@ -8,8 +8,8 @@ use super::super::{Done, Failures, NotPinned, StepContext, accounts, key, trees}
 use super::commit;
 use super::remote_git::{self, GitError, GitSource};
 use super::remote_http::{self, HttpError};
-use super::transfer::{self, Destination, Error, FileTree, Input, Selected};
-use crate::cache::{Preimage, Record};
+use super::transfer::{self, Destination, Error, FileReasons, FileTree, Input, Selected};
+use crate::cache::{Preimage, Reasons, Record};
 use crate::plan::graph::{TransferOp, TransferSource};
 use crate::plan::without_password;
 use crate::report::{Diagnostic, Outcome, Span};
@@ -29,45 +29,53 @@ pub(super) fn run(
     }
     // What was fetched stays on disk until the layer is written.
     let mut fetched = Vec::new();
-    let (selected, preimage) = select(step, op, words, reads, &mut fetched)?;
-    if let Some(record) = step.lookup(&preimage)? {
+    let selected = select(step, op, reads, &mut fetched)?;
+    let reasons = reasons(step, op, words, &selected)?;
+    if let Some(record) = step.lookup(&reasons)? {
         alias(step, quick.as_ref(), &record);
+        drop(reasons);
         // Of many files that takes a while, and nobody waits for it.
-        rayon::spawn(move || drop((selected, preimage)));
+        rayon::spawn(move || drop(selected));
         return Ok(cached(parent, record));
     }
-    let root = make(step, op, parent, &selected, &preimage)?;
+    let root = make(step, op, parent, &selected, &reasons)?;
     if let Some(layer) = root.layers.last() {
-        let record = Record::new(preimage.key(), layer.clone(), root.chain, root.time);
+        let record = Record::new(reasons.key(), layer.clone(), root.chain, root.time);
         alias(step, quick.as_ref(), &record);
     }
     Ok(Done { files: Files::Root(root), outcome: Outcome::Ran })
 }
 
-/// The files that the instruction means, and the key that they make.
+/// The files that the instruction means.
 fn select(
     step: &StepContext<'_>,
     op: &TransferOp,
-    words: Preimage,
     reads: &[Arc<Files>],
     fetched: &mut Vec<ScratchDir>,
-) -> Result<(Selected, Preimage), Failures> {
+) -> Result<Selected, Failures> {
     let inputs = inputs(step, op, reads, fetched)?;
-    let fail = |error: Error| vec![explain(step, &error)];
-    let selected = transfer::select(op, &inputs).map_err(fail)?;
-    let mut preimage = words;
-    preimage.append(&transfer::digest_fields(&selected, op).map_err(fail)?);
-    Ok((selected, preimage))
+    transfer::select(op, &inputs).map_err(|error| vec![explain(step, &error)])
 }
 
 /// The key by the content of the files; `words` is what the instruction itself says.
+fn reasons<'s>(
+    step: &StepContext<'_>,
+    op: &TransferOp,
+    words: Preimage,
+    selected: &'s Selected,
+) -> Result<FileReasons<'s>, Failures> {
+    FileReasons::new(words, selected, op).map_err(|error| vec![explain(step, &error)])
+}
+
+/// The same for somebody who has no use for the files.
 pub(super) fn content_preimage(
     step: &StepContext<'_>,
     op: &TransferOp,
     words: Preimage,
     reads: &[Arc<Files>],
 ) -> Result<Preimage, Failures> {
-    select(step, op, words, reads, &mut Vec::new()).map(|(_, preimage)| preimage)
+    let selected = select(step, op, reads, &mut Vec::new())?;
+    Ok(reasons(step, op, words, &selected)?.to_preimage())
 }
 
 fn cached(parent: &RootState, record: Record) -> Done {
@@ -229,7 +237,7 @@ fn make(
     op: &TransferOp,
     parent: &RootState,
     selected: &Selected,
-    preimage: &Preimage,
+    reasons: &FileReasons<'_>,
 ) -> Result<RootState, Failures> {
     let environment = step.environment;
     let tree = match transfer::land::is_linked(op) {
@@ -244,11 +252,11 @@ fn make(
     };
     // Telling why means reading the list of files of the last build: of many files that takes half as long as landing.
     let landed = rayon::in_place_scope(|scope| {
-        scope.spawn(|_| step.missed(preimage));
+        scope.spawn(|_| step.missed(reasons));
         transfer::land(selected, op, &destination)
     });
     let landed = landed.map_err(|error| vec![explain(step, &error)])?;
-    commit::entries(step, parent, preimage, landed.entries, landed.time)
+    commit::entries(step, parent, reasons, landed.entries, landed.time)
 }
 
 /// The error at its source, with all the help there is.

@@ -59,7 +59,7 @@ fn of_segment(
 fn digest(content: &Content) -> Option<[u8; 32]> {
     match content {
         Content::Bytes(bytes) => Some(*blake3::hash(bytes).as_bytes()),
-        Content::Disk(file) => file.digest,
+        Content::Disk(file) => file.digest(),
         Content::Slice { .. } => None,
     }
 }

@@ -7,27 +7,52 @@ use rayon::prelude::*;
 
 use super::Error;
 use super::chmod::ModeChange;
-use super::gather::Chosen;
+use super::gather::{Gathered, Picked};
 use super::select::{Pick, Selected, What};
 use super::tree::{Item, ItemKind};
-use crate::cache::Fields;
+use crate::cache::{Fields, Preimage, Reasons};
 use crate::context::{FileDigest, path};
 use crate::plan::graph::TransferOp;
 
-/// Fields are put together on all processors, so many entries at a time.
-const CHUNK: usize = 1024;
+/// Fields are put together on all processors, so many entries at a time by each.
+const CHUNK: usize = 512;
 
-/// One readable field for each selected file: `file:` and its path in the source, then its type, mode, owner and
-/// content as they would land (so `--chmod` and `--chown` make those of the source irrelevant). Times are in none. Together
-/// with the op and the parent's result they decide everything that lands.
-pub fn digest_fields(selected: &Selected, op: &TransferOp) -> Result<Fields, Error> {
-    let writer = Writer { mode: Selected::mode_change(op)?, is_owned: op.chown.is_some() };
-    let mut fields = Fields::default();
-    for pick in &selected.picks {
-        writer.pick(pick, &mut fields);
-    }
-    Ok(fields)
+/// So many chunks are at hand at once: enough for all processors, little beside everything else.
+const CHUNKS_AT_ONCE: usize = 32;
+
+/// What makes the key of a COPY or ADD: what the instruction itself says, and then one readable field for each selected file:
+/// `file:` and its path in the source, then its type, mode, owner and content as they would land (so `--chmod` and
+/// `--chown` make those of the source irrelevant). Times are in none. Together with the op and the parent's result
+/// they decide everything that lands.
+pub struct FileReasons<'s> {
+    words: Preimage,
+    selected: &'s Selected,
+    writer: Writer,
+    last: Preimage,
 }
+
+impl<'s> FileReasons<'s> {
+    /// `words` is what the instruction says.
+    pub fn new(words: Preimage, selected: &'s Selected, op: &TransferOp) -> Result<Self, Error> {
+        let writer = Writer { mode: Selected::mode_change(op)?, is_owned: op.chown.is_some() };
+        Ok(Self { words, selected, writer, last: Preimage::default() })
+    }
+
+    /// With these fields behind all others.
+    pub fn and(self, last: Preimage) -> Self {
+        Self { last, ..self }
+    }
+}
+
+impl Reasons for FileReasons<'_> {
+    fn give(&self, take: &mut dyn FnMut(&Fields)) {
+        self.words.give(take);
+        self.selected.picks.iter().for_each(|pick| self.writer.pick(pick, take));
+        self.last.give(take);
+    }
+}
+
+type Take<'t> = &'t mut dyn FnMut(&Fields);
 
 struct Writer {
     mode: ModeChange,
@@ -35,9 +60,9 @@ struct Writer {
 }
 
 impl Writer {
-    fn pick(&self, pick: &Pick, fields: &mut Fields) {
+    fn pick(&self, pick: &Pick, take: Take<'_>) {
         let mut named = String::new();
-        push_name(&mut named, &pick.named, b"");
+        push_name(&mut named, [&pick.named, b"", b""]);
         let mut value = String::new();
         match &pick.what {
             What::File(item, digest) => self.item(item, digest.as_ref(), None, &mut value),
@@ -55,38 +80,55 @@ impl Writer {
                     Some(own) => self.item(own, None, None, &mut value),
                     None => value.push_str("contents - -"),
                 }
-                fields.push(&named, &value);
-                return self.entries(&pick.named, entries, fields);
+                take(&one(&named, &value));
+                return self.entries(&pick.named, entries, take);
             }
         }
-        fields.push(&named, &value);
+        take(&one(&named, &value));
     }
 
     /// What a directory holds.
-    fn entries(&self, base: &[u8], entries: &[Chosen], fields: &mut Fields) {
+    fn entries(&self, base: &[u8], entries: &Gathered, take: Take<'_>) {
         let first_names = first_names(entries);
-        let chunks = entries.par_chunks(CHUNK).map(|chunk| {
-            let mut fields = Fields::with_capacity(chunk.len() * 160);
-            let (mut name, mut value) = (String::new(), String::new());
-            for chosen in chunk {
-                name.clear();
-                value.clear();
-                push_name(&mut name, base, &chosen.path);
-                self.chosen(chosen, &first_names, &mut value);
-                fields.push(&name, &value);
-            }
-            fields
-        });
-        for chunk in chunks.collect::<Vec<Fields>>() {
-            fields.append(&chunk);
+        let mut chunks: Vec<Fields> = Vec::new();
+        for start in (0..entries.len()).step_by(CHUNK * CHUNKS_AT_ONCE) {
+            let end = entries.len().min(start + CHUNK * CHUNKS_AT_ONCE);
+            chunks.resize_with((end - start).div_ceil(CHUNK), Fields::default);
+            chunks.par_iter_mut().enumerate().for_each(|(number, fields)| {
+                let start = start + number * CHUNK;
+                let picked = (start..end.min(start + CHUNK)).map(|number| entries.get(number));
+                self.chunk(base, picked, &first_names, fields);
+            });
+            chunks.iter().for_each(&mut *take);
         }
     }
 
-    fn chosen(&self, chosen: &Chosen, first_names: &FirstNames<'_>, value: &mut String) {
-        let first = chosen.item.link.and_then(|inode| first_names.get(&inode).copied());
-        let first = first.filter(|first| *first != chosen.path);
-        self.item(&chosen.item, chosen.digest.as_ref(), first, value);
-        if chosen.only_as_parent {
+    /// The fields of some entries, in place of what `fields` holds.
+    fn chunk<'p>(
+        &self,
+        base: &[u8],
+        entries: impl Iterator<Item = Picked<'p>>,
+        first_names: &FirstNames,
+        fields: &mut Fields,
+    ) {
+        fields.clear();
+        let (mut name, mut value) = (String::new(), String::new());
+        for picked in entries {
+            name.clear();
+            value.clear();
+            let (at, last) = picked.path_parts();
+            push_name(&mut name, [base, at, last]);
+            self.picked(picked, first_names, &mut value);
+            fields.push(&name, &value);
+        }
+    }
+
+    fn picked(&self, picked: Picked<'_>, first_names: &FirstNames, value: &mut String) {
+        let item = picked.item();
+        let first = item.link.and_then(|inode| first_names.get(&inode));
+        let first = first.filter(|first| **first != *picked.path());
+        self.item(&item, picked.digest().as_ref(), first.map(Vec::as_slice), value);
+        if picked.is_only_as_parent() {
             value.push_str(" passed");
         }
     }
@@ -94,18 +136,21 @@ impl Writer {
     /// `file 0644 0:0 <digest>`, as the cache's explanations read it.
     fn item(&self, item: &Item, digest: Option<&FileDigest>, first_name: Option<&[u8]>, value: &mut String) {
         let mode = self.mode.apply(item.mode, item.is_dir());
-        // Writing to a string cannot fail.
-        let _ = match &item.kind {
-            // Links have no mode of their own.
-            ItemKind::Symlink(_) => write!(value, "symlink 0777"),
-            ItemKind::Directory => write!(value, "dir {mode:04o}"),
-            ItemKind::File(_) => write!(value, "file {mode:04o}"),
-            ItemKind::Fifo => write!(value, "fifo {mode:04o}"),
-            ItemKind::CharDevice(..) | ItemKind::BlockDevice(..) => write!(value, "device {mode:04o}"),
+        let word = match &item.kind {
+            ItemKind::Symlink(_) => "symlink ",
+            ItemKind::Directory => "dir ",
+            ItemKind::File(_) => "file ",
+            ItemKind::Fifo => "fifo ",
+            ItemKind::CharDevice(..) | ItemKind::BlockDevice(..) => "device ",
         };
-        let _ = match self.is_owned {
-            true => write!(value, " -"),
-            false => write!(value, " {}:{}", item.uid, item.gid),
+        value.push_str(word);
+        // Links have no mode of their own.
+        push_mode(value, if matches!(item.kind, ItemKind::Symlink(_)) { 0o777 } else { mode });
+        // Writing to a string cannot fail.
+        let _ = match (self.is_owned, item.uid, item.gid) {
+            (true, ..) => value.write_str(" -"),
+            (false, 0, 0) => value.write_str(" 0:0"),
+            (false, uid, gid) => write!(value, " {uid}:{gid}"),
         };
         let _ = match &item.kind {
             ItemKind::Symlink(target) => write!(value, " {}", escaped(target)),
@@ -127,19 +172,39 @@ impl Writer {
     }
 }
 
-/// `file:base/path`, escaped; the source itself is `file:.`.
-fn push_name(text: &mut String, base: &[u8], path: &[u8]) {
+fn one(name: &str, value: &str) -> Fields {
+    let mut fields = Fields::default();
+    fields.push(name, value);
+    fields
+}
+
+/// `file:` and the path that the parts make together, escaped; the source itself is `file:.`.
+fn push_name(text: &mut String, parts: [&[u8]; 3]) {
     text.push_str("file:");
-    match (std::str::from_utf8(base), std::str::from_utf8(path)) {
-        (Ok(""), Ok("")) => text.push('.'),
-        (Ok(base), Ok(path)) if !base.contains('\\') && !path.contains('\\') => {
-            text.push_str(base);
-            if !base.is_empty() && !path.is_empty() {
-                text.push('/');
-            }
-            text.push_str(path);
+    let start = text.len();
+    for part in parts.into_iter().filter(|part| !part.is_empty()) {
+        if text.len() > start {
+            text.push('/');
         }
-        _ => text.push_str(&escaped(&path::join(base, path))),
+        match std::str::from_utf8(part) {
+            Ok(part) if !part.contains('\\') => text.push_str(part),
+            _ => {
+                // What a byte is escaped as depends on whether the whole is UTF-8.
+                text.truncate(start);
+                let [base, at, name] = parts;
+                return text.push_str(&escaped(&path::join(base, &path::join(at, name))));
+            }
+        }
+    }
+    if text.len() == start {
+        text.push('.');
+    }
+}
+
+/// Four octal digits; modes have no more.
+fn push_mode(text: &mut String, mode: u32) {
+    for shift in [9, 6, 3, 0] {
+        text.push(char::from(HEX[(mode >> shift & 7) as usize]));
     }
 }
 
@@ -165,13 +230,13 @@ fn push_hex(text: &mut String, bytes: &[u8]) {
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The first path of each file that has several names.
-type FirstNames<'e> = HashMap<(u64, u64), &'e [u8]>;
+type FirstNames = HashMap<(u64, u64), Vec<u8>>;
 
-fn first_names(entries: &[Chosen]) -> FirstNames<'_> {
+fn first_names(entries: &Gathered) -> FirstNames {
     let mut names = HashMap::new();
-    for chosen in entries {
-        if let Some(inode) = chosen.item.link {
-            names.entry(inode).or_insert(chosen.path.as_slice());
+    for picked in entries.iter() {
+        if let Some(inode) = picked.link() {
+            names.entry(inode).or_insert_with(|| picked.path().into_owned());
         }
     }
     names

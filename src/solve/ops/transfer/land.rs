@@ -1,18 +1,19 @@
 //! Phase B: where the selected files land, and what else has to be made for them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::Error;
 use super::accounts::{Accounts, OwnerText};
 use super::archive::{Scratch, unpack};
 use super::chmod::ModeChange;
 use super::error::shown;
-use super::gather::Chosen;
+use super::gather::{Gathered, Picked};
 use super::landing::{Attributes, Existing, LandedKind, Landing, Seen};
 use super::select::{Pick, Selected, What};
 use super::tree::{FileTree, Item, ItemKind};
 use crate::context::{FileDigest, path};
-use crate::layer::entry::{Content, DiskFile, Entry};
+use crate::layer::entry::{Content, Entry};
 use crate::oci::Seconds;
 use crate::plan::graph::TransferOp;
 
@@ -119,7 +120,10 @@ impl Transfer<'_> {
         target: Vec<u8>,
     ) -> Result<(), Error> {
         let target = self.file_target(target, &pick.name)?;
-        let content = contents(pick)?.next();
+        let content = match &pick.tree {
+            Some(tree) => tree.content(item, digest)?,
+            None => None,
+        };
         self.item(&target, item, digest, content)
     }
 
@@ -138,7 +142,7 @@ impl Transfer<'_> {
         &mut self,
         pick: &Pick,
         own: Option<&Item>,
-        entries: &[Chosen],
+        entries: &Arc<Gathered>,
         target: &[u8],
     ) -> Result<(), Error> {
         let made = self.made_directory();
@@ -152,14 +156,15 @@ impl Transfer<'_> {
                 self.landing.put_directory(target, attributes, Existing::Overwrite)?;
             }
         }
-        let mut contents = contents(pick)?;
-        for chosen in entries {
-            let at = path::join(target, &chosen.path);
-            let content = if chosen.item.is_file() { contents.next() } else { None };
-            if chosen.item.is_dir() {
-                self.subdirectory(&at, chosen)?;
+        let Some(tree) = &pick.tree else { return Ok(()) };
+        let mut contents = tree.contents(entries)?;
+        for picked in entries.iter() {
+            let at = path::join(target, &picked.path());
+            let content = if picked.is_file() { contents.next() } else { None };
+            if picked.is_dir() {
+                self.subdirectory(&at, picked)?;
             } else {
-                self.item(&at, &chosen.item, chosen.digest.as_ref(), content)?;
+                self.item(&at, &picked.item(), picked.digest().as_ref(), content)?;
             }
         }
         Ok(())
@@ -167,10 +172,10 @@ impl Transfer<'_> {
 
     /// A directory inside a copied one brings its mode and owner, also to a directory that is there; one that
     /// is only passed through brings its mode.
-    fn subdirectory(&mut self, at: &[u8], chosen: &Chosen) -> Result<(), Error> {
-        let Item { mode, uid, gid, .. } = chosen.item;
+    fn subdirectory(&mut self, at: &[u8], picked: Picked<'_>) -> Result<(), Error> {
+        let Item { mode, uid, gid, .. } = picked.item();
         let exists = matches!(self.landing.look(at)?, Seen::Directory(_));
-        if chosen.only_as_parent && exists {
+        if picked.is_only_as_parent() && exists {
             let attributes = Attributes::made(mode, uid, gid);
             return self.landing.put_directory(at, attributes, Existing::OverwriteMode);
         }
@@ -187,9 +192,7 @@ impl Transfer<'_> {
         content: Option<Content>,
     ) -> Result<(), Error> {
         let kind = match (&item.kind, content) {
-            (ItemKind::File(_), Some(content)) => {
-                self.link_or(at, item, LandedKind::File(known(content, digest)))
-            }
+            (ItemKind::File(_), Some(content)) => self.link_or(at, item, LandedKind::File(content)),
             (ItemKind::Symlink(target), _) => LandedKind::Symlink(target.to_vec()),
             (ItemKind::Fifo, _) => LandedKind::Fifo,
             (ItemKind::CharDevice(major, minor), _) => LandedKind::CharDevice(*major, *minor),
@@ -225,23 +228,5 @@ impl Transfer<'_> {
 
     fn made_directory(&self) -> Attributes {
         self.attributes(self.mode.made_directory(), 0, 0)
-    }
-}
-
-/// What the regular files of `pick` hold, in their order.
-fn contents(pick: &Pick) -> Result<Box<dyn Iterator<Item = Content> + '_>, Error> {
-    match &pick.tree {
-        Some(tree) => tree.contents(pick.files()),
-        None => Ok(Box::new(std::iter::empty())),
-    }
-}
-
-/// `content` with what is known of it: the key of the step holds the digest, so the layer must.
-fn known(content: Content, digest: Option<&FileDigest>) -> Content {
-    match content {
-        Content::Disk(file) => {
-            Content::Disk(DiskFile { digest: digest.map(|digest| digest.content), ..file })
-        }
-        Content::Bytes(_) | Content::Slice { .. } => content,
     }
 }

@@ -10,11 +10,14 @@ use super::tree::{FileTree, Item, ItemKind, Step, follow};
 use crate::context::path;
 use crate::layer::entry::{Content, Entry, EntryKind};
 use crate::oci::Seconds;
+use put::{Mark, Put};
+
+mod put;
 
 /// See the module. Paths are relative and clean; parents are looked at before what they hold.
 pub(crate) struct Landing<'p> {
     parent: &'p FileTree,
-    new: HashMap<Vec<u8>, Landed>,
+    new: Put,
     /// Hard links by the path that they name.
     links: HashMap<Vec<u8>, Vec<Vec<u8>>>,
     /// Directories of the parent that something else has replaced.
@@ -77,7 +80,7 @@ pub(crate) enum Existing {
 
 impl<'p> Landing<'p> {
     pub(crate) fn new(parent: &'p FileTree) -> Self {
-        let (new, links, hidden) = (HashMap::new(), HashMap::new(), HashSet::new());
+        let (new, links, hidden) = (Put::default(), HashMap::new(), HashSet::new());
         Self { parent, new, links, hidden, newest: None }
     }
 
@@ -86,10 +89,11 @@ impl<'p> Landing<'p> {
         if at.is_empty() {
             return Ok(Seen::Directory(Attributes::made(0o755, 0, 0)));
         }
-        if let Some(landed) = self.new.get(at) {
-            return Ok(landed.seen());
+        if let Some((entry, mark)) = self.new.get(at) {
+            return Ok(seen_entry(entry, mark));
         }
-        let is_beyond = self.new.get(path::split(at).0).is_some_and(|dir| !dir.may_hold_parents_files());
+        let is_beyond =
+            self.new.get(path::split(at).0).is_some_and(|(dir, mark)| !may_hold_parents_files(dir, mark));
         if is_beyond || self.hidden.contains(at) {
             return Ok(Seen::Nothing);
         }
@@ -143,7 +147,7 @@ impl<'p> Landing<'p> {
                 if old.is_like(&attributes) {
                     return Ok(());
                 }
-                self.new.get(at).is_some_and(Landed::is_fresh)
+                self.new.is_fresh(at)
             }
             Seen::Symlink(_) => return Err(Error::NotADirectory { path: shown(at), is: "a symlink" }),
             Seen::Other(is) => return Err(Error::NotADirectory { path: shown(at), is }),
@@ -173,13 +177,12 @@ impl<'p> Landing<'p> {
     /// Takes away whatever is at `at`, with everything below it; something else must take its place.
     pub(crate) fn clear(&mut self, at: &[u8]) -> Result<(), Error> {
         if let Seen::Directory(_) = self.look(at)? {
-            let is_parents = self.new.get(at).is_none_or(|landed| !landed.is_fresh());
-            if is_parents {
+            if !self.new.is_fresh(at) {
                 self.hidden.insert(at.to_vec());
             }
             let prefix = [at, b"/"].concat();
-            let below: Vec<Vec<u8>> =
-                self.new.keys().filter(|key| key.starts_with(&prefix)).cloned().collect();
+            let paths = self.new.iter().map(|(entry, _)| &entry.path);
+            let below: Vec<Vec<u8>> = paths.filter(|path| path.starts_with(&prefix)).cloned().collect();
             for path in below {
                 self.remove(&path);
             }
@@ -189,8 +192,8 @@ impl<'p> Landing<'p> {
     }
 
     /// The entry that this step has put at `at`.
-    pub(crate) fn landed(&self, at: &[u8]) -> Option<&Landed> {
-        self.new.get(at)
+    pub(crate) fn landed(&self, at: &[u8]) -> Option<Landed> {
+        self.new.get(at).and_then(|(entry, mark)| landed(entry, mark))
     }
 
     /// The step's time, as if it had nothing else to do: the latest of `parent_time` and what was brought.
@@ -207,16 +210,16 @@ impl<'p> Landing<'p> {
             self.time_directories();
         }
         let hidden = self.hidden;
-        let mut entries: Vec<Entry> = Vec::with_capacity(self.new.len());
-        for (path, landed) in self.new {
-            let is_opaque = matches!(landed.kind, LandedKind::Directory { .. }) && hidden.contains(&path);
-            if is_opaque {
-                let whiteout = landed.clone().entry(path.clone(), time);
-                entries.push(Entry { kind: EntryKind::OpaqueWhiteout, ..whiteout });
-            }
-            entries.push(landed.entry(path, time));
+        let mut entries = self.new.finish(time);
+        if !hidden.is_empty() {
+            let is_opaque =
+                |entry: &&Entry| matches!(entry.kind, EntryKind::Directory) && hidden.contains(&entry.path);
+            let opaque: Vec<Entry> = entries.iter().filter(is_opaque).cloned().collect();
+            entries.extend(opaque.into_iter().map(|e| Entry { kind: EntryKind::OpaqueWhiteout, ..e }));
         }
-        entries.par_sort_by(|a, b| a.path.cmp(&b.path));
+        // The mark that a directory is opaque stands before it.
+        let is_mark = |entry: &Entry| matches!(entry.kind, EntryKind::OpaqueWhiteout);
+        entries.par_sort_unstable_by(|a, b| a.path.cmp(&b.path).then_with(|| is_mark(b).cmp(&is_mark(a))));
         entries
     }
 
@@ -224,20 +227,22 @@ impl<'p> Landing<'p> {
     fn time_directories(&mut self) {
         let mut latest: HashMap<Vec<u8>, Seconds> = HashMap::new();
         let mut directories = Vec::new();
-        for (at, landed) in &self.new {
-            if matches!(landed.kind, LandedKind::Directory { .. }) {
-                directories.push(at.clone());
-            } else if let Some(mtime) = landed.attributes.mtime {
-                raise(&mut latest, path::split(at).0, mtime);
+        for (entry, mark) in self.new.iter() {
+            if matches!(entry.kind, EntryKind::Directory) {
+                directories.push(entry.path.clone());
+            } else if mark.is_timed {
+                raise(&mut latest, path::split(&entry.path).0, entry.mtime);
             }
         }
         // A path is longer than that of the directory it lies in.
         directories.sort_unstable_by_key(|at| std::cmp::Reverse(at.len()));
         for at in directories {
-            let Some(landed) = self.new.get_mut(&at) else { continue };
-            let mtime = &mut landed.attributes.mtime;
-            *mtime = mtime.or_else(|| latest.get(&at).copied());
-            if let Some(mtime) = *mtime {
+            let Some((entry, mark)) = self.new.get_mut(&at) else { continue };
+            if let (false, Some(mtime)) = (mark.is_timed, latest.get(&at)) {
+                (entry.mtime, mark.is_timed) = (*mtime, true);
+            }
+            let mtime = mark.is_timed.then_some(entry.mtime);
+            if let Some(mtime) = mtime {
                 raise(&mut latest, path::split(&at).0, mtime);
             }
         }
@@ -245,7 +250,8 @@ impl<'p> Landing<'p> {
 
     fn insert(&mut self, at: &[u8], kind: LandedKind, attributes: Attributes) {
         self.promote_link(at);
-        self.new.insert(at.to_vec(), Landed { kind, attributes });
+        let (entry, mark) = entry(at.to_vec(), kind, attributes);
+        self.new.insert(entry, mark);
     }
 
     fn remove(&mut self, at: &[u8]) {
@@ -259,17 +265,17 @@ impl<'p> Landing<'p> {
             return;
         }
         let Some(links) = self.links.remove(at) else { return };
-        let Some(file) = self.new.get(at).cloned() else { return };
-        let is_link = |path: &Vec<u8>, new: &HashMap<Vec<u8>, Landed>| matches!(new.get(path).map(|landed| &landed.kind), Some(LandedKind::HardLink(to)) if to == at);
-        let mut links = links.into_iter().filter(|path| is_link(path, &self.new));
+        let Some((file, mark)) = self.new.get(at).map(|(entry, mark)| (entry.clone(), mark)) else { return };
+        let is_link = |path: &Vec<u8>| matches!(self.new.get(path), Some((Entry { kind: EntryKind::HardLink(to), .. }, _)) if to == at);
+        let mut links = links.into_iter().filter(is_link).collect::<Vec<_>>().into_iter();
         let Some(first) = links.next() else { return };
         let others: Vec<Vec<u8>> = links.collect();
         for path in &others {
-            if let Some(landed) = self.new.get_mut(path) {
-                landed.kind = LandedKind::HardLink(first.clone());
+            if let Some((entry, _)) = self.new.get_mut(path) {
+                entry.kind = EntryKind::HardLink(first.clone());
             }
         }
-        self.new.insert(first.clone(), file);
+        self.new.insert(Entry { path: first.clone(), ..file }, mark);
         self.links.insert(first, others);
     }
 }
@@ -287,39 +293,64 @@ impl Attributes {
     }
 }
 
-impl Landed {
-    fn is_fresh(&self) -> bool {
-        matches!(self.kind, LandedKind::Directory { is_fresh: true })
-    }
+fn may_hold_parents_files(entry: &Entry, mark: Mark) -> bool {
+    matches!(entry.kind, EntryKind::Directory) && !mark.is_fresh
+}
 
-    fn may_hold_parents_files(&self) -> bool {
-        matches!(self.kind, LandedKind::Directory { is_fresh: false })
+fn seen_entry(entry: &Entry, mark: Mark) -> Seen {
+    match &entry.kind {
+        EntryKind::Directory => Seen::Directory(attributes(entry, mark)),
+        EntryKind::Symlink(target) => Seen::Symlink(target.clone()),
+        EntryKind::File(_) | EntryKind::HardLink(_) => Seen::Other("a file"),
+        EntryKind::Fifo => Seen::Other("a named pipe"),
+        EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. } => Seen::Other("a device"),
+        // Nothing puts these.
+        EntryKind::Whiteout | EntryKind::OpaqueWhiteout => Seen::Nothing,
     }
+}
 
-    fn seen(&self) -> Seen {
-        match &self.kind {
-            LandedKind::Directory { .. } => Seen::Directory(self.attributes.clone()),
-            LandedKind::Symlink(target) => Seen::Symlink(target.clone()),
-            LandedKind::File(_) | LandedKind::HardLink(_) => Seen::Other("a file"),
-            LandedKind::Fifo => Seen::Other("a named pipe"),
-            LandedKind::CharDevice(..) | LandedKind::BlockDevice(..) => Seen::Other("a device"),
-        }
-    }
+/// What was put, as it is kept: an entry that may still have no time, and what else is known of it.
+fn entry(path: Vec<u8>, kind: LandedKind, attributes: Attributes) -> (Entry, Mark) {
+    let Attributes { mode, uid, gid, mtime, capability } = attributes;
+    let is_fresh = matches!(kind, LandedKind::Directory { is_fresh: true });
+    let kind = match kind {
+        LandedKind::Directory { .. } => EntryKind::Directory,
+        LandedKind::File(content) => EntryKind::File(content),
+        LandedKind::HardLink(target) => EntryKind::HardLink(target),
+        LandedKind::Symlink(target) => EntryKind::Symlink(target),
+        LandedKind::Fifo => EntryKind::Fifo,
+        LandedKind::CharDevice(major, minor) => EntryKind::CharDevice { major, minor },
+        LandedKind::BlockDevice(major, minor) => EntryKind::BlockDevice { major, minor },
+    };
+    let xattrs = capability.map(|value| (super::tree::CAPABILITY.to_vec(), value.into_vec()));
+    let xattrs: BTreeMap<_, _> = xattrs.into_iter().collect();
+    let mark = Mark { is_fresh, is_timed: mtime.is_some(), is_gone: false };
+    (Entry { path, kind, mode, uid, gid, mtime: mtime.unwrap_or_default(), xattrs }, mark)
+}
 
-    fn entry(self, path: Vec<u8>, time: Seconds) -> Entry {
-        let Attributes { mode, uid, gid, mtime, capability } = self.attributes;
-        let kind = match self.kind {
-            LandedKind::Directory { .. } => EntryKind::Directory,
-            LandedKind::File(content) => EntryKind::File(content),
-            LandedKind::HardLink(target) => EntryKind::HardLink(target),
-            LandedKind::Symlink(target) => EntryKind::Symlink(target),
-            LandedKind::Fifo => EntryKind::Fifo,
-            LandedKind::CharDevice(major, minor) => EntryKind::CharDevice { major, minor },
-            LandedKind::BlockDevice(major, minor) => EntryKind::BlockDevice { major, minor },
-        };
-        let xattrs = capability.map(|value| (super::tree::CAPABILITY.to_vec(), value.into_vec()));
-        let xattrs: BTreeMap<_, _> = xattrs.into_iter().collect();
-        Entry { path, kind, mode, uid, gid, mtime: mtime.unwrap_or(time), xattrs }
+/// The other way round.
+fn landed(entry: &Entry, mark: Mark) -> Option<Landed> {
+    let kind = match entry.kind.clone() {
+        EntryKind::Directory => LandedKind::Directory { is_fresh: mark.is_fresh },
+        EntryKind::File(content) => LandedKind::File(content),
+        EntryKind::HardLink(target) => LandedKind::HardLink(target),
+        EntryKind::Symlink(target) => LandedKind::Symlink(target),
+        EntryKind::Fifo => LandedKind::Fifo,
+        EntryKind::CharDevice { major, minor } => LandedKind::CharDevice(major, minor),
+        EntryKind::BlockDevice { major, minor } => LandedKind::BlockDevice(major, minor),
+        EntryKind::Whiteout | EntryKind::OpaqueWhiteout => return None,
+    };
+    Some(Landed { kind, attributes: attributes(entry, mark) })
+}
+
+fn attributes(entry: &Entry, mark: Mark) -> Attributes {
+    let capability = entry.xattrs.get(super::tree::CAPABILITY);
+    Attributes {
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        mtime: mark.is_timed.then_some(entry.mtime),
+        capability: capability.map(|value| value.as_slice().into()),
     }
 }
 

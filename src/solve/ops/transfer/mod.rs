@@ -24,7 +24,7 @@ mod unpack;
 pub use accounts::Accounts;
 pub use archive::Scratch;
 pub use error::{Error, NotFound};
-pub use key::digest_fields;
+pub use key::FileReasons;
 pub use land::{Destination, Outcome, land};
 pub use select::{Input, Selected, select};
 pub use tree::FileTree;

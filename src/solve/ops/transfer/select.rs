@@ -1,13 +1,12 @@
 //! Phase A: which files an instruction means, and what they hold.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Error;
 use super::archive;
 use super::chmod::ModeChange;
 use super::error::{NotFound, shown};
-use super::gather::{Chosen, gather};
+use super::gather::{Gathered, gather};
 use super::glob;
 use super::near::nearest;
 use super::tree::{FileTree, Item};
@@ -68,7 +67,7 @@ pub(super) enum What {
     /// What a directory holds; `own` is the directory's own entry where that travels, too (git).
     Directory {
         own: Option<Item>,
-        entries: Vec<Chosen>,
+        entries: Arc<Gathered>,
     },
     /// A tar, compressed or not, to be unpacked.
     Archive(Item, FileDigest),
@@ -231,38 +230,12 @@ impl Pick {
         Self { tree: Some(tree.clone()), base: base.to_vec(), named: named.to_vec(), name, what }
     }
 
-    /// Its regular files and their real paths.
-    pub(super) fn files(&self) -> Vec<(Cow<'_, [u8]>, &Item)> {
-        match &self.what {
-            What::File(item, _) if item.is_file() => vec![(self.base.as_slice().into(), item)],
-            What::Archive(item, _) => vec![(self.base.as_slice().into(), item)],
-            What::Directory { entries, .. } => entries
-                .iter()
-                .filter(|chosen| chosen.item.is_file())
-                .map(|chosen| (self.real_path(chosen), &chosen.item))
-                .collect(),
-            What::File(..) | What::Inline(_) => Vec::new(),
-        }
-    }
-
-    fn real_path<'p>(&self, chosen: &'p Chosen) -> Cow<'p, [u8]> {
-        if self.base.is_empty() {
-            return chosen.path.as_slice().into();
-        }
-        path::join(&self.base, &chosen.path).into()
-    }
-
     fn digest(&mut self) -> Result<(), Error> {
         let Some(tree) = &self.tree else { return Ok(()) };
-        let mut digests = tree.digests(&self.files())?.into_iter();
         match &mut self.what {
-            What::File(_, digest) => *digest = digests.next(),
-            What::Archive(_, digest) => *digest = digests.next().unwrap_or(PENDING),
-            What::Directory { entries, .. } => {
-                for chosen in entries.iter_mut().filter(|chosen| chosen.item.is_file()) {
-                    chosen.digest = digests.next();
-                }
-            }
+            What::File(item, digest) => *digest = tree.digest(item)?,
+            What::Archive(item, digest) => *digest = tree.digest(item)?.unwrap_or(PENDING),
+            What::Directory { entries, .. } => entries.digest()?,
             What::Inline(_) => {}
         }
         Ok(())

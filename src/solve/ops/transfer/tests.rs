@@ -194,6 +194,7 @@ fn read(content: &Content) -> Vec<u8> {
             bytes
         }
         Content::Disk(file) => {
+            let file = file.file();
             let fd = rustix::fs::openat(
                 &file.root,
                 &file.path,

@@ -4,9 +4,10 @@ use std::io;
 use std::sync::Arc;
 
 use super::error::{Error, shown};
-use crate::context::scan::{Kind as DiskKind, Meta, Node};
-use crate::context::{Context, FileDigest, path};
-use crate::layer::entry::{Content, DiskFile};
+use super::gather::{Gathered, Picked};
+use crate::context::scan::as_path;
+use crate::context::{Context, Digests, Entry, FileDigest, Kind as DiskKind, Listed, Listing, path};
+use crate::layer::entry::{Content, DiskFile, DiskFiles, OnDisk};
 use crate::layer::view::{Kind as LayerKind, RootView, ViewEntry};
 use crate::oci::Seconds;
 
@@ -89,8 +90,8 @@ pub enum ItemKind {
 /// Where a file's bytes are.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Bytes {
-    /// On disk, in the file that looked like this.
-    Disk(Meta),
+    /// On disk, in a file of a context.
+    Disk(Listed),
     /// In a layer.
     Layer(Range),
 }
@@ -123,33 +124,28 @@ impl FileTree {
 
     /// What is in the directory at `path`, sorted by name; nothing if there is none.
     pub fn list(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, Item)>, Error> {
-        Ok(match self {
-            Self::Context(context) => {
-                let Some(dir) = context.entry(path)? else { return Ok(Vec::new()) };
-                let entries = context.list(dir, path)?;
-                entries.iter().map(|entry| (entry.name().to_vec(), disk_item(entry))).collect()
-            }
-            Self::Layers(layers) => {
-                layers.view.list(path).map(|entry| (entry.name().to_vec(), layer_item(entry))).collect()
-            }
-        })
+        let folder = self.folder(path)?;
+        Ok((0..folder.len()).map(|number| (folder.name(number).to_vec(), folder.item(number))).collect())
     }
 
-    /// Calls `visit` with the name and the item of everything in the directory at `path`, sorted by name.
-    pub(super) fn visit(
-        &self,
-        path: &[u8],
-        mut visit: impl FnMut(&[u8], Item) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    /// The same, less unfolded.
+    pub(super) fn folder(&self, path: &[u8]) -> Result<Folder, Error> {
         match self {
-            Self::Context(context) => {
-                let Some(dir) = context.entry(path)? else { return Ok(()) };
-                let entries = context.list(dir, path)?;
-                entries.iter().try_for_each(|entry| visit(entry.name(), disk_item(entry)))
+            Self::Context(context) => match context.entry(path)? {
+                Some(dir) => Ok(Folder::Disk(Arc::clone(context.list(dir)?))),
+                None => Ok(Folder::Layers(Arc::default())),
+            },
+            Self::Layers(layers) => Ok(layers.folder(path)),
+        }
+    }
+
+    /// What is in the directory that is the entry `number` of `folder`, which makes its path `path`.
+    pub(super) fn subfolder(&self, folder: &Folder, number: usize, path: &[u8]) -> Result<Folder, Error> {
+        match (self, folder) {
+            (Self::Context(context), Folder::Disk(listing)) => {
+                Ok(Folder::Disk(Arc::clone(context.list(listing.entry(number))?)))
             }
-            Self::Layers(layers) => {
-                layers.view.list(path).try_for_each(|entry| visit(entry.name(), layer_item(entry)))
-            }
+            _ => self.folder(path),
         }
     }
 
@@ -169,60 +165,166 @@ impl FileTree {
         if let Self::Context(context) = self
             && let Some(dir) = context.entry(path)?
         {
-            context.load(dir, path);
+            context.load(dir);
         }
         Ok(())
     }
 
-    /// Digests of regular files, in the order given: best that of a walk.
-    pub(super) fn digests<P: AsRef<[u8]>>(&self, files: &[(P, &Item)]) -> Result<Vec<FileDigest>, Error> {
+    /// Digests of the regular files of `gathered`.
+    pub(super) fn digests(&self, gathered: &Gathered) -> Result<Digests, Error> {
         match self {
             Self::Context(context) => {
-                let files: Vec<(&[u8], &Meta)> = files
-                    .iter()
-                    .filter_map(|(path, item)| match &item.kind {
-                        ItemKind::File(Bytes::Disk(meta)) => Some((path.as_ref(), meta)),
-                        _ => None,
-                    })
-                    .collect();
-                Ok(context.digests(&files)?)
+                let entry =
+                    |number| gathered.get(number).place().0.disk_entry(gathered.get(number).place().1);
+                Ok(context.digests(gathered.len(), entry)?)
             }
             Self::Layers(layers) => {
-                let digests =
-                    layers.bytes.digests(&layers.view, &ranges(files.iter().map(|(_, item)| *item)));
-                let contents = digests.map_err(Error::Layers)?.into_iter();
-                let digest = |(content, (_, item)): ([u8; 32], &(P, &Item))| FileDigest {
-                    content,
-                    capability: item.capability.clone(),
+                let items: Vec<Item> = gathered.iter().map(|picked| picked.item()).collect();
+                let digests = layers.bytes.digests(&layers.view, &ranges(&items));
+                let mut contents = digests.map_err(Error::Layers)?.into_iter();
+                let digest = |item: Item| match item.is_file() {
+                    true => FileDigest {
+                        content: contents.next().unwrap_or_default(),
+                        capability: item.capability,
+                    },
+                    false => FileDigest { content: [0; 32], capability: None },
                 };
-                Ok(contents.zip(files).map(digest).collect())
+                Ok(items.into_iter().map(digest).collect())
             }
         }
     }
 
-    /// The bytes of regular files, in the order given. Of files on disk each is described only when its turn comes, and
-    /// opened when it is written.
-    pub(super) fn contents<'c, P: AsRef<[u8]> + 'c>(
-        &'c self,
-        files: Vec<(P, &'c Item)>,
-    ) -> Result<Box<dyn Iterator<Item = Content> + 'c>, Error> {
+    /// The digest of one regular file; `None` for anything else.
+    pub(super) fn digest(&self, item: &Item) -> Result<Option<FileDigest>, Error> {
+        match (self, &item.kind) {
+            (Self::Context(context), ItemKind::File(Bytes::Disk(listed))) => {
+                Ok(Some(context.digest(listed.entry())?))
+            }
+            (Self::Layers(layers), ItemKind::File(Bytes::Layer(range))) => {
+                let digests = layers.bytes.digests(&layers.view, &[*range]).map_err(Error::Layers)?;
+                let capability = item.capability.clone();
+                Ok(digests.first().map(|content| FileDigest { content: *content, capability }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The bytes of the regular files of `gathered`, in their order. Files on disk are opened when they are written.
+    pub(super) fn contents<'g>(
+        &self,
+        gathered: &'g Arc<Gathered>,
+    ) -> Result<Box<dyn Iterator<Item = Content> + 'g>, Error> {
         match self {
-            Self::Context(context) => {
-                Ok(Box::new(files.into_iter().filter_map(|(path, item)| match &item.kind {
-                    ItemKind::File(Bytes::Disk(meta)) => Some(disk_content(context, path.as_ref(), meta)),
-                    _ => None,
+            Self::Context(_) => {
+                let files = gathered.iter().filter(Picked::is_file);
+                Ok(Box::new(files.map(|picked| {
+                    let (folder, index) = picked.place();
+                    let size = folder.disk_entry(index).meta().size;
+                    let files: Arc<dyn DiskFiles> = Arc::<Gathered>::clone(gathered);
+                    Content::Disk(OnDisk::new(files, picked.number as u32, size))
                 })))
             }
             Self::Layers(layers) => {
-                let wanted = ranges(files.iter().map(|(_, item)| *item));
-                Ok(Box::new(layers.bytes.contents(&wanted).map_err(Error::Layers)?.into_iter()))
+                let items: Vec<Item> = gathered.iter().map(|picked| picked.item()).collect();
+                Ok(Box::new(layers.bytes.contents(&ranges(&items)).map_err(Error::Layers)?.into_iter()))
             }
+        }
+    }
+
+    /// The bytes of one regular file, of which this digest is known; `None` for anything else.
+    pub(super) fn content(&self, item: &Item, digest: Option<&FileDigest>) -> Result<Option<Content>, Error> {
+        match (self, &item.kind) {
+            (Self::Context(context), ItemKind::File(Bytes::Disk(listed))) => {
+                let digest = digest.map(|digest| digest.content);
+                let file = DiskFile { digest, ..disk_file(context, listed.entry()) };
+                Ok(Some(Content::Disk(file.into())))
+            }
+            (Self::Layers(layers), ItemKind::File(Bytes::Layer(range))) => {
+                let mut contents = layers.bytes.contents(&[*range]).map_err(Error::Layers)?;
+                Ok(contents.pop())
+            }
+            _ => Ok(None),
         }
     }
 }
 
-fn ranges<'i>(items: impl Iterator<Item = &'i Item>) -> Vec<Range> {
+/// What is in one directory of a tree, sorted by name. Cheap to clone.
+#[derive(Clone)]
+pub(super) enum Folder {
+    /// On disk.
+    Disk(Arc<Listing>),
+    /// In layers: names, and what there is.
+    Layers(Arc<[(Box<[u8]>, Item)]>),
+}
+
+impl Folder {
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Disk(listing) => listing.len(),
+            Self::Layers(items) => items.len(),
+        }
+    }
+
+    /// The name of the entry with this number.
+    pub(super) fn name(&self, number: usize) -> &[u8] {
+        match self {
+            Self::Disk(listing) => listing.entry(number).name(),
+            Self::Layers(items) => &items[number].0,
+        }
+    }
+
+    /// The entry itself.
+    pub(super) fn item(&self, number: usize) -> Item {
+        match self {
+            Self::Disk(listing) => disk_item(listing.entry(number)),
+            Self::Layers(items) => items[number].1.clone(),
+        }
+    }
+
+    /// Whether the entry is a directory.
+    pub(super) fn is_dir(&self, number: usize) -> bool {
+        match self {
+            Self::Disk(listing) => listing.entry(number).is_dir(),
+            Self::Layers(items) => items[number].1.is_dir(),
+        }
+    }
+
+    /// Whether the entry is a regular file.
+    pub(super) fn is_file(&self, number: usize) -> bool {
+        match self {
+            Self::Disk(listing) => listing.entry(number).is_file(),
+            Self::Layers(items) => items[number].1.is_file(),
+        }
+    }
+
+    /// See [`Item::link`].
+    pub(super) fn link(&self, number: usize) -> Option<(u64, u64)> {
+        match self {
+            Self::Disk(listing) => disk_link(listing.entry(number)),
+            Self::Layers(items) => items[number].1.link,
+        }
+    }
+
+    /// The entry of a context; folders of contexts hold no others.
+    fn disk_entry(&self, number: usize) -> Entry<'_> {
+        match self {
+            Self::Disk(listing) => listing.entry(number),
+            Self::Layers(_) => unreachable!("`FileTree::folder` makes folders on disk of contexts"),
+        }
+    }
+}
+
+impl LayerTree {
+    fn folder(&self, path: &[u8]) -> Folder {
+        let named = |entry: ViewEntry<'_>| (entry.name().into(), layer_item(entry));
+        Folder::Layers(self.view.list(path).map(named).collect())
+    }
+}
+
+fn ranges(items: &[Item]) -> Vec<Range> {
     items
+        .iter()
         .filter_map(|item| match item.kind {
             ItemKind::File(Bytes::Layer(range)) => Some(range),
             _ => None,
@@ -243,19 +345,23 @@ impl LayerBytes for NoBytes {
     }
 }
 
-fn disk_item(node: &Node) -> Item {
-    let meta = node.meta();
-    let kind = match node.kind() {
-        DiskKind::Directory(_) => ItemKind::Directory,
-        DiskKind::File => ItemKind::File(Bytes::Disk(*meta)),
-        DiskKind::Symlink(target) => ItemKind::Symlink(target.clone()),
+fn disk_item(entry: Entry<'_>) -> Item {
+    let meta = entry.meta();
+    let kind = match entry.kind() {
+        DiskKind::Directory => ItemKind::Directory,
+        DiskKind::File => ItemKind::File(Bytes::Disk(entry.to_listed())),
+        DiskKind::Symlink(target) => ItemKind::Symlink(target.into()),
         DiskKind::Fifo => ItemKind::Fifo,
-        DiskKind::CharDevice(major, minor) => ItemKind::CharDevice(*major, *minor),
-        DiskKind::BlockDevice(major, minor) => ItemKind::BlockDevice(*major, *minor),
+        DiskKind::CharDevice(major, minor) => ItemKind::CharDevice(major, minor),
+        DiskKind::BlockDevice(major, minor) => ItemKind::BlockDevice(major, minor),
     };
-    let is_linked = meta.links > 1 && matches!(kind, ItemKind::File(_));
-    let link = is_linked.then_some((meta.device, meta.inode));
+    let link = disk_link(entry);
     Item { kind, mode: meta.mode, uid: 0, gid: 0, mtime: meta.mtime.0, link, capability: None }
+}
+
+fn disk_link(entry: Entry<'_>) -> Option<(u64, u64)> {
+    let meta = entry.meta();
+    (meta.links > 1 && entry.is_file()).then_some((meta.device, meta.inode))
 }
 
 fn layer_item(entry: ViewEntry<'_>) -> Item {
@@ -279,17 +385,19 @@ fn layer_item(entry: ViewEntry<'_>) -> Item {
 /// The one extended attribute that travels; BuildKit's differ drops all others.
 pub(super) const CAPABILITY: &[u8] = b"security.capability";
 
-fn disk_content(context: &Context, path: &[u8], meta: &Meta) -> Content {
-    Content::Disk(DiskFile {
+/// A file of `context`, and what it looked like when it was listed.
+pub(super) fn disk_file(context: &Context, entry: Entry<'_>) -> DiskFile {
+    let meta = entry.meta();
+    DiskFile {
         root: Arc::clone(context.root().fd()),
-        path: std::path::PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path)),
+        path: as_path(&entry.path()).to_owned(),
         size: meta.size,
         inode: meta.inode,
         device: meta.device,
         mtime: meta.mtime,
         ctime: meta.ctime,
         digest: None,
-    })
+    }
 }
 
 /// What one step of [`follow`] meets.

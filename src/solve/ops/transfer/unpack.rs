@@ -102,7 +102,7 @@ impl Transfer<'_> {
                 LandedKind::Directory { .. } => return Ok(None),
                 other => other.clone(),
             };
-            return Ok(Some(Landed { kind, attributes: landed.attributes.clone() }));
+            return Ok(Some(Landed { kind, ..landed }));
         }
         let item = match self.landing.look(to)? {
             Seen::Nothing | Seen::Directory(_) => None,
@@ -110,7 +110,7 @@ impl Transfer<'_> {
         };
         let Some(item) = item else { return Ok(None) };
         let kind = match &item.kind {
-            ItemKind::File(_) => match self.parent.contents(vec![(to, &item)])?.next() {
+            ItemKind::File(_) => match self.parent.content(&item, None)? {
                 Some(content) => LandedKind::File(content),
                 None => return Ok(None),
             },

@@ -1,6 +1,7 @@
 //! Archives, and what is said to the cache key.
 
 use super::*;
+use crate::cache::{Preimage, Reasons};
 
 /// An archive of `member` entries, as the tar crate writes them.
 fn tar(members: &[(&str, u8, u32, &str)]) -> Vec<u8> {
@@ -98,11 +99,15 @@ fn key_fields_tell_content_and_mode_and_nothing_else() {
     let fields = |instruction: &str| {
         let op = op(instruction);
         let inputs: Vec<_> = op.sources.iter().map(|_| Input::Tree(context(dir.path()))).collect();
-        digest_fields(&select(&op, &inputs).unwrap(), &op).unwrap()
+        let selected = select(&op, &inputs).unwrap();
+        let reasons = FileReasons::new(Preimage::default(), &selected, &op).unwrap();
+        let preimage = reasons.to_preimage();
+        assert_eq!(preimage.key(), reasons.key());
+        preimage
     };
     let hex = blake3::hash(b"x").to_hex();
     let first = fields("COPY d /o");
-    let shown: Vec<String> = first.iter().map(|field| format!("{}: {}", field.name, field.value)).collect();
+    let shown: Vec<String> = first.fields().map(|field| format!("{}: {}", field.name, field.value)).collect();
     let expected = [
         "file:d: contents - -".to_owned(),
         "file:d/l: symlink 0777 0:0 run.sh".to_owned(),
