@@ -1,4 +1,4 @@
-//! Becomes a step's supervisor when it was re-executed as one; else runs the command line.
+//! Becomes the zygote of steps, or a worker, when it was re-executed as one; else runs the command line.
 
 use std::process::ExitCode;
 

@@ -3,10 +3,10 @@
 //! rbuild's own files are never the command's: everything passes through here, so nothing is left open behind a command
 //! that is gone, and none gets hold of rbuild's terminal.
 
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
@@ -27,12 +27,10 @@ pub struct Attach {
 
 /// Both ends of what connects them.
 pub(super) struct Ends {
-    /// The command's output, unless it has a terminal.
-    pub(super) output: (Stdio, Stdio),
     /// What the command reads.
     pub(super) stdin: Stdin,
-    /// The file that belongs to it.
-    pub(super) given: Option<OwnedFd>,
+    /// The command's output, unless it has a terminal, and the file that belongs to its input.
+    pub(super) files: Vec<OwnedFd>,
     /// rbuild's end.
     pub(super) relay: Relay,
 }
@@ -63,23 +61,20 @@ impl Ends {
             relay.console = Some(ours);
             let (rows, columns) = console::own_size();
             let stdin = Stdin::Terminal { rows, columns };
-            return Ok(Self {
-                output: (Stdio::null(), Stdio::null()),
-                stdin,
-                given: Some(theirs.into()),
-                relay,
-            });
+            let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+            return Ok(Self { stdin, files: vec![null()?, null()?, theirs.into()], relay });
         }
         let (stdout, stdout_writer) = io::pipe()?;
         let (stderr, stderr_writer) = io::pipe()?;
         relay.outputs = vec![(Stream::Stdout, stdout.into()), (Stream::Stderr, stderr.into())];
-        let output = (Stdio::from(stdout_writer), Stdio::from(stderr_writer));
+        let mut files = vec![stdout_writer.into(), stderr_writer.into()];
         if !attach.input {
-            return Ok(Self { output, stdin: Stdin::Nothing, given: None, relay });
+            return Ok(Self { stdin: Stdin::Nothing, files, relay });
         }
         let (reader, writer) = io::pipe()?;
         relay.input = Some(Input::new(writer.into())?);
-        Ok(Self { output, stdin: Stdin::File, given: Some(reader.into()), relay })
+        files.push(reader.into());
+        Ok(Self { stdin: Stdin::File, files, relay })
     }
 }
 
@@ -113,15 +108,15 @@ impl Input {
 }
 
 impl Relay {
-    /// Passes everything on until the supervisor has sent its message, which is returned, or is gone.
-    pub(super) fn follow(mut self, supervisor: &UnixStream) -> io::Result<Option<Vec<u8>>> {
+    /// Passes everything on until the outcome has come, which is returned, or nobody is left to send it.
+    pub(super) fn follow(mut self, step: &UnixStream) -> io::Result<Option<Vec<u8>>> {
         let _raw = self.take_terminal()?;
         for (_, file) in &self.outputs {
             rustix::io::ioctl_fionbio(file, true)?;
         }
         let window = self.terminal.as_ref().map(|_| sys::window_changes()).transpose()?;
-        while !self.wait(supervisor, window.as_ref())? {}
-        let message = channel::receive(supervisor)?;
+        while !self.wait(step, window.as_ref())? {}
+        let message = channel::receive(step)?;
         // What the command has written last; someone who still holds the other end open is not waited for.
         self.pass_output(|_| true)?;
         Ok(message.map(|(bytes, _)| bytes))
@@ -144,8 +139,8 @@ impl Relay {
         Ok(raw)
     }
 
-    /// Waits for something to happen and deals with it; tells whether the supervisor has something to say.
-    fn wait(&mut self, supervisor: &UnixStream, window: Option<&OwnedFd>) -> io::Result<bool> {
+    /// Waits for something to happen and deals with it; tells whether the outcome is there.
+    fn wait(&mut self, step: &UnixStream, window: Option<&OwnedFd>) -> io::Result<bool> {
         let own = rustix::stdio::stdin();
         let (reads, writes) = match &self.input {
             Some(input) if input.pending.is_empty() => (Some(own), None),
@@ -153,7 +148,7 @@ impl Relay {
             None => (None, None),
         };
         let fixed = [
-            (Some(supervisor.as_fd()), PollFlags::IN),
+            (Some(step.as_fd()), PollFlags::IN),
             (window.map(|window| window.as_fd()), PollFlags::IN),
             (reads, PollFlags::IN),
             (writes, PollFlags::OUT),

@@ -329,7 +329,7 @@ impl Hierarchies {
 }
 
 /// Lets groups below `own` have a controller. A group with processes of its own cannot do that, so this
-/// process, if it is the only one, moves into a group beside those of the steps.
+/// process, if nobody else's are there, moves into a group beside those of the steps, with those that it has started.
 fn delegate(own: &Path, controller: &str) -> Result<(), CgroupError> {
     let enable = || fs::write(own.join("cgroup.subtree_control"), format!("+{controller}"));
     let not_ours = |error| CgroupError::NotDelegated { path: own.to_owned(), error };
@@ -337,11 +337,22 @@ fn delegate(own: &Path, controller: &str) -> Result<(), CgroupError> {
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
             let aside = own.join(format!("rbuild-{}", std::process::id()));
             fs::create_dir_all(&aside).map_err(not_ours)?;
-            fs::write(aside.join("cgroup.procs"), std::process::id().to_string()).map_err(not_ours)?;
+            let own_pid = std::process::id();
+            let here = fs::read_to_string(own.join("cgroup.procs")).unwrap_or_default();
+            let here = here.lines().filter_map(|line| line.trim().parse().ok());
+            for pid in here.filter(|pid| parent(*pid) == Some(own_pid)).chain([own_pid]) {
+                fs::write(aside.join("cgroup.procs"), pid.to_string()).map_err(not_ours)?;
+            }
             enable().map_err(not_ours)
         }
         other => other.map_err(not_ours),
     }
+}
+
+/// Who started a process.
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -14,24 +14,37 @@ use rustix::net::{
 /// More than any message needs; a larger length means that the other side is not what we think.
 const MESSAGE_LIMIT_BYTES: u64 = 1 << 30;
 
+/// No message has more files.
+const MOST_FILES: usize = 3;
+
 /// Sends one message; `file` travels with its first byte.
-pub(super) fn send(mut socket: &UnixStream, bytes: &[u8], file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+pub(super) fn send(socket: &UnixStream, bytes: &[u8], file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    send_with(socket, bytes, file.as_slice())
+}
+
+/// The same with several files.
+pub(super) fn send_with(mut socket: &UnixStream, bytes: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<()> {
     let header = (bytes.len() as u64).to_le_bytes();
-    let files: Vec<BorrowedFd<'_>> = file.into_iter().collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !files.is_empty() {
-        ancillary.push(SendAncillaryMessage::ScmRights(&files));
+    if !files.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(files)) {
+        return Err(io::ErrorKind::InvalidInput.into());
     }
-    let sent = rustix::net::sendmsg(socket, &[IoSlice::new(&header)], &mut ancillary, SendFlags::NOSIGNAL)?;
-    socket.write_all(&header[sent..])?;
-    socket.write_all(bytes)
+    let parts = [IoSlice::new(&header), IoSlice::new(bytes)];
+    let sent = rustix::net::sendmsg(socket, &parts, &mut ancillary, SendFlags::NOSIGNAL)?;
+    socket.write_all(&header[sent.min(header.len())..])?;
+    socket.write_all(&bytes[sent.saturating_sub(header.len())..])
 }
 
 /// Receives one message; `None` when the other side closed before it began.
-pub(super) fn receive(mut socket: &UnixStream) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
+pub(super) fn receive(socket: &UnixStream) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
+    Ok(receive_with(socket)?.map(|(bytes, files)| (bytes, files.into_iter().next())))
+}
+
+/// The same with several files.
+pub(super) fn receive_with(mut socket: &UnixStream) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut header = [0; 8];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::net::recvmsg(
         socket,
@@ -42,10 +55,12 @@ pub(super) fn receive(mut socket: &UnixStream) -> io::Result<Option<(Vec<u8>, Op
     if received.bytes == 0 {
         return Ok(None);
     }
-    let file = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
-        _ => None,
-    });
+    let mut files = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            files.extend(received);
+        }
+    }
     socket.read_exact(&mut header[received.bytes..])?;
     let length = u64::from_le_bytes(header);
     if length > MESSAGE_LIMIT_BYTES {
@@ -56,7 +71,7 @@ pub(super) fn receive(mut socket: &UnixStream) -> io::Result<Option<(Vec<u8>, Op
     if (bytes.len() as u64) < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(Some((bytes, file)))
+    Ok(Some((bytes, files)))
 }
 
 #[cfg(test)]

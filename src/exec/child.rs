@@ -6,63 +6,115 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountAttrFlags, UnmountFlags};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, Signal};
 
 use super::extra::Extra;
 use super::failure::{Doing as _, Failure};
 use super::mounts::{self, Surroundings};
-use super::order::{Ids, Order, Progress, Stdin};
+use super::order::{Ids, Order, Preparation, Progress, Stdin};
 use super::overlay::{self, Layers, Marks};
 use super::pipe::write_all;
 use super::seccomp::{self, Profile};
-use super::spec::{MountKind, MountSpec, Network, RootSource, Security, Ulimit};
+use super::spec::{MountKind, MountSpec, Network, RootSource, Security, Spec, Ulimit};
+use super::stubs::Made;
 use super::target::{Keep, Leaf, Root, Stubs};
-use super::{caps, console, owners, start, sys};
+use super::{caps, channel, console, owners, start, sys};
 
-/// What the process has beside its order.
+/// What connects the process with others.
+#[derive(Clone, Copy)]
 pub(super) struct Ends<'a> {
+    /// Brings the order.
+    pub(super) rbuild: &'a UnixStream,
     /// Is told before the command starts.
     pub(super) report: &'a OwnedFd,
     /// Answers for owners when there is but one id.
     pub(super) keeper: Option<&'a UnixStream>,
-    /// The file that [`Stdin`] speaks of.
-    pub(super) stdin: Option<OwnedFd>,
 }
 
 /// Does everything; returns only when it failed.
-pub(super) fn run(order: &Order, ends: Ends<'_>) -> Failure {
-    match prepare_and_start(order, ends) {
+pub(super) fn run(preparation: &Preparation, ends: Ends<'_>) -> Failure {
+    match prepare_and_start(preparation, ends) {
         Ok(never) => match never {},
         Err(failure) => failure,
     }
 }
 
-fn prepare_and_start(order: &Order, ends: Ends<'_>) -> Result<Infallible, Failure> {
+fn prepare_and_start(preparation: &Preparation, ends: Ends<'_>) -> Result<Infallible, Failure> {
+    let ready = prepare(preparation)?;
+    let doing = || "read the order".to_owned();
+    let Some((order, files)) = channel::receive_with(ends.rbuild).doing(doing)? else {
+        std::process::exit(1)
+    };
+    tell(ends.report, &Progress::Ordered);
+    let order: Order = serde_json::from_slice(&order).map_err(std::io::Error::from).doing(doing)?;
     let spec = &order.spec;
+    let given = take_output(files).doing(|| "take the output".into())?;
+    rustix::system::sethostname(spec.hostname.as_bytes()).doing(|| "set the host name".into())?;
+    let (stubs, cwd) = complete_root(preparation, spec, &ready)?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    preparation.bound.set_for_users()?;
+    set_limits(&spec.ulimits)?;
+    set_stdin(&order, given)?;
+    confine(spec, ends.keeper)?;
+    rustix::process::fchdir(&cwd).doing(|| format!("enter {}", spec.cwd))?;
+    tell(ends.report, &Progress::Ready(Made::new(&spec.root, stubs)));
+    sys::reset_signals();
+    sys::close_on_exec_from(3);
+    Err(start::start(spec, ready.own))
+}
+
+/// What is made before there is an order.
+struct Ready {
+    own: start::Own,
+    old_root: OwnedFd,
+    /// A file system out of the step's sight, with the usual ones mounted in it.
+    memory: OwnedFd,
+}
+
+/// Does all that depends on no order.
+fn prepare(preparation: &Preparation) -> Result<Ready, Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .doing(|| "set the death signal".into())?;
     rustix::process::setsid().doing(|| "start a session".into())?;
     rustix::process::umask(Mode::empty());
-    rustix::system::sethostname(spec.hostname.as_bytes()).doing(|| "set the host name".into())?;
-    if spec.network != Network::Host {
+    if preparation.network != Network::Host {
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
         let socket = socket.doing(|| "open a socket".into())?;
         sys::loopback_up(socket.as_fd()).doing(|| "bring the loopback up".into())?;
     }
     let own = start::Own::program().doing(|| "look at the program".into())?;
-    let (stubs, cwd) = prepare_root(order)?;
-    rustix::process::umask(Mode::from_raw_mode(0o022));
-    order.bound.set_for_users()?;
-    set_limits(&spec.ulimits)?;
-    set_stdin(order, ends.stdin)?;
-    confine(order, ends.keeper)?;
-    rustix::process::fchdir(&cwd).doing(|| format!("enter {}", spec.cwd))?;
-    tell(ends.report, &Progress::Ready(stubs));
-    sys::reset_signals();
-    sys::close_on_exec_from(3);
-    Err(start::start(spec, own))
+    let old_root = overlay::open_directory(Path::new("/"))?;
+    let memory = mounts::fresh("tmpfs", &[("mode", "700")], MountAttrFlags::empty())
+        .doing(|| "mount a file system in memory".into())?;
+    // On top of the machine's root: no path leads there.
+    overlay::attach(&memory, rustix::fs::CWD, Path::new("/")).doing(|| "mount on /".into())?;
+    let mut inside = Root::new(memory.as_fd(), None);
+    mounts::mount_usual(&mut inside, &memory, surroundings(preparation))?;
+    if preparation.security == Security::Sandbox {
+        caps::limit_bounding_set().doing(|| "drop capabilities".into())?;
+    }
+    Ok(Ready { own, old_root, memory })
+}
+
+fn surroundings(preparation: &Preparation) -> Surroundings {
+    Surroundings {
+        rootless: preparation.ids != Ids::Root,
+        has_groups: preparation.ids != Ids::Single,
+        insecure: preparation.security == Security::Insecure,
+        shm_size_bytes: preparation.shm_size_bytes,
+    }
+}
+
+/// Makes the first two files output and error output; gives the third.
+fn take_output(files: Vec<OwnedFd>) -> rustix::io::Result<Option<OwnedFd>> {
+    let mut files = files.into_iter();
+    if let (Some(output), Some(errors)) = (files.next(), files.next()) {
+        rustix::stdio::dup2_stdout(&output)?;
+        rustix::stdio::dup2_stderr(&errors)?;
+    }
+    Ok(files.next())
 }
 
 fn set_stdin(order: &Order, given: Option<OwnedFd>) -> Result<(), Failure> {
@@ -86,12 +138,12 @@ pub(super) fn tell(report: &OwnedFd, progress: &Progress) {
     let _ = write_all(report, &line);
 }
 
-/// Mounts everything and makes it `/`.
-fn prepare_root(order: &Order) -> Result<(Stubs, OwnedFd), Failure> {
-    let spec = &order.spec;
-    let old_root = overlay::open_directory(Path::new("/"))?;
-    let marks = if order.ids == Ids::Root { Marks::Trusted } else { Marks::User };
-    let (memory, directory) = mount_root(&spec.root, marks)?;
+/// Mounts the step's root, moves what is ready into it, and makes it `/`.
+fn complete_root(preparation: &Preparation, spec: &Spec, ready: &Ready) -> Result<(Stubs, OwnedFd), Failure> {
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .doing(|| "make mounts private".into())?;
+    let marks = if preparation.ids == Ids::Root { Marks::Trusted } else { Marks::User };
+    let directory = mount_root(&spec.root, marks)?;
     if spec.security == Security::Sandbox {
         mounts::restrict(&directory, MountAttrFlags::MOUNT_ATTR_NODEV)
             .doing(|| "mount the root nodev".into())?;
@@ -101,16 +153,10 @@ fn prepare_root(order: &Order) -> Result<(Stubs, OwnedFd), Failure> {
         RootSource::Plain { .. } => None,
     };
     let mut root = Root::new(directory.as_fd(), upper);
-    root.records_owners = order.ids == Ids::Single;
-    let surroundings = Surroundings {
-        rootless: order.ids != Ids::Root,
-        has_groups: order.ids != Ids::Single,
-        insecure: spec.security == Security::Insecure,
-        shm_size_bytes: spec.shm_size_bytes,
-    };
-    mounts::mount_usual(&mut root, &memory, surroundings)?;
-    let mut extra =
-        Extra { root: &mut root, memory: &memory, marks, devices: surroundings.insecure, files: 0 };
+    root.records_owners = preparation.ids == Ids::Single;
+    mounts::move_usual(&ready.memory, &mut root)?;
+    let devices = spec.security == Security::Insecure;
+    let mut extra = Extra { root: &mut root, memory: &ready.memory, marks, devices, files: 0 };
     for (path, text) in [("/etc/resolv.conf", &spec.resolv_conf), ("/etc/hosts", &spec.hosts)] {
         extra.mount(&configuration_file(path, text))?;
     }
@@ -122,7 +168,7 @@ fn prepare_root(order: &Order) -> Result<(Stubs, OwnedFd), Failure> {
     let keep = Keep::Stay { uid: spec.credentials.uid, gid: spec.credentials.gid };
     let cwd = root.open_or_make(&spec.cwd, Leaf::Directory, keep).doing(|| format!("make {}", spec.cwd))?;
     let stubs = std::mem::take(&mut root.stubs);
-    pivot(&directory, &old_root).doing(|| "change the root".into())?;
+    pivot(&directory, ready).doing(|| "change the root".into())?;
     Ok((stubs, cwd))
 }
 
@@ -135,42 +181,41 @@ fn configuration_file(path: &str, text: &str) -> MountSpec {
     }
 }
 
-/// Mounts the root and, hidden below it, a file system in memory for what exists only in this step;
-/// returns the roots of both, memory first.
-fn mount_root(source: &RootSource, marks: Marks) -> Result<(OwnedFd, OwnedFd), Failure> {
-    let memory_on = |point: &Path| -> Result<OwnedFd, Failure> {
-        let memory = mounts::fresh("tmpfs", &[("mode", "700")], MountAttrFlags::empty())
-            .doing(|| "mount a file system in memory".into())?;
-        overlay::attach(&memory, rustix::fs::CWD, point).doing(|| format!("mount on {}", point.display()))?;
-        Ok(memory)
-    };
+/// Mounts the root where its source says, and gives it.
+fn mount_root(source: &RootSource, marks: Marks) -> Result<OwnedFd, Failure> {
     match source {
         RootSource::Overlay { lowers, upper, work, merged } => {
             // An overlay needs a lower layer; for a step on an empty root, the empty mount point is one.
             let lowers = if lowers.is_empty() { std::slice::from_ref(merged) } else { lowers };
             let layers = Layers::open(lowers.iter().map(PathBuf::as_path), Some((upper, work)))?;
-            let memory = memory_on(merged)?;
-            let root = layers.mount(rustix::fs::CWD, merged, marks)?;
-            Ok((memory, root))
+            layers.mount(rustix::fs::CWD, merged, marks)
         }
         RootSource::Plain { dir } | RootSource::Fuse { merged: dir, .. } => {
             let root = mounts::clone_tree(rustix::fs::CWD, &dir.to_string_lossy())
                 .doing(|| format!("open {}", dir.display()))?;
-            let memory = memory_on(dir)?;
             overlay::attach(&root, rustix::fs::CWD, dir).doing(|| format!("mount {}", dir.display()))?;
-            Ok((memory, root))
+            Ok(root)
         }
     }
 }
 
 /// Makes `root` the root directory and drops everything else.
-fn pivot(root: &OwnedFd, old_root: &OwnedFd) -> rustix::io::Result<()> {
+fn pivot(root: &OwnedFd, Ready { old_root, memory, .. }: &Ready) -> rustix::io::Result<()> {
+    // What is on top of the old root would be unmounted below in its place.
+    rustix::process::fchdir(memory)?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
     rustix::process::fchdir(root)?;
     rustix::process::pivot_root(".", ".")?;
     // Both are now mounted on `/`, the old root on top.
     rustix::process::fchdir(old_root)?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
-    rustix::process::chdir("/")
+    rustix::process::chdir("/")?;
+    // The way up leads onto whatever is still mounted there: nothing may be.
+    let (here, above) = (rustix::fs::stat("/")?, rustix::fs::stat("/..")?);
+    match (here.st_dev, here.st_ino) == (above.st_dev, above.st_ino) {
+        true => Ok(()),
+        false => Err(rustix::io::Errno::BUSY),
+    }
 }
 
 fn set_limits(limits: &[Ulimit]) -> Result<(), Failure> {
@@ -206,10 +251,9 @@ fn resource(name: &str) -> Option<Resource> {
     })
 }
 
-/// Capabilities, filter, identity. The filter comes before the capabilities go: without no_new_privs,
+/// Filter, identity, capabilities; the bounding set is limited already. The filter comes before the capabilities go: without no_new_privs,
 /// which would break sudo and ping in a RUN, only CAP_SYS_ADMIN may install one.
-fn confine(order: &Order, keeper: Option<&UnixStream>) -> Result<(), Failure> {
-    let spec = &order.spec;
+fn confine(spec: &Spec, keeper: Option<&UnixStream>) -> Result<(), Failure> {
     let single = keeper.is_some();
     let insecure = spec.security == Security::Insecure;
     let profile = match (insecure, single) {
@@ -218,16 +262,14 @@ fn confine(order: &Order, keeper: Option<&UnixStream>) -> Result<(), Failure> {
         (false, true) => Some(Profile::DefaultSingleId),
         (false, false) => Some(Profile::Default),
     };
-    if !insecure {
-        if spec.network == Network::Host {
-            sys::scope_abstract_sockets().doing(|| "close off abstract sockets".into())?;
-        }
-        caps::limit_bounding_set().doing(|| "drop capabilities".into())?;
+    if !insecure && spec.network == Network::Host {
+        sys::scope_abstract_sockets().doing(|| "close off abstract sockets".into())?;
     }
     // With a single id there is nobody else to become: the keeper makes it look so.
     let become_user = || if single { Ok(()) } else { caps::become_user(&spec.credentials) };
     if let Some(profile) = profile {
-        install(&seccomp::compile(profile), keeper).doing(|| "install the seccomp filter".into())?;
+        let keeper = keeper.map(|keeper| (keeper, spec));
+        install(seccomp::compiled(profile), keeper).doing(|| "install the seccomp filter".into())?;
     }
     let doing = || format!("become user {}:{}", spec.credentials.uid, spec.credentials.gid);
     if insecure {
@@ -237,10 +279,10 @@ fn confine(order: &Order, keeper: Option<&UnixStream>) -> Result<(), Failure> {
     caps::keep_default().doing(|| "set capabilities".into())
 }
 
-fn install(filter: &[sys::Instruction], keeper: Option<&UnixStream>) -> std::io::Result<()> {
-    let Some(keeper) = keeper else { return sys::install_filter(filter) };
+fn install(filter: &[sys::Instruction], keeper: Option<(&UnixStream, &Spec)>) -> std::io::Result<()> {
+    let Some((keeper, spec)) = keeper else { return sys::install_filter(filter) };
     // The number of who the step runs as. From the filter on, the keeper answers for what is watched.
     owners::carry(0, 0)?;
     let listener = sys::install_asking_filter(filter)?;
-    owners::hand_over(keeper, &listener)
+    owners::hand_over(keeper, &listener, spec)
 }

@@ -2,24 +2,24 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::attach::{self, Attach};
 use super::cgroup::{Cgroup, Limits};
 use super::failure::ExecError;
-use super::order::{Ids, Order, Outcome, Stdin};
+use super::order::{Ids, Order, Outcome, Preparation, Stdin};
 use super::output::Output;
-use super::pids::Hold;
-use super::spawn::{Process, Program};
-use super::spec::{ExitReport, ExitStatus, Network, ProcessLimit, Spec};
+use super::pids::{Bound, Hold};
+use super::spawn::Program;
+use super::spec::{ExitReport, ExitStatus, Network, ProcessLimit, RootSource, Spec};
 use super::userns::{SingleIdReason, Userns, UsernsError, find_in_path};
-use super::worker::Request;
-use super::{caps, channel, role};
+use super::worker::Worker;
+use super::zygote::Zygote;
+use super::{caps, channel};
 use crate::report::Stream;
 
 /// How an [`Executor`] works.
@@ -43,7 +43,14 @@ impl Default for Config {
 pub struct Executor {
     program: Program,
     limits: Limits,
+    rootless: OnceLock<bool>,
     userns: OnceLock<Result<Option<Userns>, UsernsError>>,
+    /// Started with the first step.
+    zygote: Mutex<Option<Arc<Zygote>>>,
+    /// Started with the first job.
+    worker: Mutex<Option<Arc<Worker>>>,
+    /// So many steps are surely to come.
+    expected: AtomicUsize,
     stop: Stop,
     next: AtomicU64,
     out_of_memory_events: AtomicU64,
@@ -84,7 +91,7 @@ struct Steps {
 
 /// A step that was started.
 struct Begun {
-    process: Process,
+    socket: UnixStream,
     number: u64,
     /// Gone with this value.
     hold: Hold,
@@ -101,7 +108,11 @@ impl Executor {
         Self {
             program: Program(config.program),
             limits: config.limits,
+            rootless: OnceLock::new(),
             userns: OnceLock::new(),
+            zygote: Mutex::default(),
+            worker: Mutex::default(),
+            expected: AtomicUsize::new(0),
             stop,
             next: AtomicU64::new(0),
             out_of_memory_events: AtomicU64::new(out_of_memory_events()),
@@ -110,7 +121,7 @@ impl Executor {
 
     /// Whether steps run in a user namespace, because rbuild is not root (or root without CAP_SYS_ADMIN).
     pub fn is_rootless(&self) -> bool {
-        !caps::is_privileged()
+        *self.rootless.get_or_init(|| !caps::is_privileged())
     }
 
     /// Why the user namespace has one id only, if so: then everything belongs to root, and USER and chown do
@@ -119,78 +130,85 @@ impl Executor {
         Ok(self.userns()?.and_then(|userns| userns.why_single.as_ref()))
     }
 
+    /// Says that so many more steps will be run, probably: what the next one needs is made ready while one runs.
+    pub fn expect(&self, steps: usize) {
+        self.expected.fetch_add(steps, Ordering::Relaxed);
+    }
+
+    /// One of the steps that were expected begins, or need not be run.
+    pub fn expect_one_less(&self) {
+        let less = |expected: usize| expected.checked_sub(1);
+        let _ = self.expected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
     /// Runs one step and returns how its command ended; each line of its output goes to `on_line`, without
     /// its newline, in the order read. When this returns, the step's processes and mounts are gone.
     pub fn run(&self, spec: &Spec, mut on_line: impl FnMut(Stream, &str)) -> Result<ExitReport, ExecError> {
         let (stdout, stdout_writer) = io::pipe().map_err(ExecError::Spawn)?;
         let (stderr, stderr_writer) = io::pipe().map_err(ExecError::Spawn)?;
-        let output = (Stdio::from(stdout_writer), Stdio::from(stderr_writer));
-        let step = self.begin(spec, output, Stdin::Nothing, None)?;
-        let answer = Output::new(stdout, stderr).follow(&step.process.socket, &mut on_line);
+        let files = vec![stdout_writer.into(), stderr_writer.into()];
+        let step = self.begin(spec, Stdin::Nothing, files)?;
+        let answer = Output::new(stdout, stderr).follow(&step.socket, &mut on_line);
         self.end(spec, step, answer)
     }
 
     /// Runs one command for somebody who sees its output on rbuild's own standard output, unchanged, and may type to
     /// it. When this returns, its processes and mounts are gone. Nothing else should use rbuild's terminal meanwhile.
     pub fn attach(&self, spec: &Spec, attach: Attach) -> Result<ExitReport, ExecError> {
-        let ends = attach::Ends::open(attach).map_err(ExecError::Spawn)?;
-        let attach::Ends { output, stdin, given, relay } = ends;
-        let step = self.begin(spec, output, stdin, given.as_ref().map(AsFd::as_fd))?;
-        drop(given);
-        let answer = relay.follow(&step.process.socket);
+        let attach::Ends { stdin, files, relay } = attach::Ends::open(attach).map_err(ExecError::Spawn)?;
+        let step = self.begin(spec, stdin, files)?;
+        let answer = relay.follow(&step.socket);
         self.end(spec, step, answer)
     }
 
-    /// Starts the processes around a step.
-    fn begin(
-        &self,
-        spec: &Spec,
-        output: (Stdio, Stdio),
-        stdin: Stdin,
-        given: Option<BorrowedFd<'_>>,
-    ) -> Result<Begun, ExecError> {
+    /// Starts the processes around a step, or takes those that are ready. `files` go with the order.
+    fn begin(&self, spec: &Spec, stdin: Stdin, files: Vec<OwnedFd>) -> Result<Begun, ExecError> {
         let userns = self.userns()?;
         let ids = userns.map_or(Ids::Root, |userns| userns.ids);
         let hold = Hold::prepare(&self.limits, ids)?;
-        let pasta = match spec.network {
-            Network::Pasta => Some(find_in_path("pasta").ok_or(ExecError::NoPasta)?),
-            Network::Host | Network::None => None,
+        let preparation = preparation(spec, ids, &hold)?;
+        let order = serde_json::to_vec(&Order { spec: spec.clone(), stdin })?;
+        let zygote = self.zygote(userns)?;
+        let socket = match &hold.group {
+            Some(group) => zygote.held_init(&preparation, |init| group.add(init).map_err(ExecError::from))?,
+            None => zygote.init(&preparation).map_err(ExecError::Spawn)?,
         };
-        let order = Order { spec: spec.clone(), ids, stdin, bound: hold.bound, pasta };
-        let order = serde_json::to_vec(&order)?;
-        // The supervisor waits for its order, and starts nothing before it is in its group.
-        let mut process = Process::start_with(&self.program, role::INIT, output).map_err(ExecError::Spawn)?;
-        if let Some(group) = &hold.group
-            && let Err(error) = group.add(process.child.id())
-        {
-            let Process { child, socket } = &mut process;
-            let _ = socket.shutdown(std::net::Shutdown::Both);
-            child.wait().map_err(ExecError::Spawn)?;
-            return Err(error.into());
+        // A failure to send shows below, as an init without a report.
+        let borrowed: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        let _ = channel::send_with(&socket, &order, &borrowed);
+        drop(files);
+        let number = self.register(&socket).map_err(ExecError::Spawn)?;
+        let is_one_like_another = preparation.served.is_none() && !preparation.is_held;
+        // Where processes are counted by their users, those of a spare would count.
+        let is_counted = matches!(preparation.bound, Bound::Users { .. });
+        if self.expected.load(Ordering::Relaxed) > 0 && is_one_like_another && !is_counted {
+            zygote.prepare(&preparation);
         }
-        // A failure to send shows below, as a supervisor without a report.
-        let _ = channel::send(&process.socket, &order, userns.map(|userns| userns.file.as_fd()));
-        if let Some(given) = given {
-            let _ = channel::send(&process.socket, b"", Some(given));
-        }
-        let number = self.register(&process.socket).map_err(ExecError::Spawn)?;
-        Ok(Begun { process, number, hold })
+        Ok(Begun { socket, number, hold })
     }
 
-    /// Waits for them to be gone; `answer` is what the supervisor said.
+    fn zygote(&self, userns: Option<&Userns>) -> Result<Arc<Zygote>, ExecError> {
+        let mut zygote = self.zygote.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(zygote) = &*zygote {
+            return Ok(Arc::clone(zygote));
+        }
+        let ids = userns.map_or(Ids::Root, |userns| userns.ids);
+        let started = Zygote::start(&self.program, ids, userns.map(|userns| userns.file.as_fd()));
+        Ok(Arc::clone(zygote.insert(Arc::new(started.map_err(ExecError::Spawn)?))))
+    }
+
+    /// Waits for them to be gone; `answer` is the outcome.
     fn end(
         &self,
         spec: &Spec,
-        Begun { mut process, number, hold }: Begun,
+        Begun { socket, number, hold }: Begun,
         answer: io::Result<Option<Vec<u8>>>,
     ) -> Result<ExitReport, ExecError> {
-        let ended = process.child.wait().map_err(ExecError::Spawn);
+        drop(socket);
         if self.unregister(number) {
             return Err(ExecError::Cancelled);
         }
-        let Some(answer) = answer.map_err(ExecError::Spawn)? else {
-            return Err(ExecError::Vanished(ended?.to_string()));
-        };
+        let Some(answer) = answer.map_err(ExecError::Spawn)? else { return Err(ExecError::Vanished) };
         match serde_json::from_slice(&answer)? {
             Outcome::Exited(report) => {
                 Ok(with_process_limit(self.with_memory_events(report, hold.group.as_ref()), &hold))
@@ -199,28 +217,27 @@ impl Executor {
         }
     }
 
-    /// Runs a job as root of the user namespace (or simply as root), in a process of its own.
+    /// Runs a job as root of the user namespace (or simply as root), in another process.
     pub fn run_job(&self, job: &str, input: &[u8]) -> Result<Vec<u8>, ExecError> {
-        let userns = self.userns()?;
-        let request = Request { job: job.to_owned(), ids: userns.map_or(Ids::Root, |userns| userns.ids) };
-        let Process { mut child, socket } =
-            Process::start(&self.program, role::WORKER).map_err(ExecError::Spawn)?;
-        let head = serde_json::to_vec(&request)?;
-        let _ = channel::send(&socket, &head, userns.map(|userns| userns.file.as_fd()))
-            .and_then(|()| channel::send(&socket, input, None));
-        let answer = channel::receive(&socket);
-        drop(socket);
-        let ended = child.wait().map_err(ExecError::Spawn)?;
-        match answer.map_err(ExecError::Spawn)? {
-            Some((mut answer, _)) if answer.first() == Some(&0) => {
-                answer.remove(0);
-                Ok(answer)
-            }
-            Some((answer, _)) if !answer.is_empty() => {
-                Err(ExecError::Job(String::from_utf8_lossy(&answer[1..]).into_owned()))
-            }
-            _ => Err(ExecError::Vanished(ended.to_string())),
+        let worker = self.worker(self.userns()?)?;
+        let answer = worker.run(job, input).map_err(ExecError::Spawn)?;
+        let Some(answer) = answer else {
+            // The next job gets another.
+            let mut current = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+            current.take_if(|current| Arc::ptr_eq(current, &worker));
+            return Err(ExecError::WorkerVanished);
+        };
+        answer.map_err(ExecError::Job)
+    }
+
+    fn worker(&self, userns: Option<&Userns>) -> Result<Arc<Worker>, ExecError> {
+        let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(worker) = &*worker {
+            return Ok(Arc::clone(worker));
         }
+        let ids = userns.map_or(Ids::Root, |userns| userns.ids);
+        let started = Worker::start(&self.program, ids, userns.map(|userns| userns.file.as_fd()));
+        Ok(Arc::clone(worker.insert(Arc::new(started.map_err(ExecError::Spawn)?))))
     }
 
     /// Ends all running steps, politely and then by force within two seconds, and refuses new ones. Does not
@@ -241,7 +258,7 @@ impl Executor {
 
     fn userns(&self) -> Result<Option<&Userns>, ExecError> {
         let made = self.userns.get_or_init(|| {
-            if caps::is_privileged() { Ok(None) } else { Userns::create(&self.program).map(Some) }
+            if self.is_rootless() { Userns::create(&self.program).map(Some) } else { Ok(None) }
         });
         match made {
             Ok(userns) => Ok(userns.as_ref()),
@@ -282,6 +299,24 @@ impl Executor {
         }
         report
     }
+}
+
+/// What the processes around `spec` need to know of it beforehand.
+fn preparation(spec: &Spec, ids: Ids, hold: &Hold) -> Result<Preparation, ExecError> {
+    let pasta = match spec.network {
+        Network::Pasta => Some(find_in_path("pasta").ok_or(ExecError::NoPasta)?),
+        Network::Host | Network::None => None,
+    };
+    Ok(Preparation {
+        ids,
+        network: spec.network,
+        security: spec.security,
+        shm_size_bytes: spec.shm_size_bytes,
+        bound: hold.bound,
+        pasta,
+        served: matches!(spec.root, RootSource::Fuse { .. }).then(|| spec.root.clone()),
+        is_held: hold.group.is_some(),
+    })
 }
 
 fn with_process_limit(report: ExitReport, hold: &Hold) -> ExitReport {

@@ -76,10 +76,13 @@ pub enum ExecError {
     Limits(#[from] CgroupError),
     /// rbuild could not start or reach its own copy.
     #[error("cannot start a step: {0}")]
-    Spawn(#[source] io::Error),
+    Spawn(#[from] io::Error),
     /// The processes around the step vanished without a word.
-    #[error("the step's supervisor ended without a report ({0})")]
-    Vanished(String),
+    #[error("the processes around the step ended without a report; were they killed?")]
+    Vanished,
+    /// The same of a worker.
+    #[error("a worker ended without an answer; was it killed?")]
+    WorkerVanished,
     /// A value that cannot be passed on, such as a path that is no UTF-8.
     #[error("cannot describe the step: {0}")]
     Encoding(#[from] serde_json::Error),

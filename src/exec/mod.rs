@@ -1,7 +1,7 @@
 //! Runs one process in one root file system.
 //!
-//! A step is a [`Spec`]; [`Executor::run`] starts a fresh copy of rbuild for it, which makes the namespaces,
-//! mounts the root, and becomes the command. Without root everything happens in one user namespace for
+//! A step is a [`Spec`]; [`Executor::run`] has a process forked for it from a fresh copy of rbuild, which makes the
+//! namespaces, mounts the root, and becomes the command. Without root everything happens in one user namespace for
 //! the whole build, in which [`Executor::run_job`] also runs what must see files with their real owners.
 //!
 //! Knows nothing of container images, layers or Dockerfiles: the caller brings directories, or files to mount.
@@ -42,6 +42,7 @@ mod target;
 mod user;
 mod userns;
 mod worker;
+mod zygote;
 
 pub use attach::Attach;
 pub use cgroup::{CgroupError, Limits};

@@ -84,6 +84,17 @@ pub(super) fn mount_usual(root: &mut Root<'_>, memory: &OwnedFd, how: Surroundin
     Ok(())
 }
 
+/// Moves what [`mount_usual`] mounted into the root of `from` to the same places of another root.
+pub(super) fn move_usual(from: &OwnedFd, root: &mut Root<'_>) -> Result<(), Failure> {
+    for (name, path) in [("proc", "/proc"), ("dev", "/dev"), ("sys", "/sys")] {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let tree =
+            rustix::fs::openat(from, name, flags, Mode::empty()).doing(|| format!("open the new {path}"))?;
+        put(root, &tree, path, STAY)?;
+    }
+    Ok(())
+}
+
 /// In a user namespace the kernel mounts a /proc only where the whole of it can be seen already.
 fn mount_proc_text(how: Surroundings) -> String {
     let hint = " (a container's own is masked; `--security-opt systempaths=unconfined` unmasks it)";

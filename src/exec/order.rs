@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::pids::Bound;
-use super::spec::{ExitReport, Spec};
-use super::target::Stubs;
+use super::spec::{ExitReport, Network, RootSource, Security, Spec};
+use super::stubs::Made;
 
 /// How the user namespace of a step looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,48 +20,64 @@ pub(super) enum Ids {
     Single,
 }
 
-/// The first message to a step's supervisor.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Order {
-    pub(super) spec: Spec,
+/// What the processes around a step need to know to get ready for it: nothing of it that another step would not share.
+/// A message to the zygote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Preparation {
     pub(super) ids: Ids,
-    pub(super) stdin: Stdin,
+    pub(super) network: Network,
+    pub(super) security: Security,
+    pub(super) shm_size_bytes: u64,
     pub(super) bound: Bound,
     /// The program, for the network that needs it.
     pub(super) pasta: Option<PathBuf>,
+    /// A root of which a server must be started first.
+    pub(super) served: Option<RootSource>,
+    /// rbuild is told the init's number, and lets it begin with a byte.
+    pub(super) is_held: bool,
 }
 
-/// What the command reads. Unless it is nothing, a second message brings the file.
+/// The message to whoever is ready for it. Its files are the command's output and error output, and the one that
+/// [`Stdin`] speaks of.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    pub(super) spec: Spec,
+    pub(super) stdin: Stdin,
+}
+
+/// What the command reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Stdin {
     /// `/dev/null`.
     Nothing,
-    /// The file of the second message.
+    /// The order's last file.
     File,
-    /// A terminal of the step's own, of this size, which is its output, too. The file of the second message is a
-    /// socket, over which the terminal's other side comes back.
+    /// A terminal of the step's own, of this size, which is its output, too. The order's last file is a socket, over
+    /// which the terminal's other side comes back.
     Terminal { rows: u16, columns: u16 },
 }
 
 /// What the command's process tells before it becomes the command (and once more if it cannot).
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Progress {
+    /// It has read its order.
+    Ordered,
     /// The root is ready.
-    Ready(Stubs),
+    Ready(Made),
     /// It never will be.
     Failed(Failure),
 }
 
-/// The last message from a step's supervisor.
+/// The last message of a step.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Outcome {
     Exited(ExitReport),
     Failed(Failure),
 }
 
-/// What the init tells the supervisor.
+/// What the init tells the zygote.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct InitReport {
     pub(super) outcome: Outcome,
-    pub(super) stubs: Stubs,
+    pub(super) made: Option<Made>,
 }

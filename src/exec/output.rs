@@ -30,7 +30,7 @@ impl Output {
         Self { pipes: [lines(Stream::Stdout, stdout), lines(Stream::Stderr, stderr)] }
     }
 
-    /// Passes lines on until the supervisor has sent its message, which is returned, or is gone. Then takes
+    /// Passes lines on until the outcome has come, which is returned, or nobody is left to send it. Then takes
     /// what is still in the pipes, but waits no longer: someone outside the step may hold them open.
     pub(super) fn follow(
         mut self,
@@ -49,7 +49,7 @@ impl Output {
         Ok(message.map(|(bytes, _)| bytes))
     }
 
-    /// Tells whether the supervisor has something to say.
+    /// Tells whether the outcome is there.
     fn wait(&mut self, socket: &UnixStream, on_line: &mut dyn FnMut(Stream, &str)) -> io::Result<bool> {
         let mut files = vec![PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)];
         let open: Vec<usize> = (0..2).filter(|index| self.pipes[*index].open).collect();

@@ -24,7 +24,7 @@ use super::{mounts, pipe, sys};
 const USUAL: u64 = 32_768;
 /// Once the numbers have gone round, the kernel gives no number below this one (`RESERVED_PIDS`).
 const RESERVED_PIDS: u64 = 300;
-/// Supervisor, init, keeper, pasta and [`Watch`]'s trials, which are no processes of the step, but count with them.
+/// Zygote, init, keeper, pasta and [`Watch`]'s trials, which are no processes of the step, but count with them.
 pub(super) const OWN: u64 = 5;
 /// How often the init tries to start a process.
 const TRIAL_EVERY: Duration = Duration::from_millis(500);

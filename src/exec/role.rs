@@ -5,17 +5,17 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use super::worker::{self, Jobs};
-use super::{init, userns};
+use super::{userns, zygote};
 
-pub(super) const INIT: &str = "rbuild-init";
+pub(super) const ZYGOTE: &str = "rbuild-zygote";
 pub(super) const USERNS: &str = "rbuild-userns";
 pub(super) const WORKER: &str = "rbuild-worker";
 
 /// Which part of a build this process plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Runs one step.
-    Init,
+    /// Forks the processes of steps.
+    Zygote,
     /// Stands in a new user namespace until it is mapped.
     Userns,
     /// Runs one job inside the user namespace.
@@ -27,7 +27,7 @@ pub enum Role {
 /// To be asked first thing in `main`, while there is only one thread.
 pub fn role_from_args() -> Option<Role> {
     match std::env::args_os().next()?.to_str()? {
-        INIT => Some(Role::Init),
+        ZYGOTE => Some(Role::Zygote),
         USERNS => Some(Role::Userns),
         WORKER => Some(Role::Worker),
         _ => None,
@@ -37,7 +37,7 @@ pub fn role_from_args() -> Option<Role> {
 impl Role {
     /// Plays it to the end. `jobs` are what [`super::Executor::run_job`] can name.
     pub fn run(self, jobs: Jobs) -> ExitCode {
-        // Ctrl-C is for rbuild, which then cancels its steps in order, not for each of their supervisors.
+        // Ctrl-C is for rbuild, which then cancels its steps in order, not for each of their processes.
         let _ = rustix::process::setsid();
         let _ = rustix::thread::set_name(c"rbuild-step");
         // The socket moves away from descriptor 0, which children would inherit.
@@ -50,7 +50,7 @@ impl Role {
         }
         let socket = UnixStream::from(socket);
         let done = match self {
-            Role::Init => init::supervise(&socket).is_ok(),
+            Role::Zygote => zygote::serve(socket).is_ok(),
             Role::Userns => userns::hold(&socket).is_ok(),
             Role::Worker => worker::serve(&socket, jobs).is_ok(),
         };

@@ -58,7 +58,7 @@ pub struct OwnedPath {
 }
 
 /// Where a root file system comes from.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RootSource {
     /// An overlay, mounted for the step alone. All paths are absolute directories of one file system.
     Overlay {

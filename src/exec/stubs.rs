@@ -7,23 +7,39 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use serde::{Deserialize, Serialize};
 
 use super::spec::RootSource;
 use super::target::{Stubs, Touched, restore_times};
 
-pub(super) fn remove(root: &RootSource, stubs: &Stubs) {
+/// What was made in a root, and where that is when the mounts are gone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Made {
+    base: PathBuf,
+    /// The base holds changes only, not the whole root.
+    is_upper: bool,
+    stubs: Stubs,
+}
+
+impl Made {
+    pub(super) fn new(root: &RootSource, stubs: Stubs) -> Self {
+        let (base, is_upper) = match root {
+            RootSource::Overlay { upper, .. } | RootSource::Fuse { upper, .. } => (upper, true),
+            RootSource::Plain { dir } => (dir, false),
+        };
+        Self { base: base.clone(), is_upper, stubs }
+    }
+}
+
+pub(super) fn remove(Made { base, is_upper, stubs }: &Made) {
     if stubs.made.is_empty() {
         return;
     }
-    let base = match root {
-        RootSource::Overlay { upper, .. } | RootSource::Fuse { upper, .. } => upper,
-        RootSource::Plain { dir } => dir,
-    };
     // Children were made after their parents.
     for path in stubs.made.iter().rev() {
         let _ = remove_one(base, path);
     }
-    if !matches!(root, RootSource::Plain { .. }) {
+    if *is_upper {
         let mut touched: Vec<&Touched> = stubs.touched.iter().collect();
         touched.sort_by_key(|touched| std::cmp::Reverse(touched.path.components().count()));
         for touched in touched {

@@ -33,12 +33,30 @@ pub(super) enum Fork {
 
 /// Splits this process in two. Only for processes with a single thread: there the child may do anything.
 pub(super) fn fork() -> io::Result<Fork> {
-    // SAFETY: the callers are the re-executed init and its child, which never start a thread; so no lock
-    // can be held by a thread that does not exist in the child.
+    // SAFETY: the callers are the init and its child, which never start a thread; so no lock can be held by a thread
+    // that does not exist in the child.
     let pid = check(unsafe { libc::fork() }.into())?;
     Ok(match Pid::from_raw(pid as i32) {
         None => Fork::Child,
         Some(pid) => Fork::Parent(pid),
+    })
+}
+
+/// Splits this process, the child in a pid namespace of its own; the parent gets a file for it. Only for processes with a
+/// single thread. One that has entered a user namespace could not come back from `unshare` of its pid namespace.
+pub(super) fn fork_into_pid_namespace() -> io::Result<(Fork, Option<OwnedFd>)> {
+    use std::os::fd::FromRawFd as _;
+    let mut pidfd: libc::c_int = -1;
+    let flags = libc::CLONE_NEWPID | libc::CLONE_PIDFD | libc::SIGCHLD;
+    // SAFETY: without a stack and CLONE_VM this is a fork; the caller is the zygote, which never starts a thread. The C
+    // library keeps the parent's thread number in the child, where only its own locks with owners would look at it,
+    // until the next fork corrects it. The pointer is written to by the parent's side of the call alone.
+    let pid =
+        check(unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, &raw mut pidfd, 0usize, 0usize) })?;
+    Ok(match Pid::from_raw(pid as i32) {
+        None => (Fork::Child, None),
+        // SAFETY: the kernel just returned this descriptor; nobody else owns it.
+        Some(pid) => (Fork::Parent(pid), Some(unsafe { OwnedFd::from_raw_fd(pidfd) })),
     })
 }
 
@@ -173,14 +191,6 @@ fn install(filter: &[Instruction], flags: libc::c_ulong) -> io::Result<libc::c_l
     check(unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
     })
-}
-
-/// Lets go of the step's output, so that its end is seen when the command's own processes are gone.
-pub(super) fn release_output() -> rustix::io::Result<()> {
-    use rustix::fs::{Mode, OFlags};
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)
 }
 
 /// Adds attributes (`MOUNT_ATTR_*`) to a mount and all below it.

@@ -78,23 +78,29 @@ pub fn commit_on(job: &CommitJob, parent: &RootView) -> Result<Committed, Error>
 /// takes longer than running a small command, and steps follow one another on the same base.
 #[derive(Debug, Default)]
 pub struct Views {
-    /// The last one.
-    layers: Vec<PathBuf>,
-    view: RootView,
+    /// Layers and what they make together, what was asked for last at the end.
+    recent: Vec<(Vec<PathBuf>, RootView)>,
 }
+
+/// So many branches of a build can take turns without forgetting each other's.
+const RECENT_VIEWS: usize = 4;
 
 impl Views {
     /// The root of the layers with these index files, the lowest first. The files must never change, which those
     /// named by diff ids do not.
     pub fn get(&mut self, layers: &[PathBuf]) -> Result<RootView, Error> {
-        if !layers.starts_with(&self.layers) {
-            *self = Self::default();
+        let below = self.recent.iter().filter(|(known, _)| layers.starts_with(known));
+        let below = below.max_by_key(|(known, _)| known.len());
+        let (known, mut view) = below.map_or((0, RootView::default()), |(l, view)| (l.len(), view.clone()));
+        for path in &layers[known..] {
+            view = view.push(read_index(path)?);
         }
-        for path in &layers[self.layers.len()..] {
-            self.view = self.view.push(read_index(path)?);
-            self.layers.push(path.clone());
+        self.recent.retain(|(known, _)| known != layers);
+        if self.recent.len() == RECENT_VIEWS {
+            self.recent.remove(0);
         }
-        Ok(self.view.clone())
+        self.recent.push((layers.to_vec(), view.clone()));
+        Ok(view)
     }
 }
 

@@ -11,7 +11,7 @@ use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -74,16 +74,14 @@ pub enum Form {
 /// it is until then. As in BuildKit, directories and files that were touched but are the same are left out,
 /// sockets are dropped, and of attributes only capabilities are kept. The root itself is never an entry.
 pub fn diff(job: &DiffJob, parent: &RootView) -> Result<Vec<Entry>, Error> {
-    let open = |path: &PathBuf| Root::open(path).map_err(Error::io("open", path));
-    let root = open(&job.root)?;
-    let lowers = job.lowers.iter().map(open).collect::<Result<_, _>>()?;
+    let root = Root::open(&job.root).map_err(Error::io("open", &job.root))?;
     let special = match &job.owners {
         Owners::OnDisk(_) => HashMap::new(),
         Owners::Recorded { special } => {
             special.iter().map(|owner| (owner.file, (owner.uid, owner.gid))).collect()
         }
     };
-    let differ = Differ { job, parent, root, lowers, special };
+    let differ = Differ { job, parent, root, lowers: OnceLock::new(), special };
     let mut entries = differ.everything()?;
     drop_stubs(job, parent, &mut entries);
     let newest = job.newest.unwrap_or(Seconds::MAX);
@@ -127,7 +125,8 @@ struct Differ<'a> {
     job: &'a DiffJob,
     parent: &'a RootView,
     root: Root,
-    lowers: Vec<Root>,
+    /// Opened when something is there to compare: most commands change nothing that was there.
+    lowers: OnceLock<Vec<Root>>,
     special: HashMap<FileId, (u32, u32)>,
 }
 

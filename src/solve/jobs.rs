@@ -4,6 +4,7 @@
 //! again there as a worker, which finds the function by its name in [`TABLE`].
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -14,17 +15,23 @@ use super::state::Environment;
 use crate::exec::Executor;
 use crate::layer::view::RootView;
 use crate::rootfs::RecordedOwner;
-use crate::snapshot::{self, CommitJob, Committed, CopyJob, UnpackJob};
+use crate::snapshot::{self, CommitJob, Committed, CopyJob, UnpackJob, Views};
 
 /// What a worker can do, by name.
 pub const TABLE: &[(&str, crate::exec::Job)] = &[
-    ("unpack", |job| encoded(job, |job: UnpackJob| snapshot::unpack_tree(&job))),
-    ("commit", |job| encoded(job, |job: CommitJob| snapshot::commit(&job))),
+    ("unpack", |job| encoded(job, |job: UnpackJob| snapshot::unpack_tree_on(&job, &view(&job.parents)?))),
+    ("commit", |job| encoded(job, |job: CommitJob| snapshot::commit_on(&job, &view(&job.parents)?))),
     ("copy", |job| encoded(job, |job: CopyJob| snapshot::copy_tree(&job))),
     ("seed", |job| encoded(job, |job: Seed| seed_here(&job))),
     ("remove", |job| encoded(job, |job: PathBuf| snapshot::remove(&job))),
     ("cache-directory", |job| encoded(job, |job: CacheDirectory| make_cache_directory(&job))),
 ];
+
+/// The root of layers with these index files. A worker does one job after the other on the same base.
+fn view(layers: &[PathBuf]) -> Result<RootView, snapshot::Error> {
+    static VIEWS: Mutex<Option<Views>> = Mutex::new(None);
+    VIEWS.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().get(layers)
+}
 
 /// A directory for a cache mount, to be made if it is not there.
 #[derive(Debug, Clone, Serialize, Deserialize)]

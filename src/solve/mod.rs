@@ -86,6 +86,8 @@ pub fn run(plan: &Plan, source: &Arc<Source>, environment: &Environment<'_>) -> 
     let solver =
         Solver { plan, source, environment, steps, ran: AtomicUsize::new(0), cached: AtomicUsize::new(0) };
     let needed = plan.needed();
+    let commands = plan.steps.iter().zip(&needed).filter(|(step, needed)| **needed && is_command(step));
+    environment.executor.expect(commands.count());
     let shape = schedule::Shape {
         inputs: plan.steps.iter().map(inputs).collect(),
         weights: plan.steps.iter().map(|step| weight(&step.op)).collect(),
@@ -124,6 +126,10 @@ pub fn visit_sources(
 fn inputs(step: &Step) -> Vec<usize> {
     let parent = step.parent.into_iter();
     parent.chain(step.op.reads()).map(|id| id.0).collect()
+}
+
+fn is_command(step: &Step) -> bool {
+    matches!(step.op, Op::Exec(_))
 }
 
 /// A guess of what a step costs beside others, so that long chains are begun first.
@@ -267,6 +273,9 @@ impl Solver<'_> {
         let step = &self.plan.steps[at];
         if self.environment.executor.is_cancelled() {
             return Err(vec![Diagnostic::error("the build was stopped")]);
+        }
+        if is_command(step) {
+            self.environment.executor.expect_one_less();
         }
         let events = &self.environment.events;
         let shown = step.number.0 < self.plan.listing.len()

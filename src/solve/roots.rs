@@ -1,6 +1,6 @@
 //! What is known, for one build, of stacks of layers: an index for each layer, a merged view for each stack.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::layer::archive::{self, Limits};
 use crate::layer::index::Index;
 use crate::layer::view::RootView;
-use crate::oci::{ChainId, DiffId, Layer};
+use crate::oci::{DiffId, Layer};
 use crate::store::{self, Store, supersede};
 
 /// Why a layer could not be looked into.
@@ -47,7 +47,10 @@ pub enum RootError {
 pub struct Roots {
     store: Store,
     indexes: Memo<DiffId, Index>,
-    views: Memo<ChainId, RootView>,
+    /// By all their layers: computing a chain id takes longer than comparing.
+    views: Memo<Vec<DiffId>, RootView>,
+    /// Layers whose index was seen in the store.
+    kept: Mutex<HashSet<DiffId>>,
 }
 
 type Memo<K, V> = Mutex<HashMap<K, Arc<Mutex<Option<Arc<V>>>>>>;
@@ -55,7 +58,7 @@ type Memo<K, V> = Mutex<HashMap<K, Arc<Mutex<Option<Arc<V>>>>>>;
 impl Roots {
     /// Nothing is known yet but what the store remembers.
     pub fn new(store: Store) -> Self {
-        Self { store, indexes: Mutex::default(), views: Mutex::default() }
+        Self { store, indexes: Mutex::default(), views: Mutex::default(), kept: Mutex::default() }
     }
 
     /// The index of a layer whose blob is in the store: from memory, from the store, or by reading the blob.
@@ -70,7 +73,7 @@ impl Roots {
     pub fn view(&self, layers: &[Layer]) -> Result<Arc<RootView>, RootError> {
         let diff_ids: Vec<DiffId> = layers.iter().map(|l| l.diff_id).collect();
         let Some((top, below)) = layers.split_last() else { return Ok(Arc::default()) };
-        remembered(&self.views, ChainId::of(&diff_ids), || {
+        remembered(&self.views, diff_ids, || {
             let below = self.view(below)?;
             Ok(below.push(self.index(top)?))
         })
@@ -96,8 +99,13 @@ impl Roots {
 
     /// The file with a layer's index, if it was saved.
     pub fn index_file(&self, diff_id: DiffId) -> Option<PathBuf> {
-        let path = self.path(diff_id);
-        path.exists().then_some(path)
+        let path = self.store.folder("indexes").join(diff_id.0.hex());
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_there = kept.contains(&diff_id) || path.exists();
+        if is_there {
+            kept.insert(diff_id);
+        }
+        is_there.then_some(path)
     }
 
     /// Takes over a file with a layer's index that a worker wrote.

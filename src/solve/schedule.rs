@@ -150,13 +150,19 @@ impl<T, E> Board<'_, T, E> {
         let mut state = self.lock();
         state.results[step] = Some(Arc::new(result));
         state.unfinished -= 1;
+        let mut ready = 0_usize;
         for &next in &self.dependants[step] {
             state.missing_inputs[next] -= 1;
             if state.missing_inputs[next] == 0 {
                 state.ready.insert((self.priorities[next], std::cmp::Reverse(next)));
+                ready += 1;
             }
         }
-        self.changed.notify_all();
+        if state.unfinished == 0 {
+            return self.changed.notify_all();
+        }
+        // This thread takes one of them itself: along a chain nobody else need wake up.
+        (1..ready).for_each(|_| self.changed.notify_one());
     }
 
     fn fail(&self, failure: E) {

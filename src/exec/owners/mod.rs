@@ -29,6 +29,7 @@ use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
 
 pub(super) use self::call::{Call, WATCHED, When};
 use self::identity::{Identities, Identity};
@@ -38,6 +39,7 @@ use self::records::Records;
 pub(super) use self::records::set as set_attribute;
 use super::failure::{Doing as _, Failure};
 use super::spec::{OwnedPath, Spec};
+use super::user::Credentials;
 use super::{channel, mounts, pipe, seccomp, sys};
 use crate::rootfs::{FileId, RecordedOwner, SpecialOwner};
 
@@ -49,15 +51,22 @@ pub(super) struct Handle {
     report: OwnedFd,
 }
 
+/// What the keeper learns of a step, with the listener.
+#[derive(Debug, Serialize, Deserialize)]
+struct Known {
+    credentials: Credentials,
+    owned_paths: Vec<OwnedPath>,
+}
+
 /// Starts the keeper of a step. To be called before the command's pid namespace is made: the keeper must
 /// see the command, and the command must not see the keeper.
-pub(super) fn start(spec: &Spec) -> Result<Handle, Failure> {
+pub(super) fn start() -> Result<Handle, Failure> {
     let (ours, theirs) = UnixStream::pair().doing(|| "make a socket".into())?;
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".into())?;
     match sys::fork().doing(|| "fork".into())? {
         sys::Fork::Child => {
             drop((ours, reader));
-            let special = keep(&theirs, spec).unwrap_or_default();
+            let special = keep(&theirs).unwrap_or_default();
             let bytes = serde_json::to_vec(&special).unwrap_or_default();
             let sent = pipe::write_all(&writer, &bytes);
             std::process::exit(i32::from(sent.is_err()));
@@ -78,21 +87,21 @@ impl Handle {
 }
 
 /// The command's side: hands its listener to the keeper.
-pub(super) fn hand_over(socket: &UnixStream, listener: &OwnedFd) -> std::io::Result<()> {
-    channel::send(socket, &std::process::id().to_le_bytes(), Some(listener.as_fd()))
+pub(super) fn hand_over(socket: &UnixStream, listener: &OwnedFd, spec: &Spec) -> std::io::Result<()> {
+    let known = Known { credentials: spec.credentials.clone(), owned_paths: spec.owned_paths.clone() };
+    channel::send(socket, &serde_json::to_vec(&known)?, Some(listener.as_fd()))
 }
 
 /// The keeper's life.
-fn keep(socket: &UnixStream, spec: &Spec) -> std::io::Result<Vec<SpecialOwner>> {
+fn keep(socket: &UnixStream) -> std::io::Result<Vec<SpecialOwner>> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     notify::outlive_the_step();
-    sys::release_output()?;
     let proc = mounts::fresh("proc", &[], MountAttrFlags::empty())?;
-    let Some((_, Some(listener))) = channel::receive(socket)? else { return Ok(Vec::new()) };
+    let Some((known, Some(listener))) = channel::receive(socket)? else { return Ok(Vec::new()) };
+    let Known { credentials, owned_paths } = serde_json::from_slice(&known)?;
     notify::prefer_turns(listener.as_fd());
     rustix::process::fchdir(&proc)?;
-    let credentials = &spec.credentials;
-    let first = Identity::new(credentials.uid, credentials.gid, credentials.groups.clone());
+    let first = Identity::new(credentials.uid, credentials.gid, credentials.groups);
     let mut keeper = Keeper {
         listener,
         identities: Identities::new(first),
@@ -101,7 +110,7 @@ fn keep(socket: &UnixStream, spec: &Spec) -> std::io::Result<Vec<SpecialOwner>> 
         root: None,
         may_be_elsewhere: false,
     };
-    keeper.serve(&spec.owned_paths)?;
+    keeper.serve(&owned_paths)?;
     let special = keeper.records.special.iter();
     Ok(special.map(|(file, owner)| SpecialOwner { file: *file, uid: owner.uid, gid: owner.gid }).collect())
 }

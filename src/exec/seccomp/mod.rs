@@ -6,6 +6,7 @@
 mod table;
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use super::owners::{Call, WATCHED, When};
 use super::sys::Instruction;
@@ -84,9 +85,15 @@ const fn branch(code: u16, value: u32, jump_true: u8, jump_false: u8) -> Instruc
     Instruction { code, jump_true, jump_false, value }
 }
 
+/// A compiled profile, made once for a process and what it forks.
+pub(super) fn compiled(profile: Profile) -> &'static [Instruction] {
+    static COMPILED: [OnceLock<Vec<Instruction>>; 3] = [const { OnceLock::new() }; 3];
+    COMPILED[profile as usize].get_or_init(|| compile(profile))
+}
+
 /// Compiles a profile for this machine's architecture and its 32-bit relatives. A process of any other
 /// architecture is killed.
-pub(super) fn compile(profile: Profile) -> Vec<Instruction> {
+fn compile(profile: Profile) -> Vec<Instruction> {
     let mut program = vec![instruction(LOAD, ARCHITECTURE_OFFSET)];
     for (architecture, column) in ARCHITECTURES {
         let mut section = vec![instruction(LOAD, NUMBER_OFFSET)];

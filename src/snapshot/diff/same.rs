@@ -5,11 +5,12 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Differ;
 use crate::layer::entry::{Entry, EntryKind};
 use crate::layer::view::{Kind, ViewEntry};
+use crate::rootfs::Root;
 use crate::snapshot::Error;
 use crate::snapshot::files::CAPABILITY;
 use crate::snapshot::unpack::open_first;
@@ -55,9 +56,18 @@ impl Differ<'_> {
         }
     }
 
+    fn lowers(&self) -> Result<&[Root], Error> {
+        if let Some(lowers) = self.lowers.get() {
+            return Ok(lowers);
+        }
+        let open = |path: &PathBuf| Root::open(path).map_err(Error::io("open", path));
+        let lowers = self.job.lowers.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(self.lowers.get_or_init(|| lowers))
+    }
+
     fn same_content(&self, path: &[u8], meta: &Metadata) -> Result<bool, Error> {
         // Without the parent's file to compare with, it counts as changed.
-        let Ok(lower) = open_first(&self.lowers, path) else { return Ok(false) };
+        let Ok(lower) = open_first(self.lowers()?, path) else { return Ok(false) };
         let path = Path::new(OsStr::from_bytes(path));
         let nanoseconds =
             lower.metadata().map_err(Error::io("look at", self.job.root.join(path)))?.mtime_nsec();

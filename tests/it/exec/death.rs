@@ -18,6 +18,8 @@ fn victim() {
     let Some(program) = std::env::var_os(VARIABLE) else { return };
     let mut stage = Stage::new();
     stage.executor = Executor::new(Config { program: program.into(), ..Config::default() });
+    // The processes of the next step are there before it.
+    stage.executor.expect(usize::MAX);
     std::thread::scope(|scope| {
         for number in 0..2 {
             let stage = &stage;

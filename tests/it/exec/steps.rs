@@ -1,10 +1,12 @@
 //! What a command finds, and what it leaves.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rbuild::exec::{
-    Credentials, ExecError, ExitStatus, Identity, MountKind, Network, RootSource, Security, Ulimit,
+    Config, Credentials, ExecError, Executor, ExitStatus, Identity, MountKind, Network, RootSource, Security,
+    Ulimit,
 };
 
 use super::stage::{Stage, listing, mount};
@@ -145,6 +147,55 @@ fn mount_points_follow_links_inside_the_root_only() {
     let twice = "nameserver 192.0.2.1\n".repeat(2);
     assert_eq!(ran.out, format!("{twice}/run/systemd:\nresolv.conf\n\n/tmp:\nhosts\n"));
     assert_eq!(listing(&ran.upper), Vec::<String>::new());
+}
+
+/// What is made ready for a step is of its kind, and shares nothing with the step before.
+#[test]
+fn a_step_that_was_prepared_is_like_any_other() {
+    let mut stage = Stage::new();
+    // A program of its own path shows which processes belong to this test.
+    let program = stage.path().join("rbuild");
+    fs::copy(env!("CARGO_BIN_EXE_rbuild"), &program).unwrap();
+    stage.executor = Executor::new(Config { program, ..Config::default() });
+    stage.executor.expect(100);
+    let script = "ip -o link | wc -l; stat -c %a /dev/shm; df -k /dev/shm | awk 'NR == 2 { print $2 }'; \
+        echo x > /dev/shm/x; echo x > /dev/x; hostname; ls -A /dev/shm /dev/mqueue | sort; ls /proc/self/fd | wc -l; \
+        mknod /disk b 8 0 && dd if=/disk of=/dev/null 2>/dev/null || echo refused";
+    let run = |name: &str, network, shm_size_bytes| {
+        stage.sh_with(name, script, |spec| {
+            (spec.network, spec.shm_size_bytes, spec.hostname) = (network, shm_size_bytes, name.to_owned());
+        })
+    };
+    let alone = run("a", Network::None, 0);
+    assert!(alone.starts_with("1\n1777\n65536\na\n"), "{alone}");
+    // The second and the third were prepared; the fourth is of another kind.
+    assert_eq!(run("b", Network::None, 0), alone.replace("\na\n", "\nb\n"));
+    assert_eq!(run("c", Network::None, 0), alone.replace("\na\n", "\nc\n"));
+    let small = alone.replace("\n65536\na\n", "\n1024\nd\n");
+    assert_eq!(run("d", Network::None, 1 << 20), small);
+    assert_ne!(run("e", Network::Host, 0).lines().next(), Some("1"));
+    let directory = stage.path().to_owned();
+    assert!(runs_a_program_of(&directory));
+    drop(stage);
+    assert!(!runs_a_program_of(&directory));
+}
+
+/// Whether there is a process whose program is below the directory.
+fn runs_a_program_of(directory: &Path) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let programs = processes.filter_map(|process| fs::read_link(process.path().join("exe")).ok());
+    programs.into_iter().any(|program| program.starts_with(directory))
+}
+
+#[test]
+fn nothing_is_mounted_but_what_a_step_needs() {
+    let stage = Stage::new();
+    let points = "cut -d' ' -f5 /proc/self/mountinfo | grep -vE '^/(proc|sys)/' | sort";
+    let script = format!("{points}; ls -di / /.. /etc/.. | sed 's/ .*//' | sort -u | wc -l");
+    let devices = "full mqueue null pts random shm tty urandom zero".split(' ');
+    let devices: String = devices.map(|name| format!("/dev/{name}\n")).collect();
+    let expected = format!("/\n/dev\n{devices}/etc/hosts\n/etc/resolv.conf\n/proc\n/sys\n1\n");
+    assert_eq!(stage.sh("a", &script), expected);
 }
 
 #[test]

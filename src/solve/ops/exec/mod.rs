@@ -127,7 +127,11 @@ pub(in crate::solve) fn write_changes(
     let LayerForm { compression, newest } = environment.form;
     let job = CommitJob {
         diff: DiffJob { newest, ..environment.snapshots.diff_job(step, snapshot, special)? },
-        parents: environment.snapshots.index_files(step, &parent.layers)?,
+        // For a worker, which has no view.
+        parents: match environment.executor.is_rootless() {
+            true => environment.snapshots.index_files(step, &parent.layers)?,
+            false => Vec::new(),
+        },
         compression,
         blob: scratch.path().join("blob"),
         index: scratch.path().join("index"),

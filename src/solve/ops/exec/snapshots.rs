@@ -33,8 +33,8 @@ pub struct Snapshots {
     note: Mutex<Option<&'static str>>,
     /// Whether the user was told who the steps run as.
     is_announced: AtomicBool,
-    /// Trees that this build has seen; none of them goes while it runs.
-    known: Mutex<HashMap<ChainId, PathBuf>>,
+    /// The trees of roots that this build has seen, the top one first; none of them goes while it runs.
+    known: Mutex<HashMap<ChainId, Vec<PathBuf>>>,
     /// Kept until the build is over.
     scratch: Mutex<Vec<ScratchDir>>,
 }
@@ -173,29 +173,32 @@ impl Snapshots {
         step: &StepContext<'_>,
         root: &RootState,
     ) -> Result<Vec<PathBuf>, Failures> {
+        if let Some(known) = self.known().get(&root.chain) {
+            return Ok(known.clone());
+        }
         let mut chain = ChainId::EMPTY;
         let mut lowers: Vec<PathBuf> = Vec::new();
         for (at, layer) in root.layers.iter().enumerate() {
             chain = chain.push(layer.diff_id);
             let below = &root.layers[..at];
-            let mut tree = self.known().get(&chain).cloned();
-            if tree.is_none() {
-                tree = self.trees(step)?.find(chain);
+            if let Some(known) = self.known().get(&chain) {
+                lowers.clone_from(known);
+                continue;
             }
-            let tree = match tree {
+            let tree = match self.trees(step)?.find(chain) {
                 Some(tree) => tree,
                 None => match self.image(step, chain, layer, below)? {
                     Some(root) => root,
                     None => self.unpack(step, chain, layer, below, &lowers)?,
                 },
             };
-            self.known().insert(chain, tree.clone());
             lowers.insert(0, tree);
+            self.known().insert(chain, lowers.clone());
         }
         Ok(lowers)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<ChainId, PathBuf>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<ChainId, Vec<PathBuf>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -404,8 +407,12 @@ impl Snapshots {
         let adopted = trees.ensure(chain, |target| {
             std::fs::rename(upper, target).map_err(|e| UnpackError::Job(e.to_string()))
         });
-        if let Err(error) = adopted {
-            tracing::info!(%error, "cannot keep a step's changes as a tree");
+        match adopted {
+            Ok(tree) => {
+                let lowers = std::iter::once(tree).chain(snapshot.lowers().iter().cloned());
+                self.known().insert(chain, lowers.collect());
+            }
+            Err(error) => tracing::info!(%error, "cannot keep a step's changes as a tree"),
         }
     }
 }
