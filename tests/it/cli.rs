@@ -176,7 +176,7 @@ fn progress_plain() {
             "#4 not cached: not built before",
             "#5 DONE (configuration only)",
             "#5 [4/4] CMD [\"/run.sh\"]",
-            "built sha256:DIGEST in TIME: 2 layers, 979 B; 2 steps ran",
+            "built sha256:DIGEST in TIME: 2 layers, 1.0 kB; 2 steps ran",
         ]
     );
 }
