@@ -38,6 +38,7 @@ pub(super) fn run(
         rayon::spawn(move || drop(selected));
         return Ok(cached(parent, record));
     }
+    step.missed(&reasons);
     let root = make(step, op, parent, &selected, &reasons)?;
     if let Some(layer) = root.layers.last() {
         let record = Record::new(reasons.key(), layer.clone(), root.chain, root.time);
@@ -231,7 +232,6 @@ fn scratch(step: &StepContext<'_>, kept: &mut Vec<ScratchDir>) -> Result<PathBuf
     Ok(path)
 }
 
-/// Tells that the step was not in the cache, and makes its layer.
 fn make(
     step: &StepContext<'_>,
     op: &TransferOp,
@@ -250,12 +250,7 @@ fn make(
         accounts: &|path| accounts::read_one(environment, parent, path),
         scratch: &|| trees::scratch_file(&environment.store),
     };
-    // Telling why means reading the list of files of the last build: of many files that takes half as long as landing.
-    let landed = rayon::in_place_scope(|scope| {
-        scope.spawn(|_| step.missed(reasons));
-        transfer::land(selected, op, &destination)
-    });
-    let landed = landed.map_err(|error| vec![explain(step, &error)])?;
+    let landed = transfer::land(selected, op, &destination).map_err(|error| vec![explain(step, &error)])?;
     commit::entries(step, parent, reasons, landed.entries, landed.time)
 }
 
