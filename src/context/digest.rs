@@ -9,7 +9,8 @@ use rayon::prelude::*;
 
 use super::Error;
 use super::listing::Entry;
-use super::scan::{Context, as_path, meta, unreadable};
+use super::listing::Meta;
+use super::scan::{Context, as_path, unreadable};
 
 const BUFFER_BYTES: usize = 128 * 1024;
 
@@ -96,12 +97,12 @@ impl Context {
             other => other.map_err(|error| unreadable(at, error))?,
         };
         let stat = |file: &File| rustix::fs::fstat(file).map_err(|errno| unreadable(at, errno.into()));
-        if meta(&stat(&file)?) != seen {
+        if Meta::from(&stat(&file)?) != seen {
             return Err(changed());
         }
         let content = hash(&mut file).map_err(|error| unreadable(at, error))?;
         let capability = read_capability(&file).map_err(|errno| unreadable(at, errno.into()))?;
-        if meta(&stat(&file)?) != seen {
+        if Meta::from(&stat(&file)?) != seen {
             return Err(changed());
         }
         if let (Some(cache), None) = (self.cache(), &capability) {

@@ -5,6 +5,8 @@
 
 use std::sync::{Arc, LazyLock, OnceLock};
 
+use rustix::fs::Stat;
+
 use super::matcher::Inherited;
 use super::path;
 
@@ -81,6 +83,20 @@ pub struct Meta {
     pub mtime: (i64, u32),
     /// Change time: seconds and nanoseconds.
     pub ctime: (i64, u32),
+}
+
+impl From<&Stat> for Meta {
+    fn from(stat: &Stat) -> Self {
+        Self {
+            mode: stat.st_mode & 0o7777,
+            size: stat.st_size as u64,
+            inode: stat.st_ino,
+            device: stat.st_dev,
+            links: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
+            mtime: (stat.st_mtime, stat.st_mtime_nsec as u32),
+            ctime: (stat.st_ctime, stat.st_ctime_nsec as u32),
+        }
+    }
 }
 
 /// What an entry is.

@@ -46,7 +46,7 @@ impl Context {
         };
         let (root, stat) = open().map_err(|source| Error::Open { path: path.to_owned(), source })?;
         let ignore = ignore.filter(|rules| !rules.is_empty());
-        Ok(Self { root, ignore, above: Listing::above(&meta(&stat)), cache, whole: Once::new() })
+        Ok(Self { root, ignore, above: Listing::above(&Meta::from(&stat)), cache, whole: Once::new() })
     }
 
     /// The folder.
@@ -208,7 +208,7 @@ impl Lister<'_> {
             Verdict::KeepIfUsed(inherited) => (inherited, true),
         };
         let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-        let meta = meta(&stat);
+        let meta = Meta::from(&stat);
         let found = match file_type {
             FileType::Directory if sparingly => match self.list_if_used(inherited, &meta, &path)? {
                 Some(directory) => Found::Directory(directory),
@@ -261,19 +261,6 @@ fn read_names(fd: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
     // The zero at the end sorts a name before those that it begins.
     places.sort_unstable_by(|a, b| names[a.0..a.1].cmp(&names[b.0..b.1]));
     Ok(places.into_iter().flat_map(|(start, end)| &names[start..end]).copied().collect())
-}
-
-/// `stat` as a [`Meta`].
-pub fn meta(stat: &Stat) -> Meta {
-    Meta {
-        mode: stat.st_mode & 0o7777,
-        size: stat.st_size as u64,
-        inode: stat.st_ino,
-        device: stat.st_dev,
-        links: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
-        mtime: (stat.st_mtime, stat.st_mtime_nsec as u32),
-        ctime: (stat.st_ctime, stat.st_ctime_nsec as u32),
-    }
 }
 
 pub(super) fn unreadable(at: &[u8], source: std::io::Error) -> Error {

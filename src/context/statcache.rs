@@ -24,7 +24,6 @@ use rustix::fs::fstat;
 
 use super::listing::{Entry, Listed, Meta};
 use super::path;
-use super::scan::meta;
 use crate::store::supersede;
 use format::{Directory, Encoder, Identity, Record, Table};
 
@@ -146,7 +145,7 @@ impl StatCache {
     /// they were read.
     pub(super) fn listed(&self, at: &[u8], own: &Meta, names: &[u8], directory: impl AsFd) {
         let identity = Identity::from(own);
-        let is_same = || fstat(&directory).is_ok_and(|now| Identity::from(&meta(&now)) == identity);
+        let is_same = || fstat(&directory).is_ok_and(|now| Identity::from(&Meta::from(&now)) == identity);
         if self.trusted
             && is_at_rest(own, self.opened)
             && self.trust(own.device, &directory) >= Trust::Names
@@ -444,7 +443,7 @@ mod tests {
             let cache = StatCache::open(self.folder.path(), self.context.path(), boot);
             let stat = rustix::fs::stat(self.context.path().join(at)).unwrap();
             let folder = cache.folder(at.as_bytes())?;
-            let names = folder.names(&super::super::scan::meta(&stat))?;
+            let names = folder.names(&Meta::from(&stat))?;
             Some(String::from_utf8_lossy(names).replace('\0', " ").trim_end().to_owned())
         }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::Error;
 use super::error::shown;
 use super::tree::{Bytes, FileTree, Item, ItemKind};
-use crate::context::scan::{as_path, meta};
+use crate::context::Meta;
+use crate::context::scan::as_path;
 use crate::layer::archive::{self, Limits, Member, Names, Reader, decompress};
 use crate::layer::entry::Content;
 
@@ -80,7 +81,7 @@ fn open(tree: &FileTree, path: &[u8]) -> io::Result<Option<File>> {
 fn check_unchanged(file: &File, path: &[u8], item: &Item) -> Result<(), Error> {
     let now = rustix::fs::fstat(file).map_err(|errno| failed(path, errno.into()))?;
     match &item.kind {
-        ItemKind::File(Bytes::Disk(seen)) if meta(&now) != seen.entry().meta() => {
+        ItemKind::File(Bytes::Disk(seen)) if Meta::from(&now) != seen.entry().meta() => {
             Err(crate::context::Error::Changed { path: as_path(path).to_owned() }.into())
         }
         _ => Ok(()),
