@@ -8,6 +8,7 @@ mod context;
 mod dockerfile;
 pub mod enter;
 mod failed;
+mod force;
 mod foresight;
 pub mod form;
 mod inputs;
@@ -182,13 +183,20 @@ fn run_with(request: &Request, tools: &tools::Tools, events: &Events) -> Result<
     // Of several platforms each has its own numbers of steps, and an upload may outlast them.
     let is_single = request.platforms.len() < 2;
     let uploads = if is_single { events.clone() } else { Events::silent() };
+    let forced = request.forced();
     for platform in request.platforms_or_host() {
         let options = plan::Options { platform, ..request.options.clone() };
         let (plan, bases) = inputs.plan(&dockerfile, &options)?;
         last_step = StepNumber(plan.listing.len());
+        if let Some(forced) = forced {
+            force::check(forced, &plan, &bases, source)?;
+        }
         let hear = |layers: &[Layer]| {
             if let Some(ahead) = &ahead {
-                ahead.hear(layers, &uploads, last_step);
+                // What is made anew in the end need not be sent.
+                let stays = |layer: &&Layer| forced.is_none_or(|form| form.is_form_of(&layer.descriptor));
+                let layers: Vec<Layer> = layers.iter().filter(stays).cloned().collect();
+                ahead.hear(&layers, &uploads, last_step);
             }
         };
         let environment = inputs.environment(&dockerfile, &plan, &bases, events);
@@ -200,7 +208,12 @@ fn run_with(request: &Request, tools: &tools::Tools, events: &Events) -> Result<
         }
         let solved = solve::run(&plan, source, &environment)
             .inspect_err(|_| failed::complete(&inputs, &dockerfile, &options, &bases))?;
-        images.push(result::assemble(request, &plan, &solved, &tools.store)?);
+        let layers = &solved.root(plan.image.result).layers;
+        let layers = match forced {
+            Some(forced) => force::convert(layers, forced, tools, events)?,
+            None => layers.clone(),
+        };
+        images.push(result::assemble(request, &plan, &solved, layers, &tools.store)?);
     }
     let began = ahead.and_then(ahead::Ahead::finish).filter(|_| is_single);
     let line = push::Line { step: last_step, began };

@@ -9,6 +9,8 @@ use crate::solve::LayerForm;
 
 /// `zstd` without a level: as the program of that name.
 const ZSTD_LEVEL: i32 = 3;
+/// Numbers above it are this level, and those below 1 are 1, as BuildKit takes each for the nearest speed of its encoder.
+const ZSTD_LEVEL_MAX: i64 = 22;
 /// `estargz` without a level: as gzip without one.
 const ESTARGZ_LEVEL: u8 = 1;
 
@@ -34,10 +36,6 @@ impl Request {
 
 /// Refuses what cannot be done: a build makes its layers once, so its outputs must agree about them.
 pub fn check(outputs: &[Output]) -> Result<(), Diagnostic> {
-    if outputs.iter().any(|output| output.layers.force) {
-        let message = "`force-compression=true` is not possible: layers of base images keep their form";
-        return Err(Diagnostic::error(message).help("leave it out; new layers follow `compression=`"));
-    }
     let mut wanted = outputs.iter().map(|output| &output.layers).filter(|layers| names_compression(layers));
     let Some(first) = wanted.next() else { return Ok(()) };
     match wanted.find(|other| compression(other) != compression(first)) {
@@ -50,7 +48,7 @@ pub fn check(outputs: &[Output]) -> Result<(), Diagnostic> {
 }
 
 fn names_compression(layers: &LayerOptions) -> bool {
-    layers.compression.is_some() || layers.level.is_some()
+    layers.compression.is_some() || layers.level.is_some() || layers.force
 }
 
 fn compression(layers: &LayerOptions) -> layer::Compression {
@@ -58,7 +56,7 @@ fn compression(layers: &LayerOptions) -> layer::Compression {
     match (layers.compression, layers.level) {
         (Some(export::Compression::None), _) => layer::Compression::None,
         (Some(export::Compression::Zstd), level) => layer::Compression::Zstd {
-            level: level.and_then(|level| i32::try_from(level).ok()).unwrap_or(ZSTD_LEVEL),
+            level: level.map_or(ZSTD_LEVEL, |level| level.clamp(1, ZSTD_LEVEL_MAX) as i32),
         },
         (Some(export::Compression::Estargz), level) => layer::Compression::Estargz {
             level: level.and_then(|level| u8::try_from(level).ok()).unwrap_or(ESTARGZ_LEVEL),
@@ -89,7 +87,13 @@ mod tests {
         );
         let several = ["type=oci,dest=a,compression=zstd", "type=oci,dest=b,compression=gzip"];
         assert!(checked(&several).unwrap_err().contains("different compressions"));
-        assert!(checked(&["type=oci,dest=a,force-compression=true"]).is_err());
+        assert_eq!(
+            checked(&["type=oci,dest=a,force-compression=true,compression=zstd", "type=image"]),
+            Ok(())
+        );
+        // It forces gzip.
+        let several = ["type=oci,dest=a,force-compression=true", "type=oci,dest=b,compression=zstd"];
+        assert!(checked(&several).is_err());
     }
 
     #[test]
@@ -101,6 +105,13 @@ mod tests {
         assert_eq!(of("type=oci,dest=a,compression=estargz"), layer::Compression::Estargz { level: 1 });
         let best = of("type=oci,dest=a,compression=estargz,compression-level=9");
         assert_eq!(best, layer::Compression::Estargz { level: 9 });
+        let usual = |form: &str| of(&format!("type=oci,dest=a,compression={form},compression-level=-1"));
+        assert_eq!(usual("gzip"), layer::Compression::default());
+        assert_eq!(usual("estargz"), layer::Compression::Estargz { level: 1 });
+        for (level, expected) in [("-7", 1), ("-1", 1), ("0", 1), ("9", 9), ("22", 22), ("4000000000", 22)] {
+            let zstd = of(&format!("type=oci,dest=a,compression=zstd,compression-level={level}"));
+            assert_eq!(zstd, layer::Compression::Zstd { level: expected }, "{level}");
+        }
         assert_eq!(of("type=oci,dest=a,compression-level=9"), layer::Compression::Gzip { level: 9 });
     }
 }

@@ -20,29 +20,29 @@ pub(super) struct Image {
     cached: usize,
 }
 
-/// Makes configuration and manifest of what the steps left.
+/// Makes configuration and manifest of what the steps left, its layers in the form that the result has.
 pub(super) fn assemble(
     request: &Request,
     plan: &Plan,
     solved: &Solved,
+    layers: Vec<Layer>,
     store: &Store,
 ) -> Result<Image, Vec<Diagnostic>> {
-    let root = solved.root(plan.image.result);
     let history = plan.image.history.iter().map(|entry| history(entry, plan.epoch, solved)).collect();
     let mut annotations = plan.image.annotations.clone();
     for output in &request.outputs {
         annotations.extend(output.manifest_annotations.clone());
     }
-    let created = plan.epoch.unwrap_or(root.time);
+    let created = plan.epoch.unwrap_or_else(|| solved.root(plan.image.result).time);
     let Assembled { config_bytes, manifest_bytes, manifest_descriptor, .. } =
-        image::assemble(plan.image.config.clone(), history, &root.layers, created, &annotations);
+        image::assemble(plan.image.config.clone(), history, &layers, created, &annotations);
     for bytes in [&config_bytes, &manifest_bytes] {
         store.put_blob(bytes).map_err(|e| vec![diagnose_store(&e)])?;
     }
     notes(plan, solved).save(store, &manifest_descriptor.digest);
     Ok(Image {
         manifest: manifest_descriptor,
-        layers: root.layers.clone(),
+        layers,
         config_bytes: config_bytes.len() as u64,
         ran: solved.ran,
         cached: solved.cached,

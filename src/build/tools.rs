@@ -91,6 +91,11 @@ impl Tools {
         }
     }
 
+    /// Whether the build is to end early.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.executor.is_cancelled()
+    }
+
     /// Deletes what was thrown away.
     pub(super) fn empty_trash(&self) {
         empty(&self.store, &self.executor);

@@ -132,7 +132,8 @@ impl Cache {
         Err(Error::Unsettled { key })
     }
 
-    /// Publishes a record that another key of the same step found or made, replacing what this key had.
+    /// Publishes a record of which nobody will ask why it missed, replacing what this key had: another key of the same step
+    /// found or made it, or it is of no step.
     pub fn publish_alias(&self, record: Record, preimage: &dyn Reasons) -> Result<(), Error> {
         self.put_preimage(&record.key, preimage)?;
         let record = Record { boot_id: self.store.boot_id().to_owned(), ..record };

@@ -83,8 +83,8 @@ pub enum LocalMode {
 pub struct LayerOptions {
     /// `compression=`
     pub compression: Option<Compression>,
-    /// `compression-level=`, checked against the compression.
-    pub level: Option<u32>,
+    /// `compression-level=`, checked against the compression; with gzip and eStargz -1 is the usual one.
+    pub level: Option<i64>,
     /// `force-compression=true`: also layers that exist already.
     pub force: bool,
     /// `rewrite-timestamp=true`: times newer than SOURCE_DATE_EPOCH become it.

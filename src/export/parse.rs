@@ -171,7 +171,7 @@ fn set(output: &mut Output, settings: &mut Settings, key: &str, value: &str) -> 
             output.layers.compression = Some(compression);
         }
         "compression-level" => {
-            output.layers.level = Some(value.parse().map_err(|_| bad("it is a number from 0 to 22"))?);
+            output.layers.level = Some(value.parse().map_err(|_| bad("it is a whole number"))?);
         }
         "force-compression" => output.layers.force = value.is_empty() || flag()?,
         "rewrite-timestamp" => output.layers.rewrite_timestamp = value.is_empty() || flag()?,
@@ -223,21 +223,22 @@ fn annotation(output: &mut Output, kind: &str, key: &str, value: &str) -> Result
     Ok(true)
 }
 
+/// What BuildKit takes, but for a level of no compression at all, which it ignores.
 fn check_level(layers: &LayerOptions) -> Result<(), OutputError> {
+    let Some(level) = layers.level else { return Ok(()) };
     let (name, max) = match layers.compression {
-        Some(Compression::Zstd) => ("zstd", 22),
+        // BuildKit takes any number here, for the nearest of its encoder's speeds.
+        Some(Compression::Zstd) => return Ok(()),
         Some(Compression::Estargz) => ("estargz", 9),
         Some(Compression::None) => ("uncompressed", 0),
         Some(Compression::Gzip) | None => ("gzip", 9),
     };
-    match layers.level {
-        Some(level) if level > max => Err(OutputError::BadValue {
-            key: "compression-level".to_owned(),
-            value: level.to_string(),
-            expected: format!("with compression={name} it is at most {max}"),
-        }),
-        _ => Ok(()),
-    }
+    let expected = match level {
+        _ if level > max => format!("with compression={name} it is at most {max}"),
+        _ if level < -1 => format!("with compression={name} it is at least 0, or -1 for the usual one"),
+        _ => return Ok(()),
+    };
+    Err(OutputError::BadValue { key: "compression-level".to_owned(), value: level.to_string(), expected })
 }
 
 /// Go's `strconv.ParseBool`.

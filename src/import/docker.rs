@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::oci::parse;
 use super::{Error, Files, Listed};
 use crate::layer::archive::{self, Format, decompress, detect};
-use crate::layer::repack;
+use crate::layer::{Compression, repack};
 use crate::oci::{Descriptor, DiffId, Digest, Hasher, ImageConfig, Manifest, MediaType, Reference};
 use crate::store::Store;
 
@@ -115,7 +115,7 @@ fn layer(store: &Store, files: &dyn Files, path: &str, expected: DiffId) -> Resu
         _ => {
             let mut blob = store.new_blob()?.without_hashing();
             let tar = decompress(file).map_err(unreadable)?;
-            let packed = repack(tar, &mut blob).map_err(unreadable)?;
+            let packed = repack(tar, Compression::default(), &mut blob).map_err(unreadable)?;
             check(packed.diff_id)?;
             blob.commit_trusted(packed.digest, packed.size)?;
             return Ok(Descriptor::new(MediaType::LAYER_GZIP, packed.digest, packed.size));

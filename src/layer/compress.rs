@@ -3,11 +3,14 @@
 //! Members and frames may stand one after the other in a blob (RFC 1952, 2.2; RFC 8878, 3), so that
 //! segments are compressed independently of one another and in any order.
 
+use std::fmt;
+
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
 use serde::{Deserialize, Serialize};
 
 use super::deflate;
-use crate::oci::MediaType;
+use super::writer::TABLE_ANNOTATION;
+use crate::oci::{Descriptor, MediaType};
 
 /// How a layer blob is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +55,31 @@ pub enum CompressError {
     Bound,
 }
 
+impl fmt::Display for Compression {
+    /// Name and level, as keys and messages have them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Compression::None => f.write_str("none"),
+            Compression::Gzip { level } => write!(f, "gzip {level}"),
+            Compression::Zstd { level } => write!(f, "zstd {level}"),
+            Compression::Estargz { level } => write!(f, "estargz {level}"),
+        }
+    }
+}
+
 impl Compression {
+    /// Whether a layer has this form, whatever its level: then it need not be made anew. eStargz is gzip to everybody, and
+    /// known by its annotation alone; who asks for gzip does not want its table.
+    pub fn is_form_of(self, layer: &Descriptor) -> bool {
+        let is_estargz = layer.annotations.contains_key(TABLE_ANNOTATION);
+        let is_alike = layer.media_type.to_oci_layer() == self.media_type();
+        match self {
+            Compression::None | Compression::Zstd { .. } => is_alike,
+            Compression::Gzip { .. } => is_alike && !is_estargz,
+            Compression::Estargz { .. } => is_alike && is_estargz,
+        }
+    }
+
     /// The media type of a layer compressed so.
     pub fn media_type(self) -> MediaType {
         match self {
@@ -215,6 +242,31 @@ mod tests {
             let (name, version) = named.split_once(' ').unwrap();
             let entry = format!("name = \"{name}\"\nversion = \"{version}\"");
             assert!(lock.contains(&entry), "{named}");
+        }
+    }
+
+    #[test]
+    fn forms_of_layers() {
+        let digest = crate::oci::Digest::of(b"");
+        let plain = |media_type| Descriptor::new(media_type, digest, 0);
+        let mut lazy = plain(MediaType::LAYER_GZIP);
+        lazy.annotations.insert(TABLE_ANNOTATION.to_owned(), digest.to_string());
+        let layers = [
+            plain(MediaType::LAYER),
+            plain(MediaType::DOCKER_LAYER_GZIP),
+            plain(MediaType::LAYER_ZSTD),
+            lazy,
+            plain(MediaType::new("application/x-other")),
+        ];
+        let forms = [
+            Compression::None,
+            Compression::Gzip { level: 9 },
+            Compression::Zstd { level: 1 },
+            Compression::Estargz { level: 1 },
+        ];
+        for (at, form) in forms.iter().enumerate() {
+            let found: Vec<usize> = (0..layers.len()).filter(|i| form.is_form_of(&layers[*i])).collect();
+            assert_eq!(found, [at], "{form}");
         }
     }
 

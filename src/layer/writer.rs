@@ -19,6 +19,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 pub use memory::{Remembered, Segments};
+pub(super) use stargz::TABLE_ANNOTATION;
 
 use super::compress::{CompressError, Compression};
 use super::entry::Entry;

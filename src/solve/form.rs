@@ -19,10 +19,7 @@ impl LayerForm {
         let Self { compression, newest } = self;
         match compression {
             usual if usual == Compression::default() => {}
-            Compression::None => key.push("compression", "none"),
-            Compression::Gzip { level } => key.push("compression", format!("gzip {level}")),
-            Compression::Zstd { level } => key.push("compression", format!("zstd {level}")),
-            Compression::Estargz { level } => key.push("compression", format!("estargz {level}")),
+            other => key.push("compression", other.to_string()),
         }
         if let Some(newest) = newest {
             key.push("newest time", newest.to_string());

@@ -407,6 +407,11 @@ fn wrong_outputs_are_explained() {
         ),
         ("type=oci,compression=estargz,compression-level=10", "with compression=estargz it is at most 9"),
         ("type=oci,compression-level=10", "with compression=gzip it is at most 9"),
+        ("type=oci,compression-level=-2", "with compression=gzip it is at least 0, or -1 for the usual one"),
+        (
+            "type=oci,compression=uncompressed,compression-level=1",
+            "with compression=uncompressed it is at most 0",
+        ),
         ("type=oci,compression-level=x", "`x` is no value for `compression-level`"),
         ("type=oci,name=A", "`A` is no value for `name`"),
         ("type=docker,oci-mediatypes=false", "`oci-mediatypes=false` is not possible here"),

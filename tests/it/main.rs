@@ -17,6 +17,7 @@ mod estargz;
 mod exec;
 mod export;
 mod fallback;
+mod force;
 mod golden_dockerfiles;
 mod headline;
 mod images;

@@ -33,7 +33,8 @@ const CHUNK_BYTES: u64 = 1 << 20;
 const TABLE_NAME: &str = "stargz.index.json";
 
 /// What a layer's descriptor must say for its table to be believed.
-const DIGEST_ANNOTATION: &str = "containerd.io/snapshot/stargz/toc.digest";
+/// Has the digest of the table; a layer without it is no eStargz to those who mount it.
+pub(in crate::layer) const TABLE_ANNOTATION: &str = "containerd.io/snapshot/stargz/toc.digest";
 /// The number of bytes of the whole, decompressed, which is nowhere else in a manifest.
 const SIZE_ANNOTATION: &str = "io.containers.estargz.uncompressed-size";
 
@@ -58,7 +59,7 @@ pub(super) fn check(entries: &[Entry]) -> Result<(), WriteError> {
 /// What the descriptor of a layer with this table says. `uncompressed_bytes` are those of the whole.
 pub(super) fn annotations(table: Digest, uncompressed_bytes: u64) -> BTreeMap<String, String> {
     BTreeMap::from([
-        (DIGEST_ANNOTATION.to_owned(), table.to_string()),
+        (TABLE_ANNOTATION.to_owned(), table.to_string()),
         (SIZE_ANNOTATION.to_owned(), uncompressed_bytes.to_string()),
     ])
 }

@@ -1,0 +1,138 @@
+//! Gives every layer of a result the form that `force-compression=true` asks for, those of bases included.
+//!
+//! The tars stay, and with them diff ids, configuration and history. That is why eStargz is left out: its table is part of
+//! the tar.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use super::tools::Tools;
+use super::{Request, diagnose_store};
+use crate::cache::{Cache, Preimage, Record};
+use crate::layer::archive::{Limits, decompress};
+use crate::layer::{Compression, repack};
+use crate::oci::{ChainId, Descriptor, Layer};
+use crate::plan::graph::{Op, Plan, ResolvedBase};
+use crate::report::{Diagnostic, Event, Events, Source};
+use crate::solve::LayerForm;
+
+impl Request {
+    /// What every layer has to be; `None` when they may stay as they are.
+    pub(super) fn forced(&self) -> Option<Compression> {
+        let LayerForm { compression, .. } = self.form(None);
+        self.outputs.iter().any(|output| output.layers.force).then_some(compression)
+    }
+}
+
+/// Refuses what could not be done in the end, before anything runs: `source` is the Dockerfile.
+pub(super) fn check(
+    forced: Compression,
+    plan: &Plan,
+    bases: &[ResolvedBase],
+    source: &Arc<Source>,
+) -> Result<(), Vec<Diagnostic>> {
+    let Compression::Estargz { .. } = forced else { return Ok(()) };
+    let mut steps = std::iter::successors(Some(plan.image.result), |id| plan.steps[id.0].parent);
+    let base = steps.find_map(|id| match &plan.steps[id.0].op {
+        Op::Base(op) => Some((&bases[op.base], plan.steps[id.0].span)),
+        _ => None,
+    });
+    let Some((base, span)) = base else { return Ok(()) };
+    if base.layers.iter().all(|layer| forced.is_form_of(&layer.descriptor)) {
+        return Ok(());
+    }
+    let diagnostic = not_made_estargz();
+    Err(vec![span.into_iter().fold(diagnostic, |diagnostic, span| diagnostic.at(source, span, ""))])
+}
+
+fn not_made_estargz() -> Diagnostic {
+    Diagnostic::error("layers of the base image are not eStargz, and cannot be made so")
+        .note("the table of an eStargz layer would change the base's diff ids")
+        .help("leave out `force-compression=true`, so that only new layers are eStargz; or build the base, too, with `compression=estargz`")
+}
+
+/// The layers as `forced` wants them. Those that are so already stay, whatever their level; of the others each is made
+/// once, and then found in the cache.
+pub(super) fn convert(
+    layers: &[Layer],
+    forced: Compression,
+    tools: &Tools,
+    events: &Events,
+) -> Result<Vec<Layer>, Vec<Diagnostic>> {
+    let conversion = Conversion { forced, tools, cache: Cache::new(tools.store.clone()), events };
+    layers.iter().map(|layer| conversion.of(layer)).collect()
+}
+
+struct Conversion<'a> {
+    forced: Compression,
+    tools: &'a Tools,
+    cache: Cache,
+    events: &'a Events,
+}
+
+impl Conversion<'_> {
+    fn of(&self, layer: &Layer) -> Result<Layer, Vec<Diagnostic>> {
+        if self.forced.is_form_of(&layer.descriptor) {
+            return Ok(layer.clone());
+        }
+        let fail = |e: crate::cache::Error| vec![Diagnostic::error(e.to_string())];
+        let mut preimage = Preimage::new("force compression/1");
+        preimage.push("layer", layer.descriptor.digest.to_string());
+        preimage.push("compression", self.forced.to_string());
+        let key = preimage.key();
+        let known = self.cache.lookup(&key).map_err(fail)?;
+        if let Some(known) = known.filter(|known| known.layer.diff_id == layer.diff_id) {
+            return Ok(known.layer);
+        }
+        let made = self.make(layer)?;
+        // For those who ask which stack it belongs to, it stands alone; it is of no time.
+        let record = Record::new(key, made.clone(), ChainId::of(&[made.diff_id]), 0);
+        self.cache.publish_alias(record, &preimage).map_err(fail)?;
+        Ok(made)
+    }
+
+    fn make(&self, layer: &Layer) -> Result<Layer, Vec<Diagnostic>> {
+        let Descriptor { digest, .. } = layer.descriptor;
+        if let Compression::Estargz { .. } = self.forced {
+            return Err(vec![not_made_estargz()]);
+        }
+        let note =
+            format!("making layer {} {} anew, for force-compression=true", digest.short(), self.forced);
+        self.events.send(Event::Note(note));
+        let store = &self.tools.store;
+        let of_store = |e| vec![diagnose_store(&e)];
+        let file = store.open_blob(&digest).map_err(of_store)?;
+        let mut blob = store.new_blob().map_err(of_store)?.without_hashing();
+        let tar = decompress(Stoppable { file, tools: self.tools });
+        let repacked =
+            tar.and_then(|tar| repack(tar.take(Limits::default().archive_bytes), self.forced, &mut blob));
+        let repacked = repacked
+            .map_err(|e| vec![Diagnostic::error(format!("cannot compress layer {digest} anew: {e}"))])?;
+        if repacked.diff_id != layer.diff_id {
+            let message = format!(
+                "layer {digest} has another content than its image's configuration says: its diff id is {}, not {}",
+                repacked.diff_id, layer.diff_id
+            );
+            return Err(vec![Diagnostic::error(message)]);
+        }
+        blob.commit_trusted(repacked.digest, repacked.size).map_err(of_store)?;
+        // What annotations said of the old blob need not be true of the new one.
+        let descriptor = Descriptor::new(self.forced.media_type(), repacked.digest, repacked.size);
+        Ok(Layer { descriptor, diff_id: layer.diff_id })
+    }
+}
+
+/// Ends early when the build is stopped.
+struct Stoppable<'a> {
+    file: std::fs::File,
+    tools: &'a Tools,
+}
+
+impl Read for Stoppable<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self.tools.is_stopped() {
+            true => Err(io::Error::other("the build was stopped")),
+            false => self.file.read(into),
+        }
+    }
+}
