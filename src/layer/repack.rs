@@ -111,7 +111,7 @@ mod tests {
     }
 
     fn text(len: usize) -> Vec<u8> {
-        (0..len).map(|at| (at / 7 ^ at >> 13) as u8).collect()
+        (0..len).map(|at| ((at / 7) ^ (at >> 13)) as u8).collect()
     }
 
     #[test]

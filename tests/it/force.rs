@@ -13,7 +13,7 @@ const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// A build whose image is named `NAME`; `form` is what the output says beside its type.
 fn built(world: &World, name: &str, form: &str) -> Ran {
-    world.build(["-t", name, "-o", &format!("type=image,{form}")]).run()
+    world.build(["-t", name, "-o", &format!("type=image,{form}")]).remarks().run()
 }
 
 fn media_types(image: &ImageOnDisk) -> Vec<String> {
@@ -80,8 +80,11 @@ fn a_base_in_zstd_becomes_gzip_and_others_read_it() {
     let archive = world.path().join("x.tar");
     let output = format!("type=oci,dest={},force-compression=true", archive.display());
     let name = format!("{}/out:1", registry.host());
-    let digest =
-        world.build(["-t", &name, "-o", &output, "-o", "type=registry", "-o", "type=image"]).run().digest();
+    let digest = world
+        .build(["-t", &name, "-o", &output, "-o", "type=registry", "-o", "type=image"])
+        .remarks()
+        .run()
+        .digest();
     let image = world.images().image(&digest);
     assert_eq!(media_types(&image), ["+gzip"; 3]);
     assert_eq!(diff_ids(&image)[..2], diff_ids(&world.images().image(&zstd)));
@@ -128,7 +131,7 @@ fn threads_and_machines_do_not_matter() {
         let world = World::new();
         world.dockerfile(&format!("FROM {}/busybox\n", registry.host()));
         let words = ["-t", "x", "-o", "type=image,compression=zstd,force-compression=true"];
-        world.build(words).env("RAYON_NUM_THREADS", threads).run().digest()
+        world.build(words).env("RAYON_NUM_THREADS", threads).remarks().run().digest()
     });
     assert_eq!(digests[0], digests[1]);
 }
@@ -171,7 +174,7 @@ fn each_platform_gets_the_form() {
     world.build(both.iter().chain(&["-t", "base"])).run();
     world.dockerfile("FROM base\nCOPY note /again\n");
     let output = ["-t", "x", "-o", "type=image,compression=zstd,force-compression=true"];
-    let digest = world.build(both.iter().chain(&output)).run().digest();
+    let digest = world.build(both.iter().chain(&output)).remarks().run().digest();
     let index = fs::read(world.store().join("blobs").join(digest.replace(':', "/"))).unwrap();
     let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
     let manifests = index["manifests"].as_array().unwrap();

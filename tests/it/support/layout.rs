@@ -115,7 +115,14 @@ pub struct LayerOnDisk {
 impl LayerOnDisk {
     fn read(blob: &[u8]) -> Self {
         let mut tar = Vec::new();
-        flate2::read::MultiGzDecoder::new(blob).read_to_end(&mut tar).unwrap();
+        // By other decoders than rbuild's own way of choosing them.
+        match blob {
+            [0x1f, 0x8b, ..] => {
+                flate2::read::MultiGzDecoder::new(blob).read_to_end(&mut tar).map(drop).unwrap();
+            }
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => zstd::stream::copy_decode(blob, &mut tar).unwrap(),
+            _ => tar.extend_from_slice(blob),
+        }
         let mut archive = tar::Archive::new(tar.as_slice());
         let entries = archive.entries().unwrap().map(|entry| Entry::read(&mut entry.unwrap())).collect();
         Self { diff_id: sha256(&tar), entries }
