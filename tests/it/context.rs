@@ -499,7 +499,9 @@ fn compressions_are_in_other_layers() {
         assert_eq!(media_type(",compression=estargz"), "application/vnd.oci.image.layer.v1.tar+gzip");
         assert_eq!(media_type(",compression=uncompressed"), "application/vnd.oci.image.layer.v1.tar");
     }
-    bench.run(&["-o", "type=image,force-compression=true", "."]).failed("force-compression=true");
+    // What the build makes itself has the form already.
+    let forced = media_type(",compression=zstd,force-compression=true");
+    assert_eq!(forced, "application/vnd.oci.image.layer.v1.tar+zstd");
     for other in ["zstd", "estargz"] {
         let other = format!("type=oci,dest=a,compression={other}");
         let two = ["-o", &other, "-o", "type=oci,dest=b,compression=gzip", "."];
