@@ -106,8 +106,8 @@ impl<'i> Finder<'i> {
         }
     }
 
-    #[inline(never)]
     /// Finds until the block is full or the end is near, and gives the number of tokens.
+    #[inline(never)]
     fn find(&mut self, counts: &mut Counts) -> usize {
         let (input, places, tokens) = (self.input, &mut *self.places, &mut *self.tokens);
         // Words are read without looking where the input ends.
