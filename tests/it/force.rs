@@ -25,7 +25,7 @@ fn diff_ids(image: &ImageOnDisk) -> Vec<String> {
     image.layers.iter().map(|layer| layer.diff_id.clone()).collect()
 }
 
-/// The blobs of the store, and when each was published: a blob that is written again has another time.
+/// The blobs of the store, and the inode of each: a blob that is written again has another one.
 fn blobs(world: &World) -> BTreeMap<String, i64> {
     use std::os::unix::fs::MetadataExt;
     let entries = fs::read_dir(world.store().join("blobs/sha256")).unwrap().map(Result::unwrap);
