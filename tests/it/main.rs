@@ -3,6 +3,7 @@
 // Tests that run as children of others report on standard output, and a test that skips says why.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod attack;
 mod bad_input;
 mod cache;
 mod cache_rule;

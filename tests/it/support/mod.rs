@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod accounts;
+pub mod attack;
 pub mod base;
 pub mod golden;
 pub mod http;
