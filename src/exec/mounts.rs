@@ -50,7 +50,9 @@ const MASKED: [&str; 11] = [
     "/sys/devices/virtual/powercap",
 ];
 
-const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// Docker's, and what lets root change what the machine's kernel logs.
+const READONLY: [&str; 6] =
+    ["/proc/bus", "/proc/dynamic_debug", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// What decides how the usual file systems are mounted.
 #[derive(Debug, Clone, Copy)]
@@ -165,7 +167,7 @@ fn mount_sys(root: &mut Root<'_>, how: Surroundings, hard: MountAttrFlags) -> Re
             if how.insecure {
                 Ok(())
             } else {
-                restrict(&sys, MountAttrFlags::MOUNT_ATTR_RDONLY).doing(|| "make /sys read-only".into())
+                restrict(&sys, hard | readonly).doing(|| "make /sys read-only".into())
             }
         }
         Err(errno) => Err(errno).doing(|| "mount /sys".into()),
@@ -188,7 +190,7 @@ fn mount_cgroup(root: &mut Root<'_>, how: Surroundings, flags: MountAttrFlags) -
     // Programs only read their limits here. A machine that does not let us show them is no reason to fail.
     let Ok(cgroup) = clone_tree(rustix::fs::CWD, "/sys/fs/cgroup") else { return Ok(()) };
     put(root, &cgroup, "/sys/fs/cgroup", STAY)?;
-    if how.insecure { Ok(()) } else { restrict(&cgroup, MountAttrFlags::MOUNT_ATTR_RDONLY).doing(doing) }
+    if how.insecure { Ok(()) } else { restrict(&cgroup, flags).doing(doing) }
 }
 
 fn mask(root: &mut Root<'_>, how: Surroundings) -> Result<(), Failure> {
@@ -275,6 +277,8 @@ pub(super) fn restrict(mount: &OwnedFd, flags: MountAttrFlags) -> std::io::Resul
             let old = [
                 (MountAttrFlags::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
                 (MountAttrFlags::MOUNT_ATTR_NODEV, MountFlags::NODEV),
+                (MountAttrFlags::MOUNT_ATTR_NOSUID, MountFlags::NOSUID),
+                (MountAttrFlags::MOUNT_ATTR_NOEXEC, MountFlags::NOEXEC),
             ];
             let flags = old.iter().filter(|(new, _)| flags.contains(*new)).map(|(_, old)| *old);
             rustix::mount::mount_remount(path.as_c_str(), MountFlags::BIND | flags.collect(), c"")?;

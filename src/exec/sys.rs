@@ -132,12 +132,24 @@ pub(super) fn kill_all(signal: i32) {
 }
 
 /// Gives every signal its default action and unblocks all: neither what Rust sets up (SIGPIPE ignored)
-/// nor what rbuild was started with (`nohup`) is for the command.
+/// nor what rbuild was started with (`nohup`) is for the command. The C library does not let its own two be set, and leaves
+/// them ignored in what it spawns, so the kernel is asked.
 pub(super) fn reset_signals() {
+    // `struct sigaction` of the kernel: action, flags and mask, all of them 0, whatever the order.
+    let default = [0_u64; 4];
+    let mask_bytes = size_of::<u64>();
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL is a valid action for every signal; for SIGKILL, SIGSTOP and the C library's own
-        // the call fails and changes nothing.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: `default` is as long as the structure on every architecture and outlives the call; for SIGKILL and
+        // SIGSTOP the call fails and changes nothing.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                mask_bytes,
+            )
+        };
     }
     let mut none = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initialises the set before sigprocmask reads it; the old mask is not asked for.

@@ -44,6 +44,18 @@ fn the_root_is_volatile() {
     assert!(kind != "overlay" || options.split(',').any(|option| option.ends_with("volatile")), "{options}");
 }
 
+/// Nor does the C library leave its own two signals ignored, as it does in what it spawns.
+#[test]
+fn no_signal_is_blocked_or_ignored() {
+    let stage = Stage::new();
+    // A shell ignores some for itself.
+    let out = stage.sh_with("a", "", |spec| {
+        spec.args = ["/bin/grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"].map(str::to_owned).to_vec();
+    });
+    let none = "0".repeat(16);
+    assert_eq!(out, format!("SigBlk:\t{none}\nSigIgn:\t{none}\n"));
+}
+
 #[test]
 fn the_environment_is_the_given_one_and_home() {
     let stage = Stage::new();
