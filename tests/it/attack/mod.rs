@@ -2,3 +2,5 @@
 //!
 //! One file per attack. Each is short in CI; `tests/run --long` tries much more, with another seed each time, and prints how
 //! often what was tried ([`crate::support::attack`]).
+
+mod run_probe;
