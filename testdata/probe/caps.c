@@ -57,8 +57,6 @@ static void attributes(void) {
   uint32_t capability[5] = {0x02000001, 1u << CAP_CHOWN}, of_root[6] = {0x03000001, 1u << CAP_CHOWN, 0, 0, 0, 0};
   TRY("attribute.capability", (make("f"), setxattr("f", "security.capability", capability, sizeof capability, 0)));
   TRY("attribute.capability-of-root", (make("f"), setxattr("f", "security.capability", of_root, sizeof of_root, 0)));
-  int flags = 0;
-  TRY("attribute.read-flags", ioctl(make("f"), FS_IOC_GETFLAGS, &flags));
   if (begin("attribute.immutable")) {
     int immutable = FS_IMMUTABLE_FL;
     int fd = make("g");

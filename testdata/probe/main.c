@@ -61,7 +61,7 @@ void say(const char *format, ...) {
 // What this kernel or machine has not is no answer of whoever confines the process.
 static int is_absent(int error) {
   return error == ENOENT || error == EAFNOSUPPORT || error == EPROTONOSUPPORT || error == ESOCKTNOSUPPORT ||
-         error == ENODEV || error == EPROTOTYPE;
+         error == ENODEV || error == EPROTOTYPE || error == EOPNOTSUPP || error == ENOPROTOOPT;
 }
 
 void answer(long result) {
