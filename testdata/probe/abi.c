@@ -18,6 +18,8 @@ static void *low(const void *data, size_t length) {
   return place;
 }
 
+// How the 32-bit C library of Debian and others makes every socket, whatever the kernel has: without it their programs have no
+// network, and with it no filter sees the family.
 static long socketcall(int family, int type, int protocol) {
   int arguments[3] = {family, type, protocol};
   return i386(102, 1, (long)low(arguments, sizeof arguments), 0, 0);
@@ -70,6 +72,12 @@ void other_abis(void) {
   TRY("i386.socket-packet", i386(359, AF_PACKET, SOCK_RAW, 0x300, 0));
   TRY("i386.socket-raw", i386(359, AF_INET, SOCK_RAW, IPPROTO_RAW, 0));
   TRY("i386.socketcall-inet", socketcall(AF_INET, SOCK_STREAM, 0));
+  TRY("i386.socketcall-unix", socketcall(AF_UNIX, SOCK_STREAM, 0));
+  if (begin("i386.socketcall-setsockopt")) {
+    int one = 1;
+    int arguments[5] = {socketcall(AF_INET, SOCK_STREAM, 0), SOL_SOCKET, SO_REUSEADDR, (int)(long)low(&one, sizeof one), sizeof one};
+    answer(i386(102, 14, (long)low(arguments, sizeof arguments), 0, 0));
+  }
   TRY("i386.socketcall-vsock", socketcall(40, SOCK_STREAM, 0));
   TRY("i386.socketcall-alg", socketcall(38, SOCK_SEQPACKET, 0));
   TRY("i386.socketcall-packet", socketcall(AF_PACKET, SOCK_RAW, 0x300));
