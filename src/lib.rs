@@ -3,8 +3,12 @@
 //! The modules are listed from the top of the house to its foundation; a module names only modules
 //! below it (`tests/it/layering.rs` holds that). `docs/architecture.md` tells the whole story.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make their own files"))]
+
+#[allow(clippy::disallowed_methods, reason = "what the user names on the command line")]
 pub mod cli;
 
+#[allow(clippy::disallowed_methods, reason = "the context, Dockerfile and files that the user names")]
 pub mod build;
 
 pub mod copy;
@@ -19,10 +23,19 @@ pub mod import;
 
 pub mod export;
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "logins and certificates of the user and of the machine; pieces of blobs by digest"
+)]
 pub mod registry;
 
+#[allow(clippy::disallowed_methods, reason = "the store's own files, by digest and hash")]
 pub mod upkeep;
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "/proc, control groups and rbuild's own folders; in roots it goes by descriptors (exec/target.rs)"
+)]
 pub mod exec;
 
 pub mod cache;
@@ -33,12 +46,18 @@ pub mod layer;
 
 pub mod context;
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the store's own files: digests, hashes, numbers, and names that were parsed"
+)]
 pub mod store;
 
+#[allow(clippy::disallowed_methods, reason = "configuration of the user and of the machine")]
 pub mod config;
 
 pub mod oci;
 
+#[allow(clippy::disallowed_methods, reason = "it is what the others go through")]
 pub mod rootfs;
 
 pub mod report;

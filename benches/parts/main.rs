@@ -7,6 +7,8 @@
 //! `--count TIMES NAME` does the fixed work of [`COUNTED`] and prints nothing; `benches/instructions` counts what that
 //! costs.
 
+#![allow(clippy::disallowed_methods, reason = "benches make their own files")]
+
 mod ignore;
 mod index;
 mod key;

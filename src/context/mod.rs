@@ -8,12 +8,14 @@ use std::path::PathBuf;
 
 pub mod digest;
 pub mod glob;
+#[allow(clippy::disallowed_methods, reason = "the ignore file that the user names")]
 pub mod ignore;
 pub mod listing;
 pub mod matcher;
 pub mod path;
 mod pattern;
 pub mod scan;
+#[allow(clippy::disallowed_methods, reason = "the store's own files, by hash")]
 pub mod statcache;
 
 pub use digest::{Digests, FileDigest};

@@ -1,14 +1,17 @@
 //! The files of an image in a directory, as `docker build -o DIR` means it.
 //!
 //! Files belong to the caller, whoever owns them in the image. A setuid or setgid bit that was meant for
-//! another owner is therefore dropped.
+//! another owner is therefore dropped. What would give rights to others of the machine is left out where they can reach it,
+//! see [`Rights`].
 
+use std::cell::RefCell;
 use std::fs;
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::files::{self, Roots, bytes_path};
-use super::tree::{Stat, Tree};
+use super::tree::{CAPABILITY, Stat, Tree};
 use super::{Error, LocalMode, contents::Contents};
 use crate::layer::view::{Kind, ViewEntry};
 use crate::report::{Event, Events};
@@ -25,8 +28,11 @@ pub(super) fn write(
 ) -> Result<(), Error> {
     let roots = files::open_all(store, contents, split)?;
     let is_new = !dest.exists();
-    fs::create_dir_all(dest).map_err(|e| Error::io("create", dest, e))?;
-    let written = into(store, &roots, dest, mode, events);
+    // As BuildKit makes it. One that exists keeps its mode.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dest);
+    let rights = made.and_then(|()| Rights::in_folder(dest)).map_err(|e| Error::io("create", dest, e))?;
+    let written = into(store, &roots, dest, mode, &rights, events);
+    rights.tell(dest, events);
     if written.is_err() && is_new {
         let _ = fs::remove_dir(dest);
     }
@@ -35,32 +41,35 @@ pub(super) fn write(
 
 /// Where the directory's other files do not matter, everything is first written to a hidden folder in it and then
 /// moved: when something fails, nothing has changed. A merge is done in place.
-fn into(store: &Store, roots: &Roots, dest: &Path, mode: LocalMode, events: &Events) -> Result<(), Error> {
+fn into(
+    store: &Store,
+    roots: &Roots,
+    dest: &Path,
+    mode: LocalMode,
+    rights: &Rights,
+    events: &Events,
+) -> Result<(), Error> {
     let others = children(dest)?;
     if mode == LocalMode::Copy && !others.is_empty() {
         let mut tree = Tree::open(dest)?;
-        fill(store, roots, &mut tree, events)?;
+        fill(store, roots, &mut tree, rights, events)?;
         return tree.finish();
     }
     let staging = dest.join(format!(".rbuild-{}", crate::store::unique()));
     fs::create_dir(&staging).map_err(|e| Error::io("create", dest, e))?;
-    let moved = staged(store, roots, &staging, dest, &others, events);
+    let staged = Tree::open(&staging).and_then(|mut tree| {
+        fill(store, roots, &mut tree, rights, events)?;
+        Ok(tree)
+    });
+    let moved = staged.and_then(|tree| replace(tree, &staging, dest, &others));
     if moved.is_err() {
         let _ = remove_tree(&staging);
     }
     moved
 }
 
-fn staged(
-    store: &Store,
-    roots: &Roots,
-    staging: &Path,
-    dest: &Path,
-    others: &[PathBuf],
-    events: &Events,
-) -> Result<(), Error> {
-    let mut tree = Tree::open(staging)?;
-    fill(store, roots, &mut tree, events)?;
+/// Puts what is in `staging` in the place of `others`.
+fn replace(tree: Tree, staging: &Path, dest: &Path, others: &[PathBuf]) -> Result<(), Error> {
     others.iter().try_for_each(|path| remove_tree(path).map_err(|e| Error::io("remove", path, e)))?;
     for path in children(staging)? {
         let target = dest.join(path.file_name().unwrap_or_default());
@@ -72,7 +81,13 @@ fn staged(
 }
 
 /// Directories first, so that every file has its parent; names of one file share an inode, as in the image.
-fn fill(store: &Store, roots: &Roots, tree: &mut Tree, events: &Events) -> Result<(), Error> {
+fn fill(
+    store: &Store,
+    roots: &Roots,
+    tree: &mut Tree,
+    rights: &Rights,
+    events: &Events,
+) -> Result<(), Error> {
     for (folder, files) in roots {
         if !folder.as_os_str().is_empty() {
             tree.directory(folder, &Stat::default())?;
@@ -83,16 +98,63 @@ fn fill(store: &Store, roots: &Roots, tree: &mut Tree, events: &Events) -> Resul
                 Kind::Directory => tree.directory(&path, &stat(&entry))?,
                 Kind::Symlink(target) => tree.symlink(&path, target, entry.node.mtime)?,
                 Kind::File { .. } => {}
+                Kind::CharDevice { .. } | Kind::BlockDevice { .. } if rights.withhold(entry.path) => {}
                 kind => special(tree, &path, kind, &entry, events)?,
             }
         }
         files.each_file(store, |names, content| {
             let paths: Vec<PathBuf> = names.iter().map(|name| folder.join(bytes_path(name.path))).collect();
-            tree.file(&paths[0], &stat(&names[0]), content)?;
+            tree.file(&paths[0], &rights.checked(&names[0], stat(&names[0])), content)?;
             paths[1..].iter().try_for_each(|path| tree.link(path, &paths[0]))
         })?;
     }
     Ok(())
+}
+
+/// What gives rights to whoever runs or opens it: set-id bits, capabilities, devices. In a folder that nobody else may
+/// enter they are as in the image; anywhere else, others of the machine would have these rights.
+struct Rights {
+    is_private: bool,
+    /// How many files lost some, and the first of them.
+    withheld: RefCell<Option<(usize, String)>>,
+}
+
+impl Rights {
+    /// Files in the folder `dest`.
+    fn in_folder(dest: &Path) -> io::Result<Self> {
+        let meta = fs::metadata(dest)?;
+        let is_mine = meta.uid() == rustix::process::geteuid().as_raw();
+        Ok(Self { is_private: is_mine && meta.mode() & 0o011 == 0, withheld: RefCell::default() })
+    }
+
+    /// Notes that `path` loses rights, unless it may have them.
+    fn withhold(&self, path: &[u8]) -> bool {
+        if !self.is_private {
+            let mut withheld = self.withheld.borrow_mut();
+            withheld.get_or_insert_with(|| (0, String::from_utf8_lossy(path).into_owned())).0 += 1;
+        }
+        !self.is_private
+    }
+
+    /// `stat` as the program `entry` gets it.
+    fn checked<'v>(&self, entry: &ViewEntry<'v>, stat: Stat<'v>) -> Stat<'v> {
+        let has_rights = stat.mode & 0o6000 != 0 || stat.xattrs.iter().any(|(name, _)| name == CAPABILITY);
+        match has_rights && self.withhold(entry.path) {
+            true => Stat { mode: stat.mode & !0o6000, capabilities: false, ..stat },
+            false => stat,
+        }
+    }
+
+    fn tell(&self, dest: &Path, events: &Events) {
+        if let Some((count, first)) = &*self.withheld.borrow() {
+            let dest = dest.display();
+            events.send(Event::Note(format!(
+                "others may enter `{dest}`: {count} of its files, such as `/{first}`, are without set-id bits and \
+                 capabilities, or left out if they are devices; to have them name a folder that is not there yet, or \
+                 `chmod 700 {dest}` first"
+            )));
+        }
+    }
 }
 
 fn special(
@@ -121,7 +183,7 @@ fn stat<'v>(entry: &ViewEntry<'v>) -> Stat<'v> {
     if entry.node.gid != my_group {
         mode &= !0o2000;
     }
-    Stat { mode, mtime: entry.node.mtime, xattrs: entry.node.xattrs }
+    Stat { mode, mtime: entry.node.mtime, xattrs: entry.node.xattrs, capabilities: true }
 }
 
 fn children(dir: &Path) -> Result<Vec<PathBuf>, Error> {

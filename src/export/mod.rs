@@ -5,14 +5,31 @@
 
 mod archive;
 mod contents;
+#[allow(clippy::disallowed_methods, reason = "indexes in the store, by digest")]
 mod files;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the destination that the user names, until something of an image is put in it"
+)]
 mod layout;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the destination that the user names, until something of an image is put in it"
+)]
 mod local;
 mod naming;
 mod output;
 mod parse;
 mod save;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the destination that the user names, until something of an image is put in it"
+)]
 mod sink;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the destination that the user names, until something of an image is put in it"
+)]
 mod tar;
 mod tree;
 

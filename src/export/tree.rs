@@ -13,17 +13,22 @@ use crate::layer::view::{Kind, Xattrs};
 use crate::oci::Seconds;
 use crate::rootfs::{Root, Symlinks};
 
+/// The attribute that gives a program rights.
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
+
 /// What a file shall look like beside its content.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stat<'v> {
     pub(super) mode: u32,
     pub(super) mtime: Seconds,
     pub(super) xattrs: Xattrs<'v>,
+    /// Whether a program keeps its capabilities.
+    pub(super) capabilities: bool,
 }
 
 impl Default for Stat<'_> {
     fn default() -> Self {
-        Self { mode: 0o755, mtime: 0, xattrs: Xattrs::default() }
+        Self { mode: 0o755, mtime: 0, xattrs: Xattrs::default(), capabilities: true }
     }
 }
 
@@ -59,7 +64,7 @@ impl Tree {
         if meta.st_mode & 0o700 != 0o700 {
             rustix::fs::fchmod(&fd, Mode::RWXU).map_err(|e| self.error("set the mode of", path, e.into()))?;
         }
-        set_xattrs(&fd, stat.xattrs);
+        set_xattrs(&fd, stat);
         self.directories.push((path.to_owned(), stat.mode, stat.mtime));
         Ok(())
     }
@@ -98,7 +103,7 @@ impl Tree {
         })?;
         let mut file = File::from(made.expect("`made` succeeds only after the closure did"));
         io::copy(content, &mut file).map_err(|e| self.error("write", path, e))?;
-        set_xattrs(&file, stat.xattrs);
+        set_xattrs(&file, stat);
         rustix::fs::fchmod(&file, Mode::from_raw_mode(stat.mode))
             .and_then(|()| rustix::fs::futimens(&file, &times(stat.mtime)))
             .map_err(|e| self.error("write", path, e.into()))
@@ -158,8 +163,8 @@ fn is_directory(parent: impl AsFd, name: &std::ffi::OsStr) -> bool {
 }
 
 /// As docker does it: what this user or this file system does not allow is left out.
-fn set_xattrs(fd: impl AsFd, xattrs: Xattrs<'_>) {
-    for (name, value) in xattrs.iter() {
+fn set_xattrs(fd: impl AsFd, stat: &Stat<'_>) {
+    for (name, value) in stat.xattrs.iter().filter(|(name, _)| stat.capabilities || *name != CAPABILITY) {
         let _ = rustix::fs::fsetxattr(&fd, name, value, XattrFlags::empty());
     }
 }

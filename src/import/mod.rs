@@ -3,9 +3,14 @@
 //! Reads what docker, podman, skopeo, umoci and buildx write: OCI layouts as folders and tars, and docker's archives of both
 //! kinds, compressed or not. Names of images are told, but not set.
 
+#[allow(clippy::disallowed_methods, reason = "numbered files in a folder of rbuild's")]
 mod archive;
 mod docker;
 mod error;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the layout that the user names, in which the names are digests"
+)]
 mod oci;
 
 use std::path::Path;
@@ -64,6 +69,7 @@ impl Source {
     ///
     /// # Errors
     /// [`Error::NotAnImage`] when it is neither.
+    #[allow(clippy::disallowed_methods, reason = "the layout or archive that the user names")]
     pub fn open(store: &Store, path: &Path) -> Result<Self, Error> {
         if path.is_dir() {
             return Layout::open(path).map(Source::Layout);

@@ -3,6 +3,7 @@
 //! Everything goes through `openat2(2)` (Linux 5.6): no component of a path, symlink or mount of the
 //! host can lead outside, also while someone renames things underneath.
 
+mod folder;
 mod owner;
 
 use std::ffi::OsStr;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+pub use folder::Folder;
 pub use owner::{FileId, NoRecord, OWNER_ATTRIBUTE, RecordedDevice, RecordedOwner, SpecialOwner};
 
 /// A directory that paths cannot leave. Cheap to clone.

@@ -5,6 +5,7 @@
 //! remembered by whoever made it, and stands in the layer.
 
 use std::fmt;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -104,8 +105,17 @@ pub struct FileId {
 impl FileId {
     /// What is at `path`; links are followed or not.
     pub fn of(path: impl rustix::path::Arg, follow: bool) -> rustix::io::Result<Self> {
+        Self::at(CWD, path, follow)
+    }
+
+    /// The same, `path` being seen from an open directory.
+    pub(super) fn at(
+        directory: impl AsFd,
+        path: impl rustix::path::Arg,
+        follow: bool,
+    ) -> rustix::io::Result<Self> {
         let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
-        let stat = rustix::fs::statx(CWD, path, flags, StatxFlags::INO | StatxFlags::BTIME)?;
+        let stat = rustix::fs::statx(directory, path, flags, StatxFlags::INO | StatxFlags::BTIME)?;
         let has_birth = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
         let born = if has_birth { (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec) } else { (0, 0) };
         Ok(Self { inode: stat.stx_ino, born })

@@ -1,19 +1,21 @@
 //! One plain tree from stacked ones: the root file system where no overlay works.
+//!
+//! What is copied comes from images and steps, so every directory is opened by descriptor, with no link followed.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::fs::{self, Metadata};
+use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{FileType, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::files::{self, lstat, make_dir};
+use super::files::{self, is_directory, kind};
 use super::overlay::OpaqueMark;
+use crate::rootfs::{Folder, Root, Symlinks};
 
 /// What to copy where.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,135 +31,168 @@ pub struct CopyJob {
 /// Fills the target with what an overlay of the trees would show: owners, modes, times, attributes and hard
 /// links within a tree. Data is shared where the file system can (reflinks).
 pub fn copy_tree(job: &CopyJob) -> Result<(), Error> {
+    let open = |path: &PathBuf| Root::open(path).map_err(Error::io("open", path));
+    let to = open(&job.target)?;
     for lower in job.lowers.iter().rev() {
-        Copier { mark: job.mark, links: HashMap::new() }.tree(lower, &job.target)?;
+        let from = open(lower)?;
+        Copier { mark: job.mark, from: &from, to: &to, links: HashMap::new() }.tree()?;
     }
     Ok(())
 }
 
-struct Copier {
+struct Copier<'a> {
     mark: OpaqueMark,
-    /// Where the files with several names went, by device and inode.
-    links: HashMap<(u64, u64), PathBuf>,
+    from: &'a Root,
+    to: &'a Root,
+    /// Where the files with several names went (directory and name), by device and inode.
+    links: HashMap<(u64, u64), (PathBuf, OsString)>,
 }
 
-/// A directory of a lower tree, where it goes, and its metadata.
-type Directory = (PathBuf, PathBuf, Metadata);
+/// A directory of the tree and the one that it goes to.
+struct Pair<'p> {
+    path: &'p Path,
+    from: Folder,
+    to: Folder,
+}
 
-impl Copier {
-    fn tree(&mut self, from: &Path, to: &Path) -> Result<(), Error> {
-        let mut directories = self.contents(from, to)?;
+/// A directory that was made but is not finished: its path and its metadata.
+type Directory = (PathBuf, Stat);
+
+impl Copier<'_> {
+    fn tree(&mut self) -> Result<(), Error> {
+        let mut directories = self.contents(Path::new(""))?;
         let mut next = 0;
-        while let Some((from, to, _)) = directories.get(next) {
-            let found = self.contents(from, to)?;
+        while let Some((path, _)) = directories.get(next) {
+            let found = self.contents(path)?;
             directories.extend(found);
             next += 1;
         }
         // What is put into a directory changes its time, and its mode may forbid it: metadata comes last.
-        directories.iter().rev().try_for_each(|(from, to, meta)| dress(from, to, meta))
+        directories.iter().rev().try_for_each(|(path, stat)| {
+            let pair = self.pair(path.parent().unwrap_or(Path::new("")))?;
+            let name = path.file_name().unwrap_or_default();
+            dress(&pair, name, stat).map_err(self.failed("copy", &pair, name))
+        })
     }
 
-    /// Copies what lies directly in `from`; gives the directories, made but empty.
-    fn contents(&mut self, from: &Path, to: &Path) -> Result<Vec<Directory>, Error> {
+    fn pair<'p>(&self, path: &'p Path) -> Result<Pair<'p>, Error> {
+        let open = |root: &Root| {
+            let folder = root.folder(path, Symlinks::Refuse);
+            folder.map_err(|error| Error::io("open", root.path().join(path))(error))
+        };
+        Ok(Pair { path, from: open(self.from)?, to: open(self.to)? })
+    }
+
+    /// What was tried on something of the tree.
+    fn failed(&self, action: &'static str, pair: &Pair<'_>, name: &OsStr) -> impl FnOnce(io::Error) -> Error {
+        let path = self.from.path().join(pair.path).join(name);
+        move |error| Error::io(action, path)(error)
+    }
+
+    /// Copies what lies directly in the directory `path`; gives the directories, made but empty.
+    fn contents(&mut self, path: &Path) -> Result<Vec<Directory>, Error> {
+        let pair = self.pair(path)?;
         let mut directories = Vec::new();
-        for name in files::names(from)? {
-            let (from, to) = (from.join(&name), to.join(&name));
-            let meta = lstat(&from)?;
-            if files::is_whiteout(&meta) {
-                files::remove(&to)?;
-            } else if let Some(hidden) = name.as_bytes().strip_prefix(b".wh.") {
-                // Trees on overlayfs, which lets nobody else make its whiteouts, have them as layers do.
-                if hidden != b".wh..opq" {
-                    files::remove(&to.with_file_name(OsStr::from_bytes(hidden)))?;
-                }
-            } else if meta.is_dir() {
-                self.make_directory(&from, &to)?;
-                directories.push((from, to, meta));
+        for name in pair.from.names().map_err(self.failed("list", &pair, OsStr::new("")))? {
+            let stat = pair.from.stat(&name).map_err(self.failed("look at", &pair, &name))?;
+            if let Some(hidden) = hidden(&name, &stat) {
+                pair.to.remove(hidden).map_err(self.failed("remove", &pair, hidden))?;
+            } else if name.as_bytes().starts_with(b".wh.") {
+                // A mark that is read elsewhere, or one of nothing.
+            } else if is_directory(&stat) {
+                self.make_directory(&pair, &name).map_err(self.failed("copy", &pair, &name))?;
+                directories.push((path.join(name), stat));
             } else {
-                files::remove(&to)?;
-                self.other(&from, &to, &meta)?;
+                pair.to.remove(&name).map_err(self.failed("replace", &pair, &name))?;
+                self.other(&pair, &name, &stat).map_err(self.failed("copy", &pair, &name))?;
             }
         }
         Ok(directories)
     }
 
-    fn make_directory(&self, from: &Path, to: &Path) -> Result<(), Error> {
-        let is_there = to.symlink_metadata().is_ok_and(|there| there.is_dir());
-        if is_there && !self.is_opaque(from)? {
+    fn make_directory(&self, pair: &Pair<'_>, name: &OsStr) -> io::Result<()> {
+        let is_there = pair.to.stat(name).is_ok_and(|there| is_directory(&there));
+        if is_there && !self.is_opaque(pair, name)? {
             return Ok(());
         }
-        files::remove(to)?;
-        make_dir(to, 0o700)
+        pair.to.remove(name)?;
+        pair.to.create_dir(name)
     }
 
-    fn is_opaque(&self, dir: &Path) -> Result<bool, Error> {
-        let name = match self.mark {
+    fn is_opaque(&self, pair: &Pair<'_>, name: &OsStr) -> io::Result<bool> {
+        let attribute = match self.mark {
             OpaqueMark::Trusted => "trusted.overlay.opaque",
             OpaqueMark::User => "user.overlay.opaque",
         };
-        let is_marked = files::xattr(dir, name)?.is_some_and(|value| value == b"y");
-        Ok(is_marked || dir.join(".wh..wh..opq").symlink_metadata().is_ok())
+        let is_marked = files::xattr(&pair.from, name, attribute)?.is_some_and(|value| value == b"y");
+        Ok(is_marked || self.from.stat(&pair.path.join(name).join(".wh..wh..opq")).is_ok())
     }
 
-    fn other(&mut self, from: &Path, to: &Path, meta: &Metadata) -> Result<(), Error> {
-        if meta.nlink() > 1 {
-            if let Some(first) = self.links.get(&(meta.dev(), meta.ino())) {
-                return fs::hard_link(first, to).map_err(Error::io("link", to));
+    fn other(&mut self, pair: &Pair<'_>, name: &OsStr, stat: &Stat) -> io::Result<()> {
+        if stat.st_nlink > 1 {
+            let id = (stat.st_dev, stat.st_ino);
+            if let Some((folder, first)) = self.links.get(&id) {
+                return pair.to.create_link(name, &self.to.folder(folder, Symlinks::Refuse)?, first);
             }
-            self.links.insert((meta.dev(), meta.ino()), to.to_owned());
+            self.links.insert(id, (pair.path.to_owned(), name.to_owned()));
         }
-        if meta.is_file() {
-            fs::copy(from, to).map_err(Error::io("copy", from))?;
-        } else if meta.is_symlink() {
-            let target = fs::read_link(from).map_err(Error::io("read", from))?;
-            std::os::unix::fs::symlink(target, to).map_err(Error::io("make", to))?;
-        } else {
-            let kind = FileType::from_raw_mode(meta.mode());
-            let mode = meta.permissions().mode().into();
-            rustix::fs::mknodat(CWD, to, kind, mode, meta.rdev()).map_err(Error::io("make", to))?;
+        match kind(stat) {
+            FileType::RegularFile => {
+                let (mut from, mut to) = (pair.from.open_file(name)?, pair.to.create_file(name)?);
+                io::copy(&mut from, &mut to)?;
+            }
+            FileType::Symlink => pair.to.create_symlink(name, &pair.from.read_link(name)?)?,
+            _ => pair.to.create_special(name, stat)?,
         }
-        dress(from, to, meta)
+        dress(pair, name, stat)
     }
 }
 
-/// Gives `to` the metadata of `from`. The order matters: a change of owner clears capabilities and the
-/// set-user-id bit, and everything changes times.
-fn dress(from: &Path, to: &Path, meta: &Metadata) -> Result<(), Error> {
-    std::os::unix::fs::lchown(to, Some(meta.uid()), Some(meta.gid())).map_err(Error::io("chown", to))?;
-    if !meta.is_symlink() {
-        fs::set_permissions(to, meta.permissions()).map_err(Error::io("chmod", to))?;
+/// What is deleted by something of this name: trees on overlayfs, which lets nobody else make its whiteouts, have them
+/// as layers do. A step can make names such as `.wh...`, which delete nothing.
+fn hidden<'n>(name: &'n OsStr, stat: &Stat) -> Option<&'n OsStr> {
+    if files::is_whiteout(stat) {
+        return Some(name);
     }
-    copy_xattrs(from, to)?;
+    let hidden = name.as_bytes().strip_prefix(b".wh.")?;
+    let is_name = !matches!(hidden, b"" | b"." | b"..") && hidden != b".wh..opq";
+    is_name.then_some(OsStr::from_bytes(hidden))
+}
+
+/// Gives the copy the metadata of what it was copied from. The order matters: a change of owner clears capabilities and
+/// the set-user-id bit, and everything changes times.
+fn dress(pair: &Pair<'_>, name: &OsStr, stat: &Stat) -> io::Result<()> {
+    pair.to.set_owner(name, stat.st_uid, stat.st_gid)?;
+    if kind(stat) != FileType::Symlink {
+        pair.to.set_mode(name, stat.st_mode & 0o7777)?;
+    }
+    copy_xattrs(pair, name)?;
+    let time = |seconds: i64, nanos: u64| Timespec { tv_sec: seconds, tv_nsec: nanos as _ };
     let times = Timestamps {
-        last_access: Timespec { tv_sec: meta.atime(), tv_nsec: meta.atime_nsec() },
-        last_modification: Timespec { tv_sec: meta.mtime(), tv_nsec: meta.mtime_nsec() },
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
     };
-    rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(Error::io("set times of", to))
+    pair.to.set_times(name, &times)
 }
 
-fn copy_xattrs(from: &Path, to: &Path) -> Result<(), Error> {
+fn copy_xattrs(pair: &Pair<'_>, name: &OsStr) -> io::Result<()> {
     // As long as any list of names may be (XATTR_LIST_MAX).
     let mut names = [0; 65_536];
-    let len = match rustix::fs::llistxattr(from, &mut names[..]) {
-        Err(Errno::NOTSUP) => 0,
-        other => other.map_err(Error::io("read attributes of", from))?,
+    let names = match pair.from.xattr_names(name, &mut names) {
+        Err(Errno::NOTSUP) => &[][..],
+        other => other?,
     };
-    for name in names[..len].split(|&c| c == 0).filter(|name| !name.is_empty()) {
-        let is_mark = [&b"trusted.overlay."[..], b"user.overlay."].iter().any(|mark| name.starts_with(mark));
+    for attribute in names.split(|&c| c == 0).filter(|attribute| !attribute.is_empty()) {
+        let is_mark =
+            [&b"trusted.overlay."[..], b"user.overlay."].iter().any(|mark| attribute.starts_with(mark));
         // The labels of the host's security modules are given by the kernel.
-        let is_label = name.starts_with(b"security.") && name != files::CAPABILITY.as_bytes();
+        let is_label = attribute.starts_with(b"security.") && attribute != files::CAPABILITY.as_bytes();
         if !is_mark && !is_label {
-            copy_xattr(from, to, OsStr::from_bytes(name))?;
+            // As long as any value may be (XATTR_SIZE_MAX).
+            let mut value = vec![0; 65_536];
+            let attribute = OsStr::from_bytes(attribute);
+            pair.to.set_xattr(name, attribute, pair.from.xattr(name, attribute, &mut value)?)?;
         }
     }
     Ok(())
-}
-
-fn copy_xattr(from: &Path, to: &Path, name: &OsStr) -> Result<(), Error> {
-    // As long as any value may be (XATTR_SIZE_MAX).
-    let mut value = vec![0; 65_536];
-    let len =
-        rustix::fs::lgetxattr(from, name, &mut value[..]).map_err(Error::io("read attributes of", from))?;
-    rustix::fs::lsetxattr(to, name, &value[..len], XattrFlags::empty())
-        .map_err(Error::io("set attributes of", to))
 }

@@ -7,23 +7,22 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
-use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
+use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::files::{self, CAPABILITY};
+use super::files::{self, CAPABILITY, is_directory};
 use super::ids::IdMap;
 use super::overlay::OpaqueMark;
 use crate::layer::entry::{Content, DiskFile, Entry, EntryKind};
 use crate::layer::view::{RootView, ViewEntry};
 use crate::oci::Seconds;
-use crate::rootfs::{FileId, RecordedDevice, Root, SpecialOwner};
+use crate::rootfs::{FileId, Folder, RecordedDevice, Root, SpecialOwner, Symlinks};
 
 /// What to compare, and how.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -153,6 +152,28 @@ impl Found {
     }
 }
 
+/// Something in one of the root's directories, and what it looks like.
+struct OnDisk<'d> {
+    /// The directory's path, for messages.
+    dir: &'d Path,
+    folder: &'d Folder,
+    name: &'d OsStr,
+    stat: Stat,
+}
+
+impl OnDisk<'_> {
+    /// One of its extended attributes; see [`files::xattr`].
+    fn xattr(&self, attribute: &str) -> Result<Option<Vec<u8>>, Error> {
+        let value = files::xattr(self.folder, self.name, attribute);
+        value.map_err(|error| Error::io("read attributes of", self.path())(error))
+    }
+
+    /// For messages.
+    fn path(&self) -> PathBuf {
+        self.dir.join(self.name)
+    }
+}
+
 /// With fewer directories, starting threads would take longer than looking into them.
 const MIN_PARALLEL: usize = 64;
 
@@ -181,15 +202,20 @@ impl<'a> Differ<'a> {
     fn directory(&self, dir: &Directory) -> Result<Found, Error> {
         let Directory { path: dir, lower } = dir;
         let lower = *lower;
-        let names = files::names(&self.on_disk(dir))?;
+        let folder = self.root.folder(Path::new(OsStr::from_bytes(dir)), Symlinks::Refuse);
+        let on_disk = self.job.root.join(OsStr::from_bytes(dir));
+        let folder = folder.map_err(Error::io("open", &on_disk))?;
+        let names = folder.names().map_err(Error::io("list", &on_disk))?;
         let mut found = Found::default();
         for name in &names {
-            self.name(dir, name.as_bytes(), lower, &mut found)?;
+            let stat = folder.stat(name).map_err(|error| Error::io("look at", on_disk.join(name))(error))?;
+            let path = join(dir, name.as_bytes());
+            self.name(path, &OnDisk { dir: &on_disk, folder: &folder, name, stat }, lower, &mut found)?;
         }
         if self.job.form == Form::Whole && lower == Lower::Visible {
             for child in self.parent.list(dir) {
                 let is_gone = names.binary_search_by(|name| name.as_bytes().cmp(child.name())).is_err();
-                if is_gone && self.was_there(child.path) {
+                if is_gone && self.was_there(child.path)? {
                     found.push(removed(child.path.to_vec(), EntryKind::Whiteout));
                 }
             }
@@ -198,18 +224,21 @@ impl<'a> Differ<'a> {
     }
 
     /// Whether any tree had something at `path`: devices, which cannot be made without root, never were.
-    fn was_there(&self, path: &[u8]) -> bool {
+    fn was_there(&self, path: &[u8]) -> Result<bool, Error> {
         let path = Path::new(OsStr::from_bytes(path));
-        self.job.lowers.iter().any(|lower| lower.join(path).symlink_metadata().is_ok())
+        Ok(self.lowers()?.iter().any(|lower| lower.stat(path).is_ok()))
     }
 
-    /// The changes at one name.
-    fn name(&self, dir: &[u8], name: &[u8], lower: Lower, found: &mut Found) -> Result<(), Error> {
-        let path = join(dir, name);
-        let on_disk = self.on_disk(&path);
-        let meta = files::lstat(&on_disk)?;
-        if let Some(name) = self.removed_name(name, &meta) {
-            let path = join(dir, name);
+    /// The changes at one name, which is `path` in the image.
+    fn name(
+        &self,
+        path: Vec<u8>,
+        on_disk: &OnDisk<'_>,
+        lower: Lower,
+        found: &mut Found,
+    ) -> Result<(), Error> {
+        if let Some(name) = self.removed_name(on_disk.name.as_bytes(), &on_disk.stat) {
+            let path = [&path[..path.len() - on_disk.name.len()], name].concat();
             // A whiteout of what the parent does not have says nothing: the command made and removed it.
             if !name.is_empty() && lower == Lower::Visible && self.parent.entry(&path).is_some() {
                 found.push(removed(path, EntryKind::Whiteout));
@@ -217,21 +246,21 @@ impl<'a> Differ<'a> {
             return Ok(());
         }
         let below = if lower == Lower::Visible { self.parent.entry(&path) } else { None };
-        if meta.is_dir() {
-            self.subdirectory(path, &on_disk, &meta, below, found)
+        if is_directory(&on_disk.stat) {
+            self.subdirectory(path, on_disk, below, found)
         } else {
-            found.entries.extend(self.other(path, &on_disk, &meta, below)?);
+            found.entries.extend(self.other(path, on_disk, below)?);
             Ok(())
         }
     }
 
     /// If `name` stands for something deleted: its name. Empty for a mark that is read elsewhere.
-    fn removed_name<'n>(&self, name: &'n [u8], meta: &Metadata) -> Option<&'n [u8]> {
+    fn removed_name<'n>(&self, name: &'n [u8], stat: &Stat) -> Option<&'n [u8]> {
         match self.job.form {
             Form::Whole => None,
             Form::FuseOverlay if name == b".wh..wh..opq" => Some(b""),
             Form::FuseOverlay if name.starts_with(b".wh.") => name.strip_prefix(b".wh."),
-            Form::Overlay(_) | Form::FuseOverlay => files::is_whiteout(meta).then_some(name),
+            Form::Overlay(_) | Form::FuseOverlay => files::is_whiteout(stat).then_some(name),
         }
     }
 
@@ -239,18 +268,17 @@ impl<'a> Differ<'a> {
     fn subdirectory(
         &self,
         path: Vec<u8>,
-        on_disk: &Path,
-        meta: &Metadata,
+        on_disk: &OnDisk<'_>,
         below: Option<ViewEntry<'a>>,
         found: &mut Found,
     ) -> Result<(), Error> {
         let below = below.filter(ViewEntry::is_dir);
-        let is_opaque = self.is_opaque(on_disk)?;
+        let is_opaque = self.is_opaque(&path, on_disk)?;
         // Over something that is no directory, the directory's own entry does what an opaque mark would.
         if is_opaque && below.is_some() && self.parent.list(&path).next().is_some() {
             found.push(removed(path.clone(), EntryKind::OpaqueWhiteout));
         }
-        let entry = self.entry(path.clone(), EntryKind::Directory, on_disk, meta)?;
+        let entry = self.entry(path.clone(), EntryKind::Directory, on_disk)?;
         if !below.is_some_and(|below| same::metadata(&entry, &below)) {
             found.push(entry);
         }
@@ -259,7 +287,7 @@ impl<'a> Differ<'a> {
         Ok(())
     }
 
-    fn is_opaque(&self, on_disk: &Path) -> Result<bool, Error> {
+    fn is_opaque(&self, path: &[u8], on_disk: &OnDisk<'_>) -> Result<bool, Error> {
         let names: &[&str] = match self.job.form {
             Form::Whole => &[],
             Form::Overlay(OpaqueMark::Trusted) => &["trusted.overlay."],
@@ -267,98 +295,93 @@ impl<'a> Differ<'a> {
             Form::FuseOverlay => &["trusted.overlay.", "user.overlay.", "user.fuseoverlayfs."],
         };
         for prefix in names {
-            if files::xattr(on_disk, &format!("{prefix}redirect"))?.is_some() {
-                return Err(Error::Redirected(on_disk.to_owned()));
+            if on_disk.xattr(&format!("{prefix}redirect"))?.is_some() {
+                return Err(Error::Redirected(on_disk.path()));
             }
             // `x` means that the directory may hold whiteouts in the form of attributes, not that it is opaque.
-            if files::xattr(on_disk, &format!("{prefix}opaque"))?.is_some_and(|value| value == b"y") {
+            if on_disk.xattr(&format!("{prefix}opaque"))?.is_some_and(|value| value == b"y") {
                 return Ok(true);
             }
         }
-        Ok(self.job.form == Form::FuseOverlay && on_disk.join(".wh..wh..opq").symlink_metadata().is_ok())
+        let mark = || Path::new(OsStr::from_bytes(path)).join(".wh..wh..opq");
+        Ok(self.job.form == Form::FuseOverlay && self.root.stat(&mark()).is_ok())
     }
 
     /// Anything that is no directory, if it changed.
     fn other(
         &self,
         path: Vec<u8>,
-        on_disk: &Path,
-        meta: &Metadata,
+        on_disk: &OnDisk<'_>,
         below: Option<ViewEntry<'a>>,
     ) -> Result<Option<(Entry, Option<Inode>)>, Error> {
-        let Some(kind) = self.kind(&path, on_disk, meta)? else { return Ok(None) };
-        let entry = self.entry(path, kind, on_disk, meta)?;
+        let stat = &on_disk.stat;
+        let Some(kind) = self.kind(&path, on_disk)? else { return Ok(None) };
+        let entry = self.entry(path, kind, on_disk)?;
         if let Some(below) = below
-            && self.is_same(&entry, meta, &below)?
+            && self.is_same(&entry, stat, &below)?
         {
             return Ok(None);
         }
-        let id = (meta.nlink() > 1).then(|| (meta.dev(), meta.ino()));
+        let id = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
         Ok(Some((entry, id)))
     }
 
     /// `None` for sockets, which mean nothing without the process behind them.
-    fn kind(&self, path: &[u8], on_disk: &Path, meta: &Metadata) -> Result<Option<EntryKind>, Error> {
-        let kind = meta.file_type();
-        let device = if kind.is_file() { self.record(on_disk)?.device } else { None };
+    fn kind(&self, path: &[u8], on_disk: &OnDisk<'_>) -> Result<Option<EntryKind>, Error> {
+        let stat = &on_disk.stat;
+        let kind = files::kind(stat);
+        let device = if kind == FileType::RegularFile { self.record(on_disk)?.device } else { None };
         if let Some(RecordedDevice { is_block, major, minor }) = device {
             return Ok(Some(match is_block {
                 true => EntryKind::BlockDevice { major, minor },
                 false => EntryKind::CharDevice { major, minor },
             }));
         }
-        let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
-        Ok(Some(if kind.is_file() {
-            EntryKind::File(Content::Disk(self.disk_file(path, meta).into()))
-        } else if kind.is_symlink() {
-            let target = std::fs::read_link(on_disk).map_err(Error::io("read", on_disk))?;
-            EntryKind::Symlink(target.into_os_string().as_bytes().to_vec())
-        } else if kind.is_fifo() {
-            EntryKind::Fifo
-        } else if kind.is_char_device() {
-            EntryKind::CharDevice { major, minor }
-        } else if kind.is_block_device() {
-            EntryKind::BlockDevice { major, minor }
-        } else {
-            return Ok(None);
+        let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        Ok(Some(match kind {
+            FileType::RegularFile => EntryKind::File(Content::Disk(self.disk_file(path, stat).into())),
+            FileType::Symlink => {
+                let target = on_disk.folder.read_link(on_disk.name);
+                EntryKind::Symlink(target.map_err(Error::io("read", on_disk.path()))?)
+            }
+            FileType::Fifo => EntryKind::Fifo,
+            FileType::CharacterDevice => EntryKind::CharDevice { major, minor },
+            FileType::BlockDevice => EntryKind::BlockDevice { major, minor },
+            FileType::Directory | FileType::Socket | FileType::Unknown => return Ok(None),
         }))
     }
 
-    fn disk_file(&self, path: &[u8], meta: &Metadata) -> DiskFile {
+    fn disk_file(&self, path: &[u8], stat: &Stat) -> DiskFile {
         DiskFile {
             root: Arc::clone(self.root.fd()),
             path: OsStr::from_bytes(path).into(),
-            size: meta.len(),
-            inode: meta.ino(),
-            device: meta.dev(),
-            mtime: (meta.mtime(), meta.mtime_nsec() as u32),
-            ctime: (meta.ctime(), meta.ctime_nsec() as u32),
+            size: stat.st_size as u64,
+            inode: stat.st_ino,
+            device: stat.st_dev,
+            mtime: (stat.st_mtime, stat.st_mtime_nsec as u32),
+            ctime: (stat.st_ctime, stat.st_ctime_nsec as u32),
             digest: None,
         }
     }
 
-    fn entry(&self, path: Vec<u8>, kind: EntryKind, on_disk: &Path, meta: &Metadata) -> Result<Entry, Error> {
+    fn entry(&self, path: Vec<u8>, kind: EntryKind, on_disk: &OnDisk<'_>) -> Result<Entry, Error> {
         let capability = match kind {
-            EntryKind::File(_) => files::xattr(on_disk, CAPABILITY)?,
+            EntryKind::File(_) => on_disk.xattr(CAPABILITY)?,
             _ => None,
         };
-        let (uid, gid) = self.owner(on_disk, meta)?;
+        let (uid, gid) = self.owner(on_disk)?;
         Ok(Entry {
             path,
-            mode: if matches!(kind, EntryKind::Symlink(_)) { 0o777 } else { meta.mode() & 0o7777 },
+            mode: if matches!(kind, EntryKind::Symlink(_)) { 0o777 } else { on_disk.stat.st_mode & 0o7777 },
             kind,
             uid,
             gid,
-            mtime: meta.mtime(),
+            mtime: on_disk.stat.st_mtime,
             xattrs: capability
                 .into_iter()
                 .map(|value| (CAPABILITY.into(), owner::without_root_id(value)))
                 .collect(),
         })
-    }
-
-    fn on_disk(&self, path: &[u8]) -> PathBuf {
-        self.job.root.join(OsStr::from_bytes(path))
     }
 }
 

@@ -1,47 +1,43 @@
 //! Small answers about files on disk, and removing trees.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
+use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::Error;
+use crate::rootfs::Folder;
 
 /// The attribute that holds a file's capabilities: the only one that images carry. BuildKit drops all
 /// others too, so that `user.*` is lost.
 pub(super) const CAPABILITY: &str = "security.capability";
 
-/// The extended attribute `name` of `path` itself; empty when it is longer than 256 bytes, which none that
+/// The extended attribute `attribute` of what is called `name` itself; empty when it is longer than 256 bytes, which none that
 /// means anything here is; `None` if there is none or the file system knows no such attributes.
-pub(super) fn xattr(path: &Path, name: &str) -> Result<Option<Vec<u8>>, Error> {
-    let mut value = [0; 256];
-    match rustix::fs::lgetxattr(path, name, &mut value[..]) {
-        Ok(len) => Ok(Some(value[..len].to_vec())),
+pub(super) fn xattr(folder: &Folder, name: &OsStr, attribute: &str) -> io::Result<Option<Vec<u8>>> {
+    match folder.xattr(name, OsStr::new(attribute), &mut [0; 256]) {
+        Ok(value) => Ok(Some(value.to_vec())),
         Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
         Err(Errno::RANGE) => Ok(Some(Vec::new())),
-        Err(error) => Err(Error::io("read attributes of", path)(error)),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// Whether this is overlayfs's mark of something deleted: a character device 0/0.
-pub(super) fn is_whiteout(meta: &fs::Metadata) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    meta.file_type().is_char_device() && meta.rdev() == 0
+pub(super) fn is_whiteout(stat: &Stat) -> bool {
+    kind(stat) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-/// The names in a directory, sorted by bytes.
-pub(super) fn names(dir: &Path) -> Result<Vec<std::ffi::OsString>, Error> {
-    let entries = fs::read_dir(dir).map_err(Error::io("list", dir))?;
-    let names = entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>();
-    let mut names = names.map_err(Error::io("list", dir))?;
-    names.sort_unstable();
-    Ok(names)
+pub(super) fn kind(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
 }
 
-pub(super) fn lstat(path: &Path) -> Result<fs::Metadata, Error> {
-    fs::symlink_metadata(path).map_err(Error::io("look at", path))
+pub(super) fn is_directory(stat: &Stat) -> bool {
+    kind(stat) == FileType::Directory
 }
 
 /// Makes a directory with exactly this mode, whatever the umask.

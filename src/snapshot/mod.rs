@@ -5,15 +5,21 @@
 //! image is a plain function of a serialisable job, because without root it must run in a process inside
 //! the user namespace, where the files' owners exist.
 
+#[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod active;
+#[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod commit;
 mod copy;
 mod diff;
 mod error;
+#[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod files;
 mod ids;
+#[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod overlay;
+#[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod trees;
+#[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod unpack;
 
 pub use active::{ActiveSnapshot, Dirs};

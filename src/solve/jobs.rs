@@ -3,7 +3,7 @@
 //! As root that is this process. Without root it is a process inside the user namespace: rbuild starts itself
 //! again there as a worker, which finds the function by its name in [`TABLE`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::state::Environment;
 use crate::exec::Executor;
 use crate::layer::view::RootView;
-use crate::rootfs::RecordedOwner;
+use crate::rootfs::{RecordedOwner, Root, Symlinks};
 use crate::snapshot::{self, CommitJob, Committed, CopyJob, UnpackJob, Views};
 
 /// What a worker can do, by name.
@@ -102,13 +102,11 @@ pub(super) fn seed(environment: &Environment<'_>, job: &Seed) -> Result<(), Stri
 fn seed_here(job: &Seed) -> Result<(), String> {
     std::fs::create_dir(&job.copy.target).map_err(|e| e.to_string())?;
     snapshot::copy_tree(&job.copy).map_err(|e| e.to_string())?;
-    let part = job.copy.target.join(job.source.trim_start_matches('/'));
+    // The path is the Dockerfile's and the links in it are the image's: they lead inside the copied root, as in a step.
     let moved = || -> std::io::Result<()> {
-        for entry in std::fs::read_dir(&part)? {
-            let entry = entry?;
-            std::fs::rename(entry.path(), job.cache.join(entry.file_name()))?;
-        }
-        Ok(())
+        let root = Root::open(&job.copy.target)?;
+        let part = root.folder(Path::new(&job.source), Symlinks::FollowInside)?;
+        part.move_all(&Root::open(&job.cache)?.folder(Path::new("."), Symlinks::Refuse)?)
     };
     moved().map_err(|e| format!("cannot fill a cache mount from `{}`: {e}", job.source))
 }

@@ -6,16 +6,22 @@ mod accounts;
 mod forecast;
 mod form;
 pub mod images;
+#[allow(clippy::disallowed_methods, reason = "the store's own files and folders, by digest and number")]
 pub mod jobs;
 mod key;
+#[allow(clippy::disallowed_methods, reason = "the store's own files, by number")]
 pub mod log;
 pub mod ops;
 mod pins;
+#[allow(clippy::disallowed_methods, reason = "the store's own files and folders, by digest and number")]
 mod roots;
 mod schedule;
+#[allow(clippy::disallowed_methods, reason = "the files that the user gives")]
 pub mod secrets;
+#[allow(clippy::disallowed_methods, reason = "folders of kept sessions, by number")]
 pub mod session;
 mod state;
+#[allow(clippy::disallowed_methods, reason = "the store's own files and folders, by digest and number")]
 mod trees;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

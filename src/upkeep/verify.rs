@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use rayon::prelude::*;
+use rustix::fs::FileType;
 
 use super::image::Image;
 use super::inventory::Error;
@@ -15,6 +16,7 @@ use crate::cache::{Cache, Key};
 use crate::layer::erofs;
 use crate::layer::index::{Index, Kind, What};
 use crate::oci::{ChainId, DiffId, Digest, Layer, Reference};
+use crate::rootfs::Root;
 use crate::store::Store;
 
 /// Repairs need the store alone only for a moment at the end.
@@ -294,21 +296,26 @@ fn damage(image: &Path, layer: Option<DiffId>) -> Option<String> {
 /// entered are passed over.
 fn difference(index: &Index, tree: &Path) -> Option<String> {
     use std::os::unix::ffi::OsStrExt;
+    let root = match Root::open(tree) {
+        Ok(root) => root,
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return None,
+        Err(error) => return Some(format!("it cannot be opened ({error})")),
+    };
     for record in index.iter() {
         let What::Node(node) = &record.what else { continue };
-        let path = tree.join(std::ffi::OsStr::from_bytes(record.path));
         let shown = || String::from_utf8_lossy(record.path).into_owned();
-        let meta = match std::fs::symlink_metadata(&path) {
-            Ok(meta) => meta,
+        let stat = match root.stat(Path::new(std::ffi::OsStr::from_bytes(record.path))) {
+            Ok(stat) => stat,
             Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => continue,
             // Only root may make devices.
             Err(_) if matches!(node.kind, Kind::CharDevice { .. } | Kind::BlockDevice { .. }) => continue,
             Err(_) => return Some(format!("`{}` is missing", shown())),
         };
+        let found = FileType::from_raw_mode(stat.st_mode);
         let fits = match &node.kind {
-            Kind::Directory => meta.is_dir(),
-            Kind::File { size, .. } => meta.is_file() && meta.len() == *size,
-            Kind::Symlink(_) => meta.is_symlink(),
+            Kind::Directory => found == FileType::Directory,
+            Kind::File { size, .. } => found == FileType::RegularFile && stat.st_size as u64 == *size,
+            Kind::Symlink(_) => found == FileType::Symlink,
             Kind::Fifo | Kind::CharDevice { .. } | Kind::BlockDevice { .. } => true,
         };
         if !fits {

@@ -83,3 +83,46 @@ fn every_arrow_points_down() {
     }
     assert!(culprits.is_empty(), "arrows that point up:\n{}", culprits.join("\n"));
 }
+
+/// Who may name the working directory to calls that take a directory and a path (`openat(CWD, path)`): such a call follows
+/// links and `..` as any other, and clippy's `disallowed-methods` (see `clippy.toml`) does not see it.
+const WORKING_DIRECTORY: [(&str, &str); 9] = [
+    ("rootfs/", "it is what the others go through"),
+    ("store/", "the store's own files"),
+    ("exec/child.rs", "mounts on rbuild's own folders"),
+    ("exec/extra.rs", "sources of mounts: rbuild's own folders"),
+    ("exec/mounts.rs", "/dev, /sys and control groups of the machine"),
+    ("exec/owners/", "the keeper is in the root of the step that asks"),
+    ("exec/probe.rs", "rbuild's own folders"),
+    ("solve/jobs.rs", "folders of cache mounts"),
+    ("solve/ops/remote_git.rs", "folders that git fills for rbuild alone"),
+];
+
+/// The text of an attribute from `at` to its end.
+fn attribute(text: &str, at: usize) -> &str {
+    text[at..].split(']').next().unwrap_or_default()
+}
+
+#[test]
+fn paths_of_others_go_through_rootfs() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let mut culprits = Vec::new();
+    for file in &files {
+        let inside = file.strip_prefix(&src).expect("found below src").to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(file).expect("sources are UTF-8");
+        let may = WORKING_DIRECTORY.iter().any(|(place, _)| inside.starts_with(place));
+        if !may && text.contains("CWD") {
+            culprits.push(format!(
+                "src/{inside}: names `CWD`; work on a descriptor, or say in this test why not"
+            ));
+        }
+        for (at, _) in text.match_indices("clippy::disallowed_methods") {
+            if !attribute(&text, at).contains("reason = ") {
+                culprits.push(format!("src/{inside}: allows `disallowed_methods` without a reason"));
+            }
+        }
+    }
+    assert!(culprits.is_empty(), "paths that could lead out of an image:\n{}", culprits.join("\n"));
+}

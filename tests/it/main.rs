@@ -1,5 +1,6 @@
 //! One binary for all tests that use the real program, real registries and real namespaces.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "tests make their own files")]
 // Tests that run as children of others report on standard output, and a test that skips says why.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -21,6 +22,7 @@ mod fallback;
 mod force;
 mod golden_dockerfiles;
 mod headline;
+mod hostile_paths;
 mod images;
 mod interrupt;
 mod jobs;

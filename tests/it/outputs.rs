@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use crate::support::accounts::Account;
+use crate::support::base::with_busybox;
 use crate::support::is_root;
 use crate::support::layout::Layout;
 use crate::support::program::World;
@@ -149,6 +151,61 @@ fn the_plain_files_in_a_directory() {
     has_the_files(&world.path().join("files"));
     world.build(["-o", "type=local,dest=../again"]).run();
     has_the_files(&world.path().join("again"));
+}
+
+/// Set-id programs, capabilities and devices of an image are for whoever exports it, and for nobody else.
+#[test]
+fn the_plain_files_give_no_rights_to_others() {
+    let accounts =
+        if is_root() { vec![Account::mine(), Account::without_ranges()] } else { vec![Account::mine()] };
+    for account in accounts {
+        let (world, is_root) = (World::of(account), account.uid == 0);
+        world.file("run.sh", "#!/bin/sh\n").file("capable", "program");
+        let device = if is_root {
+            "\nRUN [\"/bin/busybox\", \"mknod\", \"-m\", \"666\", \"/device\", \"c\", \"1\", \"3\"]"
+        } else {
+            ""
+        };
+        if is_root {
+            // cap_net_bind_service+ep, as vfs_cap_data of revision 2.
+            let value = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            let path = world.context().join("capable");
+            rustix::fs::setxattr(path, "security.capability", &value, rustix::fs::XattrFlags::empty())
+                .unwrap();
+        }
+        let Account { uid, gid } = account;
+        with_busybox(
+            &world,
+            &format!("COPY capable /\nCOPY --chmod=6755 --chown={uid}:{gid} run.sh /su{device}"),
+        );
+        let mode = |path: &Path| fs::metadata(path).map(|meta| meta.permissions().mode() & 0o7777).ok();
+        let capable = |path: &Path| rustix::fs::getxattr(path, "security.capability", &mut [0; 64]).is_ok();
+        for (name, before, after) in [
+            ("new/folder", None, 0o700),
+            ("closed", Some(0o700), 0o700),
+            ("open", Some(0o755), 0o755),
+            ("group", Some(0o710), 0o710),
+        ] {
+            let folder = world.path().join(name);
+            if let Some(before) = before {
+                fs::create_dir(&folder).unwrap();
+                std::os::unix::fs::chown(&folder, Some(uid), Some(gid)).unwrap();
+                fs::set_permissions(&folder, fs::Permissions::from_mode(before)).unwrap();
+            }
+            // Others may enter it, or not; and then that the image is written over what was there.
+            for output in [format!("type=local,dest={}", folder.display()), folder.display().to_string()] {
+                let told = world.build(["-o", &output]).remarks().run().stderr;
+                let is_private = after == 0o700;
+                assert_eq!(mode(&folder), Some(after), "{name}");
+                assert_eq!(mode(&folder.join("su")), Some(if is_private { 0o6755 } else { 0o755 }), "{name}");
+                assert_eq!(mode(&folder.join("device")), (is_root && is_private).then_some(0o666), "{name}");
+                assert_eq!(capable(&folder.join("capable")), is_root && is_private, "{name}");
+                assert_eq!(told.contains("others may enter"), !is_private, "{name}: {told}");
+            }
+        }
+        let elsewhere = world.path().join("new");
+        assert_eq!(mode(&elsewhere), Some(0o700), "as the folder in it");
+    }
 }
 
 #[test]

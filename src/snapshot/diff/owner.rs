@@ -1,23 +1,22 @@
 //! Who owns what was changed, and what else depends on the ids of a user namespace.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use rustix::fs::FileType;
 
-use super::{Differ, Owners};
-use crate::rootfs::{FileId, OWNER_ATTRIBUTE, RecordedOwner};
+use super::{Differ, OnDisk, Owners};
+use crate::rootfs::{OWNER_ATTRIBUTE, RecordedOwner};
 use crate::snapshot::{Error, files};
 
 impl Differ<'_> {
     /// User and group in the image.
-    pub(super) fn owner(&self, on_disk: &Path, meta: &Metadata) -> Result<(u32, u32), Error> {
+    pub(super) fn owner(&self, on_disk: &OnDisk<'_>) -> Result<(u32, u32), Error> {
         match &self.job.owners {
             Owners::OnDisk(ids) => {
-                let unmapped = |id| Error::UnmappedId { path: on_disk.to_owned(), id };
-                Ok((ids.uid(meta.uid()).map_err(unmapped)?, ids.gid(meta.gid()).map_err(unmapped)?))
+                let unmapped = |id| Error::UnmappedId { path: on_disk.path(), id };
+                let stat = &on_disk.stat;
+                Ok((ids.uid(stat.st_uid).map_err(unmapped)?, ids.gid(stat.st_gid).map_err(unmapped)?))
             }
             Owners::Recorded { .. } => {
-                if meta.is_file() || meta.is_dir() {
+                if matches!(files::kind(&on_disk.stat), FileType::RegularFile | FileType::Directory) {
                     let owner = self.record(on_disk)?;
                     if !owner.is_usual() || self.special.is_empty() {
                         return Ok((owner.uid, owner.gid));
@@ -26,18 +25,19 @@ impl Differ<'_> {
                 if self.special.is_empty() {
                     return Ok((0, 0));
                 }
-                let id = FileId::of(on_disk, false).map_err(Error::io("look at", on_disk))?;
+                let id =
+                    on_disk.folder.file_id(on_disk.name).map_err(Error::io("look at", on_disk.path()))?;
                 Ok(self.special.get(&id).copied().unwrap_or_default())
             }
         }
     }
 
     /// What was written down with a file or directory.
-    pub(super) fn record(&self, on_disk: &Path) -> Result<RecordedOwner, Error> {
+    pub(super) fn record(&self, on_disk: &OnDisk<'_>) -> Result<RecordedOwner, Error> {
         if matches!(self.job.owners, Owners::OnDisk(_)) {
             return Ok(RecordedOwner::default());
         }
-        let value = files::xattr(on_disk, OWNER_ATTRIBUTE)?;
+        let value = on_disk.xattr(OWNER_ATTRIBUTE)?;
         Ok(value.and_then(|value| RecordedOwner::from_bytes(&value)).unwrap_or_default())
     }
 }

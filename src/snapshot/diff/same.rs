@@ -1,11 +1,13 @@
 //! Whether something that was touched is still what the parent has.
 
 use std::ffi::OsStr;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::Stat;
 
 use super::Differ;
 use crate::layer::entry::{Entry, EntryKind};
@@ -32,20 +34,15 @@ impl Differ<'_> {
     ///
     /// A file that was written to has another time, to the nanosecond, than the one below it on disk; so the
     /// contents need to be compared only where the time was kept or set back.
-    pub(super) fn is_same(
-        &self,
-        entry: &Entry,
-        meta: &Metadata,
-        below: &ViewEntry<'_>,
-    ) -> Result<bool, Error> {
+    pub(super) fn is_same(&self, entry: &Entry, stat: &Stat, below: &ViewEntry<'_>) -> Result<bool, Error> {
         if entry.mtime != below.node.mtime || !metadata(entry, below) {
             return Ok(false);
         }
         match (&entry.kind, below.node.kind) {
             (EntryKind::File(content), Kind::File { size, .. }) => {
-                Ok(content.len() == size && self.same_content(&entry.path, meta)?)
+                Ok(content.len() == size && self.same_content(&entry.path, stat)?)
             }
-            _ if meta.mtime_nsec() != 0 => Ok(false),
+            _ if stat.st_mtime_nsec != 0 => Ok(false),
             (EntryKind::Symlink(target), Kind::Symlink(lower)) => Ok(target == lower),
             (EntryKind::Fifo, Kind::Fifo) => Ok(true),
             (EntryKind::CharDevice { major, minor }, Kind::CharDevice { major: a, minor: b })
@@ -56,7 +53,7 @@ impl Differ<'_> {
         }
     }
 
-    fn lowers(&self) -> Result<&[Root], Error> {
+    pub(super) fn lowers(&self) -> Result<&[Root], Error> {
         if let Some(lowers) = self.lowers.get() {
             return Ok(lowers);
         }
@@ -65,13 +62,13 @@ impl Differ<'_> {
         Ok(self.lowers.get_or_init(|| lowers))
     }
 
-    fn same_content(&self, path: &[u8], meta: &Metadata) -> Result<bool, Error> {
+    fn same_content(&self, path: &[u8], stat: &Stat) -> Result<bool, Error> {
         // Without the parent's file to compare with, it counts as changed.
         let Ok(lower) = open_first(self.lowers()?, path) else { return Ok(false) };
         let path = Path::new(OsStr::from_bytes(path));
         let nanoseconds =
             lower.metadata().map_err(Error::io("look at", self.job.root.join(path)))?.mtime_nsec();
-        if meta.mtime_nsec() != nanoseconds {
+        if stat.st_mtime_nsec as i64 != nanoseconds {
             return Ok(false);
         }
         let upper = self.root.open_file(path).map_err(Error::io("open", self.job.root.join(path)))?;

@@ -11,7 +11,7 @@ use super::*;
 use crate::layer::index::Index;
 use crate::layer::{Compression, WriteOptions, write};
 use crate::oci::{ChainId, DiffId};
-use crate::rootfs::{FileId, OWNER_ATTRIBUTE, SpecialOwner};
+use crate::rootfs::{FileId, OWNER_ATTRIBUTE, Root, SpecialOwner, Symlinks};
 use crate::snapshot::commit::read_view;
 use crate::snapshot::{
     ActiveSnapshot, CommitJob, IdRange, OverlayKind, Trees, UnpackJob, Views, commit, copy_tree, unpack_tree,
@@ -463,7 +463,9 @@ fn tree_listing(root: &Path) -> Vec<String> {
             let meta = found.metadata().unwrap();
             let content = if meta.is_file() { fs::read(found.path()).unwrap() } else { vec![] };
             let mtime = if meta.is_dir() { 0 } else { meta.mtime() };
-            let capability = files::xattr(found.path(), CAPABILITY).unwrap();
+            let parent = Root::open(found.path().parent().unwrap()).unwrap();
+            let parent = parent.folder(Path::new("."), Symlinks::Refuse).unwrap();
+            let capability = files::xattr(&parent, found.file_name(), CAPABILITY).unwrap();
             format!(
                 "{:?} {:o} {}:{} {mtime} {} {capability:?} {content:?} {:?}",
                 found.path().strip_prefix(root).unwrap(),

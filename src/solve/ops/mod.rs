@@ -1,10 +1,16 @@
 //! What steps do: from a step's operation and its inputs to a layer.
 
+#[allow(clippy::disallowed_methods, reason = "the store's own files, by digest")]
 mod commit;
 mod context_layer;
 pub(super) mod exec;
 pub(super) mod foresee;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "folders that git fills for rbuild alone; what is read of them goes through a context"
+)]
 pub mod remote_git;
+#[allow(clippy::disallowed_methods, reason = "a file in a folder of rbuild's")]
 pub mod remote_http;
 mod source;
 pub mod transfer;

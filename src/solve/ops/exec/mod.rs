@@ -1,10 +1,18 @@
 //! RUN: a command in the parent's root, and what it changed as a layer.
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the agent and keys that the user gives; a socket in a folder of rbuild's"
+)]
 mod agent;
+#[allow(clippy::disallowed_methods, reason = "the store's own folders, by hash and number")]
 mod failure;
+#[allow(clippy::disallowed_methods, reason = "the store's own folders, by hash and number")]
 mod images;
+#[allow(clippy::disallowed_methods, reason = "the store's own folders, by hash and number")]
 pub(in crate::solve) mod mounts;
 mod output;
+#[allow(clippy::disallowed_methods, reason = "the store's own folders, by hash and number")]
 mod snapshots;
 pub(in crate::solve) mod spec;
 

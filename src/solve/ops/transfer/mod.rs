@@ -17,6 +17,7 @@ pub mod land;
 pub(in crate::solve::ops) mod landing;
 mod near;
 pub mod select;
+#[allow(clippy::disallowed_methods, reason = "the store's own files, by digest")]
 pub mod stored;
 pub mod tree;
 mod unpack;
