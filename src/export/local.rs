@@ -98,7 +98,7 @@ fn fill(
                 Kind::Directory => tree.directory(&path, &stat(&entry))?,
                 Kind::Symlink(target) => tree.symlink(&path, target, entry.node.mtime)?,
                 Kind::File { .. } => {}
-                Kind::CharDevice { .. } | Kind::BlockDevice { .. } if rights.withhold(entry.path) => {}
+                Kind::CharDevice { .. } | Kind::BlockDevice { .. } if rights.withhold_device(entry.path) => {}
                 kind => special(tree, &path, kind, &entry, events)?,
             }
         }
@@ -134,6 +134,11 @@ impl Rights {
             withheld.get_or_insert_with(|| (0, String::from_utf8_lossy(path).into_owned())).0 += 1;
         }
         !self.is_private
+    }
+
+    /// The same of a device. Only root may make one anyhow.
+    fn withhold_device(&self, path: &[u8]) -> bool {
+        rustix::process::geteuid().is_root() && self.withhold(path)
     }
 
     /// `stat` as the program `entry` gets it.

@@ -66,9 +66,14 @@ impl Files for Layout {
     }
 
     fn open(&self, name: &str) -> Result<Option<File>, Error> {
+        use std::os::unix::fs::OpenOptionsExt as _;
         let path = self.path.join(name);
-        match File::open(&path) {
-            Ok(file) => Ok(Some(file)),
+        // Links are followed: what they lead to must have the digest. But a pipe would never begin, and some devices never end.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let opened = File::options().read(true).custom_flags(flags).open(&path);
+        match opened.and_then(|file| Ok((file.metadata()?.is_file(), file))) {
+            Ok((true, file)) => Ok(Some(file)),
+            Ok((false, _)) => Err(Error::io("read", &path, io::Error::other("it is no regular file"))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io("open", &path, e)),
         }

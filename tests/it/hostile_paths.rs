@@ -103,3 +103,29 @@ fn what_images_bring_into_the_store_is_in_a_private_folder() {
         assert_eq!(set_id.count(), 0);
     }
 }
+
+/// A layout is a folder that somebody may have sent: what is no file in it is not read, or reading would never begin or end.
+#[test]
+fn blobs_of_a_layout_are_files() {
+    let world = World::new();
+    world.file("file", "text").dockerfile("FROM scratch\nCOPY file /\n");
+    world.build(["-o", "type=oci,dest=../layout,tar=false"]).run();
+    let blobs: Vec<_> =
+        fs::read_dir(world.path().join("layout/blobs/sha256")).unwrap().map(Result::unwrap).collect();
+    let layout = world.path().join("layout").display().to_string();
+    // Each time into a new store, which has none of the blobs.
+    let load = |status: i32| World::new().rbuild(["load", "-i", &layout]).status(status).any_stdout().run();
+    for blob in blobs {
+        let (path, aside) = (blob.path(), world.path().join(blob.file_name()));
+        fs::rename(&path, &aside).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        assert!(load(1).stderr.contains("it is no regular file"));
+        fs::remove_file(&path).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(load(1).stderr.contains("it is no regular file"));
+        fs::remove_file(&path).unwrap();
+        // One that leads to the file is as good.
+        std::os::unix::fs::symlink(&aside, &path).unwrap();
+    }
+    load(0);
+}
