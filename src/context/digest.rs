@@ -100,13 +100,15 @@ impl Context {
         if Meta::from(&stat(&file)?) != seen {
             return Err(changed());
         }
+        // Before the bytes are read: what is written later shall not go unseen.
+        let watched = self.cache().and_then(|cache| cache.watch(&seen, &file));
         let content = hash(&mut file).map_err(|error| unreadable(at, error))?;
         let capability = read_capability(&file).map_err(|errno| unreadable(at, errno.into()))?;
         if Meta::from(&stat(&file)?) != seen {
             return Err(changed());
         }
-        if let (Some(cache), None) = (self.cache(), &capability) {
-            cache.digested(entry, &content, &file);
+        if let (Some(cache), Some(watched), None) = (self.cache(), watched, &capability) {
+            cache.digested(entry, &content, watched);
         }
         Ok(FileDigest { content, capability })
     }

@@ -145,13 +145,14 @@ struct Reading<'r> {
 impl Lister<'_> {
     /// What is in the directory at `path`, of which `lstat` said `own`.
     fn list(&self, inherited: &Inherited, own: &Meta, path: &[u8]) -> Result<Listing, Error> {
-        let known = self.cache.and_then(|cache| cache.folder(path));
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let open = |access| self.root.open_at(as_path(path), access | flags, 0, Symlinks::Refuse);
+        let known = self.cache.and_then(|cache| cache.folder(path, own, || open(OFlags::PATH).ok()));
         let remembered = known.as_ref().and_then(|known| known.names(own));
         let fail = |source| unreadable(path, source);
         // Who only looks names up need not read the directory.
         let access = if remembered.is_some() { OFlags::PATH } else { OFlags::RDONLY };
-        let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let fd = self.root.open_at(as_path(path), flags, 0, Symlinks::Refuse).map_err(fail)?;
+        let fd = open(access).map_err(fail)?;
         let names: Cow<'_, [u8]> = match remembered {
             Some(names) => names.into(),
             None => {

@@ -5,6 +5,7 @@
 
 mod folder;
 mod owner;
+pub mod writers;
 
 use std::ffi::OsStr;
 use std::fs::File;

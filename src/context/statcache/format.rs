@@ -1,8 +1,10 @@
-//! The bytes of a stat cache: magic, checksum, counts; directories; records; a heap of paths and names. Little-endian.
+//! The bytes of a stat cache: magic, checksum, counts; mounts; directories; records; a heap of paths and names.
+//! Little-endian.
 //!
 //! It is read whole, not mapped: mapping needs `unsafe`, and reading the 5 MB of 50,000 files takes about as long as
 //! the checksum over them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
@@ -11,10 +13,12 @@ use std::path::Path;
 use crate::context::listing::Meta;
 use crate::context::path;
 
-const MAGIC: &[u8; 8] = b"rbstat\0\x02";
+const MAGIC: &[u8; 8] = b"rbstat\0\x03";
 const CHECKSUM_BYTES: usize = 32;
-/// Magic, BLAKE3 of all that follows it, a hash of the boot, and the numbers of directories and of records.
-const HEADER_BYTES: usize = 8 + CHECKSUM_BYTES + 8 + 4 + 4;
+/// Magic, BLAKE3 of all that follows it, a hash of the boot, and the numbers of mounts, directories and records.
+const HEADER_BYTES: usize = 8 + CHECKSUM_BYTES + 8 + 4 + 4 + 4;
+/// A device, and the id of the mount that it was found by.
+const MOUNT_BYTES: usize = 16;
 const DIRECTORY_BYTES: usize = 64;
 const RECORD_BYTES: usize = 88;
 /// 500,000 records with names of 200 bytes stay well below this.
@@ -23,7 +27,7 @@ const SIZE_LIMIT_BYTES: u64 = 512 << 20;
 /// What tells a file or directory from any other, and from what it was before it changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Identity {
-    device: u64,
+    pub(super) device: u64,
     inode: u64,
     mtime: (i64, u32),
     ctime: (i64, u32),
@@ -39,7 +43,7 @@ impl From<&Meta> for Identity {
 /// What identified a file when it was digested, and the digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record {
-    identity: Identity,
+    pub(super) identity: Identity,
     size: u64,
     pub(super) digest: [u8; 32],
 }
@@ -59,10 +63,9 @@ impl Record {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     bytes: Vec<u8>,
+    mounts: usize,
     directories: usize,
     records: usize,
-    /// Of the boot in which it was written.
-    pub(super) boot: u64,
 }
 
 /// One directory of a [`Table`].
@@ -78,22 +81,23 @@ pub(super) struct Directory {
 }
 
 impl Table {
-    /// Reads a cache file; anything wrong with it gives the empty table.
-    pub(super) fn read(file: &Path) -> Self {
+    /// Reads a cache file; anything wrong with it gives the empty table, and so does one of another boot.
+    pub(super) fn read(file: &Path, boot: u64) -> Self {
         let small = std::fs::metadata(file).is_ok_and(|metadata| metadata.len() <= SIZE_LIMIT_BYTES);
         let bytes = if small { std::fs::read(file).unwrap_or_default() } else { Vec::new() };
-        Self::verify(bytes).unwrap_or_default()
+        Self::verify(bytes, boot).unwrap_or_default()
     }
 
-    fn verify(bytes: Vec<u8>) -> Option<Self> {
+    fn verify(bytes: Vec<u8>, boot: u64) -> Option<Self> {
         let body = bytes.strip_prefix(MAGIC)?;
         let (checksum, body) = body.split_at_checked(CHECKSUM_BYTES)?;
         if blake3::hash(body).as_bytes() != checksum {
             return None;
         }
-        let (boot, directories) = (u64_at(body, 0)?, u32_at(body, 8)? as usize);
-        let table = Self { records: u32_at(body, 12)? as usize, bytes, directories, boot };
-        table.is_sound().then_some(table)
+        let count = |at| u32_at(body, at).map(|count| count as usize);
+        let (is_of_this_boot, mounts) = (u64_at(body, 0)? == boot, count(8)?);
+        let table = Self { directories: count(12)?, records: count(16)?, bytes, mounts };
+        (is_of_this_boot && table.is_sound()).then_some(table)
     }
 
     /// Whether everything that it points at is in it; so no file can make this program panic.
@@ -114,6 +118,17 @@ impl Table {
     /// How many files it knows.
     pub(super) fn len(&self) -> usize {
         self.records
+    }
+
+    /// Each device, and the mount that it was found by.
+    pub(super) fn mounts(&self) -> impl Iterator<Item = (u64, u64)> {
+        let of = |at| (u64_at(&self.bytes, at).unwrap_or(0), u64_at(&self.bytes, at + 8).unwrap_or(0));
+        (0..self.mounts).map(move |number| of(HEADER_BYTES + number * MOUNT_BYTES))
+    }
+
+    /// The mount that `device` was found by.
+    pub(super) fn mount(&self, device: u64) -> Option<u64> {
+        self.mounts().find(|(of, _)| *of == device).map(|(_, mount)| mount)
     }
 
     pub(super) fn directories(&self) -> impl Iterator<Item = Directory> {
@@ -170,17 +185,21 @@ impl Table {
     }
 
     fn directory_bytes(&self, number: usize) -> &[u8] {
-        let start = HEADER_BYTES + number * DIRECTORY_BYTES;
+        let start = self.directories_at() + number * DIRECTORY_BYTES;
         &self.bytes[start..start + DIRECTORY_BYTES]
     }
 
     fn record_bytes(&self, number: usize) -> &[u8] {
-        let start = HEADER_BYTES + self.directories * DIRECTORY_BYTES + number * RECORD_BYTES;
+        let start = self.directories_at() + self.directories * DIRECTORY_BYTES + number * RECORD_BYTES;
         &self.bytes[start..start + RECORD_BYTES]
     }
 
+    fn directories_at(&self) -> usize {
+        HEADER_BYTES + self.mounts * MOUNT_BYTES
+    }
+
     fn heap_at(&self) -> usize {
-        HEADER_BYTES + self.directories * DIRECTORY_BYTES + self.records * RECORD_BYTES
+        self.directories_at() + self.directories * DIRECTORY_BYTES + self.records * RECORD_BYTES
     }
 
     /// What two numbers at `at` say of the heap: start and length.
@@ -208,12 +227,18 @@ fn search(range: Range<usize>, compare: impl Fn(usize) -> std::cmp::Ordering) ->
 /// Puts a cache file together, directory by directory in the order of their paths.
 #[derive(Debug, Default)]
 pub(super) struct Encoder {
+    mounts: BTreeMap<u64, u64>,
     directories: Vec<u8>,
     records: Vec<u8>,
     heap: Vec<u8>,
 }
 
 impl Encoder {
+    /// Says of each device that records are of which mount it was found by.
+    pub(super) fn found_by(self, mounts: BTreeMap<u64, u64>) -> Self {
+        Self { mounts, ..self }
+    }
+
     /// Adds a directory and the records of files in it, sorted by name. With an identity, `names` are all names in the
     /// directory, sorted, with a zero byte behind each. A record that is not among them shows that they are not all.
     pub(super) fn add<'n>(
@@ -253,9 +278,19 @@ impl Encoder {
         let count = |bytes: &[u8], each: usize| (bytes.len() / each) as u32;
         push_numbers(
             &mut counts,
-            &[count(&self.directories, DIRECTORY_BYTES), count(&self.records, RECORD_BYTES)],
+            &[
+                self.mounts.len() as u32,
+                count(&self.directories, DIRECTORY_BYTES),
+                count(&self.records, RECORD_BYTES),
+            ],
         );
-        let parts = [&counts, &self.directories, &self.records, &self.heap];
+        let mounts: Vec<u8> = self
+            .mounts
+            .iter()
+            .flat_map(|(device, mount)| [*device, *mount])
+            .flat_map(u64::to_le_bytes)
+            .collect();
+        let parts = [&counts, &mounts, &self.directories, &self.records, &self.heap];
         let mut hasher = blake3::Hasher::new();
         for part in parts {
             hasher.update(part);

@@ -9,6 +9,7 @@ pub mod golden;
 pub mod http;
 pub mod image;
 pub mod layout;
+pub mod mounts;
 pub mod program;
 pub mod registry;
 pub mod terminal;
