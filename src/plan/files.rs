@@ -123,7 +123,10 @@ fn check_checksum(
     let (Some(word), Some(checksum)) = (&transfer.flags.checksum, &flags.checksum) else { return Ok(()) };
     let fail = |message: String| Err(context.place.fault(word.span, message));
     match sources {
-        [TransferSource::Git { .. }] => Ok(()),
+        [TransferSource::Git { .. }] if remote::is_commit_start(checksum) => Ok(()),
+        [TransferSource::Git { .. }] => {
+            fail(format!("invalid checksum `{checksum}`: it must be a commit in hex digits"))
+        }
         [TransferSource::Url { .. }] if remote::is_digest(checksum) => Ok(()),
         [TransferSource::Url { .. }] => {
             fail(format!("invalid checksum `{checksum}`: it must be a digest such as sha256:<64 hex digits>"))

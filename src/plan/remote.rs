@@ -60,6 +60,11 @@ pub(super) fn is_digest(text: &str) -> bool {
     hex.len() == digits && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// Whether `text` is a commit's name, or its beginning.
+pub(super) fn is_commit_start(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// The URL for people: a user and password in it are replaced by `xxxxx`.
 pub fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };

@@ -40,6 +40,7 @@ pub use error::{CredentialState, Error, Problem};
 pub use keep::{KeepError, Kept, forget_login, keep_login};
 pub use login::{LoginAnswer, check_login};
 pub use resolve::Resolved;
+pub use retry::http_date;
 pub use tap::{Tap, Tapped, tap};
 pub use whole::Which;
 

@@ -168,7 +168,9 @@ pub(super) fn transfer(op: &TransferOp, parent: ChainId) -> Preimage {
     for exclude in excludes {
         key.push("exclude", exclude.as_str());
     }
-    key.push("checksum", checksum.as_deref().unwrap_or("-"));
+    // That of a repository says what to expect of it, and it was compared when it was fetched; files enter by content.
+    let is_repository = matches!(sources.as_slice(), [TransferSource::Git { .. }]);
+    key.push("checksum", checksum.as_deref().filter(|_| !is_repository).unwrap_or("-"));
     push_epoch(&mut key, *epoch);
     key
 }

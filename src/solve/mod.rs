@@ -34,6 +34,7 @@ use crate::report::{Diagnostic, Event, Outcome, Source, Span, StepHeading, StepN
 
 pub use forecast::{Outlook, forecast};
 pub use form::LayerForm;
+pub use ops::exec::agent::protocol as ssh_protocol;
 pub use ops::exec::{Snapshots, executed};
 pub use ops::{remote_git, remote_http};
 pub use pins::{NotPinned, Pins, Unpinned};

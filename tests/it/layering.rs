@@ -95,7 +95,7 @@ const WORKING_DIRECTORY: [(&str, &str); 9] = [
     ("exec/owners/", "the keeper is in the root of the step that asks"),
     ("exec/probe.rs", "rbuild's own folders"),
     ("solve/jobs.rs", "folders of cache mounts"),
-    ("solve/ops/remote_git.rs", "folders that git fills for rbuild alone"),
+    ("solve/ops/remote_git/", "folders that git fills for rbuild alone"),
 ];
 
 /// The text of an attribute from `at` to its end.

@@ -20,6 +20,7 @@ mod exec;
 mod export;
 mod fallback;
 mod force;
+mod git;
 mod golden_dockerfiles;
 mod headline;
 mod hostile_paths;

@@ -93,6 +93,10 @@ fn of_instructions() {
             "ADD --checksum=sha256:12 http://h/x /d",
             "2:16 invalid checksum `sha256:12`: it must be a digest such as sha256:<64 hex digits>",
         ),
+        (
+            "ADD --checksum=foobar https://h/r.git /d",
+            "2:16 invalid checksum `foobar`: it must be a commit in hex digits",
+        ),
         ("ADD --checksum=sha256:12 x /d", "2:16 checksum requires HTTP(S) or Git sources"),
         ("ADD --checksum=sha256:12 x y /d/", "2:16 checksum can't be specified for multiple sources"),
         (

@@ -14,6 +14,7 @@ use super::transfer::FileTree;
 use super::transfer::select::Download;
 use crate::context::{self, Context};
 use crate::oci::{Digest, Hasher, Seconds};
+use crate::registry::http_date;
 
 /// Larger files are refused: a build has better ways to get them, and a server must not fill the disk.
 const SIZE_LIMIT_BYTES: u64 = 16 << 30;
@@ -354,9 +355,7 @@ fn continues(response: &Response, size: u64) -> bool {
 }
 
 fn last_modified(response: &Response) -> Option<Seconds> {
-    let text = response.headers().get("last-modified")?.to_str().ok()?;
-    let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    Some(time.as_second())
+    http_date(response.headers().get("last-modified")?.to_str().ok()?)
 }
 
 /// What broke a body, in words.

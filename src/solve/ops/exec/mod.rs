@@ -4,7 +4,7 @@
     clippy::disallowed_methods,
     reason = "the agent and keys that the user gives; a socket in a folder of rbuild's"
 )]
-mod agent;
+pub(in crate::solve) mod agent;
 #[allow(clippy::disallowed_methods, reason = "the store's own folders, by hash and number")]
 mod failure;
 #[allow(clippy::disallowed_methods, reason = "the store's own folders, by hash and number")]

@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use rsa::pkcs1v15::SigningKey;
+use rsa::rand_core::{CryptoRngCore, OsRng};
 use rsa::sha2::{Sha256, Sha512};
-use rsa::signature::{SignatureEncoding as _, Signer as _};
+use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _, Signer as _};
 use rsa::{BigUint, RsaPrivateKey};
 use ssh_key::private::{KeypairData, RsaKeypair};
 use ssh_key::{Mpint, PrivateKey};
 
 use super::AgentError;
 use super::protocol::{
-    IDENTITIES_ANSWER, REQUEST_IDENTITIES, RSA_SHA2_256, RSA_SHA2_512, SIGN_REQUEST, SIGN_RESPONSE, number,
-    put, take,
+    IDENTITIES_ANSWER, LONGEST_BYTES, RSA_SHA2_256, RSA_SHA2_512, Request, SIGN_RESPONSE, parse, put,
 };
 
 /// A larger file is no key.
@@ -34,27 +34,25 @@ impl Keys {
             .iter()
             .map(|path| load(path).map_err(|reason| AgentError::Key { path: path.clone(), reason }))
             .collect();
-        keys.map(Self)
+        let keys = Self(keys?);
+        let size = keys.identities().len();
+        if size > LONGEST_BYTES as usize { Err(AgentError::TooMany(size)) } else { Ok(keys) }
     }
 
     /// The answer to a request; `None` is a refusal.
     pub(super) fn answer(&self, request: &[u8]) -> Option<Vec<u8>> {
-        let (kind, mut fields) = request.split_first()?;
-        match *kind {
-            REQUEST_IDENTITIES => Some(self.identities()),
-            SIGN_REQUEST => {
-                let (public, data) = (take(&mut fields)?, take(&mut fields)?);
-                let flags = number(&mut fields)?;
+        match parse(request)? {
+            Request::Identities => Some(self.identities()),
+            Request::Sign { public, data, flags } => {
                 let key = self.0.iter().find(|key| key.public == public)?;
                 let signature = match key.private.key_data() {
-                    KeypairData::Rsa(pair) => sign_with_rsa(pair, data, flags)?,
+                    KeypairData::Rsa(pair) => sign_with_rsa(pair, data, flags, &mut OsRng)?,
                     _ => sign(&key.private, data)?,
                 };
                 let mut answer = vec![SIGN_RESPONSE];
                 put(&mut answer, &signature);
                 Some(answer)
             }
-            _ => None,
         }
     }
 
@@ -73,8 +71,14 @@ fn sign(key: &PrivateKey, data: &[u8]) -> Option<Vec<u8>> {
     Vec::try_from(key.try_sign(data).ok()?).ok()
 }
 
-/// SHA-1, which no flag asks for, is out of date.
-fn sign_with_rsa(pair: &RsaKeypair, data: &[u8], flags: u32) -> Option<Vec<u8>> {
+/// SHA-1, which no flag asks for, is out of date. The private operation works on a number that `random` blinds: how long
+/// it takes tells a step nothing of the key (RUSTSEC-2023-0071).
+pub(super) fn sign_with_rsa(
+    pair: &RsaKeypair,
+    data: &[u8],
+    flags: u32,
+    random: &mut impl CryptoRngCore,
+) -> Option<Vec<u8>> {
     let number = |number: &Mpint| number.as_positive_bytes().map(BigUint::from_bytes_be);
     let (public, private) = (&pair.public, &pair.private);
     let primes = vec![number(&private.p)?, number(&private.q)?];
@@ -82,9 +86,9 @@ fn sign_with_rsa(pair: &RsaKeypair, data: &[u8], flags: u32) -> Option<Vec<u8>> 
         RsaPrivateKey::from_components(number(&public.n)?, number(&public.e)?, number(&private.d)?, primes);
     let key = key.ok()?;
     let (name, signature) = if flags & RSA_SHA2_512 != 0 {
-        ("rsa-sha2-512", SigningKey::<Sha512>::new(key).sign(data).to_vec())
+        ("rsa-sha2-512", SigningKey::<Sha512>::new(key).try_sign_with_rng(random, data).ok()?.to_vec())
     } else if flags & RSA_SHA2_256 != 0 {
-        ("rsa-sha2-256", SigningKey::<Sha256>::new(key).sign(data).to_vec())
+        ("rsa-sha2-256", SigningKey::<Sha256>::new(key).try_sign_with_rng(random, data).ok()?.to_vec())
     } else {
         return None;
     };

@@ -1,7 +1,6 @@
 //! The agent's protocol (draft-ietf-sshm-ssh-agent): messages of a length, a type and its fields.
 
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::io::{self, Read, Write};
 
 pub(super) const FAILURE: u8 = 5;
 pub(super) const REQUEST_IDENTITIES: u8 = 11;
@@ -14,11 +13,36 @@ pub(super) const RSA_SHA2_256: u32 = 2;
 pub(super) const RSA_SHA2_512: u32 = 4;
 
 /// As OpenSSH has it.
-const LONGEST_BYTES: u32 = 256 << 10;
+pub(super) const LONGEST_BYTES: u32 = 256 << 10;
 
-/// Whether a request neither changes the agent nor asks for what only its owner may know.
-pub(super) fn is_harmless(request: &[u8]) -> bool {
-    matches!(request.first(), Some(&(REQUEST_IDENTITIES | SIGN_REQUEST)))
+/// A request that neither changes the agent nor asks for what only its owner may know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request<'m> {
+    /// Which keys there are.
+    Identities,
+    /// A signature.
+    Sign {
+        /// The public half of the key.
+        public: &'m [u8],
+        /// What to sign.
+        data: &'m [u8],
+        /// Which hash.
+        flags: u32,
+    },
+}
+
+/// What a message without its length asks for; `None` is refused. Nothing may follow the fields.
+pub fn parse(message: &[u8]) -> Option<Request<'_>> {
+    let (kind, mut fields) = message.split_first()?;
+    let request = match *kind {
+        REQUEST_IDENTITIES => Request::Identities,
+        SIGN_REQUEST => {
+            let (public, data) = (take(&mut fields)?, take(&mut fields)?);
+            Request::Sign { public, data, flags: number(&mut fields)? }
+        }
+        _ => return None,
+    };
+    fields.is_empty().then_some(request)
 }
 
 pub(super) fn refusal() -> Vec<u8> {
@@ -26,7 +50,10 @@ pub(super) fn refusal() -> Vec<u8> {
 }
 
 /// One message without its length; `None` when the other side has hung up.
-pub(super) fn read(mut from: &UnixStream) -> io::Result<Option<Vec<u8>>> {
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] for a message that is longer than any is; nothing is allocated for it.
+pub fn read(mut from: impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 4];
     match from.read_exact(&mut length) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -41,7 +68,7 @@ pub(super) fn read(mut from: &UnixStream) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(message))
 }
 
-pub(super) fn write(mut to: &UnixStream, message: &[u8]) -> io::Result<()> {
+pub(super) fn write(mut to: impl Write, message: &[u8]) -> io::Result<()> {
     let length = (message.len() as u32).to_be_bytes();
     to.write_all(&[&length, message].concat())
 }
@@ -53,14 +80,14 @@ pub(super) fn put(message: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Takes a number off the front.
-pub(super) fn number(message: &mut &[u8]) -> Option<u32> {
+fn number(message: &mut &[u8]) -> Option<u32> {
     let (number, rest) = message.split_first_chunk::<4>()?;
     *message = rest;
     Some(u32::from_be_bytes(*number))
 }
 
 /// Takes bytes with a length before them off the front.
-pub(super) fn take<'m>(message: &mut &'m [u8]) -> Option<&'m [u8]> {
+fn take<'m>(message: &mut &'m [u8]) -> Option<&'m [u8]> {
     let length = number(message)? as usize;
     let (bytes, rest) = message.split_at_checked(length)?;
     *message = rest;

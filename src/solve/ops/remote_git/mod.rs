@@ -1,17 +1,21 @@
 //! Git repositories, for ADD and as contexts, through the user's `git`, with its credentials and settings.
 //!
 //! Objects are kept in one bare repository for each remote; what is copied is a fresh checkout. Modes and
-//! times do not depend on this machine: 0644 or 0755, and the time of the commit.
+//! times do not depend on this machine: 0644 or 0755, and the time of the commit. Of the machine's configuration only
+//! counts what says how to reach servers (`command`), and what a repository says of its submodules is judged before git
+//! acts on it (`submodules`).
 
-use std::ffi::OsStr;
-use std::fs::File;
+mod command;
+mod mirror;
+pub mod submodules;
+
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use self::mirror::Mirror;
 use super::super::secrets::{SecretError, Secrets};
 use super::transfer::FileTree;
 use crate::context::ignore;
@@ -40,6 +44,16 @@ pub enum GitError {
         command: String,
         /// What it said.
         output: String,
+    },
+    /// A submodule that is not fetched.
+    #[error("`{url}`: the submodule `{name}` is refused: {problem}")]
+    Submodule {
+        /// The repository.
+        url: String,
+        /// As `.gitmodules` has it.
+        name: String,
+        /// What is wrong.
+        problem: &'static str,
     },
     /// The commit is not the one of `--checksum`.
     #[error("expected checksum of `{url}` to match {expected}, got {actual}")]
@@ -97,6 +111,7 @@ impl GitError {
             Self::Git { output, .. } if output.contains("could not read Username") => Some(
                 "the server wants a login: `--secret id=GIT_AUTH_TOKEN,src=FILE` gives one, and git's credential helpers are asked",
             ),
+            Self::Submodule { .. } => Some("`?submodules=false` behind the URL leaves submodules out"),
             Self::Git { .. }
             | Self::NoGit(_)
             | Self::Url { .. }
@@ -128,11 +143,29 @@ impl GitSource {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             source.option(key, value).map_err(|problem| GitError::Url { url: shown(remote), problem })?;
         }
-        if source.remote.starts_with('-') || source.reference.starts_with('-') {
-            let problem = "a repository or ref cannot begin with `-`".to_owned();
-            return Err(GitError::Url { url: shown(remote), problem });
-        }
+        source.check().map_err(|problem| GitError::Url { url: shown(remote), problem })?;
         Ok(source)
+    }
+
+    /// What git would take for something else: an option, a pattern, two refs.
+    fn check(&self) -> Result<(), String> {
+        let Self { remote, reference, checksum, .. } = self;
+        if remote.starts_with('-') || reference.starts_with('-') {
+            return Err("a repository or ref cannot begin with `-`".to_owned());
+        }
+        if remote.contains(char::is_control) {
+            return Err("a repository's URL has no control characters".to_owned());
+        }
+        let is_special = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
+        if reference.starts_with('+') || reference.contains(is_special) || reference.contains("..") {
+            return Err(format!("`{}` cannot be the name of a ref", reference.escape_debug()));
+        }
+        match checksum {
+            Some(checksum) if !is_hex(checksum) || checksum.len() > 64 => {
+                Err(format!("invalid checksum `{checksum}`: it must be a commit in hex digits"))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Logs in with the secret for the server, if it is asked by http and there is one.
@@ -154,7 +187,6 @@ impl GitSource {
 
     /// Repository and reference, without user info, as a lock file names them; `None` for a commit, which does not move.
     pub fn movable_name(&self) -> Option<String> {
-        let is_commit = |text: &str| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if self.checksum.is_some() || is_commit(&self.reference) {
             return None;
         }
@@ -199,6 +231,15 @@ impl GitSource {
     }
 }
 
+fn is_hex(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// A whole one, of SHA-1 or SHA-256.
+fn is_commit(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && is_hex(text)
+}
+
 fn qualified(prefix: &str, name: &str) -> String {
     if name.starts_with(prefix) { name.to_owned() } else { format!("{prefix}{name}") }
 }
@@ -217,15 +258,15 @@ pub fn check_out_context(source: &GitSource, cache: &Path, into: &Path) -> Resul
 fn check_out(source: &GitSource, cache: &Path, into: &Path) -> Result<(Arc<Context>, String), GitError> {
     let mirror = Mirror::open(source, cache)?;
     let commit = mirror.fetch()?;
-    if let Some(expected) = source.checksum.as_ref().filter(|expected| !commit.starts_with(expected.as_str()))
-    {
+    let is_other = |expected: &&String| !commit.starts_with(&expected.to_ascii_lowercase());
+    if let Some(expected) = source.checksum.as_ref().filter(is_other) {
         return Err(GitError::Checksum {
             url: shown(&source.remote),
             expected: expected.clone(),
             actual: commit,
         });
     }
-    let time: u64 = mirror.git(&["log", "-1", "--format=%ct", &commit])?.parse().unwrap_or(0);
+    let time = mirror.time(&commit)?;
     mirror.check_out(&commit, into)?;
     normalise(into, UNIX_EPOCH + Duration::from_secs(time))?;
     let subdirectory = path::below_root(source.subdirectory.as_bytes());
@@ -239,112 +280,6 @@ fn check_out(source: &GitSource, cache: &Path, into: &Path) -> Result<(Arc<Conte
     let rules = if source.keep_git_dir { "" } else { ".git" };
     let ignore = ignore::parse(rules.as_bytes(), "git")?;
     Ok((Arc::new(Context::open(&root, Some(ignore), None)?), commit))
-}
-
-/// The bare repository that keeps what was fetched from one remote; locked while it is open.
-struct Mirror<'s> {
-    source: &'s GitSource,
-    folder: PathBuf,
-    _lock: File,
-}
-
-impl<'s> Mirror<'s> {
-    fn open(source: &'s GitSource, cache: &Path) -> Result<Self, GitError> {
-        let name = blake3::hash(source.remote.as_bytes()).to_hex();
-        let folder = cache.join(format!("{}.git", &name[..32]));
-        let lock = File::create(cache.join(format!("{}.lock", &name[..32])))?;
-        lock.lock()?;
-        let mirror = Self { source, folder, _lock: lock };
-        if !mirror.folder.join("HEAD").exists() {
-            std::fs::create_dir_all(&mirror.folder)?;
-            mirror.git(&["init", "--quiet", "--bare", "--template="])?;
-        }
-        Ok(mirror)
-    }
-
-    /// Fetches the ref; its commit.
-    fn fetch(&self) -> Result<String, GitError> {
-        let reference = match self.source.reference.as_str() {
-            "" => "HEAD",
-            reference => reference,
-        };
-        let is_commit = reference.len() == 40 && reference.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if is_commit && self.commit(reference).is_ok() {
-            return Ok(reference.to_owned());
-        }
-        let remote = self.source.remote.as_str();
-        let shallow = ["fetch", "--quiet", "--no-tags", "--force", "--depth=1", "--", remote, reference];
-        match self.git(&shallow) {
-            Ok(_) => self.commit("FETCH_HEAD"),
-            // Not every server hands out a single commit; then it is among all of them.
-            Err(_) if is_commit => {
-                self.git(&["fetch", "--quiet", "--force", "--", remote, "+refs/*:refs/remote/*"])?;
-                self.commit(reference)
-            }
-            // A server of plain files has no shallow clones.
-            Err(GitError::Git { output, .. }) if output.contains("does not support shallow") => {
-                self.git(&["fetch", "--quiet", "--no-tags", "--force", "--", remote, reference])?;
-                self.commit("FETCH_HEAD")
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn commit(&self, name: &str) -> Result<String, GitError> {
-        self.git(&["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")])
-    }
-
-    fn check_out(&self, commit: &str, into: &Path) -> Result<(), GitError> {
-        let run = |arguments: &[&str]| self.run(into, arguments.iter().map(OsStr::new));
-        run(&["init", "--quiet", "--template="])?;
-        run(&["remote", "add", "origin", &shown(&self.source.remote)])?;
-        // A local fetch takes any commit that the mirror has under a name.
-        let name = format!("refs/rbuild/{commit}");
-        self.git(&["update-ref", &name, commit])?;
-        let mirror = self.folder.as_os_str();
-        let fetch = ["fetch", "--quiet", "--depth=1", "--no-tags", "--"].map(OsStr::new);
-        self.run(into, fetch.into_iter().chain([mirror, OsStr::new(&name)]))?;
-        run(&["checkout", "--quiet", "--detach", "FETCH_HEAD"])?;
-        if self.source.submodules && into.join(".gitmodules").exists() {
-            run(&["submodule", "update", "--quiet", "--init", "--recursive", "--depth=1"])?;
-        }
-        Ok(())
-    }
-
-    fn git(&self, arguments: &[&str]) -> Result<String, GitError> {
-        self.run(&self.folder, arguments.iter().map(OsStr::new))
-    }
-
-    /// Runs git in `folder`; what it prints, trimmed.
-    fn run<'a>(&self, folder: &Path, arguments: impl Iterator<Item = &'a OsStr>) -> Result<String, GitError> {
-        let arguments: Vec<&OsStr> = arguments.collect();
-        let mut command = Command::new("git");
-        command.current_dir(folder).stdin(std::process::Stdio::null());
-        // No prompt, no helper program as transport, no hook, no conversion of line ends.
-        command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh");
-        command.env_remove("GIT_DIR").env_remove("GIT_WORK_TREE").env_remove("GIT_INDEX_FILE");
-        // Not as an argument, which every process of the machine could read.
-        if let (Some(authorization), Some(server)) = (&self.source.authorization, self.source.server()) {
-            let number = std::env::var("GIT_CONFIG_COUNT").ok().and_then(|count| count.parse().ok());
-            let number: u32 = number.unwrap_or(0);
-            command.env("GIT_CONFIG_COUNT", (number + 1).to_string());
-            command.env(format!("GIT_CONFIG_KEY_{number}"), format!("http.{server}/.extraheader"));
-            command.env(format!("GIT_CONFIG_VALUE_{number}"), format!("Authorization: {authorization}"));
-        }
-        command.args(["-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false", "-c", "gc.auto=0"]);
-        let output = command.args(&arguments).output().map_err(GitError::NoGit)?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
-        }
-        let said = String::from_utf8_lossy(&output.stderr)
-            .trim()
-            .replace(&self.source.remote, &shown(&self.source.remote));
-        Err(GitError::Git {
-            url: shown(&self.source.remote),
-            command: arguments.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-            output: said,
-        })
-    }
 }
 
 /// Modes without the umask, and the commit's time.
@@ -384,6 +319,8 @@ fn shown(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -412,6 +349,20 @@ mod tests {
             (
                 "https://h/r.git#--upload-pack=x",
                 "`https://h/r.git`: a repository or ref cannot begin with `-`",
+            ),
+            ("-u./x", "`-u./x`: a repository or ref cannot begin with `-`"),
+            ("https://h/r.git?ref=-x", "`https://h/r.git`: a repository or ref cannot begin with `-`"),
+            ("https://h/r.git?ref=+x", "`https://h/r.git`: `+x` cannot be the name of a ref"),
+            (
+                "https://h/r.git?ref=x:refs/heads/y",
+                "`https://h/r.git`: `x:refs/heads/y` cannot be the name of a ref",
+            ),
+            ("https://h/r.git#refs/*", "`https://h/r.git`: `refs/*` cannot be the name of a ref"),
+            ("https://h/r.git#a..b", "`https://h/r.git`: `a..b` cannot be the name of a ref"),
+            ("https://h/r\n.git", "`https://h/r\n.git`: a repository's URL has no control characters"),
+            (
+                "https://h/r.git?commit=foobar",
+                "`https://h/r.git`: invalid checksum `foobar`: it must be a commit in hex digits",
             ),
         ] {
             assert_eq!(GitSource::new(url, None, false).unwrap_err().to_string(), expected);
