@@ -15,6 +15,8 @@ pub mod copy;
 
 pub mod solve;
 
+pub mod key;
+
 pub mod plan;
 
 pub mod dockerfile;

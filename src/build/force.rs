@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use super::tools::Tools;
 use super::{Request, diagnose_store};
-use crate::cache::{Cache, Preimage, Record};
+use crate::cache::{Cache, Record};
+use crate::key::{self, LayerForm};
 use crate::layer::archive::{Limits, decompress};
 use crate::layer::{Compression, repack};
 use crate::oci::{ChainId, Descriptor, Layer};
 use crate::plan::graph::{Op, Plan, ResolvedBase};
 use crate::report::{Diagnostic, Event, Events, Source};
-use crate::solve::LayerForm;
 
 impl Request {
     /// What every layer has to be; `None` when they may stay as they are.
@@ -76,9 +76,7 @@ impl Conversion<'_> {
             return Ok(layer.clone());
         }
         let fail = |e: crate::cache::Error| vec![Diagnostic::error(e.to_string())];
-        let mut preimage = Preimage::new("force compression/1");
-        preimage.push("layer", layer.descriptor.digest.to_string());
-        preimage.push("compression", self.forced.to_string());
+        let preimage = key::recompress(&layer.descriptor.digest, self.forced);
         let key = preimage.key();
         let known = self.cache.lookup(&key).map_err(fail)?;
         if let Some(known) = known.filter(|known| known.layer.diff_id == layer.diff_id) {

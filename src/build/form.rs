@@ -2,10 +2,10 @@
 
 use super::Request;
 use crate::export::{self, LayerOptions, Output};
+use crate::key::LayerForm;
 use crate::layer;
 use crate::oci::Seconds;
 use crate::report::{Diagnostic, Event, Events};
-use crate::solve::LayerForm;
 
 /// `zstd` without a level: as the program of that name.
 const ZSTD_LEVEL: i32 = 3;

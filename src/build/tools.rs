@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Request;
 use crate::cache::Cache;
 use crate::exec::{Config, Dns, Executor, Limits, Stop};
+use crate::key::LayerForm;
 use crate::plan::graph::ResolvedBase;
 use crate::registry::{Client, Settings};
 use crate::report::Events;
@@ -13,7 +14,7 @@ use crate::solve::images::PullPolicy;
 use crate::solve::log::BuildLog;
 use crate::solve::session::FailedSteps;
 use crate::solve::{self, jobs};
-use crate::solve::{ContextFiles, Environment, LayerForm, Pins, Roots, Snapshots};
+use crate::solve::{ContextFiles, Environment, Pins, Roots, Snapshots};
 use crate::store::{self, Measuring, Store};
 use crate::upkeep::{self, Policy};
 

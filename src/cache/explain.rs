@@ -46,12 +46,10 @@ fn unseen(last: &Preimage, now: &Preimage) -> String {
 fn rank(name: &str) -> u32 {
     match name.split_once(':').map_or(name, |(kind, _)| kind) {
         "op" => 0,
-        "base" => 1,
         "command" => 2,
         "arg" => 3,
         "env" => 4,
         "file" => 5,
-        _ if name.starts_with('/') => 5,
         "parent" => 7,
         _ => 6,
     }
@@ -66,43 +64,19 @@ fn clause(name: &str, before: Option<&Vec<&str>>, after: Option<&Vec<&str>>) -> 
     };
     match kind {
         "op" => "the instruction changed".to_owned(),
-        "base" => "base digest moved".to_owned(),
         "parent" => "the layer below changed".to_owned(),
         "command" => "the command changed".to_owned(),
         "cwd" => "the working directory changed".to_owned(),
         "arg" => format!("ARG {rest} {verb}"),
         "env" => format!("ENV {rest} {verb}"),
         "mount" => format!("the mount at {rest} {verb}"),
+        "mounted" => format!("what is mounted at {rest} {verb}"),
         "file" => match (before.map(Vec::as_slice), after.map(Vec::as_slice)) {
             (Some([before]), Some([after])) => file_clause(rest, before, after),
             _ => format!("{rest} {verb}"),
         },
-        _ if name.starts_with('/') => content_clause(name, before, after),
         _ if rest.is_empty() => format!("the {name} {verb}"),
         _ => format!("{kind} {rest} {verb}"),
-    }
-}
-
-/// The same for `/PATH`, a path in what COPY copies from; its value is `type mode …`.
-fn content_clause(name: &str, before: Option<&Vec<&str>>, after: Option<&Vec<&str>>) -> String {
-    let path = if name == "/" { "the context" } else { &name[1..] };
-    let (Some([before]), Some([after])) = (before.map(Vec::as_slice), after.map(Vec::as_slice)) else {
-        let verb = if before.is_none() {
-            "added"
-        } else if after.is_none() {
-            "removed"
-        } else {
-            "changed"
-        };
-        return format!("{path} {verb}");
-    };
-    let (a, b): (Vec<&str>, Vec<&str>) = (before.splitn(3, ' ').collect(), after.splitn(3, ' ').collect());
-    match (a.as_slice(), b.as_slice()) {
-        ([a, ..], [b, ..]) if a != b => format!("{path} is now a {b}"),
-        ([_, a, a_rest @ ..], [_, b, b_rest @ ..]) if a != b && a_rest == b_rest => {
-            format!("mode of {path} {a} → {b}")
-        }
-        _ => format!("{path} changed"),
     }
 }
 
@@ -130,7 +104,6 @@ fn parts(value: &str) -> [&str; 4] {
 fn long_type(word: &str) -> &str {
     match word {
         "dir" => "directory",
-        "hardlink" => "hard link",
         "fifo" => "named pipe",
         other => other,
     }

@@ -1,8 +1,7 @@
 //! Keys, and the readable text that each is the hash of.
 //!
-//! Names of fields say what they are: `file:<path>` (its value is a [`FileState`]), `arg:<NAME>`,
-//! `env:<NAME>`, `mount:<target>`, `parent`, `base`, `command`, `user`, `cwd`, …; [`super::Cache::explain`]
-//! turns them into words.
+//! Names of fields say what they are: `file:<path>`, `arg:<NAME>`, `env:<NAME>`, `mount:<target>`, `parent`, `command`,
+//! `user`, `cwd`, …; [`super::Cache::explain`] turns them into words. Which there are is the affair of those above.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -154,11 +153,6 @@ impl Preimage {
         self.fields.push(name.as_ref(), value.as_ref());
     }
 
-    /// Adds `file:<path>`, bytes that are no UTF-8 escaped so that no two paths look alike.
-    pub fn push_file(&mut self, path: &[u8], state: &FileState<'_>) {
-        self.push(format!("file:{}", escape(path)), state.to_string());
-    }
-
     /// Adds fields that were put together elsewhere.
     pub fn append(&mut self, fields: &Fields) {
         self.fields.append(fields);
@@ -236,70 +230,4 @@ impl<'de> Visitor<'de> for Pairs {
         }
         Ok(fields)
     }
-}
-
-/// The value of a `file:` field: `type mode uid:gid[ more]`, such as `file 0644 0:0 sha256:…`,
-/// `symlink 0777 0:0 ../target`, `dir 0755 0:0`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileState<'a> {
-    /// What it is.
-    pub kind: FileType,
-    /// Permission bits with setuid, setgid and sticky.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// The digest of a file and of its extended attributes, the target of a link, the numbers of a device.
-    pub content: Cow<'a, str>,
-}
-
-/// The type of a file in a [`FileState`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileType {
-    /// Regular file.
-    File,
-    /// Directory.
-    Directory,
-    /// Symbolic link.
-    Symlink,
-    /// Another name of a file.
-    HardLink,
-    /// Named pipe.
-    Fifo,
-    /// Character or block device.
-    Device,
-}
-
-impl FileType {
-    /// Its word in a value.
-    pub fn word(self) -> &'static str {
-        match self {
-            FileType::File => "file",
-            FileType::Directory => "dir",
-            FileType::Symlink => "symlink",
-            FileType::HardLink => "hardlink",
-            FileType::Fifo => "fifo",
-            FileType::Device => "device",
-        }
-    }
-}
-
-impl fmt::Display for FileState<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:04o} {}:{}", self.kind.word(), self.mode, self.uid, self.gid)?;
-        if self.content.is_empty() { Ok(()) } else { write!(f, " {}", self.content) }
-    }
-}
-
-/// UTF-8 stays as it is, but `\` is doubled and other bytes are `\xNN`.
-fn escape(path: &[u8]) -> String {
-    let mut out = String::with_capacity(path.len());
-    for chunk in path.utf8_chunks() {
-        out.push_str(&chunk.valid().replace('\\', "\\\\"));
-        for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    out
 }

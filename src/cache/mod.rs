@@ -13,7 +13,7 @@ mod record;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use key::{Field, Fields, FileState, FileType, Key, Preimage, Reasons};
+pub use key::{Field, Fields, Key, Preimage, Reasons};
 pub use record::Record;
 
 use crate::oci::Digest;

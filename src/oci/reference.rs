@@ -120,11 +120,6 @@ impl Reference {
         (!other.is_short()).then_some(Self { tag, digest, ..other })
     }
 
-    /// The same repository at a digest.
-    pub fn at_digest(&self, digest: Digest) -> Self {
-        Self { digest: Some(digest), tag: None, ..self.clone() }
-    }
-
     /// The same name, tag included, held to a digest.
     pub fn pinned(&self, digest: Digest) -> Self {
         Self { digest: Some(digest), ..self.clone() }

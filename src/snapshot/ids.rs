@@ -27,11 +27,6 @@ pub struct IdMap {
 }
 
 impl IdMap {
-    /// Whether ids stay as they are.
-    pub fn is_identity(&self) -> bool {
-        self.uids.is_empty() && self.gids.is_empty()
-    }
-
     /// The user inside; the outside id as the error.
     pub fn uid(&self, outside: u32) -> Result<u32, u32> {
         translate(&self.uids, outside)
@@ -66,6 +61,5 @@ mod tests {
         assert_eq!([1000, 100_000, 165_535].map(|id| map.uid(id)), [Ok(0), Ok(1), Ok(65_536)]);
         assert_eq!([0, 1001, 165_536].map(|id| map.uid(id)), [Err(0), Err(1001), Err(165_536)]);
         assert_eq!(map.gid(7), Ok(7));
-        assert!(!map.is_identity() && IdMap::default().is_identity());
     }
 }

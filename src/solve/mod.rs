@@ -4,11 +4,9 @@
 
 mod accounts;
 mod forecast;
-mod form;
 pub mod images;
 #[allow(clippy::disallowed_methods, reason = "the store's own files and folders, by digest and number")]
 pub mod jobs;
-mod key;
 #[allow(clippy::disallowed_methods, reason = "the store's own files, by number")]
 pub mod log;
 pub mod ops;
@@ -33,7 +31,6 @@ use crate::plan::graph::{ListedInstruction, Op, Plan, Step, StepId};
 use crate::report::{Diagnostic, Event, Outcome, Source, Span, StepHeading, StepNumber};
 
 pub use forecast::{Outlook, forecast};
-pub use form::LayerForm;
 pub use ops::exec::agent::protocol as ssh_protocol;
 pub use ops::exec::{Snapshots, executed};
 pub use ops::{remote_git, remote_http};

@@ -27,6 +27,7 @@ mod hostile_paths;
 mod images;
 mod interrupt;
 mod jobs;
+mod keys;
 mod kill;
 mod layering;
 mod limits;

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use super::super::state::RootState;
-use super::super::{Failures, LayerForm, StepContext};
+use super::super::{Failures, StepContext};
 use crate::cache::{Reasons, Record};
+use crate::key::LayerForm;
 use crate::layer::entry::Entry;
 use crate::layer::index::Index;
 use crate::layer::{self, Remembered, Segments, WriteOptions};

@@ -5,6 +5,7 @@ use super::super::{Failures, StepContext, accounts, trees};
 use super::transfer::{self, Destination, FileReasons, FileTree, Input, Selected};
 use super::{commit, transfer_step};
 use crate::cache::Preimage;
+use crate::key;
 use crate::plan::graph::{Step, StepId, TransferKind, TransferOp, TransferSource};
 use crate::report::Span;
 
@@ -62,9 +63,7 @@ fn reasons<'s>(
     source: &str,
     selected: &'s Selected,
 ) -> Result<FileReasons<'s>, Failures> {
-    let mut words = Preimage::new("context/1");
-    words.push("source", source);
-    let reasons = FileReasons::new(words, selected, op);
+    let reasons = FileReasons::new(key::files::context(source), selected, op);
     let reasons = reasons.map_err(|error| vec![transfer_step::explain(step, &error)])?;
     Ok(reasons.and(step.in_form(Preimage::default())))
 }

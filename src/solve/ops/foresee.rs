@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::super::forecast::{Foreseen, Outlook};
 use super::super::state::{Environment, Files, RootState};
-use super::super::{Failures, StepContext, key};
+use super::super::{Failures, StepContext};
 use super::{context_layer, exec, root, source, transfer_step};
 use crate::cache::Preimage;
+use crate::key;
 use crate::oci::Layer;
 use crate::plan::graph::{ExecOp, Op, TransferOp, TransferSource};
 
@@ -78,7 +79,7 @@ fn transfer(
     parent: &RootState,
     reads: &[Arc<Files>],
 ) -> Result<Foreseen, Failures> {
-    let words = step.in_form(key::transfer(op, parent.chain));
+    let words = step.in_form(key::copy(op, parent.chain));
     if let Some(quick) = transfer_step::quick_preimage(&words, reads)
         && let Some(record) = step.lookup_quietly(&quick)?
     {
@@ -106,16 +107,16 @@ fn command(
     parent: &RootState,
     reads: &[Arc<Files>],
 ) -> Result<Foreseen, Failures> {
-    let mut chains = Vec::with_capacity(reads.len());
+    let mut shown = Vec::with_capacity(reads.len());
     for (files, (source, span)) in reads.iter().zip(exec::mounted_paths(op)) {
-        chains.push(match &**files {
+        shown.push(key::Shown::Root(match &**files {
             Files::Root(root) => root.chain,
             Files::Local(name) => match context_layer::find(step, name, source, span)? {
                 Some(root) => root.chain,
                 None => return Ok(Foreseen::run("the files of a mount changed")),
             },
-        });
+        }));
     }
     let owners = step.environment.snapshots.owners(step)?;
-    look_up(step, parent, &step.in_form(key::exec(op, parent.chain, &chains, owners)))
+    look_up(step, parent, &step.in_form(key::run(op, parent.chain, &shown, owners)))
 }

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::state::{Files, RootState};
-use super::super::{Done, Failures, NotPinned, StepContext, accounts, key, trees};
+use super::super::{Done, Failures, NotPinned, StepContext, accounts, trees};
 use super::commit;
 use super::remote_git::{self, GitError, GitSource};
 use super::remote_http::{self, HttpError};
 use super::transfer::{self, Destination, Error, FileReasons, FileTree, Input, Selected};
 use crate::cache::{Preimage, Reasons, Record};
+use crate::key;
 use crate::plan::graph::{TransferOp, TransferSource};
 use crate::plan::without_password;
 use crate::report::{Diagnostic, Outcome, Span};
@@ -22,7 +23,7 @@ pub(super) fn run(
     parent: &RootState,
     reads: &[Arc<Files>],
 ) -> Result<Done, Failures> {
-    let words = step.in_form(key::transfer(op, parent.chain));
+    let words = step.in_form(key::copy(op, parent.chain));
     let quick = quick_preimage(&words, reads);
     if let Some(record) = quick.as_ref().map_or(Ok(None), |quick| step.lookup_quietly(quick))? {
         return Ok(cached(parent, record));
@@ -89,7 +90,7 @@ pub(super) fn quick_preimage(words: &Preimage, reads: &[Arc<Files>]) -> Option<P
     let mut quick = words.clone();
     for files in reads {
         match &**files {
-            Files::Root(root) => quick.push("from", root.chain.to_string()),
+            Files::Root(root) => key::push_from(&mut quick, root.chain),
             Files::Local(_) => return None,
         }
     }

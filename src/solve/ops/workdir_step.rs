@@ -1,8 +1,9 @@
 //! WORKDIR as a step.
 
 use super::super::state::{Files, RootState};
-use super::super::{Done, Failures, StepContext, accounts, key, trees};
+use super::super::{Done, Failures, StepContext, accounts, trees};
 use super::{commit, transfer_step, workdir};
+use crate::key;
 use crate::plan::graph::WorkdirOp;
 use crate::report::Outcome;
 

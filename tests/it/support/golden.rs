@@ -5,16 +5,29 @@ use std::path::Path;
 /// Compares `text` with `tests/golden/NAME.txt`. With `RBUILD_BLESS=1` the file is written instead.
 #[track_caller]
 pub fn check(name: &str, text: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
+    check_file(&format!("tests/golden/{name}.txt"), text);
+}
+
+/// Compares `text` with a file of the repository, line by line; `RBUILD_BLESS=1` as above.
+#[track_caller]
+pub fn check_file(path: &str, text: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("RBUILD_BLESS").is_some() {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, text).unwrap();
     }
     let expected = std::fs::read_to_string(&file).unwrap_or_default();
+    let differing = || {
+        let (was, is): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), text.lines().collect());
+        let gone = was.iter().filter(|line| !is.contains(line)).map(|line| format!("-{line}\n"));
+        let new = is.iter().filter(|line| !was.contains(line)).map(|line| format!("+{line}\n"));
+        gone.chain(new).collect::<String>()
+    };
     assert!(
         text == expected,
-        "{}:\n--- expected\n{expected}--- got\n{text}--- (RBUILD_BLESS=1 writes what it got)",
-        file.display()
+        "{}:\n--- expected\n{expected}--- got\n{text}--- differing lines\n{}--- (RBUILD_BLESS=1 writes what it got)",
+        file.display(),
+        differing()
     );
 }
 

@@ -24,9 +24,10 @@ pub use self::snapshots::Snapshots;
 pub use self::spec::executed;
 use super::super::session::{self, Left};
 use super::super::state::{Files, RootState};
-use super::super::{Done, Failures, LayerForm, StepContext, jobs, key};
+use super::super::{Done, Failures, StepContext, jobs};
 use super::commit;
 use crate::exec::{ExecError, ExitStatus};
+use crate::key::{self, LayerForm};
 use crate::oci::{Descriptor, Layer, Seconds};
 use crate::plan::graph::ExecOp;
 use crate::report::{Event, Outcome};
@@ -41,7 +42,7 @@ pub(super) fn run(
     reads: &[Arc<Files>],
 ) -> Result<Done, Failures> {
     let mounted = mounts::inputs(step, op, reads)?;
-    let preimage = step.in_form(key::exec(
+    let preimage = step.in_form(key::run(
         op,
         parent.chain,
         &mounts::key_inputs(&mounted),

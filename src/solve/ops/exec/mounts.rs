@@ -5,12 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::super::state::{Files, RootState};
-use super::super::super::{Failures, StepContext, jobs, key};
+use super::super::super::{Failures, StepContext, jobs};
 use super::super::context_layer;
 use super::agent::Agent;
-use crate::cache::Key;
-use crate::cache::Preimage;
-use crate::oci::ChainId;
+use crate::key::{self, Shown};
 use crate::plan::graph::{ExecOp, Mount, MountKind, Sharing};
 use crate::report::Span;
 use crate::store::ScratchDir;
@@ -43,8 +41,8 @@ pub(in crate::solve::ops) fn paths(op: &ExecOp) -> impl Iterator<Item = (&str, O
 }
 
 /// What the inputs say to the key.
-pub(super) fn key_inputs(inputs: &[RootState]) -> Vec<ChainId> {
-    inputs.iter().map(|root| root.chain).collect()
+pub(super) fn key_inputs(inputs: &[RootState]) -> Vec<Shown> {
+    inputs.iter().map(|root| Shown::Root(root.chain)).collect()
 }
 
 /// Something that a mount needs as long as the step runs.
@@ -130,7 +128,7 @@ fn cache(step: &StepContext<'_>, mount: &Mount, held: &[Held]) -> Result<Held, F
     let MountKind::Cache { id, sharing, mode, uid, gid, .. } = &mount.kind else { return Ok(Held::Nothing) };
     let fail = |message: String| vec![step.error_at(mount.span, message)];
     let folder = step.environment.store.private("cachemounts");
-    let name = cache_name(id, step.environment.snapshots.flavour(step)?);
+    let name = key::cache_directory(id, step.environment.snapshots.flavour(step)?).hex();
     for instance in 0.. {
         let name = if instance == 0 { name.clone() } else { format!("{name}-{instance}") };
         let lock_path = folder.join(format!("{name}.lock"));
@@ -166,13 +164,4 @@ fn cache(step: &StepContext<'_>, mount: &Mount, held: &[Held]) -> Result<Held, F
         return Ok(Held::Cache { path, _lock: Some(lock) });
     }
     Ok(Held::Nothing)
-}
-
-/// A file name for any id; owners on disk differ between root and user namespaces, so these do not share.
-fn cache_name(id: &str, flavour: &str) -> String {
-    let mut preimage = Preimage::new("cache-mount/1");
-    preimage.push("id", id);
-    preimage.push("owners", flavour);
-    let key: Key = preimage.key();
-    key.hex()
 }

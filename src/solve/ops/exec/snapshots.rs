@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::super::super::state::{Environment, RootState};
-use super::super::super::{Failures, StepContext, jobs, key};
+use super::super::super::{Failures, StepContext, jobs};
 use super::images::{Images, Usable};
 use crate::exec::{Executor, OwnedPath};
+use crate::key;
 use crate::layer::view::{Kind, Node};
 use crate::oci::{ChainId, Layer};
 use crate::report::Event;

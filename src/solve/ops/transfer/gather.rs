@@ -1,7 +1,7 @@
 //! What of a directory is copied: everything, less `--exclude`, or with `--parents` what a pattern names.
 
 use std::borrow::Cow;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::Error;
 use super::tree::{FileTree, Folder, Item, disk_file};
@@ -18,7 +18,8 @@ pub(super) struct Gathered {
     /// Every directory on the way, with its path relative to the one that is copied.
     folders: Vec<(Vec<u8>, Folder)>,
     chosen: Vec<Chosen>,
-    digests: OnceLock<Digests>,
+    /// Of all regular files among them: there is none without, so that none can miss in a key.
+    digests: Digests,
 }
 
 /// An entry of one of the folders.
@@ -40,7 +41,7 @@ pub(super) struct Picked<'g> {
     pub(super) number: usize,
 }
 
-/// Gathers the entries of `tree` below `base`.
+/// Gathers the entries of `tree` below `base`, and digests the regular files among them.
 pub(super) fn gather(
     tree: &FileTree,
     base: &[u8],
@@ -55,7 +56,9 @@ pub(super) fn gather(
     let top = tree.folder(base)?;
     walk.directory(b"", &top, &Inherited::default(), &Inherited::default())?;
     let Walk { folders, chosen, .. } = walk;
-    Ok(Arc::new(Gathered { tree: tree.clone(), folders, chosen, digests: OnceLock::new() }))
+    let mut gathered = Gathered { tree: tree.clone(), folders, chosen, digests: Digests::default() };
+    gathered.digests = tree.digests(&gathered)?;
+    Ok(Arc::new(gathered))
 }
 
 impl Gathered {
@@ -72,14 +75,6 @@ impl Gathered {
     /// The entries.
     pub(super) fn iter(&self) -> impl Iterator<Item = Picked<'_>> {
         (0..self.len()).map(|number| self.get(number))
-    }
-
-    /// Takes the digests of all regular files, which [`Picked::digest`] gives from then on.
-    pub(super) fn digest(&self) -> Result<(), Error> {
-        if self.digests.get().is_none() {
-            let _ = self.digests.set(self.tree.digests(self)?);
-        }
-        Ok(())
     }
 }
 
@@ -121,10 +116,9 @@ impl<'g> Picked<'g> {
         self.chosen().number & ONLY_AS_PARENT != 0
     }
 
-    /// Of a regular file, once they were taken.
+    /// Of a regular file.
     pub(super) fn digest(&self) -> Option<FileDigest> {
-        let digests = self.gathered.digests.get().filter(|_| self.is_file());
-        digests.map(|digests| digests.get(self.number))
+        self.is_file().then(|| self.gathered.digests.get(self.number))
     }
 
     /// Where it is and what it is there.
@@ -166,7 +160,7 @@ impl DiskFiles for Gathered {
     }
 
     fn digest(&self, number: u32) -> Option<[u8; 32]> {
-        self.digests.get().map(|digests| *digests.content(number as usize))
+        Some(*self.digests.content(number as usize))
     }
 }
 

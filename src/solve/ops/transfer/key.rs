@@ -1,7 +1,6 @@
 //! What the selected files say to the cache key.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 
 use rayon::prelude::*;
 
@@ -11,7 +10,8 @@ use super::gather::{Gathered, Picked};
 use super::select::{Pick, Selected, What};
 use super::tree::{Item, ItemKind};
 use crate::cache::{Fields, Preimage, Reasons};
-use crate::context::{FileDigest, path};
+use crate::context::FileDigest;
+use crate::key::files::{self, FileKind, FileState};
 use crate::plan::graph::TransferOp;
 
 /// Fields are put together on all processors, so many entries at a time by each.
@@ -20,10 +20,9 @@ const CHUNK: usize = 512;
 /// So many chunks are at hand at once: enough for all processors, little beside everything else.
 const CHUNKS_AT_ONCE: usize = 32;
 
-/// What makes the key of a COPY or ADD: what the instruction itself says, and then one readable field for each selected file:
-/// `file:` and its path in the source, then its type, mode, owner and content as they would land (so `--chmod` and
-/// `--chown` make those of the source irrelevant). Times are in none. Together with the op and the parent's result
-/// they decide everything that lands.
+/// What makes the key of a COPY or ADD: what the instruction itself says, and then one field for each selected file, as it
+/// would land (so `--chmod` and `--chown` make those of the source irrelevant). Times are in none. Together with the op and
+/// the parent's result they decide everything that lands.
 pub struct FileReasons<'s> {
     words: Preimage,
     selected: &'s Selected,
@@ -62,26 +61,24 @@ struct Writer {
 impl Writer {
     fn pick(&self, pick: &Pick, take: Take<'_>) {
         let mut named = String::new();
-        push_name(&mut named, [&pick.named, b"", b""]);
+        files::push_name(&mut named, &[&pick.named]);
         let mut value = String::new();
         match &pick.what {
-            What::File(item, digest) => self.item(item, digest.as_ref(), None, &mut value),
-            What::Archive(_, digest) => {
-                value.push_str("archive - - ");
-                push_hex(&mut value, &digest.content);
-            }
-            What::Inline(bytes) => {
-                named = format!("<<{}", escaped(&pick.named));
-                push_hex(&mut value, blake3::hash(bytes).as_bytes());
-            }
+            What::File(item, digest) => self.item(item, digest.as_ref(), None, false, &mut value),
+            What::Archive(_, digest) => value = files::archive(&digest.content),
+            // The words of the instruction have it.
+            What::Inline(_) => return,
             What::Directory { own, entries } => {
                 // The directory itself does not land, unless something says so.
                 match own {
-                    Some(own) => self.item(own, None, None, &mut value),
-                    None => value.push_str("contents - -"),
+                    Some(own) => self.item(own, None, None, false, &mut value),
+                    None => value.push_str(files::CONTENTS),
                 }
                 take(&one(&named, &value));
-                return self.entries(&pick.named, entries, take);
+                self.entries(&pick.named, entries, take);
+                let mut end = Fields::default();
+                files::push_end(&mut end);
+                return take(&end);
             }
         }
         take(&one(&named, &value));
@@ -117,7 +114,7 @@ impl Writer {
             name.clear();
             value.clear();
             let (at, last) = picked.path_parts();
-            push_name(&mut name, [base, at, last]);
+            files::push_name(&mut name, &[base, at, last]);
             self.picked(picked, first_names, &mut value);
             fields.push(&name, &value);
         }
@@ -127,48 +124,32 @@ impl Writer {
         let item = picked.item();
         let first = item.link.and_then(|inode| first_names.get(&inode));
         let first = first.filter(|first| **first != *picked.path());
-        self.item(&item, picked.digest().as_ref(), first.map(Vec::as_slice), value);
-        if picked.is_only_as_parent() {
-            value.push_str(" passed");
-        }
+        let (digest, only_as_parent) = (picked.digest(), picked.is_only_as_parent());
+        self.item(&item, digest.as_ref(), first.map(Vec::as_slice), only_as_parent, value);
     }
 
-    /// `file 0644 0:0 <digest>`, as the cache's explanations read it.
-    fn item(&self, item: &Item, digest: Option<&FileDigest>, first_name: Option<&[u8]>, value: &mut String) {
-        let mode = self.mode.apply(item.mode, item.is_dir());
-        let word = match &item.kind {
-            ItemKind::Symlink(_) => "symlink ",
-            ItemKind::Directory => "dir ",
-            ItemKind::File(_) => "file ",
-            ItemKind::Fifo => "fifo ",
-            ItemKind::CharDevice(..) | ItemKind::BlockDevice(..) => "device ",
-        };
-        value.push_str(word);
-        // Links have no mode of their own.
-        push_mode(value, if matches!(item.kind, ItemKind::Symlink(_)) { 0o777 } else { mode });
-        // Writing to a string cannot fail.
-        let _ = match (self.is_owned, item.uid, item.gid) {
-            (true, ..) => value.write_str(" -"),
-            (false, 0, 0) => value.write_str(" 0:0"),
-            (false, uid, gid) => write!(value, " {uid}:{gid}"),
-        };
-        let _ = match &item.kind {
-            ItemKind::Symlink(target) => write!(value, " {}", escaped(target)),
-            ItemKind::CharDevice(major, minor) => write!(value, " char {major}:{minor}"),
-            ItemKind::BlockDevice(major, minor) => write!(value, " block {major}:{minor}"),
-            ItemKind::Directory | ItemKind::File(_) | ItemKind::Fifo => Ok(()),
-        };
-        if let Some(first) = first_name {
-            let _ = write!(value, " link to {}", escaped(first));
-        }
-        if let Some(digest) = digest {
-            value.push(' ');
-            push_hex(value, &digest.content);
-            if let Some(capability) = &digest.capability {
-                value.push_str(" capability ");
-                push_hex(value, capability);
+    fn item(
+        &self,
+        item: &Item,
+        digest: Option<&FileDigest>,
+        first_name: Option<&[u8]>,
+        only_as_parent: bool,
+        value: &mut String,
+    ) {
+        let kind = match &item.kind {
+            ItemKind::File(_) => {
+                let digest = digest.expect("a regular file is digested when it is selected");
+                let capability = digest.capability.as_deref();
+                FileKind::File { digest: &digest.content, capability, first_name }
             }
-        }
+            ItemKind::Directory => FileKind::Directory { only_as_parent },
+            ItemKind::Symlink(target) => FileKind::Symlink(target),
+            ItemKind::Fifo => FileKind::Fifo,
+            ItemKind::CharDevice(major, minor) => FileKind::CharDevice(*major, *minor),
+            ItemKind::BlockDevice(major, minor) => FileKind::BlockDevice(*major, *minor),
+        };
+        let owner = (!self.is_owned).then_some((item.uid, item.gid));
+        FileState { kind, mode: self.mode.apply(item.mode, item.is_dir()), owner }.push_to(value);
     }
 }
 
@@ -177,57 +158,6 @@ fn one(name: &str, value: &str) -> Fields {
     fields.push(name, value);
     fields
 }
-
-/// `file:` and the path that the parts make together, escaped; the source itself is `file:.`.
-fn push_name(text: &mut String, parts: [&[u8]; 3]) {
-    text.push_str("file:");
-    let start = text.len();
-    for part in parts.into_iter().filter(|part| !part.is_empty()) {
-        if text.len() > start {
-            text.push('/');
-        }
-        match std::str::from_utf8(part) {
-            Ok(part) if !part.contains('\\') => text.push_str(part),
-            _ => {
-                // What a byte is escaped as depends on whether the whole is UTF-8.
-                text.truncate(start);
-                let [base, at, name] = parts;
-                return text.push_str(&escaped(&path::join(base, &path::join(at, name))));
-            }
-        }
-    }
-    if text.len() == start {
-        text.push('.');
-    }
-}
-
-/// Four octal digits; modes have no more.
-fn push_mode(text: &mut String, mode: u32) {
-    for shift in [9, 6, 3, 0] {
-        text.push(char::from(HEX[(mode >> shift & 7) as usize]));
-    }
-}
-
-/// Bytes as text that no two byte strings share.
-fn escaped(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) if !text.contains('\\') => text.to_owned(),
-        _ => bytes.escape_ascii().to_string(),
-    }
-}
-
-fn push_hex(text: &mut String, bytes: &[u8]) {
-    text.reserve(2 * bytes.len());
-    for chunk in bytes.chunks(32) {
-        let mut digits = [0; 64];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(chunk) {
-            (pair[0], pair[1]) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
-        }
-        text.push_str(std::str::from_utf8(&digits[..2 * chunk.len()]).expect("hex digits are ASCII"));
-    }
-}
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The first path of each file that has several names.
 type FirstNames = HashMap<(u64, u64), Vec<u8>>;

@@ -63,6 +63,7 @@ pub(super) struct Pick {
 }
 
 pub(super) enum What {
+    /// A regular file with its digest, or something else that is no directory.
     File(Item, Option<FileDigest>),
     /// What a directory holds; `own` is the directory's own entry where that travels, too (git).
     Directory {
@@ -82,9 +83,6 @@ pub fn select(op: &TransferOp, inputs: &[Input]) -> Result<Selected, Error> {
     let mut picks = Vec::new();
     for (source, input) in op.sources.iter().zip(inputs) {
         selection.source(source, input, &mut picks)?;
-    }
-    for pick in &mut picks {
-        pick.digest()?;
     }
     Ok(Selected { picks })
 }
@@ -131,10 +129,8 @@ impl Selection<'_> {
         let Some(item) = tree.entry(&base)? else { return Err(missing(tree, named, written, span)?) };
         let what = if item.is_dir() {
             What::Directory { own: None, entries: gather(tree, &base, None, &self.exclude)? }
-        } else if self.unpacks(true) && item.is_file() && archive::is_archive(tree, &base, &item)? {
-            What::Archive(item, PENDING)
         } else {
-            What::File(item, None)
+            self.file(tree, &base, item, true)?
         };
         Ok(Pick::new(tree, &base, named, what))
     }
@@ -171,9 +167,17 @@ impl Selection<'_> {
         let Download { tree, path, name, mtime } = download;
         let Some(mut item) = tree.entry(path)? else { return Err(missing(tree, path, "", None)?) };
         (item.mode, item.mtime) = (0o600, *mtime);
-        let is_archive = self.unpacks(false) && archive::is_archive(tree, path, &item)?;
-        let what = if is_archive { What::Archive(item, PENDING) } else { What::File(item, None) };
-        Ok(Pick::new(tree, path, name, what))
+        Ok(Pick::new(tree, path, name, self.file(tree, path, item, false)?))
+    }
+
+    /// Anything but a directory, digested.
+    fn file(&self, tree: &FileTree, path: &[u8], item: Item, is_local: bool) -> Result<What, Error> {
+        Ok(match tree.digest(&item)? {
+            Some(digest) if self.unpacks(is_local) && archive::is_archive(tree, path, &item)? => {
+                What::Archive(item, digest)
+            }
+            digest => What::File(item, digest),
+        })
     }
 
     /// Whether archives are unpacked: those that are local files of ADD, or as `--unpack` says.
@@ -181,9 +185,6 @@ impl Selection<'_> {
         self.op.unpack.unwrap_or(self.op.kind == TransferKind::Add && is_local)
     }
 }
-
-/// Stands where a digest will be.
-const PENDING: FileDigest = FileDigest { content: [0; 32], capability: None };
 
 fn inline(name: &str, content: &str) -> Pick {
     let what = What::Inline(content.as_bytes().into());
@@ -228,17 +229,6 @@ impl Pick {
     fn new(tree: &FileTree, base: &[u8], named: &[u8], what: What) -> Self {
         let name = path::split(named).1.to_vec();
         Self { tree: Some(tree.clone()), base: base.to_vec(), named: named.to_vec(), name, what }
-    }
-
-    fn digest(&mut self) -> Result<(), Error> {
-        let Some(tree) = &self.tree else { return Ok(()) };
-        match &mut self.what {
-            What::File(item, digest) => *digest = tree.digest(item)?,
-            What::Archive(item, digest) => *digest = tree.digest(item)?.unwrap_or(PENDING),
-            What::Directory { entries, .. } => entries.digest()?,
-            What::Inline(_) => {}
-        }
-        Ok(())
     }
 }
 

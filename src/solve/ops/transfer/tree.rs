@@ -180,14 +180,12 @@ impl FileTree {
             }
             Self::Layers(layers) => {
                 let items: Vec<Item> = gathered.iter().map(|picked| picked.item()).collect();
-                let digests = layers.bytes.digests(&layers.view, &ranges(&items));
-                let mut contents = digests.map_err(Error::Layers)?.into_iter();
-                let digest = |item: Item| match item.is_file() {
-                    true => FileDigest {
-                        content: contents.next().unwrap_or_default(),
-                        capability: item.capability,
-                    },
-                    false => FileDigest { content: [0; 32], capability: None },
+                let mut contents = layers.digests(&ranges(&items))?.into_iter();
+                // Nobody asks for the digest of what is no regular file.
+                let none = FileDigest { content: [0; 32], capability: None };
+                let digest = |item: Item| match item.is_file().then(|| contents.next()).flatten() {
+                    Some(content) => FileDigest { content, capability: item.capability },
+                    None => none.clone(),
                 };
                 Ok(items.into_iter().map(digest).collect())
             }
@@ -201,9 +199,9 @@ impl FileTree {
                 Ok(Some(context.digest(listed.entry())?))
             }
             (Self::Layers(layers), ItemKind::File(Bytes::Layer(range))) => {
-                let digests = layers.bytes.digests(&layers.view, &[*range]).map_err(Error::Layers)?;
                 let capability = item.capability.clone();
-                Ok(digests.first().map(|content| FileDigest { content: *content, capability }))
+                let content = layers.digests(&[*range])?.pop();
+                Ok(content.map(|content| FileDigest { content, capability }))
             }
             _ => Ok(None),
         }
@@ -316,6 +314,15 @@ impl Folder {
 }
 
 impl LayerTree {
+    /// One digest for each range, or an error: a file without one would be the same as another in a key.
+    fn digests(&self, wanted: &[Range]) -> Result<Vec<[u8; 32]>, Error> {
+        let digests = self.bytes.digests(&self.view, wanted).map_err(Error::Layers)?;
+        match digests.len() == wanted.len() {
+            true => Ok(digests),
+            false => Err(Error::Layers(io::Error::other("a layer gave fewer digests than it has files"))),
+        }
+    }
+
     fn folder(&self, path: &[u8]) -> Folder {
         let named = |entry: ViewEntry<'_>| (entry.name().into(), layer_item(entry));
         Folder::Layers(self.view.list(path).map(named).collect())

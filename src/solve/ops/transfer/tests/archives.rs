@@ -110,9 +110,10 @@ fn key_fields_tell_content_and_mode_and_nothing_else() {
     let shown: Vec<String> = first.fields().map(|field| format!("{}: {}", field.name, field.value)).collect();
     let expected = [
         "file:d: contents - -".to_owned(),
-        "file:d/l: symlink 0777 0:0 run.sh".to_owned(),
+        "file:d/l: symlink 0777 0:0 target=6:run.sh".to_owned(),
         format!("file:d/run.sh: file 0755 0:0 {hex}"),
         "file:d/sub: dir 0755 0:0".to_owned(),
+        "end: ".to_owned(),
     ];
     assert_eq!(shown, expected);
     let touched = std::time::UNIX_EPOCH + std::time::Duration::from_secs(5);

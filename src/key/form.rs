@@ -15,7 +15,7 @@ pub struct LayerForm {
 
 impl LayerForm {
     /// Adds what differs from the usual form to a key, so that builds that want other bytes share no layer.
-    pub(super) fn push_to(self, key: &mut Preimage) {
+    pub fn push_to(self, key: &mut Preimage) {
         let Self { compression, newest } = self;
         match compression {
             usual if usual == Compression::default() => {}
