@@ -2,8 +2,10 @@
 //!
 //! Nothing here prints: turning these into text is the command line's work.
 
-use std::sync::Arc;
-use std::sync::mpsc::Sender;
+pub mod text;
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A range of bytes in a [`Source`], `start` inclusive, `end` exclusive.
@@ -221,17 +223,82 @@ pub enum Event {
     RunsAs(String),
 }
 
-/// The one channel through which a build tells what happens. Cheap to clone; sending never fails
-/// and never blocks.
+/// As many bytes of commands' output may wait to be shown. Whoever writes more waits: a loud command and a slow terminal
+/// must not meet in memory.
+const WAITING_BYTES: usize = 4 << 20;
+/// What a line takes beside its text.
+const LINE_BYTES: usize = 128;
+
+/// The one channel through which a build tells what happens. Cheap to clone; sending never fails. Only a line of
+/// output may have to wait until there is room for it.
 #[derive(Debug, Clone, Default)]
 pub struct Events {
     sender: Option<Sender<(Instant, Event)>>,
+    room: Option<Arc<Room>>,
+}
+
+/// The other end of [`Events`].
+#[derive(Debug)]
+pub struct EventReader {
+    receiver: Receiver<(Instant, Event)>,
+    room: Arc<Room>,
+}
+
+/// How much output is on its way.
+#[derive(Debug, Default)]
+struct Room {
+    /// `None` when nobody reads any more.
+    used: Mutex<Option<usize>>,
+    freed: Condvar,
+}
+
+impl Room {
+    /// Waits until there is room for a line. One larger than all of it goes alone.
+    fn enter(&self, bytes: usize) {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full =
+            |used: &mut Option<usize>| used.is_some_and(|used| used > 0 && used + bytes > WAITING_BYTES);
+        let mut used = self.freed.wait_while(used, is_full).unwrap_or_else(PoisonError::into_inner);
+        *used = used.map(|used| used + bytes);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Option<usize>)) {
+        change(&mut self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        self.freed.notify_all();
+    }
+}
+
+impl EventReader {
+    /// The next event, if one comes within `patience`.
+    ///
+    /// # Errors
+    /// None came, or none will.
+    pub fn next_within(&self, patience: Duration) -> Result<(Instant, Event), RecvTimeoutError> {
+        let (time, event) = self.receiver.recv_timeout(patience)?;
+        if let Event::Log { line, .. } = &event {
+            self.room.change(|used| *used = used.map(|used| used.saturating_sub(line.len() + LINE_BYTES)));
+        }
+        Ok((time, event))
+    }
+}
+
+impl Drop for EventReader {
+    fn drop(&mut self) {
+        self.room.change(|used| *used = None);
+    }
+}
+
+/// A channel, and who reads it.
+pub fn channel() -> (Events, EventReader) {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let room = Arc::new(Room { used: Mutex::new(Some(0)), freed: Condvar::new() });
+    (Events { sender: Some(sender), room: Some(Arc::clone(&room)) }, EventReader { receiver, room })
 }
 
 impl Events {
-    /// Sends into `sender`, each event with the time it happened.
+    /// Sends into `sender`, each event with the time it happened; nothing ever waits.
     pub fn new(sender: Sender<(Instant, Event)>) -> Self {
-        Self { sender: Some(sender) }
+        Self { sender: Some(sender), room: None }
     }
 
     /// Drops every event.
@@ -242,7 +309,44 @@ impl Events {
     /// Tells what happened. A reader that has gone away is no error.
     pub fn send(&self, event: Event) {
         if let Some(sender) = &self.sender {
+            if let (Some(room), Event::Log { line, .. }) = (&self.room, &event) {
+                room.enter(line.len() + LINE_BYTES);
+            }
             let _ = sender.send((Instant::now(), event));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(bytes: usize) -> Event {
+        Event::Log { step: StepNumber(0), stream: Stream::Stdout, line: "x".repeat(bytes) }
+    }
+
+    #[test]
+    fn output_waits_for_its_reader() {
+        const LINES: usize = 200;
+        let (events, reader) = channel();
+        let patience = Duration::from_secs(60);
+        std::thread::scope(|scope| {
+            scope.spawn(move || (0..LINES).for_each(|_| events.send(line(100 << 10))));
+            for _ in 0..LINES {
+                assert!(reader.next_within(patience).is_ok());
+                let used = *reader.room.used.lock().unwrap_or_else(PoisonError::into_inner);
+                assert!(used.is_some_and(|used| used <= WAITING_BYTES), "{used:?}");
+            }
+            assert!(reader.next_within(patience).is_err());
+        });
+    }
+
+    #[test]
+    fn nobody_waits_for_a_reader_that_has_gone() {
+        let (events, reader) = channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || (0..200).for_each(|_| events.send(line(100 << 10))));
+            drop(reader);
+        });
     }
 }

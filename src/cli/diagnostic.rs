@@ -2,6 +2,7 @@
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use crate::report::text::{for_people, is_unsafe, user_infos};
 use crate::report::{Diagnostic, Severity, Source};
 
 /// Lines longer than this are cut around the place, so that a generated Dockerfile cannot flood a terminal.
@@ -14,14 +15,14 @@ pub(super) fn render(diagnostic: &Diagnostic, color: bool) -> String {
         Severity::Warning => Level::WARNING,
     };
     let title = match diagnostic.code {
-        Some(code) => format!("{} ({code})", diagnostic.message),
-        None => diagnostic.message.clone(),
+        Some(code) => format!("{} ({code})", for_people(&diagnostic.message)),
+        None => for_people(&diagnostic.message),
     };
     let excerpt = diagnostic.source.as_ref().and_then(|source| Excerpt::of(source, diagnostic));
     let mut group = Group::with_title(level.primary_title(title));
     if let (Some(excerpt), Some(source)) = (&excerpt, &diagnostic.source) {
-        let mut snippet =
-            Snippet::source(excerpt.text.as_str()).path(source.name.as_str()).line_start(excerpt.line);
+        let name = for_people(&source.name);
+        let mut snippet = Snippet::source(excerpt.text.as_str()).path(name).line_start(excerpt.line);
         for (i, (range, text)) in excerpt.marks.iter().enumerate() {
             let kind = if i == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
             let mark = kind.span(range.clone());
@@ -30,10 +31,10 @@ pub(super) fn render(diagnostic: &Diagnostic, color: bool) -> String {
         group = group.element(snippet);
     }
     for note in &diagnostic.notes {
-        group = group.element(Level::NOTE.message(note.as_str()));
+        group = group.element(Level::NOTE.message(for_people(note)));
     }
     for help in &diagnostic.help {
-        group = group.element(Level::HELP.message(help.as_str()));
+        group = group.element(Level::HELP.message(for_people(help)));
     }
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let text = renderer.render(&[group]);
@@ -85,14 +86,20 @@ impl Excerpt {
             Self { text: String::new(), line: source.line_column(start as u32).0, marks: Vec::new() };
         let mut positions = Vec::with_capacity(end - start + 1);
         let mut column = 0;
+        let secrets = user_infos(&text[start..end]);
+        let mut secrets = secrets.iter().peekable();
         for (offset, c) in text[start..end].char_indices() {
             positions.resize(offset + 1, excerpt.text.len());
             column = if c == '\n' { 0 } else { column + 1 };
+            while secrets.next_if(|secret| secret.end <= offset).is_some() {}
+            let hidden = secrets.peek().filter(|secret| secret.contains(&offset));
             match c {
+                _ if hidden.is_some_and(|secret| offset > secret.start) => {}
+                _ if hidden.is_some() => excerpt.text.push_str("xxxxx"),
                 '\r' | '\u{feff}' => {}
                 _ if column > LONGEST_LINE => {}
                 '\n' | '\t' => excerpt.text.push(c),
-                _ if c.is_control() => excerpt.text.push('\u{fffd}'),
+                _ if is_unsafe(c) => excerpt.text.push('\u{fffd}'),
                 _ => excerpt.text.push(c),
             }
         }
@@ -100,7 +107,7 @@ impl Excerpt {
         let place = |offset: u32| positions[(offset as usize).clamp(start, end) - start];
         for label in &diagnostic.labels {
             let (from, to) = (place(label.span.start), place(label.span.end));
-            excerpt.marks.push((from..to.max(from), label.text.clone()));
+            excerpt.marks.push((from..to.max(from), for_people(&label.text)));
         }
         Some(excerpt)
     }
@@ -152,6 +159,13 @@ error: no earlier stage is named `biuld`
             let diagnostic = Diagnostic::error("x").at(&source, span, "y");
             assert!(render(&diagnostic, false).contains("error: x"));
         }
+    }
+
+    #[test]
+    fn a_password_is_not_shown_and_the_mark_stays_in_place() {
+        let text = show("FROM x\nADD https://me:geheim@h/x biuld\n", "biuld");
+        assert!(!text.contains("geheim"), "{text}");
+        assert!(text.contains("2 | ADD https://xxxxx@h/x biuld\n  |                       ^^^^^"), "{text}");
     }
 
     #[test]

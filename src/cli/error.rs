@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::diagnostic;
 use super::progress::json;
 use crate::report::Diagnostic;
+use crate::report::text::harmless_json;
 
 /// The build, or whatever was asked for, failed.
 const EXIT_FAILED: u8 = 1;
@@ -127,7 +128,7 @@ pub(super) fn report(failure: &Failure) -> ExitCode {
     let color = color_of(&std::io::stderr());
     for diagnostic in &failure.diagnostics {
         let text = match failure.json {
-            true => format!("{}\n", json::failure(diagnostic)),
+            true => format!("{}\n", harmless_json(json::failure(diagnostic).to_string())),
             false => diagnostic::render(diagnostic, color),
         };
         // Nobody may be reading any more; the exit code still tells.

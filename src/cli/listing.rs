@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::Failure;
 use super::template::{Template, TemplateError};
 use crate::report::Diagnostic;
+use crate::report::text::{harmless, harmless_json};
 
 /// What `--format` asks for.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ impl Format {
                     rows.iter().map(|row| columns.iter().map(|(_, field)| cell(row, field)).collect());
                 Ok(table(&std::iter::once(heading).chain(cells).collect::<Vec<_>>()))
             }
-            Format::Json => Ok(rows.iter().map(|row| format!("{row}\n")).collect()),
+            Format::Json => Ok(rows.iter().map(|row| harmless_json(row.to_string()) + "\n").collect()),
             Format::Lines(template) => {
                 rows.iter().map(|row| Ok(template.render(row).map_err(bad)? + "\n")).collect()
             }
@@ -100,7 +101,7 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     let mut out = String::new();
     for row in rows {
         let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            row.iter().zip(&widths).map(|(cell, width)| format!("{:width$}", harmless(cell))).collect();
         out.push_str(cells.join("  ").trim_end());
         out.push('\n');
     }

@@ -1,14 +1,70 @@
 //! Lists of patterns with exceptions, as moby's patternmatcher applies them in a walk: a match of a parent
 //! counts for everything below it, and the last pattern that matches decides.
 
+use std::collections::HashMap;
+
 use super::glob::BadPattern;
 use super::path;
-use super::pattern::Pattern;
+use super::pattern::{Pattern, Scope};
 
 /// An ordered list of patterns, some of them exceptions (`!`).
 #[derive(Debug, Clone, Default)]
 pub struct Matcher {
     rules: Vec<Rule>,
+    index: Index,
+}
+
+/// A list no longer than this is gone through for each path.
+const SHORT: usize = 32;
+
+/// Which rules can match a path at all, so that ten thousand of them do not cost a look at each for each file.
+/// Numbers of rules, in order.
+#[derive(Debug, Clone, Default)]
+struct Index {
+    whole: HashMap<Vec<u8>, Vec<usize>>,
+    first: HashMap<Vec<u8>, Vec<usize>>,
+    last: HashMap<Vec<u8>, Vec<usize>>,
+    any: Vec<usize>,
+    /// Exceptions by the first component of what they can match.
+    exceptions: HashMap<Vec<u8>, Vec<usize>>,
+    /// Exceptions that can match below anything.
+    wide_exceptions: Vec<usize>,
+}
+
+impl Index {
+    fn new(rules: &[Rule]) -> Self {
+        let mut index = Self::default();
+        for (number, rule) in rules.iter().enumerate() {
+            let place = match rule.pattern.scope() {
+                Scope::Whole(path) => index.whole.entry(path.to_vec()).or_default(),
+                Scope::First(name) => index.first.entry(name.to_vec()).or_default(),
+                Scope::Last(name) => index.last.entry(name.to_vec()).or_default(),
+                Scope::Any => &mut index.any,
+            };
+            place.push(number);
+            if rule.exception {
+                match rule.pattern.first_component() {
+                    Some(name) => index.exceptions.entry(name.to_vec()).or_default().push(number),
+                    None if rule.pattern.is_plain_name() => {}
+                    None => index.wide_exceptions.push(number),
+                }
+            }
+        }
+        index
+    }
+
+    /// The rules that may match `path`, and those that its parent matched, in order.
+    fn candidates(&self, path: &[u8], inherited: &[usize]) -> Vec<usize> {
+        let first = path.split(|byte| *byte == b'/').next().unwrap_or_default();
+        let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let keyed = [self.whole.get(path), self.first.get(first), self.last.get(last)];
+        let mut found: Vec<usize> = keyed.into_iter().flatten().flatten().copied().collect();
+        found.extend(&self.any);
+        found.extend(inherited);
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -17,9 +73,9 @@ struct Rule {
     exception: bool,
 }
 
-/// Which patterns matched a directory: what its children inherit.
+/// Which patterns matched a directory, by number and in order: what its children inherit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Inherited(Vec<bool>);
+pub struct Inherited(Vec<usize>);
 
 impl Matcher {
     /// Compiles patterns as `--exclude` gives them; an error carries the index of the bad one.
@@ -28,7 +84,8 @@ impl Matcher {
         for (index, text) in patterns.into_iter().enumerate() {
             rules.extend(Rule::parse(text.as_ref()).map_err(|error| (index, error))?);
         }
-        Ok(Self { rules })
+        let index = if rules.len() > SHORT { Index::new(&rules) } else { Index::default() };
+        Ok(Self { rules, index })
     }
 
     /// Whether there is nothing to match.
@@ -43,13 +100,13 @@ impl Matcher {
 
     /// Whether `path` matches; for the entries of the top directory, `parent` is the default.
     pub fn matches(&self, path: &[u8], parent: &Inherited) -> bool {
-        self.decide(path, parent, |_, _| {}).is_some()
+        self.decide(path, parent, |_| {}).is_some()
     }
 
     /// As [`Matcher::matches`], and what the children of the directory `path` inherit.
     pub fn matches_directory(&self, path: &[u8], parent: &Inherited) -> (bool, Inherited) {
-        let mut inherited = Inherited(vec![false; self.rules.len()]);
-        let decided = self.decide(path, parent, |index, matched| inherited.0[index] = matched);
+        let mut inherited = Inherited::default();
+        let decided = self.decide(path, parent, |index| inherited.0.push(index));
         (decided.is_some(), inherited)
     }
 
@@ -65,7 +122,7 @@ impl Matcher {
             inherited = self.matches_directory(&path[..end], &inherited).1;
         }
         let mut last = None;
-        self.decide(path, &inherited, |index, matched| last = if matched { Some(index) } else { last });
+        self.decide(path, &inherited, |index| last = Some(index));
         last
     }
 
@@ -78,9 +135,17 @@ impl Matcher {
     /// worth its while. Errs on the side of yes.
     pub fn may_spare_below(&self, path: &[u8], inherited: &Inherited) -> bool {
         // What an exception spares must be listed after the last pattern that its directory matches.
-        let mut hits = self.rules.iter().zip(&inherited.0);
-        let after = hits.rposition(|(rule, hit)| *hit && !rule.exception).map_or(0, |index| index + 1);
-        self.rules[after..].iter().any(|rule| rule.exception && rule.pattern.may_match_below(path))
+        let hit = inherited.0.iter().rfind(|index| !self.rules[**index].exception);
+        let after = hit.map_or(0, |index| index + 1);
+        if self.rules.len() <= SHORT {
+            return self.rules[after..]
+                .iter()
+                .any(|rule| rule.exception && rule.pattern.may_match_below(path));
+        }
+        let first = path.split(|byte| *byte == b'/').next().unwrap_or_default();
+        let own = self.index.exceptions.get(first).into_iter().flatten();
+        own.chain(&self.index.wide_exceptions)
+            .any(|index| *index >= after && self.rules[*index].pattern.may_match_below(path))
     }
 
     /// Whether something below the directory `path`, which does not match, may match. Errs on the side of yes.
@@ -90,18 +155,20 @@ impl Matcher {
 
     /// Moby's `MatchesUsingParentResults`, including that a rule which could not change the verdict is not
     /// looked at and so is not inherited, either.
-    fn decide(&self, path: &[u8], parent: &Inherited, mut seen: impl FnMut(usize, bool)) -> Option<usize> {
+    fn decide(&self, path: &[u8], parent: &Inherited, mut matched: impl FnMut(usize)) -> Option<usize> {
         let mut verdict = None;
-        for (index, rule) in self.rules.iter().enumerate() {
-            let inherited = parent.0.get(index).copied().unwrap_or(false);
-            if !inherited && rule.exception != verdict.is_some() {
-                continue;
-            }
-            let matched = inherited || rule.pattern.matches(path);
-            seen(index, matched);
-            if matched {
+        let mut inherited = parent.0.iter().copied().peekable();
+        let mut look = |index: usize| {
+            let rule = &self.rules[index];
+            let is_inherited = inherited.next_if_eq(&index).is_some();
+            if is_inherited || (rule.exception == verdict.is_some() && rule.pattern.matches(path)) {
+                matched(index);
                 verdict = (!rule.exception).then_some(index);
             }
+        };
+        match self.rules.len() <= SHORT {
+            true => (0..self.rules.len()).for_each(&mut look),
+            false => self.index.candidates(path, &parent.0).into_iter().for_each(&mut look),
         }
         verdict
     }
@@ -251,6 +318,29 @@ mod tests {
     }
 
     proptest! {
+        /// The index of long lists leaves out nothing that could match.
+        #[test]
+        fn long_lists_match_as_short_ones(
+            patterns in proptest::collection::vec("!?(\\*\\*/)?[ab*]{1,2}(/[ab*?]{1,2}){0,2}", 1..6),
+            path in "[ab]{1,2}(/[ab]{1,2}){0,3}",
+        ) {
+            let Ok(short) = Matcher::new(&patterns) else { return Ok(()) };
+            // What nothing matches makes the list long, and stands before all others.
+            let filler = (0..SHORT).map(|at| format!("nothing/{at}"));
+            let long = Matcher::new(filler.chain(patterns.iter().cloned())).unwrap();
+            let behind = short.last_match(path.as_bytes()).map(|at| at + SHORT);
+            prop_assert_eq!(long.last_match(path.as_bytes()), behind);
+            let (mut in_short, mut in_long) = (Inherited::default(), Inherited::default());
+            for parent in path::prefixes(path.as_bytes()) {
+                in_short = short.matches_directory(parent, &in_short).1;
+                in_long = long.matches_directory(parent, &in_long).1;
+                prop_assert_eq!(
+                    short.may_spare_below(parent, &in_short),
+                    long.may_spare_below(parent, &in_long)
+                );
+            }
+        }
+
         #[test]
         fn never_panics(pattern in "[a*?\\[\\]^!/.\\\\ é-]{0,16}", path in "[ab/.é-]{0,16}") {
             if let Ok(matcher) = Matcher::new([&pattern]) {

@@ -16,6 +16,19 @@ pub(super) struct Pattern {
     form: Form,
 }
 
+/// What every path that a pattern matches has in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope<'a> {
+    /// All of it.
+    Whole(&'a [u8]),
+    /// Its first component.
+    First(&'a [u8]),
+    /// Its last component.
+    Last(&'a [u8]),
+    /// Nothing that is known.
+    Any,
+}
+
 #[derive(Debug, Clone)]
 enum Form {
     /// The path is the pattern.
@@ -66,6 +79,41 @@ impl Pattern {
             }
             Form::Program(program) => program.matches(path),
         }
+    }
+
+    /// What a path must have to match.
+    pub(super) fn scope(&self) -> Scope<'_> {
+        let last = |tail: &'_ [u8]| tail.iter().rposition(|byte| *byte == b'/');
+        match &self.form {
+            Form::Exact => Scope::Whole(&self.text),
+            Form::Suffix => match last(&self.text[2..]) {
+                Some(slash) => Scope::Last(&self.text[2 + slash + 1..]),
+                None => Scope::Any,
+            },
+            Form::Prefix(_) | Form::Program(_) => match (self.first_component(), &self.form) {
+                (Some(name), _) => Scope::First(name),
+                (None, Form::Program(program)) => match last(&program.tail) {
+                    Some(slash) => Scope::Last(&program.tail[slash + 1..]),
+                    None => Scope::Any,
+                },
+                (None, _) => Scope::Any,
+            },
+        }
+    }
+
+    /// The first component of all paths that match, if the pattern has more than one and the first is plain.
+    pub(super) fn first_component(&self) -> Option<&[u8]> {
+        let slash = self.text.iter().position(|byte| *byte == b'/')?;
+        let name = &self.text[..slash];
+        // Bytes that are no UTF-8 match others that are none.
+        let is_plain =
+            std::str::from_utf8(name).is_ok_and(|name| !name.contains(char::REPLACEMENT_CHARACTER));
+        (is_plain && !name.iter().any(|byte| b"*?[]\\^".contains(byte))).then_some(name)
+    }
+
+    /// Whether it is one component without anything special, so that it matches nothing below a directory.
+    pub(super) fn is_plain_name(&self) -> bool {
+        !self.text.iter().any(|byte| b"/*?[]\\^".contains(byte))
     }
 
     /// Whether the pattern may match something below the directory `dir`; errs on the side of yes.

@@ -56,6 +56,18 @@ pub enum Error {
         /// What it is.
         actual: Digest,
     },
+    /// A blob whose size is another than what names it says.
+    #[error("`{file}` in `{name}` has {actual} bytes, and what names it says {expected}")]
+    WrongSize {
+        /// The file or folder.
+        name: String,
+        /// Which.
+        file: String,
+        /// What was said.
+        expected: u64,
+        /// What it is.
+        actual: u64,
+    },
     /// A layer that is another one than the configuration says.
     #[error("the layer `{file}` in `{name}` holds {actual}, and the configuration says {expected}")]
     WrongDiffId {

@@ -191,8 +191,16 @@ fn blob(store: &Store, files: &dyn Files, descriptor: &Descriptor) -> Result<(),
     }
     let name = blob_name(descriptor);
     match files.keep(store, &name, Some(descriptor.digest))? {
-        Some(_) => Ok(()),
+        Some((_, actual)) => sized(files, name, descriptor.size, actual),
         None => Err(Error::Missing { name: files.name(), file: name }),
+    }
+}
+
+/// A wrong size would go on into every image that is built on this one, and registries refuse it.
+fn sized(files: &dyn Files, file: String, expected: u64, actual: u64) -> Result<(), Error> {
+    match actual == expected {
+        true => Ok(()),
+        false => Err(Error::WrongSize { name: files.name(), file, expected, actual }),
     }
 }
 
@@ -208,6 +216,7 @@ fn document<T: serde::de::DeserializeOwned>(files: &dyn Files, descriptor: &Desc
     if actual != descriptor.digest {
         return Err(Error::Damaged { name: files.name(), file: name, actual });
     }
+    sized(files, name.clone(), descriptor.size, bytes.len() as u64)?;
     parse(files, &name, &bytes)
 }
 

@@ -1,5 +1,6 @@
 //! FROM: the state that a stage starts from.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::dockerfile::checks::{self, message};
@@ -55,7 +56,7 @@ impl Lowering<'_> {
     }
 
     fn parent(&mut self, parent: usize, stage: &Stage, line: Line) -> Result<State, Fault> {
-        let Some(state) = self.done[parent].clone() else {
+        let Some(state) = self.continued(parent, stage)? else {
             let parent = &self.stages.list[parent].label;
             let message =
                 format!("stage `{parent}` needs to be defined before current stage `{}`", stage.label);
@@ -117,6 +118,7 @@ impl State {
             argument_names: Arc::default(),
             platform: image.platform(),
             image,
+            env_places: HashMap::new(),
             parent: None,
             history,
             tip,

@@ -1,5 +1,7 @@
 //! Collects the steps and the listing of a plan, each source once.
 
+use std::collections::HashMap;
+
 use crate::report::{Span, StepNumber};
 
 use super::graph::{
@@ -14,11 +16,11 @@ pub(super) struct Builder {
     pub(super) steps: Vec<Step>,
     /// The listing so far.
     pub(super) listing: Vec<ListedInstruction>,
-    sources: Vec<(Source, StepId)>,
+    sources: HashMap<Source, StepId>,
 }
 
 /// What makes two sources the same.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Source {
     Scratch,
     Base(usize),
@@ -91,7 +93,7 @@ impl Builder {
             }
             None => {
                 let id = self.step(op, None, span, line, slot);
-                self.sources.push((source, id));
+                self.sources.insert(source, id);
                 id
             }
         }
@@ -118,7 +120,7 @@ impl Builder {
         let name = image.reference.to_string();
         let line = Line { place: String::new(), title: format!("image {name}") };
         let id = self.step(Op::Image(image.clone()), None, span, line, format!("image/{name}"));
-        self.sources.push((source, id));
+        self.sources.insert(source, id);
         id
     }
 
@@ -163,7 +165,7 @@ impl Builder {
         let parent = self.nothing();
         let line = Line { place: String::new(), title: format!("context `{name}`") };
         let id = self.step(op, Some(parent), None, line, format!("root/{name}"));
-        self.sources.push((key, id));
+        self.sources.insert(key, id);
         id
     }
 
@@ -172,12 +174,12 @@ impl Builder {
             return id;
         }
         let id = self.step(op, None, None, Line { place: String::new(), title }, slot);
-        self.sources.push((source, id));
+        self.sources.insert(source, id);
         id
     }
 
     fn known(&self, source: &Source) -> Option<StepId> {
-        self.sources.iter().find(|(known, _)| known == source).map(|(_, id)| *id)
+        self.sources.get(source).copied()
     }
 }
 

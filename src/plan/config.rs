@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::dockerfile::checks::{self, message};
 use crate::dockerfile::syntax::{ArgDeclaration, Command, Healthcheck, Onbuild, Pair, Word};
-use crate::dockerfile::words;
+use crate::dockerfile::words::{self, Lookup as _};
 use crate::oci::{self, Empty};
 use crate::report::{Diagnostic, Span};
 
@@ -13,7 +13,7 @@ use super::place::{Fault, Place};
 use super::ports;
 use super::scope::{self, Argument, Globals};
 use super::signal::is_signal;
-use super::state::{Effect, State, key_value};
+use super::state::{Effect, State};
 
 /// The place of an instruction, and where its warnings go.
 pub(super) struct Context<'a> {
@@ -103,9 +103,12 @@ pub(super) fn env(state: &mut State, context: &mut Context<'_>, pairs: &[Pair]) 
         state.env.set(key, value);
         let pair = format!("{key}={value}");
         let env = &mut state.image.config.env;
-        match env.iter_mut().find(|known| key_value(known).0 == key) {
-            Some(known) => *known = pair,
-            None => env.push(pair),
+        match state.env_places.get(key) {
+            Some(place) => env[*place] = pair,
+            None => {
+                state.env_places.insert(key.clone(), env.len());
+                env.push(pair);
+            }
         }
     }
     Ok(Effect::Entry(entry("ENV", &pairs)))
@@ -168,6 +171,12 @@ pub(super) fn with_shell(state: &State, line: &str) -> Vec<String> {
     args
 }
 
+/// All ports of all protocols, which is as much as one EXPOSE can mean.
+const ALL_PORTS: usize = 3 * 65_536;
+/// What a port costs of the work that all words of a file may cost together: a range of eight letters stands for 65,535
+/// ports, each of which is written into the history. So a file may list half a million.
+const PORT_WORK: usize = 2_000;
+
 /// EXPOSE. Words are sorted as written, before they are expanded.
 pub(super) fn expose(state: &mut State, context: &mut Context<'_>, ports: &[Word]) -> Result<Effect, Fault> {
     let mut sorted: Vec<&Word> = ports.iter().collect();
@@ -177,7 +186,11 @@ pub(super) fn expose(state: &mut State, context: &mut Context<'_>, ports: &[Word
         let expanded = words::expand_words(&word.text, context.place.escape, &state.env)
             .map_err(|error| context.place.fault(word.span, error.to_string()))?;
         for text in &expanded.words {
-            exposed.extend(expose_word(context, word, text)?);
+            let ports = expose_word(context, word, text)?;
+            if !state.env.afford(ports.len() * PORT_WORK) || exposed.len() + ports.len() > ALL_PORTS {
+                return Err(context.place.fault(word.span, "more ports than EXPOSE can list"));
+            }
+            exposed.extend(ports);
         }
     }
     let config = &mut state.image.config;

@@ -10,11 +10,9 @@ use super::scope::{Argument, Environment};
 pub(super) fn run(args: &[String], arguments: &[Argument], env: &Environment) -> String {
     let mut shown: Vec<(&str, &str)> = Vec::new();
     if !arguments.is_empty() {
-        let seen: HashMap<&str, &str> =
-            env.variables().iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let mut places = HashMap::new();
         for Argument { name, value } in arguments {
-            let value = seen.get(name.as_str()).copied().or(value.as_deref()).unwrap_or_default();
+            let value = env.value(name).or(value.as_deref()).unwrap_or_default();
             let place = *places.entry(name).or_insert(shown.len());
             match shown.get_mut(place) {
                 Some(pair) => pair.1 = value,

@@ -12,6 +12,7 @@ use super::exec::{self, Setting};
 use super::files;
 use super::graph::{HistoryPlan, Mount, MountKind, Next, Op, ResolvedBase, TransferKind};
 use super::mounts;
+use super::origin::Origin;
 use super::place::{Fault, Place};
 use super::scope::Globals;
 use super::sources::{Sources, User};
@@ -33,14 +34,18 @@ pub(super) struct Lowering<'a> {
     pub(super) next: Option<Next>,
     /// CMD and ENTRYPOINT in shell form where somebody chose the shell, be it the base image.
     pub(super) with_chosen_shell: BTreeSet<Span>,
-    budget: Budget,
+    pub(super) budget: Budget,
+    /// How many stages that are still to come continue each; nobody but them needs its configuration.
+    children: Vec<usize>,
 }
 
 /// What steps carry along: each RUN its variables, and its line of the history those that ARG declared. A file of
 /// variables and commands in turn would need memory by the square of its length.
-struct Budget {
+pub(super) struct Budget {
     /// Bytes that are left, about.
     left: usize,
+    /// Something did not fit: nothing that follows is looked at.
+    is_spent: bool,
     /// The environment that was counted last; steps share one as long as nothing changes it.
     counted: Option<Arc<Vec<(String, String)>>>,
 }
@@ -61,7 +66,16 @@ impl Budget {
             Effect::Entry(created_by) => created_by.len(),
             Effect::Step(op, created_by) => created_by.len() + self.variables(op) * PAIR_BYTES,
         };
-        self.left.checked_sub(spent).map(|left| self.left = left).is_some()
+        self.carry(spent)
+    }
+
+    /// Whether there was enough for a copy of a configuration.
+    pub(super) fn carry(&mut self, bytes: usize) -> bool {
+        match self.left.checked_sub(bytes) {
+            Some(left) => self.left = left,
+            None => self.is_spent = true,
+        }
+        !self.is_spent
     }
 
     /// The number of variables that `op` has and the steps before it do not share with it.
@@ -87,22 +101,50 @@ impl<'a> Lowering<'a> {
             faults: Vec::new(),
             next: None,
             with_chosen_shell: BTreeSet::new(),
-            budget: Budget { left: MAX_CARRIED_BYTES, counted: None },
+            budget: Budget { left: MAX_CARRIED_BYTES, is_spent: false, counted: None },
+            children: vec![0; stages.list.len()],
         }
     }
 
     /// Lowers the stages of these numbers, in order. Faults are collected; a stage goes on after one.
     pub(super) fn run(&mut self, needed: &BTreeSet<usize>) {
         for index in needed {
+            if let Origin::Stage(parent) = self.stages.list[*index].base {
+                self.children[parent] += 1;
+            }
+        }
+        for index in needed {
+            if self.budget.is_spent {
+                return;
+            }
             let stage = &self.stages.list[*index];
             match self.begin(stage) {
                 Ok(mut state) => {
                     self.instructions(*index, stage, &mut state);
+                    if self.children[*index] == 0 && *index != self.stages.target {
+                        drop(state.take());
+                    }
                     self.done[*index] = Some(state);
                 }
                 Err(fault) => self.faults.push(*fault),
             }
         }
+    }
+
+    /// A copy of the state of a stage that another one continues. The last one that does so takes what only it needs
+    /// then: of a chain of thousands of stages, one configuration is kept.
+    pub(super) fn continued(&mut self, parent: usize, stage: &Stage) -> Result<Option<State>, Fault> {
+        self.children[parent] = self.children[parent].saturating_sub(1);
+        let is_last = self.children[parent] == 0 && parent != self.stages.target;
+        let Some(state) = &mut self.done[parent] else { return Ok(None) };
+        if is_last {
+            return Ok(Some(state.take()));
+        }
+        if !self.budget.carry(state.weight()) {
+            let message = "the configurations of all stages up to here are too large to carry along";
+            return Err(self.stages.place.fault(stage.from.image.span, message));
+        }
+        Ok(Some(state.clone()))
     }
 
     /// The history of a stage with that of the stages it continues.
@@ -133,7 +175,7 @@ impl<'a> Lowering<'a> {
                         "the variables of all RUN instructions up to here are too many to carry along";
                     return self.faults.push(*item.place.fault(item.instruction.span, message));
                 }
-                Ok(_) if state.env.variables().len() > MAX_VARIABLES => {
+                Ok(_) if state.env.len() > MAX_VARIABLES => {
                     let message = format!("more than {MAX_VARIABLES} variables in one stage");
                     return self.faults.push(*item.place.fault(item.instruction.span, message));
                 }

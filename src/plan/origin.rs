@@ -26,7 +26,7 @@ pub(super) enum Origin {
 }
 
 /// A named context that has to be fetched.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Remote {
     /// The context's name.
     pub(super) name: String,
@@ -37,7 +37,7 @@ pub(super) struct Remote {
 }
 
 /// See [`Remote`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum RemoteKind {
     /// A git repository.
     Git,

@@ -3,10 +3,11 @@
 //! BuildKit keeps one list for ARG and ENV in which the last writer wins. So an ARG after an ENV of
 //! the same name wins in RUN, although the reference manual says otherwise; the image keeps the ENV.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use crate::dockerfile::MAX_WARNINGS;
 use crate::dockerfile::checks::{self, message};
 use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::{ArgDeclaration, Dockerfile, Instruction, InstructionKind, Word};
@@ -23,6 +24,9 @@ pub(super) const NEVER_IN_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT"
 /// The proxy variables, lower case; every spelling of them counts, and needs no ARG.
 const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
 
+/// So many warnings say what may have been meant.
+const SUGGESTIONS: usize = 100;
+
 /// As much work as all words of a file may cost together (a unit is what [`Lookup::afford`] counts, or a variable
 /// looked at): a second or two.
 const MAX_WORK: usize = 1_000_000_000;
@@ -30,9 +34,38 @@ const MAX_WORK: usize = 1_000_000_000;
 /// Variables in the order in which they were last set. A clone costs nothing until one of the two changes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Environment {
-    variables: Arc<Vec<(String, String)>>,
+    variables: Arc<Variables>,
     /// What the words that were expanded cost; the environments of a file share it.
     work: Arc<AtomicUsize>,
+}
+
+/// What [`Environment`] holds. Setting and finding one costs the same however many there are: a base image may bring
+/// hundreds of thousands.
+#[derive(Debug, Clone, Default)]
+struct Variables {
+    /// In order; `None` where one was that was set again later.
+    slots: Vec<Option<(String, String)>>,
+    /// Where each is in `slots`.
+    places: HashMap<String, usize>,
+    /// All of them, made when somebody asks.
+    list: OnceLock<Arc<Vec<(String, String)>>>,
+}
+
+impl Variables {
+    fn set(&mut self, name: &str, value: &str) {
+        self.list = OnceLock::new();
+        if self.slots.len() > 2 * self.places.len() + 16 {
+            self.slots.retain(Option::is_some);
+            let names = self.slots.iter().flatten().map(|(name, _)| name.clone());
+            self.places = names.enumerate().map(|(at, name)| (name, at)).collect();
+        }
+        let at = self.slots.len();
+        self.slots.push(Some((name.to_owned(), value.to_owned())));
+        match self.places.get_mut(name) {
+            Some(place) => self.slots[std::mem::replace(place, at)] = None,
+            None => drop(self.places.insert(name.to_owned(), at)),
+        }
+    }
 }
 
 impl Environment {
@@ -43,30 +76,35 @@ impl Environment {
 
     /// The value of `name`.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
-        self.variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        let place = self.variables.places.get(name)?;
+        self.variables.slots[*place].as_ref().map(|(_, value)| value.as_str())
     }
 
     /// Sets a variable and makes it the last one.
     pub(super) fn set(&mut self, name: &str, value: &str) {
-        let variables = Arc::make_mut(&mut self.variables);
-        variables.retain(|(key, _)| key != name);
-        variables.push((name.to_owned(), value.to_owned()));
+        Arc::make_mut(&mut self.variables).set(name, value);
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.variables.places.len()
     }
 
     /// All of them, in order.
     pub(super) fn variables(&self) -> &Arc<Vec<(String, String)>> {
-        &self.variables
+        let Variables { slots, list, .. } = &*self.variables;
+        list.get_or_init(|| Arc::new(slots.iter().flatten().cloned().collect()))
     }
 }
 
 impl Lookup for Environment {
     fn get(&self, name: &str) -> Option<String> {
-        self.work.fetch_add(self.variables.len(), Ordering::Relaxed);
+        self.work.fetch_add(1, Ordering::Relaxed);
         self.value(name).map(str::to_owned)
     }
 
     fn names(&self) -> Vec<String> {
-        self.variables.iter().map(|(key, _)| key.clone()).collect()
+        self.variables.slots.iter().flatten().map(|(key, _)| key.clone()).collect()
     }
 
     fn afford(&self, work: usize) -> bool {
@@ -227,8 +265,8 @@ pub(super) struct Argument {
 pub(super) struct Expander<'a> {
     /// What the instruction sees.
     pub(super) env: &'a Environment,
-    /// ARGs so far; one without a value is not undefined.
-    pub(super) declared: &'a [Argument],
+    /// Names of the ARGs so far; one without a value is not undefined.
+    pub(super) declared: &'a BTreeSet<String>,
     /// Where the instruction stands.
     pub(super) place: &'a Place,
     /// Where findings go.
@@ -260,12 +298,16 @@ impl Expander<'_> {
     /// Warns of variables that nobody defines.
     pub(super) fn report(&mut self, span: Span, unset: &[String]) {
         for name in unset {
-            let known = self.declared.iter().any(|argument| argument.name == *name);
-            if known || NEVER_IN_ENVIRONMENT.contains(&name.as_str()) {
+            if self.warnings.len() >= MAX_WARNINGS {
+                return;
+            }
+            if self.declared.contains(name) || NEVER_IN_ENVIRONMENT.contains(&name.as_str()) {
                 continue;
             }
+            // A look at every variable for each warning: what comes after the first hundred nobody reads.
             let names = self.env.variables().iter().map(|(name, _)| name.as_str());
-            let message = message::undefined_var(name, suggest::closest(name, names));
+            let near = (self.warnings.len() < SUGGESTIONS).then(|| suggest::closest(name, names)).flatten();
+            let message = message::undefined_var(name, near);
             self.warnings.push(self.place.warning(&checks::UNDEFINED_VAR, span, message));
         }
     }

@@ -1,6 +1,6 @@
 //! The stages: what each is built on, what it takes files from, and which of them the target needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::dockerfile::suggest;
@@ -65,6 +65,8 @@ enum Seen {
 pub(super) struct Stages<'a> {
     /// In the file's order.
     pub(super) list: Vec<Stage>,
+    /// The last stage of each name.
+    names: HashMap<String, usize>,
     /// The index of the target.
     pub(super) target: usize,
     /// Where the file's own instructions stand.
@@ -81,11 +83,14 @@ impl<'a> Stages<'a> {
         warnings: &mut Vec<Diagnostic>,
     ) -> Result<Self, Vec<Diagnostic>> {
         let place = Arc::new(Place::of(file));
-        let mut stages = Self { list: Vec::new(), target: 0, place, options };
+        let mut stages = Self { list: Vec::new(), names: HashMap::new(), target: 0, place, options };
         let mut faults = Vec::new();
         for index in 0..file.stages.len() {
             match from::resolve(file, index, &stages, globals, warnings) {
-                Ok(stage) => stages.list.push(stage),
+                Ok(stage) => {
+                    stages.names.extend(stage.name.clone().map(|name| (name, stages.list.len())));
+                    stages.list.push(stage);
+                }
                 Err(fault) => faults.push(*fault),
             }
         }
@@ -111,8 +116,7 @@ impl<'a> Stages<'a> {
 
     /// The stage of this name so far; the last one when several have it. Names do not mind case.
     pub(super) fn named(&self, name: &str) -> Option<usize> {
-        let name = name.to_ascii_lowercase();
-        self.list.iter().rposition(|stage| stage.name.as_ref() == Some(&name))
+        self.names.get(&name.to_ascii_lowercase()).copied()
     }
 
     fn find_target(&self) -> Result<usize, Fault> {

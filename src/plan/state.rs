@@ -1,9 +1,9 @@
 //! A stage while its instructions are applied, one after another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::oci::{ImageConfig, Platform};
+use crate::oci::{Config, ImageConfig, Platform};
 use crate::report::{Diagnostic, Span};
 
 use super::graph::{HistoryPlan, Op, StepId};
@@ -24,6 +24,8 @@ pub(super) struct State {
     pub(super) argument_names: Arc<BTreeSet<String>>,
     /// The image so far, without history and layers.
     pub(super) image: ImageConfig,
+    /// Where each variable of the image is in its `Env`; the first, where a base has one twice.
+    pub(super) env_places: HashMap<String, usize>,
     /// The stage that it continues, whose history comes first.
     pub(super) parent: Option<usize>,
     /// The history since then. Not the whole of it: with thousands of stages in a chain, that would be
@@ -49,9 +51,10 @@ impl State {
         {
             self.image.config.env.push(format!("PATH={DEFAULT_PATH}"));
         }
-        for pair in &self.image.config.env {
+        for (place, pair) in self.image.config.env.iter().enumerate() {
             let (key, value) = key_value(pair);
             self.env.set(key, value);
+            self.env_places.entry(key.to_owned()).or_insert(place);
         }
         let directory = &self.image.config.working_dir;
         if !directory.is_empty() {
@@ -68,7 +71,33 @@ impl State {
         place: &'a Place,
         warnings: &'a mut Vec<Diagnostic>,
     ) -> Expander<'a> {
-        Expander { env: &self.env, declared: &self.arguments, place, warnings }
+        Expander { env: &self.env, declared: &self.argument_names, place, warnings }
+    }
+
+    /// About how many bytes a copy of it takes.
+    pub(super) fn weight(&self) -> usize {
+        const ENTRY_BYTES: usize = 64;
+        let Config { env, exposed_ports, volumes, on_build, labels, .. } = &self.image.config;
+        let texts = env.iter().chain(on_build).chain(exposed_ports.keys()).chain(volumes.keys());
+        let texts = texts.map(|text| text.len() + ENTRY_BYTES).sum::<usize>();
+        let labels = labels.iter().map(|(key, value)| key.len() + value.len() + ENTRY_BYTES).sum::<usize>();
+        // Each variable is there thrice: in the image, in the environment and in the places of the first.
+        texts + labels + 3 * ENTRY_BYTES * self.env.len() + ENTRY_BYTES * self.arguments.len()
+    }
+
+    /// Moves out what only a stage that continues this one needs; history, files and the like stay.
+    pub(super) fn take(&mut self) -> State {
+        let emptied = self.env.emptied();
+        State {
+            env: std::mem::replace(&mut self.env, emptied),
+            arguments: std::mem::take(&mut self.arguments),
+            argument_names: std::mem::take(&mut self.argument_names),
+            image: std::mem::take(&mut self.image),
+            env_places: std::mem::take(&mut self.env_places),
+            history: Vec::new(),
+            platform: self.platform.clone(),
+            ..*self
+        }
     }
 
     /// The working directory, absolute.

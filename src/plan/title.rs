@@ -3,8 +3,8 @@
 use crate::dockerfile::mount;
 use crate::dockerfile::syntax::{Command, InstructionKind, Run};
 use crate::dockerfile::words;
+use crate::report::text::{harmless, without_passwords};
 
-use super::remote;
 use super::scope::Environment;
 use super::stage::{Item, Stage};
 use super::state::State;
@@ -17,8 +17,8 @@ pub(super) fn of(item: &Item, env: &Environment) -> String {
     let mut text = one_line(&text);
     match &instruction.kind {
         InstructionKind::Run(run) => text.push_str(&script_summary(run)),
-        InstructionKind::Add(_) => text = hide_passwords(&text),
-        InstructionKind::Arg(_)
+        InstructionKind::Add(_)
+        | InstructionKind::Arg(_)
         | InstructionKind::Cmd(_)
         | InstructionKind::Copy(_)
         | InstructionKind::Entrypoint(_)
@@ -34,6 +34,7 @@ pub(super) fn of(item: &Item, env: &Environment) -> String {
         | InstructionKind::Volume(_)
         | InstructionKind::Workdir(_) => {}
     }
+    let text = shown(&text);
     if item.triggered { format!("ONBUILD {text}") } else { text }
 }
 
@@ -42,7 +43,7 @@ pub(super) fn from(stage: &Stage) -> String {
     let platform = stage.from.platform.as_ref().and(stage.platform.as_ref());
     let platform = platform.map(|platform| format!("--platform={platform} ")).unwrap_or_default();
     let name = stage.from.name.as_ref().map(|name| format!(" AS {}", name.text)).unwrap_or_default();
-    format!("FROM {platform}{}{name}", stage.base_name)
+    shown(&format!("FROM {platform}{}{name}", stage.base_name))
 }
 
 /// What the title of an instruction may show: the environment, with variables that hold secrets masked.
@@ -81,6 +82,7 @@ fn script_summary(run: &Run) -> String {
     format!(" ({first}{more})")
 }
 
-fn hide_passwords(text: &str) -> String {
-    text.split(' ').map(remote::without_password).collect::<Vec<_>>().join(" ")
+/// A title goes into displays, plans, logs and sessions, so what must not be seen there goes at once.
+fn shown(text: &str) -> String {
+    harmless(&without_passwords(text)).into_owned()
 }

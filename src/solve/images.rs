@@ -230,7 +230,22 @@ pub fn in_store(
     let document: Manifest = read(store, &manifest, MANIFEST_LIMIT)?;
     let config: ImageConfig = read(store, &document.config, CONFIG_LIMIT)?;
     let layers = pair(&document, &config).ok_or_else(|| ImageError::LayerCount { name: name.to_owned() })?;
+    check_sizes(store, &layers)?;
     Ok(FoundImage { digest: target.digest, manifest, config, layers, remote: None })
+}
+
+/// A manifest that is wrong about the size of a layer that is here: whatever is built on it would say so, too.
+fn check_sizes(store: &Store, layers: &[Layer]) -> Result<(), store::Error> {
+    for Layer { descriptor, .. } in layers {
+        let (digest, expected) = (descriptor.digest, descriptor.size);
+        if let Some(actual) = store.has_blob(&digest).filter(|actual| *actual != expected)
+            // What a crash cut off is another matter: it is set aside, and fetched or missed.
+            && store.intact_blob(&digest)? == Some(actual)
+        {
+            return Err(store::Error::WrongSize { digest, expected, actual });
+        }
+    }
+    Ok(())
 }
 
 fn choose(index: Index, name: &str, wanted: &Platform) -> Result<Descriptor, ImageError> {

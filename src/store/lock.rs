@@ -28,6 +28,12 @@ pub(super) fn exclusive(path: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
+/// Waits until nobody stands in the door `path`, which whoever waits for the whole store closes: else a store that many
+/// use in turn would never be free. Who has the store open already must not come here.
+pub(super) fn pass(path: &Path) -> Result<(), Error> {
+    shared(path).map(drop)
+}
+
 /// Takes the lock `path` together with other sharers, waiting for one who holds it alone.
 pub(super) fn shared(path: &Path) -> Result<File, Error> {
     let file = open(path)?;
@@ -54,6 +60,9 @@ fn apply(file: &File, operation: FlockOperation) -> std::io::Result<()> {
     }
 }
 
+/// Shared for a moment by everybody who is about to open the store, exclusive while somebody waits for it alone.
+pub(super) const DOOR: &str = "door";
+
 /// How often a lock is tried that somebody else holds: there is no waiting for one with an end.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -68,7 +77,12 @@ impl ExclusiveLock {
     pub(super) fn take(store: Store, patience: Duration) -> Result<Self, Error> {
         let deadline = Instant::now() + patience;
         let file = &store.inner.lock;
+        // As long as this is open. Another one who waits may hold it, whose turn comes first.
+        let door = open(&store.inner.own.join(DOOR))?;
         loop {
+            if !patience.is_zero() {
+                try_exclusive(&door);
+            }
             // flock(2) gives the old lock up before it takes the new one, and does not restore it on failure. That is
             // welcome here: two processes that waited for each other's shared lock would wait in vain.
             if try_exclusive(file) {

@@ -6,6 +6,7 @@
 //! ROOT/oci-layout, index.json, blobs/sha256/<hex>   what other tools read (they must not write)
 //! ROOT/rbuild/version      the format's version; written last when a store is made
 //! ROOT/rbuild/lock         shared by every process that uses the store, exclusive for collecting garbage
+//! ROOT/rbuild/door         closed while somebody waits for the store alone: then nobody else opens it
 //! ROOT/rbuild/index.lock   held while index.json is rewritten
 //! ROOT/rbuild/tags/        one file for each name; index.json is a projection of them
 //! ROOT/rbuild/fetched/     what names stood for in registries, one file for each
@@ -34,6 +35,7 @@ mod tags;
 mod trash;
 mod usage;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -66,6 +68,9 @@ struct Inner {
     own: PathBuf,
     /// `ROOT/blobs/sha256`
     blobs: PathBuf,
+    /// Declared before the lock, which goes after it.
+    #[allow(dead_code, reason = "it counts as long as it lives")]
+    opened: Opened,
     /// Held shared as long as the store is open.
     lock: File,
     /// Made by the first write.
@@ -85,12 +90,17 @@ impl Store {
         let root = std::path::absolute(root).map_err(|e| Error::io("find", root, e))?;
         layout::prepare(&root)?;
         let own = root.join("rbuild");
+        let opened = Opened::count(&root);
+        if opened.is_first {
+            lock::pass(&own.join(lock::DOOR))?;
+        }
         let lock = lock::shared(&own.join("lock"))?;
         scratch::clear_leftovers(&own.join("tmp"), &own.join("trash"));
         let inner = Inner {
             blobs: root.join("blobs/sha256"),
             own,
             root,
+            opened,
             lock,
             process: OnceLock::new(),
             making_process: Mutex::new(()),
@@ -176,6 +186,37 @@ impl Store {
         }
         let process = self.inner.process.get().expect("it was set above, under the lock");
         Ok(process.next_path())
+    }
+}
+
+/// How often this process has the store at a place open. Who has it must not wait in its door for somebody who waits for
+/// it to be closed.
+#[derive(Debug)]
+struct Opened {
+    root: PathBuf,
+    is_first: bool,
+}
+
+static OPENED: Mutex<BTreeMap<PathBuf, usize>> = Mutex::new(BTreeMap::new());
+
+impl Opened {
+    fn count(root: &Path) -> Self {
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = opened.entry(root.to_owned()).or_default();
+        *count += 1;
+        Self { root: root.to_owned(), is_first: *count == 1 }
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = opened.get_mut(&self.root) {
+            *count -= 1;
+            if *count == 0 {
+                opened.remove(&self.root);
+            }
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Image {
     pub blobs: BTreeMap<Digest, u64>,
     /// Blobs that it names and that are not there, or do not parse.
     pub missing: BTreeSet<Digest>,
+    /// Of these, those that are there with another size than it says: what it says, and what it is.
+    pub wrong_sizes: BTreeMap<Digest, (u64, u64)>,
 }
 
 /// The image of one platform.
@@ -46,6 +48,7 @@ impl Image {
             platforms: Vec::new(),
             blobs: BTreeMap::new(),
             missing: BTreeSet::new(),
+            wrong_sizes: BTreeMap::new(),
         };
         image.add(store, target, 0)?;
         Ok(image)
@@ -145,6 +148,10 @@ impl Image {
     fn blob(&mut self, store: &Store, descriptor: &Descriptor) {
         match store.has_blob(&descriptor.digest) {
             Some(size) if size == descriptor.size => drop(self.blobs.insert(descriptor.digest, size)),
+            Some(size) => {
+                self.missing.insert(descriptor.digest);
+                self.wrong_sizes.insert(descriptor.digest, (descriptor.size, size));
+            }
             _ if descriptor.urls.is_empty() => drop(self.missing.insert(descriptor.digest)),
             _ => {}
         }

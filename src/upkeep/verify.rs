@@ -178,7 +178,11 @@ impl Check<'_> {
         if image.missing.is_empty() && !image.platforms.is_empty() {
             return;
         }
-        let missing: Vec<String> = image.missing.iter().map(Digest::to_string).collect();
+        let lacks = |digest: &Digest| match image.wrong_sizes.get(digest) {
+            Some((said, actual)) => format!("{digest} with {said} bytes (it has {actual})"),
+            None => digest.to_string(),
+        };
+        let missing: Vec<String> = image.missing.iter().map(lacks).collect();
         let how = match missing.is_empty() {
             true => "it has no image for any platform".to_owned(),
             false => format!("the store lacks {}", missing.join(", ")),

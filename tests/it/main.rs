@@ -6,6 +6,7 @@
 
 mod attack;
 mod bad_input;
+mod bombs;
 mod cache;
 mod cache_rule;
 mod check;
@@ -42,6 +43,8 @@ mod push;
 mod registry;
 mod reproducible;
 mod sessions;
+mod shown;
+mod sizes;
 mod smallest;
 mod stock;
 mod store;

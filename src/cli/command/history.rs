@@ -12,6 +12,7 @@ use crate::cli::error::print;
 use crate::cli::listing::Format;
 use crate::cli::progress::{bytes, seconds};
 use crate::oci::{Descriptor, DiffId, History};
+use crate::report::text::{is_unsafe, without_passwords};
 use crate::upkeep::{StepNote, StepNotes};
 
 /// Instructions longer than this are cut without `--no-trunc`.
@@ -96,7 +97,9 @@ fn row(
 
 /// The text without line breaks and control characters, cut unless `whole`.
 fn one_line(text: &str, whole: bool) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text = without_passwords(text);
+    let text: String =
+        text.chars().map(|c| if c.is_whitespace() || is_unsafe(c) { ' ' } else { c }).collect();
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if whole || text.chars().count() <= WIDTH {
         return text;

@@ -10,6 +10,7 @@ use crate::cli::error::print;
 use crate::cli::listing::bad;
 use crate::cli::template::Template;
 use crate::oci::{Platform, Reference};
+use crate::report::text::harmless_json;
 use crate::store::Store;
 use crate::upkeep::{Image, PlatformImage};
 
@@ -41,7 +42,7 @@ pub(crate) fn run(global: &Global, args: &InspectArgs) -> Result<(), Failure> {
     let values = args.names.iter().map(|name| value(&store, name, args.platform.as_ref()));
     let values: Vec<Value> = values.collect::<Result<_, _>>()?;
     match template {
-        None => print(&format!("{:#}\n", Value::Array(values))),
+        None => print(&harmless_json(format!("{:#}\n", Value::Array(values)))),
         Some(template) => {
             let lines = values.iter().map(|value| Ok(template.render(value).map_err(bad)? + "\n"));
             print(&lines.collect::<Result<String, Failure>>()?)

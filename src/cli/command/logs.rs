@@ -10,6 +10,7 @@ use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::listing::table;
 use crate::report::Diagnostic;
+use crate::report::text::harmless;
 use crate::solve::log::{About, LoggedStep, log_file, logged_builds, logged_steps};
 use crate::store::Store;
 
@@ -48,7 +49,7 @@ pub(crate) fn run(global: &Global, args: &LogsArgs) -> Result<(), Failure> {
     for step in chosen {
         if args.step.is_none() {
             let ended = step.ended.as_deref().unwrap_or("not ended");
-            print(&format!("#{} {} ({ended})\n", step.number, step.title))?;
+            print(&harmless(&format!("#{} {} ({ended})\n", step.number, step.title)))?;
         }
         show(&store, build, step)?;
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::build::Checked;
 use crate::dockerfile::checks::Rule;
+use crate::report::text::harmless_json;
 use crate::report::{Diagnostic, Source, Span};
 
 /// The result of a check.
@@ -23,7 +24,7 @@ pub(in crate::cli) fn lint(checked: &Checked) -> String {
 
 /// Indented, with a newline at the end.
 pub(in crate::cli) fn pretty(value: &Value) -> String {
-    format!("{value:#}\n")
+    harmless_json(format!("{value:#}\n"))
 }
 
 fn warning(finding: &Diagnostic) -> Value {

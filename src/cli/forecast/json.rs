@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::table::{Line, lines};
 use crate::build::Foresight;
+use crate::report::text::harmless_json;
 use crate::solve::Outlook;
 
 /// `{"plans": [{"platform": …, "steps": […]}]}`
@@ -15,7 +16,7 @@ pub(in crate::cli) fn render(foreseen: &[Foresight]) -> String {
             json!({"platform": foresight.plan.platform.to_string(), "steps": steps})
         })
         .collect();
-    format!("{:#}\n", json!({"plans": plans}))
+    harmless_json(format!("{:#}\n", json!({"plans": plans})))
 }
 
 /// Steps are counted from 1, as in progress; `layer` is the digest of a cached layer's blob.

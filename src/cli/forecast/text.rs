@@ -3,6 +3,7 @@
 use super::table::{Counts, Line, count, lines};
 use crate::build::Foresight;
 use crate::cli::progress::{bytes, cut};
+use crate::report::text::for_people;
 use crate::solve::Outlook;
 
 const DIM: &str = "\u{1b}[2m";
@@ -36,7 +37,7 @@ fn push(out: &mut String, line: &Line<'_>, color: bool, width: Option<usize>) {
             ("fetch", YELLOW, format!("{layers} layer{plural}, {}", bytes(*size)))
         }
         Some(Outlook::Cached(layer)) => ("cached", GREEN, layer.descriptor.digest.short()),
-        Some(Outlook::Run { why }) => ("run", YELLOW, why.clone()),
+        Some(Outlook::Run { why }) => ("run", YELLOW, for_people(why)),
     };
     let (paint, dim, reset) = if color { (paint, DIM, RESET) } else { ("", "", "") };
     let number = format!("#{}", line.number + 1);

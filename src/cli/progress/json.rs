@@ -5,28 +5,37 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::Display;
+use super::{Display, Fate, Shown};
 use crate::build::Built;
 use crate::dockerfile::checks::Rule;
+use crate::report::text::{for_people, harmless_json};
 use crate::report::{Diagnostic, Event, Outcome, Severity, Stream};
 
 pub(super) struct Json {
     started: Instant,
+    shown: Shown,
 }
 
 impl Json {
     pub(super) fn new(started: Instant) -> Self {
-        Self { started }
+        Self { started, shown: Shown::default() }
     }
 }
 
 impl Display for Json {
     fn show(&mut self, time: Instant, event: &Event) {
         let mut value = object(event);
+        if let Event::Log { step, line, .. } = event {
+            match self.shown.line(*step, line) {
+                Fate::Shown => {}
+                Fate::Clipped(note) => value["line"] = json!(note),
+                Fate::Dropped => return,
+            }
+        }
         let at_ms = time.saturating_duration_since(self.started).as_millis() as u64;
         value["at_ms"] = json!(at_ms);
         // Nobody may be reading any more; the build goes on.
-        let _ = std::io::stderr().write_all(format!("{value}\n").as_bytes());
+        let _ = std::io::stderr().write_all(format!("{}\n", harmless_json(value.to_string())).as_bytes());
     }
 }
 
@@ -89,6 +98,10 @@ fn object(event: &Event) -> Value {
     }
 }
 
+fn texts(texts: &[String]) -> Vec<String> {
+    texts.iter().map(|text| for_people(text)).collect()
+}
+
 /// A diagnostic for editors: lines and columns counted from 1, columns in characters.
 pub(in crate::cli) fn diagnostic_object(diagnostic: &Diagnostic) -> Value {
     let severity = match diagnostic.severity {
@@ -102,17 +115,17 @@ pub(in crate::cli) fn diagnostic_object(diagnostic: &Diagnostic) -> Value {
             let source = diagnostic.source.as_ref()?;
             let ((line, column), (end_line, end_column)) =
                 (source.line_column(label.span.start), source.line_column(label.span.end));
-            Some(json!({"line": line, "column": column, "end_line": end_line, "end_column": end_column, "text": label.text}))
+            Some(json!({"line": line, "column": column, "end_line": end_line, "end_column": end_column, "text": for_people(&label.text)}))
         })
         .collect();
     json!({
         "severity": severity,
         "code": diagnostic.code,
         "page": diagnostic.code.and_then(Rule::named).map(|rule| rule.page),
-        "message": diagnostic.message,
+        "message": for_people(&diagnostic.message),
         "file": diagnostic.source.as_ref().map(|s| s.name.as_str()),
         "labels": labels,
-        "notes": diagnostic.notes,
-        "help": diagnostic.help,
+        "notes": texts(&diagnostic.notes),
+        "help": texts(&diagnostic.help),
     })
 }

@@ -9,13 +9,13 @@ mod tty;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::args::ProgressMode;
 use super::error::color_of;
-use crate::report::{Event, Events};
+use crate::report::{Event, EventReader, Events, StepNumber, channel};
 
 /// Something that shows events. One value shows one build.
 trait Display {
@@ -37,17 +37,17 @@ pub(super) struct Progress {
 impl Progress {
     /// Starts to show a build.
     pub(super) fn start(mode: ProgressMode) -> Self {
-        let (sender, receiver) = channel();
+        let (events, receiver) = channel();
         let started = Instant::now();
         let abandoned = Arc::new(AtomicBool::new(false));
         let gone = Arc::clone(&abandoned);
         let reader = std::thread::spawn(move || match mode.resolved() {
-            ProgressMode::Tty => drain(&receiver, &gone, tty::Tty::new(color_of(&std::io::stderr()))),
-            ProgressMode::Json => drain(&receiver, &gone, json::Json::new(started)),
-            ProgressMode::Quiet => drain(&receiver, &gone, Quiet),
-            ProgressMode::Plain | ProgressMode::Auto => drain(&receiver, &gone, plain::Plain::new(started)),
+            ProgressMode::Tty => drain(receiver, &gone, tty::Tty::new(color_of(&std::io::stderr()))),
+            ProgressMode::Json => drain(receiver, &gone, json::Json::new(started)),
+            ProgressMode::Quiet => drain(receiver, &gone, Quiet),
+            ProgressMode::Plain | ProgressMode::Auto => drain(receiver, &gone, plain::Plain::new(started)),
         });
-        Self { events: Events::new(sender), reader, abandoned }
+        Self { events, reader, abandoned }
     }
 
     /// Where the build sends its events.
@@ -83,15 +83,50 @@ impl ProgressMode {
     }
 }
 
-fn drain(receiver: &Receiver<(Instant, Event)>, abandoned: &AtomicBool, mut display: impl Display) {
+fn drain(receiver: EventReader, abandoned: &AtomicBool, mut display: impl Display) {
     while !abandoned.load(Ordering::Relaxed) {
-        match receiver.recv_timeout(Duration::from_millis(100)) {
+        match receiver.next_within(Duration::from_millis(100)) {
             Ok((time, event)) => display.show(time, &event),
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => display.tick(),
-            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => display.tick(),
+            Err(RecvTimeoutError::Disconnected) => break,
         }
     }
+    // Who still has output to show need not wait for somebody to take it.
+    drop(receiver);
     display.finish();
+}
+
+/// So many bytes of a step's output are shown; a CI system that keeps them all is rare, and `rbuild logs` has both ends of
+/// what is longer.
+const SHOWN_BYTES: usize = 16 << 20;
+
+/// How much of each step's output was shown.
+#[derive(Debug, Default)]
+struct Shown(std::collections::BTreeMap<StepNumber, usize>);
+
+/// What becomes of a line of output.
+enum Fate {
+    Shown,
+    /// The first that is not.
+    Clipped(String),
+    Dropped,
+}
+
+impl Shown {
+    fn line(&mut self, step: StepNumber, line: &str) -> Fate {
+        let shown = self.0.entry(step).or_default();
+        if *shown > SHOWN_BYTES {
+            return Fate::Dropped;
+        }
+        *shown += line.len() + 1;
+        match *shown > SHOWN_BYTES {
+            true => Fate::Clipped(format!(
+                "[output clipped, {} MiB are shown of a step; `rbuild logs` has the beginning and the end]",
+                SHOWN_BYTES >> 20
+            )),
+            false => Fate::Shown,
+        }
+    }
 }
 
 /// Shows nothing.

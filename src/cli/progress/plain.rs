@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Instant;
 
-use super::{Display, bytes, printable, seconds};
+use super::{Display, Fate, Shown, bytes, printable, seconds};
+use crate::report::text::{for_people, harmless};
 use crate::report::{Event, Outcome, StepHeading, StepNumber};
 
 /// A transfer is mentioned again after this much of it.
@@ -23,11 +24,18 @@ pub(super) struct Plain {
     headings: Vec<StepHeading>,
     transfers: BTreeMap<(StepNumber, String), Transfer>,
     begun: BTreeMap<StepNumber, Instant>,
+    shown: Shown,
 }
 
 impl Plain {
     pub(super) fn new(started: Instant) -> Self {
-        Self { started, headings: Vec::new(), transfers: BTreeMap::new(), begun: BTreeMap::new() }
+        Self {
+            started,
+            headings: Vec::new(),
+            transfers: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            shown: Shown::default(),
+        }
     }
 
     fn heading(&self, step: StepNumber) -> String {
@@ -53,10 +61,18 @@ impl Plain {
             Event::Started(step) => self.introduce(&mut out, time, *step),
             Event::Missed { step, why } => {
                 self.introduce(&mut out, time, *step);
-                line(&mut out, *step, &format!("not cached: {why}"));
+                line(&mut out, *step, &format!("not cached: {}", for_people(why)));
             }
             Event::Log { step, line: text, .. } => {
                 let since = self.begun.get(step).map_or(0.0, |b| time.duration_since(*b).as_secs_f64());
+                match self.shown.line(*step, text) {
+                    Fate::Shown => {}
+                    Fate::Clipped(note) => {
+                        line(&mut out, *step, &note);
+                        return out;
+                    }
+                    Fate::Dropped => return out,
+                }
                 // Nothing is lost that a terminal would have overwritten.
                 let pieces = text.split('\r').filter(|piece| !piece.is_empty());
                 let pieces: Vec<&str> = if text.is_empty() { vec![""] } else { pieces.collect() };
@@ -80,8 +96,8 @@ impl Plain {
                 line(&mut out, *step, &format!("FAILED after {}", seconds(*took)));
             }
             Event::Warning(diagnostic) => out.push_str(&crate::cli::diagnostic::render(diagnostic, false)),
-            Event::Note(note) => out.push_str(&format!("note: {note}\n")),
-            Event::RunsAs(text) => out.push_str(&format!("{text}\n")),
+            Event::Note(note) => out.push_str(&format!("note: {}\n", for_people(note))),
+            Event::RunsAs(text) => out.push_str(&format!("{}\n", harmless(text))),
         }
         out
     }
@@ -105,7 +121,7 @@ impl Plain {
                 true => format!(", {}/s", bytes(((done - transfer.at_first) as f64 / took) as u64)),
                 false => String::new(),
             };
-            line(out, step, &format!("{what} {}{of}{pace}", bytes(done)));
+            line(out, step, &format!("{} {}{of}{pace}", harmless(what), bytes(done)));
         }
     }
 }

@@ -12,6 +12,7 @@ use indicatif::ProgressBar;
 use super::frame::{Line, Paint, Size};
 use super::screen::Screen;
 use super::{Display, bytes, cut, printable, seconds};
+use crate::report::text::{for_people, harmless};
 use crate::report::{Event, Outcome, StepHeading, StepNumber};
 
 /// So many lines of output are kept for a running step; fewer are shown when there is no room.
@@ -152,7 +153,8 @@ impl Tty {
     /// `sha256:abc  ━━━━━━────  12.0 MB / 48.3 MB  9.1 MB/s`
     fn bar(&self, transfer: &Transfer, columns: usize) -> String {
         let Transfer { what, done, total, pace } = transfer;
-        let what = cut(what, 16);
+        let what = harmless(what);
+        let what = cut(&what, 16);
         let pace = match pace.per_sec() {
             pace if pace >= 1.0 => format!("  {}/s", bytes(pace as u64)),
             _ => String::new(),
@@ -172,7 +174,7 @@ impl Tty {
         match event {
             Event::Planned(headings) => self.headings.clone_from(headings),
             Event::Started(step) => drop(self.running(*step, time)),
-            Event::Missed { step, why } => self.running(*step, time).why.clone_from(why),
+            Event::Missed { step, why } => self.running(*step, time).why = for_people(why),
             Event::Log { step, line, .. } => {
                 let output = &mut self.running(*step, time).output;
                 output.push_back(printable(line).replace('\t', "    "));
@@ -194,7 +196,7 @@ impl Tty {
                 let text = crate::cli::diagnostic::render(diagnostic, self.paint.color);
                 self.print(text.trim_end());
             }
-            Event::Note(note) | Event::RunsAs(note) => self.print(&self.paint.dim(note)),
+            Event::Note(note) | Event::RunsAs(note) => self.print(&self.paint.dim(&for_people(note))),
         }
     }
 }

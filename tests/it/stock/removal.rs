@@ -209,6 +209,43 @@ fn nothing_goes_beside_somebody_who_uses_the_store() {
     assert_eq!(blobs(&world), 0);
 }
 
+/// Who waits for the store alone closes its door: what begins meanwhile waits behind it, so that builds that follow each
+/// other cannot keep it out for ever.
+#[test]
+fn a_waiting_prune_has_its_turn() {
+    let world = world();
+    let first = Store::open(&world.store()).unwrap();
+    let door = fs::File::open(world.store().join("rbuild/door")).unwrap();
+    let mut waiting = world.rbuild(["prune", "--all", "--wait"]).spawn();
+    let is_closed = || {
+        let closed = rustix::fs::flock(&door, rustix::fs::FlockOperation::NonBlockingLockShared).is_err();
+        if !closed {
+            rustix::fs::flock(&door, rustix::fs::FlockOperation::Unlock).unwrap();
+        }
+        closed
+    };
+    while !is_closed() {
+        assert!(
+            waiting.try_wait().unwrap().is_none(),
+            "the prune ended while another one had the store open"
+        );
+        std::thread::yield_now();
+    }
+    let mut next = world.rbuild(["images"]).spawn();
+    let has_open = |name: &str| {
+        let files = fs::read_dir(format!("/proc/{}/fd", next.id())).unwrap();
+        let leads_to = |entry: fs::DirEntry| fs::read_link(entry.path());
+        files.flatten().filter_map(|entry| leads_to(entry).ok()).any(|path| path.ends_with(name))
+    };
+    while !has_open("rbuild/door") {
+        std::thread::yield_now();
+    }
+    assert!(!has_open("rbuild/lock"));
+    drop(first);
+    assert!(waiting.wait().unwrap().success());
+    assert!(next.wait().unwrap().success());
+}
+
 /// A build that begins while everything is pruned, again and again, never fails and never gives an incomplete image.
 #[test]
 fn builds_and_prunes_side_by_side() {

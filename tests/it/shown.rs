@@ -1,0 +1,81 @@
+//! What strangers wrote reaches a terminal only as text, and no password reaches anything.
+
+use std::fs;
+
+use rbuild::report::text::is_unsafe;
+
+use crate::support::http::{Reply, Server};
+use crate::support::program::World;
+
+const PASSWORD: &str = "geheim-7f3a";
+
+#[test]
+fn a_password_in_a_url_is_shown_nowhere() {
+    let server = Server::start(|_| Reply::new(404, "no"));
+    let url = format!("http://me:{PASSWORD}@{}/x", server.host());
+    let world = World::new();
+    world.dockerfile(&format!("FROM scratch\nLABEL from={url}\nADD {url} /\n"));
+    for words in [
+        &["build", "--progress=plain", "."] as &[&str],
+        &["build", "--progress=json", "."],
+        &["build", "--progress=quiet", "."],
+        &["plan", "."],
+        &["plan", "--format=json", "."],
+        &["build", "--check", "."],
+        &["logs"],
+    ] {
+        let ran = world.rbuild(words).any_status().any_stdout().run();
+        let said = ran.stdout + &ran.stderr;
+        assert!(!said.contains(PASSWORD), "{words:?}: {said}");
+    }
+    let ran = world.build([""; 0]).status(1).run();
+    assert!(ran.stderr.contains("3 | ADD http://xxxxx@"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("ADD http://xxxxx:xxxxx@"), "{}", ran.stderr);
+    world.dockerfile(&format!("FROM scratch\nLABEL from={url}\n"));
+    world.build(["-t", "app"]).run();
+    let ran = world.rbuild(["history", "--no-trunc", "app"]).any_stdout().run();
+    assert!(ran.stdout.contains("http://xxxxx:xxxxx@"), "{}", ran.stdout);
+}
+
+#[test]
+fn nothing_acts_on_the_terminal() {
+    let evil = "\u{1b}]0;x\u{7}\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\u{2066}";
+    let world = World::new();
+    world.file(&format!("f{evil}"), "");
+    for dockerfile in [
+        format!("FROM scratch\nLABEL a=\"{evil}\" {evil}=b\nCOPY f* /\n"),
+        format!("FROM scratch\nCOPY {evil} /\n"),
+        format!("FROM scratch\n{evil} x\n"),
+        format!("FROM {evil}\n"),
+        format!("FROM scratch\nCOPY --from={evil} / /\n"),
+        format!("FROM scratch\nUSER ${{x:?{evil}}}\n"),
+        format!("FROM scratch\n# check=skip={evil}\nLABEL $a{evil}=1\n"),
+    ] {
+        world.dockerfile(&dockerfile);
+        for words in [
+            &["build", "-t", "app", "--progress=plain", "."] as &[&str],
+            &["build", "-t", "app", "--progress=json", "."],
+            &["plan", "."],
+            &["plan", "--format=json", "."],
+            &["build", "--check", "."],
+        ] {
+            let ran = world.rbuild(words).any_status().any_stdout().run();
+            let said = ran.stdout + &ran.stderr;
+            assert!(!said.contains(is_unsafe), "{words:?}: {said:?}");
+        }
+    }
+    for words in [
+        &["history", "app"] as &[&str],
+        &["history", "--format=json", "app"],
+        &["inspect", "app"],
+        &["images"],
+    ] {
+        let ran = world.rbuild(words).any_stdout().run();
+        assert!(!ran.stdout.contains(is_unsafe), "{words:?}: {:?}", ran.stdout);
+    }
+    // The image itself has what was written.
+    let ran = world.rbuild(["inspect", "app"]).any_stdout().run();
+    let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert!(told[0]["Config"]["Labels"].to_string().contains('\u{9b}'), "{told}");
+    assert!(fs::read_dir(world.context()).unwrap().count() > 1);
+}

@@ -1,0 +1,69 @@
+//! Manifests that are wrong about the size of a blob.
+
+use std::fs;
+
+use rbuild::oci::{Descriptor, MediaType, Reference};
+use rbuild::store::Store;
+
+use crate::support::image::{TestImage, TestLayer};
+use crate::support::program::World;
+
+/// An image for this machine whose manifest says of its layer that it has a byte more.
+fn wrong() -> (TestImage, Vec<u8>, String) {
+    let platform = rbuild::oci::Platform::host().to_string();
+    let image = TestImage::new(&platform, vec![TestLayer::files(&[("hello", "hello\n")])]);
+    let mut manifest = image.manifest();
+    let size = manifest.layers[0].size;
+    manifest.layers[0].size += 1;
+    let told = format!("{size}");
+    (image, serde_json::to_vec(&manifest).unwrap(), told)
+}
+
+#[test]
+fn are_not_loaded() {
+    let (image, manifest, size) = wrong();
+    let world = World::new();
+    let layout = world.path().join("home/layout");
+    let blobs = layout.join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let put = |bytes: &[u8]| {
+        let digest = rbuild::oci::Digest::of(bytes);
+        fs::write(blobs.join(digest.hex()), bytes).unwrap();
+        digest
+    };
+    put(&image.config_bytes());
+    put(&image.layers[0].blob);
+    let digest = put(&manifest);
+    let descriptor = Descriptor::new(MediaType::MANIFEST, digest, manifest.len() as u64);
+    let descriptor = serde_json::to_string(&descriptor).unwrap();
+    fs::write(layout.join("index.json"), format!(r#"{{"schemaVersion":2,"manifests":[{descriptor}]}}"#))
+        .unwrap();
+    fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    let why = format!("has {size} bytes, and what names it says");
+    let ran = world.rbuild(["load", "-i"]).arg(&layout).status(1).run();
+    assert!(ran.stderr.contains(&why), "{}", ran.stderr);
+    world.dockerfile("FROM base\nCOPY --from=base /hello /again\n");
+    let base = format!("base=oci-layout://{}", layout.display());
+    let ran = world.build(["--build-context", &base]).status(1).run();
+    assert!(ran.stderr.contains(&why), "{}", ran.stderr);
+}
+
+#[test]
+fn are_not_built_on_and_are_found() {
+    let (image, manifest, size) = wrong();
+    let world = World::new();
+    {
+        let store = Store::open(&world.store()).unwrap();
+        store.put_blob(&image.config_bytes()).unwrap();
+        store.put_blob(&image.layers[0].blob).unwrap();
+        let digest = store.put_blob(&manifest).unwrap();
+        let target = Descriptor::new(MediaType::MANIFEST, digest, manifest.len() as u64);
+        store.set_tag(&"localhost/wrong:1".parse::<Reference>().unwrap(), &target).unwrap();
+    }
+    world.dockerfile("FROM localhost/wrong:1\nLABEL a=b\n");
+    let ran = world.build([""; 0]).status(1).run();
+    assert!(ran.stderr.contains(&format!("{size} bytes")), "{}", ran.stderr);
+    let ran = world.rbuild(["verify"]).any_status().any_stdout().run();
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert!((ran.stdout + &ran.stderr).contains(&format!("(it has {size})")));
+}
