@@ -171,6 +171,7 @@ pub(super) fn with_shell(state: &State, line: &str) -> Vec<String> {
     args
 }
 
+const TOO_MANY_PORTS: &str = "more ports than EXPOSE can list";
 /// All ports of all protocols, which is as much as one EXPOSE can mean.
 const ALL_PORTS: usize = 3 * 65_536;
 /// What a port costs of the work that all words of a file may cost together: a range of eight letters stands for 65,535
@@ -186,9 +187,13 @@ pub(super) fn expose(state: &mut State, context: &mut Context<'_>, ports: &[Word
         let expanded = words::expand_words(&word.text, context.place.escape, &state.env)
             .map_err(|error| context.place.fault(word.span, error.to_string()))?;
         for text in &expanded.words {
+            // Once it was too much, no further range is spelt out to find that out again.
+            if !state.env.afford(0) {
+                return Err(context.place.fault(word.span, TOO_MANY_PORTS));
+            }
             let ports = expose_word(context, word, text)?;
             if !state.env.afford(ports.len() * PORT_WORK) || exposed.len() + ports.len() > ALL_PORTS {
-                return Err(context.place.fault(word.span, "more ports than EXPOSE can list"));
+                return Err(context.place.fault(word.span, TOO_MANY_PORTS));
             }
             exposed.extend(ports);
         }
