@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, Signal};
 use super::extra::Extra;
 use super::failure::{Doing as _, Failure};
 use super::mounts::{self, Surroundings};
-use super::order::{Ids, Order, Preparation, Progress, Stdin};
+use super::order::{self, Ids, Order, Preparation, Progress, Stdin};
 use super::overlay::{self, Layers, Marks};
 use super::pipe::write_all;
 use super::seccomp::{self, Profile};
@@ -48,7 +48,7 @@ fn prepare_and_start(preparation: &Preparation, ends: Ends<'_>) -> Result<Infall
         std::process::exit(1)
     };
     tell(ends.report, &Progress::Ordered);
-    let order: Order = serde_json::from_slice(&order).map_err(std::io::Error::from).doing(doing)?;
+    let order: Order = order::decode(&order).map_err(std::io::Error::from).doing(doing)?;
     let spec = &order.spec;
     let given = take_output(files).doing(|| "take the output".into())?;
     rustix::system::sethostname(spec.hostname.as_bytes()).doing(|| "set the host name".into())?;
@@ -57,12 +57,16 @@ fn prepare_and_start(preparation: &Preparation, ends: Ends<'_>) -> Result<Infall
     preparation.bound.set_for_users()?;
     set_limits(&spec.ulimits)?;
     set_stdin(&order, given)?;
-    confine(spec, ends.keeper)?;
+    confine(preparation.ids, spec, ends.keeper)?;
     rustix::process::fchdir(&cwd).doing(|| format!("enter {}", spec.cwd))?;
     tell(ends.report, &Progress::Ready(Made::new(&spec.root, stubs)));
     sys::reset_signals();
-    sys::close_on_exec_from(3);
-    Err(start::start(spec, ready.own))
+    let own = ready.own;
+    drop((ready, cwd));
+    // Until it is executed, the command's path, and that of its interpreter, may lead through this process's own open
+    // files (`/proc/self/fd/5/bin/sh`): of the machine, none may be among them, not even one that rbuild was started with.
+    sys::close_all_but(ends.report.as_fd());
+    Err(start::start(spec, own))
 }
 
 /// What is made before there is an order.
@@ -253,15 +257,10 @@ fn resource(name: &str) -> Option<Resource> {
 
 /// Filter, identity, capabilities; the bounding set is limited already. The filter comes before the capabilities go: without no_new_privs,
 /// which would break sudo and ping in a RUN, only CAP_SYS_ADMIN may install one.
-fn confine(spec: &Spec, keeper: Option<&UnixStream>) -> Result<(), Failure> {
+fn confine(ids: Ids, spec: &Spec, keeper: Option<&UnixStream>) -> Result<(), Failure> {
     let single = keeper.is_some();
     let insecure = spec.security == Security::Insecure;
-    let profile = match (insecure, single) {
-        (true, false) => None,
-        (true, true) => Some(Profile::OnlySingleId),
-        (false, true) => Some(Profile::DefaultSingleId),
-        (false, false) => Some(Profile::Default),
-    };
+    let profile = Profile::of(ids, spec.network, spec.security);
     if !insecure && spec.network == Network::Host {
         sys::scope_abstract_sockets().doing(|| "close off abstract sockets".into())?;
     }

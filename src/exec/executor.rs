@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::attach::{self, Attach};
 use super::cgroup::{Cgroup, Limits};
-use super::failure::ExecError;
-use super::order::{Ids, Order, Outcome, Preparation, Stdin};
+use super::failure::{ExecError, Failure};
+use super::order::{self, Ids, Order, Outcome, Preparation, Stdin};
 use super::output::Output;
 use super::pids::{Bound, Hold};
-use super::spawn::Program;
+use super::program::{Program, Protected};
 use super::spec::{ExitReport, ExitStatus, Network, ProcessLimit, RootSource, Spec};
 use super::userns::{SingleIdReason, Userns, UsernsError, find_in_path};
 use super::worker::Worker;
@@ -193,7 +193,9 @@ impl Executor {
             return Ok(Arc::clone(zygote));
         }
         let ids = userns.map_or(Ids::Root, |userns| userns.ids);
-        let started = Zygote::start(&self.program, ids, userns.map(|userns| userns.file.as_fd()));
+        let mounted = userns.and_then(Userns::take_program);
+        let started = Protected::of(&self.program, mounted)
+            .and_then(|program| Zygote::start(program, ids, userns.map(|userns| userns.file.as_fd())));
         Ok(Arc::clone(zygote.insert(Arc::new(started.map_err(ExecError::Spawn)?))))
     }
 
@@ -209,9 +211,14 @@ impl Executor {
             return Err(ExecError::Cancelled);
         }
         let Some(answer) = answer.map_err(ExecError::Spawn)? else { return Err(ExecError::Vanished) };
-        match serde_json::from_slice(&answer)? {
+        match order::decode(&answer)? {
             Outcome::Exited(report) => {
                 Ok(with_process_limit(self.with_memory_events(report, hold.group.as_ref()), &hold))
+            }
+            Outcome::Failed(Failure::Killed { signal }) => {
+                let limited = hold.group.as_ref().is_some_and(|group| group.memory().kills > 0);
+                let out_of_memory = signal == libc::SIGKILL && (limited || self.memory_ran_out());
+                Err(ExecError::Killed { signal, out_of_memory })
             }
             Outcome::Failed(failure) => Err(ExecError::new(failure, spec)),
         }
@@ -294,10 +301,15 @@ impl Executor {
             return report;
         }
         if matches!(report.status, ExitStatus::Signal(libc::SIGKILL) | ExitStatus::Code(137)) {
-            let now = out_of_memory_events();
-            report.out_of_memory = self.out_of_memory_events.swap(now, Ordering::Relaxed) < now;
+            report.out_of_memory = self.memory_ran_out();
         }
         report
+    }
+
+    /// Whether the kernel has killed something for want of memory since this was asked last.
+    fn memory_ran_out(&self) -> bool {
+        let now = out_of_memory_events();
+        self.out_of_memory_events.swap(now, Ordering::Relaxed) < now
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) enum Failure {
     Start { program: String, errno: i32 },
     /// pasta does not connect the network.
     Pasta { message: String },
+    /// A signal ended a process around the step, or the one that prepared it.
+    Killed { signal: i32 },
     /// Something else on the way.
     Setup { doing: String, errno: i32 },
 }
@@ -77,6 +79,14 @@ pub enum ExecError {
     /// rbuild could not start or reach its own copy.
     #[error("cannot start a step: {0}")]
     Spawn(#[from] io::Error),
+    /// A signal ended one of the processes around the step: mostly because memory ran out.
+    #[error("{}", killed_text(*signal, *out_of_memory))]
+    Killed {
+        /// Its number.
+        signal: i32,
+        /// The kernel counted a process killed for want of memory meanwhile.
+        out_of_memory: bool,
+    },
     /// The processes around the step vanished without a word.
     #[error("the processes around the step ended without a report; were they killed?")]
     Vanished,
@@ -94,6 +104,17 @@ pub enum ExecError {
     Job(String),
 }
 
+fn killed_text(signal: i32, out_of_memory: bool) -> String {
+    match (signal, out_of_memory) {
+        (libc::SIGKILL, true) => "memory ran out, and the kernel killed a process around the step".to_owned(),
+        (libc::SIGKILL, false) => {
+            "a process around the step was killed (SIGKILL): by somebody, or because memory ran out"
+                .to_owned()
+        }
+        _ => format!("signal {signal} ended a process around the step"),
+    }
+}
+
 impl ExecError {
     pub(super) fn new(failure: Failure, spec: &Spec) -> Self {
         let os = io::Error::from_raw_os_error;
@@ -104,6 +125,7 @@ impl ExecError {
                 ExecError::Pasta(format!("{message}; this user must be able to open /dev/net/tun"))
             }
             Failure::Pasta { message } => ExecError::Pasta(message),
+            Failure::Killed { signal } => ExecError::Killed { signal, out_of_memory: false },
             Failure::Setup { doing, errno } => ExecError::Setup { doing, error: os(errno) },
             Failure::Start { program, errno: libc::ENOENT | libc::ENOTDIR } => {
                 ExecError::NotFound { program }

@@ -17,7 +17,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use super::failure::{Doing as _, Failure};
-use super::order::{Ids, InitReport, Outcome, Preparation, Progress};
+use super::order::{self, Ids, InitReport, Outcome, Preparation, Progress};
 use super::pids::Watch;
 use super::spec::{ExitReport, ExitStatus, Network, ProcessLimit, RootSource};
 use super::{child, fuse, owners, pasta, pipe, sys};
@@ -169,14 +169,19 @@ fn conclude(
 ) -> InitReport {
     let mut made = None;
     for line in said.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        match serde_json::from_slice(line) {
+        match order::decode(line) {
             Ok(Progress::Ready(ready)) => made = Some(ready),
             Ok(Progress::Failed(failure)) => return InitReport { outcome: Outcome::Failed(failure), made },
             Ok(Progress::Ordered) | Err(_) => {}
         }
     }
     if made.is_none() {
-        let failure = Failure::Setup { doing: format!("prepare the root ({ended:?})"), errno: libc::ECHILD };
+        let failure = match ended {
+            sys::Ended::Signal(signal) => Failure::Killed { signal },
+            sys::Ended::Code(code) => {
+                Failure::Setup { doing: format!("prepare the root (exit code {code})"), errno: libc::ECHILD }
+            }
+        };
         return InitReport { outcome: Outcome::Failed(failure), made };
     }
     let status = match ended {

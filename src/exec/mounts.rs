@@ -1,7 +1,7 @@
 //! What every step finds mounted: `/proc`, `/dev`, `/sys`, and the masks over parts of them.
 //!
 //! The list is that of containerd's default specification as BuildKit changes it (no `/run`, `/sys/fs/cgroup`
-//! read-only).
+//! read-only), with what Docker masks besides.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -36,9 +36,10 @@ const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-const MASKED: [&str; 11] = [
+const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
+    "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
@@ -49,6 +50,9 @@ const MASKED: [&str; 11] = [
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
+
+/// One for each processor that has it.
+const MASKED_OF_PROCESSORS: &str = "thermal_throttle";
 
 /// Docker's, and what lets root change what the machine's kernel logs.
 const READONLY: [&str; 6] =
@@ -202,7 +206,8 @@ fn mask(root: &mut Root<'_>, how: Surroundings) -> Result<(), Failure> {
         restrict(&copy, MountAttrFlags::MOUNT_ATTR_RDONLY).doing(doing)?;
     }
     let mut empty: Option<OwnedFd> = None;
-    for path in MASKED {
+    let processors = masked_of_processors();
+    for path in MASKED.into_iter().chain(processors.iter().map(String::as_str)) {
         let Some(target) = root.open(path).doing(|| format!("find {path}"))? else { continue };
         let doing = || format!("mask {path}");
         let stat = rustix::fs::fstat(&target).doing(doing)?;
@@ -225,6 +230,28 @@ fn mask(root: &mut Root<'_>, how: Surroundings) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// How often a processor got too hot tells what others on this machine do. Processors that came later are missed, as in
+/// Docker; on the machines that have none of these files this is one look.
+fn masked_of_processors() -> Vec<String> {
+    let path = |number: u32| format!("/sys/devices/system/cpu/cpu{number}/{MASKED_OF_PROCESSORS}");
+    let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+    processors(&possible).map(path).filter(|path| std::path::Path::new(path).exists()).collect()
+}
+
+/// The numbers in a list as `0-3,8`.
+fn processors(list: &str) -> impl Iterator<Item = u32> {
+    list.trim().split(',').flat_map(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        match (first.parse::<u32>(), last.parse::<u32>()) {
+            (Ok(first), Ok(last)) => first..last.min(MOST_PROCESSORS).saturating_add(1),
+            _ => 0..0,
+        }
+    })
+}
+
+/// More than Linux knows.
+const MOST_PROCESSORS: u32 = 16_384;
 
 /// Makes a new file system, not yet attached anywhere.
 pub(super) fn fresh(
@@ -285,5 +312,19 @@ pub(super) fn restrict(mount: &OwnedFd, flags: MountAttrFlags) -> std::io::Resul
             Ok(())
         }
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_processors_are_read() {
+        let numbers = |list| processors(list).collect::<Vec<_>>();
+        assert_eq!(numbers("0-3,8,10-11\n"), [0, 1, 2, 3, 8, 10, 11]);
+        assert_eq!(numbers("0\n"), [0]);
+        assert_eq!(numbers("").len() + numbers("x,3-1,-").len(), 0);
+        assert!(numbers("0-4294967295").len() < 20_000);
     }
 }

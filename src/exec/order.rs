@@ -2,12 +2,41 @@
 
 use std::path::PathBuf;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::pids::Bound;
 use super::spec::{ExitReport, Network, RootSource, Security, Spec};
 use super::stubs::Made;
+
+/// Reads one message. Every message between rbuild and the processes around a step is read here.
+pub(super) fn decode<T: DeserializeOwned>(message: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(message)
+}
+
+/// Reads bytes as every kind of message that the processes around a step take, for those who try what bytes do; gives how
+/// many kinds they are. What was read reads the same once it was written.
+pub fn decode_orders(bytes: &[u8]) -> usize {
+    fn is_one<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> bool {
+        let Ok(message) = decode::<T>(bytes) else { return false };
+        let written = serde_json::to_vec(&message).expect("plain data with string keys always serialises");
+        let again = decode::<T>(&written).expect("what was written can be read");
+        assert_eq!(written, serde_json::to_vec(&again).expect("as above"));
+        true
+    }
+    [
+        is_one::<Ids>(bytes),
+        is_one::<Preparation>(bytes),
+        is_one::<Order>(bytes),
+        is_one::<Progress>(bytes),
+        is_one::<InitReport>(bytes),
+        is_one::<Outcome>(bytes),
+    ]
+    .into_iter()
+    .filter(|is_one| *is_one)
+    .count()
+}
 
 /// How the user namespace of a step looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,4 +109,18 @@ pub(super) enum Outcome {
 pub(super) struct InitReport {
     pub(super) outcome: Outcome,
     pub(super) made: Option<Made>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_told_from_other_bytes() {
+        assert_eq!(decode_orders(b"\"Root\""), 1);
+        assert_eq!(decode_orders(b"{\"Failed\":{\"Killed\":{\"signal\":9}}}"), 2);
+        for bytes in [&b""[..], b"null", b"{}", b"\"Rooted\"", b"\xff", &[b'['; 100_000]] {
+            assert_eq!(decode_orders(bytes), 0);
+        }
+    }
 }

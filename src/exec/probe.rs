@@ -167,6 +167,7 @@ fn explain(failure: Failure) -> String {
             if log.is_empty() { error.to_string() } else { format!("{error}: {log}") }
         }
         Failure::Pasta { message } => message,
+        Failure::Killed { signal } => format!("signal {signal} ended the trial"),
         Failure::Start { program: doing, errno } | Failure::Setup { doing, errno } => {
             format!("cannot {doing}: {}", io::Error::from_raw_os_error(errno))
         }

@@ -5,14 +5,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
-
-/// Which file to execute as a copy of rbuild.
-#[derive(Debug, Clone)]
-pub(super) struct Program(pub(super) PathBuf);
 
 /// A started copy. Its standard input is the other end of `socket`.
 #[derive(Debug)]
@@ -23,18 +19,18 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts a copy in a role, its output going nowhere.
-    pub(super) fn start(program: &Program, role: &'static str) -> io::Result<Self> {
+    pub(super) fn start(program: &Path, role: &'static str) -> io::Result<Self> {
         Self::start_with(program, role, (Stdio::null(), Stdio::inherit()))
     }
 
     /// Starts a copy in a role with these as output and error output.
     pub(super) fn start_with(
-        program: &Program,
+        program: &Path,
         role: &'static str,
         (output, errors): (Stdio, Stdio),
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
-        let mut command = Command::new(&program.0);
+        let mut command = Command::new(program);
         command.arg0(role).env_clear().stdin(OwnedFd::from(theirs)).stdout(output).stderr(errors);
         Ok(Self { child: spawn(command)?, socket: ours })
     }

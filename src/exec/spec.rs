@@ -185,6 +185,13 @@ pub struct Ulimit {
     pub hard: i64,
 }
 
+impl Ulimit {
+    /// No process leaves a core file behind, and none can allow it again.
+    pub fn no_core_file() -> Self {
+        Self { name: "core".to_owned(), soft: 0, hard: 0 }
+    }
+}
+
 /// How a step's process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitReport {

@@ -2,17 +2,19 @@
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::mount::MountPropagationFlags;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use super::order::Ids;
-use super::spawn::{self, Process};
-use super::{caps, sys};
+use super::program::{self, Program};
+use super::spawn::Process;
+use super::{caps, channel, sys};
 
 /// Why there is no user namespace, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,31 +94,35 @@ pub(super) struct Userns {
     pub(super) file: OwnedFd,
     pub(super) ids: Ids,
     pub(super) why_single: Option<SingleIdReason>,
+    /// The program on a read-only mount, which only root of the namespace could make.
+    program: Mutex<Option<OwnedFd>>,
 }
 
 impl Userns {
     /// Makes one, with all ids that the user may map, else with a single one.
-    pub(super) fn create(program: &spawn::Program) -> Result<Self, UsernsError> {
+    pub(super) fn create(program: &Program) -> Result<Self, UsernsError> {
         if caps::may_map_ids() {
-            let file = Self::hold(program, &Mapping::Identity)?;
-            return Ok(Self { file, ids: Ids::Ranges, why_single: None });
+            return Self::hold(program, &Mapping::Identity);
         }
         let reason = match ranges() {
             Ok((uids, gids)) => match Self::hold(program, &Mapping::Tools { uids, gids }) {
-                Ok(file) => return Ok(Self { file, ids: Ids::Ranges, why_single: None }),
                 Err(error @ UsernsError::Mapping { .. }) => SingleIdReason::Broken(error),
-                Err(error) => return Err(error),
+                held => return held,
             },
             Err(reason) => reason,
         };
-        let file = Self::hold(program, &Mapping::Single)?;
-        Ok(Self { file, ids: Ids::Single, why_single: Some(reason) })
+        Ok(Self { why_single: Some(reason), ..Self::hold(program, &Mapping::Single)? })
+    }
+
+    /// The program, for the first who asks.
+    pub(super) fn take_program(&self) -> Option<OwnedFd> {
+        self.program.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// A process enters a new namespace, we map its ids, open the namespace, and let it go.
-    fn hold(program: &spawn::Program, mapping: &Mapping) -> Result<OwnedFd, UsernsError> {
+    fn hold(program: &Program, mapping: &Mapping) -> Result<Self, UsernsError> {
         let os = |error: io::Error| UsernsError::Refused { errno: error.raw_os_error().unwrap_or(libc::EIO) };
-        let mut holder = Process::start(program, "rbuild-userns").map_err(os)?;
+        let mut holder = Process::start(&program.0, "rbuild-userns").map_err(os)?;
         holder.answer().map_err(os)?.map_err(explain_refusal)?;
         let pid = holder.child.id();
         match mapping {
@@ -129,10 +135,12 @@ impl Userns {
         }
         holder.socket.write_all(b"M").map_err(os)?;
         holder.answer().map_err(os)?.map_err(explain_refusal)?;
+        let mounted = channel::receive(&holder.socket).map_err(os)?.and_then(|(_, mounted)| mounted);
         let file = fs::File::open(format!("/proc/{pid}/ns/user")).map_err(os)?;
         drop(holder.socket);
         holder.child.wait().map_err(os)?;
-        Ok(file.into())
+        let ids = if matches!(mapping, Mapping::Single) { Ids::Single } else { Ids::Ranges };
+        Ok(Self { file: file.into(), ids, why_single: None, program: Mutex::new(mounted) })
     }
 }
 
@@ -157,6 +165,10 @@ pub(super) fn hold(mut socket: &UnixStream) -> io::Result<()> {
     // rbuild maps the ids and says so.
     if socket.read_exact(&mut [0]).is_ok() {
         socket.write_all(&errno(try_to_mount()))?;
+        // Where there is none, rbuild makes a copy.
+        let mounted = program::mount_own().ok();
+        channel::send(socket, b"", mounted.as_ref().map(|mounted| mounted.as_fd()))?;
+        drop(mounted);
         // Wait for the end of file.
         let _ = socket.read_exact(&mut [0]);
     }
@@ -172,10 +184,7 @@ fn try_to_mount() -> io::Result<()> {
 
 /// Moves this (single-threaded) process into the namespace, as its root.
 pub(super) fn enter(namespace: &OwnedFd, ids: Ids) -> rustix::io::Result<()> {
-    rustix::thread::move_into_link_name_space(
-        std::os::fd::AsFd::as_fd(namespace),
-        Some(LinkNameSpaceType::User),
-    )?;
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::User))?;
     if ids == Ids::Ranges {
         rustix::thread::set_thread_groups(&[])?;
     }

@@ -11,8 +11,9 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::process::Signal;
 
-use super::order::Ids;
-use super::spawn::{Process, Program};
+use super::order::{self, Ids};
+use super::program::Program;
+use super::spawn::Process;
 use super::{channel, probe, role, userns};
 
 /// A job: bytes in, bytes or a message out.
@@ -33,7 +34,7 @@ impl Worker {
     /// Starts it; it enters the namespace.
     pub(super) fn start(program: &Program, ids: Ids, namespace: Option<BorrowedFd<'_>>) -> io::Result<Self> {
         let output = (Stdio::null(), Stdio::inherit());
-        let Process { child, socket } = Process::start_with(program, role::WORKER, output)?;
+        let Process { child, socket } = Process::start_with(&program.0, role::WORKER, output)?;
         channel::send(&socket, &serde_json::to_vec(&ids)?, namespace)?;
         Ok(Self { child, socket: Mutex::new(Some(socket)) })
     }
@@ -73,7 +74,7 @@ pub(super) fn serve(control: &UnixStream, jobs: Jobs) -> io::Result<()> {
     let bind = || rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     bind()?;
     let Some((ids, namespace)) = channel::receive(control)? else { return Ok(()) };
-    let ids: Ids = serde_json::from_slice(&ids)?;
+    let ids: Ids = order::decode(&ids)?;
     if let Some(namespace) = namespace {
         userns::enter(&namespace, ids)?;
         bind()?;

@@ -36,6 +36,27 @@ fn names_are_asked_for_where_it_was_said() {
     assert_eq!(files["hosts"].content, b"127.0.0.1\tgateway\n");
 }
 
+/// A core file of a process that knows a secret would be a file of the layer.
+#[test]
+fn a_step_with_secrets_leaves_no_core_file() {
+    let registry = busybox_registry();
+    let world = World::new();
+    world.file("password", "x");
+    let show = "(ulimit -c; ulimit -Hc; ulimit -c 1; ulimit -c)";
+    let text = format!(
+        "FROM {}/busybox\nRUN {show} >/free 2>/dev/null\nRUN --mount=type=secret,id=pw {show} >/held 2>/dev/null\n\
+         RUN --mount=type=secret,id=pw,env=PW {show} >/variable 2>/dev/null\n",
+        registry.host()
+    );
+    world.dockerfile(&text);
+    let built = world.build(["--ulimit", "core=51200:102400", "--secret", "id=pw,src=password"]).run();
+    let files = world.images().image(&built.digest()).files();
+    assert_eq!(files["free"].content, b"100\n200\n1\n");
+    for name in ["held", "variable"] {
+        assert_eq!(files[name].content, b"0\n0\n0\n");
+    }
+}
+
 /// What a build's steps are given, commands in images and kept sessions are given, too.
 #[test]
 fn run_and_shell_take_the_same_options() {

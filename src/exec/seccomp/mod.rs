@@ -8,7 +8,9 @@ mod table;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use super::order::Ids;
 use super::owners::{Call, WATCHED, When};
+use super::spec::{Network, Security};
 use super::sys::Instruction;
 use table::{ALLOWED, CLONE, CLONE3, Column, NEWEST, NEWEST_X32, PERSONALITY, Row, SOCKET};
 
@@ -17,10 +19,26 @@ use table::{ALLOWED, CLONE, CLONE3, Column, NEWEST, NEWEST_X32, PERSONALITY, Row
 pub(super) enum Profile {
     /// Docker's default.
     Default,
+    /// The default, and no sockets with which root could read or forge what others send over the machine's network.
+    DefaultOnHost,
     /// The default, and calls about owners and identities are for the keeper of them.
     DefaultSingleId,
     /// Everything is allowed, but calls about owners and identities are for the keeper of them.
     OnlySingleId,
+}
+
+impl Profile {
+    /// The one for a step, if it has any.
+    pub(super) fn of(ids: Ids, network: Network, security: Security) -> Option<Self> {
+        match (security, ids) {
+            (Security::Insecure, Ids::Single) => Some(Profile::OnlySingleId),
+            (Security::Insecure, Ids::Root | Ids::Ranges) => None,
+            (Security::Sandbox, Ids::Single) => Some(Profile::DefaultSingleId),
+            // In a user namespace root has no power over the machine's network.
+            (Security::Sandbox, Ids::Root) if network == Network::Host => Some(Profile::DefaultOnHost),
+            (Security::Sandbox, Ids::Root | Ids::Ranges) => Some(Profile::Default),
+        }
+    }
 }
 
 /// What happens to a call.
@@ -34,6 +52,10 @@ enum Action {
     FirstArgumentNot(&'static [u32]),
     /// Allowed when argument 0 is one of these, else EPERM.
     FirstArgumentIs(&'static [u32]),
+    /// `socket` without packets of any kind, and raw only for ICMP, else EPERM.
+    SocketWithoutPackets,
+    /// `setsockopt` without what lets a socket send under a foreign address, else EPERM.
+    OptionWithoutForging,
     /// Passed on to whoever holds the filter's listener.
     Ask,
     /// The same when this argument has one of these bits, else allowed.
@@ -46,6 +68,30 @@ enum Action {
 const CLONE_NAMESPACES: u32 = 0x7e02_0000;
 /// AF_ALG and AF_VSOCK.
 const REFUSED_FAMILIES: &[u32] = &[38, 40];
+/// AF_PACKET, AF_ALG, AF_VSOCK and AF_XDP.
+const REFUSED_FAMILIES_ON_HOST: &[u32] = &[17, 38, 40, 44];
+/// AF_UNIX and AF_NETLINK, in which SOCK_RAW is nothing special.
+const FAMILIES_WITHOUT_RAW: &[u32] = &[1, 16];
+/// `SOCK_TYPE_MASK` of `linux/net.h`.
+const SOCKET_TYPE: u32 = 0xf;
+const SOCK_RAW: u32 = 3;
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+/// The old name of AF_PACKET.
+const SOCK_PACKET: u32 = 10;
+/// IPPROTO_ICMP and IPPROTO_ICMPV6.
+const PING_PROTOCOLS: &[u32] = &[1, 58];
+/// IP_HDRINCL and IP_TRANSPARENT.
+const FORGING_OPTIONS: &[u32] = &[3, 19];
+/// IPV6_HDRINCL and IPV6_TRANSPARENT; the first counts on the level SOL_RAW, too.
+const FORGING_OPTIONS_V6: &[u32] = &[36, 75];
+const SOL_IP: u32 = 0;
+const SOL_IPV6: u32 = 41;
+const SOL_RAW: u32 = 255;
+/// The numbers of `socket` and `setsockopt` as `socketcall` has them, whose arguments no filter sees. The C libraries of the
+/// last ten years make the calls themselves where the kernel has them (Linux 4.3).
+const UNSEEN_CALLS: &[u32] = &[1, 14];
+
 /// PER_LINUX, PER_LINUX32, each also with UNAME26, and the query.
 const PERSONALITIES: &[u32] = &[0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
@@ -87,7 +133,7 @@ const fn branch(code: u16, value: u32, jump_true: u8, jump_false: u8) -> Instruc
 
 /// A compiled profile, made once for a process and what it forks.
 pub(super) fn compiled(profile: Profile) -> &'static [Instruction] {
-    static COMPILED: [OnceLock<Vec<Instruction>>; 3] = [const { OnceLock::new() }; 3];
+    static COMPILED: [OnceLock<Vec<Instruction>>; 4] = [const { OnceLock::new() }; 4];
     COMPILED[profile as usize].get_or_init(|| compile(profile))
 }
 
@@ -166,9 +212,14 @@ fn ranges(profile: Profile, column: Column) -> Vec<(u32, Action)> {
         set(&CLONE3, Action::Errno(libc::ENOSYS as u16));
         set(&SOCKET, Action::FirstArgumentNot(REFUSED_FAMILIES));
         set(&PERSONALITY, Action::FirstArgumentIs(PERSONALITIES));
+        if profile == Profile::DefaultOnHost {
+            set(&SOCKET, Action::SocketWithoutPackets);
+            set(listed("setsockopt"), Action::OptionWithoutForging);
+            set(listed("socketcall"), Action::FirstArgumentNot(UNSEEN_CALLS));
+        }
         Action::Errno(libc::EPERM as u16)
     };
-    if profile != Profile::Default {
+    if matches!(profile, Profile::DefaultSingleId | Profile::OnlySingleId) {
         for (name, _, when) in WATCHED {
             let row = ALLOWED.iter().find(|row| row.0 == *name);
             let action = match *when {
@@ -192,6 +243,10 @@ fn ranges(profile: Profile, column: Column) -> Vec<(u32, Action)> {
         push(&mut list, base + number + 1, beyond);
     }
     list
+}
+
+fn listed(name: &str) -> &'static Row {
+    ALLOWED.iter().find(|row| row.0 == name).expect("the name stands in the table")
 }
 
 /// Adds a range; a neighbour with the same action grows instead.
@@ -242,6 +297,8 @@ fn leaf(action: Action) -> Vec<Instruction> {
         }
         Action::FirstArgumentNot(values) => one_of(argument, values, refuse, allow),
         Action::FirstArgumentIs(values) => one_of(argument, values, allow, refuse),
+        Action::SocketWithoutPackets => socket_without_packets(allow, refuse),
+        Action::OptionWithoutForging => option_without_forging(allow, refuse),
         Action::Ask => vec![ask],
         Action::AskBits(at, bits) => {
             vec![load(at), instruction(AND, bits), branch(JUMP_EQUAL, 0, 0, 1), allow, ask]
@@ -250,18 +307,43 @@ fn leaf(action: Action) -> Vec<Instruction> {
     }
 }
 
+/// Of `socket(family, type, protocol)`.
+fn socket_without_packets(allow: Instruction, refuse: Instruction) -> Vec<Instruction> {
+    let mut program = if_one_of(load(0), REFUSED_FAMILIES_ON_HOST, refuse);
+    program.extend([load(1), instruction(AND, SOCKET_TYPE), branch(JUMP_EQUAL, SOCK_PACKET, 0, 1), refuse]);
+    program.extend([branch(JUMP_EQUAL, SOCK_RAW, 1, 0), allow]);
+    program.extend(if_one_of(load(0), FAMILIES_WITHOUT_RAW, allow));
+    program.extend([branch(JUMP_EQUAL, AF_INET, 2, 0), branch(JUMP_EQUAL, AF_INET6, 1, 0), refuse]);
+    program.extend(one_of(load(2), PING_PROTOCOLS, allow, refuse));
+    program
+}
+
+/// Of `setsockopt(socket, level, option, …)`.
+fn option_without_forging(allow: Instruction, refuse: Instruction) -> Vec<Instruction> {
+    let old = one_of(load(2), FORGING_OPTIONS, refuse, allow);
+    let new = one_of(load(2), FORGING_OPTIONS_V6, refuse, allow);
+    let mut program = vec![load(1), branch(JUMP_EQUAL, SOL_IP, 0, old.len() as u8)];
+    program.extend(old);
+    program.extend([branch(JUMP_EQUAL, SOL_IPV6, 2, 0), branch(JUMP_EQUAL, SOL_RAW, 1, 0), allow]);
+    program.extend(new);
+    program
+}
+
 /// Loads an argument.
 fn load(at: u8) -> Instruction {
     instruction(LOAD, FIRST_ARGUMENT_OFFSET + 8 * u32::from(at))
 }
 
 fn one_of(load: Instruction, values: &[u32], found: Instruction, other: Instruction) -> Vec<Instruction> {
-    let mut program = vec![load];
-    for value in values {
-        program.extend([branch(JUMP_EQUAL, *value, 0, 1), found]);
-    }
+    let mut program = if_one_of(load, values, found);
     program.push(other);
     program
+}
+
+/// Goes on after it when the value is none of these.
+fn if_one_of(load: Instruction, values: &[u32], found: Instruction) -> Vec<Instruction> {
+    let tests = values.iter().flat_map(|value| [branch(JUMP_EQUAL, *value, 0, 1), found]);
+    [load].into_iter().chain(tests).collect()
 }
 
 #[cfg(test)]

@@ -2,8 +2,12 @@
 
 use super::*;
 
-/// Runs a filter as the kernel would.
+/// Runs a filter as the kernel would, all arguments being the same.
 fn decide(program: &[Instruction], architecture: u32, number: u32, argument: u32) -> u32 {
+    decide_all(program, architecture, number, [argument; 6])
+}
+
+fn decide_all(program: &[Instruction], architecture: u32, number: u32, arguments: [u32; 6]) -> u32 {
     let (mut at, mut accumulator) = (0, 0);
     loop {
         let Instruction { code, jump_true, jump_false, value } = program[at];
@@ -13,7 +17,9 @@ fn decide(program: &[Instruction], architecture: u32, number: u32, argument: u32
                 accumulator = match value {
                     NUMBER_OFFSET => number,
                     ARCHITECTURE_OFFSET => architecture,
-                    at if (at - FIRST_ARGUMENT_OFFSET).is_multiple_of(8) => argument,
+                    at if (at - FIRST_ARGUMENT_OFFSET).is_multiple_of(8) => {
+                        arguments[(at - FIRST_ARGUMENT_OFFSET) as usize / 8]
+                    }
                     other => panic!("load of {other}"),
                 }
             }
@@ -74,6 +80,76 @@ fn decides_as_docker_does() {
     ] {
         let got = decide(&program, architecture, number, argument);
         assert_eq!(got, expected, "{architecture:x} {number} {argument:x}: {got:x}");
+    }
+}
+
+/// Whatever the flags and the upper halves of arguments.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn on_the_machines_network_nothing_reads_or_forges_packets() {
+    const NATIVE: u32 = 0xc000_003e;
+    const I386: u32 = 0x4000_0003;
+    let program = compile(Profile::DefaultOnHost);
+    let anywhere = compile(Profile::Default);
+    let flags = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u32;
+    for (family, kind, protocol, expected) in [
+        (2, 1, 0, RETURN_ALLOW),
+        (2, 2, 1, RETURN_ALLOW), // ping without privileges
+        (2, 3, 1, RETURN_ALLOW), // ping
+        (10, 3, 58, RETURN_ALLOW),
+        (1, 3, 0, RETURN_ALLOW),
+        (16, 3, 0, RETURN_ALLOW),  // NETLINK_ROUTE
+        (16, 3, 15, RETURN_ALLOW), // NETLINK_KOBJECT_UEVENT
+        (17, 3, 0x300, EPERM),
+        (17, 2, 0x300, EPERM),
+        (2, 10, 0x300, EPERM), // SOCK_PACKET
+        (2, 3, 255, EPERM),
+        (2, 3, 6, EPERM),
+        (2, 3, 0, EPERM),
+        (10, 3, 17, EPERM),
+        (29, 3, 1, EPERM), // AF_CAN
+        (31, 3, 0, EPERM),
+        (38, 5, 0, EPERM),
+        (40, 1, 0, EPERM),
+        (44, 3, 0, EPERM),
+    ] {
+        for (architecture, number) in [(NATIVE, 41), (NATIVE, X32_BIT + 41), (I386, 359)] {
+            for kind in [kind, kind | flags] {
+                let got = decide_all(&program, architecture, number, [family, kind, protocol, 7, 7, 7]);
+                assert_eq!(got, expected, "{architecture:x} {family} {kind:x} {protocol}: {got:x}");
+            }
+        }
+    }
+    for (level, option, expected) in [
+        (1, 3, RETURN_ALLOW),
+        (6, 19, RETURN_ALLOW),
+        (0, 1, RETURN_ALLOW),
+        (0, 3, EPERM),
+        (0, 19, EPERM),
+        (0, 36, RETURN_ALLOW),
+        (41, 3, RETURN_ALLOW),
+        (41, 36, EPERM),
+        (41, 75, EPERM),
+        (255, 36, EPERM),
+        (255, 1, RETURN_ALLOW),
+        (58, 36, RETURN_ALLOW),
+    ] {
+        for (architecture, number) in [(NATIVE, 54), (NATIVE, X32_BIT + 541), (I386, 366)] {
+            let got = decide_all(&program, architecture, number, [9, level, option, 0, 4, 0]);
+            assert_eq!(got, expected, "{architecture:x} {level} {option}: {got:x}");
+            assert_eq!(
+                decide_all(&anywhere, architecture, number, [9, level, option, 0, 4, 0]),
+                RETURN_ALLOW
+            );
+        }
+    }
+    for (call, expected) in [(1, EPERM), (14, EPERM), (2, RETURN_ALLOW), (3, RETURN_ALLOW)] {
+        assert_eq!(decide(&program, I386, 102, call), expected, "socketcall {call}");
+    }
+    assert_eq!(decide_all(&anywhere, NATIVE, 41, [17, 3, 0, 0, 0, 0]), RETURN_ALLOW);
+    // A ring would open sockets past the filter.
+    for (architecture, number) in [(NATIVE, 425), (NATIVE, X32_BIT + 425), (I386, 425)] {
+        assert_eq!(decide(&program, architecture, number, 0), EPERM);
     }
 }
 

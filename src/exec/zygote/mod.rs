@@ -12,11 +12,14 @@ mod serve;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::order::{Ids, Preparation};
-use super::spawn::{Process, Program};
+use super::program::Protected;
+use super::spawn::Process;
 use super::{channel, role};
 
 pub(super) use serve::serve;
@@ -36,11 +39,10 @@ struct Control {
 }
 
 impl Zygote {
-    /// Starts it; it enters the namespace.
-    pub(super) fn start(program: &Program, ids: Ids, namespace: Option<BorrowedFd<'_>>) -> io::Result<Self> {
-        // The steps' own output comes with their orders.
-        let Process { child, socket } =
-            Process::start_with(program, role::ZYGOTE, (Stdio::null(), Stdio::null()))?;
+    /// Starts it; it enters the namespace. The program is let go of: see [`super::program`].
+    pub(super) fn start(program: Protected, ids: Ids, namespace: Option<BorrowedFd<'_>>) -> io::Result<Self> {
+        let Process { child, socket } = start(&program.path())?;
+        drop(program);
         channel::send(&socket, &serde_json::to_vec(&ids)?, namespace)?;
         Ok(Self { control: Mutex::new(Control { child, socket: Some(socket), spare: None }) })
     }
@@ -82,6 +84,23 @@ impl Zygote {
         // Each change is whole.
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How often a program that is busy is tried again.
+const TRIES: u32 = 200;
+
+/// A copy in memory is busy as long as a process that another thread forked meanwhile has not executed yet.
+fn start(program: &Path) -> io::Result<Process> {
+    for _ in 0..TRIES {
+        // The steps' own output comes with their orders.
+        match Process::start_with(program, role::ZYGOTE, (Stdio::null(), Stdio::null())) {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            started => return started,
+        }
+    }
+    Err(io::ErrorKind::ExecutableFileBusy.into())
 }
 
 impl Control {

@@ -11,23 +11,24 @@ use rustix::process::{Pid, Signal};
 use super::super::failure::{Doing as _, Failure};
 use super::super::order::{Ids, InitReport, Outcome, Preparation};
 use super::super::seccomp::{self, Profile};
-use super::super::{channel, init, pipe, stubs, sys, userns};
+use super::super::{channel, init, order, pipe, stubs, sys, userns};
 
 /// Starts inits as rbuild asks for them, until that is gone or wants no more.
 pub(in crate::exec) fn serve(control: UnixStream) -> io::Result<()> {
     let bind = || rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     bind()?;
     let Some((ids, namespace)) = channel::receive(&control)? else { return Ok(()) };
-    let ids: Ids = serde_json::from_slice(&ids)?;
+    let ids: Ids = order::decode(&ids)?;
     let entered = match namespace {
         // Changed credentials clear the death signal.
         Some(namespace) => userns::enter(&namespace, ids).and_then(|()| bind()),
         None => Ok(()),
     };
     let entered = entered.doing(|| "enter the user namespace".into());
-    seccomp::compiled(if ids == Ids::Single { Profile::DefaultSingleId } else { Profile::Default });
     let mut steps: Vec<Step> = Vec::new();
     while let Some(Request { preparation, socket }) = next_request(&control, &mut steps)? {
+        // Once for all steps of a kind.
+        Profile::of(preparation.ids, preparation.network, preparation.security).map(seccomp::compiled);
         let forked = entered.clone().and_then(|()| fork());
         match forked {
             Ok(Forked::Zygote { init, pidfd, report }) => {
@@ -94,7 +95,7 @@ fn next_request(control: &UnixStream, steps: &mut Vec<Step>) -> io::Result<Optio
         if happened.control {
             let Some((preparation, socket)) = channel::receive(control)? else { return Ok(None) };
             let socket = UnixStream::from(socket.ok_or(io::ErrorKind::InvalidData)?);
-            return Ok(Some(Request { preparation: serde_json::from_slice(&preparation)?, socket }));
+            return Ok(Some(Request { preparation: order::decode(&preparation)?, socket }));
         }
     }
 }
@@ -149,10 +150,18 @@ impl Step {
             self.listen();
         }
         let ended = sys::wait(self.init);
-        let report = serde_json::from_slice(&self.said).unwrap_or_else(|_| {
-            let ended = ended.map_or_else(|error| error.to_string(), |(ended, _)| format!("{ended:?}"));
-            let doing = format!("hear from the init ({ended})");
-            InitReport { outcome: Outcome::Failed(Failure::Setup { doing, errno: libc::ECHILD }), made: None }
+        let report = order::decode(&self.said).unwrap_or_else(|_| {
+            let failure = match ended {
+                Ok((sys::Ended::Signal(signal), _)) => Failure::Killed { signal },
+                Ok((sys::Ended::Code(code), _)) => Failure::Setup {
+                    doing: format!("hear from the init (exit code {code})"),
+                    errno: libc::ECHILD,
+                },
+                Err(error) => {
+                    Failure::Setup { doing: format!("wait for the init ({error})"), errno: libc::ECHILD }
+                }
+            };
+            InitReport { outcome: Outcome::Failed(failure), made: None }
         });
         report.made.iter().for_each(stubs::remove);
         tell(&self.socket, &report.outcome);

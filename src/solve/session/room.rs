@@ -10,7 +10,7 @@ use super::super::state::{Environment, Files, RootState};
 use super::super::{Failures, StepContext, accounts};
 use super::keep::{self, Left};
 use super::record::{Kind, Session, Sessions};
-use crate::exec::{self, Attach, ExecError, ExitReport, MountKind, MountSpec, Spec};
+use crate::exec::{self, Attach, ExecError, ExitReport, MountKind, MountSpec, Spec, Ulimit};
 use crate::oci::{ChainId, DiffId, ImageConfig, Layer};
 use crate::plan::graph::{ExecOp, Op, Step};
 use crate::report::{Diagnostic, Source, Span, StepNumber};
@@ -339,6 +339,7 @@ fn restore_secrets(step: &StepContext<'_>, session: &Session, spec: &mut Spec, n
             notes.push(format!("the secret `{id}` is not there; give it with `--secret id={id},src=FILE`"));
             continue;
         };
+        spec.ulimits.push(Ulimit::no_core_file());
         if let Some(name) = &secret.env {
             spec.env.push((name.clone(), String::from_utf8_lossy(&value).into_owned()));
         }

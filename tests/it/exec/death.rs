@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -67,17 +68,19 @@ fn a_killed_rbuild_leaves_no_process() {
     }
 }
 
-/// A process whose program is below the directory: rbuild's copy, or busybox in a root (whose path is seen
+/// A process whose program is in the directory: rbuild's copy, or busybox in a root (whose path is seen
 /// from outside as one in the overlay, so its root directory is asked as well).
 fn process_of(directory: &Path) -> Option<String> {
+    let files = fs::read_dir(directory).unwrap().flatten().filter_map(|file| file.metadata().ok());
+    let programs: Vec<_> = files.map(|file| (file.dev(), file.ino())).collect();
     fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
         let path = entry.path();
         let mounts = fs::read_to_string(path.join("mountinfo")).unwrap_or_default();
-        let exe = fs::read_link(path.join("exe")).unwrap_or_default();
+        let exe = fs::metadata(path.join("exe")).map(|exe| (exe.dev(), exe.ino())).ok();
         let command = fs::read(path.join("cmdline")).unwrap_or_default();
         let inside = mounts.lines().any(|line| line.contains(" / / ") && line.contains(" overlay overlay "))
             && String::from_utf8_lossy(&command).contains("sleep\x001000");
-        (exe.starts_with(directory) || inside)
+        (exe.is_some_and(|exe| programs.contains(&exe)) || inside)
             .then(|| format!("{} {}", path.display(), String::from_utf8_lossy(&command).replace('\0', " ")))
     })
 }

@@ -42,6 +42,50 @@ fn no_program_outside_the_root_can_be_written() {
     assert!(fs::read(config().program).unwrap() == before);
 }
 
+/// Until a command is executed, its path may lead through the open files of the process that executes it (as in
+/// CVE-2024-21626): those of the machine, and one that rbuild was started with.
+#[test]
+fn no_command_leads_through_an_open_file() {
+    const INHERITED: i32 = 200;
+    let stage = Stage::new();
+    let outside = stage.layer("outside").join("busybox");
+    fs::copy("/bin/busybox", &outside).unwrap();
+    let root = fs::File::open("/").unwrap();
+    let inherited = rustix::io::fcntl_dupfd_cloexec(&root, INHERITED).unwrap();
+    rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
+    let script = stage.path().join("base/bin/script");
+    for fd in (3..20).chain([std::os::fd::AsRawFd::as_raw_fd(&inherited)]) {
+        let there = format!("/proc/self/fd/{fd}{}", outside.display());
+        fs::write(&script, format!("#!{there} true\n")).unwrap();
+        rustix::fs::chmod(&script, rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
+        for (at, program) in
+            [there, format!("/proc/self/fd/{fd}/bin/busybox"), "script".into()].iter().enumerate()
+        {
+            let mut spec = stage.spec(&format!("step{fd}.{at}"), "");
+            spec.args = vec![program.clone(), "true".to_owned()];
+            let refused = stage.try_run(&spec).err();
+            assert!(matches!(refused, Some(ExecError::NotFound { .. })), "{program}: {refused:?}");
+        }
+    }
+}
+
+/// The capability to send raw packets is for `ping`; what others send over the machine's network is none of a step's business.
+#[test]
+fn no_packets_of_the_machines_network_are_read() {
+    let stage = Stage::new();
+    let packets = "busybox arping -c 1 -w 1 -I lo 127.0.0.1 2>&1; true";
+    let out = stage.sh("packets", packets);
+    assert!(out.contains("permitted"), "{out}");
+    // In a user namespace the kernel lets nobody do either there.
+    if !stage.executor.is_rootless() {
+        stage.sh("ping", "busybox ping -c 1 -W 5 127.0.0.1");
+        // Its own network is its own.
+        let own = stage.sh_with("own", packets, |spec| spec.network = rbuild::exec::Network::None);
+        assert!(!own.contains("permitted"), "{own}");
+        stage.sh_with("insecure", packets, |spec| spec.security = rbuild::exec::Security::Insecure);
+    }
+}
+
 /// Two steps share a cache, and one of them swaps a folder for a link while the other mounts on it.
 #[test]
 fn a_mount_point_that_changes_under_way_leads_nowhere() {

@@ -2,6 +2,7 @@
 
 mod death;
 mod escapes;
+mod own_program;
 mod owners;
 mod rootless;
 mod stage;

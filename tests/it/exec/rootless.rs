@@ -22,7 +22,7 @@ impl Drop for TemporaryUser {
     }
 }
 
-/// Runs `super::steps`, `super::owners` and `super::escapes` as that user, through another program if need be.
+/// Runs `super::steps`, `super::owners`, `super::escapes` and `super::own_program` as that user, through another program if need be.
 fn run_steps_as(user: &TemporaryUser, wrapper: &[&str]) {
     let directory = tempfile::Builder::new().prefix("rbuild-user-").tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
@@ -33,7 +33,7 @@ fn run_steps_as(user: &TemporaryUser, wrapper: &[&str]) {
         .args(["-u", &user.0, "--"])
         .args(wrapper)
         .arg(&tests)
-        .args(["exec::steps", "exec::owners", "exec::escapes"])
+        .args(["exec::steps", "exec::owners", "exec::escapes", "exec::own_program"])
         .env("RBUILD_TEST_PROGRAM", &program)
         .env("TMPDIR", directory.path())
         .env("RUST_BACKTRACE", "0")

@@ -35,8 +35,12 @@ impl Ran {
 
 impl Stage {
     pub(super) fn new() -> Self {
+        Self::with(config())
+    }
+
+    pub(super) fn with(config: Config) -> Self {
         let directory = tempfile::Builder::new().prefix("rbuild-exec-").tempdir().unwrap();
-        let stage = Self { directory, executor: Executor::new(config()) };
+        let stage = Self { directory, executor: Executor::new(config) };
         let base = stage.layer("base");
         for name in ["bin", "etc", "root", "tmp", "proc", "sys", "dev"] {
             fs::create_dir(base.join(name)).unwrap();
@@ -46,6 +50,13 @@ impl Stage {
             symlink("busybox", base.join("bin").join(applet)).unwrap();
         }
         stage
+    }
+
+    /// The same directories, with nothing left of what has run.
+    pub(super) fn restarted(self, config: Config) -> Self {
+        let Self { directory, executor } = self;
+        drop(executor);
+        Self { directory, executor: Executor::new(config) }
     }
 
     /// Whether other ids than root's exist in a step.

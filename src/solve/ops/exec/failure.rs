@@ -168,6 +168,9 @@ pub(super) fn explain_start(step: &StepContext<'_>, op: &ExecOp, error: &ExecErr
         }
         (ExecError::NotFound { .. }, None) => diagnostic
             .help("the root file system of this stage does not have it; a stage FROM scratch has no shell"),
+        (ExecError::Killed { signal: libc::SIGKILL, .. }, _) => diagnostic.help(
+            "more memory or swap helps, or fewer steps at once (`--jobs 1`), or a limit (`--memory`), which ends the step alone",
+        ),
         _ => diagnostic,
     }
 }

@@ -44,14 +44,19 @@ pub(in crate::solve) fn make(
         hosts: exec::hosts_text(&op.hostname, &op.extra_hosts),
         resolv_conf: exec::resolv_conf_text(network, &step.environment.dns),
         shm_size_bytes: op.shm_size_bytes,
-        ulimits: op
-            .ulimits
-            .iter()
-            .map(|(name, soft, hard)| Ulimit { name: name.clone(), soft: *soft, hard: *hard })
-            .collect(),
+        ulimits: limits(op, held),
         owned_paths: step.environment.snapshots.owned_paths(step, parent)?,
         platform: op.platform.clone(),
     })
+}
+
+/// A core file of a process that has read a secret would take it into the layer: with secrets and agents there are none, whatever
+/// was asked for. The last of equal limits counts.
+fn limits(op: &ExecOp, held: &[Held]) -> Vec<Ulimit> {
+    let wished =
+        op.ulimits.iter().map(|(name, soft, hard)| Ulimit { name: name.clone(), soft: *soft, hard: *hard });
+    let is_secret = |held: &Held| matches!(held, Held::Secret(Some(_)) | Held::Agent { .. });
+    wished.chain(held.iter().any(is_secret).then(Ulimit::no_core_file)).collect()
 }
 
 /// What a network is for the executor.
