@@ -143,9 +143,6 @@ fn on_the_machines_network_nothing_reads_or_forges_packets() {
             );
         }
     }
-    for (call, expected) in [(1, EPERM), (14, EPERM), (2, RETURN_ALLOW), (3, RETURN_ALLOW)] {
-        assert_eq!(decide(&program, I386, 102, call), expected, "socketcall {call}");
-    }
     assert_eq!(decide_all(&anywhere, NATIVE, 41, [17, 3, 0, 0, 0, 0]), RETURN_ALLOW);
     // A ring would open sockets past the filter.
     for (architecture, number) in [(NATIVE, 425), (NATIVE, X32_BIT + 425), (I386, 425)] {
