@@ -87,7 +87,7 @@ fn every_arrow_points_down() {
 
 /// Who may name the working directory to calls that take a directory and a path (`openat(CWD, path)`): such a call follows
 /// links and `..` as any other, and clippy's `disallowed-methods` (see `clippy.toml`) does not see it.
-const WORKING_DIRECTORY: [(&str, &str); 9] = [
+const WORKING_DIRECTORY: [(&str, &str); 10] = [
     ("rootfs/", "it is what the others go through"),
     ("store/", "the store's own files"),
     ("exec/child.rs", "mounts on rbuild's own folders"),
@@ -95,6 +95,7 @@ const WORKING_DIRECTORY: [(&str, &str); 9] = [
     ("exec/mounts.rs", "/dev, /sys and control groups of the machine"),
     ("exec/owners/", "the keeper is in the root of the step that asks"),
     ("exec/probe.rs", "rbuild's own folders"),
+    ("exec/program.rs", "rbuild's own program"),
     ("solve/jobs.rs", "folders of cache mounts"),
     ("solve/ops/remote_git/", "folders that git fills for rbuild alone"),
 ];
