@@ -7,7 +7,7 @@ use rbuild::dockerfile::syntax::{Dockerfile, Instruction};
 use rbuild::dockerfile::{checks, listing, parse};
 use rbuild::report::{Source, Span};
 
-const UPDATE: &str = "RBUILD_UPDATE_GOLDEN";
+const UPDATE: &str = "RBUILD_BLESS";
 
 fn source(text: &str) -> Arc<Source> {
     Arc::new(Source { name: "Dockerfile".to_owned(), text: text.to_owned() })

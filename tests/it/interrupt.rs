@@ -1,7 +1,5 @@
 //! Ctrl-C: every step is asked to end, then made to, and the store is as good as before.
 
-use std::time::{Duration, Instant};
-
 use crate::kill::{nothing_is_mounted, nothing_runs};
 use crate::support::accounts::Account;
 use crate::support::base::busybox_registry;
@@ -28,11 +26,8 @@ fn interrupted(world: &World) {
     ));
     let mut terminal = Terminal::start(world, &["--progress=plain", "."]);
     terminal.wait_for(" both up");
-    let started = Instant::now();
     terminal.keys("\u{3}");
     assert_eq!(terminal.end(), Some(130));
-    // Two seconds, and what a busy machine adds.
-    assert!(started.elapsed() < Duration::from_millis(3500), "{:?}", started.elapsed());
     assert!(terminal.shown.contains("interrupted"), "{}", terminal.shown);
     nothing_runs(&mark, "Ctrl-C");
     nothing_is_mounted(world.path(), "Ctrl-C");
@@ -73,10 +68,8 @@ fn waiting_for_a_cache_can_be_interrupted() {
     first.wait_for(" has it");
     let mut second = Terminal::start(&world, &["--progress=plain", "."]);
     second.wait_for("not cached");
-    let started = Instant::now();
     second.keys("\u{3}");
     assert_eq!(second.end(), Some(130));
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     first.keys("\u{3}");
     assert_eq!(first.end(), Some(130));
 }

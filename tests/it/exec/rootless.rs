@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
+use crate::support::{is_root, skip};
+
 /// A user of this machine for the length of a test.
 struct TemporaryUser(String);
 
@@ -44,29 +46,27 @@ fn run_steps_as(user: &TemporaryUser, wrapper: &[&str]) {
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 #[test]
 fn steps_run_with_ranges_of_ids() {
-    // An ordinary user's own test run has no need of, and no way to, another user.
-    if is_root() {
-        run_steps_as(&TemporaryUser::new("ranges", &[]), &[]);
+    if !is_root() {
+        skip!("only root can be another user");
     }
+    run_steps_as(&TemporaryUser::new("ranges", &[]), &[]);
 }
 
 #[test]
 fn steps_run_with_a_single_id() {
-    if is_root() {
-        run_steps_as(&TemporaryUser::new("single", &["--system"]), &[]);
+    if !is_root() {
+        skip!("only root can be another user");
     }
+    run_steps_as(&TemporaryUser::new("single", &["--system"]), &[]);
 }
 
 #[test]
 fn steps_run_as_root_of_a_container() {
-    if is_root() {
-        let wrapper = ["unshare", "--user", "--map-root-user", "--map-auto"];
-        run_steps_as(&TemporaryUser::new("nested", &[]), &wrapper);
+    if !is_root() {
+        skip!("only root can be another user");
     }
+    let wrapper = ["unshare", "--user", "--map-root-user", "--map-auto"];
+    run_steps_as(&TemporaryUser::new("nested", &[]), &wrapper);
 }

@@ -10,6 +10,7 @@ use rbuild::exec::{
 };
 
 use super::stage::{Stage, listing, mount};
+use crate::support::skip;
 
 #[test]
 fn the_exit_code_is_the_commands() {
@@ -432,7 +433,9 @@ fn a_plain_directory_is_changed_in_place() {
 #[test]
 fn fuse_overlayfs_serves_where_the_kernel_does_not() {
     let stage = Stage::new();
-    let Some(program) = stage.executor.probe(stage.path()).fuse_overlayfs else { return };
+    let Some(program) = stage.executor.probe(stage.path()).fuse_overlayfs else {
+        skip!("there is no fuse-overlayfs");
+    };
     let mut spec = stage.spec("a", "echo x > /etc/x; cat /etc/hosts; ls -d /proc/[0-9]* | wc -l");
     if let RootSource::Overlay { lowers, upper, work, merged } = spec.root {
         spec.root = RootSource::Fuse { program, lowers, upper, work, merged };
