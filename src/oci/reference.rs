@@ -152,10 +152,12 @@ impl Reference {
 
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.registry != DEFAULT_REGISTRY {
-            write!(f, "{}/", self.registry)?;
+        let short = self.short_name();
+        if self.registry != DEFAULT_REGISTRY || means_another(short) {
+            write!(f, "{}/{}", self.registry, self.repository)?;
+        } else {
+            f.write_str(short)?;
         }
-        f.write_str(self.short_name())?;
         if self.tag.is_some() || self.digest.is_some() {
             f.write_str(&self.suffix())?;
         }
@@ -200,6 +202,9 @@ impl FromStr for Reference {
         } else {
             path.to_owned()
         };
+        if repository.len() > 255 {
+            return Err(fail("the repository's name is longer than 255 characters"));
+        }
         let tag = tag.map(str::to_owned);
         Ok(Self {
             registry: registry.to_owned(),
@@ -209,6 +214,17 @@ impl FromStr for Reference {
             spelling: Spelling { has_registry },
         })
     }
+}
+
+/// Whether a name of the default registry that leaves the registry out would be read as something else, or as no name:
+/// `docker.io/localhost/x` is not `localhost/x`.
+fn means_another(short: &str) -> bool {
+    short.split_once('/').is_some_and(|(first, _)| is_registry(first)) || is_identifier(short)
+}
+
+/// What docker takes for the number of an image.
+fn is_identifier(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Docker's rule for telling `localhost/x` and `host.tld/x` from `user/x`.
@@ -241,13 +257,10 @@ fn check_repository(path: &str) -> Result<(), &'static str> {
     if path.is_empty() {
         return Err("the repository's name is empty");
     }
-    if path.len() > 255 {
-        return Err("the repository's name is longer than 255 characters");
-    }
     if path.bytes().any(|b| b.is_ascii_uppercase()) {
         return Err("the repository's name must be lower case");
     }
-    if path.len() == 64 && path.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if is_identifier(path) {
         return Err("64 hex digits are an identifier, not a name");
     }
     if path.split('/').all(is_path_component) {
@@ -302,6 +315,10 @@ mod tests {
                 "localhost:5000/debian:bookworm",
             ),
             ("localhost/a/b", "localhost/a/b:latest", "localhost/a/b"),
+            ("docker.io/a/b", "docker.io/a/b:latest", "a/b"),
+            // Without its registry, another one would be asked.
+            ("docker.io/localhost/b", "docker.io/localhost/b:latest", "docker.io/localhost/b"),
+            ("docker.io/quay.io/b:1", "docker.io/quay.io/b:1", "docker.io/quay.io/b:1"),
             ("[::1]:5000/x", "[::1]:5000/x:latest", "[::1]:5000/x"),
             ("ghcr.io/a/b-c_d__e.f:V1", "ghcr.io/a/b-c_d__e.f:V1", "ghcr.io/a/b-c_d__e.f:V1"),
         ] {
@@ -318,6 +335,20 @@ mod tests {
         {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_printed_is_the_same_name() {
+        let identifier = format!("docker.io/library/{}", "a".repeat(64));
+        let longest = "x".repeat(255 - "library/".len());
+        for text in
+            ["docker.io/localhost/b", "docker.io/a.b/c:1", "docker.io/library/a.b", &identifier, &longest]
+        {
+            let reference: Reference = text.parse().unwrap();
+            assert_eq!(reference.to_string().parse(), Ok(reference.clone()), "{text}");
+            assert_eq!(reference.full().parse(), Ok(reference.with_default_tag()), "{text}");
+        }
+        assert!(format!("{longest}x").parse::<Reference>().is_err());
     }
 
     #[test]
