@@ -46,6 +46,8 @@ type Input<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
 /// A stream of uncompressed bytes; made by [`decompress`].
 pub struct Decoder<R: Read> {
     inner: Inner<R>,
+    /// Whether it is known to be damaged: not every decoder bears being asked again.
+    is_damaged: bool,
 }
 
 enum Inner<R: Read> {
@@ -70,7 +72,7 @@ pub fn decompress<R: Read>(mut reader: R) -> io::Result<Decoder<R>> {
         Some(Format::Bzip2) => Inner::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(input))),
         Some(Format::Xz) => Inner::Xz(Box::new(xz_decoder(input)?)),
     };
-    Ok(Decoder { inner })
+    Ok(Decoder { inner, is_damaged: false })
 }
 
 fn zstd_decoder<B: BufRead>(input: B) -> io::Result<zstd::stream::read::Decoder<'static, B>> {
@@ -99,12 +101,17 @@ impl<R: Read> Decoder<R> {
 
 impl<R: Read> Read for Decoder<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match &mut self.inner {
+        if self.is_damaged {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the stream is damaged"));
+        }
+        let read = match &mut self.inner {
             Inner::Plain(reader) => reader.read(into),
             Inner::Gzip(reader) => reader.read(into),
             Inner::Zstd(reader) => reader.read(into),
             Inner::Bzip2(reader) => reader.read(into),
             Inner::Xz(reader) => reader.read(into),
-        }
+        };
+        self.is_damaged = read.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::Interrupted);
+        read
     }
 }

@@ -103,6 +103,29 @@ fn every_format_is_read_to_its_last_member() {
     assert_eq!(detect(b"\x5a\x2a\x4d\x18\0\0\0\0"), Some(Format::Zstd));
 }
 
+/// One of the decoders panics when it is asked again after this.
+#[test]
+fn a_damaged_stream_stays_damaged() {
+    let damaged = b"BZh91AY&SY\
+      \xaf\xbf\x47\x01\x00\x00\x00\x00\x00\x00\x00\x40\x00\x6f\x00\x00\x00\xe2\x44\x9e\x00\x08\
+      \x08\x20\x00\x54\x44\x00\x00\x19\x3d\x41\x24\x53\x23\x4c\x27\xa8\x01\x8c\xce\x3e\x44\x84\
+      \x15\xea\xf4\x32\x6d\x74\x28\xc9\x38\x35\xdc\x4e\xc2\x21\xd1\xb6\x50\xd5\x78\x6b\xc8\x93\
+      \xa0\xd0\x8c\x01\x35\x2b\xe2\xee\x48\xa7\x0a\x12\x15\xf7\xe8\xfe\x20";
+    let mut decoder = decompress(damaged.as_slice()).unwrap();
+    for _ in 0..3 {
+        assert!(decoder.read(&mut [0; 512]).is_err());
+    }
+    for format in [Format::Gzip, Format::Zstd, Format::Bzip2, Format::Xz] {
+        let mut bytes = compressed(format, &[7; 5000]);
+        let middle = bytes.len() / 2;
+        bytes[middle..].iter_mut().for_each(|byte| *byte ^= 0x55);
+        let mut decoder = decompress(bytes.as_slice()).unwrap();
+        for _ in 0..3 {
+            assert!(decoder.read_to_end(&mut Vec::new()).is_err(), "{format:?}");
+        }
+    }
+}
+
 #[test]
 fn archives_are_known_by_their_content() {
     let archive = tar("f a 1");

@@ -44,7 +44,8 @@ impl Index {
         }
         let count = u32::from_le_bytes(fields.take()?) as usize;
         let heap_len = u64::from_le_bytes(fields.take()?);
-        if (count as u64) * (RECORD_BYTES as u64) + heap_len != fields.0.len() as u64 {
+        let records_len = (count as u64) * (RECORD_BYTES as u64);
+        if records_len.checked_add(heap_len) != Some(fields.0.len() as u64) {
             return Err(Corrupt("length"));
         }
         if blake3::hash(body).as_bytes() != checksum {
@@ -67,7 +68,19 @@ impl Index {
             if last.is_some_and(|last| last >= path) {
                 return Err(Corrupt("order"));
             }
+            if !is_canonical(path, last.unwrap_or_default()) {
+                return Err(Corrupt("path"));
+            }
             last = Some(path);
+            let link = self.bytes(flat.link);
+            let is_sound = match flat.tag {
+                Tag::Symlink => !link.is_empty() && !link.contains(&0),
+                Tag::LowerLink => is_canonical(link, b""),
+                _ => true,
+            };
+            if !is_sound || flat.mode > 0o7777 {
+                return Err(Corrupt("link or mode"));
+            }
             let mut xattrs = self.bytes(flat.xattrs);
             while !xattrs.is_empty() {
                 xattrs = split_pair(xattrs).ok_or(Corrupt("attributes"))?.1;
@@ -75,6 +88,15 @@ impl Index {
         }
         Ok(())
     }
+}
+
+/// Whether `path` is one that [`clean`](crate::layer::archive::clean) leaves as it is. `last`, the path before it, is known
+/// to be; so what both begin with need not be looked at again.
+fn is_canonical(path: &[u8], last: &[u8]) -> bool {
+    let common = path.iter().zip(last).take_while(|(a, b)| a == b).count();
+    let start = path[..common].iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && !name.contains(&0);
+    path.is_empty() || path[start..].split(|byte| *byte == b'/').all(is_name)
 }
 
 /// Takes fixed-size fields off the front.

@@ -137,3 +137,26 @@ fn a_file_with_a_valid_checksum_cannot_lead_outside_of_itself() {
         }
     }
 }
+
+/// A file with a right checksum, but not one that was stored, holds no path that leads elsewhere.
+#[test]
+fn forged_indexes_are_refused() {
+    let bytes = index("d ab 755\nf ab/cd 1\nl ab/ef ab").to_bytes();
+    let body = &bytes[..bytes.len() - 32];
+    let sealed = |body: &[u8]| Index::from_bytes(&[body, blake3::hash(body).as_bytes()].concat());
+    assert_eq!(sealed(body).map(|index| index.to_bytes()), Ok(bytes.clone()));
+    let forged = |from: &[u8], to: &[u8]| {
+        let at = body.windows(from.len()).position(|window| window == from).unwrap();
+        let mut forged = body.to_vec();
+        forged[at..at + to.len()].copy_from_slice(to);
+        sealed(&forged).is_err()
+    };
+    assert!(forged(b"ab/cd", b"ab/.."));
+    assert!(forged(b"ab/cd", b"ab//d"));
+    assert!(forged(b"ab/cd", b"ab/c\0"));
+    assert!(forged(b"ab/cd", b"/b/cd"));
+    // Counts that only fit together modulo 2^64.
+    let mut counts = body.to_vec();
+    counts[16..24].fill(0xff);
+    assert!(sealed(&counts).is_err());
+}
