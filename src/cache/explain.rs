@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Field, Preimage};
 
 /// What was changed, in the user's words; the change that says most comes first.
-pub(super) fn difference(last: &Preimage, now: &Preimage) -> String {
+pub fn difference(last: &Preimage, now: &Preimage) -> String {
     let (before, after): (Vec<_>, Vec<_>) = (last.fields().collect(), now.fields().collect());
     let (before, after) = differing(&before, &after);
     let (before, after) = (by_name(before), by_name(after));

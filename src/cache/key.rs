@@ -169,7 +169,7 @@ impl Preimage {
     }
 
     /// `None` for anything that is no preimage of this version.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Written {
             version: u32,
@@ -187,7 +187,7 @@ impl Reasons for Preimage {
 }
 
 /// Writes a preimage as JSON with one field on each line, whether there are five or 50,000.
-pub(super) fn write_json(reasons: &dyn Reasons, file: &mut impl Write) -> io::Result<()> {
+pub fn write_json(reasons: &dyn Reasons, file: &mut impl Write) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(64 << 10, file);
     out.write_all(b"{\"version\": 1, \"fields\": [")?;
     let (mut separator, mut result) = ("\n  ", Ok(()));

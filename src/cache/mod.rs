@@ -13,7 +13,8 @@ mod record;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use key::{Field, Fields, Key, Preimage, Reasons};
+pub use explain::difference;
+pub use key::{Field, Fields, Key, Preimage, Reasons, write_json};
 pub use record::Record;
 
 use crate::oci::Digest;
@@ -152,7 +153,7 @@ impl Cache {
     }
 
     fn put_preimage(&self, key: &Key, preimage: &dyn Reasons) -> Result<(), Error> {
-        Ok(self.store.put_record_with(&why(key), |file| key::write_json(preimage, file))?)
+        Ok(self.store.put_record_with(&why(key), |file| write_json(preimage, file))?)
     }
 
     /// Notes that `slot` had `key` last: [`Cache::publish`] does, and a caller does after a hit, so that the next miss
@@ -175,7 +176,7 @@ impl Cache {
             return dropped.clause().to_owned();
         }
         match self.last_preimage(slot) {
-            Some(last) => explain::difference(&last, &preimage.to_preimage()),
+            Some(last) => difference(&last, &preimage.to_preimage()),
             None => "not built before".to_owned(),
         }
     }

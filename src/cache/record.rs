@@ -46,7 +46,8 @@ impl Record {
         Self { key, layer, chain, time, took: None, boot_id: String::new() }
     }
 
-    pub(super) fn to_json(&self) -> Vec<u8> {
+    /// As it is kept.
+    pub fn to_json(&self) -> Vec<u8> {
         let written = Written {
             version: VERSION,
             key: self.key.hex(),
@@ -63,7 +64,7 @@ impl Record {
     }
 
     /// `None` for anything that is no record of this version.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         let written: Written = serde_json::from_slice(bytes).ok()?;
         let Written { version, key, layer, chain, time, took_ms, boot_id } = written;
         (version == VERSION).then_some(())?;

@@ -18,6 +18,8 @@ mod executor;
 mod extra;
 mod failure;
 mod fuse;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod image;
 mod init;
 mod mounts;

@@ -115,7 +115,7 @@ impl Compression {
     ///
     /// The encoder is made afresh for every segment: its output then cannot depend on what the thread
     /// compressed before, and making one costs less than a hundredth of using it.
-    pub(super) fn pack(self, raw: &[u8], packed: &mut Vec<u8>) -> Result<usize, CompressError> {
+    pub fn pack(self, raw: &[u8], packed: &mut Vec<u8>) -> Result<usize, CompressError> {
         match self {
             Compression::None => Ok(0),
             Compression::Gzip { level } | Compression::Estargz { level } => {
@@ -131,7 +131,7 @@ impl Compression {
     }
 
     /// Decompresses what [`Compression::pack`] made of exactly `raw.len()` bytes; whether it was that.
-    pub(super) fn unpack(self, packed: &[u8], raw: &mut [u8]) -> bool {
+    pub fn unpack(self, packed: &[u8], raw: &mut [u8]) -> bool {
         let len = match self {
             // Nothing is remembered of these.
             Compression::None | Compression::Estargz { .. } => None,

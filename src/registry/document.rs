@@ -7,15 +7,19 @@ use crate::oci::{Descriptor, Digest, Index, Manifest, MediaType};
 
 /// A manifest or an index, with the descriptor of its exact bytes.
 #[derive(Debug, Clone)]
-pub(super) struct Document {
-    pub(super) descriptor: Descriptor,
-    pub(super) content: Content,
+pub struct Document {
+    /// Of the bytes as they came.
+    pub descriptor: Descriptor,
+    /// What they say.
+    pub content: Content,
 }
 
 /// Which of the two it is.
 #[derive(Debug, Clone)]
-pub(super) enum Content {
+pub enum Content {
+    /// Several images.
     Index(Index),
+    /// One image.
     Manifest(Box<Manifest>),
 }
 
@@ -33,7 +37,7 @@ struct Shape {
 }
 
 /// Reads `bytes`. `announced` is the media type by which they came; the document's own word counts more.
-pub(super) fn parse(image: &str, bytes: &[u8], announced: Option<&str>) -> Result<Document, Error> {
+pub fn parse(image: &str, bytes: &[u8], announced: Option<&str>) -> Result<Document, Error> {
     let malformed = |reason: String| Error::Malformed { image: image.to_owned(), reason };
     let not_json = |e: serde_json::Error| malformed(format!("the manifest cannot be read: {e}"));
     let shape: Shape = serde_json::from_slice(bytes).map_err(not_json)?;

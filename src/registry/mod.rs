@@ -12,7 +12,7 @@ mod answer;
 mod auth;
 mod challenge;
 mod credentials;
-mod document;
+pub mod document;
 mod endpoint;
 mod environment;
 mod error;
