@@ -47,6 +47,8 @@ use format::{Directory, Encoder, Identity, Record, Table};
 use ground::Ground;
 
 mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod ground;
 
 /// Clocks that stamp files tick at least this often (10 ms at CONFIG_HZ=100), with room to spare.

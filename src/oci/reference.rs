@@ -234,6 +234,10 @@ fn is_registry(first: &str) -> bool {
 
 fn check_registry(host: &str) -> Result<(), &'static str> {
     let bad = Err("the registry's name is not host or host:port");
+    // No name of a host is longer.
+    if host.len() > 255 {
+        return Err("the registry's name is longer than 255 characters");
+    }
     let (host, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
@@ -349,6 +353,9 @@ mod tests {
             assert_eq!(reference.full().parse(), Ok(reference.with_default_tag()), "{text}");
         }
         assert!(format!("{longest}x").parse::<Reference>().is_err());
+        assert!(format!("{}/x", "a.".repeat(2000)).parse::<Reference>().is_err());
+        // With a digest it would be longer than any name.
+        assert!(format!("W{}/x", "a".repeat(4050)).parse::<Reference>().is_err());
     }
 
     #[test]

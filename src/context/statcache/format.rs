@@ -5,7 +5,6 @@
 //! the checksum over them.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
@@ -13,7 +12,7 @@ use std::path::Path;
 use crate::context::listing::Meta;
 use crate::context::path;
 
-const MAGIC: &[u8; 8] = b"rbstat\0\x03";
+pub(super) const MAGIC: &[u8; 8] = b"rbstat\0\x03";
 const CHECKSUM_BYTES: usize = 32;
 /// Magic, BLAKE3 of all that follows it, a hash of the boot, and the numbers of mounts, directories and records.
 const HEADER_BYTES: usize = 8 + CHECKSUM_BYTES + 8 + 4 + 4 + 4;
@@ -88,7 +87,8 @@ impl Table {
         Self::verify(bytes, boot).unwrap_or_default()
     }
 
-    fn verify(bytes: Vec<u8>, boot: u64) -> Option<Self> {
+    /// A cache file of this boot from its bytes; `None` for anything that is none.
+    pub(super) fn verify(bytes: Vec<u8>, boot: u64) -> Option<Self> {
         let body = bytes.strip_prefix(MAGIC)?;
         let (checksum, body) = body.split_at_checked(CHECKSUM_BYTES)?;
         if blake3::hash(body).as_bytes() != checksum {
@@ -100,19 +100,31 @@ impl Table {
         (is_of_this_boot && table.is_sound()).then_some(table)
     }
 
-    /// Whether everything that it points at is in it; so no file can make this program panic.
+    /// Whether everything that it points at is in it, and names are names; so no file can make this program panic, or look
+    /// elsewhere than in the context.
     fn is_sound(&self) -> bool {
-        let fits = |number| {
+        let mut seen = 0;
+        let is_sound = |number| {
             let Directory { records, names, .. } = self.directory(number);
             let path = self.heap_range(self.directory_bytes(number), 0);
-            records.start <= records.end
-                && records.end <= self.records
-                && names.end.max(path.end) <= self.bytes.len()
+            // Each record is of one directory, and is named there.
+            let follows = records.start == seen && seen <= records.end && records.end <= self.records;
+            seen = records.end;
+            follows
+                && path.end <= self.bytes.len()
+                && self.bytes.get(names.clone()).is_some_and(are_names)
+                && records.into_iter().all(|number| self.is_named(number, &names))
         };
-        let name_fits = |number| self.heap_range(self.record_bytes(number), 0).end <= self.bytes.len();
-        self.heap_at() <= self.bytes.len()
-            && (0..self.directories).all(fits)
-            && (0..self.records).all(name_fits)
+        self.heap_at() <= self.bytes.len() && (0..self.directories).all(is_sound) && seen == self.records
+    }
+
+    /// Whether the name of a record is one of `names`.
+    fn is_named(&self, number: usize, names: &Range<usize>) -> bool {
+        let Range { start, end } = self.heap_range(self.record_bytes(number), 0);
+        names.start <= start
+            && end < names.end
+            && (start == names.start || self.bytes[start - 1] == 0)
+            && self.bytes[end] == 0
     }
 
     /// How many files it knows.
@@ -210,6 +222,18 @@ impl Table {
     }
 }
 
+/// Whether these are names as [`Table::names`] has them, none of which leads out of its directory.
+fn are_names(names: &[u8]) -> bool {
+    // Looking at every name would double the time of reading the table; few begin with a dot.
+    let begins_with_dot = |pair: &[u8]| (pair[0] == 0) & (pair[1] == b'.');
+    let has_dot = names.first() == Some(&b'.')
+        || names.windows(2).fold(false, |found, pair| found | begins_with_dot(pair));
+    let is_name = |name: &[u8]| !matches!(name, b"." | b"..");
+    matches!(names.last(), None | Some(0))
+        && !names.contains(&b'/')
+        && (!has_dot || names.split(|byte| *byte == 0).all(is_name))
+}
+
 /// The number in `range` that `compare` finds equal.
 fn search(range: Range<usize>, compare: impl Fn(usize) -> std::cmp::Ordering) -> Option<usize> {
     let Range { start: mut low, end: mut high } = range;
@@ -273,7 +297,7 @@ impl Encoder {
     }
 
     /// Writes the whole file.
-    pub(super) fn write(self, file: &mut File, boot: u64) -> io::Result<()> {
+    pub(super) fn write(self, file: &mut impl Write, boot: u64) -> io::Result<()> {
         let mut counts = boot.to_le_bytes().to_vec();
         let count = |bytes: &[u8], each: usize| (bytes.len() / each) as u32;
         push_numbers(
