@@ -31,6 +31,8 @@ pub(super) struct Ends<'a> {
     pub(super) report: &'a OwnedFd,
     /// Answers for owners when there is but one id.
     pub(super) keeper: Option<&'a UnixStream>,
+    /// Takes the filter's listener to the init when there is no keeper.
+    pub(super) sockets: Option<&'a UnixStream>,
 }
 
 /// Does everything; returns only when it failed.
@@ -57,7 +59,7 @@ fn prepare_and_start(preparation: &Preparation, ends: Ends<'_>) -> Result<Infall
     preparation.bound.set_for_users()?;
     set_limits(&spec.ulimits)?;
     set_stdin(&order, given)?;
-    confine(preparation.ids, spec, ends.keeper)?;
+    confine(preparation.ids, spec, ends)?;
     rustix::process::fchdir(&cwd).doing(|| format!("enter {}", spec.cwd))?;
     tell(ends.report, &Progress::Ready(Made::new(&spec.root, stubs)));
     sys::reset_signals();
@@ -257,18 +259,14 @@ fn resource(name: &str) -> Option<Resource> {
 
 /// Filter, identity, capabilities; the bounding set is limited already. The filter comes before the capabilities go: without no_new_privs,
 /// which would break sudo and ping in a RUN, only CAP_SYS_ADMIN may install one.
-fn confine(ids: Ids, spec: &Spec, keeper: Option<&UnixStream>) -> Result<(), Failure> {
-    let single = keeper.is_some();
+fn confine(ids: Ids, spec: &Spec, ends: Ends<'_>) -> Result<(), Failure> {
+    let single = ends.keeper.is_some();
     let insecure = spec.security == Security::Insecure;
     let profile = Profile::of(ids, spec.network, spec.security);
-    if !insecure && spec.network == Network::Host {
-        sys::scope_abstract_sockets().doing(|| "close off abstract sockets".into())?;
-    }
     // With a single id there is nobody else to become: the keeper makes it look so.
     let become_user = || if single { Ok(()) } else { caps::become_user(&spec.credentials) };
     if let Some(profile) = profile {
-        let keeper = keeper.map(|keeper| (keeper, spec));
-        install(seccomp::compiled(profile), keeper).doing(|| "install the seccomp filter".into())?;
+        install(seccomp::compiled(profile), spec, ends).doing(|| "install the seccomp filter".into())?;
     }
     let doing = || format!("become user {}:{}", spec.credentials.uid, spec.credentials.gid);
     if insecure {
@@ -278,10 +276,17 @@ fn confine(ids: Ids, spec: &Spec, keeper: Option<&UnixStream>) -> Result<(), Fai
     caps::keep_default().doing(|| "set capabilities".into())
 }
 
-fn install(filter: &[sys::Instruction], keeper: Option<(&UnixStream, &Spec)>) -> std::io::Result<()> {
-    let Some((keeper, spec)) = keeper else { return sys::install_filter(filter) };
-    // The number of who the step runs as. From the filter on, the keeper answers for what is watched.
-    owners::carry(0, 0)?;
-    let listener = sys::install_asking_filter(filter)?;
-    owners::hand_over(keeper, &listener, spec)
+fn install(filter: &[sys::Instruction], spec: &Spec, ends: Ends<'_>) -> std::io::Result<()> {
+    if let Some(keeper) = ends.keeper {
+        // The number of who the step runs as. From the filter on, the keeper answers for what is watched.
+        owners::carry(0, 0)?;
+        let listener = sys::install_asking_filter(filter)?;
+        return owners::hand_over(keeper, &listener, spec);
+    }
+    let Some(init) = ends.sockets else { return sys::install_filter(filter) };
+    match sys::install_asking_filter(filter) {
+        Ok(listener) => channel::send(init, &[], Some(listener.as_fd())),
+        // The kernel has no listeners (before Linux 5.0), or rbuild itself is in a filter that has one.
+        Err(_) => sys::install_filter(&seccomp::without_asking(filter)),
+    }
 }

@@ -18,9 +18,11 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use super::failure::{Doing as _, Failure};
 use super::order::{self, Ids, InitReport, Outcome, Preparation, Progress};
+use super::owners::{self, Listening};
 use super::pids::Watch;
-use super::spec::{ExitReport, ExitStatus, Network, ProcessLimit, RootSource};
-use super::{child, fuse, owners, pasta, pipe, sys};
+use super::seccomp::{self, Profile};
+use super::spec::{ExitReport, ExitStatus, Network, ProcessLimit, RootSource, Security};
+use super::{child, fuse, pasta, pipe, sys};
 use crate::rootfs::SpecialOwner;
 
 /// How long a cancelled step has between SIGTERM and SIGKILL.
@@ -45,14 +47,23 @@ fn run_command(socket: &UnixStream, preparation: &Preparation) -> Result<InitRep
         // The server goes on in the mounts as they are: the command's pivot_root would take its root away.
         flags |= UnshareFlags::NEWNS;
     }
+    if preparation.security == Security::Sandbox && preparation.network == Network::Host {
+        // Here, so that sockets which are made in the command's place are within the same bounds as its own.
+        sys::scope_abstract_sockets().doing(|| "close off abstract sockets".into())?;
+    }
     let keeper = if preparation.ids == Ids::Single { Some(owners::start()?) } else { None };
     sys::unshare(flags).doing(|| "make namespaces for the command".into())?;
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".into())?;
+    let profile = Profile::of(preparation.ids, preparation.network, preparation.security)
+        .filter(|profile| keeper.is_none() && seccomp::asks(seccomp::compiled(*profile)));
+    let sockets = profile.map(|_| UnixStream::pair()).transpose().doing(|| "make a socket".into())?;
     let command = match sys::fork().doing(|| "fork".into())? {
         sys::Fork::Child => {
             drop(reader);
             let keeper = keeper.as_ref().map(|keeper| &keeper.socket);
-            let failure = child::run(preparation, child::Ends { rbuild: socket, report: &writer, keeper });
+            let sockets = sockets.as_ref().map(|(_, theirs)| theirs);
+            let ends = child::Ends { rbuild: socket, report: &writer, keeper, sockets };
+            let failure = child::run(preparation, ends);
             child::tell(&writer, &Progress::Failed(failure));
             std::process::exit(127);
         }
@@ -63,7 +74,8 @@ fn run_command(socket: &UnixStream, preparation: &Preparation) -> Result<InitRep
     rustix::thread::move_into_link_name_space(own_pids.as_fd(), Some(LinkNameSpaceType::ProcessID))
         .doing(|| "leave the command's pid namespace".into())?;
     preparation.bound.set_for_users()?;
-    let (said, bomb) = watch(socket, command, &reader)?;
+    let sockets = profile.zip(sockets.map(|(ours, _)| Listening::Awaited(ours.into())));
+    let (said, bomb) = watch(socket, command, &reader, sockets)?;
     let (ended, usage) = sys::wait(command).doing(|| "wait for the command".into())?;
     let special_owners = keeper.map(owners::Handle::finish).unwrap_or_default();
     Ok(conclude(&said, ended, usage, special_owners, bomb))
@@ -89,7 +101,12 @@ fn leave_namespaces(preparation: &Preparation) -> Result<OwnedFd, Failure> {
 
 /// Waits until the command has ended, and collects what it said before it became the command; tells also whether it was
 /// refused a process. Exits when rbuild is gone.
-fn watch(socket: &UnixStream, command: Pid, progress: &OwnedFd) -> Result<(Vec<u8>, bool), Failure> {
+fn watch(
+    socket: &UnixStream,
+    command: Pid,
+    progress: &OwnedFd,
+    mut sockets: Option<(Profile, Listening)>,
+) -> Result<(Vec<u8>, bool), Failure> {
     let pidfd =
         rustix::process::pidfd_open(command, PidfdFlags::empty()).doing(|| "watch the command".into())?;
     let mut said = Vec::new();
@@ -98,11 +115,16 @@ fn watch(socket: &UnixStream, command: Pid, progress: &OwnedFd) -> Result<(Vec<u
     // Before it has read its order there is nothing to limit, and what comes over the socket is not for us.
     let mut processes: Option<Watch> = None;
     loop {
-        let (progressed, asked, ended) = {
+        let Happened { progressed, asked, ended, about_sockets } = {
             let look = processes.as_ref().map(Watch::next);
             let wake = deadline.into_iter().chain(look).min();
-            wait_for(&pidfd, (socket, processes.is_some()), listening.then_some(progress), wake)?
+            let listener = sockets.as_ref().map(|(_, listening)| listening.file());
+            let progress = listening.then_some(progress.as_fd());
+            wait_for(&pidfd, (socket, processes.is_some()), [progress, listener], wake)?
         };
+        if about_sockets && !ended {
+            sockets = sockets.and_then(|(profile, listening)| Some(profile).zip(listening.go_on(profile)));
+        }
         if progressed {
             listening = pipe::read_some(progress, &mut said).doing(|| "hear from the command".into())?;
             if !said.is_empty() {
@@ -129,18 +151,25 @@ fn watch(socket: &UnixStream, command: Pid, progress: &OwnedFd) -> Result<(Vec<u
     }
 }
 
-/// Polls; tells about progress, the socket, and the command, in this order. Of the socket, only its end counts unless
-/// `listening` to it.
+/// Of what an init waits for.
+struct Happened {
+    progressed: bool,
+    asked: bool,
+    ended: bool,
+    about_sockets: bool,
+}
+
+/// Polls. Of the socket, only its end counts unless `listening` to it.
 fn wait_for(
     pidfd: &OwnedFd,
     (socket, listening): (&UnixStream, bool),
-    progress: Option<&OwnedFd>,
+    [progress, listener]: [Option<BorrowedFd<'_>>; 2],
     wake: Option<Instant>,
-) -> Result<(bool, bool, bool), Failure> {
+) -> Result<Happened, Failure> {
     let from_socket = if listening { PollFlags::IN } else { PollFlags::empty() };
     let mut files: Vec<PollFd<'_>> = [(pidfd.as_fd(), PollFlags::IN), (socket.as_fd(), from_socket)]
         .into_iter()
-        .chain(progress.map(|progress| (progress.as_fd(), PollFlags::IN)))
+        .chain([progress, listener].into_iter().flatten().map(|file| (file, PollFlags::IN)))
         .map(|(file, flags): (BorrowedFd<'_>, PollFlags)| PollFd::from_borrowed_fd(file, flags))
         .collect();
     let timeout = wake.map(|wake| {
@@ -151,8 +180,14 @@ fn wait_for(
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(errno) => return Err(errno).doing(|| "wait".into()),
     }
-    let happened = |index: usize| files.get(index).is_some_and(|file| !file.revents().is_empty());
-    Ok((happened(2), happened(1), happened(0)))
+    let mut happened = files.iter().map(|file| !file.revents().is_empty());
+    let mut next_if = |is_there: bool| is_there && happened.next().unwrap_or_default();
+    Ok(Happened {
+        ended: next_if(true),
+        asked: next_if(true),
+        progressed: next_if(progress.is_some()),
+        about_sockets: next_if(listener.is_some()),
+    })
 }
 
 /// Any byte asks for an end, or lets a held init begin; the end of file means that rbuild is gone.

@@ -19,10 +19,83 @@ static void *low(const void *data, size_t length) {
 }
 
 // How the 32-bit C library of Debian and others makes every socket, whatever the kernel has: without it their programs have no
-// network, and with it no filter sees the family.
+// network. No filter sees the family, which is in memory.
 static long socketcall(int family, int type, int protocol) {
   int arguments[3] = {family, type, protocol};
   return i386(102, 1, (long)low(arguments, sizeof arguments), 0, 0);
+}
+
+static long set386(int socket, int level, int option, const void *value, int length) {
+  if (socket < 0) return -1;
+  int arguments[5] = {socket, level, option, (int)(long)low(value, length), length};
+  return i386(102, 14, (long)low(arguments, sizeof arguments), 0, 0);
+}
+
+static long set_one(int socket, int level, int option) { return set386(socket, level, option, &(int){1}, sizeof(int)); }
+
+// A structure that has another size in 32 bits.
+static long timeout386(void) {
+  int fd = socketcall(AF_INET, SOCK_DGRAM, 0);
+  if (set386(fd, SOL_SOCKET, SO_RCVTIMEO, (int[2]){7, 0}, 8)) return -1;
+  struct timeval got = {0};
+  if (getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &got, &(socklen_t){sizeof got})) return -1;
+  return got.tv_sec == 7 ? 0 : (errno = EBADMSG, -1);
+}
+
+// One that says where something else is: a filter that lets nothing through.
+static long filter386(void) {
+  struct sock_filter drop = {BPF_RET | BPF_K, 0, 0, 0};
+  struct { unsigned short count; unsigned program; } filter = {1, (unsigned)(long)low(&drop, sizeof drop)};
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) || set386(pair[0], SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter)) return -1;
+  if (send(pair[1], "x", 1, 0) < 0 && errno != EPERM) return -1;
+  return recv(pair[0], &(char){0}, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN ? 0 : (errno = EBADMSG, -1);
+}
+
+// A socket is whose it should be, and closed by exec if that was asked for.
+static long owner386(void) {
+  int fd = socketcall(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), other = socketcall(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  struct stat stat;
+  if (fd < 0 || other < 0 || fstat(fd, &stat)) return -1;
+  int is_right = stat.st_uid == geteuid() && fcntl(fd, F_GETFD) == FD_CLOEXEC && !(fcntl(fd, F_GETFL) & O_NONBLOCK) &&
+                 fcntl(other, F_GETFD) == 0 && fcntl(other, F_GETFL) & O_NONBLOCK;
+  return is_right ? 0 : (errno = EBADMSG, -1);
+}
+
+// To a socket of the same container.
+static long abstract386(void) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  sprintf(address.sun_path + 1, "probe-%d", getpid());
+  socklen_t length = offsetof(struct sockaddr_un, sun_path) + 1 + strlen(address.sun_path + 1);
+  int server = socketcall(AF_UNIX, SOCK_STREAM, 0);
+  if (server < 0 || bind(server, (struct sockaddr *)&address, length) || listen(server, 1)) return -1;
+  if (connect(socketcall(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, length)) return -1;
+  return connect(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, length);
+}
+
+static void *change(void *arguments) {
+  for (volatile int *family = arguments;;) *family = *family == AF_INET ? AF_PACKET : AF_INET;
+  return NULL;
+}
+
+// Another thread changes the family all the time.
+static long race386(void) {
+  int *arguments = low((int[3]){AF_INET, SOCK_DGRAM, 0}, 3 * sizeof(int)), made = 0, denied = 0;
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, change, arguments)) return -1;
+  for (int round = 0; round < 100000 && (made < 300 || denied < 300); round++) {
+    int fd = i386(102, 1, (long)arguments, 0, 0), family = 0;
+    if (fd < 0) {
+      if (errno != EPERM) return -1;
+      denied++;
+      continue;
+    }
+    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &(socklen_t){sizeof family});
+    close(fd);
+    made++;
+    if (family == AF_PACKET) return 0;
+  }
+  return errno = made < 300 ? EBADMSG : EPERM, -1;
 }
 
 static long fork386(long flags) {
@@ -73,11 +146,17 @@ void other_abis(void) {
   TRY("i386.socket-raw", i386(359, AF_INET, SOCK_RAW, IPPROTO_RAW, 0));
   TRY("i386.socketcall-inet", socketcall(AF_INET, SOCK_STREAM, 0));
   TRY("i386.socketcall-unix", socketcall(AF_UNIX, SOCK_STREAM, 0));
-  if (begin("i386.socketcall-setsockopt")) {
-    int one = 1;
-    int arguments[5] = {socketcall(AF_INET, SOCK_STREAM, 0), SOL_SOCKET, SO_REUSEADDR, (int)(long)low(&one, sizeof one), sizeof one};
-    answer(i386(102, 14, (long)low(arguments, sizeof arguments), 0, 0));
-  }
+  TRY("i386.socketcall-netlink", socketcall(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE));
+  TRY("i386.socketcall-nowhere", (i386(102, 1, 8, 0, 0), errno == EFAULT ? 0 : -1));
+  TRY("i386.socketcall-owner", owner386());
+  TRY("i386.socketcall-abstract", abstract386());
+  TRY("i386.socketcall-setsockopt", set_one(socketcall(AF_INET, SOCK_STREAM, 0), SOL_SOCKET, SO_REUSEADDR));
+  TRY("i386.socketcall-timeout", timeout386());
+  TRY("i386.socketcall-filter", filter386());
+  TRY("i386.socketcall-raw-icmp", socketcall(AF_INET, SOCK_RAW, IPPROTO_ICMP));
+  TRY("i386.socketcall-header", set_one(socketcall(AF_INET, SOCK_RAW, IPPROTO_ICMP), 0, 3));
+  TRY("i386.socketcall-transparent", set_one(socketcall(AF_INET, SOCK_DGRAM, 0), 0, 19));
+  TRY("i386.socketcall-race", race386());
   TRY("i386.socketcall-vsock", socketcall(40, SOCK_STREAM, 0));
   TRY("i386.socketcall-alg", socketcall(38, SOCK_SEQPACKET, 0));
   TRY("i386.socketcall-packet", socketcall(AF_PACKET, SOCK_RAW, 0x300));

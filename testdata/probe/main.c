@@ -1,7 +1,8 @@
 // Tries what a container must not be able to do, and tells what came of it: `NAME AS-ROOT AS-USER`, a line a check.
 //
-// It is run by RUN, and in Docker's default container. Nothing that it tries harms a machine on which it works: calls
-// get arguments that are refused by whoever may make them at all, and files are opened and not written to.
+// It is run by RUN, and in Docker's default container. Whatever these refuse, root of a machine may do: there it would mount, delete
+// routes and rename files. So it starts only where it is in another mount namespace than the machine's, whose namespaces
+// NAMESPACES tells.
 #include "probe.h"
 
 enum { CHECKS = 1200, LENGTH = 96, NAME = 64 };
@@ -151,6 +152,12 @@ int main(int count, char **arguments) {
   if (count > 1 && !strcmp(arguments[1], "--tell")) {
     printf("%s,uid=%d,euid=%d", status_word("CapEff"), getuid(), geteuid());
     return 0;
+  }
+  const char *of_the_machine = getenv("NAMESPACES");
+  char own[64] = {0};
+  if (!of_the_machine || readlink("/proc/self/ns/mnt", own, 63) <= 0 || strstr(of_the_machine, own)) {
+    fprintf(stderr, "this is for a container: NAMESPACES must be the links in /proc/self/ns of the machine\n");
+    return 2;
   }
   look_at_start();
   results = mmap(NULL, sizeof *results, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

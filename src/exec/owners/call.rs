@@ -46,6 +46,7 @@ pub(in crate::exec) enum Call {
     Getrlimit,
     Prlimit,
     Prctl,
+    Socketcall,
 }
 
 /// Which of these calls is watched.

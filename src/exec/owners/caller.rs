@@ -4,13 +4,17 @@
 //! `PID/cwd/…`, `PID/fd/N/…` and `PID/root/…` lead where the process itself would get.
 
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
 
 use super::notify;
 
 const PAGE: u64 = 4096;
+/// `PIDFD_THREAD` (Linux 6.9).
+const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL as u32);
 /// PATH_MAX.
 const LONGEST_PATH: usize = 4096;
 
@@ -91,16 +95,31 @@ impl Caller {
         if path.is_empty() { Err(Errno::NOENT) } else { Ok(self.path(directory, &path)) }
     }
 
-    /// A field of `/proc/PID/status`, which has one a line.
-    pub(super) fn status(self, field: &str) -> Option<String> {
+    /// `/proc/PID/status`.
+    pub(super) fn whole_status(self) -> Option<String> {
         let file = rustix::fs::openat(
             CWD,
             format!("{}/status", self.pid),
             OFlags::RDONLY | OFlags::CLOEXEC,
             Mode::empty(),
         );
-        let text = std::io::read_to_string(std::fs::File::from(file.ok()?)).ok()?;
+        std::io::read_to_string(std::fs::File::from(file.ok()?)).ok()
+    }
+
+    /// A field of it, which has one a line.
+    pub(super) fn status(self, field: &str) -> Option<String> {
+        let text = self.whole_status()?;
         text.lines().find_map(|line| Some(line.strip_prefix(field)?.strip_prefix(':')?.trim().to_owned()))
+    }
+
+    /// Itself, with its open files. Threads have those of their process, unless the kernel can be asked for the thread.
+    pub(super) fn process(self) -> Result<OwnedFd, Errno> {
+        let open =
+            |pid: i32, flags| rustix::process::pidfd_open(Pid::from_raw(pid).ok_or(Errno::SRCH)?, flags);
+        open(self.pid as i32, PIDFD_THREAD).or_else(|_| {
+            let leader = self.status("Tgid").and_then(|text| text.parse().ok()).ok_or(Errno::SRCH)?;
+            open(leader, PidfdFlags::empty())
+        })
     }
 
     /// What it takes from the modes of new files.

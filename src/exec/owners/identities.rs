@@ -1,7 +1,6 @@
 //! Answers to who a process is, and to what it wants to become.
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags};
 
 use super::Keeper;
 use super::call::Call;
@@ -120,9 +119,7 @@ impl Keeper {
         if level as i32 != libc::SOL_SOCKET || u32::from_ne_bytes(caller.bytes(length)?) < 12 {
             return Ok(Answer::Continue);
         }
-        let leader = caller.status("Tgid").and_then(|text| text.parse().ok()).and_then(Pid::from_raw);
-        let leader = leader.ok_or(Errno::SRCH)?;
-        let process = rustix::process::pidfd_open(leader, PidfdFlags::empty())?;
+        let process = caller.process()?;
         let other = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
         let socket = notify::take_file(std::os::fd::AsFd::as_fd(&process), socket as i32).map_err(other)?;
         let (pid, ..) = notify::peer(std::os::fd::AsFd::as_fd(&socket)).map_err(other)?;

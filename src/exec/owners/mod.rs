@@ -9,7 +9,8 @@
 //! inherited by children and kept by exec; the number in it is that of an [`identity::Identity`].
 //!
 //! Nothing here protects anything. The processes of a step have root's rights in their namespace, whoever they
-//! believe to be; a process that fools the keeper fools itself.
+//! believe to be; a process that fools the keeper fools itself. What does protect is in [`sockets`]: with one id and without, calls
+//! of 32-bit programs that no filter can judge are answered here, too.
 
 mod call;
 mod caller;
@@ -19,12 +20,12 @@ mod identities;
 mod identity;
 mod notify;
 mod records;
+mod sockets;
 
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use rustix::pipe::PipeFlags;
@@ -37,10 +38,12 @@ pub(super) use self::notify::carry;
 use self::notify::{Answer, Question};
 use self::records::Records;
 pub(super) use self::records::set as set_attribute;
+pub(super) use self::sockets::Listening;
 use super::failure::{Doing as _, Failure};
+use super::seccomp::{self, Profile};
 use super::spec::{OwnedPath, Spec};
 use super::user::Credentials;
-use super::{channel, mounts, pipe, seccomp, sys};
+use super::{channel, mounts, pipe, sys};
 use crate::rootfs::{FileId, RecordedOwner, SpecialOwner};
 
 /// A running keeper, as the init sees it.
@@ -130,22 +133,11 @@ struct Keeper {
 impl Keeper {
     /// Answers until no process is left that could ask.
     fn serve(&mut self, known: &[OwnedPath]) -> std::io::Result<()> {
-        loop {
-            let mut files = [PollFd::new(&self.listener, PollFlags::IN)];
-            match rustix::event::poll(&mut files, None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-            let events = files[0].revents();
-            if events.contains(PollFlags::IN) {
-                if let Some(question) = notify::receive(self.listener.as_fd())? {
-                    let answer = self.enter(&question, known).and_then(|()| self.decide(&question));
-                    notify::answer(self.listener.as_fd(), question.id, answer);
-                }
-            } else if !events.is_empty() {
-                return Ok(());
-            }
+        while let Some(question) = notify::next(self.listener.as_fd())? {
+            let answer = self.enter(&question, known).and_then(|()| self.decide(&question));
+            notify::answer(self.listener.as_fd(), question.id, answer);
         }
+        Ok(())
     }
 
     /// Makes the root of the process that asks this process's own, so that links lead where they lead there.
@@ -212,6 +204,7 @@ impl Keeper {
             | Call::Setfsuid
             | Call::Setfsgid
             | Call::Setgroups => self.change_identity(call, question, narrow),
+            Call::Socketcall => sockets::answer(self.listener.as_fd(), question, Profile::DefaultSingleId),
             Call::Getuid
             | Call::Geteuid
             | Call::Getgid

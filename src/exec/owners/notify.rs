@@ -7,7 +7,9 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Stat, Statx};
+use rustix::io::Errno;
 
 use super::call::CARRIER;
 
@@ -83,12 +85,31 @@ pub(super) fn prefer_turns(listener: BorrowedFd<'_>) {
 }
 
 /// The next question; `None` when the process that asked is gone.
-pub(super) fn receive(listener: BorrowedFd<'_>) -> io::Result<Option<Question>> {
+fn receive(listener: BorrowedFd<'_>) -> io::Result<Option<Question>> {
     let mut question = Question::default();
     match control(listener, RECEIVE, &raw mut question) {
         Ok(()) => Ok(Some(question)),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Waits for the next question; `None` when no process is left that could ask.
+pub(super) fn next(listener: BorrowedFd<'_>) -> io::Result<Option<Question>> {
+    loop {
+        let mut files = [PollFd::from_borrowed_fd(listener, PollFlags::IN)];
+        match rustix::event::poll(&mut files, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let events = files[0].revents();
+        if events.contains(PollFlags::IN) {
+            if let Some(question) = receive(listener)? {
+                return Ok(Some(question));
+            }
+        } else if !events.is_empty() {
+            return Ok(None);
+        }
     }
 }
 
@@ -99,7 +120,7 @@ pub(super) fn is_waiting(listener: BorrowedFd<'_>, question: &Question) -> bool 
 }
 
 /// Answers; a process that is gone needs none.
-pub(super) fn answer(listener: BorrowedFd<'_>, id: u64, answer: Result<Answer, rustix::io::Errno>) {
+pub(super) fn answer(listener: BorrowedFd<'_>, id: u64, answer: Result<Answer, Errno>) {
     let mut response = Response { id, value: 0, error: 0, flags: 0 };
     match answer {
         Ok(Answer::Continue) => response.flags = CONTINUE,
@@ -198,6 +219,122 @@ pub(super) fn peer(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, u32)> {
     };
     check(result.into())?;
     Ok((peer.pid as u32, peer.uid, peer.gid))
+}
+
+/// A socket of this process.
+pub(super) fn socket(family: u32, kind: u32, protocol: u32) -> io::Result<OwnedFd> {
+    let kind = kind as i32 | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers.
+    let fd = check(unsafe { libc::socket(family as i32, kind, protocol as i32) }.into())?;
+    // SAFETY: the kernel just returned this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// The user that this thread is to files and new sockets.
+pub(super) fn set_file_user(user: u32) -> io::Result<()> {
+    // SAFETY: no pointers. The call tells no failure, but who the user was before.
+    let now = unsafe {
+        libc::setfsuid(user);
+        libc::setfsuid(u32::MAX)
+    };
+    if now as u32 == user { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
+/// The value of a socket's option.
+pub(super) struct OptionValue {
+    /// Nothing for a null pointer.
+    pub(super) bytes: Option<Vec<u8>>,
+    /// What the pointer in the bytes (a `struct compat_sock_fprog`) leads to, if there is one.
+    pub(super) program: Vec<u8>,
+}
+
+/// `setsockopt` as a 32-bit program calls it: some structures are others there.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn set_option_as_32_bits(
+    socket: BorrowedFd<'_>,
+    level: u32,
+    option: u32,
+    value: &OptionValue,
+) -> io::Result<()> {
+    const SET_OPTION: u32 = 366;
+    let mut bytes = value.bytes.clone().unwrap_or_default();
+    let program_at = bytes.len().next_multiple_of(8);
+    let low = LowMemory::new(program_at + value.program.len())?;
+    if !value.program.is_empty() {
+        let address = low.address + program_at as u32;
+        bytes[4..8].copy_from_slice(&address.to_ne_bytes());
+    }
+    low.fill(0, &bytes);
+    low.fill(program_at, &value.program);
+    let address = if value.bytes.is_some() { low.address } else { 0 };
+    let mut result = SET_OPTION;
+    // SAFETY: the call of i386 reads the memory at these addresses, which is there until after it; it changes no
+    // memory and no registers but those that are named. The compiler has rbx for itself, so it is exchanged meanwhile.
+    unsafe {
+        std::arch::asm!(
+            "xchg rbx, {socket:r}",
+            "int 0x80",
+            "xchg rbx, {socket:r}",
+            socket = inout(reg) u64::from(socket.as_raw_fd() as u32) => _,
+            inout("eax") result,
+            in("ecx") level,
+            in("edx") option,
+            in("esi") address,
+            in("edi") bytes.len() as u32,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+            options(nostack),
+        );
+    }
+    if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error((result as i32).wrapping_neg())) }
+}
+
+/// No other machine has calls of 32 bits that are asked about.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn set_option_as_32_bits(
+    _: BorrowedFd<'_>,
+    _: u32,
+    _: u32,
+    value: &OptionValue,
+) -> io::Result<()> {
+    let OptionValue { bytes: _, program: _ } = value;
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Memory whose addresses have 32 bits.
+#[cfg(target_arch = "x86_64")]
+struct LowMemory {
+    address: u32,
+    length: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl LowMemory {
+    fn new(length: usize) -> io::Result<Self> {
+        let length = length.max(1);
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT;
+        // SAFETY: the kernel chooses a place where nothing is.
+        let address = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { address: address as usize as u32, length })
+    }
+
+    fn fill(&self, at: usize, bytes: &[u8]) {
+        assert!(at + bytes.len() <= self.length);
+        let to = (self.address as usize + at) as *mut u8;
+        // SAFETY: the memory is this value's, writable, and long enough, as was just seen.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Drop for LowMemory {
+    fn drop(&mut self) {
+        // SAFETY: nobody has a reference into it.
+        unsafe { libc::munmap(self.address as usize as *mut _, self.length) };
+    }
 }
 
 /// Makes the signal that asks a step to end mean nothing to this process.

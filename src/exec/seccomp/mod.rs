@@ -62,6 +62,8 @@ enum Action {
     AskBits(u8, u32),
     /// The same when this argument is this, else allowed.
     AskValue(u8, u32),
+    /// The same when argument 0 is one of these, else allowed.
+    AskFirst(&'static [u32]),
 }
 
 /// CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET.
@@ -88,6 +90,9 @@ const FORGING_OPTIONS_V6: &[u32] = &[36, 75];
 const SOL_IP: u32 = 0;
 const SOL_IPV6: u32 = 41;
 const SOL_RAW: u32 = 255;
+/// `socket` and `setsockopt` as `socketcall` numbers them, whose arguments no filter sees.
+const SOCKETCALL_SOCKET: &[u32] = &[1];
+const SOCKETCALL_SOCKET_AND_OPTION: &[u32] = &[1, 14];
 /// PER_LINUX, PER_LINUX32, each also with UNAME26, and the query.
 const PERSONALITIES: &[u32] = &[0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
@@ -159,6 +164,49 @@ pub(super) fn can_ask() -> bool {
     super::sys::has_seccomp_action(RETURN_USER_NOTIFICATION)
 }
 
+/// Whether the filter passes calls on to a listener.
+pub(super) fn asks(filter: &[Instruction]) -> bool {
+    filter.iter().any(is_ask)
+}
+
+/// The filter for where there can be no listener: what it would pass on is refused.
+pub(super) fn without_asking(filter: &[Instruction]) -> Vec<Instruction> {
+    let refuse = instruction(RETURN, RETURN_ERRNO | libc::EPERM as u32);
+    filter.iter().map(|one| if is_ask(one) { refuse } else { *one }).collect()
+}
+
+fn is_ask(one: &Instruction) -> bool {
+    one.code == RETURN && one.value == RETURN_USER_NOTIFICATION
+}
+
+/// Whether the profile's filter lets a process of this machine's own architecture make this call.
+pub(super) fn would_allow(profile: Profile, name: &str, arguments: [u32; 6]) -> bool {
+    let (architecture, column) = ARCHITECTURES[0];
+    let row = if name == SOCKET.0 { &SOCKET } else { listed(name) };
+    row.1[column as usize]
+        .is_some_and(|number| run(compiled(profile), architecture, number, arguments) == RETURN_ALLOW)
+}
+
+/// Runs a filter of this module as the kernel does.
+fn run(program: &[Instruction], architecture: u32, number: u32, arguments: [u32; 6]) -> u32 {
+    let (mut at, mut accumulator) = (0, 0);
+    loop {
+        let Instruction { code, jump_true, jump_false, value } = program[at];
+        at += 1;
+        match code {
+            LOAD if value == NUMBER_OFFSET => accumulator = number,
+            LOAD if value == ARCHITECTURE_OFFSET => accumulator = architecture,
+            LOAD => accumulator = arguments[(value - FIRST_ARGUMENT_OFFSET) as usize / 8],
+            AND => accumulator &= value,
+            JUMP => at += value as usize,
+            JUMP_EQUAL => at += usize::from(if accumulator == value { jump_true } else { jump_false }),
+            JUMP_AT_LEAST => at += usize::from(if accumulator >= value { jump_true } else { jump_false }),
+            RETURN => return value,
+            other => unreachable!("no filter has the code {other}"),
+        }
+    }
+}
+
 /// How a watched call passes its arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Convention {
@@ -178,6 +226,9 @@ pub(super) fn watched_call(architecture: u32, number: i32) -> Option<(Call, Conv
     };
     let is_it = |row: &&Row| row.1[column as usize] == Some(number);
     let name = ALLOWED.iter().find(is_it)?.0;
+    if name == "socketcall" {
+        return Some((Call::Socketcall, Convention { narrow: false, wide: false }));
+    }
     let (_, call, _) = WATCHED.iter().find(|watched| watched.0 == name)?;
     let narrow = !column.is_wide() && has_wider_sibling(name);
     Some((*call, Convention { narrow, wide: column.is_wide() }))
@@ -211,7 +262,9 @@ fn ranges(profile: Profile, column: Column) -> Vec<(u32, Action)> {
         if profile == Profile::DefaultOnHost {
             set(&SOCKET, Action::SocketWithoutPackets);
             set(listed("setsockopt"), Action::OptionWithoutForging);
-            // No filter sees the arguments of `socketcall`, with which Debian's 32-bit C library opens every socket.
+            set(listed("socketcall"), Action::AskFirst(SOCKETCALL_SOCKET_AND_OPTION));
+        } else {
+            set(listed("socketcall"), Action::AskFirst(SOCKETCALL_SOCKET));
         }
         Action::Errno(libc::EPERM as u16)
     };
@@ -299,6 +352,7 @@ fn leaf(action: Action) -> Vec<Instruction> {
         Action::AskBits(at, bits) => {
             vec![load(at), instruction(AND, bits), branch(JUMP_EQUAL, 0, 0, 1), allow, ask]
         }
+        Action::AskFirst(values) => one_of(argument, values, ask, allow),
         Action::AskValue(at, value) => vec![load(at), branch(JUMP_EQUAL, value, 0, 1), ask, allow],
     }
 }

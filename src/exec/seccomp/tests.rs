@@ -7,31 +7,7 @@ fn decide(program: &[Instruction], architecture: u32, number: u32, argument: u32
     decide_all(program, architecture, number, [argument; 6])
 }
 
-fn decide_all(program: &[Instruction], architecture: u32, number: u32, arguments: [u32; 6]) -> u32 {
-    let (mut at, mut accumulator) = (0, 0);
-    loop {
-        let Instruction { code, jump_true, jump_false, value } = program[at];
-        at += 1;
-        match code {
-            LOAD => {
-                accumulator = match value {
-                    NUMBER_OFFSET => number,
-                    ARCHITECTURE_OFFSET => architecture,
-                    at if (at - FIRST_ARGUMENT_OFFSET).is_multiple_of(8) => {
-                        arguments[(at - FIRST_ARGUMENT_OFFSET) as usize / 8]
-                    }
-                    other => panic!("load of {other}"),
-                }
-            }
-            AND => accumulator &= value,
-            JUMP => at += value as usize,
-            JUMP_EQUAL => at += usize::from(if accumulator == value { jump_true } else { jump_false }),
-            JUMP_AT_LEAST => at += usize::from(if accumulator >= value { jump_true } else { jump_false }),
-            RETURN => return value,
-            other => panic!("code {other}"),
-        }
-    }
-}
+use super::run as decide_all;
 
 const EPERM: u32 = RETURN_ERRNO | libc::EPERM as u32;
 const ENOSYS: u32 = RETURN_ERRNO | libc::ENOSYS as u32;
@@ -71,11 +47,13 @@ fn decides_as_docker_does() {
         (NATIVE, X32_BIT + 512, 0, RETURN_ALLOW), // x32 rt_sigaction
         (NATIVE, X32_BIT + 528, 0, EPERM),        // x32 kexec_load
         (NATIVE, X32_BIT + 548, 0, ENOSYS),
-        (I386, 3, 0, RETURN_ALLOW),      // read
-        (I386, 21, 0, EPERM),            // mount
-        (I386, 102, 0, RETURN_ALLOW),    // socketcall
-        (I386, 359, 38, EPERM),          // socket, AF_ALG
-        (I386, 120, 0x2000_0000, EPERM), // clone, NEWPID
+        (I386, 3, 0, RETURN_ALLOW),               // read
+        (I386, 21, 0, EPERM),                     // mount
+        (I386, 102, 0, RETURN_ALLOW),             // socketcall
+        (I386, 102, 1, RETURN_USER_NOTIFICATION), // socketcall, socket
+        (I386, 102, 14, RETURN_ALLOW),            // socketcall, setsockopt
+        (I386, 359, 38, EPERM),                   // socket, AF_ALG
+        (I386, 120, 0x2000_0000, EPERM),          // clone, NEWPID
         (0xc000_00b7, 0, 0, RETURN_KILL_PROCESS),
     ] {
         let got = decide(&program, architecture, number, argument);
@@ -144,6 +122,24 @@ fn on_the_machines_network_nothing_reads_or_forges_packets() {
         }
     }
     assert_eq!(decide_all(&anywhere, NATIVE, 41, [17, 3, 0, 0, 0, 0]), RETURN_ALLOW);
+    // Its arguments are elsewhere: with a listener they are looked at there, without one there are none.
+    let deaf = without_asking(&program);
+    for (call, expected, without) in [
+        (1, RETURN_USER_NOTIFICATION, EPERM),
+        (14, RETURN_USER_NOTIFICATION, EPERM),
+        (2, RETURN_ALLOW, RETURN_ALLOW),
+        (3, RETURN_ALLOW, RETURN_ALLOW),
+        (15, RETURN_ALLOW, RETURN_ALLOW),
+    ] {
+        assert_eq!(decide(&program, I386, 102, call), expected, "socketcall {call}");
+        assert_eq!(decide(&deaf, I386, 102, call), without, "socketcall {call}");
+    }
+    assert!(asks(&program) && asks(&anywhere) && !asks(&deaf));
+    assert!(would_allow(Profile::DefaultOnHost, "socket", [2, 3, 1, 0, 0, 0]));
+    assert!(!would_allow(Profile::DefaultOnHost, "socket", [2, 3, 6, 0, 0, 0]));
+    assert!(!would_allow(Profile::DefaultOnHost, "setsockopt", [9, 0, 3, 0, 4, 0]));
+    assert!(would_allow(Profile::Default, "socket", [17, 3, 0, 0, 0, 0]));
+    assert!(!would_allow(Profile::DefaultSingleId, "socket", [40, 1, 0, 0, 0, 0]));
     // A ring would open sockets past the filter.
     for (architecture, number) in [(NATIVE, 425), (NATIVE, X32_BIT + 425), (I386, 425)] {
         assert_eq!(decide(&program, architecture, number, 0), EPERM);
