@@ -27,6 +27,18 @@ pub fn context(source: &str) -> Preimage {
     key
 }
 
+/// The words of what a mount shows.
+pub fn mounted() -> Preimage {
+    Preimage::new("mount/1")
+}
+
+/// Adds an extended attribute of the file whose field was added last.
+pub fn push_attribute(key: &mut Preimage, name: &[u8], value: &[u8]) {
+    let mut hex = String::new();
+    push_hex(&mut hex, value);
+    key.push(format!("attribute:{}", escaped(name)), hex);
+}
+
 /// A file as it would land.
 #[derive(Debug, Clone, Copy)]
 pub struct FileState<'f> {
@@ -142,6 +154,12 @@ fn escaped(bytes: &[u8]) -> String {
 
 /// Bytes as text that no two byte strings share: `\` is doubled, and what is no UTF-8 is `\xNN`.
 fn push_escaped(text: &mut String, bytes: &[u8]) {
+    // Nearly all paths are so, and a COPY has very many.
+    if let Ok(plain) = std::str::from_utf8(bytes)
+        && !bytes.contains(&b'\\')
+    {
+        return text.push_str(plain);
+    }
     for chunk in bytes.utf8_chunks() {
         let mut pieces = chunk.valid().split('\\');
         text.push_str(pieces.next().unwrap_or_default());

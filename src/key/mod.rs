@@ -38,7 +38,7 @@ mod workdir;
 
 pub use copy::{copy, push_from};
 pub use form::LayerForm;
-pub use mounts::{Shown, cache_directory};
+pub use mounts::{CacheIdentity, Shown, cache_directory};
 pub use recompress::recompress;
 pub use run::{Owners, run};
 pub use value::Value;

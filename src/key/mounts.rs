@@ -3,7 +3,7 @@
 use super::Value;
 use crate::cache::{Key, Preimage};
 use crate::oci::ChainId;
-use crate::plan::graph::{Mount, MountKind, Sharing};
+use crate::plan::graph::{CacheOwner, Mount, MountKind, Sharing};
 
 /// What a mount reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +35,14 @@ fn value(kind: &MountKind) -> Value {
         MountKind::Bind { from: _, source, writable } => {
             Value::of("bind").text("source", source).flag("writable", *writable)
         }
-        MountKind::Cache { id, sharing, from, readonly, mode, uid, gid } => Value::of("cache")
-            .text("id", id)
-            .word("sharing", sharing_word(*sharing))
-            .flag("readonly", *readonly)
-            .mode(*mode)
-            .owner(*uid, *gid)
-            .option("source", from.as_ref().map(|(_, source)| source.as_str())),
+        MountKind::Cache { id, sharing, from, readonly, owner } => {
+            let value = Value::of("cache")
+                .text("id", id)
+                .word("sharing", sharing_word(*sharing))
+                .flag("readonly", *readonly)
+                .option("source", from.as_ref().map(|(_, source)| source.as_str()));
+            owned(value, owner.as_ref())
+        }
         MountKind::Tmpfs { size_bytes } => Value::of("tmpfs").number("size", *size_bytes),
         // A secret's value is in no key: changing it does not run the step again, as with BuildKit.
         MountKind::Secret { id, file, env, required, mode, uid, gid } => Value::of("secret")
@@ -65,11 +66,37 @@ fn sharing_word(sharing: Sharing) -> &'static str {
     }
 }
 
-/// The name of the directory of a cache mount, of any id. Owners on disk differ between root and user namespaces, so these
-/// do not share.
-pub fn cache_directory(id: &str, owners: &str) -> Key {
+fn owned(value: Value, owner: Option<&CacheOwner>) -> Value {
+    match owner {
+        None => value,
+        Some(CacheOwner { mode, uid, gid }) => value.mode(*mode).owner(*uid, *gid),
+    }
+}
+
+/// What makes a cache mount the same one in another step.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheIdentity<'m> {
+    /// `id=`, or the target.
+    pub id: &'m str,
+    /// The root and the path in it that it starts from.
+    pub from: Option<(ChainId, &'m str)>,
+    /// See [`CacheOwner`].
+    pub owner: Option<CacheOwner>,
+}
+
+/// The name of the directory of a cache mount. Owners on disk differ between root and user namespaces (`owners`), so these
+/// do not share. What is left out adds no field: such caches have the names that they always had.
+pub fn cache_directory(identity: &CacheIdentity<'_>, owners: &str) -> Key {
+    let CacheIdentity { id, from, owner } = identity;
     let mut preimage = Preimage::new("cache-mount/1");
     preimage.push("id", id);
     preimage.push("owners", owners);
+    if let Some((root, source)) = from {
+        preimage.push("from", root.to_string());
+        preimage.push("source", source);
+    }
+    if owner.is_some() {
+        preimage.push("owner", owned(Value::of("directory"), owner.as_ref()));
+    }
     preimage.key()
 }

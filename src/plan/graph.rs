@@ -360,16 +360,12 @@ pub enum MountKind {
         id: String,
         /// Who else may use it at the same time.
         sharing: Sharing,
-        /// Its first content: a step and a path in it.
+        /// What it starts as: a step and a path in it. Caches that start as something else are others.
         from: Option<(StepId, String)>,
         /// Read-only.
         readonly: bool,
-        /// Of a new directory.
-        mode: u32,
-        /// Of a new directory.
-        uid: u32,
-        /// Of a new directory.
-        gid: u32,
+        /// Whose directory it is, if the options say it. A cache whose options say it is another than one without.
+        owner: Option<CacheOwner>,
     },
     /// `type=tmpfs`
     Tmpfs {
@@ -406,6 +402,24 @@ pub enum MountKind {
         /// Of the socket.
         gid: u32,
     },
+}
+
+/// Mode and owner of the directory of a cache mount, `mode=`, `uid=` and `gid=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheOwner {
+    /// `0o7777`
+    pub mode: u32,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+impl Default for CacheOwner {
+    /// What it is where no option says otherwise.
+    fn default() -> Self {
+        Self { mode: 0o755, uid: 0, gid: 0 }
+    }
 }
 
 /// `sharing=` of a cache mount.

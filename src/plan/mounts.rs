@@ -6,7 +6,7 @@ use crate::dockerfile::syntax::Word;
 use crate::report::Span;
 
 use super::config::Context;
-use super::graph::{Mount, MountKind, Sharing, StepId};
+use super::graph::{CacheOwner, Mount, MountKind, Sharing, StepId};
 use super::paths;
 use super::place::{Fault, Place};
 use super::state::State;
@@ -104,6 +104,7 @@ fn cache(
         Some(_) => Some((from()?, source(options))),
         None => None,
     };
+    let (content, owner) = start(content, owner(options));
     let target = options.target.as_deref().unwrap_or_default();
     let id = options.id.clone().unwrap_or_else(|| clean_as_written(target));
     Ok(MountKind::Cache {
@@ -115,10 +116,34 @@ fn cache(
         },
         from: content,
         readonly: options.read_only,
-        mode: options.mode.unwrap_or(0o755),
-        uid: options.uid.unwrap_or(0),
-        gid: options.gid.unwrap_or(0),
+        owner,
     })
+}
+
+/// The directory that the options ask for, if any of them does.
+fn owner(options: &mount::Mount) -> Option<CacheOwner> {
+    let mount::Mount { mode, uid, gid, .. } = options;
+    let CacheOwner { mode: usual, .. } = CacheOwner::default();
+    (mode.is_some() || uid.is_some() || gid.is_some()).then(|| CacheOwner {
+        mode: mode.unwrap_or(usual),
+        uid: uid.unwrap_or(0),
+        gid: gid.unwrap_or(0),
+    })
+}
+
+/// What a cache starts as. BuildKit makes a directory `/cache` of that owner in what `from` names, and shows that; a
+/// `source` is shown as it is there, and the options count for nothing (`dispatchRunMounts`, `setCacheUIDGID`).
+fn start(
+    from: Option<(StepId, String)>,
+    owner: Option<CacheOwner>,
+) -> (Option<(StepId, String)>, Option<CacheOwner>) {
+    match (from, owner) {
+        (Some((step, source)), Some(owner)) if source == "/" => {
+            (Some((step, "/cache".to_owned())), Some(owner))
+        }
+        (Some(from), _) => (Some(from), None),
+        (None, owner) => (None, owner),
+    }
 }
 
 /// Go's `path.Clean`: a relative path stays relative.

@@ -13,6 +13,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::owner::OWNER_ATTRIBUTE;
 use super::{FileId, Root, Symlinks};
 
 /// An open directory.
@@ -104,6 +105,22 @@ impl Folder {
             rustix::fs::renameat(&self.fd, &name, &to.fd, &name)?;
         }
         Ok(())
+    }
+
+    /// Gives it itself the owner, the mode and the written-down owner of another one.
+    pub fn look_like(&self, other: &Self) -> io::Result<()> {
+        let stat = rustix::fs::fstat(&other.fd)?;
+        rustix::fs::fchown(&self.fd, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+        rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(stat.st_mode))?;
+        let mut value = [0; 256];
+        match rustix::fs::fgetxattr(&other.fd, OWNER_ATTRIBUTE, &mut value) {
+            Ok(length) => {
+                let value = &value[..length];
+                Ok(rustix::fs::fsetxattr(&self.fd, OWNER_ATTRIBUTE, value, XattrFlags::empty())?)
+            }
+            Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes what has this name, with all it holds; nothing is as good.

@@ -22,7 +22,6 @@ pub const TABLE: &[(&str, crate::exec::Job)] = &[
     ("unpack", |job| encoded(job, |job: UnpackJob| snapshot::unpack_tree_on(&job, &view(&job.parents)?))),
     ("commit", |job| encoded(job, |job: CommitJob| snapshot::commit_on(&job, &view(&job.parents)?))),
     ("copy", |job| encoded(job, |job: CopyJob| snapshot::copy_tree(&job))),
-    ("seed", |job| encoded(job, |job: Seed| seed_here(&job))),
     ("remove", |job| encoded(job, |job: PathBuf| snapshot::remove(&job))),
     ("cache-directory", |job| encoded(job, |job: CacheDirectory| make_cache_directory(&job))),
 ];
@@ -40,14 +39,25 @@ pub(super) struct CacheDirectory {
     pub(super) path: PathBuf,
     /// Where it is made first, a name that nobody else has, on the same file system.
     pub(super) fresh: PathBuf,
-    /// Its mode.
+    /// Its mode, its owner and its group; of one that is filled, those of what it is filled from.
     pub(super) mode: u32,
-    /// Its owner.
     pub(super) uid: u32,
-    /// Its group.
     pub(super) gid: u32,
     /// Write the owner down instead of giving it: there is one id only.
     pub(super) records_owner: bool,
+    /// What it starts as, if not empty.
+    pub(super) fill: Option<Fill>,
+}
+
+/// A part of a root that a cache mount starts as.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Fill {
+    /// Copies the whole root.
+    pub(super) copy: CopyJob,
+    /// The part of it, an absolute path.
+    pub(super) source: String,
+    /// Nothing there is as good as an empty directory.
+    pub(super) may_be_missing: bool,
 }
 
 /// Unpacks a layer on the root `below`; gives notes about what the tree lacks.
@@ -83,49 +93,49 @@ pub(super) fn cache_directory(environment: &Environment<'_>, job: &CacheDirector
     run(environment, "cache-directory", job, make_cache_directory)
 }
 
-/// Fills an empty cache directory with a part of a root.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Seed {
-    /// Copies the whole root.
-    pub(super) copy: CopyJob,
-    /// The part of it, an absolute path.
-    pub(super) source: String,
-    /// The directory to fill.
-    pub(super) cache: PathBuf,
-}
-
-/// Does the work of [`Seed`].
-pub(super) fn seed(environment: &Environment<'_>, job: &Seed) -> Result<(), String> {
-    run(environment, "seed", job, seed_here)
-}
-
-fn seed_here(job: &Seed) -> Result<(), String> {
-    std::fs::create_dir(&job.copy.target).map_err(|e| e.to_string())?;
-    snapshot::copy_tree(&job.copy).map_err(|e| e.to_string())?;
-    // The path is the Dockerfile's and the links in it are the image's: they lead inside the copied root, as in a step.
-    let moved = || -> std::io::Result<()> {
-        let root = Root::open(&job.copy.target)?;
-        let part = root.folder(Path::new(&job.source), Symlinks::FollowInside)?;
-        part.move_all(&Root::open(&job.cache)?.folder(Path::new("."), Symlinks::Refuse)?)
-    };
-    moved().map_err(|e| format!("cannot fill a cache mount from `{}`: {e}", job.source))
-}
-
-fn make_cache_directory(job: &CacheDirectory) -> std::io::Result<()> {
-    use std::os::unix::fs::{PermissionsExt as _, chown};
+fn make_cache_directory(job: &CacheDirectory) -> Result<(), String> {
+    let fail = |e: std::io::Error| format!("cannot make `{}`: {e}", job.path.display());
     // Made under another name first: whoever sees the directory sees it finished.
+    make_empty(job).map_err(fail)?;
+    if let Some(fill) = &job.fill {
+        fill_from(fill, &job.fresh)?;
+    }
+    // A plain rename would put it in the place of an empty one that another step has mounted in the meantime.
+    match renameat_with(CWD, &job.fresh, CWD, &job.path, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => snapshot::remove(&job.fresh).map_err(|e| e.to_string()),
+        renamed => renamed.map_err(|e| fail(e.into())),
+    }
+}
+
+fn make_empty(job: &CacheDirectory) -> std::io::Result<()> {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
     std::fs::create_dir(&job.fresh)?;
     if job.records_owner {
         RecordedOwner::new(job.uid, job.gid).write_to(&job.fresh)?;
     } else {
         chown(&job.fresh, Some(job.uid), Some(job.gid))?;
     }
-    std::fs::set_permissions(&job.fresh, std::fs::Permissions::from_mode(job.mode))?;
-    // A plain rename would put it in the place of an empty one that another step has mounted in the meantime.
-    match renameat_with(CWD, &job.fresh, CWD, &job.path, RenameFlags::NOREPLACE) {
-        Err(Errno::EXIST) => std::fs::remove_dir(&job.fresh),
-        renamed => Ok(renamed?),
-    }
+    std::fs::set_permissions(&job.fresh, std::fs::Permissions::from_mode(job.mode))
+}
+
+/// Moves a part of a copied root to `cache`, the looks of its directory included.
+fn fill_from(fill: &Fill, cache: &Path) -> Result<(), String> {
+    std::fs::create_dir(&fill.copy.target).map_err(|e| e.to_string())?;
+    snapshot::copy_tree(&fill.copy).map_err(|e| e.to_string())?;
+    // The path is the Dockerfile's and the links in it are the image's: they lead inside the copied root, as in a step.
+    let moved = || -> std::io::Result<()> {
+        let root = Root::open(&fill.copy.target)?;
+        let part = match root.folder(Path::new(&fill.source), Symlinks::FollowInside) {
+            Err(error) if fill.may_be_missing && error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            opened => opened?,
+        };
+        let cache = Root::open(cache)?.folder(Path::new("."), Symlinks::Refuse)?;
+        part.move_all(&cache)?;
+        cache.look_like(&part)
+    };
+    moved().map_err(|e| format!("cannot fill a cache mount from `{}`: {e}", fill.source))
 }
 
 fn run<J: Serialize, T: DeserializeOwned, E: std::fmt::Display>(
@@ -185,6 +195,7 @@ mod tests {
                 uid: owner,
                 gid: group,
                 records_owner: false,
+                fill: None,
             };
             barrier.wait();
             make_cache_directory(&job).unwrap();

@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::support::accounts::Account;
 use crate::support::base::busybox_registry;
 use crate::support::program::{Ran, World};
 use crate::support::registry::Registry;
+use crate::support::skip;
 
 /// A build of five steps that change files.
 struct Project {
@@ -264,6 +266,222 @@ fn two_builds_at_once_share_a_store() {
         project.world.images().image(digest);
     }
     project.reruns(&[]);
+}
+
+/// Builds with `flags` from `steps`, and gives the titles of what ran.
+fn variant(project: &Project, steps: &str, flags: &[&str]) -> Vec<String> {
+    project.with(steps);
+    let flags = flags.iter().copied().chain(["-t", "project"]).collect::<Vec<_>>();
+    project.world.build(flags).run().ran().iter().map(|title| (*title).to_owned()).collect()
+}
+
+/// Every variant runs its last instruction again, whatever was built before.
+#[track_caller]
+fn each_runs_again(instruction: &str, variants: &[(&str, &[&str])]) -> Project {
+    let project = Project::new();
+    for (steps, flags) in variants {
+        let ran = variant(&project, steps, flags);
+        let last = ran.last().is_some_and(|title| title.contains(instruction));
+        assert!(last, "{steps:?} {flags:?} ran {ran:?}");
+    }
+    project
+}
+
+#[test]
+fn everything_that_run_is_told_counts() {
+    let project = each_runs_again(
+        "] RUN ",
+        &[
+            ("RUN true\n", &[]),
+            ("RUN true \n# x\nRUN true\n", &[]),
+            ("RUN [\"true\"]\n", &[]),
+            ("RUN [\"true\", \"a\\u001fb\"]\n", &[]),
+            ("RUN [\"true\", \"a\", \"b\"]\n", &[]),
+            ("SHELL [\"/bin/sh\", \"-ec\"]\nRUN true\n", &[]),
+            ("USER 1000\nRUN true\n", &[]),
+            ("USER 1000:50\nRUN true\n", &[]),
+            ("WORKDIR /tmp\nRUN true\n", &[]),
+            ("ENV A=b\nRUN true\n", &[]),
+            ("ENV A=c\nRUN true\n", &[]),
+            ("ARG A=b\nRUN true\n", &[]),
+            ("ARG A\nRUN true\n", &["--build-arg", "A=c"]),
+            ("RUN --network=none true\n", &[]),
+            ("RUN true\n", &["--add-host", "db:10.0.0.1"]),
+            ("RUN true\n", &["--add-host", "db:10.0.0.2"]),
+            ("RUN true\n", &["--shm-size", "1m"]),
+            ("RUN true\n", &["--ulimit", "nofile=100:200"]),
+            ("RUN true\n", &["--ulimit", "nofile=100:201"]),
+            ("RUN true\n", &["--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=box"]),
+            ("RUN --mount=type=tmpfs,target=/t true\n", &[]),
+            ("RUN --mount=type=tmpfs,target=/t,size=4096 true\n", &[]),
+            ("RUN --mount=type=cache,target=/t true\n", &[]),
+            ("RUN --mount=type=cache,target=/t,id=i true\n", &[]),
+            ("RUN --mount=type=cache,target=/t,id=i,sharing=locked true\n", &[]),
+            ("RUN --mount=type=cache,target=/t,id=i,ro true\n", &[]),
+            ("RUN --mount=type=cache,target=/t,id=i,mode=700 true\n", &[]),
+            ("RUN --mount=type=secret,id=s true\n", &[]),
+            ("RUN --mount=type=secret,id=s,mode=444 true\n", &[]),
+            ("RUN --mount=type=secret,id=s,env=S true\n", &[]),
+            ("RUN --mount=type=ssh true\n", &[]),
+            ("RUN --mount=type=bind,target=/b true\n", &[]),
+            ("RUN --mount=type=bind,target=/b,rw true\n", &[]),
+            ("RUN --mount=type=bind,target=/b,source=src true\n", &[]),
+            ("RUN cat <<EOF\none\nEOF\n", &[]),
+            ("RUN cat <<EOF\ntwo\nEOF\n", &[]),
+        ],
+    );
+    // What only bounds or reaches the step is no part of what it does.
+    for flags in [
+        ["--memory", "1g"],
+        ["--cpus", "1"],
+        ["--pids-limit", "500"],
+        ["--dns", "10.0.0.9"],
+        ["--build-arg", "HTTP_PROXY=http://10.0.0.9"],
+    ] {
+        assert_eq!(variant(&project, "RUN true\n", &flags), Vec::<String>::new(), "{flags:?}");
+    }
+}
+
+#[test]
+fn everything_that_copy_and_add_are_told_counts() {
+    each_runs_again(
+        "] COPY ",
+        &[
+            ("COPY run.sh /d/\n", &[]),
+            ("COPY run.sh /e/\n", &[]),
+            ("COPY run.sh src /d/\n", &[]),
+            ("COPY --chown=1 run.sh /d/\n", &[]),
+            ("COPY --chown=1:2 run.sh /d/\n", &[]),
+            ("COPY --chmod=600 run.sh /d/\n", &[]),
+            ("COPY --chmod=u+x run.sh /d/\n", &[]),
+            ("COPY --link run.sh /d/\n", &[]),
+            ("COPY --parents run.sh /d/\n", &[]),
+            ("COPY --exclude=*.md run.sh /d/\n", &[]),
+            ("COPY run.sh /d/\n", &["--build-arg", "SOURCE_DATE_EPOCH=7"]),
+            ("COPY <<EOF /d/f\none\nEOF\n", &[]),
+            ("COPY <<EOF /d/f\ntwo\nEOF\n", &[]),
+        ],
+    );
+    each_runs_again("] ADD ", &[("ADD run.sh /d/\n", &[]), ("ADD --unpack=false run.sh /d/\n", &[])]);
+    each_runs_again(
+        "] WORKDIR ",
+        &[
+            ("WORKDIR /w\n", &[]),
+            ("USER 7\nWORKDIR /w\n", &[]),
+            ("WORKDIR /w\n", &["--build-arg", "SOURCE_DATE_EPOCH=7"]),
+        ],
+    );
+}
+
+#[test]
+fn how_layers_are_written_counts() {
+    let project = Project::new();
+    let archive = project.world.path().join("out.tar");
+    let build = |options: &str| {
+        let output = format!("type=oci,dest={}{options}", archive.display());
+        variant(&project, "COPY run.sh /d/\n", &["-o", &output])
+    };
+    for options in ["", ",compression=zstd", ",compression=zstd,compression-level=9", ",compression=estargz"]
+    {
+        assert!(build(options).iter().any(|title| title.contains("COPY")), "{options}");
+        assert_eq!(build(options), Vec::<String>::new(), "{options}");
+    }
+}
+
+#[test]
+fn a_mount_of_a_part_counts_with_what_it_shows() {
+    let project = Project::new();
+    let build = |made: &str, mount: &str| {
+        project.world.dockerfile(&format!(
+            "FROM {0}/busybox AS made\nRUN mkdir /d && echo x >/d/f && {made}\n\
+             FROM {0}/busybox\nRUN --mount={mount}from=made,source=/d,target=/d cat /d/f\n",
+            project.registry.host()
+        ));
+        let ran = project.build();
+        let miss = ran.miss("RUN --mount").map(str::to_owned);
+        (ran.outcome("RUN --mount") == "CACHED", miss)
+    };
+    let changed = (false, Some("what is mounted at /d changed".to_owned()));
+    let unseen = ["echo 2 >/other", "touch -d @7 /d/f", "ln /d/f /name", "ln -s /d /l"];
+    let seen =
+        ["echo y >/d/f", "chmod 700 /d", "chmod 600 /d/f", "chown 7 /d/f", "ln /d/f /d/g", "cp /d/f /d/g"];
+    for (mount, unseen, seen) in [
+        ("", &unseen[..], &seen[..]),
+        ("rw,", &unseen[..1], &seen[..1]),
+        ("type=cache,id=c,", &unseen[..1], &seen[..1]),
+    ] {
+        assert!(!build("echo 1 >/other", mount).0, "{mount}");
+        for made in unseen {
+            assert_eq!(build(made, mount), (true, None), "{mount} {made}");
+        }
+        for made in seen {
+            assert_eq!(build(made, mount), changed, "{mount} {made}");
+        }
+    }
+    // `plan` sees the same without building.
+    let plan = |made: &str| {
+        build(made, "");
+        project.world.dockerfile(&format!(
+            "FROM {0}/busybox AS made\nRUN mkdir /d && echo x >/d/f && {made}\n\
+             FROM {0}/busybox\nRUN --mount=from=made,source=/d,target=/d cat /d/f\n",
+            project.registry.host()
+        ));
+        project.world.rbuild(["plan", "."]).any_stdout().run().stdout
+    };
+    assert!(plan("echo 3 >/other").matches("cached").count() >= 2);
+}
+
+#[test]
+fn a_link_on_the_way_to_what_is_mounted_is_followed() {
+    let project = Project::new();
+    let build = |content: &str| {
+        project.world.dockerfile(&format!(
+            "FROM {0}/busybox AS made\nRUN mkdir /d && echo {content} >/d/f && ln -s d /l\n\
+             FROM {0}/busybox\nRUN --mount=from=made,source=/l,target=/m cat /m/f >/got\n",
+            project.registry.host()
+        ));
+        let ran = project.build();
+        project.world.images().image(&ran.digest()).files()["got"].content.clone()
+    };
+    assert_eq!(build("one"), b"one\n");
+    assert_eq!(build("two"), b"two\n", "what the link leads to counts");
+}
+
+/// A cache starts as what its stage has, the directory's mode and owner included; with `uid` and without a source it is an
+/// empty one of its own.
+#[test]
+fn a_cache_starts_as_its_source_is() {
+    let mut accounts = vec![Account::mine(), Account::without_ranges()];
+    match Account::with_ranges() {
+        Ok(account) => accounts.push(account),
+        Err(reason) => skip!("{reason}"),
+    }
+    for account in accounts {
+        cache_starts_as_its_source_is(account);
+    }
+}
+
+fn cache_starts_as_its_source_is(account: Account) {
+    let project = Project { world: World::of(account), registry: busybox_registry() };
+    project.world.dockerfile(&format!(
+        "FROM {0}/busybox AS made\nRUN mkdir -m 750 /s && chown 7:8 /s && echo made >/s/f\n\
+         FROM {0}/busybox\n\
+         RUN --mount=type=cache,id=c,from=made,source=/s,target=/c,uid=9 stat -c '%a %u %g' /c >/one && ls /c >>/one\n\
+         RUN --mount=type=cache,id=c,from=made,target=/c,uid=9,mode=711 stat -c '%a %u %g' /c >/two && ls /c >>/two\n\
+         RUN --mount=type=cache,id=c,target=/c stat -c '%a %u %g' /c >/three && touch /c/mine\n\
+         RUN --mount=type=cache,id=c,target=/c,mode=755 ls /c >/four\n\
+         RUN --mount=type=cache,id=c,target=/c ls /c >/five\n",
+        project.registry.host()
+    ));
+    let ran = project.build();
+    let image = project.world.images().image(&ran.digest());
+    let files = image.files();
+    let text = |name: &str| String::from_utf8(files[name].content.clone()).unwrap();
+    assert_eq!(text("one"), "750 7 8\nf\n");
+    assert_eq!(text("two"), "711 9 0\n");
+    assert_eq!(text("three"), "755 0 0\n");
+    assert_eq!(text("four"), "", "the same mode, but asked for: a cache of its own");
+    assert_eq!(text("five"), "mine\n");
 }
 
 /// All regular files below a folder.

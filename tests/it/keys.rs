@@ -7,12 +7,12 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use rbuild::cache::{Fields, Preimage};
 use rbuild::key::files::{self, FileKind, FileState};
-use rbuild::key::{self, LayerForm, Owners, Shown};
+use rbuild::key::{self, CacheIdentity, LayerForm, Owners, Shown};
 use rbuild::layer::Compression;
 use rbuild::oci::{ChainId, DiffId, Digest, Platform};
 use rbuild::plan::graph::{
-    Chmod, ExecOp, Mount, MountKind, Network, Security, Sharing, StepId, TransferKind, TransferOp,
-    TransferSource, WorkdirOp,
+    CacheOwner, Chmod, ExecOp, Mount, MountKind, Network, Security, Sharing, StepId, TransferKind,
+    TransferOp, TransferSource, WorkdirOp,
 };
 
 use crate::support::golden;
@@ -85,9 +85,7 @@ fn whole_cache() -> MountKind {
         sharing: Sharing::Locked,
         from: Some((StepId(2), text("/go"))),
         readonly: true,
-        mode: 0o700,
-        uid: 3,
-        gid: 4,
+        owner: Some(CacheOwner { mode: 0o700, uid: 3, gid: 4 }),
     }
 }
 
@@ -363,15 +361,16 @@ fn every_option_of_a_mount_counts() {
     // The type does not compile with another option until it is in one of the rows.
     let every = |kind: &MountKind| match kind {
         MountKind::Bind { from: _, source: _, writable: _ } => {}
-        MountKind::Cache { id: _, sharing: _, from: _, readonly: _, mode: _, uid: _, gid: _ } => {}
+        MountKind::Cache { id: _, sharing: _, from: _, readonly: _, owner: _ } => {}
         MountKind::Tmpfs { size_bytes: _ } => {}
         MountKind::Secret { id: _, file: _, env: _, required: _, mode: _, uid: _, gid: _ } => {}
         MountKind::Ssh { id: _, required: _, mode: _, uid: _, gid: _ } => {}
     };
     let bind = |source: &str, writable| MountKind::Bind { from: StepId(0), source: text(source), writable };
-    let cache = |id: &str, sharing, from: Option<&str>, readonly, (mode, uid, gid): (u32, u32, u32)| {
+    let cache = |id: &str, sharing, from: Option<&str>, readonly, owner: Option<(u32, u32, u32)>| {
         let from = from.map(|source| (StepId(0), text(source)));
-        MountKind::Cache { id: text(id), sharing, from, readonly, mode, uid, gid }
+        let owner = owner.map(|(mode, uid, gid)| CacheOwner { mode, uid, gid });
+        MountKind::Cache { id: text(id), sharing, from, readonly, owner }
     };
     let secret = |id: &str, file, env: Option<&str>, required, (mode, uid, gid): (u32, u32, u32)| {
         MountKind::Secret { id: text(id), file, env: env.map(text), required, mode, uid, gid }
@@ -390,16 +389,17 @@ fn every_option_of_a_mount_counts() {
         bind("/d", false),
         // What imitates the options behind it.
         bind("/d writable=true", false),
-        cache("c", Shared, None, false, (0o755, 0, 0)),
-        cache("c", Private, None, false, (0o755, 0, 0)),
-        cache("c", Locked, None, false, (0o755, 0, 0)),
-        cache("c", Shared, None, true, (0o755, 0, 0)),
-        cache("c", Shared, None, false, (0o700, 0, 0)),
-        cache("c", Shared, None, false, (0o755, 1, 0)),
-        cache("c", Shared, None, false, (0o755, 0, 1)),
-        cache("c", Shared, Some("/"), false, (0o755, 0, 0)),
-        cache("c", Shared, Some("/d"), false, (0o755, 0, 0)),
-        cache("c sharing=private", Shared, None, false, (0o755, 0, 0)),
+        cache("c", Shared, None, false, None),
+        cache("c", Private, None, false, None),
+        cache("c", Locked, None, false, None),
+        cache("c", Shared, None, true, None),
+        cache("c", Shared, None, false, Some((0o755, 0, 0))),
+        cache("c", Shared, None, false, Some((0o700, 0, 0))),
+        cache("c", Shared, None, false, Some((0o755, 1, 0))),
+        cache("c", Shared, None, false, Some((0o755, 0, 1))),
+        cache("c", Shared, Some("/"), false, None),
+        cache("c", Shared, Some("/d"), false, None),
+        cache("c sharing=private", Shared, None, false, None),
         MountKind::Tmpfs { size_bytes: 0 },
         MountKind::Tmpfs { size_bytes: 1 },
         secret("s", true, None, true, (0o400, 0, 0)),
@@ -618,10 +618,11 @@ fn mount() -> impl Strategy<Value = Mount> {
             source,
             writable
         }),
-        (word(), prop::option::of(word()), any::<bool>(), small(), small()).prop_map(
-            |(id, from, readonly, mode, uid)| {
+        (word(), prop::option::of(word()), any::<bool>(), prop::option::of(small())).prop_map(
+            |(id, from, readonly, owner)| {
                 let from = from.map(|source| (StepId(0), source));
-                MountKind::Cache { id, sharing: Sharing::Shared, from, readonly, mode, uid, gid: 0 }
+                let owner = owner.map(|uid| CacheOwner { uid, ..CacheOwner::default() });
+                MountKind::Cache { id, sharing: Sharing::Shared, from, readonly, owner }
             }
         ),
         (word(), any::<bool>(), prop::option::of(word()), small()).prop_map(|(id, file, env, gid)| {
@@ -718,4 +719,34 @@ fn arguments_are_not_joined() {
     assert_ne!(run(&["a\u{1f}b"]).key(), run(&["a", "b"]).key());
     assert_ne!(run(&["a b"]).key(), run(&["a", "b"]).key());
     assert_ne!(run(&[]).key(), run(&[""]).key());
+}
+
+/// What tells caches apart is what does in BuildKit; those that say only an id have the names that they always had.
+#[test]
+fn a_cache_mount_is_another_by_what_it_starts_as() {
+    let own = |mode, uid, gid| Some(CacheOwner { mode, uid, gid });
+    let (root, other) = (chain("a"), chain("b"));
+    let identities = [
+        ("c", None, None),
+        ("d", None, None),
+        ("c", None, own(0o755, 0, 0)),
+        ("c", None, own(0o700, 0, 0)),
+        ("c", None, own(0o755, 1, 0)),
+        ("c", None, own(0o755, 0, 1)),
+        ("c", Some((root, "/")), None),
+        ("c", Some((other, "/")), None),
+        ("c", Some((root, "/d")), None),
+        ("c", Some((root, "/cache")), own(0o755, 0, 0)),
+    ];
+    let name =
+        |(id, from, owner), owners| key::cache_directory(&CacheIdentity { id, from, owner }, owners).hex();
+    let names: BTreeSet<String> = identities
+        .iter()
+        .flat_map(|identity| ["root", "user"].map(|owners| name(*identity, owners)))
+        .collect();
+    assert_eq!(names.len(), 2 * identities.len());
+    let mut plain = Preimage::new("cache-mount/1");
+    plain.push("id", "c");
+    plain.push("owners", "root");
+    assert_eq!(name(identities[0], "root"), plain.key().hex());
 }

@@ -122,11 +122,12 @@ fn mount_kind(kind: &MountKind) -> String {
         MountKind::Bind { from, source, writable } => {
             format!("bind {}:{source}{}", from.0, if *writable { " rw" } else { "" })
         }
-        MountKind::Cache { id, sharing, from, readonly, mode, uid, gid } => {
+        MountKind::Cache { id, sharing, from, readonly, owner } => {
             let from =
                 from.as_ref().map(|(step, path)| format!(" from {}:{path}", step.0)).unwrap_or_default();
             let ro = if *readonly { " ro" } else { "" };
-            format!("cache {id} {sharing:?}{from}{ro} {mode:04o} {uid}:{gid}")
+            let owner = owner.map(|o| format!(" {:04o} {}:{}", o.mode, o.uid, o.gid)).unwrap_or_default();
+            format!("cache {id} {sharing:?}{from}{ro}{owner}")
         }
         MountKind::Tmpfs { size_bytes } => format!("tmpfs {size_bytes}"),
         MountKind::Secret { id, file, env, required, mode, uid, gid } => {

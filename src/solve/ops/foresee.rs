@@ -7,7 +7,7 @@ use super::super::state::{Environment, Files, RootState};
 use super::super::{Failures, StepContext};
 use super::{context_layer, exec, root, source, transfer_step};
 use crate::cache::Preimage;
-use crate::key;
+use crate::key::{self, Shown};
 use crate::oci::Layer;
 use crate::plan::graph::{ExecOp, Op, TransferOp, TransferSource};
 
@@ -90,11 +90,7 @@ fn transfer(
     if op.sources.iter().any(remote) {
         return Ok(Foreseen::run("what is behind the URL is known only when it is fetched"));
     }
-    let is_here = |files: &Arc<Files>| match &**files {
-        Files::Root(root) => root.layers.iter().all(|layer| has(step.environment, layer)),
-        Files::Local(_) => true,
-    };
-    if !reads.iter().all(is_here) {
+    if !reads.iter().all(|files| is_here(step, files)) {
         return Ok(Foreseen::run("the image that it copies from is not fetched yet"));
     }
     look_up(step, parent, &transfer_step::content_preimage(step, op, words, reads)?)
@@ -107,16 +103,35 @@ fn command(
     parent: &RootState,
     reads: &[Arc<Files>],
 ) -> Result<Foreseen, Failures> {
-    let mut shown = Vec::with_capacity(reads.len());
+    let mut mounted = Vec::with_capacity(reads.len());
     for (files, (source, span)) in reads.iter().zip(exec::mounted_paths(op)) {
-        shown.push(key::Shown::Root(match &**files {
-            Files::Root(root) => root.chain,
+        mounted.push(match &**files {
+            Files::Root(root) => root.clone(),
             Files::Local(name) => match context_layer::find(step, name, source, span)? {
-                Some(root) => root.chain,
+                Some(root) => root,
                 None => return Ok(Foreseen::run("the files of a mount changed")),
             },
-        }));
+        });
     }
     let owners = step.environment.snapshots.owners(step)?;
-    look_up(step, parent, &step.in_form(key::run(op, parent.chain, &shown, owners)))
+    let key = |shown: &[Shown]| step.in_form(key::run(op, parent.chain, shown, owners));
+    let by_roots = key(&exec::by_roots(&mounted));
+    if !exec::show_parts(op, reads) {
+        return look_up(step, parent, &by_roots);
+    }
+    if let Some(record) = step.lookup_quietly(&by_roots)? {
+        return Ok(cached(parent, record.layer, record.time));
+    }
+    if !reads.iter().all(|files| is_here(step, files)) {
+        return Ok(Foreseen::run("the image that a mount shows is not fetched yet"));
+    }
+    look_up(step, parent, &key(&exec::by_files(step, op, reads, &mounted)?))
+}
+
+/// Whether the files can be looked into.
+fn is_here(step: &StepContext<'_>, files: &Files) -> bool {
+    match files {
+        Files::Root(root) => root.layers.iter().all(|layer| has(step.environment, layer)),
+        Files::Local(_) => true,
+    }
 }

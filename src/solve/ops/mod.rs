@@ -34,7 +34,7 @@ pub(super) fn visit(step: &StepContext<'_>) -> Result<(), Failures> {
     }
 }
 
-/// Whether `step` asks which files `other` leaves. RUN does not: it has them unpacked.
+/// Whether `step` asks which files `other` leaves. RUN does for its mounts only: it has its root unpacked.
 pub(super) fn looks_into(step: &Step, other: StepId) -> bool {
     match &step.op {
         Op::Transfer(op) => {
@@ -42,7 +42,11 @@ pub(super) fn looks_into(step: &Step, other: StepId) -> bool {
             lands_there || step.op.reads().contains(&other)
         }
         Op::Workdir(_) => step.parent == Some(other),
-        Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) | Op::Exec(_) => false,
+        Op::Exec(op) => {
+            let mut reads = op.reads().into_iter().zip(exec::mounted_paths(op));
+            reads.any(|(read, (source, _))| read == other && source != "/")
+        }
+        Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) => false,
     }
 }
 

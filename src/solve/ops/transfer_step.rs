@@ -98,7 +98,7 @@ pub(super) fn quick_preimage(words: &Preimage, reads: &[Arc<Files>]) -> Option<P
 }
 
 /// Lets the quick key find the record from now on.
-fn alias(step: &StepContext<'_>, quick: Option<&Preimage>, record: &Record) {
+pub(super) fn alias(step: &StepContext<'_>, quick: Option<&Preimage>, record: &Record) {
     let Some(quick) = quick else { return };
     let record = Record { key: quick.key(), ..record.clone() };
     // Without it the next build looks at the files again, no more.

@@ -90,7 +90,7 @@ impl Room {
         let snapshots = environment.snapshots;
         let mounted = mounts::inputs(&step, op, reads)?;
         let lowers = snapshots.lowers(&step, root)?;
-        let held = mounts::hold(&step, op)?;
+        let held = mounts::hold(&step, op, &mounted)?;
         let snapshot = snapshots.prepare(&step, &lowers, snapshots.kind(&step))?;
         let spec = spec::make(&step, op, root, &snapshot, &mounted, &held)?;
         let left = Left { op, parent: root, spec: &spec, held: &held, ended: String::new(), special: &[] };

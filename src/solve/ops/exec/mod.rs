@@ -18,16 +18,17 @@ pub(in crate::solve) mod spec;
 
 use std::sync::Arc;
 
-pub(super) use self::mounts::paths as mounted_paths;
+pub(super) use self::mounts::{by_files, by_roots, paths as mounted_paths, show_parts};
 use self::output::Tail;
 pub use self::snapshots::Snapshots;
 pub use self::spec::executed;
 use super::super::session::{self, Left};
 use super::super::state::{Files, RootState};
 use super::super::{Done, Failures, StepContext, jobs};
-use super::commit;
+use super::{commit, transfer_step};
+use crate::cache::Record;
 use crate::exec::{ExecError, ExitStatus};
-use crate::key::{self, LayerForm};
+use crate::key::{self, LayerForm, Shown};
 use crate::oci::{Descriptor, Layer, Seconds};
 use crate::plan::graph::ExecOp;
 use crate::report::{Event, Outcome};
@@ -42,20 +43,36 @@ pub(super) fn run(
     reads: &[Arc<Files>],
 ) -> Result<Done, Failures> {
     let mounted = mounts::inputs(step, op, reads)?;
-    let preimage = step.in_form(key::run(
-        op,
-        parent.chain,
-        &mounts::key_inputs(&mounted),
-        step.environment.snapshots.owners(step)?,
-    ));
+    let owners = step.environment.snapshots.owners(step)?;
+    let key = |shown: &[Shown]| step.in_form(key::run(op, parent.chain, shown, owners));
+    let by_roots = key(&mounts::by_roots(&mounted));
+    // As with COPY: first by the identity of what the mounts read, which costs nothing, then by what they show of it.
+    let (quick, preimage) = match mounts::show_parts(op, reads) {
+        false => (None, by_roots),
+        true => {
+            if let Some(record) = step.lookup_quietly(&by_roots)? {
+                return Ok(cached(parent, record));
+            }
+            let by_files = key(&mounts::by_files(step, op, reads, &mounted)?);
+            (Some(by_roots).filter(|quick| *quick != by_files), by_files)
+        }
+    };
     if let Some(record) = step.lookup(&preimage)? {
-        let root = parent.with(record.layer, record.time);
-        return Ok(Done { files: Files::Root(root), outcome: Outcome::Cached });
+        transfer_step::alias(step, quick.as_ref(), &record);
+        return Ok(cached(parent, record));
     }
     step.missed(&preimage);
     let (layer, time) = execute(step, op, parent, &mounted)?;
     let root = commit::publish(step, parent, &preimage, layer, time)?;
+    if let Some(layer) = root.layers.last() {
+        let record = Record::new(preimage.key(), layer.clone(), root.chain, root.time);
+        transfer_step::alias(step, quick.as_ref(), &record);
+    }
     Ok(Done { files: Files::Root(root), outcome: Outcome::Ran })
+}
+
+fn cached(parent: &RootState, record: Record) -> Done {
+    Done { files: Files::Root(parent.with(record.layer, record.time)), outcome: Outcome::Cached }
 }
 
 /// Runs the command and writes its changes; gives the layer, complete in the store, and its time. The directory with the
@@ -69,7 +86,7 @@ fn execute(
     let environment = step.environment;
     let snapshots = &environment.snapshots;
     let lowers = snapshots.lowers(step, parent)?;
-    let held = mounts::hold(step, op)?;
+    let held = mounts::hold(step, op, mounted)?;
     loop {
         let kind = snapshots.kind(step);
         let snapshot = snapshots.prepare(step, &lowers, kind)?;

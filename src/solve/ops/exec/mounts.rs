@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::super::state::{Files, RootState};
-use super::super::super::{Failures, StepContext, jobs};
-use super::super::context_layer;
+use super::super::super::{Failures, StepContext, jobs, trees};
+use super::super::{context_layer, transfer, transfer_step};
 use super::agent::Agent;
-use crate::key::{self, Shown};
-use crate::plan::graph::{ExecOp, Mount, MountKind, Sharing};
+use crate::key::{self, CacheIdentity, Shown};
+use crate::plan::graph::{CacheOwner, ExecOp, Mount, MountKind, Sharing};
 use crate::report::Span;
 use crate::store::ScratchDir;
 
@@ -40,9 +40,37 @@ pub(in crate::solve::ops) fn paths(op: &ExecOp) -> impl Iterator<Item = (&str, O
     })
 }
 
-/// What the inputs say to the key.
-pub(super) fn key_inputs(inputs: &[RootState]) -> Vec<Shown> {
+/// What the inputs say to the key without being looked at.
+pub(in crate::solve::ops) fn by_roots(inputs: &[RootState]) -> Vec<Shown> {
     inputs.iter().map(|root| Shown::Root(root.chain)).collect()
+}
+
+/// Whether a mount shows a part of a root, so that other parts of it do not count. A context was cut down before.
+pub(in crate::solve::ops) fn show_parts(op: &ExecOp, reads: &[Arc<Files>]) -> bool {
+    reads.iter().zip(paths(op)).any(|(files, (source, _))| is_part(files, source))
+}
+
+fn is_part(files: &Files, source: &str) -> bool {
+    matches!(files, Files::Root(_)) && source != "/"
+}
+
+/// What the inputs say to the key where a part of a root counts by the files that are in it.
+pub(in crate::solve::ops) fn by_files(
+    step: &StepContext<'_>,
+    op: &ExecOp,
+    reads: &[Arc<Files>],
+    inputs: &[RootState],
+) -> Result<Vec<Shown>, Failures> {
+    let mut shown = by_roots(inputs);
+    for (at, (files, (source, _))) in reads.iter().zip(paths(op)).enumerate() {
+        if is_part(files, source) {
+            let tree = trees::of_root(step, &inputs[at])?;
+            let found = transfer::mounted(&tree, source.as_bytes());
+            let found = found.map_err(|error| vec![transfer_step::explain(step, &error)])?;
+            shown[at] = found.map_or(shown[at], |files| Shown::Files(files.key()));
+        }
+    }
+    Ok(shown)
 }
 
 /// Something that a mount needs as long as the step runs.
@@ -67,31 +95,43 @@ pub(in crate::solve) enum Held {
     },
 }
 
-/// Gets what each mount of `op` needs, in their order; waits for cache mounts that others have locked.
-pub(in crate::solve) fn hold(step: &StepContext<'_>, op: &ExecOp) -> Result<Vec<Held>, Failures> {
+/// Gets what each mount of `op` needs, in their order; waits for cache mounts that others have locked. `inputs` are the
+/// files that its mounts read.
+pub(in crate::solve) fn hold(
+    step: &StepContext<'_>,
+    op: &ExecOp,
+    inputs: &[RootState],
+) -> Result<Vec<Held>, Failures> {
+    let owners = step.environment.snapshots.flavour(step)?;
+    let mut inputs = inputs.iter();
+    let mut wanted = Vec::with_capacity(op.mounts.len());
+    for (at, mount) in op.mounts.iter().enumerate() {
+        let input = mount.reads().and_then(|_| inputs.next());
+        wanted.push((cache_name(mount, input, owners), at, mount, input));
+    }
+    // Every step, of every build, locks its caches in the order of their names: two that want the same two never wait for
+    // each other.
+    wanted.sort_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
     let mut held: Vec<Held> = op.mounts.iter().map(|_| Held::Nothing).collect();
-    for at in locking_order(op) {
-        held[at] = hold_one(step, &op.mounts[at], &held)?;
+    for (name, at, mount, input) in wanted {
+        held[at] = match name {
+            Some(name) => cache(step, mount, &name, input, &held)?,
+            None => hold_one(step, mount)?,
+        };
     }
     Ok(held)
 }
 
-/// Every step, of every build, locks its caches in the order of their names: two that want the same two never wait for
-/// each other.
-fn locking_order(op: &ExecOp) -> Vec<usize> {
-    let cache = |at: &usize| match &op.mounts[*at].kind {
-        MountKind::Cache { id, .. } => Some(id.as_str()),
-        _ => None,
-    };
-    let mut order: Vec<usize> = (0..op.mounts.len()).collect();
-    order.sort_by_key(|at| cache(at));
-    order
+/// The name of a cache mount's directory.
+fn cache_name(mount: &Mount, input: Option<&RootState>, owners: &str) -> Option<String> {
+    let MountKind::Cache { id, from, owner, .. } = &mount.kind else { return None };
+    let from = from.as_ref().zip(input).map(|((_, source), root)| (root.chain, source.as_str()));
+    Some(key::cache_directory(&CacheIdentity { id, from, owner: *owner }, owners).hex())
 }
 
-fn hold_one(step: &StepContext<'_>, mount: &Mount, held: &[Held]) -> Result<Held, Failures> {
+fn hold_one(step: &StepContext<'_>, mount: &Mount) -> Result<Held, Failures> {
     match &mount.kind {
-        MountKind::Bind { .. } | MountKind::Tmpfs { .. } => Ok(Held::Nothing),
-        MountKind::Cache { .. } => cache(step, mount, held),
+        MountKind::Bind { .. } | MountKind::Tmpfs { .. } | MountKind::Cache { .. } => Ok(Held::Nothing),
         MountKind::Secret { id, required, .. } => secret(step, mount, id, *required),
         MountKind::Ssh { id, required, .. } => agent(step, mount, id, *required),
     }
@@ -124,13 +164,18 @@ fn agent(step: &StepContext<'_>, mount: &Mount, id: &str, required: bool) -> Res
 }
 
 /// The directory of a cache mount. Instances of a private one are numbered; the first that nobody has is taken.
-fn cache(step: &StepContext<'_>, mount: &Mount, held: &[Held]) -> Result<Held, Failures> {
-    let MountKind::Cache { id, sharing, mode, uid, gid, .. } = &mount.kind else { return Ok(Held::Nothing) };
+fn cache(
+    step: &StepContext<'_>,
+    mount: &Mount,
+    name: &str,
+    input: Option<&RootState>,
+    held: &[Held],
+) -> Result<Held, Failures> {
+    let MountKind::Cache { sharing, from, owner, .. } = &mount.kind else { return Ok(Held::Nothing) };
     let fail = |message: String| vec![step.error_at(mount.span, message)];
     let folder = step.environment.store.private("cachemounts");
-    let name = key::cache_directory(id, step.environment.snapshots.flavour(step)?).hex();
     for instance in 0.. {
-        let name = if instance == 0 { name.clone() } else { format!("{name}-{instance}") };
+        let name = if instance == 0 { name.to_owned() } else { format!("{name}-{instance}") };
         let lock_path = folder.join(format!("{name}.lock"));
         let path = folder.join(&name);
         // This step has it already, under another target; it would wait for itself.
@@ -150,14 +195,25 @@ fn cache(step: &StepContext<'_>, mount: &Mount, held: &[Held]) -> Result<Held, F
             continue;
         }
         if !path.is_dir() {
+            let snapshots = step.environment.snapshots;
             let scratch = step.environment.store.scratch_dir().map_err(|e| fail(e.to_string()))?;
+            let CacheOwner { mode, uid, gid } = owner.unwrap_or_default();
+            let fill = match from.as_ref().zip(input) {
+                Some(((_, source), root)) => Some(jobs::Fill {
+                    copy: snapshots.copy_of(step, root)?,
+                    source: source.clone(),
+                    may_be_missing: owner.is_some(),
+                }),
+                None => None,
+            };
             let job = jobs::CacheDirectory {
                 path: path.clone(),
                 fresh: scratch.path().join("cache"),
-                mode: *mode,
-                uid: *uid,
-                gid: *gid,
-                records_owner: step.environment.snapshots.owners(step)? == key::Owners::Recorded,
+                mode,
+                uid,
+                gid,
+                records_owner: snapshots.owners(step)? == key::Owners::Recorded,
+                fill,
             };
             jobs::cache_directory(step.environment, &job).map_err(fail)?;
         }

@@ -379,26 +379,10 @@ impl Snapshots {
         Ok(path)
     }
 
-    /// Fills the directory of a cache mount that is still empty with what a root has at `source`.
-    pub(super) fn seed(
-        &self,
-        step: &StepContext<'_>,
-        cache: &Path,
-        from: &RootState,
-        source: &str,
-    ) -> Result<(), Failures> {
-        let is_empty = std::fs::read_dir(cache).map(|mut entries| entries.next().is_none());
-        if !matches!(is_empty, Ok(true)) {
-            return Ok(());
-        }
-        let lowers = self.lowers(step, from)?;
-        let scratch = self.scratch(step)?;
-        let job = jobs::Seed {
-            copy: CopyJob { lowers, target: scratch.join("root"), mark: self.mark },
-            source: source.to_owned(),
-            cache: cache.to_owned(),
-        };
-        jobs::seed(step.environment, &job).map_err(|e| vec![step.error(e)])
+    /// What copies a whole root to a new folder, gone with the build.
+    pub(super) fn copy_of(&self, step: &StepContext<'_>, root: &RootState) -> Result<CopyJob, Failures> {
+        let lowers = self.lowers(step, root)?;
+        Ok(CopyJob { lowers, target: self.scratch(step)?.join("root"), mark: self.mark })
     }
 
     /// Makes the changes of a step the tree of its layer. If that does not work the layer is unpacked one day.

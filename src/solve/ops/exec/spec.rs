@@ -147,9 +147,8 @@ fn mount_spec<'i>(
             (!writable, layers(step, inputs.next(), source, *writable)?)
         }
         (MountKind::Cache { from, readonly, .. }, Held::Cache { path, .. }) => {
-            if let (Some((_, source)), Some(input)) = (from, from.as_ref().and_then(|_| inputs.next())) {
-                step.environment.snapshots.seed(step, path, input, source)?;
-            }
+            // It was filled when it was made.
+            let _ = from.as_ref().and_then(|_| inputs.next());
             (*readonly, exec::MountKind::Bind { source: path.clone() })
         }
         (MountKind::Tmpfs { size_bytes }, _) => {

@@ -136,20 +136,30 @@ impl Writer {
         only_as_parent: bool,
         value: &mut String,
     ) {
-        let kind = match &item.kind {
-            ItemKind::File(_) => {
-                let digest = digest.expect("a regular file is digested when it is selected");
-                let capability = digest.capability.as_deref();
-                FileKind::File { digest: &digest.content, capability, first_name }
-            }
-            ItemKind::Directory => FileKind::Directory { only_as_parent },
-            ItemKind::Symlink(target) => FileKind::Symlink(target),
-            ItemKind::Fifo => FileKind::Fifo,
-            ItemKind::CharDevice(major, minor) => FileKind::CharDevice(*major, *minor),
-            ItemKind::BlockDevice(major, minor) => FileKind::BlockDevice(*major, *minor),
-        };
+        let kind = kind(item, digest, first_name, only_as_parent);
         let owner = (!self.is_owned).then_some((item.uid, item.gid));
         FileState { kind, mode: self.mode.apply(item.mode, item.is_dir()), owner }.push_to(value);
+    }
+}
+
+/// What a file is, for its value.
+pub(super) fn kind<'f>(
+    item: &'f Item,
+    digest: Option<&'f FileDigest>,
+    first_name: Option<&'f [u8]>,
+    only_as_parent: bool,
+) -> FileKind<'f> {
+    match &item.kind {
+        ItemKind::File(_) => {
+            let digest = digest.expect("a regular file is digested when it is selected");
+            let capability = digest.capability.as_deref();
+            FileKind::File { digest: &digest.content, capability, first_name }
+        }
+        ItemKind::Directory => FileKind::Directory { only_as_parent },
+        ItemKind::Symlink(target) => FileKind::Symlink(target),
+        ItemKind::Fifo => FileKind::Fifo,
+        ItemKind::CharDevice(major, minor) => FileKind::CharDevice(*major, *minor),
+        ItemKind::BlockDevice(major, minor) => FileKind::BlockDevice(*major, *minor),
     }
 }
 

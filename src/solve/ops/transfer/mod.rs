@@ -15,6 +15,7 @@ mod glob;
 mod key;
 pub mod land;
 pub(in crate::solve::ops) mod landing;
+mod mounted;
 mod near;
 pub mod select;
 #[allow(clippy::disallowed_methods, reason = "the store's own files, by digest")]
@@ -27,6 +28,7 @@ pub use archive::Scratch;
 pub use error::{Error, NotFound};
 pub use key::FileReasons;
 pub use land::{Destination, Outcome, land};
+pub use mounted::mounted;
 pub use select::{Input, Selected, select};
 pub use tree::FileTree;
 

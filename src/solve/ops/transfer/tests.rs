@@ -3,6 +3,7 @@
 
 mod archives;
 mod landing;
+mod mounted;
 
 use std::fs;
 use std::io;

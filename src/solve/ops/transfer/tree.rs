@@ -315,7 +315,7 @@ impl Folder {
 
 impl LayerTree {
     /// One digest for each range, or an error: a file without one would be the same as another in a key.
-    fn digests(&self, wanted: &[Range]) -> Result<Vec<[u8; 32]>, Error> {
+    pub(super) fn digests(&self, wanted: &[Range]) -> Result<Vec<[u8; 32]>, Error> {
         let digests = self.bytes.digests(&self.view, wanted).map_err(Error::Layers)?;
         match digests.len() == wanted.len() {
             true => Ok(digests),
@@ -329,7 +329,7 @@ impl LayerTree {
     }
 }
 
-fn ranges(items: &[Item]) -> Vec<Range> {
+pub(super) fn ranges(items: &[Item]) -> Vec<Range> {
     items
         .iter()
         .filter_map(|item| match item.kind {
@@ -371,7 +371,7 @@ fn disk_link(entry: Entry<'_>) -> Option<(u64, u64)> {
     (meta.links > 1 && entry.is_file()).then_some((meta.device, meta.inode))
 }
 
-fn layer_item(entry: ViewEntry<'_>) -> Item {
+pub(super) fn layer_item(entry: ViewEntry<'_>) -> Item {
     let node = entry.node;
     let layer = entry.layer.unwrap_or(0);
     let kind = match node.kind {
