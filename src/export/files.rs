@@ -114,7 +114,7 @@ fn give_layer(
 
 /// Other modules keep indexes by diff id; where there is none, the layer is read.
 fn index(store: &Store, layer: &Digest, diff_id: DiffId) -> Result<Index, Error> {
-    let kept = std::fs::read(store.private("indexes").join(diff_id.0.hex())).ok();
+    let kept = crate::rootfs::read_regular(&store.private("indexes").join(diff_id.0.hex())).ok();
     if let Some(index) = kept.and_then(|bytes| Index::from_bytes(&bytes).ok()) {
         return Ok(index);
     }

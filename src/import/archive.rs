@@ -123,7 +123,7 @@ impl Files for Archive {
             let reason = format!("it has {size} bytes, more than {DOCUMENT_LIMIT}");
             return Err(Error::BadDocument { name: self.name.clone(), file: name.to_owned(), reason });
         }
-        fs::read(path).map(Some).map_err(|e| Error::io("read", path, e))
+        crate::rootfs::read_regular(path).map(Some).map_err(|e| Error::io("read", path, e))
     }
 
     fn keep(
@@ -146,6 +146,6 @@ impl Files for Archive {
 
     fn open(&self, name: &str) -> Result<Option<File>, Error> {
         let Some(Spooled { path, .. }) = self.find(name) else { return Ok(None) };
-        File::open(path).map(Some).map_err(|e| Error::io("open", path, e))
+        crate::rootfs::open_regular(path).map(Some).map_err(|e| Error::io("open", path, e))
     }
 }

@@ -90,6 +90,7 @@ pub struct Descriptor {
     /// The SHA-256 of the blob.
     pub digest: Digest,
     /// Its size in bytes.
+    #[serde(deserialize_with = "blob_size")]
     pub size: u64,
     /// Places to fetch foreign layers from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -173,4 +174,14 @@ where
     T: Default + Deserialize<'de>,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+/// No blob is larger, and the sizes of all that one manifest can name do not exceed 64 bits together.
+const LARGEST_BLOB_BYTES: u64 = 1 << 46;
+
+fn blob_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let size = u64::deserialize(deserializer)?;
+    match size <= LARGEST_BLOB_BYTES {
+        true => Ok(size),
+        false => Err(serde::de::Error::custom(format!("a blob of {size} bytes cannot be"))),
+    }
 }

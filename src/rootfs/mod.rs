@@ -5,6 +5,7 @@
 
 mod folder;
 mod owner;
+mod regular;
 pub mod writers;
 
 use std::ffi::OsStr;
@@ -18,6 +19,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 pub use folder::Folder;
 pub use owner::{FileId, NoRecord, OWNER_ATTRIBUTE, RecordedDevice, RecordedOwner, SpecialOwner};
+pub use regular::{open_regular, read_regular, read_regular_text};
 
 /// A directory that paths cannot leave. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -110,7 +110,7 @@ pub(super) fn read_view(indexes: &[PathBuf]) -> Result<RootView, Error> {
 }
 
 fn read_index(path: &Path) -> Result<Arc<Index>, Error> {
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let bytes = crate::rootfs::read_regular(path).map_err(Error::io("read", path))?;
     let index = Index::from_bytes(&bytes);
     index.map(Arc::new).map_err(|source| Error::Index { path: path.to_owned(), source })
 }

@@ -42,7 +42,7 @@ impl Trees {
     /// The tree of the top layer of `chain`, if there is one that can be trusted. Notes the time, as that of its last use.
     pub fn find(&self, chain: ChainId) -> Option<PathBuf> {
         let home = self.home(chain);
-        let boot = fs::read_to_string(home.join("boot")).ok()?;
+        let boot = crate::rootfs::read_regular_text(&home.join("boot")).ok()?;
         (boot == self.store.boot_id() || self.store.was_synced(&home.join("boot"))).then(|| {
             self.store.note_use(&home);
             home.join("fs")

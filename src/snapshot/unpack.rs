@@ -49,7 +49,7 @@ pub fn unpack_tree(job: &UnpackJob) -> Result<Vec<String>, Error> {
 
 /// The same for a caller that has the view of the layers below already; `job.parents` is not read.
 pub fn unpack_tree_on(job: &UnpackJob, below: &RootView) -> Result<Vec<String>, Error> {
-    let blob = File::open(&job.blob).map_err(Error::io("open", &job.blob))?;
+    let blob = crate::rootfs::open_regular(&job.blob).map_err(Error::io("open", &job.blob))?;
     let open = |path: &PathBuf| Root::open(path).map_err(Error::io("open", path));
     let lowers = job.lowers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     // The mode of the topmost tree's root is that of the root directory if nothing is mounted over it.
@@ -78,7 +78,7 @@ pub struct PackJob {
 /// Makes a layer on the root `below` a file that can be mounted, and verifies its diff id. On an error the target holds
 /// a part; [`Error::Unfit`] says that the layer must be unpacked.
 pub fn pack_layer(job: &PackJob, below: &RootView) -> Result<(), Error> {
-    let blob = File::open(&job.blob).map_err(Error::io("open", &job.blob))?;
+    let blob = crate::rootfs::open_regular(&job.blob).map_err(Error::io("open", &job.blob))?;
     let target = File::create_new(&job.target).map_err(Error::io("make", &job.target))?;
     let packed = erofs::pack(blob, &target, below, Limits::default()).map_err(|error| match error {
         PackError::Archive(error) => Error::Unpack(error.into()),

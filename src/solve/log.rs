@@ -274,7 +274,7 @@ fn nameless(folder: &Path) -> io::Result<File> {
 pub fn logged_builds(store: &Store) -> Vec<About> {
     let names = fs::read_dir(store.private("logs")).into_iter().flatten().flatten();
     let read = |id: String| {
-        let bytes = fs::read(store.private("logs").join(&id).join("build.json")).ok()?;
+        let bytes = crate::rootfs::read_regular(&store.private("logs").join(&id).join("build.json")).ok()?;
         let about: About = serde_json::from_slice(&bytes).ok()?;
         Some(About { id, ..about })
     };
@@ -286,7 +286,8 @@ pub fn logged_builds(store: &Store) -> Vec<About> {
 
 /// The steps of a build of which there is output, by number.
 pub fn logged_steps(store: &Store, id: &str) -> Vec<LoggedStep> {
-    let text = fs::read_to_string(store.private("logs").join(id).join("steps")).unwrap_or_default();
+    let text =
+        crate::rootfs::read_regular_text(&store.private("logs").join(id).join("steps")).unwrap_or_default();
     let mut steps: Vec<LoggedStep> = Vec::new();
     for step in text.lines().filter_map(|line| serde_json::from_str::<LoggedStep>(line).ok()) {
         // The second time that a step is told of, it has ended.

@@ -4,6 +4,8 @@
 
 mod accounts;
 mod forecast;
+#[allow(clippy::disallowed_methods, reason = "the path is the store's own, which its user chose")]
+mod full_disk;
 pub mod images;
 #[allow(clippy::disallowed_methods, reason = "the store's own files and folders, by digest and number")]
 pub mod jobs;
@@ -302,7 +304,8 @@ impl Solver<'_> {
             started,
             took_then: Arc::default(),
         };
-        let done = ops::run(&context, inputs);
+        let done = ops::run(&context, inputs)
+            .map_err(|failures| full_disk::explain(failures, environment.store.root()));
         let took = started.elapsed();
         let done = done.inspect_err(|_| events.send(Event::Failed { step: step.number, took }))?;
         let took_ever =

@@ -120,7 +120,7 @@ impl Roots {
 
     /// What cannot be read, or is damaged, is as good as absent: the blob tells it again.
     fn load(&self, diff_id: DiffId) -> Option<Index> {
-        let bytes = std::fs::read(self.path(diff_id)).ok()?;
+        let bytes = crate::rootfs::read_regular(&self.path(diff_id)).ok()?;
         Index::from_bytes(&bytes).ok()
     }
 

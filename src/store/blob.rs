@@ -29,7 +29,7 @@ impl Store {
     /// [`Error::NotFound`] when it is not there.
     pub fn open_blob(&self, digest: &Digest) -> Result<File, Error> {
         let path = self.blob_path(digest);
-        File::open(&path).map_err(|e| match e.kind() {
+        crate::rootfs::open_regular(&path).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => Error::NotFound { digest: *digest },
             _ => Error::io("open", &path, e),
         })

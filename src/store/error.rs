@@ -88,15 +88,19 @@ pub enum Error {
     },
     /// The disk or the quota is full.
     #[error(
-        "no space left to write `{}` ({} free on that file system); free some, or use another disk with --root DIR",
+        "no space left to write `{}` ({} of {} free on that file system); `rbuild prune --all` removes what no name \
+         needs, or use another disk with --root DIR",
         path.display(),
-        megabytes(*free_bytes)
+        megabytes(*free_bytes),
+        megabytes(*total_bytes)
     )]
     NoSpace {
         /// What was written.
         path: PathBuf,
         /// What is still free for this user.
         free_bytes: u64,
+        /// How large the file system is.
+        total_bytes: u64,
     },
     /// More than the store may take up.
     #[error(
@@ -202,9 +206,11 @@ impl From<Error> for io::Error {
 }
 
 fn no_space(path: &Path) -> Error {
-    let existing = path.ancestors().find_map(|p| rustix::fs::statvfs(p).ok());
-    let free_bytes = existing.map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize));
-    Error::NoSpace { path: path.to_owned(), free_bytes }
+    let stat = path.ancestors().find_map(|p| rustix::fs::statvfs(p).ok());
+    let bytes = |s: &rustix::fs::StatVfs, blocks: u64| blocks.saturating_mul(s.f_frsize);
+    let free_bytes = stat.as_ref().map_or(0, |s| bytes(s, s.f_bavail));
+    let total_bytes = stat.as_ref().map_or(0, |s| bytes(s, s.f_blocks));
+    Error::NoSpace { path: path.to_owned(), free_bytes, total_bytes }
 }
 
 /// Names the owner of the nearest thing on the way that can be seen: usually who ran rbuild there first.

@@ -14,7 +14,7 @@ const LIMIT: u64 = 256 << 20;
 
 /// The whole file, or `None` when there is none.
 pub(super) fn read_small(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    let file = match File::open(path) {
+    let file = match crate::rootfs::open_regular(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io("open", path, e)),

@@ -30,7 +30,7 @@ impl Store {
 
     /// Whether a time of change is before the last sync.
     pub(super) fn is_older_than_sync(&self, changed: i64) -> bool {
-        let text = fs::read_to_string(self.inner.own.join("synced")).unwrap_or_default();
+        let text = crate::rootfs::read_regular_text(&self.inner.own.join("synced")).unwrap_or_default();
         text.trim().parse::<i64>().is_ok_and(|synced| changed + MARGIN_SECONDS < synced)
     }
 

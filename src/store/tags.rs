@@ -43,9 +43,25 @@ impl Store {
     /// Lets `reference` (with the tag `latest` unless it has tag or digest) name `descriptor`, and rewrites
     /// `index.json`. Atomic; naming the same thing twice is no error. Whether the blob is there is not asked.
     pub fn set_tag(&self, reference: &Reference, descriptor: &Descriptor) -> Result<(), Error> {
-        let name = full_name(reference);
-        let record = TagRecord { version: 1, name: name.clone(), descriptor: descriptor.clone() };
-        files::replace(&self.next_path()?, &self.tag_path(&name), &json(&record), 0o600)?;
+        self.set_tags([(reference, descriptor)])
+    }
+
+    /// The same for many, of which the last counts where a name is there twice; `index.json` is written once.
+    pub fn set_tags<'t>(
+        &self,
+        tags: impl IntoIterator<Item = (&'t Reference, &'t Descriptor)>,
+    ) -> Result<(), Error> {
+        let tags: BTreeMap<String, &Descriptor> =
+            tags.into_iter().map(|(reference, descriptor)| (full_name(reference), descriptor)).collect();
+        if tags.is_empty() {
+            return Ok(());
+        }
+        let _lock = lock::exclusive(&self.index_lock())?;
+        for (name, descriptor) in tags {
+            let path = self.tag_path(&name);
+            let record = TagRecord { version: 1, name, descriptor: descriptor.clone() };
+            files::replace(&self.next_path()?, &path, &json(&record), 0o600)?;
+        }
         self.project()
     }
 
@@ -76,6 +92,7 @@ impl Store {
 
     /// Whether `index.json` lists the names that there are.
     pub fn index_is_current(&self) -> Result<bool, Error> {
+        let _lock = lock::shared(&self.index_lock())?;
         let written = files::read_small(&self.root().join("index.json"))?;
         let expected = index_of(&self.tags_and_damage()?.0);
         Ok(written.as_deref() == Some(expected.as_slice()))
@@ -86,12 +103,14 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`] when a name's file does not parse.
     pub fn rewrite_index(&self) -> Result<(), Error> {
+        let _lock = lock::exclusive(&self.index_lock())?;
         self.project()
     }
 
     /// Forgets a name; whether there was one. The blobs stay.
     pub fn remove_tag(&self, reference: &Reference) -> Result<bool, Error> {
         let path = self.tag_path(&full_name(reference));
+        let _lock = lock::exclusive(&self.index_lock())?;
         match fs::remove_file(&path) {
             Ok(()) => self.project().map(|()| true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -149,9 +168,13 @@ impl Store {
         files::remove(&self.named_file("fetched", &full_name(reference)))
     }
 
-    /// Whoever takes the lock last sees every name that was set before, so the last index is complete.
+    /// Held while a name and `index.json` are changed, so that whoever holds it sees both before or after that.
+    fn index_lock(&self) -> PathBuf {
+        self.inner.own.join("index.lock")
+    }
+
+    /// Writes `index.json`; the caller holds the lock.
     fn project(&self) -> Result<(), Error> {
-        let _lock = lock::exclusive(&self.inner.own.join("index.lock"))?;
         let index = index(&self.private("tags"))?;
         files::replace(&self.next_path()?, &self.root().join("index.json"), &index, 0o644)
     }

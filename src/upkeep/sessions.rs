@@ -21,7 +21,7 @@ struct Session {
 pub(super) fn units(store: &Store, measuring: &mut Measuring) -> Result<(Vec<Unit>, Vec<Unit>), Error> {
     let (mut unnamed, mut named) = (Vec::new(), Vec::new());
     for (path, changed) in store.entries_of(&store.folder("sessions"))? {
-        let read = std::fs::read(path.join("session.json")).ok();
+        let read = crate::rootfs::read_regular(&path.join("session.json")).ok();
         let session = read.and_then(|bytes| serde_json::from_slice::<Session>(&bytes).ok());
         let own_bytes = measuring.tree(&path).disk_bytes;
         match session {

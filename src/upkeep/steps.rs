@@ -27,7 +27,7 @@ pub(super) const FOLDER: &str = "builds";
 impl StepNotes {
     /// Those of the image with that manifest; none when it was not built here.
     pub fn load(store: &Store, manifest: &Digest) -> Self {
-        let bytes = std::fs::read(store.folder(FOLDER).join(manifest.hex())).ok();
+        let bytes = crate::rootfs::read_regular(&store.folder(FOLDER).join(manifest.hex())).ok();
         bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 

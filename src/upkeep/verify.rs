@@ -1,7 +1,6 @@
 //! Reads everything again, and drops what is not what it should be.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -238,7 +237,8 @@ impl Check<'_> {
     fn indexes(&mut self) -> Result<(), Error> {
         for (path, _) in self.store.entries_of(&self.store.folder("indexes"))? {
             self.report.indexes += 1;
-            let is_good = std::fs::read(&path).is_ok_and(|bytes| Index::from_bytes(&bytes).is_ok());
+            let is_good =
+                crate::rootfs::read_regular(&path).is_ok_and(|bytes| Index::from_bytes(&bytes).is_ok());
             if !is_good {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 self.drop_file(&path, format!("index of layer {name}"), "it does not parse")?;
@@ -254,7 +254,7 @@ impl Check<'_> {
             let layer = unit::chain_of(&home).and_then(|chain| self.layers.get(&chain)).copied();
             let index = layer.and_then(|layer| {
                 let path = self.store.folder("indexes").join(layer.0.hex());
-                Index::from_bytes(&std::fs::read(path).ok()?).ok()
+                Index::from_bytes(&crate::rootfs::read_regular(&path).ok()?).ok()
             });
             let files = home.join("fs");
             let difference = match index {
@@ -289,7 +289,7 @@ impl Check<'_> {
 
 /// What is wrong with an image.
 fn damage(image: &Path, layer: Option<DiffId>) -> Option<String> {
-    match File::open(image).and_then(|file| erofs::is_whole(&file, layer)) {
+    match crate::rootfs::open_regular(image).and_then(|file| erofs::is_whole(&file, layer)) {
         Ok(true) => None,
         Ok(false) => Some("its bytes are not those that were written".to_owned()),
         Err(error) => Some(format!("it cannot be read ({error})")),

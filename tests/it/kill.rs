@@ -7,15 +7,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::support::accounts::Account;
+use crate::support::attack::{Tally, rounds};
 use crate::support::base::busybox_registry;
 use crate::support::program::World;
 use crate::support::registry::Registry;
 use crate::support::skip;
 
-/// $RBUILD_TEST_KILLS says how many, 10 if it does not.
+/// $RBUILD_TEST_KILLS says how many, 10 if it does not, and 60 in the long form.
 fn kills() -> u32 {
     let told = std::env::var("RBUILD_TEST_KILLS").ok();
-    told.map_or(10, |number| number.parse().expect("RBUILD_TEST_KILLS is a number"))
+    told.map_or_else(|| rounds(10, 60), |number| number.parse().expect("RBUILD_TEST_KILLS is a number"))
 }
 
 #[test]
@@ -47,6 +48,9 @@ fn kill_at_random(world: &World, seed: u64) {
     let started = Instant::now();
     world.build(["-t", "whole"]).run();
     let whole = started.elapsed();
+    let mut tally = Tally::of(
+        ["", "kills as root", "kills as a user with ranges", "kills as a user with one id"][seed as usize],
+    );
     let mut random = seed;
     for kill in 0..kills() {
         // Every other time the base is unpacked and everything stored anew.
@@ -69,6 +73,7 @@ fn kill_at_random(world: &World, seed: u64) {
         let image = world.images().image(&ran.digest());
         assert_eq!(image.files()["result"].content, b"three\n", "{told}");
         nothing_is_left(&world.store(), &told);
+        tally.count("nothing left, and the next build right");
     }
 }
 

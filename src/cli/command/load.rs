@@ -1,5 +1,6 @@
 //! `rbuild load`
 
+use std::collections::HashMap;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
@@ -12,7 +13,7 @@ use crate::cli::args::Global;
 use crate::cli::configuration::Configuration;
 use crate::cli::error::print;
 use crate::import::{Archive, Source};
-use crate::oci::Platform;
+use crate::oci::{Descriptor, Digest, Platform};
 use crate::report::Diagnostic;
 
 /// Take images from an archive or a layout into the local store
@@ -47,15 +48,22 @@ pub(crate) fn run(global: &Global, args: &LoadArgs) -> Result<(), Failure> {
         }
     };
     let mut loaded = Vec::new();
+    // An index may list one image thousands of times.
+    let mut taken: HashMap<Digest, Descriptor> = HashMap::new();
     for image in source.images().map_err(failed)? {
-        let target = source.take(&store, &image, args.platform.as_ref()).map_err(failed)?;
+        let known = image.target.as_ref().and_then(|target| taken.get(&target.digest));
+        let target = match known {
+            Some(target) => target.clone(),
+            None => source.take(&store, &image, args.platform.as_ref()).map_err(failed)?,
+        };
+        if let Some(named) = &image.target {
+            taken.insert(named.digest, target.clone());
+        }
         loaded.push((target, image.names));
     }
+    store.set_tags(loaded.iter().flat_map(|(target, names)| names.iter().map(move |name| (name, target))))?;
     let mut text = String::new();
     for (target, names) in loaded {
-        for name in &names {
-            store.set_tag(name, &target)?;
-        }
         let shown = names.iter().map(|name| format!("Loaded image: {name}\n"));
         match (args.quiet, names.is_empty()) {
             (true, _) => text.push_str(&format!("{}\n", target.digest)),

@@ -1,7 +1,5 @@
 //! `rbuild logs`
 
-use std::fs::File;
-
 use clap::Args;
 
 use super::local;
@@ -71,7 +69,7 @@ fn find<'b>(builds: &'b [About], id: &str) -> Result<&'b About, Failure> {
 fn show(store: &Store, build: &About, step: &LoggedStep) -> Result<(), Failure> {
     let path = log_file(store, &build.id, step);
     let unreadable = |e: std::io::Error| Failure::message(format!("cannot read `{}`: {e}", path.display()));
-    let mut file = File::open(&path).map_err(unreadable)?;
+    let mut file = crate::rootfs::open_regular(&path).map_err(unreadable)?;
     match std::io::copy(&mut file, &mut std::io::stdout().lock()) {
         // A reader that went away (`rbuild logs last | head`) has seen enough.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(unreadable(error)),

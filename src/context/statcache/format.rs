@@ -83,7 +83,7 @@ impl Table {
     /// Reads a cache file; anything wrong with it gives the empty table, and so does one of another boot.
     pub(super) fn read(file: &Path, boot: u64) -> Self {
         let small = std::fs::metadata(file).is_ok_and(|metadata| metadata.len() <= SIZE_LIMIT_BYTES);
-        let bytes = if small { std::fs::read(file).unwrap_or_default() } else { Vec::new() };
+        let bytes = if small { crate::rootfs::read_regular(file).unwrap_or_default() } else { Vec::new() };
         Self::verify(bytes, boot).unwrap_or_default()
     }
 

@@ -48,7 +48,7 @@ pub(super) fn entries(
 fn earlier_segments(step: &StepContext<'_>) -> Option<Remembered> {
     let layer = step.last_record()?.layer;
     let store = &step.environment.store;
-    let bytes = std::fs::read(segments_file(store, &layer)).ok()?;
+    let bytes = crate::rootfs::read_regular(&segments_file(store, &layer)).ok()?;
     let blob = store.open_blob(&layer.descriptor.digest).ok()?;
     Some(Remembered::new(blob, &Segments::from_bytes(&bytes)?))
 }

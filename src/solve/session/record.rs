@@ -143,7 +143,7 @@ impl Sessions {
     }
 
     fn read(&self, id: &str) -> Option<Session> {
-        let bytes = fs::read(self.folder(id).join("session.json")).ok()?;
+        let bytes = crate::rootfs::read_regular(&self.folder(id).join("session.json")).ok()?;
         let session: Session = serde_json::from_slice(&bytes).ok()?;
         (session.version == VERSION && session.id == id).then_some(session)
     }

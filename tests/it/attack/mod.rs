@@ -3,6 +3,63 @@
 //! One file per attack. Each is short in CI; `tests/run --long` tries much more, with another seed each time, and prints how
 //! often what was tried ([`crate::support::attack`]).
 
+mod archives;
+mod crowd;
+mod damage;
+mod disks;
+mod kills;
+mod links;
 mod made_again;
 mod run_probe;
+mod secrets;
 mod unseen_writes;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::Path;
+
+use crate::support::program::{Ran, Rbuild, World};
+
+/// `rbuild --root STORE …` that is killed after two minutes: then it hangs.
+fn attempt<'w>(world: &'w World, args: &[&str]) -> Rbuild<'w> {
+    world.through(&["timeout", "--signal=KILL", "120"], args).any_status().any_stdout().remarks()
+}
+
+/// Whether a run succeeded; else it failed with an error in words. Anything else is a panic, a crash or a hang.
+#[track_caller]
+fn is_success(ran: &Ran, told: &str) -> bool {
+    let text = &ran.stderr;
+    assert!(!text.contains("panicked") && !text.contains("rbuild: bug"), "{told}: a panic: {text}");
+    match ran.status {
+        Some(0) => true,
+        // In JSON an error is an event; `verify` prints what it found.
+        Some(1 | 2) if text.contains("error") || !ran.stdout.is_empty() => false,
+        status => panic!("{told}: it ended with {status:?} (killed: it hung): {text}\n{}", ran.stdout),
+    }
+}
+
+/// Everything below a folder: mode, owner, and what is in files. What is the same later was not touched.
+fn state(folder: &Path) -> BTreeMap<String, String> {
+    let mut state = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = path.symlink_metadata().unwrap();
+            let kind = meta.file_type();
+            let content = match () {
+                () if kind.is_file() => String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned(),
+                () if kind.is_symlink() => fs::read_link(&path).unwrap().display().to_string(),
+                () if kind.is_fifo() => "fifo".to_owned(),
+                () => String::new(),
+            };
+            if meta.is_dir() {
+                folders.push(path.clone());
+            }
+            let line = format!("{:o} {}:{} {content}", meta.mode(), meta.uid(), meta.gid());
+            state.insert(path.display().to_string(), line);
+        }
+    }
+    state
+}

@@ -15,6 +15,7 @@ use rbuild::store::Store;
 
 use super::push::keep;
 use super::{amd64, client, client_in, reference, settings, store};
+use crate::support::attack::{Tally, rounds};
 use crate::support::http::{Ending, Received, Reply, Server, forward};
 use crate::support::image::{TestImage, TestLayer};
 use crate::support::registry::{PASSWORD, Registry, USER};
@@ -277,7 +278,10 @@ fn number(name: &str, usual: u64) -> u64 {
 
 /// Runs every seed; half of the runs or more must come through, else the faults are all that is tested.
 fn run(what: &str, one: impl Fn(u64) -> bool + Sync) {
-    let (first, runs) = (number("RBUILD_FAULT_SEED", 1), number("RBUILD_FAULT_RUNS", 12) / 2);
+    let (first, runs) = (
+        number("RBUILD_FAULT_SEED", number("RBUILD_TEST_SEED", 1)),
+        number("RBUILD_FAULT_RUNS", u64::from(rounds(12, 400))) / 2,
+    );
     let next = std::sync::atomic::AtomicU64::new(first);
     let right = std::sync::atomic::AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -296,7 +300,9 @@ fn run(what: &str, one: impl Fn(u64) -> bool + Sync) {
         }
     });
     let right = right.into_inner();
-    println!("{what}: {right} of {runs} right, the others with a clear error");
+    let mut tally = Tally::of(&format!("faulty {what}"));
+    (0..right).for_each(|_| tally.count("right"));
+    (right..runs).for_each(|_| tally.count("a clear error"));
     assert!(right * 2 >= runs, "{right} of {runs}");
 }
 

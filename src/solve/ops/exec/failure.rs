@@ -1,8 +1,9 @@
 //! How a command failed, in words.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::super::super::StepContext;
+use super::super::super::full_disk::{self, binary};
 use super::output::Tail;
 use super::spec;
 use crate::exec::{ExecError, ExitReport, ExitStatus, emulation_help};
@@ -47,31 +48,6 @@ fn process_help(report: &ExitReport, output: Option<&str>) -> Option<String> {
     }
 }
 
-/// What programs print when a file system is full.
-const NO_SPACE: &str = "No space left on device";
-/// Less than this is no room to go on; the rest may be kept for root.
-const LITTLE_BYTES: u64 = 64 << 20;
-
-/// Says that the store's file system is full, if it is: a step's own in memory may be, too.
-fn with_full_disk(diagnostic: Diagnostic, store: &Path) -> Diagnostic {
-    let Ok(stat) = rustix::fs::statvfs(store) else { return diagnostic };
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    // Some file systems do not count inodes.
-    let has_inodes = stat.f_favail > 0 || stat.f_files == 0;
-    if free > LITTLE_BYTES && has_inodes {
-        return diagnostic;
-    }
-    let what = if has_inodes { "is full" } else { "has no more inodes" };
-    diagnostic
-        .note(format!(
-            "what a step writes is in the store, and the file system of `{}` {what}: {} of {} free",
-            store.display(),
-            memory(free),
-            memory(stat.f_blocks.saturating_mul(stat.f_frsize)),
-        ))
-        .help("`rbuild prune --all` removes what no name needs; `--root DIR` puts the store on another disk")
-}
-
 fn status(report: &ExitReport) -> String {
     let code = report.status.code();
     let signal = match report.status {
@@ -83,20 +59,11 @@ fn status(report: &ExitReport) -> String {
     match signal {
         None => format!("exit code: {code}"),
         Some(_) if report.out_of_memory => {
-            let limit = report.memory_limit_bytes.map(|limit| format!(" (limit {})", memory(limit)));
-            let (peak, limit) = (memory(report.peak_memory_bytes), limit.unwrap_or_default());
+            let limit = report.memory_limit_bytes.map(|limit| format!(" (limit {})", binary(limit)));
+            let (peak, limit) = (binary(report.peak_memory_bytes), limit.unwrap_or_default());
             format!("exit code: {code}: killed: out of memory, {peak}{limit}")
         }
         Some(signal) => format!("exit code: {code}: killed by {}", signal_name(signal)),
-    }
-}
-
-/// `3.1 GiB`, in powers of 1024 as limits are given.
-fn memory(bytes: u64) -> String {
-    let mebibytes = bytes as f64 / f64::from(1 << 20);
-    match mebibytes {
-        m if m >= 1024.0 => format!("{:.1} GiB", m / 1024.0),
-        m => format!("{m:.0} MiB"),
     }
 }
 
@@ -140,8 +107,8 @@ pub(super) fn explain(
             _ => format!("its last output:\n{text}"),
         });
     }
-    if tail.text().is_some_and(|text| text.contains(NO_SPACE)) {
-        diagnostic = with_full_disk(diagnostic, step.environment.store.root());
+    if tail.text().is_some_and(|text| text.contains(full_disk::NO_SPACE)) {
+        diagnostic = full_disk::explain_command(diagnostic, step.environment.store.root());
     }
     if let Some(help) = process_help(report, tail.text().as_deref()) {
         diagnostic = diagnostic.help(help);

@@ -75,7 +75,7 @@ impl StoredLayers {
         };
         let ranges = file_ranges(index);
         let file = self.folder.join(format!("{}.digests", diff_id.0.hex()));
-        let remembered = std::fs::read(&file).ok().and_then(|bytes| decode(&bytes));
+        let remembered = crate::rootfs::read_regular(&file).ok().and_then(|bytes| decode(&bytes));
         if let Some(table) = remembered.filter(|table| ranges.keys().all(|offset| table.contains_key(offset)))
         {
             return Ok(table);
