@@ -5,17 +5,22 @@
 //! see [`Rights`].
 
 use std::cell::RefCell;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
 
 use super::files::{self, Roots, bytes_path};
 use super::tree::{CAPABILITY, Stat, Tree};
 use super::{Error, LocalMode, contents::Contents};
 use crate::layer::view::{Kind, ViewEntry};
 use crate::report::{Event, Events};
-use crate::store::{Store, remove_tree};
+use crate::rootfs::{Folder, Root, Symlinks};
+use crate::store::Store;
 
 /// Writes the files of every image in `contents`; with `split`, each into a folder named after its platform.
 pub(super) fn write(
@@ -49,35 +54,62 @@ fn into(
     rights: &Rights,
     events: &Events,
 ) -> Result<(), Error> {
-    let others = children(dest)?;
+    let failed = |action| move |e| Error::io(action, dest, e);
+    // Opened once: others may be able to write to a folder in it, or on the way to it.
+    let root = Root::open(dest).map_err(failed("open"))?;
+    let folder = root.folder(Path::new(""), Symlinks::Refuse).map_err(failed("open"))?;
+    let others = folder.names().map_err(failed("read"))?;
     if mode == LocalMode::Copy && !others.is_empty() {
-        let mut tree = Tree::open(dest)?;
+        let mut tree = Tree::of(root);
         fill(store, roots, &mut tree, rights, events)?;
         return tree.finish();
     }
-    let staging = dest.join(format!(".rbuild-{}", crate::store::unique()));
-    fs::create_dir(&staging).map_err(|e| Error::io("create", dest, e))?;
-    let staged = Tree::open(&staging).and_then(|mut tree| {
-        fill(store, roots, &mut tree, rights, events)?;
-        Ok(tree)
-    });
-    let moved = staged.and_then(|tree| replace(tree, &staging, dest, &others));
+    let name = OsString::from(format!(".rbuild-{}", crate::store::unique()));
+    folder.create_dir(&name).map_err(failed("create a folder in"))?;
+    let staging = Staging { name: &name, folder: &folder, root: &root, dest };
+    let moved = staging.fill(store, roots, rights, events).and_then(|tree| staging.replace(tree, &others));
     if moved.is_err() {
-        let _ = remove_tree(&staging);
+        let _ = folder.remove(&name);
     }
     moved
 }
 
-/// Puts what is in `staging` in the place of `others`.
-fn replace(tree: Tree, staging: &Path, dest: &Path, others: &[PathBuf]) -> Result<(), Error> {
-    others.iter().try_for_each(|path| remove_tree(path).map_err(|e| Error::io("remove", path, e)))?;
-    for path in children(staging)? {
-        let target = dest.join(path.file_name().unwrap_or_default());
-        fs::rename(&path, &target).map_err(|e| Error::io("write", &target, e))?;
+/// The hidden folder.
+struct Staging<'d> {
+    name: &'d OsStr,
+    /// What it is in.
+    folder: &'d Folder,
+    root: &'d Root,
+    dest: &'d Path,
+}
+
+impl Staging<'_> {
+    fn fill(&self, store: &Store, roots: &Roots, rights: &Rights, events: &Events) -> Result<Tree, Error> {
+        let path = self.dest.join(self.name);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let fd = self.root.open_at(Path::new(self.name), flags, 0, Symlinks::Refuse);
+        let fd = fd.map_err(|e| Error::io("open", &path, e))?;
+        let mut tree = Tree::of(Root::from_fd(Arc::new(fd), path));
+        fill(store, roots, &mut tree, rights, events)?;
+        Ok(tree)
     }
-    fs::remove_dir(staging).map_err(|e| Error::io("remove", staging, e))?;
-    // Only now: a directory without write permission could not have been moved.
-    tree.moved(dest)?.finish()
+
+    /// Puts what is in it in the place of `others`.
+    fn replace(&self, tree: Tree, others: &[OsString]) -> Result<(), Error> {
+        let failed = |action, name: &OsStr| {
+            let path = self.dest.join(name);
+            move |e| Error::io(action, &path, e)
+        };
+        for name in others {
+            self.folder.remove(name).map_err(failed("remove", name))?;
+        }
+        let folder = self.root.folder(Path::new(self.name), Symlinks::Refuse);
+        let moved = folder.and_then(|staged| staged.move_all(self.folder));
+        moved.map_err(failed("write", OsStr::new("")))?;
+        self.folder.remove(self.name).map_err(failed("remove", self.name))?;
+        // Only now: a directory without write permission could not have been moved.
+        tree.moved(self.root.clone()).finish()
+    }
 }
 
 /// Directories first, so that every file has its parent; names of one file share an inode, as in the image.
@@ -189,10 +221,4 @@ fn stat<'v>(entry: &ViewEntry<'v>) -> Stat<'v> {
         mode &= !0o2000;
     }
     Stat { mode, mtime: entry.node.mtime, xattrs: entry.node.xattrs, capabilities: true }
-}
-
-fn children(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let entries = fs::read_dir(dir).map_err(|e| Error::io("read", dir, e))?;
-    let paths: io::Result<Vec<_>> = entries.map(|entry| entry.map(|e| e.path())).collect();
-    paths.map_err(|e| Error::io("read", dir, e))
 }

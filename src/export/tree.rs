@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::Error;
 use crate::layer::view::{Kind, Xattrs};
 use crate::oci::Seconds;
-use crate::rootfs::{Root, Symlinks};
+use crate::rootfs::{Folder, Root, Symlinks};
 
 /// The attribute that gives a program rights.
 pub(super) const CAPABILITY: &[u8] = b"security.capability";
@@ -40,15 +40,14 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Below `path`, which exists.
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let root = Root::open(path).map_err(|e| Error::io("open", path, e))?;
-        Ok(Self { root, directories: Vec::new() })
+    /// In that directory.
+    pub(super) fn of(root: Root) -> Self {
+        Self { root, directories: Vec::new() }
     }
 
-    /// The same, after everything was moved to `path`.
-    pub(super) fn moved(self, path: &Path) -> Result<Self, Error> {
-        Ok(Self { directories: self.directories, ..Self::open(path)? })
+    /// The same, after everything was moved to that directory.
+    pub(super) fn moved(self, root: Root) -> Self {
+        Self { root, ..self }
     }
 
     /// Makes a directory; one that exists stays, and gets the metadata.
@@ -88,7 +87,7 @@ impl Tree {
         let mode = Mode::from_raw_mode(stat.mode);
         self.made("create", path, |parent, name| {
             rustix::fs::mknodat(parent, name, kind, mode, device)?;
-            rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
+            set_mode_of_special(parent, name, kind, mode)?;
             rustix::fs::utimensat(parent, name, &times(stat.mtime), AtFlags::SYMLINK_NOFOLLOW)
         })
     }
@@ -146,15 +145,30 @@ impl Tree {
             Err(Errno::EXIST) => {}
             other => return other.map_err(|e| self.error(action, path, e.into())),
         }
-        // The parents are no symlinks: they were just opened as such.
-        crate::store::remove_tree(&self.root.path().join(path))
-            .map_err(|e| self.error("replace", path, e))?;
-        make(&parent, name).map_err(|e| self.error(action, path, e.into()))
+        // By the descriptor: a path could lead elsewhere by now, if others may write to a folder on the way.
+        let folder = Folder::from(parent);
+        folder.remove(name).map_err(|e| self.error("replace", path, e))?;
+        make(&folder.into(), name).map_err(|e| self.error(action, path, e.into()))
     }
 
     fn error(&self, action: &'static str, path: &Path, source: io::Error) -> Error {
         Error::io(action, &self.root.path().join(path), source)
     }
+}
+
+/// Sets the mode of what was just made, if it is still there: somebody could have put a link in its place.
+fn set_mode_of_special(
+    parent: impl AsFd,
+    name: &std::ffi::OsStr,
+    kind: FileType,
+    mode: Mode,
+) -> rustix::io::Result<()> {
+    let made =
+        rustix::fs::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&made)?.st_mode) != kind {
+        return Err(Errno::EXIST);
+    }
+    crate::rootfs::set_mode_of_place(&made, mode)
 }
 
 fn is_directory(parent: impl AsFd, name: &std::ffi::OsStr) -> bool {

@@ -128,8 +128,30 @@ impl Folder {
         match rustix::fs::unlinkat(&self.fd, one(name)?, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             // The parent is held open, and removing a tree follows no link in it.
-            Err(Errno::ISDIR | Errno::PERM) => std::fs::remove_dir_all(self.path(name)?),
+            Err(Errno::ISDIR | Errno::PERM) => {
+                let path = self.path(name)?;
+                // The first pass is the fast one.
+                let removed = std::fs::remove_dir_all(&path).or_else(|_| {
+                    self.open_up(name);
+                    std::fs::remove_dir_all(&path)
+                });
+                removed.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
+            }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives the owner of the directories of a tree every right, as far as that is possible.
+    fn open_up(&self, name: &OsStr) {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(place) = rustix::fs::openat(&self.fd, name, flags | OFlags::PATH, Mode::empty()) else {
+            return;
+        };
+        let _ = set_mode_of_place(&place, Mode::RWXU);
+        let Ok(fd) = rustix::fs::openat(&place, ".", flags | OFlags::RDONLY, Mode::empty()) else { return };
+        let folder = Self { fd };
+        for name in folder.names().unwrap_or_default() {
+            folder.open_up(&name);
         }
     }
 
@@ -176,6 +198,23 @@ impl Folder {
         let mut path = OsString::from(format!("/proc/self/fd/{}/", self.fd.as_raw_fd()));
         path.push(one(name)?);
         Ok(path)
+    }
+}
+
+/// Sets the mode of what a descriptor stands for that was opened with `O_PATH`; fchmod(2) refuses these.
+pub fn set_mode_of_place(place: &OwnedFd, mode: Mode) -> rustix::io::Result<()> {
+    rustix::fs::chmod(format!("/proc/self/fd/{}", place.as_raw_fd()), mode)
+}
+
+impl From<OwnedFd> for Folder {
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+}
+
+impl From<Folder> for OwnedFd {
+    fn from(folder: Folder) -> Self {
+        folder.fd
     }
 }
 
@@ -237,5 +276,23 @@ mod tests {
         }
         assert_eq!(b.names().unwrap(), Vec::<OsString>::new());
         assert!(dir.path().join("outside/secret").exists());
+    }
+
+    #[test]
+    fn directories_that_deny_their_owner_are_removed_too() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (dir, a, _) = folders();
+        let full = dir.path().join("root/a/full");
+        std::os::unix::fs::symlink(dir.path().join("outside"), full.join("link")).unwrap();
+        let closed = std::fs::Permissions::from_mode(0);
+        std::fs::set_permissions(dir.path().join("outside"), std::fs::Permissions::from_mode(0o500)).unwrap();
+        std::fs::create_dir(full.join("closed")).unwrap();
+        for name in ["closed", ""] {
+            std::fs::set_permissions(full.join(name), closed.clone()).unwrap();
+        }
+        a.remove(OsStr::new("full")).unwrap();
+        assert_eq!(a.names().unwrap(), ["link"]);
+        let mode = std::fs::metadata(dir.path().join("outside")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o500);
     }
 }

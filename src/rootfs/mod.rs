@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-pub use folder::Folder;
+pub use folder::{Folder, set_mode_of_place};
 pub use owner::{FileId, NoRecord, OWNER_ATTRIBUTE, RecordedDevice, RecordedOwner, SpecialOwner};
 pub use regular::{open_regular, read_regular, read_regular_text};
 

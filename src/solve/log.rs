@@ -172,7 +172,7 @@ impl StepLog<'_> {
 
 /// Adds a line to the list of steps.
 fn note(folder: &Path, step: &LoggedStep) {
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(folder.join("steps"));
+    let file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(folder.join("steps"));
     let line = serde_json::to_vec(step).map(|mut line| {
         line.push(b'\n');
         line

@@ -53,7 +53,6 @@ pub use blob::{has_seal, seal};
 pub(crate) use files::supersede;
 use scratch::ProcessDir;
 pub(crate) use scratch::unique;
-pub(crate) use trash::remove_tree;
 
 /// An open store. Cheap to clone; may be shared between threads.
 #[derive(Debug, Clone)]

@@ -47,7 +47,7 @@ fn remove_below(path: &Path) {
 
 /// Removes whatever is at `path`, also directories that deny their own owner. Nothing there is no error: another
 /// process may be removing it at the same time.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+fn remove_tree(path: &Path) -> io::Result<()> {
     let meta = match fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,

@@ -159,7 +159,8 @@ impl Sessions {
     /// Removes one, unless somebody is in it; whether it is gone.
     pub fn remove(&self, session: &Session) -> Result<bool, store::Error> {
         let folder = self.folder(&session.id);
-        let lock = fs::File::options().create(true).truncate(false).write(true).open(folder.join("lock"));
+        let lock =
+            fs::File::options().create(true).truncate(false).read(true).write(true).open(folder.join("lock"));
         if lock.is_ok_and(|lock| lock.try_lock().is_err()) {
             return Ok(false);
         }

@@ -125,7 +125,8 @@ impl Room {
             ]);
         }
         let folder = Sessions::of(&environment.store).folder(&session.id);
-        let lock = File::options().create(true).truncate(false).write(true).open(folder.join("lock"));
+        let lock =
+            File::options().create(true).truncate(false).read(true).write(true).open(folder.join("lock"));
         let lock = lock.map_err(|e| fail(format!("cannot open session {}: {e}", session.id)))?;
         lock.try_lock().map_err(|_| fail(format!("somebody is in session {} already", session.id)))?;
         let lowers = environment.snapshots.lowers(&step, &root_of(&session))?;

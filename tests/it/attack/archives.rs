@@ -1,11 +1,15 @@
 //! Hostile archives, added, as a context, and as the layer of a base, with and without a RUN on top.
 //!
-//! Nothing is written or read outside, whatever stands in them; and what a RUN sees of a base is what an export of it has.
+//! Nothing is written or read outside, whatever stands in them; what a RUN sees of a base is what an export of it has, and so is
+//! what umoci, another program by others, unpacks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
+use std::process::Command;
 
 use super::{attempt, is_success, state};
 use crate::support::attack::{Chance, Tally, is_long, rounds};
@@ -389,10 +393,11 @@ fn nothing_comes_out_of_a_hostile_archive() {
     fs::write(outside.join("file"), "not the image's\n").unwrap();
     let untouched = state(&outside);
     let (mut chance, mut tally) = (Chance::of("hostile archives"), Tally::of("hostile archives"));
-    // Each by itself, in the long form; and some together.
+    let mut beside = Tally::of("hostile bases beside umoci");
+    // Each by itself; and some together, in the long form.
     let all = fragments(&outside);
     let mut chosen: Vec<Vec<usize>> = (0..all.len()).map(|number| vec![number]).collect();
-    for _ in 0..rounds(0, 400) {
+    for _ in 0..rounds(0, 200) {
         chosen.push((0..2 + chance.below(3)).map(|_| chance.below(all.len())).collect());
     }
     for (number, parts) in chosen.iter().enumerate() {
@@ -412,12 +417,14 @@ fn nothing_comes_out_of_a_hostile_archive() {
             let outcome = match way {
                 0 => added(&world, &bytes, &told),
                 1 => as_context(&world, &bytes, &told),
-                _ => as_base(&world, &registry, &bytes, number, &told),
+                _ => as_base(&world, &registry, (&bytes, number), &mut beside, &told),
             };
             assert_eq!(state(&outside), untouched, "{told}");
             tally.count(outcome);
         }
     }
+    assert_eq!(beside.came_to(DIFFERENT), 0, "see DIFFERS above");
+    assert!(beside.came_to(SAME) > beside.came_to(REFUSED), "most are unpacked by both");
     assert!(tally.came_to("an image") > tally.came_to("a clear error") / 2, "most are images");
 }
 
@@ -426,8 +433,7 @@ fn outcome(is_image: bool) -> &'static str {
 }
 
 fn added(world: &World, bytes: &[u8], told: &str) -> &'static str {
-    world.file("a.tar", bytes).dockerfile("FROM scratch\nADD a.tar /d/\nCOPY --from=0 /d /e\n");
-    world.dockerfile(
+    world.file("a.tar", bytes).dockerfile(
         "FROM scratch AS a\nADD a.tar /d/\nFROM scratch\nCOPY --from=a / /\nCOPY --from=a /d /e\n",
     );
     let ran = attempt(world, &["--progress=plain", "."]).run();
@@ -466,7 +472,13 @@ fn no_secret(world: &World, digest: &str, told: &str) {
 }
 
 /// As the second layer of a base; without a RUN and with one.
-fn as_base(world: &World, registry: &Registry, bytes: &[u8], number: usize, told: &str) -> &'static str {
+fn as_base(
+    world: &World,
+    registry: &Registry,
+    (bytes, number): (&[u8], usize),
+    beside: &mut Tally,
+    told: &str,
+) -> &'static str {
     let mut image = busybox();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(bytes).unwrap();
@@ -479,7 +491,11 @@ fn as_base(world: &World, registry: &Registry, bytes: &[u8], number: usize, told
     world.file("new", "new\n").dockerfile(&format!("{from}COPY new /zz/new\n"));
     let out = world.path().join("out.tar");
     let dest = format!("type=tar,dest={}", out.display());
-    let copied = is_success(&attempt(world, &["--progress=plain", "-o", &dest, "."]).run(), told);
+    let words = ["--progress=plain", "-t", "base:1", "-o", &dest, "."];
+    let copied = is_success(&attempt(world, &words).run(), told);
+    if copied && (is_long() || number % 2 == 0) {
+        beside.count(as_umoci_has_it(world, &out, told));
+    }
     let list = "/bin/busybox find / -xdev ! -path '/proc/*' ! -path '/sys/*' ! -path '/dev/*' -print0";
     world.dockerfile(&format!(
         "{from}COPY new /zz/new\nRUN [\"/bin/busybox\", \"sh\", \"-c\", \"{list} >/zz/list\"]\n"
@@ -518,6 +534,112 @@ fn as_base(world: &World, registry: &Registry, bytes: &[u8], number: usize, told
     }
 }
 
+const SAME: &str = "the same files";
+const REFUSED: &str = "refused by umoci";
+const DIFFERENT: &str = "other files";
+/// What umoci takes otherwise, and why that is no fault.
+const OTHERWISE: &[(&str, &str)] = &[(
+    "an opaque marker through a link",
+    "rbuild makes the folder that a marker stands in, as for any file, also where a link leads to it",
+)];
+
+/// The files of the image `base:1` as umoci unpacks it, beside those of the export `out`.
+fn as_umoci_has_it(world: &World, out: &Path, told: &str) -> &'static str {
+    let bundle = world.path().join("bundle");
+    let image = format!("{}:docker.io/library/base:1", world.store().display());
+    let mut words = vec!["unpack", "--image", &image, bundle.to_str().unwrap()];
+    if !crate::support::is_root() {
+        words.insert(1, "--rootless");
+    }
+    let ran = Command::new("umoci").args(words).output().unwrap();
+    let outcome = if ran.status.success() {
+        let (theirs, ours) = (unpacked(&bundle.join("rootfs")), exported(&fs::read(out).unwrap()));
+        let only = |one: &BTreeMap<Vec<u8>, String>, other: &BTreeMap<Vec<u8>, String>| -> Vec<String> {
+            let differs = one.iter().filter(|(path, what)| other.get(*path) != Some(what));
+            differs.map(|(path, what)| format!("{} {what}", text(path))).collect()
+        };
+        let (of_umoci, of_rbuild) = (only(&theirs, &ours), only(&ours, &theirs));
+        match of_umoci.is_empty() && of_rbuild.is_empty() {
+            true => SAME,
+            false if OTHERWISE.iter().any(|(known, _)| told.contains(known)) => {
+                "files that differ for a reason"
+            }
+            false => {
+                println!("DIFFERS {told}: only umoci has {of_umoci:?}, only rbuild {of_rbuild:?}");
+                DIFFERENT
+            }
+        }
+    } else {
+        REFUSED
+    };
+    let _ = fs::remove_dir_all(bundle);
+    outcome
+}
+
+/// What a file is, its mode, and what is in it.
+fn described(kind: tar::EntryType, mode: u32, content: &[u8]) -> String {
+    let sum = crate::support::layout::sha256(content);
+    match kind {
+        tar::EntryType::Directory => format!("folder {mode:04o}"),
+        tar::EntryType::Symlink => format!("link to {}", text(content)),
+        tar::EntryType::Fifo => format!("fifo {mode:04o}"),
+        tar::EntryType::Char | tar::EntryType::Block => format!("device {mode:04o}"),
+        _ => format!("file {mode:04o} {} {}", content.len(), &sum[..15]),
+    }
+}
+
+fn unpacked(root: &Path) -> BTreeMap<Vec<u8>, String> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = path.symlink_metadata().unwrap();
+            let kind = meta.file_type();
+            let (kind, content) = match () {
+                () if kind.is_dir() => (tar::EntryType::Directory, Vec::new()),
+                () if kind.is_symlink() => {
+                    (tar::EntryType::Symlink, fs::read_link(&path).unwrap().into_os_string().into_vec())
+                }
+                () if kind.is_file() => (tar::EntryType::Regular, fs::read(&path).unwrap()),
+                () if kind.is_fifo() => (tar::EntryType::Fifo, Vec::new()),
+                () => (tar::EntryType::Char, Vec::new()),
+            };
+            let name = [b"/", path.strip_prefix(root).unwrap().as_os_str().as_bytes()].concat();
+            found.insert(name, described(kind, meta.mode() & 0o7777, &content));
+            folders.extend(meta.is_dir().then_some(path));
+        }
+    }
+    found
+}
+
+fn exported(tar: &[u8]) -> BTreeMap<Vec<u8>, String> {
+    let mut archive = tar::Archive::new(tar);
+    let mut found: BTreeMap<Vec<u8>, String> = BTreeMap::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = with_slash(&entry.path_bytes());
+        let link = entry.link_name_bytes().map(std::borrow::Cow::into_owned);
+        let (kind, mode) = (entry.header().entry_type(), entry.header().mode().unwrap());
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut content).unwrap();
+        let what = match (kind, link) {
+            (tar::EntryType::Link, Some(link)) => found[&with_slash(&link)].clone(),
+            (tar::EntryType::Symlink, Some(link)) => described(kind, mode, &link),
+            _ => described(kind, mode, &content),
+        };
+        found.insert(path, what);
+    }
+    found.remove(&b"/"[..]);
+    found
+}
+
+/// A path of a tar with a slash at its front and none at its end.
+fn with_slash(path: &[u8]) -> Vec<u8> {
+    let path = path.strip_prefix(b"./").unwrap_or(path);
+    [b"/", path.strip_suffix(b"/").unwrap_or(path)].concat()
+}
+
 fn text(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
@@ -537,9 +659,7 @@ fn entries(tar: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in archive.entries().unwrap() {
         let mut entry = entry.unwrap();
-        let path = entry.path_bytes().into_owned();
-        let path = path.strip_prefix(b"./").unwrap_or(&path);
-        let path = [b"/", path.strip_suffix(b"/").unwrap_or(path)].concat();
+        let path = with_slash(&entry.path_bytes());
         let mut content = Vec::new();
         std::io::Read::read_to_end(&mut entry, &mut content).unwrap();
         found.insert(path, content);

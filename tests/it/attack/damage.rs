@@ -10,6 +10,7 @@ use super::{attempt, is_success, state};
 use crate::support::accounts::Account;
 use crate::support::attack::{Chance, Tally, rounds};
 use crate::support::base::busybox_registry;
+use crate::support::http::{Reply, Server};
 use crate::support::program::World;
 use crate::support::registry::Registry;
 use crate::support::skip;
@@ -33,7 +34,8 @@ fn the_next_build_is_right_or_says_what_is_wrong() {
     }
     let registry = busybox_registry();
     let world = World::new();
-    prepare(&world, &registry);
+    let repositories = served_repository(&world);
+    prepare(&world, &registry, &repositories);
     let whole = world.path().join("whole");
     copy(&world.store(), &whole);
     // A step that runs again gives its files other times, so it is the files that are compared.
@@ -46,9 +48,13 @@ fn the_next_build_is_right_or_says_what_is_wrong() {
 
     let (mut chance, mut tally) = (Chance::of("damaged store files"), Tally::of("damaged store files"));
     let kinds = kinds(&whole);
-    for round in 0..rounds(1, 24) {
+    for round in 0..rounds(2, 24) {
         for (kind, files) in &kinds {
-            let damage = *chance.pick(&DAMAGES);
+            let damage = match *chance.pick(&DAMAGES) {
+                // git itself waits at a fifo in its repository.
+                "a fifo" if kind == "git" => "a folder",
+                damage => damage,
+            };
             let file = chance.pick(files);
             let told = format!("round {round}: `{}` ({kind}): {damage}", file.display());
             fs::remove_dir_all(world.store()).unwrap();
@@ -117,16 +123,31 @@ fn what_cannot_be_read_is_said() {
 }
 
 /// A store with a base, images, a cache mount, a kept session, and what else there is.
-fn prepare(world: &World, registry: &Registry) {
+fn prepare(world: &World, registry: &Registry, repositories: &Server) {
     world.file("data/file", "data\n").file("data/other", "other\n");
     let text = format!(
-        "FROM {}/busybox\nCOPY data /data\nRUN --mount=type=cache,target=/c echo one >/one; echo 1 >/c/1\n\
+        "FROM {}/busybox\nCOPY data /data\nADD http://{}/x.git /repository\n\
+         RUN --mount=type=cache,target=/c echo one >/one; echo 1 >/c/1\n\
          ARG AGAIN\nRUN cat /data/file >/result\n",
-        registry.host()
+        registry.host(),
+        repositories.host()
     );
     world.file("Failing", format!("{text}RUN exit 3\n")).dockerfile(&text);
     world.build(["-t", "app"]).run();
     world.build(["-f", "Failing"]).status(1).run();
+}
+
+/// A repository `x.git`, as plain files over HTTP.
+fn served_repository(world: &World) -> Server {
+    let root = world.path().join("served");
+    let script = "git init -q -b main \"$1/w\"; cd \"$1/w\"; echo f >f; git add f; \
+                  git -c user.name=n -c user.email=e@localhost commit -qm one; \
+                  git clone -q --bare . ../x.git; git -C ../x.git update-server-info";
+    crate::support::tools::run("sh", ["-euc", script, "sh", root.to_str().unwrap()]);
+    Server::start(move |request| {
+        let path = request.path.split('?').next().unwrap().trim_start_matches('/');
+        fs::read(root.join(path)).map_or_else(|_| Reply::new(404, ""), |bytes| Reply::new(200, bytes))
+    })
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -150,7 +171,7 @@ fn kinds(store: &Path) -> BTreeMap<String, Vec<PathBuf>> {
                 if path.file_name().unwrap() != "fs" && path.file_name().unwrap() != "work" {
                     folders.push(path);
                 }
-            } else if kind != "lock" && kind != "index.lock" {
+            } else if !["lock", "index.lock", "door"].contains(&kind) {
                 kinds.entry(kind.to_owned()).or_default().push(path);
             }
         }

@@ -33,7 +33,7 @@ fn a_full_disk_is_told_and_works_again_with_room() {
             // Fewer inodes than files on some of them.
             true => format!(
                 "truncate -s {kib}K ../disk; mkfs.ext4 -q -O ^has_journal -N {} ../disk; mount -o loop ../disk ../store",
-                200 + chance.below(6000)
+                200 + chance.below(kib.min(6000))
             ),
             false => format!("mount -t tmpfs -o size={kib}k none ../store"),
         };

@@ -86,6 +86,95 @@ fn a_context_whose_folders_become_links() {
     }
 }
 
+/// `-o DIR` where somebody else may write: root, in a folder of a user who exchanges what stands there for links.
+#[test]
+fn an_output_folder_whose_folders_become_links() {
+    let (mut chance, mut tally) = (Chance::of("links in an output"), Tally::of("links in an output"));
+    let world = World::new();
+    let (outside, out) = (world.path().join("outside"), world.path().join("out"));
+    fs::create_dir_all(outside.join("deep/er")).unwrap();
+    for folder in ["src", "src/deep", "src/deep/er"] {
+        for number in 0..40 {
+            world.file(&format!("{folder}/{number}"), format!("{number}\n"));
+        }
+    }
+    // The names are those of the image, so that nothing in the way would hide a mistake.
+    for folder in ["", "deep", "deep/er"] {
+        for number in 0..40 {
+            fs::write(outside.join(folder).join(number.to_string()), OUTSIDE).unwrap();
+        }
+    }
+    world.dockerfile("FROM scratch\nCOPY . /\n").file(".dockerignore", "Dockerfile\n.dockerignore\n");
+    let untouched = state(&outside);
+    for round in 0..rounds(30, 400) {
+        let mode = *chance.pick(&["copy", "copy", "delete"]);
+        let told = format!("round {round}, mode={mode}");
+        let dest = format!("type=local,mode={mode},dest={}", out.display());
+        let words = ["--progress=plain", "-o", &dest, "."];
+        // Where it begins.
+        let _ = fs::remove_dir_all(&out);
+        world.rbuild(words).run();
+        let (name, target) = *chance.pick(&[("src", ""), ("src/deep", "deep"), ("src/deep/er", "deep/er")]);
+        symlink(outside.join(target), world.path().join("link")).unwrap();
+        let pair = (out.join(name), world.path().join("link"));
+        let ran = while_exchanging(std::slice::from_ref(&pair), || attempt(&world, &words).run());
+        let succeeded = is_success(&ran, &told);
+        assert_eq!(state(&outside), untouched, "{told}");
+        for link in [&pair.0, &pair.1] {
+            if link.is_symlink() {
+                fs::remove_file(link).unwrap();
+            } else {
+                let _ = fs::remove_dir_all(link);
+            }
+        }
+        tally.count(if succeeded { "nothing outside" } else { "a clear error" });
+    }
+}
+
+/// Images whose links lead outside, and others whose files have the names of these links, one over the other.
+#[test]
+fn outputs_over_links_of_other_images() {
+    let (mut chance, mut tally) = (Chance::of("outputs over links"), Tally::of("outputs over links"));
+    let world = World::new();
+    let (outside, out) = (world.path().join("outside"), world.path().join("out"));
+    fs::create_dir_all(outside.join("deep")).unwrap();
+    for place in ["file", "deep/file"] {
+        fs::write(outside.join(place), OUTSIDE).unwrap();
+    }
+    let context = world.context();
+    for number in 1..=5 {
+        world.file(&format!("{number}/same"), "same\n");
+        world.file(&format!("{number}/own{number}"), format!("{number}\n"));
+    }
+    symlink(&outside, context.join("1/l")).unwrap();
+    symlink("../outside/deep", context.join("2/l")).unwrap();
+    symlink(outside.join("file"), context.join("2/same-link")).unwrap();
+    world.file("3/l/file", "three\n").file("3/l/deep/file", "three\n").file("3/same-link", "three\n");
+    world.file("4/l", "four\n");
+    world.file("5/l/x", "five\n");
+    symlink("../../../../../outside", context.join("5/l/deep")).unwrap();
+    let untouched = state(&outside);
+    for round in 0..rounds(24, 300) {
+        let number = 1 + chance.below(5);
+        let mode = *chance.pick(&["copy", "copy", "delete"]);
+        let told = format!("round {round}: image {number}, mode={mode}");
+        world.dockerfile(&format!("FROM scratch\nCOPY {number} /\n"));
+        let dest = format!("type=local,mode={mode},dest={}", out.display());
+        let ran = attempt(&world, &["--progress=plain", "-o", &dest, "."]).run();
+        assert!(is_success(&ran, &told), "{told}: {}", ran.stderr);
+        assert_eq!(state(&outside), untouched, "{told}");
+        let (written, wanted) = (state(&out), state(&context.join(number.to_string())));
+        for (path, what) in wanted {
+            let path = path.replace(&context.join(number.to_string()).display().to_string(), "");
+            let found = written.get(&format!("{}{path}", out.display()));
+            // Without the mode, which is that of the context, and the user's umask does not matter.
+            let content = |what: &str| what.splitn(3, ' ').nth(2).map(str::to_owned);
+            assert_eq!(found.and_then(|w| content(w)), content(&what), "{told}: {path}");
+        }
+        tally.count("nothing outside, and the image's files");
+    }
+}
+
 /// Two steps share a cache mount: one exchanges a folder of it for links, the other mounts there.
 #[test]
 fn a_cache_mount_whose_folders_become_links() {

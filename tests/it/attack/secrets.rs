@@ -90,7 +90,7 @@ fn no_secret_stays_anywhere() {
             server.host()
         )
     };
-    let refused = "true\nADD http://localhost:1/nothing /";
+    let refused = format!("true\nADD http://me:{url}@localhost:1/nothing /");
     let (given_file, given_ssh) =
         (format!("id=f,src={}", secret_file.display()), format!("default={key_path}"));
     let proxied = format!("HTTP_PROXY=http://me:{proxy}@127.0.0.1:9/");
@@ -108,7 +108,7 @@ fn no_secret_stays_anywhere() {
             let progress = *chance.pick(&["--progress=plain", "--progress=json", "--progress=quiet"]);
             world.dockerfile(&steps(match how {
                 "fails" => "echo no >&2; exit 3",
-                "is refused" => refused,
+                "is refused" => &refused,
                 _ => "true",
             }));
             let words = words(progress);

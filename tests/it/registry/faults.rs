@@ -149,6 +149,9 @@ fn token(request: &Received, tokens: &Mutex<(u64, u64)>) -> Option<Reply> {
 fn faulty(mut dice: Dice, request: &Received, upstream: &str, elsewhere: &str) -> Reply {
     let at = dice.roll(50_000) as usize;
     let fault = dice.roll(40);
+    if request.path.starts_with("/round/") {
+        return Reply::new(307, "").header("location", request.path.clone());
+    }
     let may_redirect = request.method == "GET" && request.path.contains("/blobs/sha256");
     match fault {
         0 => return Reply::new(429, "").header("retry-after", "0"),
@@ -156,6 +159,11 @@ fn faulty(mut dice: Dice, request: &Received, upstream: &str, elsewhere: &str) -
         2 => return Reply::new(500, "").ending(Ending::NoAnswer),
         3 if may_redirect => {
             return Reply::new(307, "").header("location", format!("http://{elsewhere}{}", request.path));
+        }
+        // Round and round, here or by way of a place that sends it back.
+        11 if may_redirect => return Reply::new(302, "").header("location", "/round/1"),
+        12 if request.method == "PUT" || request.method == "POST" => {
+            return Reply::new(308, "").header("location", request.path.clone());
         }
         4 if request.method == "GET" => {
             return Reply::new(200, "<html>log in first</html>").header("content-type", "text/html");

@@ -183,7 +183,8 @@ fn cache(
         if held.iter().any(is_mine) {
             return Ok(Held::Cache { path, _lock: None });
         }
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
+        // For reading too: with a fifo in its place, nobody is waited for.
+        let lock = File::options().create(true).truncate(false).read(true).write(true).open(&lock_path);
         let lock = lock.map_err(|e| fail(format!("cannot open `{}`: {e}", lock_path.display())))?;
         let taken = match sharing {
             Sharing::Shared => lock.lock_shared().map(|()| true),

@@ -49,7 +49,8 @@ impl<'s> Mirror<'s> {
     pub(super) fn open(source: &'s GitSource, cache: &Path) -> Result<Self, GitError> {
         let name = blake3::hash(source.remote.as_bytes()).to_hex();
         let folder = cache.join(format!("{}.git", &name[..32]));
-        let lock = File::create(cache.join(format!("{}.lock", &name[..32])))?;
+        let lock = cache.join(format!("{}.lock", &name[..32]));
+        let lock = File::options().create(true).truncate(false).read(true).write(true).open(lock)?;
         lock.lock()?;
         let mirror = Self { source, server: source.server(), folder, _lock: lock };
         if !mirror.folder.join("HEAD").exists() {
