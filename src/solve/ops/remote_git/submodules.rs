@@ -26,7 +26,7 @@ pub enum Place {
 
 /// Where git looks for `url`: a path, and `file:`, are this machine's.
 pub fn place(url: &str) -> Place {
-    if let Some((scheme, _)) = url.split_once("://") {
+    if let Some((scheme, _)) = url.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) {
         return if scheme.eq_ignore_ascii_case("file") { Place::Here } else { Place::Server };
     }
     let colon = url.find(':').unwrap_or(url.len());
@@ -72,6 +72,12 @@ pub fn judge(submodule: &Submodule, parent: Place) -> Result<(), &'static str> {
         }
         (Place::Here, _) | (Place::Server, Place::Server) => Ok(()),
     }
+}
+
+/// Whether git takes what stands before `://` for a protocol; else all of it is a path, or a host and a path.
+fn is_scheme(text: &str) -> bool {
+    let is_inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(is_inside)
 }
 
 /// `HELPER::ADDRESS`
@@ -120,6 +126,9 @@ mod tests {
             ("./x", "path of this machine", "fine"),
             ("../x:y", "path of this machine", "fine"),
             ("x", "path of this machine", "fine"),
+            // No protocol has a slash.
+            ("/srv/x://y", "path of this machine", "fine"),
+            ("./xhttps://h/y", "path of this machine", "fine"),
             ("file:///srv/x.git", "path of this machine", "fine"),
             ("FILE:///srv/x.git", "path of this machine", "fine"),
             ("file::/srv/x.git", "program", "program"),
