@@ -208,11 +208,14 @@ fn the_fields_of_every_operation_are_as_written_down() {
     golden::check_file("testdata/keys/form.txt", &form);
 }
 
+/// A path, what is there, and its owner.
+type Found<'f> = (&'f [u8], FileKind<'f>, Option<(u32, u32)>);
+
 /// One file of every type.
 fn selected() -> Preimage {
     let digest = [0xab; 32];
     let file = |capability, first_name| FileKind::File { digest: &digest, capability, first_name };
-    let kinds: [(&[u8], FileKind<'_>, Option<(u32, u32)>); 10] = [
+    let kinds: [Found<'_>; 10] = [
         (b"", FileKind::Directory { only_as_parent: false }, None),
         (b"f", file(None, None), Some((0, 0))),
         (b"ping", file(Some(b"\x01\x02"), None), Some((0, 0))),
