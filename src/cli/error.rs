@@ -1,12 +1,12 @@
 //! Sorts everything that can go wrong into messages and exit codes.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use super::diagnostic;
 use super::progress::json;
 use crate::report::Diagnostic;
-use crate::report::text::harmless_json;
+use crate::report::text::{harmless, harmless_json};
 
 /// The build, or whatever was asked for, failed.
 const EXIT_FAILED: u8 = 1;
@@ -110,6 +110,12 @@ impl Failure {
     }
 }
 
+impl From<crate::oci::TooDeep> for Failure {
+    fn from(error: crate::oci::TooDeep) -> Self {
+        Self::message(error.to_string())
+    }
+}
+
 impl From<crate::store::Error> for Failure {
     fn from(error: crate::store::Error) -> Self {
         Self::build(vec![crate::build::diagnose_store(&error)])
@@ -153,8 +159,18 @@ pub(super) fn usage(shown: &clap::Error) -> Result<(), Failure> {
     }
 }
 
-/// Prints a command's result on standard output. A reader that went away (`rbuild images | head -1`) is no error.
+/// Prints a command's result on standard output. A reader that went away (`rbuild images | head -1`) is no error. Strangers
+/// wrote much of what is printed, so nothing in it acts on a terminal; files and pipes get every byte, whatever a template
+/// asked for.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().is_terminal() {
+        true => print_painted(&harmless(text)),
+        false => print_painted(text),
+    }
+}
+
+/// As [`print`], for text with rbuild's own colours, in which what strangers wrote is harmless already.
+pub(super) fn print_painted(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::message(format!("cannot write to standard output: {e}")))

@@ -1,15 +1,14 @@
 //! What belongs to an image: its manifests and all of its blobs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::Error;
-use crate::oci::{Descriptor, Digest, Index, Manifest};
+use crate::oci::{Descriptor, Digest, Index, MAX_INDEX_DEPTH, Manifest, TooDeep};
 use crate::store::Store;
 
 /// The usual limit of registries is 4 MiB.
 const MANIFEST_LIMIT: u64 = 16 << 20;
-/// An index of indexes is possible, one more level is a joke.
-const DEPTH_LIMIT: u32 = 4;
 
 /// Everything that a manifest or an index stands for.
 #[derive(Debug)]
@@ -20,36 +19,50 @@ pub(super) struct Contents {
     pub(super) images: Vec<Image>,
     /// Every blob and its size, manifests included.
     pub(super) blobs: BTreeMap<Digest, u64>,
+    /// Those that were read: an index may name one for many platforms.
+    manifests: HashMap<Digest, Arc<Manifest>>,
 }
 
 /// One platform's image.
 #[derive(Debug)]
 pub(super) struct Image {
     pub(super) descriptor: Descriptor,
-    pub(super) manifest: Manifest,
+    pub(super) manifest: Arc<Manifest>,
 }
 
 impl Contents {
     /// Reads the manifests, and finds out that every blob is there, whole. Foreign layers, which have URLs, may be
     /// missing.
     pub(super) fn collect(store: &Store, root: &Descriptor) -> Result<Self, Error> {
-        let mut contents = Self { root: root.clone(), images: Vec::new(), blobs: BTreeMap::new() };
+        let (images, blobs, manifests) = (Vec::new(), BTreeMap::new(), HashMap::new());
+        let mut contents = Self { root: root.clone(), images, blobs, manifests };
         contents.add(store, root, 0)?;
         Ok(contents)
     }
 
     fn add(&mut self, store: &Store, descriptor: &Descriptor, depth: u32) -> Result<(), Error> {
-        if depth > DEPTH_LIMIT {
-            return Err(Error::TooDeep { digest: descriptor.digest });
-        }
         if descriptor.media_type.is_index() {
+            // Each is gone through once, however often it is named.
+            if self.blobs.contains_key(&descriptor.digest) {
+                return Ok(());
+            }
+            if depth > MAX_INDEX_DEPTH {
+                return Err(TooDeep(descriptor.digest).into());
+            }
             let index: Index = self.read(store, descriptor)?;
             return index.manifests.iter().try_for_each(|child| self.add(store, child, depth + 1));
         }
         if descriptor.media_type.is_manifest() {
-            let manifest: Manifest = self.read(store, descriptor)?;
-            self.add_blob(store, &manifest.config)?;
-            manifest.layers.iter().try_for_each(|layer| self.add_blob(store, layer))?;
+            let manifest = match self.manifests.get(&descriptor.digest) {
+                Some(known) => Arc::clone(known),
+                None => {
+                    let manifest: Arc<Manifest> = Arc::new(self.read(store, descriptor)?);
+                    self.add_blob(store, &manifest.config)?;
+                    manifest.layers.iter().try_for_each(|layer| self.add_blob(store, layer))?;
+                    self.manifests.insert(descriptor.digest, Arc::clone(&manifest));
+                    manifest
+                }
+            };
             self.images.push(Image { descriptor: descriptor.clone(), manifest });
             return Ok(());
         }

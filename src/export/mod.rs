@@ -39,7 +39,7 @@ use std::path::{Path, PathBuf};
 pub use output::{Compression, LayerOptions, LocalMode, Output, OutputError, Sink, Target};
 
 use crate::layer;
-use crate::oci::{Descriptor, DiffId, Digest, Reference};
+use crate::oci::{Descriptor, DiffId, Digest, Reference, TooDeep};
 use crate::report::Events;
 use crate::store::{self, Store};
 use archive::Dialect;
@@ -107,11 +107,8 @@ pub enum Error {
         second: Digest,
     },
     /// Indexes of indexes of indexes.
-    #[error("the index {digest} is nested too deeply")]
-    TooDeep {
-        /// The innermost that was looked at.
-        digest: Digest,
-    },
+    #[error(transparent)]
+    TooDeep(#[from] TooDeep),
     /// Docker's archives hold one platform.
     #[error(
         "a docker archive holds one platform, and this image has {count}; use type=oci, or build one --platform"

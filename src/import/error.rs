@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::layer;
-use crate::oci::{DiffId, Digest, Platform};
+use crate::oci::{DiffId, Digest, Platform, TooDeep};
 use crate::store;
 
 /// Why an image could not be imported.
@@ -68,6 +68,9 @@ pub enum Error {
         /// What it is.
         actual: u64,
     },
+    /// An index of indexes of indexes.
+    #[error(transparent)]
+    TooDeep(#[from] TooDeep),
     /// A layer that is another one than the configuration says.
     #[error("the layer `{file}` in `{name}` holds {actual}, and the configuration says {expected}")]
     WrongDiffId {

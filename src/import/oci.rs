@@ -1,19 +1,20 @@
 //! OCI layouts: `index.json` and blobs by digest.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{DOCUMENT_LIMIT, Error, Files, Listed};
 use crate::oci::image::assemble_index;
-use crate::oci::{Descriptor, Digest, Index, Manifest, Platform, Reference};
+use crate::oci::{Descriptor, Digest, Index, MAX_INDEX_DEPTH, Manifest, Platform, Reference, TooDeep};
 use crate::store::{self, Store};
 
 /// What other tools call an image by (image-spec, "Pre-Defined Annotation Keys").
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// containerd's word for the full name.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
-const MAX_DEPTH: u32 = 3;
 
 /// A layout as a folder.
 #[derive(Debug)]
@@ -85,17 +86,18 @@ pub(super) fn list(files: &dyn Files) -> Result<Option<Vec<Listed>>, Error> {
     let Some(bytes) = files.small("index.json")? else { return Ok(None) };
     let index: Index = parse(files, "index.json", &bytes)?;
     let mut listed: Vec<Listed> = Vec::new();
+    let mut places: HashMap<(Digest, Option<String>), usize> = HashMap::new();
     for entry in index.manifests {
         let label = entry.annotations.get(REF_NAME).cloned();
         let names: Vec<Reference> = full_name(&entry, label.as_deref()).into_iter().collect();
         let plain = Descriptor { annotations: std::collections::BTreeMap::new(), ..entry };
         // Under several names an image has several entries.
-        match listed
-            .iter_mut()
-            .find(|l| l.target.as_ref().is_some_and(|t| t.digest == plain.digest) && l.label == label)
-        {
-            Some(known) => known.names.extend(names),
-            None => listed.push(Listed { target: Some(plain), names, label, at: 0 }),
+        match places.entry((plain.digest, label.clone())) {
+            Occupied(known) => listed[*known.get()].names.extend(names),
+            Vacant(place) => {
+                place.insert(listed.len());
+                listed.push(Listed { target: Some(plain), names, label, at: 0 });
+            }
         }
     }
     Ok(Some(listed))
@@ -123,43 +125,50 @@ pub(super) fn take(
     if let Some(wanted) = platform {
         return take(store, files, &choose(files, index, wanted)?, None);
     }
-    take_index(store, files, descriptor, &index, 0)
+    take_index(store, files, descriptor, &index, &mut HashMap::new(), 0)
 }
 
 fn choose(files: &dyn Files, index: Index, wanted: &Platform) -> Result<Descriptor, Error> {
+    let entries = index.flatten::<Error>(&mut |inner| match document(files, inner) {
+        Err(Error::Missing { .. }) => Ok(None),
+        outcome => outcome.map(Some),
+    })?;
     let rank = |d: &Descriptor| d.platform.as_ref().and_then(|p| wanted.match_rank(p));
-    let best = index.manifests.iter().filter(|d| rank(d).is_some()).min_by_key(|d| rank(d));
+    let best = entries.iter().filter(|d| rank(d).is_some()).min_by_key(|d| rank(d));
     best.cloned().ok_or_else(|| Error::NoPlatform {
         name: files.name(),
         wanted: Box::new(wanted.clone()),
-        offered: index.manifests.into_iter().filter_map(|d| d.platform).collect(),
+        offered: entries.into_iter().filter_map(|d| d.platform).collect(),
     })
 }
 
 /// docker saves an index with only those of its platforms that are there: then an index of these takes its place.
+/// `taken` has by digest what took the place of each entry so far, `None` for what is not there: nothing is taken twice.
 fn take_index(
     store: &Store,
     files: &dyn Files,
     descriptor: &Descriptor,
     index: &Index,
+    taken: &mut HashMap<Digest, Option<Descriptor>>,
     depth: u32,
 ) -> Result<Descriptor, Error> {
     let mut here = Vec::new();
     for entry in &index.manifests {
-        if files.open(&blob_name(entry))?.is_none() {
-            continue;
-        }
-        match entry.media_type.is_index() && depth < MAX_DEPTH {
-            true => {
-                let inner: Index = document(files, entry)?;
-                take_index(store, files, entry, &inner, depth + 1)?;
+        let place = match taken.get(&entry.digest) {
+            Some(known) => known.clone(),
+            None => {
+                let place = take_entry(store, files, entry, taken, depth)?;
+                taken.insert(entry.digest, place.clone());
+                place
             }
-            false => take_manifest(store, files, entry)?,
-        }
-        here.push(entry.clone());
+        };
+        here.extend(place.map(|place| match place.digest == entry.digest {
+            true => entry.clone(),
+            false => Descriptor { platform: entry.platform.clone().or(place.platform), ..place },
+        }));
     }
     match here.as_slice() {
-        _ if here.len() == index.manifests.len() => {
+        _ if here == index.manifests => {
             blob(store, files, descriptor)?;
             Ok(descriptor.clone())
         }
@@ -171,6 +180,28 @@ fn take_index(
             Ok(descriptor)
         }
     }
+}
+
+/// What takes the place of an entry of an index; `None` where that is not there.
+fn take_entry(
+    store: &Store,
+    files: &dyn Files,
+    entry: &Descriptor,
+    taken: &mut HashMap<Digest, Option<Descriptor>>,
+    depth: u32,
+) -> Result<Option<Descriptor>, Error> {
+    if files.open(&blob_name(entry))?.is_none() {
+        return Ok(None);
+    }
+    if !entry.media_type.is_index() {
+        take_manifest(store, files, entry)?;
+        return Ok(Some(entry.clone()));
+    }
+    if depth == MAX_INDEX_DEPTH {
+        return Err(TooDeep(entry.digest).into());
+    }
+    let inner: Index = document(files, entry)?;
+    take_index(store, files, entry, &inner, taken, depth + 1).map(Some)
 }
 
 /// The manifest goes last: once it is there, the image is whole.

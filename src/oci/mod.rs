@@ -9,12 +9,14 @@ mod config;
 mod digest;
 pub mod image;
 mod manifest;
+mod nested;
 mod platform;
 mod reference;
 
 pub use config::{Config, Empty, Healthcheck, History, ImageConfig, RootFs};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, HasherState};
 pub use manifest::{Descriptor, Index, Layer, Manifest, MediaType};
+pub use nested::{MAX_INDEX_DEPTH, TooDeep};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
 

@@ -12,7 +12,7 @@ use super::lower::Lowering;
 use super::origin::Origin;
 use super::place::Fault;
 use super::scope::Environment;
-use super::stage::{Stage, same_base};
+use super::stage::Stage;
 use super::state::{DEFAULT_PATH, State};
 use super::title;
 
@@ -27,12 +27,12 @@ impl Lowering<'_> {
                 self.empty(tip)
             }
             Origin::Base(request) => {
-                let base = self.bases.iter().position(|base| same_base(&base.request, request));
+                let base = self.bases.place(request);
                 self.base(
                     base.expect("every request of a needed stage was checked to be resolved"),
                     stage,
                     line,
-                )
+                )?
             }
             Origin::Image(image) => {
                 let tip = self.builder.image(image, Some(stage.from.image.span));
@@ -66,8 +66,8 @@ impl Lowering<'_> {
         Ok(State { parent: Some(parent), history: Vec::new(), ..state })
     }
 
-    fn base(&mut self, index: usize, stage: &Stage, line: Line) -> State {
-        let base = &self.bases[index];
+    fn base(&mut self, index: usize, stage: &Stage, line: Line) -> Result<State, Fault> {
+        let base = self.bases.at(index);
         let tip = self.builder.base(index, &base.request.name, stage.from.span, line);
         let platform = base.request.platform.clone();
         self.check_platform(stage, base, &platform);
@@ -75,7 +75,9 @@ impl Lowering<'_> {
         image.created = None;
         image.rootfs = RootFs::default();
         let history = inherited(&std::mem::take(&mut image.history), base);
-        State { platform, ..State::new(image, history, tip, self.globals.env.emptied()) }
+        let state = State { platform, ..State::new(image, history, tip, self.globals.env.emptied()) };
+        self.afford_copy(&state, stage)?;
+        Ok(state)
     }
 
     /// A stage that begins with files of unknown origin: nothing is known of their configuration.

@@ -492,8 +492,15 @@ pub struct BaseRequest {
     pub span: Span,
 }
 
+impl BaseRequest {
+    /// What two requests for the same image have in common, wherever they stand.
+    pub(super) fn key(&self) -> (&BaseOrigin, &Platform) {
+        (&self.origin, &self.platform)
+    }
+}
+
 /// Where a base is to be found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum BaseOrigin {
     /// In a registry (or the local store, under the same name).
     Image(Reference),

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use crate::dockerfile::syntax::{Command, InstructionKind, Run, Transfer};
 use crate::report::{Diagnostic, Span};
 
+use super::bases::Bases;
 use super::builder::{Builder, Line};
 use super::config::{self, Context};
 use super::exec::{self, Setting};
 use super::files;
-use super::graph::{HistoryPlan, Mount, MountKind, Next, Op, ResolvedBase, TransferKind};
+use super::graph::{HistoryPlan, Mount, MountKind, Next, Op, TransferKind};
 use super::mounts;
 use super::origin::Origin;
 use super::place::{Fault, Place};
@@ -24,7 +25,7 @@ use super::title;
 pub(super) struct Lowering<'a> {
     pub(super) stages: &'a Stages<'a>,
     pub(super) globals: &'a Globals,
-    pub(super) bases: &'a [ResolvedBase],
+    pub(super) bases: &'a Bases<'a>,
     pub(super) builder: Builder,
     /// The stages that were lowered, by number.
     pub(super) done: Vec<Option<State>>,
@@ -90,7 +91,7 @@ impl Budget {
 }
 
 impl<'a> Lowering<'a> {
-    pub(super) fn new(stages: &'a Stages<'a>, globals: &'a Globals, bases: &'a [ResolvedBase]) -> Self {
+    pub(super) fn new(stages: &'a Stages<'a>, globals: &'a Globals, bases: &'a Bases<'a>) -> Self {
         Self {
             stages,
             globals,
@@ -140,11 +141,20 @@ impl<'a> Lowering<'a> {
         if is_last {
             return Ok(Some(state.take()));
         }
-        if !self.budget.carry(state.weight()) {
-            let message = "the configurations of all stages up to here are too large to carry along";
-            return Err(self.stages.place.fault(stage.from.image.span, message));
+        let copy = state.clone();
+        self.afford_copy(&copy, stage)?;
+        Ok(Some(copy))
+    }
+
+    /// Counts what a stage takes over against the budget of all.
+    pub(super) fn afford_copy(&mut self, state: &State, stage: &Stage) -> Result<(), Fault> {
+        match self.budget.carry(state.weight()) {
+            true => Ok(()),
+            false => {
+                let message = "the configurations of all stages up to here are too large to carry along";
+                Err(self.stages.place.fault(stage.from.image.span, message))
+            }
         }
-        Ok(Some(state.clone()))
     }
 
     /// The history of a stage with that of the stages it continues.

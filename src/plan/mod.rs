@@ -4,6 +4,7 @@
 //! Equal in meaning to BuildKit's `dockerfile2llb`. What only running can tell (digests, times, whether
 //! a file exists) is left to `solve`.
 
+mod bases;
 mod begin;
 mod builder;
 mod chmod;
@@ -36,6 +37,7 @@ use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::{Dockerfile, InstructionKind};
 use crate::report::{Diagnostic, Severity};
 
+use bases::Bases;
 use graph::{BaseRequest, HistoryPlan, ImagePlan, Plan, ResolvedBase};
 use lower::Lowering;
 pub use options::{ContextSource, Entitlement, Options};
@@ -61,7 +63,7 @@ pub enum Lowered {
 ///
 /// Triggers of these images may ask for more: see [`Lowered::Needs`].
 pub fn bases(file: &Dockerfile, options: &Options) -> Result<Vec<BaseRequest>, Vec<Diagnostic>> {
-    let prepared = Prepared::new(file, options, &[])?;
+    let prepared = Prepared::new(file, options, &Bases::new(&[]))?;
     Ok(prepared.missing)
 }
 
@@ -75,12 +77,13 @@ pub fn lower(
     options: &Options,
     bases: &[ResolvedBase],
 ) -> Result<Lowered, Vec<Diagnostic>> {
-    let prepared = Prepared::new(file, options, bases)?;
+    let bases = Bases::new(bases);
+    let prepared = Prepared::new(file, options, &bases)?;
     if !prepared.missing.is_empty() {
         return Ok(Lowered::Needs(prepared.missing));
     }
     let Prepared { globals, stages, needed, mut warnings, .. } = prepared;
-    let mut lowering = Lowering::new(&stages, &globals, bases);
+    let mut lowering = Lowering::new(&stages, &globals, &bases);
     lowering.run(&needed);
     if !lowering.faults.is_empty() {
         return Err(lowering.faults);
@@ -151,13 +154,13 @@ struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    fn new(file: &Dockerfile, options: &'a Options, bases: &[ResolvedBase]) -> Result<Self, Vec<Diagnostic>> {
+    fn new(file: &Dockerfile, options: &'a Options, bases: &Bases<'_>) -> Result<Self, Vec<Diagnostic>> {
         let globals = Globals::new(file, &Place::of(file), options)?;
         let mut warnings = Vec::new();
         let mut stages = Stages::new(file, options, &globals, &mut warnings)?;
         let needed = trigger::fire_all(&mut stages, bases)?;
         let mut missing = stages.requests(&needed);
-        missing.retain(|request| !bases.iter().any(|base| stage::same_base(&base.request, request)));
+        missing.retain(|request| bases.find(request).is_none());
         Ok(Self { globals, stages, needed, missing, warnings })
     }
 }
@@ -198,7 +201,7 @@ fn image(target: State, history: Vec<HistoryPlan>, options: &Options) -> ImagePl
 /// Build arguments that no ARG of the file, and no trigger, declares.
 fn unused_arguments(options: &Options, stages: &Stages<'_>, globals: &Globals) -> Option<Diagnostic> {
     let items = stages.list.iter().flat_map(|stage| &stage.items);
-    let mut declared: Vec<&str> = globals.declared.iter().map(String::as_str).collect();
+    let mut declared: BTreeSet<&str> = globals.declared.iter().map(String::as_str).collect();
     for item in items {
         if let InstructionKind::Arg(names) = &item.instruction.kind {
             declared.extend(names.iter().map(|arg| arg.name.text.as_str()));
@@ -208,7 +211,7 @@ fn unused_arguments(options: &Options, stages: &Stages<'_>, globals: &Globals) -
         .build_args
         .iter()
         .filter_map(|(name, value)| value.as_ref().map(|_| name.as_str()))
-        .filter(|name| !declared.contains(name) && !scope::needs_no_declaration(name))
+        .filter(|name| !declared.contains(*name) && !scope::needs_no_declaration(name))
         .filter(|name| globals.env.value(name).is_none())
         .collect();
     let names: Vec<String> = unused.iter().map(|name| format!("`{name}`")).collect();
@@ -218,7 +221,8 @@ fn unused_arguments(options: &Options, stages: &Stages<'_>, globals: &Globals) -
         several => format!("build arguments {} are not used: no ARG declares them", several.join(", ")),
     };
     let warning = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(message) };
-    Some(unused.iter().fold(warning, |warning, name| {
+    // A look at every declaration for each: nobody reads a hundred of them.
+    Some(unused.iter().take(scope::SUGGESTIONS).fold(warning, |warning, name| {
         match suggest::closest(name, declared.iter().copied()) {
             Some(near) => warning.help(format!("did you mean `{near}`?")),
             None => warning,

@@ -25,7 +25,7 @@ pub(super) const NEVER_IN_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT"
 const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
 
 /// So many warnings say what may have been meant.
-const SUGGESTIONS: usize = 100;
+pub(super) const SUGGESTIONS: usize = 100;
 
 /// As much work as all words of a file may cost together (a unit is what [`Lookup::afford`] counts, or a variable
 /// looked at): a second or two.

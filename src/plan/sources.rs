@@ -2,11 +2,12 @@
 
 use crate::report::Span;
 
+use super::bases::Bases;
 use super::builder::Builder;
-use super::graph::{ResolvedBase, StepId};
+use super::graph::StepId;
 use super::origin::Origin;
 use super::place::{Fault, Place};
-use super::stage::{Stage, Stages, same_base};
+use super::stage::{Stage, Stages};
 use super::state::State;
 
 /// What is there to take files from.
@@ -18,7 +19,7 @@ pub(super) struct Sources<'a> {
     /// All stages.
     pub(super) stages: &'a Stages<'a>,
     /// The resolved images.
-    pub(super) bases: &'a [ResolvedBase],
+    pub(super) bases: &'a Bases<'a>,
     /// SOURCE_DATE_EPOCH.
     pub(super) epoch: Option<i64>,
 }
@@ -54,7 +55,7 @@ impl Sources<'_> {
             },
             Some(Origin::Scratch) => self.builder.nothing(),
             Some(Origin::Base(request)) => {
-                let base = self.bases.iter().position(|base| same_base(&base.request, request));
+                let base = self.bases.place(request);
                 let base = base.expect("every request of a needed stage was checked to be resolved");
                 self.builder.files_of_base(base, &request.name)
             }

@@ -1,6 +1,6 @@
 //! The stages: what each is built on, what it takes files from, and which of them the target needs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::dockerfile::suggest;
@@ -258,15 +258,13 @@ impl<'a> Stages<'a> {
 
     /// The images that must be resolved before the needed stages can be lowered; each once.
     pub(super) fn requests(&self, needed: &BTreeSet<usize>) -> Vec<BaseRequest> {
-        let mut requests: Vec<BaseRequest> = Vec::new();
-        for origin in needed.iter().flat_map(|index| self.list[*index].origins()) {
-            if let Origin::Base(request) = origin
-                && !requests.iter().any(|known| same_base(known, request))
-            {
-                requests.push(request.clone());
-            }
-        }
-        requests
+        let origins = needed.iter().flat_map(|index| self.list[*index].origins());
+        let requests = origins.filter_map(|origin| match origin {
+            Origin::Base(request) => Some(request),
+            _ => None,
+        });
+        let mut known = HashSet::new();
+        requests.filter(|request| known.insert(request.key())).cloned().collect()
     }
 
     /// Puts triggers in front of a stage's instructions.
@@ -351,9 +349,4 @@ impl Stage {
             })
             .collect()
     }
-}
-
-/// Whether two requests mean the same image, wherever they stand.
-pub(super) fn same_base(a: &BaseRequest, b: &BaseRequest) -> bool {
-    a.origin == b.origin && a.platform == b.platform
 }

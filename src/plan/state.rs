@@ -82,7 +82,8 @@ impl State {
         let texts = texts.map(|text| text.len() + ENTRY_BYTES).sum::<usize>();
         let labels = labels.iter().map(|(key, value)| key.len() + value.len() + ENTRY_BYTES).sum::<usize>();
         // Each variable is there thrice: in the image, in the environment and in the places of the first.
-        texts + labels + 3 * ENTRY_BYTES * self.env.len() + ENTRY_BYTES * self.arguments.len()
+        let history = ENTRY_BYTES * 4 * self.history.len();
+        texts + labels + history + 3 * ENTRY_BYTES * self.env.len() + ENTRY_BYTES * self.arguments.len()
     }
 
     /// Moves out what only a stage that continues this one needs; history, files and the like stay.

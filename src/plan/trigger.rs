@@ -7,10 +7,13 @@ use crate::dockerfile::parse_trigger;
 use crate::dockerfile::syntax::{Instruction, InstructionKind};
 use crate::report::{Diagnostic, Source};
 
-use super::graph::ResolvedBase;
+use super::bases::Bases;
 use super::origin::Origin;
 use super::place::{Place, Trigger};
-use super::stage::{Stage, Stages, same_base};
+use super::stage::{Stage, Stages};
+
+/// As many instructions may be triggers, in all stages together: one line of FROM stands for all those of its base.
+const MAX_FIRED: usize = 100_000;
 
 type Triggers = Vec<(Arc<Instruction>, Arc<Place>)>;
 
@@ -19,8 +22,9 @@ type Triggers = Vec<(Arc<Instruction>, Arc<Place>)>;
 /// have not been resolved may have triggers, too; they are found when this is called again.
 pub(super) fn fire_all(
     stages: &mut Stages<'_>,
-    bases: &[ResolvedBase],
+    bases: &Bases<'_>,
 ) -> Result<BTreeSet<usize>, Vec<Diagnostic>> {
+    let mut fired = 0;
     loop {
         let needed = stages.needed();
         let waiting: Vec<usize> = needed.iter().copied().filter(|&index| !stages.list[index].fired).collect();
@@ -29,19 +33,24 @@ pub(super) fn fire_all(
         }
         for index in waiting {
             let triggers = triggers(stages, index, bases)?;
+            fired += triggers.len();
+            if fired > MAX_FIRED {
+                let message = format!("more than {MAX_FIRED} triggers in all stages up to here");
+                return Err(vec![*stages.place.fault(stages.list[index].from.image.span, message)]);
+            }
             stages.fire(index, triggers).map_err(|fault| vec![*fault])?;
             stages.list[index].fired = true;
         }
     }
 }
 
-fn triggers(stages: &Stages<'_>, index: usize, bases: &[ResolvedBase]) -> Result<Triggers, Vec<Diagnostic>> {
+fn triggers(stages: &Stages<'_>, index: usize, bases: &Bases<'_>) -> Result<Triggers, Vec<Diagnostic>> {
     let stage = &stages.list[index];
     match &stage.base {
         _ if stage.replaced => Ok(Vec::new()),
         Origin::Stage(parent) => Ok(recorded(&stages.list[*parent])),
         Origin::Base(request) => {
-            let base = bases.iter().find(|base| same_base(&base.request, request));
+            let base = bases.find(request);
             let texts = base.map(|base| base.config.config.on_build.as_slice()).unwrap_or_default();
             texts.iter().map(|text| parse(text, stage, stages)).collect()
         }

@@ -14,7 +14,7 @@ use super::transport::{Payload, Request};
 use super::upload::{Upload, Way};
 use super::{Client, MANIFEST_LIMIT, Progress, Target, resolve};
 use crate::config::Place;
-use crate::oci::{Descriptor, Digest, Reference};
+use crate::oci::{Descriptor, Digest, MAX_INDEX_DEPTH, Reference, TooDeep};
 use crate::store::Store;
 
 impl Client {
@@ -176,7 +176,7 @@ struct Parts {
 impl Parts {
     fn load(store: &Store, image: &Descriptor) -> Result<Self, Error> {
         let (mut blobs, mut manifests) = (Vec::new(), Vec::new());
-        gather(store, image, &mut BTreeSet::new(), &mut blobs, &mut manifests)?;
+        gather(store, image, &mut BTreeSet::new(), &mut blobs, &mut manifests, 0)?;
         let top = manifests.pop().expect("gather() ends with what it was asked for");
         Ok(Self { blobs, manifests, top })
     }
@@ -189,7 +189,12 @@ fn gather(
     seen: &mut BTreeSet<Digest>,
     blobs: &mut Vec<Descriptor>,
     manifests: &mut Vec<Stored>,
+    depth: u32,
 ) -> Result<(), Error> {
+    if image.media_type.is_index() && depth > MAX_INDEX_DEPTH {
+        let (image, reason) = (image.digest.to_string(), TooDeep(image.digest).to_string());
+        return Err(Error::Malformed { image, reason });
+    }
     let bytes = store.read_blob(image, MANIFEST_LIMIT)?;
     let Document { descriptor, content } =
         document::parse(&image.digest.to_string(), &bytes, Some(image.media_type.as_str()))?;
@@ -201,7 +206,7 @@ fn gather(
         Content::Index(index) => {
             for entry in &index.manifests {
                 if !seen.contains(&entry.digest) {
-                    gather(store, entry, seen, blobs, manifests)?;
+                    gather(store, entry, seen, blobs, manifests, depth + 1)?;
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! From a name to one image: manifest, configuration, layers.
 
+use std::collections::BTreeSet;
+
 use ureq::http::Method;
 
 use super::answer::Asked;
@@ -8,12 +10,11 @@ use super::error::Error;
 use super::transport::Request;
 use super::{CONFIG_LIMIT, Client, MANIFEST_LIMIT, Target};
 use crate::oci::{
-    Descriptor, DiffId, Digest, ImageConfig, Index, Layer, Manifest, MediaType, Platform, Reference,
+    Descriptor, DiffId, Digest, ImageConfig, Index, Layer, MAX_INDEX_DEPTH, Manifest, MediaType, Platform,
+    Reference, TooDeep,
 };
 use crate::store::{self, Store};
 
-/// Indexes within indexes are followed so far.
-const MAX_DEPTH: u32 = 3;
 /// Entries of an index that do not say their platform are opened to see, so many of them.
 const MAX_UNMARKED: usize = 16;
 
@@ -80,7 +81,7 @@ impl Client {
         let (index, chosen) = match top.content {
             Content::Manifest(manifest) => (None, Chosen { descriptor: top.descriptor, manifest }),
             Content::Index(index) => {
-                let chosen = self.choose(store, target, &index, platform, 0)?;
+                let chosen = self.choose(store, target, &index, platform, &mut BTreeSet::new(), 0)?;
                 let chosen = chosen.ok_or_else(|| no_platform(target, platform, &index))?;
                 (Some(top.descriptor), chosen)
             }
@@ -154,26 +155,31 @@ impl Client {
         Ok(document)
     }
 
-    /// The manifest of an index that fits `platform` best.
+    /// The manifest of an index that fits `platform` best. An index that was `tried` in vain is not opened again.
     fn choose(
         &self,
         store: &Store,
         target: &Target<'_>,
         index: &Index,
         platform: &Platform,
+        tried: &mut BTreeSet<Digest>,
         depth: u32,
     ) -> Result<Option<Chosen>, Error> {
         for entry in candidates(index, platform) {
+            if tried.contains(&entry.digest) {
+                continue;
+            }
             let document = self.by_digest(store, target, entry.digest, Some(&entry.media_type))?;
             let descriptor = Descriptor { platform: entry.platform.clone(), ..document.descriptor };
             match document.content {
-                Content::Index(inner) if depth < MAX_DEPTH => {
-                    let found = self.choose(store, target, &inner, platform, depth + 1)?;
+                Content::Index(inner) if depth < MAX_INDEX_DEPTH => {
+                    tried.insert(entry.digest);
+                    let found = self.choose(store, target, &inner, platform, tried, depth + 1)?;
                     if found.is_some() {
                         return Ok(found);
                     }
                 }
-                Content::Index(_) => return Err(malformed(target, "indexes are nested too deep".to_owned())),
+                Content::Index(_) => return Err(malformed(target, TooDeep(entry.digest).to_string())),
                 Content::Manifest(manifest) => {
                     if entry.platform.is_some() || self.runs_on(store, target, &manifest, platform)? {
                         return Ok(Some(Chosen { descriptor, manifest }));
@@ -283,11 +289,10 @@ fn is_image(entry: &Descriptor) -> bool {
 }
 
 fn no_platform(target: &Target<'_>, wanted: &Platform, index: &Index) -> Error {
-    let mut available: Vec<Platform> = Vec::new();
-    for entry in index.manifests.iter().filter(|entry| is_image(entry)) {
-        let platform = entry.platform.clone().map(Platform::normalised);
-        available.extend(platform.filter(|p| !available.contains(p)));
-    }
+    let offered = index.manifests.iter().filter(|entry| is_image(entry));
+    let offered = offered.filter_map(|entry| entry.platform.clone().map(Platform::normalised));
+    let mut seen = BTreeSet::new();
+    let available = offered.filter(|platform| seen.insert(platform.clone())).collect();
     Error::NoPlatform { image: target.image(), wanted: Box::new(wanted.clone()), available }
 }
 
@@ -308,6 +313,6 @@ fn layers(target: &Target<'_>, manifest: &Manifest, config: &ImageConfig) -> Res
         .collect())
 }
 
-fn malformed(target: &Target<'_>, reason: String) -> Error {
+pub(super) fn malformed(target: &Target<'_>, reason: String) -> Error {
     Error::Malformed { image: target.image(), reason }
 }

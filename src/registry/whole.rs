@@ -1,13 +1,13 @@
 //! Whole images: one platform with its layers, or an index with everything that it names.
 
+use std::collections::BTreeSet;
+
 use super::document::{Content, Document};
 use super::error::Error;
+use super::resolve::malformed;
 use super::{Client, Progress, Target};
-use crate::oci::{Descriptor, Platform, Reference};
+use crate::oci::{Descriptor, Digest, MAX_INDEX_DEPTH, Platform, Reference, TooDeep};
 use crate::store::Store;
-
-/// Indexes within indexes are followed so far.
-const MAX_DEPTH: u32 = 3;
 
 /// Which platforms of an image are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,8 @@ impl Client {
             let document = self.top(store, &target)?;
             let top = document.descriptor.clone();
             let mut blobs = Vec::new();
-            self.gather(store, &target, document, &mut blobs, 0)?;
+            let mut seen = BTreeSet::from([top.digest]);
+            self.gather(store, &target, document, &mut Needed { blobs: &mut blobs, seen: &mut seen }, 0)?;
             self.found(&target);
             Ok((top, blobs))
         })?;
@@ -71,28 +72,44 @@ impl Client {
         store: &Store,
         target: &Target<'_>,
         document: Document,
-        blobs: &mut Vec<Descriptor>,
+        needed: &mut Needed<'_>,
         depth: u32,
     ) -> Result<(), Error> {
         match document.content {
             Content::Manifest(manifest) => {
-                blobs.push(manifest.config);
-                blobs.extend(manifest.layers.into_iter().filter(|layer| layer.urls.is_empty()));
+                let layers = manifest.layers.into_iter().filter(|layer| layer.urls.is_empty());
+                std::iter::once(manifest.config).chain(layers).for_each(|blob| needed.add(blob));
             }
             Content::Index(index) => {
                 for entry in index.manifests {
-                    let is_document = entry.media_type.is_manifest() || entry.media_type.is_index();
-                    match is_document && depth < MAX_DEPTH {
-                        true => {
-                            let inner =
-                                self.by_digest(store, target, entry.digest, Some(&entry.media_type))?;
-                            self.gather(store, target, inner, blobs, depth + 1)?;
+                    let is_index = entry.media_type.is_index();
+                    if !entry.media_type.is_manifest() && !is_index {
+                        needed.add(entry);
+                    } else if needed.seen.insert(entry.digest) {
+                        if is_index && depth == MAX_INDEX_DEPTH {
+                            return Err(malformed(target, TooDeep(entry.digest).to_string()));
                         }
-                        false => blobs.push(entry),
+                        let inner = self.by_digest(store, target, entry.digest, Some(&entry.media_type))?;
+                        self.gather(store, target, inner, needed, depth + 1)?;
                     }
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// What an image consists of, each once however often it is named.
+struct Needed<'a> {
+    blobs: &'a mut Vec<Descriptor>,
+    /// These and the documents.
+    seen: &'a mut BTreeSet<Digest>,
+}
+
+impl Needed<'_> {
+    fn add(&mut self, blob: Descriptor) {
+        if self.seen.insert(blob.digest) {
+            self.blobs.push(blob);
+        }
     }
 }

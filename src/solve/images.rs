@@ -1,7 +1,7 @@
 //! Finds images by name: in the local store, else in a registry.
 
 use super::{NotPinned, Pins};
-use crate::oci::{Descriptor, Digest, ImageConfig, Index, Layer, Manifest, Platform, Reference};
+use crate::oci::{Descriptor, Digest, ImageConfig, Index, Layer, Manifest, Platform, Reference, TooDeep};
 use crate::registry::{self, CONFIG_LIMIT, Client, MANIFEST_LIMIT};
 use crate::report::Diagnostic;
 use crate::store::{self, Store};
@@ -56,6 +56,9 @@ pub enum ImageError {
         /// What there is.
         offered: Vec<Platform>,
     },
+    /// An index of indexes of indexes.
+    #[error(transparent)]
+    TooDeep(#[from] TooDeep),
     /// A document in the store that does not parse.
     #[error("blob {} is no valid {}: {reason}", descriptor.digest, descriptor.media_type)]
     BadDocument {
@@ -106,7 +109,9 @@ impl ImageError {
             Self::NoPlatform { .. } => {
                 diagnostic.help("choose one of these with --platform, or another base image")
             }
-            Self::Store(_) | Self::BadDocument { .. } | Self::LayerCount { .. } => diagnostic,
+            Self::Store(_) | Self::TooDeep(_) | Self::BadDocument { .. } | Self::LayerCount { .. } => {
+                diagnostic
+            }
         }
     }
 }
@@ -224,7 +229,7 @@ pub fn in_store(
     platform: &Platform,
 ) -> Result<FoundImage, ImageError> {
     let manifest = match target.media_type.is_index() {
-        true => choose(read(store, target, MANIFEST_LIMIT)?, name, platform)?,
+        true => choose(store, read(store, target, MANIFEST_LIMIT)?, name, platform)?,
         false => target.clone(),
     };
     let document: Manifest = read(store, &manifest, MANIFEST_LIMIT)?;
@@ -248,13 +253,17 @@ fn check_sizes(store: &Store, layers: &[Layer]) -> Result<(), store::Error> {
     Ok(())
 }
 
-fn choose(index: Index, name: &str, wanted: &Platform) -> Result<Descriptor, ImageError> {
+fn choose(store: &Store, index: Index, name: &str, wanted: &Platform) -> Result<Descriptor, ImageError> {
+    let entries = index.flatten::<ImageError>(&mut |inner| match read(store, inner, MANIFEST_LIMIT) {
+        Err(ImageError::Store(store::Error::NotFound { .. })) => Ok(None),
+        outcome => outcome.map(Some),
+    })?;
     let rank = |d: &Descriptor| d.platform.as_ref().and_then(|p| wanted.match_rank(p));
-    let best = index.manifests.iter().filter(|d| rank(d).is_some()).min_by_key(|d| rank(d));
+    let best = entries.iter().filter(|d| rank(d).is_some()).min_by_key(|d| rank(d));
     best.cloned().ok_or_else(|| ImageError::NoPlatform {
         name: name.to_owned(),
         wanted: wanted.clone(),
-        offered: index.manifests.into_iter().filter_map(|d| d.platform).collect(),
+        offered: entries.into_iter().filter_map(|d| d.platform).collect(),
     })
 }
 

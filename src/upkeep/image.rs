@@ -1,16 +1,16 @@
 //! One image of the store: everything that its name stands for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
-use crate::oci::{ChainId, Descriptor, DiffId, Digest, ImageConfig, Index, Manifest, Platform};
+use crate::oci::{
+    ChainId, Descriptor, DiffId, Digest, ImageConfig, Index, MAX_INDEX_DEPTH, Manifest, Platform,
+};
 use crate::store::{self, Store};
 
 /// Manifests and indexes are bounded as registries bound them.
 pub(super) const MANIFEST_LIMIT: u64 = 4 << 20;
 const CONFIG_LIMIT: u64 = 8 << 20;
-/// An index of indexes is possible, more is a joke.
-const DEPTH_LIMIT: u32 = 4;
-
 /// An image as the store has it; what is not there is listed, and no error.
 #[derive(Debug, Clone)]
 pub struct Image {
@@ -24,6 +24,16 @@ pub struct Image {
     pub missing: BTreeSet<Digest>,
     /// Of these, those that are there with another size than it says: what it says, and what it is.
     pub wrong_sizes: BTreeMap<Digest, (u64, u64)>,
+    /// Indexes that are nested too deeply to be looked at.
+    pub too_deep: BTreeSet<Digest>,
+}
+
+/// Documents that were read: an index may name one for thousands of platforms.
+#[derive(Default)]
+struct Known {
+    indexes: BTreeSet<Digest>,
+    manifests: HashMap<Digest, Option<Arc<Manifest>>>,
+    configs: HashMap<Digest, Option<Arc<ImageConfig>>>,
 }
 
 /// The image of one platform.
@@ -32,9 +42,9 @@ pub struct PlatformImage {
     /// Its manifest, as the index describes it.
     pub descriptor: Descriptor,
     /// The manifest.
-    pub manifest: Manifest,
+    pub manifest: Arc<Manifest>,
     /// Its configuration, if it is there.
-    pub config: Option<ImageConfig>,
+    pub config: Option<Arc<ImageConfig>>,
 }
 
 impl Image {
@@ -49,14 +59,15 @@ impl Image {
             blobs: BTreeMap::new(),
             missing: BTreeSet::new(),
             wrong_sizes: BTreeMap::new(),
+            too_deep: BTreeSet::new(),
         };
-        image.add(store, target, 0)?;
+        image.add(store, target, &mut Known::default(), 0)?;
         Ok(image)
     }
 
     /// Whether nothing is missing.
     pub fn is_complete(&self) -> bool {
-        self.missing.is_empty() && !self.platforms.is_empty()
+        self.missing.is_empty() && self.too_deep.is_empty() && !self.platforms.is_empty()
     }
 
     /// The bytes of its blobs, each counted once.
@@ -75,10 +86,17 @@ impl Image {
         ranked.min_by_key(|(rank, _)| *rank).map(|(_, platform)| platform)
     }
 
+    /// The configurations of its platforms, each once.
+    pub(super) fn configs(&self) -> impl Iterator<Item = &ImageConfig> {
+        let mut seen = BTreeSet::new();
+        let platforms = self.platforms.iter().filter(move |p| seen.insert(p.manifest.config.digest));
+        platforms.filter_map(|p| p.config.as_deref())
+    }
+
     /// The stacks of layers that its platforms consist of, every height of each.
     pub(super) fn chains(&self) -> BTreeSet<ChainId> {
         let mut chains = BTreeSet::new();
-        for config in self.platforms.iter().filter_map(|p| p.config.as_ref()) {
+        for config in self.configs() {
             let mut chain = ChainId::EMPTY;
             for diff_id in &config.rootfs.diff_ids {
                 chain = chain.push(*diff_id);
@@ -90,33 +108,61 @@ impl Image {
 
     /// The identities of all its layers.
     pub(super) fn diff_ids(&self) -> BTreeSet<DiffId> {
-        let configs = self.platforms.iter().filter_map(|p| p.config.as_ref());
-        configs.flat_map(|config| config.rootfs.diff_ids.iter().copied()).collect()
+        self.configs().flat_map(|config| config.rootfs.diff_ids.iter().copied()).collect()
     }
 
-    fn add(&mut self, store: &Store, descriptor: &Descriptor, depth: u32) -> Result<(), store::Error> {
-        if depth > DEPTH_LIMIT {
-            return Ok(());
-        }
+    fn add(
+        &mut self,
+        store: &Store,
+        descriptor: &Descriptor,
+        known: &mut Known,
+        depth: u32,
+    ) -> Result<(), store::Error> {
         if descriptor.media_type.is_index() {
+            if !known.indexes.insert(descriptor.digest) {
+                return Ok(());
+            }
+            if depth > MAX_INDEX_DEPTH {
+                self.too_deep.insert(descriptor.digest);
+                return Ok(());
+            }
             let Some(index) = self.document::<Index>(store, descriptor, MANIFEST_LIMIT)? else {
                 return Ok(());
             };
-            return index.manifests.iter().try_for_each(|entry| self.add(store, entry, depth + 1));
+            return index.manifests.iter().try_for_each(|entry| self.add(store, entry, known, depth + 1));
         }
         if !descriptor.media_type.is_manifest() {
             self.blob(store, descriptor);
             return Ok(());
         }
-        let Some(manifest) = self.document::<Manifest>(store, descriptor, MANIFEST_LIMIT)? else {
-            return Ok(());
-        };
-        let config = self.document::<ImageConfig>(store, &manifest.config, CONFIG_LIMIT)?;
-        manifest.layers.iter().for_each(|layer| self.blob(store, layer));
+        let Some(manifest) = self.manifest(store, descriptor, known)? else { return Ok(()) };
+        let config = known.configs.get(&manifest.config.digest).cloned().flatten();
         if !is_attestation(descriptor) {
             self.platforms.push(PlatformImage { descriptor: descriptor.clone(), manifest, config });
         }
         Ok(())
+    }
+
+    fn manifest(
+        &mut self,
+        store: &Store,
+        descriptor: &Descriptor,
+        known: &mut Known,
+    ) -> Result<Option<Arc<Manifest>>, store::Error> {
+        if let Some(manifest) = known.manifests.get(&descriptor.digest) {
+            return Ok(manifest.clone());
+        }
+        let manifest = self.document::<Manifest>(store, descriptor, MANIFEST_LIMIT)?.map(Arc::new);
+        known.manifests.insert(descriptor.digest, manifest.clone());
+        if let Some(manifest) = &manifest {
+            let config = &manifest.config;
+            if !known.configs.contains_key(&config.digest) {
+                let parsed = self.document::<ImageConfig>(store, config, CONFIG_LIMIT)?.map(Arc::new);
+                known.configs.insert(config.digest, parsed);
+            }
+            manifest.layers.iter().for_each(|layer| self.blob(store, layer));
+        }
+        Ok(manifest)
     }
 
     /// A JSON blob; one that is not there or does not parse is missing.
@@ -161,7 +207,7 @@ impl Image {
 impl PlatformImage {
     /// What its index says, else its configuration.
     pub fn platform(&self) -> Option<Platform> {
-        self.descriptor.platform.clone().or_else(|| self.config.as_ref().map(ImageConfig::platform))
+        self.descriptor.platform.clone().or_else(|| self.config.as_deref().map(ImageConfig::platform))
     }
 }
 

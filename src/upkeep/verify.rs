@@ -14,7 +14,7 @@ use super::unit;
 use crate::cache::{Cache, Key};
 use crate::layer::erofs;
 use crate::layer::index::{Index, Kind, What};
-use crate::oci::{ChainId, DiffId, Digest, Layer, Reference};
+use crate::oci::{ChainId, DiffId, Digest, Layer, Reference, TooDeep};
 use crate::rootfs::Root;
 use crate::store::Store;
 
@@ -174,8 +174,12 @@ impl Check<'_> {
 
     /// An image that lacks platforms was pulled so; but what it has must be whole.
     fn completeness(&mut self, reference: &Reference, image: &Image) {
-        if image.missing.is_empty() && !image.platforms.is_empty() {
+        if image.is_complete() {
             return;
+        }
+        if let Some(deep) = image.too_deep.first() {
+            let hint = "a build or a push of it fails: ask whoever made it for a flat index".to_owned();
+            return self.fault(format!("image {reference}"), TooDeep(*deep).to_string(), Remedy::Hint(hint));
         }
         let lacks = |digest: &Digest| match image.wrong_sizes.get(digest) {
             Some((said, actual)) => format!("{digest} with {said} bytes (it has {actual})"),
@@ -191,7 +195,7 @@ impl Check<'_> {
     }
 
     fn remember(&mut self, image: &Image) {
-        for config in image.platforms.iter().filter_map(|platform| platform.config.as_ref()) {
+        for config in image.configs() {
             let mut chain = ChainId::EMPTY;
             for diff_id in &config.rootfs.diff_ids {
                 chain = chain.push(*diff_id);

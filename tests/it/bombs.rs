@@ -1,6 +1,8 @@
 //! Small inputs that could cost much. Each is either refused or done, within limits on the memory and the processor time
 //! of the whole process.
 
+mod data;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;

@@ -34,6 +34,7 @@ mod layering;
 mod limits;
 mod lock;
 mod logs;
+mod nested;
 mod network;
 mod one_id;
 mod outputs;

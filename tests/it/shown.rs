@@ -6,6 +6,7 @@ use rbuild::report::text::is_unsafe;
 
 use crate::support::http::{Reply, Server};
 use crate::support::program::World;
+use crate::support::terminal::Terminal;
 
 const PASSWORD: &str = "geheim-7f3a";
 
@@ -78,4 +79,41 @@ fn nothing_acts_on_the_terminal() {
     let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert!(told[0]["Config"]["Labels"].to_string().contains('\u{9b}'), "{told}");
     assert!(fs::read_dir(world.context()).unwrap().count() > 1);
+}
+
+/// Whatever a template asks for, a terminal gets text; a pipe gets what is there.
+#[test]
+fn a_terminal_is_shown_no_escape_of_a_template() {
+    let evil = "\u{1b}]0;x\u{7}\u{9b}31m\u{202e}";
+    let world = World::new();
+    world.dockerfile(&format!("FROM scratch\nLABEL a=\"<{evil}>\"\n"));
+    world.build(["-t", "app"]).run();
+    world.file(&format!("f{evil}"), "");
+    let template = "{{.Config.Labels.a}} end";
+    let mut terminal = Terminal::start(&world, &["inspect", "-f", template, "app"]);
+    assert_eq!(terminal.end(), Some(0));
+    let shown = terminal.shown.replace('\r', "");
+    assert!(!shown.contains(is_unsafe) && shown.contains("> end"), "{shown:?}");
+    let ran = world.rbuild(["inspect", "-f", template, "app"]).any_stdout().run();
+    assert_eq!(ran.stdout, format!("<{evil}> end\n"));
+    for words in [&["context", "."] as &[&str], &["context", "--why", &format!("f{evil}"), "."]] {
+        let ran = world.rbuild(words).any_stdout().run();
+        assert!(!ran.stdout.contains(is_unsafe) && ran.stdout.contains("f\u{fffd}"), "{:?}", ran.stdout);
+    }
+}
+
+#[test]
+fn a_log_is_shown_without_escapes_and_piped_as_it_is() {
+    let registry = crate::support::base::busybox_registry();
+    let world = World::new();
+    world.dockerfile(&format!(
+        "FROM {}/busybox\nRUN printf 'a\\033[2Jb\\n\\342\\200\\256c\\n10%%\\rdone\\n'\n",
+        registry.host()
+    ));
+    world.build([""; 0]).run();
+    let ran = world.rbuild(["logs", "last"]).any_stdout().run();
+    assert!(ran.stdout.ends_with("a\u{1b}[2Jb\n\u{202e}c\n10%\rdone\n"), "{:?}", ran.stdout);
+    let mut terminal = Terminal::start(&world, &["logs", "last"]);
+    assert_eq!(terminal.end(), Some(0));
+    assert!(terminal.shown.ends_with("ab\r\nc\r\ndone\r\n"), "{:?}", terminal.shown);
 }

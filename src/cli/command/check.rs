@@ -2,7 +2,7 @@
 
 use super::call::{Call, Format};
 use crate::build::{self, Checked, Request};
-use crate::cli::error::{color_of, print};
+use crate::cli::error::{color_of, print, print_painted};
 use crate::cli::findings::{docker, sarif};
 use crate::cli::{Failure, diagnostic};
 use crate::report::Events;
@@ -10,11 +10,11 @@ use crate::report::Events;
 /// Checks and prints. Fails on faults; on findings only when that is asked for.
 pub(super) fn run(request: &Request, call: Call) -> Result<(), Failure> {
     let checked = build::check(request, &Events::silent());
-    print(&match call.format {
-        Format::Text => text(&checked, color_of(&std::io::stdout())),
-        Format::Json => docker::lint(&checked),
-        Format::Sarif => sarif::log(&checked),
-    })?;
+    match call.format {
+        Format::Text => print_painted(&text(&checked, color_of(&std::io::stdout()))),
+        Format::Json => print(&docker::lint(&checked)),
+        Format::Sarif => print(&sarif::log(&checked)),
+    }?;
     let fatal = (call.error || checked.strict) && !checked.findings.is_empty();
     match fatal || !checked.faults.is_empty() {
         true => Err(Failure::told()),

@@ -12,6 +12,7 @@ use crate::cli::error::print;
 use crate::cli::listing::table;
 use crate::cli::progress::bytes;
 use crate::report::Diagnostic;
+use crate::report::text::harmless;
 
 /// List what a build would see of a folder
 ///
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &ContextArgs) -> Result<(), Failure> {
     };
     let listing = Listing::open(&folder, dockerfile.as_deref()).map_err(failed)?;
     match &args.why {
-        Some(path) => print(&reason(&listing, path)?),
+        Some(path) => print(&harmless(&reason(&listing, path)?)),
         None => print(&lists(&listing)?),
     }
 }
@@ -97,7 +98,8 @@ fn lists(listing: &Listing) -> Result<String, Failure> {
 /// The path without control characters; directories end in a slash.
 fn shown(entry: &Entry) -> String {
     let path = String::from_utf8_lossy(&entry.path);
-    let mut text: String = path.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    // A line break would begin another row.
+    let mut text = harmless(&path).replace(['\n', '\t'], "\u{fffd}");
     if entry.is_dir {
         text.push('/');
     }

@@ -1,5 +1,7 @@
 //! `rbuild inspect NAME…`
 
+use std::collections::HashMap;
+
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -9,7 +11,7 @@ use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::listing::bad;
 use crate::cli::template::Template;
-use crate::oci::{Platform, Reference};
+use crate::oci::{Digest, Platform, Reference};
 use crate::report::text::harmless_json;
 use crate::store::Store;
 use crate::upkeep::{Image, PlatformImage};
@@ -78,8 +80,8 @@ fn value(store: &Store, name: &str, wanted: Option<&Platform>) -> Result<Value, 
         "MediaType": target.media_type,
         "Platforms": platforms(&image),
         "ManifestDigest": platform.descriptor.digest,
-        "Manifest": platform.manifest,
-        "ImageConfig": config,
+        "Manifest": *platform.manifest,
+        "ImageConfig": *config,
     });
     if !image.missing.is_empty()
         && let Some(fields) = value.as_object_mut()
@@ -102,12 +104,15 @@ fn size(platform: &PlatformImage) -> u64 {
 }
 
 fn platforms(image: &Image) -> Vec<Value> {
+    // An index may name a manifest of thousands of layers for thousands of platforms.
+    let mut sizes: HashMap<Digest, u64> = HashMap::new();
     let entry = |platform: &PlatformImage| {
+        let size = *sizes.entry(platform.descriptor.digest).or_insert_with(|| size(platform));
         let mut entry = Map::new();
         let name = platform.platform().map(|p| p.to_string());
         entry.insert("Platform".to_owned(), json!(name.unwrap_or_default()));
         entry.insert("Digest".to_owned(), json!(platform.descriptor.digest));
-        entry.insert("Size".to_owned(), json!(size(platform)));
+        entry.insert("Size".to_owned(), json!(size));
         Value::Object(entry)
     };
     image.platforms.iter().map(entry).collect()

@@ -115,12 +115,14 @@ pub(super) fn describe(store: &Store, target: Descriptor) -> Result<LocalImage, 
 /// The entry of an index for this machine, else its first.
 fn choose(store: &Store, index: &Descriptor) -> Result<Descriptor, Failure> {
     let index: Index = read_json(store, index, MANIFEST_LIMIT)?;
+    let entries = index.flatten::<Failure>(&mut |inner| match store.has_blob(&inner.digest) {
+        Some(_) => read_json(store, inner, MANIFEST_LIMIT).map(Some),
+        None => Ok(None),
+    })?;
     let host = Platform::host();
     let rank = |d: &Descriptor| d.platform.as_ref().and_then(|p| host.match_rank(p));
-    let best = index.manifests.iter().filter(|d| rank(d).is_some()).min_by_key(|d| rank(d));
-    best.or(index.manifests.first())
-        .cloned()
-        .ok_or_else(|| Failure::message("the image's index lists no manifest"))
+    let best = entries.iter().filter(|d| rank(d).is_some()).min_by_key(|d| rank(d));
+    best.or(entries.first()).cloned().ok_or_else(|| Failure::message("the image's index lists no manifest"))
 }
 
 /// Reads a JSON blob, verified.

@@ -1,5 +1,8 @@
 //! `rbuild logs`
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Write};
+
 use clap::Args;
 
 use super::local;
@@ -7,6 +10,7 @@ use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::listing::table;
+use crate::cli::progress::printable;
 use crate::report::Diagnostic;
 use crate::report::text::harmless;
 use crate::solve::log::{About, LoggedStep, log_file, logged_builds, logged_steps};
@@ -15,7 +19,8 @@ use crate::store::Store;
 /// Show what the commands of a build printed, to the last line
 ///
 /// Without an ID it lists the builds of which there is output: the last twenty of two weeks, with at most 512 MiB. Of the
-/// output of one step the first 16 MiB and the last 8 or more are kept.
+/// output of one step the first 16 MiB and the last 8 or more are kept. A terminal is shown no control sequences; a pipe or
+/// a file gets every byte.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -70,11 +75,27 @@ fn show(store: &Store, build: &About, step: &LoggedStep) -> Result<(), Failure> 
     let path = log_file(store, &build.id, step);
     let unreadable = |e: std::io::Error| Failure::message(format!("cannot read `{}`: {e}", path.display()));
     let mut file = crate::rootfs::open_regular(&path).map_err(unreadable)?;
-    match std::io::copy(&mut file, &mut std::io::stdout().lock()) {
+    let mut stdout = std::io::stdout().lock();
+    let shown = match stdout.is_terminal() {
+        true => show_lines(file, &mut stdout),
+        false => std::io::copy(&mut file, &mut stdout).map(drop),
+    };
+    match shown {
         // A reader that went away (`rbuild logs last | head`) has seen enough.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(unreadable(error)),
         _ => Ok(()),
     }
+}
+
+/// What a command printed, as lines that cannot move the cursor or do worse. Whoever wants every byte has a pipe.
+fn show_lines(file: File, out: &mut impl Write) -> std::io::Result<()> {
+    let (mut file, mut line) = (BufReader::new(file), Vec::new());
+    while file.read_until(b'\n', &mut line)? > 0 {
+        let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line));
+        writeln!(out, "{}", printable(&text))?;
+        line.clear();
+    }
+    Ok(())
 }
 
 fn listing(store: &Store, builds: &[About]) -> String {

@@ -6,7 +6,7 @@ use super::build::BuildArgs;
 use super::request;
 use crate::build;
 use crate::cli::configuration::Configuration;
-use crate::cli::error::{color_of, print};
+use crate::cli::error::{color_of, print, print_painted};
 use crate::cli::forecast::{dot, json, text};
 use crate::cli::{Failure, progress};
 use crate::report::Events;
@@ -44,11 +44,12 @@ pub(crate) fn run(global: &crate::cli::args::Global, args: &PlanArgs) -> Result<
     request::refuse_at(&args.build)?;
     let request = request::from_args(global, &Configuration::load()?, &args.build)?;
     let foreseen = build::foresee(&request, &Events::silent()).map_err(Failure::build)?;
-    print(&match args.format {
+    match args.format {
         PlanFormat::Text => {
-            text::render(&foreseen, color_of(&std::io::stdout()), progress::width_of_stdout())
+            let color = color_of(&std::io::stdout());
+            print_painted(&text::render(&foreseen, color, progress::width_of_stdout()))
         }
-        PlanFormat::Json => json::render(&foreseen),
-        PlanFormat::Dot => dot::render(&foreseen),
-    })
+        PlanFormat::Json => print(&json::render(&foreseen)),
+        PlanFormat::Dot => print(&dot::render(&foreseen)),
+    }
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::args::ProgressMode;
 use super::error::color_of;
+use crate::report::text::is_unsafe;
 use crate::report::{Event, EventReader, Events, StepNumber, channel};
 
 /// Something that shows events. One value shows one build.
@@ -212,9 +213,10 @@ pub(super) fn width_of_stdout() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| *columns >= 20)
 }
 
-/// `text` without control characters other than tabs, so that a step's output cannot move the cursor.
-fn printable(text: &str) -> std::borrow::Cow<'_, str> {
-    if text.chars().all(|c| !c.is_control() || c == '\t') {
+/// `text`, which is one line, without control characters other than tabs and without what turns the direction of writing:
+/// a step's output cannot move the cursor.
+pub(super) fn printable(text: &str) -> std::borrow::Cow<'_, str> {
+    if !text.contains(is_unsafe) {
         return text.into();
     }
     // What a terminal would show of `10%\r20%\r30%` is the last piece.
@@ -224,7 +226,7 @@ fn printable(text: &str) -> std::borrow::Cow<'_, str> {
     while let Some(c) = chars.next() {
         if c == '\u{1b}' {
             skip_escape(&mut chars);
-        } else if !c.is_control() || c == '\t' {
+        } else if !is_unsafe(c) {
             out.push(c);
         }
     }
