@@ -9,6 +9,7 @@ mod fill;
 mod layout;
 mod memory;
 mod order;
+mod pieces;
 mod pipeline;
 mod stargz;
 #[cfg(test)]

@@ -6,26 +6,32 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use blake3::hazmat::ChainingValue;
+
 use super::layout::{Layout, Segment};
+use super::pieces::{self, Piece};
 use super::{WriteError, show};
 use crate::layer::entry::{Content, DiskFile, Entry, EntryKind};
 use crate::layer::header;
 use crate::rootfs::Root;
 
-/// Fills `buffer` with the bytes of `segment`.
+/// Fills `buffer` with the bytes of `segment`. Files that are whole in it are compared with their digests; of one that is
+/// not it gives the piece.
 pub(super) fn fill(
     entries: &[Entry],
     layout: &Layout,
     segment: Segment,
     buffer: &mut Vec<u8>,
-) -> Result<(), WriteError> {
+) -> Result<Option<Piece>, WriteError> {
     // Every byte is overwritten below; what the buffer held before saves clearing it.
     buffer.resize((segment.end - segment.start) as usize, 0);
     let mut out = Cursor { free: buffer, at: segment.start };
     let mut header = Vec::new();
+    // One at most: a segment ends before a file that would not be whole in it.
+    let mut piece = None;
     for (index, entry) in entries.iter().enumerate().skip(segment.entry) {
         if out.at == segment.end {
-            return Ok(());
+            return Ok(piece);
         }
         if out.at == layout.starts[index] {
             header.clear();
@@ -38,13 +44,14 @@ pub(super) fn fill(
         if let EntryKind::File(content) = &entry.kind
             && want > 0
         {
-            read(entry, content, skip, out.take(want as usize))?;
+            let value = read(entry, content, skip, out.take(want as usize))?;
+            piece = piece.or(value.map(|value| Piece { entry: index, value, end: skip + want }));
         }
         let padding = next.min(segment.end) - out.at;
         out.take(padding as usize).fill(0);
     }
     out.free.fill(0);
-    Ok(())
+    Ok(piece)
 }
 
 /// The part of a segment that is still to be filled.
@@ -63,16 +70,23 @@ impl<'b> Cursor<'b> {
     }
 }
 
-/// Reads `out.len()` bytes of `content` from `offset` on.
-fn read(entry: &Entry, content: &Content, offset: u64, out: &mut [u8]) -> Result<(), WriteError> {
+/// Reads `out.len()` bytes of `content` from `offset` on; what they are in the tree of its digest, if it has one and they
+/// are not all of it.
+fn read(
+    entry: &Entry,
+    content: &Content,
+    offset: u64,
+    out: &mut [u8],
+) -> Result<Option<ChainingValue>, WriteError> {
     match content {
         Content::Bytes(bytes) => {
             let start = offset as usize;
             out.copy_from_slice(&bytes[start..start + out.len()]);
-            Ok(())
+            Ok(None)
         }
         Content::Slice { file, offset: first, .. } => file
             .read_exact_at(out, first + offset)
+            .map(|()| None)
             .map_err(|error| WriteError::ReadScratch { path: show(&entry.path), error }),
         Content::Disk(disk) => {
             let disk = disk.file();
@@ -110,7 +124,7 @@ impl Failure {
     }
 }
 
-fn read_disk(disk: &DiskFile, offset: u64, out: &mut [u8]) -> Result<(), Failure> {
+fn read_disk(disk: &DiskFile, offset: u64, out: &mut [u8]) -> Result<Option<ChainingValue>, Failure> {
     let file = Root::from_fd(Arc::clone(&disk.root), PathBuf::new()).open_file(&disk.path)?;
     check_unchanged(disk, &file)?;
     file.read_exact_at(out, offset)?;
@@ -118,7 +132,8 @@ fn read_disk(disk: &DiskFile, offset: u64, out: &mut [u8]) -> Result<(), Failure
     let is_whole = out.len() as u64 == disk.size;
     match disk.digest {
         Some(digest) if is_whole && *blake3::hash(out).as_bytes() != digest => Err(Failure::Unlike),
-        _ => Ok(()),
+        Some(_) if !is_whole => Ok(Some(pieces::value(out, offset))),
+        _ => Ok(None),
     }
 }
 

@@ -15,9 +15,10 @@ use std::thread;
 use super::fill::fill;
 use super::layout::Layout;
 use super::memory::{self, Segments, Start, Written};
+use super::pieces::{Piece, Pieces};
 use super::{Memory, WriteError, stargz};
 use crate::layer::compress::Compression;
-use crate::layer::entry::Entry;
+use crate::layer::entry::{Content, Entry, EntryKind};
 use crate::oci::{Digest, Hasher, HasherState};
 
 /// More workers than this only wait for the thread that hashes the tar (1.8 GB/s against 0.2-0.4 for each).
@@ -60,13 +61,15 @@ struct Buffers {
     id: Option<([u8; 32], [u8; 32])>,
     /// In an eStargz layer: the gzip members.
     members: Vec<stargz::Member>,
+    /// Of a file with a digest that is in other segments, too.
+    piece: Option<Piece>,
 }
 
 impl Job<'_> {
     fn make(&self, index: usize, buffers: &mut Buffers) -> Result<(), WriteError> {
         let segment = self.layout.segments[index];
         if let Compression::Estargz { level } = self.compression {
-            fill(self.entries, self.layout, segment, &mut buffers.raw)?;
+            buffers.piece = fill(self.entries, self.layout, segment, &mut buffers.raw)?;
             let Buffers { raw, packed, packed_len, members, .. } = buffers;
             *packed_len = stargz::pack(level, (self.entries, self.layout, segment), raw, packed, members)?;
             return Ok(());
@@ -77,7 +80,7 @@ impl Job<'_> {
         {
             return Ok(());
         }
-        fill(self.entries, self.layout, segment, &mut buffers.raw)?;
+        buffers.piece = fill(self.entries, self.layout, segment, &mut buffers.raw)?;
         let id = id.map(|id| id.unwrap_or_else(|| memory::of_bytes(self.compression, &buffers.raw)));
         if let Some(id) = &id
             && self.take_packed(id, buffers)
@@ -93,6 +96,8 @@ impl Job<'_> {
     /// Takes both forms of a segment of `len` bytes from the earlier layer, if it is there: to decompress it takes half
     /// the time of reading a hundred files.
     fn take_both(&self, id: &[u8; 32], len: u64, buffers: &mut Buffers) -> bool {
+        // What is taken so has no pieces: only their bytes tell what they are.
+        buffers.piece = None;
         self.take_packed(id, buffers) && {
             buffers.raw.resize(len as usize, 0);
             self.compression.unpack(&buffers.packed[..buffers.packed_len], &mut buffers.raw)
@@ -284,6 +289,7 @@ struct Output<'a, S> {
     segments: Vec<([u8; 32], u64, [u8; 32])>,
     /// In an eStargz layer: where its files are.
     chunks: stargz::Chunks,
+    pieces: Pieces,
 }
 
 impl<'a, S: Write> Output<'a, S> {
@@ -293,7 +299,8 @@ impl<'a, S: Write> Output<'a, S> {
         let hasher = (job.compression != Compression::None).then(|| start.packed.clone());
         let (size, start) = (start.size, start.segments.to_vec());
         let chunks = stargz::Chunks::default();
-        Ok(Self { job, sink, hasher, size, start, segments: Vec::new(), chunks })
+        let (segments, pieces) = (Vec::new(), Pieces::default());
+        Ok(Self { job, sink, hasher, size, start, segments, chunks, pieces })
     }
 
     fn write(&mut self, buffers: &Buffers) -> Result<(), WriteError> {
@@ -302,7 +309,21 @@ impl<'a, S: Write> Output<'a, S> {
             self.segments.push((id, bytes.len() as u64, packed));
         }
         self.chunks.push(&buffers.members, self.size);
-        self.put(bytes)
+        self.put(bytes)?;
+        buffers.piece.as_ref().map_or(Ok(()), |piece| self.compare(piece))
+    }
+
+    /// With the last piece of a file: compares it with the digest that its step's key holds.
+    fn compare(&mut self, piece: &Piece) -> Result<(), WriteError> {
+        let EntryKind::File(content @ Content::Disk(file)) = &self.job.entries[piece.entry].kind else {
+            return Ok(());
+        };
+        match self.pieces.push(piece, content.len()) {
+            Some(digest) if Some(digest) != file.digest() => {
+                Err(WriteError::Unlike { source_path: file.file().path })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), WriteError> {

@@ -393,6 +393,39 @@ fn a_file_that_does_not_have_its_digest_is_an_error() {
     assert!(matches!(result, Err(WriteError::Unlike { .. })), "{result:?}");
 }
 
+/// Also one that is in several segments, whose pieces threads read in any order.
+#[test]
+fn a_large_file_that_does_not_have_its_digest_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::open(dir.path()).unwrap();
+    let bytes: Vec<u8> = (0..3_500_000_u32).map(|at| (at.wrapping_mul(7919) >> 5) as u8).collect();
+    fs::write(dir.path().join("f"), &bytes).unwrap();
+    let compressions = [
+        Compression::None,
+        Compression::Gzip { level: 1 },
+        Compression::Zstd { level: 1 },
+        Compression::Estargz { level: 1 },
+    ];
+    for compression in compressions {
+        let write_as = |digest| {
+            let file = DiskFile { digest: Some(digest), ..disk_file(&root, "f") };
+            let file = entry("f", EntryKind::File(Content::Disk(file.into())));
+            let others = (0..20).map(|at| self::file(format!("a{at}"), &[at; 100_000]));
+            write(others.chain([file]).collect(), &WriteOptions { compression }, &mut Vec::new())
+        };
+        write_as(*blake3::hash(&bytes).as_bytes()).unwrap();
+        for at in [0, 1 << 20, 3_499_999] {
+            let mut other = bytes.clone();
+            other[at] ^= 1;
+            let result = write_as(*blake3::hash(&other).as_bytes());
+            assert!(
+                matches!(result, Err(WriteError::Unlike { .. })),
+                "{compression:?}, byte {at}: {result:?}"
+            );
+        }
+    }
+}
+
 fn unpacked(compression: Compression, blob: &[u8]) -> Vec<u8> {
     let mut tar = Vec::new();
     match compression {

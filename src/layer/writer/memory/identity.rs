@@ -19,7 +19,7 @@ pub(in crate::layer::writer) fn of_bytes(compression: Compression, raw: &[u8]) -
 }
 
 /// Of each segment by its headers and the digests of its files. `None` where one has to look at the bytes: a file of
-/// which no digest is known, and a piece of a larger file, which nobody compares with the digest when it is read.
+/// which no digest is known, and a piece of a larger file, as that is compared with the digest only when all of it is read.
 pub(in crate::layer::writer) fn of_sources(
     compression: Compression,
     entries: &[Entry],

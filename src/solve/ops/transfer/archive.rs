@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::Error;
 use super::error::shown;
 use super::tree::{Bytes, FileTree, Item, ItemKind};
-use crate::context::Meta;
 use crate::context::scan::as_path;
+use crate::context::{FileDigest, Meta};
 use crate::layer::archive::{self, Limits, Member, Names, Reader, decompress};
 use crate::layer::entry::Content;
 
@@ -39,11 +39,12 @@ pub(super) fn is_archive(tree: &FileTree, path: &[u8], item: &Item) -> Result<bo
     }
 }
 
-/// Reads a whole archive. The file must be what it was when it was selected, before and after.
+/// Reads a whole archive. The file must be what it was when it was selected, before and after, and hold what its digest
+/// says, which is what the step's key holds.
 pub(super) fn unpack(
     tree: &FileTree,
     path: &[u8],
-    item: &Item,
+    (item, digest): (&Item, &FileDigest),
     scratch: &Scratch<'_>,
 ) -> Result<Unpacked, Error> {
     let fail = |source| failed(path, source);
@@ -52,11 +53,17 @@ pub(super) fn unpack(
     };
     check_unchanged(&file, path, item)?;
     let bytes = scratch().map_err(fail)?;
-    let decoder = decompress(&file).map_err(fail)?;
+    let mut hashed = Hashed { reader: &file, hasher: blake3::Hasher::new() };
+    let decoder = decompress(&mut hashed).map_err(fail)?;
     let mut copied = Copied { reader: decoder, copy: BufWriter::with_capacity(1 << 20, bytes) };
     let members = read_members(&mut copied).map_err(|source| Error::Archive { path: shown(path), source })?;
-    check_unchanged(&file, path, item)?;
     let bytes = copied.copy.into_inner().map_err(|error| fail(error.into_error()))?;
+    // What stands behind the archive counts, too.
+    io::copy(&mut hashed, &mut io::sink()).map_err(fail)?;
+    check_unchanged(&file, path, item)?;
+    if *hashed.hasher.finalize().as_bytes() != digest.content {
+        return Err(Error::Unlike { path: shown(path) });
+    }
     Ok(Unpacked { members, bytes: Arc::new(bytes) })
 }
 
@@ -90,6 +97,20 @@ fn check_unchanged(file: &File, path: &[u8], item: &Item) -> Result<(), Error> {
 
 fn failed(path: &[u8], source: io::Error) -> Error {
     Error::Io { path: shown(path), source }
+}
+
+/// Hashes what is read.
+struct Hashed<R> {
+    reader: R,
+    hasher: blake3::Hasher,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let len = self.reader.read(into)?;
+        self.hasher.update(&into[..len]);
+        Ok(len)
+    }
 }
 
 /// Keeps a copy of what is read.

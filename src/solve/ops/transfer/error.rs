@@ -60,6 +60,15 @@ pub enum Error {
         /// What is wrong with it.
         source: crate::layer::archive::Error,
     },
+    /// An archive looks as it did when its digest was taken, and holds something else.
+    #[error(
+        "`{path}` does not hold what it held when it was looked at, though its size and times are the same; \
+         `touch` it and build again"
+    )]
+    Unlike {
+        /// The archive.
+        path: String,
+    },
     /// An archive links to a file that is not there.
     #[error("cannot unpack `{archive}`: the hard link `{link}` leads to `{target}`, which is not there")]
     DanglingHardLink {

@@ -87,8 +87,8 @@ pub(super) struct Transfer<'t> {
 impl Transfer<'_> {
     fn pick(&mut self, pick: &Pick, scratch: &Scratch<'_>) -> Result<(), Error> {
         self.inodes.clear();
-        if let (What::Archive(item, _), Some(tree)) = (&pick.what, &pick.tree) {
-            let unpacked = unpack(tree, &pick.base, item, scratch)?;
+        if let (What::Archive(item, digest), Some(tree)) = (&pick.what, &pick.tree) {
+            let unpacked = unpack(tree, &pick.base, (item, digest), scratch)?;
             return self.archive(&pick.named, &unpacked);
         }
         let made = self.made_directory();

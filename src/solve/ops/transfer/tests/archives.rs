@@ -92,6 +92,32 @@ fn a_file_of_an_archive_replaces_a_whole_directory() {
     );
 }
 
+/// The key was made of the digest; so what is unpacked has that digest, also where no time tells of a change.
+#[test]
+fn an_archive_that_does_not_have_its_digest_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    // Something behind the archive, which nobody unpacks.
+    let bytes = [tar(&[("f", b'0', 0o644, "file")]), vec![7; 300_000]].concat();
+    fs::write(dir.path().join("x.tar"), &bytes).unwrap();
+    let op = op("ADD x.tar /");
+    let mut selected = select(&op, &[Input::Tree(context(dir.path()))]).unwrap();
+    let land_it = |selected: &Selected| {
+        let (parent, scratch) = (image(&[]), || tempfile::tempfile());
+        let accounts = |_: &str| Ok(None);
+        let destination =
+            Destination { parent: &parent, parent_time: 0, accounts: &accounts, scratch: &scratch };
+        listing(&land(selected, &op, &destination))
+    };
+    assert_eq!(land_it(&selected), ["f 644 11:22 file"]);
+    let super::super::select::What::Archive(_, digest) = &mut selected.picks[0].what else {
+        panic!("no archive")
+    };
+    let other = [&bytes[..bytes.len() - 1], &[8]].concat();
+    digest.content = *blake3::hash(&other).as_bytes();
+    let lines = land_it(&selected);
+    assert!(lines[0].starts_with("error: `/x.tar` does not hold what it held"), "{lines:?}");
+}
+
 #[test]
 fn key_fields_tell_content_and_mode_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
