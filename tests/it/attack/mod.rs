@@ -7,6 +7,7 @@ mod archives;
 mod crowd;
 mod damage;
 mod disks;
+mod fresh_store;
 mod kills;
 mod links;
 mod made_again;
