@@ -186,10 +186,10 @@ fn run_with(request: &Request, tools: &tools::Tools, events: &Events) -> Result<
     let forced = request.forced();
     for platform in request.platforms_or_host() {
         let options = plan::Options { platform, ..request.options.clone() };
-        let (plan, bases) = inputs.plan(&dockerfile, &options)?;
+        let plan = inputs.plan(&dockerfile, &options)?;
         last_step = StepNumber(plan.listing.len());
         if let Some(forced) = forced {
-            force::check(forced, &plan, &bases, source)?;
+            force::check(forced, &plan, source)?;
         }
         let hear = |layers: &[Layer]| {
             if let Some(ahead) = &ahead {
@@ -199,7 +199,7 @@ fn run_with(request: &Request, tools: &tools::Tools, events: &Events) -> Result<
                 ahead.hear(&layers, &uploads, last_step);
             }
         };
-        let environment = inputs.environment(&dockerfile, &plan, &bases, events);
+        let environment = inputs.environment(&dockerfile, &plan, events);
         let environment = Environment { on_layers: Some(&hear), ..environment };
         request.warn_of_form(plan.epoch, events);
         solve::announce(&plan, request.push_title(), &environment);
@@ -207,7 +207,7 @@ fn run_with(request: &Request, tools: &tools::Tools, events: &Events) -> Result<
             events.send(Event::Warning(warning));
         }
         let solved = solve::run(&plan, source, &environment)
-            .inspect_err(|_| failed::complete(&inputs, &dockerfile, &options, &bases))?;
+            .inspect_err(|_| failed::complete(&inputs, &dockerfile, &options, &plan))?;
         let layers = &solved.root(plan.image.result).layers;
         let layers = match forced {
             Some(forced) => force::convert(layers, forced, tools, events)?,

@@ -48,6 +48,8 @@ pub mod layer;
 
 pub mod context;
 
+pub mod image;
+
 #[allow(
     clippy::disallowed_methods,
     reason = "the store's own files: digests, hashes, numbers, and names that were parsed"

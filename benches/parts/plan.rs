@@ -2,10 +2,12 @@
 //! 0.1 ms, one that needs a thousand stages 0.15 s.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use rbuild::dockerfile::syntax::Dockerfile;
+use rbuild::image::PlatformImage;
 use rbuild::oci::{Descriptor, DiffId, Digest, Layer, MediaType};
-use rbuild::plan::graph::{BaseRequest, ResolvedBase};
+use rbuild::plan::graph::{BaseOp, BaseRequest};
 use rbuild::plan::{ContextSource, Lowered, Options, bases, lower};
 
 use super::{Work, parse};
@@ -38,16 +40,11 @@ fn planning(file: Dockerfile, options: Options) -> Work {
 }
 
 /// An image of one layer.
-fn resolve(request: &BaseRequest) -> ResolvedBase {
+fn resolve(request: &BaseRequest) -> BaseOp {
     let config = r#"{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":["sh"]},
                      "history":[{"created_by":"base layer"}]}"#;
     let descriptor = Descriptor::new(MediaType::MANIFEST, Digest::of(request.name.as_bytes()), 1);
-    let diff_id = DiffId(Digest::of(b"layer"));
-    ResolvedBase {
-        request: request.clone(),
-        manifest: descriptor.clone(),
-        config: serde_json::from_str(config).expect("a configuration"),
-        layers: vec![Layer { descriptor, diff_id }],
-        remote: None,
-    }
+    let layers = vec![Layer { descriptor, diff_id: DiffId(Digest::of(b"layer")) }];
+    let image = PlatformImage::of_config(serde_json::from_str(config).expect("a configuration"));
+    BaseOp { request: request.clone(), image: Arc::new(PlatformImage { layers, ..image }) }
 }

@@ -5,9 +5,9 @@
 use std::fmt::Debug;
 
 use libfuzzer_sys::fuzz_target;
+use rbuild::image::document::{Content, parse};
 use rbuild::oci::image::{assemble, assemble_index};
 use rbuild::oci::{ChainId, Descriptor, Digest, ImageConfig, Index, Layer, Manifest, Platform, parse_rfc3339, rfc3339};
-use rbuild::registry::document::{Content, parse};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
     let index = round_trip::<Index>(bytes);
     round_trip::<Layer>(bytes);
     round_trip::<Descriptor>(bytes).as_ref().and_then(|descriptor| descriptor.platform.as_ref()).map(platform);
-    if let Ok(document) = parse("image", bytes, None) {
+    if let Ok(document) = parse(bytes, None) {
         assert_eq!(document.descriptor.digest, Digest::of(bytes));
         assert_eq!(document.descriptor.size, bytes.len() as u64);
         let media_type = document.descriptor.media_type;

@@ -1,13 +1,15 @@
 //! Finds the images that FROM names: in the local store, in a layout, or in a registry.
 
+use std::sync::Arc;
+
 use super::tools::Tools;
 use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::Dockerfile;
 use crate::oci::Reference;
 use crate::plan;
-use crate::plan::graph::{BaseOrigin, BaseRequest, ResolvedBase};
+use crate::plan::graph::{BaseOp, BaseOrigin, BaseRequest};
 use crate::report::Diagnostic;
-use crate::solve::images::{self, FoundImage, ImageError, PullPolicy};
+use crate::solve::images::{self, ImageError, PullPolicy};
 use crate::store::Store;
 
 /// Finds what `request` asks for; an error points at the FROM line of `file` that caused it.
@@ -16,7 +18,7 @@ pub(super) fn resolve(
     pull: PullPolicy,
     request: &BaseRequest,
     file: &Dockerfile,
-) -> Result<ResolvedBase, Diagnostic> {
+) -> Result<BaseOp, Diagnostic> {
     let store = &tools.store;
     let point = |diagnostic: Diagnostic| diagnostic.at(&file.source, request.span, "");
     let explain = |error: ImageError| point(error.diagnose());
@@ -33,8 +35,7 @@ pub(super) fn resolve(
             images::in_store(store, &target, &request.name, &request.platform).map_err(explain)
         }
     };
-    let FoundImage { manifest, config, layers, remote, .. } = found?;
-    Ok(ResolvedBase { request: request.clone(), manifest, config, layers, remote })
+    Ok(BaseOp { request: request.clone(), image: Arc::new(found?) })
 }
 
 /// An image of the local store that may have been meant.

@@ -12,8 +12,9 @@ use crate::context::{Ignore, ignore};
 use crate::dockerfile::checks::{self, Filtered, message};
 use crate::dockerfile::syntax::Dockerfile;
 use crate::exec::Stop;
-use crate::oci::{Config, Descriptor, Digest, ImageConfig, MediaType, Platform};
-use crate::plan::graph::{BaseRequest, Op, Plan, ResolvedBase, TransferKind, TransferSource};
+use crate::image::PlatformImage;
+use crate::oci::{Config, ImageConfig, Platform};
+use crate::plan::graph::{BaseOp, BaseRequest, Op, Plan, TransferKind, TransferSource};
 use crate::plan::{self, Lowered, Options};
 use crate::report::{Diagnostic, Events, Severity, Source};
 use crate::store::Store;
@@ -110,7 +111,7 @@ fn lower(file: &Dockerfile, request: &Request) -> Result<Plan, Vec<Diagnostic>> 
     }
     let platform = request.platforms_or_host().swap_remove(0);
     let options = Options { platform, ..request.options.clone() };
-    let mut bases: Vec<ResolvedBase> = plan::bases(&file, &options)?.into_iter().map(unknown).collect();
+    let mut bases: Vec<BaseOp> = plan::bases(&file, &options)?.into_iter().map(unknown).collect();
     for _ in 0..MAX_ROUNDS {
         match plan::lower(&file, &options, &bases)? {
             Lowered::Plan(plan) => return Ok(*plan),
@@ -121,13 +122,12 @@ fn lower(file: &Dockerfile, request: &Request) -> Result<Plan, Vec<Diagnostic>> 
 }
 
 /// An image of which nothing is known but what was asked for.
-fn unknown(request: BaseRequest) -> ResolvedBase {
+fn unknown(request: BaseRequest) -> BaseOp {
     let Platform { os, architecture, variant, .. } = request.platform.clone();
     let env = vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
     let config = Config { env, ..Config::default() };
     let config = ImageConfig { os, architecture, variant, config, ..ImageConfig::default() };
-    let manifest = Descriptor::new(MediaType::MANIFEST, Digest::of(b""), 0);
-    ResolvedBase { request, manifest, config, layers: Vec::new(), remote: None }
+    BaseOp { request, image: Arc::new(PlatformImage::of_config(config)) }
 }
 
 /// What the syntax alone tells, when nothing more can be said.

@@ -1,13 +1,15 @@
 //! Makes an image of a kept session.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::diagnose_store;
 use super::enter::{Opened, now};
 use crate::dockerfile::syntax::{Dockerfile, InstructionKind};
+use crate::image::PlatformImage;
 use crate::oci::image::{self, Assembled};
 use crate::oci::{self, Digest, History, ImageConfig, Reference};
-use crate::plan::graph::ResolvedBase;
+use crate::plan::graph::BaseOp;
 use crate::plan::{self, DEFAULT_PATH, Lowered, Options};
 use crate::report::{Diagnostic, Source};
 use crate::solve::session::{Kind, Session};
@@ -117,14 +119,10 @@ fn apply(config: &ImageConfig, changes: &str) -> Result<ImageConfig, String> {
     let mut plain = config.clone();
     plain.config.on_build.clear();
     let options = Options { platform: config.platform(), ..Options::default() };
-    let bases = plan::bases(&file, &options).map_err(told)?.into_iter().map(|request| ResolvedBase {
-        manifest: oci::Descriptor::new(oci::MediaType::MANIFEST, Digest::of(b""), 0),
-        request,
-        config: plain.clone(),
-        layers: Vec::new(),
-        remote: None,
-    });
-    let bases: Vec<ResolvedBase> = bases.collect();
+    let image = Arc::new(PlatformImage::of_config(plain));
+    let bases = plan::bases(&file, &options).map_err(told)?;
+    let bases: Vec<BaseOp> =
+        bases.into_iter().map(|request| BaseOp { request, image: Arc::clone(&image) }).collect();
     let Lowered::Plan(plan) = plan::lower(&file, &options, &bases).map_err(told)? else {
         return Err("it needs another image".to_owned());
     };

@@ -188,7 +188,7 @@ fn unpack(tools: &Tools, folder: &Path) -> Result<RootState, Vec<Diagnostic>> {
         return Err(vec![Diagnostic::error("unpacking a context needs an image; that is a bug of rbuild's")]);
     };
     let contexts = BTreeMap::from([(String::new(), ContextFiles::Folder(plain(folder)?))]);
-    let environment = tools.environment(&contexts, &[], &Events::silent());
+    let environment = tools.environment(&contexts, &Events::silent());
     let solved = solve::run(&plan, &source, &environment)?;
     Ok(solved.root(plan.image.result).clone())
 }

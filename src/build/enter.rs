@@ -7,15 +7,16 @@ use std::sync::Arc;
 use super::tools::Tools;
 use super::{Failed, Request, Secret, diagnose_store, failed, inputs, result};
 use crate::exec::{self, Attach, Dns, ExitReport, Limits, MountSpec, Stop, Ulimit};
+use crate::image::PlatformImage;
 use crate::oci::{self, Descriptor, ImageConfig, Platform, Reference};
 use crate::plan::graph::{
-    BaseOp, BaseOrigin, BaseRequest, ExecOp, ImagePlan, ListedInstruction, Network, Op, Plan, ResolvedBase,
-    Security, Step, StepId,
+    BaseOp, BaseOrigin, BaseRequest, ExecOp, ImagePlan, ListedInstruction, Network, Op, Plan, Security, Step,
+    StepId,
 };
 use crate::plan::{self, key_value};
 use crate::registry::Settings;
 use crate::report::{Diagnostic, Events, Source, Span, StepNumber};
-use crate::solve::images::{self, FoundImage, PullPolicy};
+use crate::solve::images::{self, PullPolicy};
 use crate::solve::session::{EnterError, FailedSteps, Kind, Place, Room, Session, Sessions};
 use crate::solve::{self, ContextFiles, Environment, Files};
 use crate::store::Store;
@@ -58,9 +59,9 @@ pub enum ImageName {
     Stored(Descriptor),
 }
 
-/// An image to open a room in.
+/// A request for an image to open a room in; what is found is a [`PlatformImage`].
 #[derive(Debug, Clone)]
-pub struct Image {
+pub struct ImageRequest {
     /// Which.
     pub name: ImageName,
     /// As the user typed it.
@@ -128,7 +129,7 @@ impl Opened {
     /// Opens a room in an image, whose missing layers are fetched. Gives also the image's configuration.
     pub fn image(
         store: &Store,
-        Image { name, called, platform, registries, pull }: &Image,
+        ImageRequest { name, called, platform, registries, pull }: &ImageRequest,
         kind: Kind,
         wishes: &Wishes,
         (events, stop): (&Events, &Stop),
@@ -140,18 +141,17 @@ impl Opened {
             }
             ImageName::Stored(target) => images::in_store(store, target, called, platform),
         };
-        let found = found.map_err(|e| vec![e.diagnose()])?;
+        let found = Arc::new(found.map_err(|e| vec![e.diagnose()])?);
         let contexts = BTreeMap::new();
         let config = found.config.clone();
         let op = op_of(&config, wishes, platform);
-        let (plan, base) = plan_of(found, called, platform);
-        let bases = [base];
+        let plan = plan_of(&found, called, platform);
         let is_here = |layer: &oci::Layer| store.has_blob(&layer.descriptor.digest).is_some();
-        let is_whole = bases[0].layers.iter().all(is_here);
+        let is_whole = found.layers.iter().all(is_here);
         let events = if is_whole { Events::silent() } else { events.clone() };
         let source = Arc::new(Source { name: String::new(), text: String::new() });
         let room = {
-            let environment = tools.environment(&contexts, &bases, &events);
+            let environment = tools.environment(&contexts, &events);
             let environment = Environment { dns: wishes.dns.clone(), ..environment };
             solve::announce(&plan, None, &environment);
             let solved = solve::run(&plan, &source, &environment)?;
@@ -214,7 +214,7 @@ fn environment<'a>(
     secrets: &[Secret],
 ) -> Environment<'a> {
     let secrets = secrets.iter().map(|secret| (secret.id.clone(), secret.from.clone())).collect();
-    Environment { secrets, ..tools.environment(contexts, &[], &Events::silent()) }
+    Environment { secrets, ..tools.environment(contexts, &Events::silent()) }
 }
 
 type Next = Option<(String, Vec<String>)>;
@@ -229,11 +229,11 @@ fn open_step(
     let (source, dockerfile) = (inputs.source(), crate::dockerfile::parse(inputs.source())?);
     let platform = request.platforms_or_host().swap_remove(0);
     let options = plan::Options { platform: platform.clone(), ..request.options.clone() };
-    let (plan, bases) = inputs.plan(&dockerfile, &options)?;
-    let environment = inputs.environment(&dockerfile, &plan, &bases, events);
+    let plan = inputs.plan(&dockerfile, &options)?;
+    let environment = inputs.environment(&dockerfile, &plan, events);
     solve::announce(&plan, None, &environment);
     let solved = solve::run(&plan, source, &environment)
-        .inspect_err(|_| failed::complete(&inputs, &dockerfile, &options, &bases))?;
+        .inspect_err(|_| failed::complete(&inputs, &dockerfile, &options, &plan))?;
     inputs.save_digests();
     let history = plan.image.history.iter().map(|entry| result::history(entry, plan.epoch, &solved));
     let config = ImageConfig { history: history.collect(), ..plan.image.config.clone() };
@@ -331,41 +331,37 @@ fn op_of(config: &ImageConfig, wishes: &Wishes, platform: &Platform) -> ExecOp {
 }
 
 /// A plan that brings an image here, and nothing else.
-fn plan_of(found: FoundImage, called: &str, platform: &Platform) -> (Plan, ResolvedBase) {
-    let FoundImage { manifest, config, layers, remote, .. } = found;
-    let origin = match &remote {
+fn plan_of(image: &Arc<PlatformImage>, called: &str, platform: &Platform) -> Plan {
+    let origin = match &image.remote {
         Some(reference) => BaseOrigin::Image(reference.clone()),
         None => BaseOrigin::Layout { path: String::new(), selector: String::new() },
     };
     let name = called.to_owned();
-    let request =
-        BaseRequest { name: name.clone(), origin, platform: platform.clone(), span: Span::default() };
-    let image = ImagePlan {
-        result: StepId(0),
-        config: config.clone(),
-        history: Vec::new(),
-        annotations: BTreeMap::new(),
-    };
+    let (slot, title) = (format!("base/{name}"), format!("fetch {name}"));
+    let request = BaseRequest { name, origin, platform: platform.clone(), span: Span::default() };
     let step = Step {
-        op: Op::Base(BaseOp { name: name.clone(), base: 0 }),
+        op: Op::Base(BaseOp { request, image: Arc::clone(image) }),
         parent: None,
         span: None,
         number: StepNumber(0),
-        slot: format!("base/{name}"),
+        slot,
         origin: None,
     };
-    let title = format!("fetch {name}");
     let listed = ListedInstruction { place: String::new(), title, step: Some(StepId(0)), after: None };
-    let plan = Plan {
+    Plan {
         platform: platform.clone(),
         steps: vec![step],
         listing: vec![listed],
-        image,
+        image: ImagePlan {
+            result: StepId(0),
+            config: image.config.clone(),
+            history: Vec::new(),
+            annotations: BTreeMap::new(),
+        },
         warnings: Vec::new(),
         epoch: None,
         next: None,
-    };
-    (plan, ResolvedBase { request, manifest, config, layers, remote })
+    }
 }
 
 /// Takes the place of `target`, if there is something to take it.

@@ -3,21 +3,17 @@
 use super::inputs::Inputs;
 use crate::dockerfile::syntax::Dockerfile;
 use crate::oci::{self, History, Seconds};
-use crate::plan::graph::{HistoryPlan, ResolvedBase};
+use crate::plan::graph::{BaseOp, HistoryPlan, Plan};
 use crate::plan::{self, Lowered, Options};
 use crate::solve::session::{Session, Sessions};
 
 /// Adds to each failed step the configuration that its stage had before it. What cannot be found out stays out: the root
 /// can be entered without it.
-pub(super) fn complete(
-    inputs: &Inputs<'_>,
-    dockerfile: &Dockerfile,
-    options: &Options,
-    bases: &[ResolvedBase],
-) {
+pub(super) fn complete(inputs: &Inputs<'_>, dockerfile: &Dockerfile, options: &Options, plan: &Plan) {
+    let bases = plan.bases();
     let tools = inputs.tools();
     for mut session in tools.failed.kept() {
-        if complete_one(&mut session, dockerfile, options, bases).is_some()
+        if complete_one(&mut session, dockerfile, options, &bases).is_some()
             && let Err(error) = Sessions::of(&tools.store).update(&session)
         {
             tracing::info!(%error, "cannot complete what was kept of a failed step");
@@ -29,7 +25,7 @@ fn complete_one(
     session: &mut Session,
     dockerfile: &Dockerfile,
     options: &Options,
-    bases: &[ResolvedBase],
+    bases: &[BaseOp],
 ) -> Option<()> {
     let (stage, number) = session.origin?;
     let options = Options { target_number: Some(stage), stop: Some(number), ..options.clone() };

@@ -13,7 +13,7 @@ use crate::key::{self, LayerForm};
 use crate::layer::archive::{Limits, decompress};
 use crate::layer::{Compression, repack};
 use crate::oci::{ChainId, Descriptor, Layer};
-use crate::plan::graph::{Op, Plan, ResolvedBase};
+use crate::plan::graph::{Op, Plan};
 use crate::report::{Diagnostic, Event, Events, Source};
 
 impl Request {
@@ -25,16 +25,11 @@ impl Request {
 }
 
 /// Refuses what could not be done in the end, before anything runs: `source` is the Dockerfile.
-pub(super) fn check(
-    forced: Compression,
-    plan: &Plan,
-    bases: &[ResolvedBase],
-    source: &Arc<Source>,
-) -> Result<(), Vec<Diagnostic>> {
+pub(super) fn check(forced: Compression, plan: &Plan, source: &Arc<Source>) -> Result<(), Vec<Diagnostic>> {
     let Compression::Estargz { .. } = forced else { return Ok(()) };
     let mut steps = std::iter::successors(Some(plan.image.result), |id| plan.steps[id.0].parent);
     let base = steps.find_map(|id| match &plan.steps[id.0].op {
-        Op::Base(op) => Some((&bases[op.base], plan.steps[id.0].span)),
+        Op::Base(op) => Some((&op.image, plan.steps[id.0].span)),
         _ => None,
     });
     let Some((base, span)) = base else { return Ok(()) };

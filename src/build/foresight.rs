@@ -27,8 +27,8 @@ pub fn foresee(request: &Request, events: &Events) -> Result<Vec<Foresight>, Vec
     let mut foreseen = Vec::new();
     for platform in request.platforms_or_host() {
         let options = plan::Options { platform, ..request.options.clone() };
-        let (plan, bases) = inputs.plan(&dockerfile, &options)?;
-        let environment = inputs.environment(&dockerfile, &plan, &bases, events);
+        let plan = inputs.plan(&dockerfile, &options)?;
+        let environment = inputs.environment(&dockerfile, &plan, events);
         let outlooks = solve::forecast(&plan, inputs.source(), &environment)?;
         foreseen.push(Foresight { plan, outlooks });
     }

@@ -8,7 +8,7 @@ use super::tools::Tools;
 use super::{Request, bases, check};
 use crate::dockerfile::checks::Filtered;
 use crate::dockerfile::syntax::{Dockerfile, Instruction, InstructionKind, Word};
-use crate::plan::graph::{BaseRequest, Plan, ResolvedBase};
+use crate::plan::graph::{BaseOp, BaseRequest, Plan};
 use crate::plan::{self, ContextSource, Lowered, Options};
 use crate::report::{Diagnostic, Events, Source};
 use crate::solve::{self, ContextFiles, Environment};
@@ -82,17 +82,13 @@ impl<'r> Inputs<'r> {
     }
 
     /// Resolves the bases that the Dockerfile needs and lowers it to a plan. Triggers of a base can need more bases.
-    pub(super) fn plan(
-        &self,
-        dockerfile: &Dockerfile,
-        options: &Options,
-    ) -> Result<(Plan, Vec<ResolvedBase>), Vec<Diagnostic>> {
+    pub(super) fn plan(&self, dockerfile: &Dockerfile, options: &Options) -> Result<Plan, Vec<Diagnostic>> {
         let mut wanted = plan::bases(dockerfile, options)?;
-        let mut resolved: Vec<ResolvedBase> = Vec::new();
+        let mut resolved: Vec<BaseOp> = Vec::new();
         for _ in 0..MAX_ROUNDS {
             resolved.extend(self.resolve(&wanted, dockerfile)?);
             match plan::lower(dockerfile, options, &resolved)? {
-                Lowered::Plan(plan) => return Ok((*plan, resolved)),
+                Lowered::Plan(plan) => return Ok(*plan),
                 Lowered::Needs(more) => wanted = more,
             }
         }
@@ -104,11 +100,11 @@ impl<'r> Inputs<'r> {
         &self,
         wanted: &[BaseRequest],
         dockerfile: &Dockerfile,
-    ) -> Result<Vec<ResolvedBase>, Vec<Diagnostic>> {
+    ) -> Result<Vec<BaseOp>, Vec<Diagnostic>> {
         let one = |request: &BaseRequest| bases::resolve(self.tools, self.request.pull, request, dockerfile);
         let mut resolved = Vec::new();
         for some in wanted.chunks(BASES_AT_ONCE) {
-            let found: Vec<Result<ResolvedBase, Diagnostic>> = match some {
+            let found: Vec<Result<BaseOp, Diagnostic>> = match some {
                 [only] => vec![one(only)],
                 several => std::thread::scope(|scope| {
                     let threads: Vec<_> =
@@ -150,7 +146,6 @@ impl<'r> Inputs<'r> {
         &'a self,
         dockerfile: &'a Dockerfile,
         plan: &Plan,
-        bases: &'a [ResolvedBase],
         events: &Events,
     ) -> Environment<'a> {
         Environment {
@@ -164,7 +159,7 @@ impl<'r> Inputs<'r> {
             dns: self.request.dns.clone(),
             ssh: self.request.ssh.iter().cloned().collect(),
             project: self.project.clone(),
-            ..self.tools.environment(&self.contexts, bases, events)
+            ..self.tools.environment(&self.contexts, events)
         }
     }
 

@@ -105,8 +105,8 @@ fn visit(request: &Request, tools: &Tools, events: &Events) -> Result<(), Vec<Di
     for (platform, target) in platforms.iter().flat_map(|p| targets.iter().map(move |t| (p, t))) {
         let (platform, target) = (platform.clone(), target.clone());
         let options = plan::Options { platform, target, ..request.options.clone() };
-        let (plan, bases) = inputs.plan(&dockerfile, &options)?;
-        let environment = inputs.environment(&dockerfile, &plan, &bases, events);
+        let plan = inputs.plan(&dockerfile, &options)?;
+        let environment = inputs.environment(&dockerfile, &plan, events);
         solve::visit_sources(&plan, inputs.source(), &environment)?;
     }
     Ok(())

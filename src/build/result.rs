@@ -11,8 +11,8 @@ use crate::solve::Solved;
 use crate::store::Store;
 use crate::upkeep::{StepNote, StepNotes};
 
-/// One platform's image, complete in the store but without a name.
-pub(super) struct Image {
+/// What one platform's build came to: an image, complete in the store but without a name, and what its steps did.
+pub(super) struct PlatformResult {
     manifest: Descriptor,
     layers: Vec<Layer>,
     config_bytes: u64,
@@ -27,7 +27,7 @@ pub(super) fn assemble(
     solved: &Solved,
     layers: Vec<Layer>,
     store: &Store,
-) -> Result<Image, Vec<Diagnostic>> {
+) -> Result<PlatformResult, Vec<Diagnostic>> {
     let history = plan.image.history.iter().map(|entry| history(entry, plan.epoch, solved)).collect();
     let mut annotations = plan.image.annotations.clone();
     for output in &request.outputs {
@@ -40,7 +40,7 @@ pub(super) fn assemble(
         store.put_blob(bytes).map_err(|e| vec![diagnose_store(&e)])?;
     }
     notes(plan, solved).save(store, &manifest_descriptor.digest);
-    Ok(Image {
+    Ok(PlatformResult {
         manifest: manifest_descriptor,
         layers,
         config_bytes: config_bytes.len() as u64,
@@ -83,7 +83,7 @@ pub(super) fn history(entry: &HistoryPlan, epoch: Option<Seconds>, solved: &Solv
 pub(super) fn publish(
     request: &Request,
     tools: &Tools,
-    images: &[Image],
+    images: &[PlatformResult],
     events: &Events,
     line: &push::Line,
 ) -> Result<Built, Vec<Diagnostic>> {
@@ -109,8 +109,9 @@ pub(super) fn publish(
         store.set_tag(name, &target).map_err(|e| vec![diagnose_store(&e)])?;
     }
     push::run(request, tools, &target, events, line)?;
-    let size =
-        |image: &Image| image.config_bytes + image.layers.iter().map(|l| l.descriptor.size).sum::<u64>();
+    let size = |image: &PlatformResult| {
+        image.config_bytes + image.layers.iter().map(|l| l.descriptor.size).sum::<u64>()
+    };
     Ok(Built {
         digest: target.digest,
         names,
@@ -122,7 +123,7 @@ pub(super) fn publish(
 }
 
 /// One index over the images of several platforms.
-fn index(request: &Request, store: &Store, images: &[Image]) -> Result<Descriptor, Vec<Diagnostic>> {
+fn index(request: &Request, store: &Store, images: &[PlatformResult]) -> Result<Descriptor, Vec<Diagnostic>> {
     let annotations = request.outputs.iter().flat_map(|o| o.index_annotations.clone()).collect();
     let manifests = images.iter().map(|image| image.manifest.clone()).collect();
     let (bytes, descriptor) = image::assemble_index(manifests, &annotations);

@@ -7,7 +7,6 @@ use super::Request;
 use crate::cache::Cache;
 use crate::exec::{Config, Dns, Executor, Limits, Stop};
 use crate::key::LayerForm;
-use crate::plan::graph::ResolvedBase;
 use crate::registry::{Client, Settings};
 use crate::report::Events;
 use crate::solve::images::PullPolicy;
@@ -62,7 +61,6 @@ impl Tools {
     pub(super) fn environment<'a>(
         &'a self,
         contexts: &'a BTreeMap<String, ContextFiles>,
-        bases: &'a [ResolvedBase],
         events: &Events,
     ) -> Environment<'a> {
         Environment {
@@ -72,7 +70,6 @@ impl Tools {
             snapshots: &self.snapshots,
             dockerfile: None,
             contexts,
-            bases,
             registry: &self.registry,
             pins: &self.pins,
             executor: &self.executor,

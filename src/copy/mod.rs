@@ -10,11 +10,12 @@ use std::path::Path;
 pub use place::{Place, PlaceError};
 
 use crate::export::{self, Call, SaveTo, Saved, Sink};
+use crate::image::{Image, StoredPlatform};
 use crate::import::{self, Source};
 use crate::oci::{Descriptor, Platform, Reference};
 use crate::registry::{self, Client, Progress, Which};
 use crate::store::{self, Store};
-use crate::upkeep::{self, Image, PlatformImage};
+use crate::upkeep;
 
 /// Why an image could not be moved.
 #[derive(Debug, thiserror::Error)]
@@ -140,7 +141,7 @@ pub fn one_platform(
             offered: image
                 .platforms
                 .iter()
-                .filter_map(PlatformImage::platform)
+                .filter_map(StoredPlatform::platform)
                 .map(|p| p.to_string())
                 .collect(),
         }),

@@ -7,7 +7,7 @@ use crate::dockerfile::checks::{self, message};
 use crate::oci::{Config, History, ImageConfig, Platform, RootFs};
 
 use super::builder::Line;
-use super::graph::{HistoryPlan, ResolvedBase, StepId};
+use super::graph::{BaseOp, HistoryPlan, StepId};
 use super::lower::Lowering;
 use super::origin::Origin;
 use super::place::Fault;
@@ -68,10 +68,10 @@ impl Lowering<'_> {
 
     fn base(&mut self, index: usize, stage: &Stage, line: Line) -> Result<State, Fault> {
         let base = self.bases.at(index);
-        let tip = self.builder.base(index, &base.request.name, stage.from.span, line);
+        let tip = self.builder.base(index, base, stage.from.span, line);
         let platform = base.request.platform.clone();
         self.check_platform(stage, base, &platform);
-        let mut image = base.config.clone();
+        let mut image = base.image.config.clone();
         image.created = None;
         image.rootfs = RootFs::default();
         let history = inherited(&std::mem::take(&mut image.history), base);
@@ -100,8 +100,8 @@ impl Lowering<'_> {
     }
 
     /// InvalidBaseImagePlatform: an image that exists for one platform only is taken as it is.
-    fn check_platform(&mut self, stage: &Stage, base: &ResolvedBase, wanted: &Platform) {
-        let actual = base.config.platform().normalised();
+    fn check_platform(&mut self, stage: &Stage, base: &BaseOp, wanted: &Platform) {
+        let actual = base.image.config.platform().normalised();
         if actual.os == wanted.os && actual.architecture == wanted.architecture {
             return;
         }
@@ -150,16 +150,16 @@ fn empty_image(platform: &Platform) -> ImageConfig {
 
 /// The base's history, made to fit its layers as BuildKit does: surplus entries count as empty, missing
 /// ones are added at the end.
-fn inherited(history: &[History], base: &ResolvedBase) -> Vec<HistoryPlan> {
+fn inherited(history: &[History], base: &BaseOp) -> Vec<HistoryPlan> {
     let mut entries = history.to_vec();
     let count = entries.iter().filter(|entry| !entry.empty_layer).count();
-    let surplus = count.saturating_sub(base.layers.len());
+    let surplus = count.saturating_sub(base.image.layers.len());
     for entry in entries.iter_mut().filter(|entry| !entry.empty_layer).take(surplus) {
         entry.empty_layer = true;
     }
-    for _ in count..base.layers.len() {
+    for _ in count..base.image.layers.len() {
         entries.push(History {
-            created: base.config.created.clone(),
+            created: base.image.config.created.clone(),
             created_by: Some(format!("layer of {}", base.request.name)),
             comment: Some("buildkit.exporter.image.v0".to_owned()),
             ..History::default()

@@ -23,6 +23,7 @@ pub(super) struct Builder {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Source {
     Scratch,
+    /// By its number among the bases.
     Base(usize),
     Image(crate::oci::Reference, crate::oci::Platform),
     Local(String),
@@ -75,9 +76,9 @@ impl Builder {
     }
 
     /// The step of a base, once; with the line of the FROM that names it first.
-    pub(super) fn base(&mut self, base: usize, name: &str, span: Span, line: Line) -> StepId {
-        let op = Op::Base(BaseOp { name: name.to_owned(), base });
-        self.from(Source::Base(base), op, Some(span), line, format!("base/{name}"))
+    pub(super) fn base(&mut self, index: usize, base: &BaseOp, span: Span, line: Line) -> StepId {
+        let slot = format!("base/{}", base.request.name);
+        self.from(Source::Base(index), Op::Base(base.clone()), Some(span), line, slot)
     }
 
     /// The empty root, once.
@@ -100,9 +101,10 @@ impl Builder {
     }
 
     /// A base that is only copied from or mounted.
-    pub(super) fn files_of_base(&mut self, base: usize, name: &str) -> StepId {
-        let op = Op::Base(BaseOp { name: name.to_owned(), base });
-        self.source(Source::Base(base), op, format!("image {name}"), format!("base/{name}"))
+    pub(super) fn files_of_base(&mut self, index: usize, base: &BaseOp) -> StepId {
+        let name = &base.request.name;
+        let (title, slot) = (format!("image {name}"), format!("base/{name}"));
+        self.source(Source::Base(index), Op::Base(base.clone()), title, slot)
     }
 
     /// The empty root, to copy nothing from.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::oci::{Descriptor, ImageConfig, Platform, Reference};
+use crate::image::PlatformImage;
+use crate::oci::{ImageConfig, Platform, Reference};
 use crate::report::{Diagnostic, Span, StepNumber};
 
 /// Everything that one platform's build consists of.
@@ -29,6 +30,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The bases that it stands on, each once: with them the same file can be lowered again.
+    pub fn bases(&self) -> Vec<BaseOp> {
+        let base = |step: &Step| match &step.op {
+            Op::Base(base) => Some(base.clone()),
+            Op::Scratch | Op::Image(_) | Op::Local(_) | Op::Workdir(_) | Op::Transfer(_) | Op::Exec(_) => {
+                None
+            }
+        };
+        self.steps.iter().filter_map(base).collect()
+    }
+
     /// For each step, whether the image or what comes [`next`](Plan::next) needs it. In a whole plan that is every one.
     pub fn needed(&self) -> Vec<bool> {
         let mut needed = vec![self.next.is_none(); self.steps.len()];
@@ -157,10 +169,10 @@ impl Mount {
 /// See [`Op::Base`].
 #[derive(Debug, Clone)]
 pub struct BaseOp {
-    /// As the user named it.
-    pub name: String,
-    /// Where it is: the index into the resolved bases given to `lower`.
-    pub base: usize,
+    /// What FROM asked for.
+    pub request: BaseRequest,
+    /// The image that it got; as it may come from the local store or a layout, it may have no remote.
+    pub image: Arc<PlatformImage>,
 }
 
 /// See [`Op::Image`].
@@ -462,21 +474,6 @@ pub enum HistoryPlan {
         /// Whose time an empty entry takes: the nearest step before it.
         after: StepId,
     },
-}
-
-/// An image that FROM names, resolved.
-#[derive(Debug, Clone)]
-pub struct ResolvedBase {
-    /// As requested.
-    pub request: BaseRequest,
-    /// The manifest's descriptor (of the platform's own manifest, not of the index).
-    pub manifest: Descriptor,
-    /// Its configuration.
-    pub config: ImageConfig,
-    /// Its layers, lowest first.
-    pub layers: Vec<crate::oci::Layer>,
-    /// From where its blobs can be fetched; `None` when it is in the local store or a layout.
-    pub remote: Option<Reference>,
 }
 
 /// What FROM asks for, before anything is fetched.

@@ -38,7 +38,7 @@ use crate::dockerfile::syntax::{Dockerfile, InstructionKind};
 use crate::report::{Diagnostic, Severity};
 
 use bases::Bases;
-use graph::{BaseRequest, HistoryPlan, ImagePlan, Plan, ResolvedBase};
+use graph::{BaseOp, BaseRequest, HistoryPlan, ImagePlan, Plan};
 use lower::Lowering;
 pub use options::{ContextSource, Entitlement, Options};
 use place::Place;
@@ -68,15 +68,11 @@ pub fn bases(file: &Dockerfile, options: &Options) -> Result<Vec<BaseRequest>, V
 }
 
 /// Makes the plan for `options.platform`. `bases` answer what [`bases`] asked for, and further requests
-/// of [`Lowered::Needs`]; more than needed does no harm. [`graph::BaseOp::base`] indexes them.
+/// of [`Lowered::Needs`]; more than needed does no harm.
 ///
 /// Several independent faults are reported at once. When the file makes findings of checks fatal, the
 /// error holds these findings, too, as warnings.
-pub fn lower(
-    file: &Dockerfile,
-    options: &Options,
-    bases: &[ResolvedBase],
-) -> Result<Lowered, Vec<Diagnostic>> {
+pub fn lower(file: &Dockerfile, options: &Options, bases: &[BaseOp]) -> Result<Lowered, Vec<Diagnostic>> {
     let bases = Bases::new(bases);
     let prepared = Prepared::new(file, options, &bases)?;
     if !prepared.missing.is_empty() {

@@ -57,7 +57,7 @@ impl Sources<'_> {
             Some(Origin::Base(request)) => {
                 let base = self.bases.place(request);
                 let base = base.expect("every request of a needed stage was checked to be resolved");
-                self.builder.files_of_base(base, &request.name)
+                self.builder.files_of_base(base, self.bases.at(base))
             }
             Some(Origin::Image(image)) => self.builder.image(image, Some(user.in_file())),
             Some(Origin::Local(name)) => self.builder.local(name),

@@ -14,10 +14,11 @@ mod warnings;
 use std::sync::Arc;
 
 use crate::dockerfile;
+use crate::image::PlatformImage;
 use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Layer, MediaType, Platform};
 use crate::report::{Diagnostic, Severity, Source};
 
-use super::graph::{BaseOrigin, BaseRequest, Plan, ResolvedBase};
+use super::graph::{BaseOp, BaseOrigin, BaseRequest, Plan};
 use super::*;
 
 /// A Dockerfile with options and a registry of bases.
@@ -76,7 +77,7 @@ impl Build {
         dockerfile::parse(&Arc::new(Source { name: "Dockerfile".to_owned(), text: self.text.clone() }))
     }
 
-    fn resolve(&self, request: &BaseRequest) -> ResolvedBase {
+    fn resolve(&self, request: &BaseRequest) -> BaseOp {
         let name = match &request.origin {
             BaseOrigin::Image(reference) => reference.to_string(),
             BaseOrigin::Layout { path, .. } => path.clone(),
@@ -91,7 +92,8 @@ impl Build {
             diff_id: DiffId(Digest::of(format!("{name}{index}").as_bytes())),
         };
         let layers = (0..*layers).map(layer).collect();
-        ResolvedBase { request: request.clone(), manifest: descriptor.clone(), config, layers, remote: None }
+        let image = PlatformImage { layers, ..PlatformImage::of_config(config) };
+        BaseOp { request: request.clone(), image: Arc::new(image) }
     }
 
     /// The names that the first round asks for.
@@ -103,7 +105,7 @@ impl Build {
     fn try_plan(&self) -> Result<Plan, Vec<Diagnostic>> {
         let file = self.file()?;
         let mut wanted = bases(&file, &self.options)?;
-        let mut resolved: Vec<ResolvedBase> = Vec::new();
+        let mut resolved: Vec<BaseOp> = Vec::new();
         loop {
             resolved.extend(wanted.iter().map(|request| self.resolve(request)));
             match lower(&file, &self.options, &resolved)? {

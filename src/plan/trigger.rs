@@ -51,7 +51,7 @@ fn triggers(stages: &Stages<'_>, index: usize, bases: &Bases<'_>) -> Result<Trig
         Origin::Stage(parent) => Ok(recorded(&stages.list[*parent])),
         Origin::Base(request) => {
             let base = bases.find(request);
-            let texts = base.map(|base| base.config.config.on_build.as_slice()).unwrap_or_default();
+            let texts = base.map(|base| base.image.config.config.on_build.as_slice()).unwrap_or_default();
             texts.iter().map(|text| parse(text, stage, stages)).collect()
         }
         Origin::Scratch | Origin::Image(_) | Origin::Local(_) | Origin::Remote(_) => Ok(Vec::new()),

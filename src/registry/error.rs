@@ -1,6 +1,7 @@
 //! What can go wrong between here and a registry, as facts, and how to go on.
 
 use crate::config;
+use crate::image::{Fault, listed};
 use crate::oci::{Digest, Platform};
 use crate::store;
 
@@ -97,14 +98,14 @@ pub enum Error {
         credentials: CredentialState,
     },
     /// An index without the wanted platform.
-    #[error("`{image}`: no match for {wanted}; this image has: {}", list(available))]
+    #[error("`{image}`: no match for {wanted}; this image has: {}", listed(offered))]
     NoPlatform {
         /// The image in the user's words.
         image: String,
         /// The platform that was asked for.
         wanted: Box<Platform>,
         /// Those that there are, in the index's order.
-        available: Vec<Platform>,
+        offered: Vec<Platform>,
     },
     /// Bytes that are not what their digest says.
     #[error("`{image}`: digest mismatch: the registry sent {actual} for {expected}")]
@@ -206,6 +207,17 @@ pub enum CredentialState {
 }
 
 impl Error {
+    /// The error for documents of `image` that the registry gave, and that are wrong.
+    pub(super) fn wrong(image: String, fault: Fault) -> Self {
+        match fault {
+            Fault::Schema1 => Error::Schema1 { image },
+            Fault::NoPlatform { wanted, offered } => Error::NoPlatform { image, wanted, offered },
+            Fault::Malformed(_) | Fault::TooDeep(_) | Fault::LayerCount { .. } => {
+                Error::Malformed { image, reason: fault.to_string() }
+            }
+        }
+    }
+
     /// Whether another place may do what this one could not.
     pub(super) fn may_differ_elsewhere(&self) -> bool {
         !matches!(self, Error::Store(_) | Error::Config(_) | Error::Blocked { .. } | Error::Stopped)
@@ -304,11 +316,4 @@ fn why(state: &CredentialState) -> String {
         CredentialState::Refused => " with the stored login".to_owned(),
         CredentialState::Unreadable(reason) => format!(" without a login ({reason})"),
     }
-}
-
-fn list(platforms: &[Platform]) -> String {
-    if platforms.is_empty() {
-        return "no platform at all".to_owned();
-    }
-    platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

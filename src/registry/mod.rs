@@ -12,7 +12,6 @@ mod answer;
 mod auth;
 mod challenge;
 mod credentials;
-pub mod document;
 mod endpoint;
 mod environment;
 mod error;
@@ -39,7 +38,6 @@ pub use environment::Environment;
 pub use error::{CredentialState, Error, Problem};
 pub use keep::{KeepError, Kept, forget_login, keep_login};
 pub use login::{LoginAnswer, check_login};
-pub use resolve::Resolved;
 pub use retry::http_date;
 pub use tap::{Tap, Tapped, tap};
 pub use whole::Which;
@@ -47,11 +45,6 @@ pub use whole::Which;
 use crate::config::{Place, Sources};
 use crate::oci::{Digest, Reference};
 use crate::report::{Event, Events, StepNumber};
-
-/// The largest manifest or index that is read (distribution-spec, "Pushing Manifests", asks for 4 MiB).
-pub const MANIFEST_LIMIT: u64 = 4 << 20;
-/// The largest image configuration that is read.
-pub const CONFIG_LIMIT: u64 = 8 << 20;
 
 /// How the client behaves; [`Settings::from_process`] is what a program wants, the rest is for tests.
 #[derive(Debug, Clone)]

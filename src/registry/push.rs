@@ -7,13 +7,13 @@ use std::sync::atomic::AtomicBool;
 use ureq::http::Method;
 
 use super::answer::Asked;
-use super::document::{self, Content, Document};
 use super::error::Error;
 use super::pull::in_parallel;
 use super::transport::{Payload, Request};
 use super::upload::{Upload, Way};
-use super::{Client, MANIFEST_LIMIT, Progress, Target, resolve};
+use super::{Client, Progress, Target, resolve};
 use crate::config::Place;
+use crate::image::{Content, Document, MANIFEST_LIMIT, document};
 use crate::oci::{Descriptor, Digest, MAX_INDEX_DEPTH, Reference, TooDeep};
 use crate::store::Store;
 
@@ -196,8 +196,8 @@ fn gather(
         return Err(Error::Malformed { image, reason });
     }
     let bytes = store.read_blob(image, MANIFEST_LIMIT)?;
-    let Document { descriptor, content } =
-        document::parse(&image.digest.to_string(), &bytes, Some(image.media_type.as_str()))?;
+    let Document { descriptor, content } = document::parse(&bytes, Some(image.media_type.as_str()))
+        .map_err(|fault| Error::wrong(image.digest.to_string(), fault))?;
     match content {
         Content::Manifest(manifest) => {
             let all = manifest.layers.into_iter().chain([manifest.config]);

@@ -1,46 +1,14 @@
 //! From a name to one image: manifest, configuration, layers.
 
-use std::collections::BTreeSet;
-
 use ureq::http::Method;
 
 use super::answer::Asked;
-use super::document::{self, Content, Document};
 use super::error::Error;
 use super::transport::Request;
-use super::{CONFIG_LIMIT, Client, MANIFEST_LIMIT, Target};
-use crate::oci::{
-    Descriptor, DiffId, Digest, ImageConfig, Index, Layer, MAX_INDEX_DEPTH, Manifest, MediaType, Platform,
-    Reference, TooDeep,
-};
+use super::{Client, Target};
+use crate::image::{self, CONFIG_LIMIT, Document, Documents, Fault, MANIFEST_LIMIT, PlatformImage, document};
+use crate::oci::{Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Reference};
 use crate::store::{self, Store};
-
-/// Entries of an index that do not say their platform are opened to see, so many of them.
-const MAX_UNMARKED: usize = 16;
-
-/// An image that a name stands for, for one platform.
-#[derive(Debug, Clone)]
-pub struct Resolved {
-    /// The name under which it was found: a short name may mean one that a configuration says.
-    pub reference: Reference,
-    /// The image's own manifest (never an index). Its blob is in the store.
-    pub descriptor: Descriptor,
-    /// The manifest.
-    pub manifest: Manifest,
-    /// The configuration. Its blob, `manifest.config`, is in the store.
-    pub config: ImageConfig,
-    /// The layers, lowest first: each descriptor of the manifest with its identity from the configuration.
-    pub layers: Vec<Layer>,
-    /// The index that the name stands for, when it is one. Its blob is in the store.
-    pub index: Option<Descriptor>,
-}
-
-impl Resolved {
-    /// The digest that the name stands for: that of the index if there is one, else of the manifest.
-    pub fn digest(&self) -> Digest {
-        self.index.as_ref().unwrap_or(&self.descriptor).digest
-    }
-}
 
 impl Client {
     /// Finds the image that `reference` stands for on `platform`, and stores its manifest and configuration;
@@ -57,7 +25,7 @@ impl Client {
         store: &Store,
         reference: &Reference,
         platform: &Platform,
-    ) -> Result<Resolved, Error> {
+    ) -> Result<PlatformImage, Error> {
         let names = self.candidates(reference)?;
         let (last, others) = names.split_last().expect("a name means at least itself");
         for name in others {
@@ -69,29 +37,28 @@ impl Client {
         self.resolve_named(store, last, platform)
     }
 
-    fn resolve_named(&self, store: &Store, name: &Reference, platform: &Platform) -> Result<Resolved, Error> {
+    fn resolve_named(
+        &self,
+        store: &Store,
+        name: &Reference,
+        platform: &Platform,
+    ) -> Result<PlatformImage, Error> {
         let places = self.places(name)?;
         self.at_each_place(name, &places, |target| self.resolve_at(store, target, platform))
     }
 
-    fn resolve_at(&self, store: &Store, target: Target<'_>, platform: &Platform) -> Result<Resolved, Error> {
+    fn resolve_at(
+        &self,
+        store: &Store,
+        target: Target<'_>,
+        platform: &Platform,
+    ) -> Result<PlatformImage, Error> {
         let target = &target;
-        let reference = target.reference;
         let top = self.top(store, target)?;
-        let (index, chosen) = match top.content {
-            Content::Manifest(manifest) => (None, Chosen { descriptor: top.descriptor, manifest }),
-            Content::Index(index) => {
-                let chosen = self.choose(store, target, &index, platform, &mut BTreeSet::new(), 0)?;
-                let chosen = chosen.ok_or_else(|| no_platform(target, platform, &index))?;
-                (Some(top.descriptor), chosen)
-            }
-        };
-        let Chosen { descriptor, manifest } = chosen;
-        let config = self.config(store, target, &manifest)?;
-        let layers = layers(target, &manifest, &config)?;
-        self.remember(target, layers.iter().map(|layer| layer.descriptor.digest));
+        let image = image::resolve(&InRepository { client: self, store, target }, top, platform)?;
+        self.remember(target, image.layers.iter().map(|layer| layer.descriptor.digest));
         self.found(target);
-        Ok(Resolved { reference: reference.clone(), descriptor, manifest: *manifest, config, layers, index })
+        Ok(PlatformImage { remote: Some(target.reference.clone()), ..image })
     }
 
     /// The document that the name itself stands for.
@@ -122,7 +89,9 @@ impl Client {
         announced: Option<&MediaType>,
     ) -> Result<Document, Error> {
         match stored(store, digest, MANIFEST_LIMIT)? {
-            Some(bytes) => document::parse(&target.image(), &bytes, announced.map(MediaType::as_str)),
+            Some(bytes) => {
+                document::parse(&bytes, announced.map(MediaType::as_str)).map_err(|fault| target.wrong(fault))
+            }
             None => self.fetch(store, target, &digest.to_string(), Some(digest)),
         }
     }
@@ -141,69 +110,18 @@ impl Client {
             self.document(target, &request, Asked::Manifest, ("manifest", MANIFEST_LIMIT))?;
         let announced = response.header("content-type").map(str::to_owned);
         let claimed = response.header("docker-content-digest").and_then(|text| text.parse().ok());
-        let document = document::parse(&image, &bytes, announced.as_deref());
+        let document = document::parse(&bytes, announced.as_deref());
         let actual = Digest::of(&bytes);
         if let Some(expected) = expected.or(claimed).filter(|expected| *expected != actual) {
             // Registries convert on request; then the header names what they have, not what they sent.
-            if matches!(document, Err(Error::Schema1 { .. })) {
-                return document;
+            if matches!(document, Err(Fault::Schema1)) {
+                return document.map_err(|fault| target.wrong(fault));
             }
             return Err(Error::DigestMismatch { image, expected, actual });
         }
-        let document = document?;
+        let document = document.map_err(|fault| target.wrong(fault))?;
         store.put_blob(&bytes)?;
         Ok(document)
-    }
-
-    /// The manifest of an index that fits `platform` best. An index that was `tried` in vain is not opened again.
-    fn choose(
-        &self,
-        store: &Store,
-        target: &Target<'_>,
-        index: &Index,
-        platform: &Platform,
-        tried: &mut BTreeSet<Digest>,
-        depth: u32,
-    ) -> Result<Option<Chosen>, Error> {
-        for entry in candidates(index, platform) {
-            if tried.contains(&entry.digest) {
-                continue;
-            }
-            let document = self.by_digest(store, target, entry.digest, Some(&entry.media_type))?;
-            let descriptor = Descriptor { platform: entry.platform.clone(), ..document.descriptor };
-            match document.content {
-                Content::Index(inner) if depth < MAX_INDEX_DEPTH => {
-                    tried.insert(entry.digest);
-                    let found = self.choose(store, target, &inner, platform, tried, depth + 1)?;
-                    if found.is_some() {
-                        return Ok(found);
-                    }
-                }
-                Content::Index(_) => return Err(malformed(target, TooDeep(entry.digest).to_string())),
-                Content::Manifest(manifest) => {
-                    if entry.platform.is_some() || self.runs_on(store, target, &manifest, platform)? {
-                        return Ok(Some(Chosen { descriptor, manifest }));
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Whether an image of an index that does not say its platform is for `platform`.
-    fn runs_on(
-        &self,
-        store: &Store,
-        target: &Target<'_>,
-        manifest: &Manifest,
-        platform: &Platform,
-    ) -> Result<bool, Error> {
-        let kind = &manifest.config.media_type;
-        if *kind != MediaType::CONFIG && *kind != MediaType::DOCKER_CONFIG {
-            return Ok(false);
-        }
-        let config = self.config(store, target, manifest)?;
-        Ok(platform.match_rank(&config.platform()).is_some())
     }
 
     /// The configuration that a manifest names, from the store or else from the registry.
@@ -213,8 +131,7 @@ impl Client {
             Some(bytes) => bytes,
             None => self.fetch_config(store, target, wanted)?,
         };
-        serde_json::from_slice(&bytes)
-            .map_err(|e| malformed(target, format!("`{}` is no image configuration: {e}", wanted.media_type)))
+        document::parse_config(&bytes, wanted).map_err(|fault| target.wrong(fault))
     }
 
     fn fetch_config(
@@ -239,10 +156,34 @@ impl Client {
     }
 }
 
-/// A manifest that was picked.
-struct Chosen {
-    descriptor: Descriptor,
-    manifest: Box<Manifest>,
+/// The documents of a repository; those that the store has come from there.
+struct InRepository<'a> {
+    client: &'a Client,
+    store: &'a Store,
+    target: &'a Target<'a>,
+}
+
+impl Documents for InRepository<'_> {
+    type Error = Error;
+
+    fn document(&self, entry: &Descriptor) -> Result<Document, Error> {
+        self.client.by_digest(self.store, self.target, entry.digest, Some(&entry.media_type))
+    }
+
+    fn config(&self, manifest: &Manifest) -> Result<ImageConfig, Error> {
+        self.client.config(self.store, self.target, manifest)
+    }
+
+    fn wrong(&self, fault: Fault) -> Error {
+        self.target.wrong(fault)
+    }
+}
+
+impl Target<'_> {
+    /// The error for documents that the registry gave, and that are wrong.
+    pub(super) fn wrong(&self, fault: Fault) -> Error {
+        Error::wrong(self.image(), fault)
+    }
 }
 
 pub(super) fn accepting(method: Method, path: String) -> Request<'static> {
@@ -262,57 +203,4 @@ fn stored(store: &Store, digest: Digest, limit: u64) -> Result<Option<Vec<u8>>, 
         ) => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-/// The entries worth opening, best first: those that fit by their own word in order of rank and then of the
-/// index, then those that do not say.
-fn candidates<'a>(index: &'a Index, platform: &Platform) -> Vec<&'a Descriptor> {
-    let mut ranked: Vec<(u32, &Descriptor)> = Vec::new();
-    let mut unmarked = Vec::new();
-    for entry in index.manifests.iter().filter(|entry| is_image(entry)) {
-        match &entry.platform {
-            Some(offered) => ranked.extend(platform.match_rank(offered).map(|rank| (rank, entry))),
-            None => unmarked.push(entry),
-        }
-    }
-    ranked.sort_by_key(|(rank, _)| *rank);
-    unmarked.truncate(MAX_UNMARKED);
-    ranked.into_iter().map(|(_, entry)| entry).chain(unmarked).collect()
-}
-
-/// Attestations of BuildKit sit in the index beside the images they are about.
-fn is_image(entry: &Descriptor) -> bool {
-    let unknown = |p: &Platform| p.os == "unknown" || p.architecture == "unknown";
-    (entry.media_type.is_manifest() || entry.media_type.is_index())
-        && !entry.annotations.contains_key("vnd.docker.reference.type")
-        && !entry.platform.as_ref().is_some_and(unknown)
-}
-
-fn no_platform(target: &Target<'_>, wanted: &Platform, index: &Index) -> Error {
-    let offered = index.manifests.iter().filter(|entry| is_image(entry));
-    let offered = offered.filter_map(|entry| entry.platform.clone().map(Platform::normalised));
-    let mut seen = BTreeSet::new();
-    let available = offered.filter(|platform| seen.insert(platform.clone())).collect();
-    Error::NoPlatform { image: target.image(), wanted: Box::new(wanted.clone()), available }
-}
-
-fn layers(target: &Target<'_>, manifest: &Manifest, config: &ImageConfig) -> Result<Vec<Layer>, Error> {
-    let diff_ids: &[DiffId] = &config.rootfs.diff_ids;
-    if manifest.layers.len() != diff_ids.len() {
-        let reason = format!(
-            "the manifest has {} layers, the configuration (`{}`) {}",
-            manifest.layers.len(),
-            manifest.config.media_type,
-            diff_ids.len()
-        );
-        return Err(malformed(target, reason));
-    }
-    let pairs = manifest.layers.iter().zip(diff_ids);
-    Ok(pairs
-        .map(|(descriptor, diff_id)| Layer { descriptor: descriptor.clone(), diff_id: *diff_id })
-        .collect())
-}
-
-pub(super) fn malformed(target: &Target<'_>, reason: String) -> Error {
-    Error::Malformed { image: target.image(), reason }
 }

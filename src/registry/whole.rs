@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::document::{Content, Document};
 use super::error::Error;
-use super::resolve::malformed;
 use super::{Client, Progress, Target};
+use crate::image::{Content, Document};
 use crate::oci::{Descriptor, Digest, MAX_INDEX_DEPTH, Platform, Reference, TooDeep};
 use crate::store::Store;
 
@@ -33,9 +32,10 @@ impl Client {
     ) -> Result<Descriptor, Error> {
         match which {
             Which::One(platform) => {
-                let resolved = self.resolve(store, reference, platform)?;
-                self.pull_layers(store, &resolved.reference, &resolved.layers, progress)?;
-                Ok(resolved.descriptor)
+                let image = self.resolve(store, reference, platform)?;
+                let from = image.remote.as_ref().unwrap_or(reference);
+                self.pull_layers(store, from, &image.layers, progress)?;
+                Ok(image.manifest)
             }
             Which::All => {
                 let names = self.candidates(reference)?;
@@ -87,7 +87,7 @@ impl Client {
                         needed.add(entry);
                     } else if needed.seen.insert(entry.digest) {
                         if is_index && depth == MAX_INDEX_DEPTH {
-                            return Err(malformed(target, TooDeep(entry.digest).to_string()));
+                            return Err(target.wrong(TooDeep(entry.digest).into()));
                         }
                         let inner = self.by_digest(store, target, entry.digest, Some(&entry.media_type))?;
                         self.gather(store, target, inner, needed, depth + 1)?;

@@ -1,8 +1,9 @@
 //! Finds images by name: in the local store, else in a registry.
 
 use super::{NotPinned, Pins};
-use crate::oci::{Descriptor, Digest, ImageConfig, Index, Layer, Manifest, Platform, Reference, TooDeep};
-use crate::registry::{self, CONFIG_LIMIT, Client, MANIFEST_LIMIT};
+use crate::image::{self, Fault, PlatformImage};
+use crate::oci::{Descriptor, Layer, Platform, Reference};
+use crate::registry::{self, Client};
 use crate::report::Diagnostic;
 use crate::store::{self, Store};
 
@@ -22,21 +23,6 @@ pub enum PullPolicy {
     Newest,
 }
 
-/// An image of which manifest and configuration are known. Its layers may still have to be fetched.
-#[derive(Debug)]
-pub struct FoundImage {
-    /// What the name stands for: its manifest, or the index that names that.
-    pub digest: Digest,
-    /// Its manifest.
-    pub manifest: Descriptor,
-    /// Its configuration.
-    pub config: ImageConfig,
-    /// Its layers, lowest first.
-    pub layers: Vec<Layer>,
-    /// Where layers come from that the store does not have; `None` when there is no such place.
-    pub remote: Option<Reference>,
-}
-
 /// Why an image could not be found.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -46,26 +32,13 @@ pub enum ImageError {
     /// The registry could not.
     #[error(transparent)]
     Registry(#[from] registry::Error),
-    /// An image of the store that is not for the wanted platform.
-    #[error("`{name}`: no match for {wanted}; this image has: {}", listed(offered))]
-    NoPlatform {
+    /// What the store has under that name is wrong, or is not for the wanted platform.
+    #[error("`{name}`: {fault}")]
+    Wrong {
         /// As the user named it.
         name: String,
-        /// What was asked for.
-        wanted: Platform,
-        /// What there is.
-        offered: Vec<Platform>,
-    },
-    /// An index of indexes of indexes.
-    #[error(transparent)]
-    TooDeep(#[from] TooDeep),
-    /// A document in the store that does not parse.
-    #[error("blob {} is no valid {}: {reason}", descriptor.digest, descriptor.media_type)]
-    BadDocument {
-        /// Which.
-        descriptor: Box<Descriptor>,
-        /// What the parser said.
-        reason: String,
+        /// What is wrong with it.
+        fault: Fault,
     },
     /// One that a lock file had to have.
     #[error(transparent)]
@@ -84,16 +57,6 @@ pub enum ImageError {
         /// As the user named it.
         name: String,
     },
-    /// Manifest and configuration do not belong together.
-    #[error("`{name}` has another number of layers than its configuration says")]
-    LayerCount {
-        /// As the user named it.
-        name: String,
-    },
-}
-
-fn listed(platforms: &[Platform]) -> String {
-    platforms.iter().map(Platform::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl ImageError {
@@ -106,12 +69,10 @@ impl ImageError {
             Self::NotHere { name } | Self::Incomplete { name } => diagnostic.help(format!(
                 "`rbuild pull {name}` fetches it; or build without `--offline` and `--pull=never`"
             )),
-            Self::NoPlatform { .. } => {
+            Self::Wrong { fault: Fault::NoPlatform { .. }, .. } => {
                 diagnostic.help("choose one of these with --platform, or another base image")
             }
-            Self::Store(_) | Self::TooDeep(_) | Self::BadDocument { .. } | Self::LayerCount { .. } => {
-                diagnostic
-            }
+            Self::Store(_) | Self::Wrong { .. } => diagnostic,
         }
     }
 }
@@ -123,10 +84,10 @@ pub fn find(
     pins: &Pins,
     (reference, platform): (&Reference, &Platform),
     policy: PullPolicy,
-) -> Result<FoundImage, ImageError> {
+) -> Result<PlatformImage, ImageError> {
     let pinned = pins.image(reference)?;
     let found = find_pinned(store, registry, &pinned, platform, policy)?;
-    pins.saw_image(reference, found.digest);
+    pins.saw_image(reference, found.target.digest);
     Ok(found)
 }
 
@@ -136,7 +97,7 @@ fn find_pinned(
     reference: &Reference,
     platform: &Platform,
     policy: PullPolicy,
-) -> Result<FoundImage, ImageError> {
+) -> Result<PlatformImage, ImageError> {
     if !matches!(policy, PullPolicy::Always | PullPolicy::Newest)
         && let Some(target) = local(store, reference)?
     {
@@ -161,7 +122,7 @@ fn find_pinned(
             let is_here =
                 |layer: &Layer| store.has_blob(&layer.descriptor.digest) == Some(layer.descriptor.size);
             match found.layers.iter().all(is_here) {
-                true => Ok(FoundImage { remote: None, ..found }),
+                true => Ok(PlatformImage { remote: None, ..found }),
                 false => Err(ImageError::Incomplete { name }),
             }
         }
@@ -174,16 +135,10 @@ fn ask(
     registry: &Client,
     reference: &Reference,
     platform: &Platform,
-) -> Result<FoundImage, ImageError> {
-    let resolved = registry.resolve(store, reference, platform)?;
-    store.set_fetched(reference, resolved.index.as_ref().unwrap_or(&resolved.descriptor))?;
-    Ok(FoundImage {
-        digest: resolved.digest(),
-        manifest: resolved.descriptor,
-        config: resolved.config,
-        layers: resolved.layers,
-        remote: Some(resolved.reference),
-    })
+) -> Result<PlatformImage, ImageError> {
+    let image = registry.resolve(store, reference, platform)?;
+    store.set_fetched(reference, &image.target)?;
+    Ok(image)
 }
 
 /// What a registry said before, if manifest and configuration for the platform are still here.
@@ -191,7 +146,7 @@ fn fetched(
     store: &Store,
     reference: &Reference,
     platform: &Platform,
-) -> Result<Option<FoundImage>, ImageError> {
+) -> Result<Option<PlatformImage>, ImageError> {
     let last = store.last_fetched(reference)?;
     let target = match reference.digest() {
         // It may have been fetched, or made, under its tag alone.
@@ -204,7 +159,7 @@ fn fetched(
     };
     let Some(target) = target else { return Ok(None) };
     match in_store(store, &target, &reference.to_string(), platform) {
-        Ok(found) => Ok(Some(FoundImage { remote: Some(reference.clone()), ..found })),
+        Ok(found) => Ok(Some(PlatformImage { remote: Some(reference.clone()), ..found })),
         Err(ImageError::Store(
             store::Error::NotFound { .. } | store::Error::Damaged { .. } | store::Error::WrongSize { .. },
         )) => Ok(None),
@@ -227,63 +182,9 @@ pub fn in_store(
     target: &Descriptor,
     name: &str,
     platform: &Platform,
-) -> Result<FoundImage, ImageError> {
-    let manifest = match target.media_type.is_index() {
-        true => choose(store, read(store, target, MANIFEST_LIMIT)?, name, platform)?,
-        false => target.clone(),
-    };
-    let document: Manifest = read(store, &manifest, MANIFEST_LIMIT)?;
-    let config: ImageConfig = read(store, &document.config, CONFIG_LIMIT)?;
-    let layers = pair(&document, &config).ok_or_else(|| ImageError::LayerCount { name: name.to_owned() })?;
-    check_sizes(store, &layers)?;
-    Ok(FoundImage { digest: target.digest, manifest, config, layers, remote: None })
-}
-
-/// A manifest that is wrong about the size of a layer that is here: whatever is built on it would say so, too.
-fn check_sizes(store: &Store, layers: &[Layer]) -> Result<(), store::Error> {
-    for Layer { descriptor, .. } in layers {
-        let (digest, expected) = (descriptor.digest, descriptor.size);
-        if let Some(actual) = store.has_blob(&digest).filter(|actual| *actual != expected)
-            // What a crash cut off is another matter: it is set aside, and fetched or missed.
-            && store.intact_blob(&digest)? == Some(actual)
-        {
-            return Err(store::Error::WrongSize { digest, expected, actual });
-        }
-    }
-    Ok(())
-}
-
-fn choose(store: &Store, index: Index, name: &str, wanted: &Platform) -> Result<Descriptor, ImageError> {
-    let entries = index.flatten::<ImageError>(&mut |inner| match read(store, inner, MANIFEST_LIMIT) {
-        Err(ImageError::Store(store::Error::NotFound { .. })) => Ok(None),
-        outcome => outcome.map(Some),
-    })?;
-    let rank = |d: &Descriptor| d.platform.as_ref().and_then(|p| wanted.match_rank(p));
-    let best = entries.iter().filter(|d| rank(d).is_some()).min_by_key(|d| rank(d));
-    best.cloned().ok_or_else(|| ImageError::NoPlatform {
-        name: name.to_owned(),
-        wanted: wanted.clone(),
-        offered: entries.into_iter().filter_map(|d| d.platform).collect(),
+) -> Result<PlatformImage, ImageError> {
+    PlatformImage::in_store(store, target, platform).map_err(|error| match error {
+        image::Error::Store(error) => error.into(),
+        image::Error::Wrong(fault) => ImageError::Wrong { name: name.to_owned(), fault },
     })
-}
-
-fn read<T: serde::de::DeserializeOwned>(
-    store: &Store,
-    descriptor: &Descriptor,
-    limit: u64,
-) -> Result<T, ImageError> {
-    let bytes = store.read_blob(descriptor, limit)?;
-    serde_json::from_slice(&bytes).map_err(|error| ImageError::BadDocument {
-        descriptor: Box::new(descriptor.clone()),
-        reason: error.to_string(),
-    })
-}
-
-/// The layers with their identities; `None` when there are more of one than of the other.
-fn pair(manifest: &Manifest, config: &ImageConfig) -> Option<Vec<Layer>> {
-    let diff_ids = &config.rootfs.diff_ids;
-    let layers = manifest.layers.iter().zip(diff_ids);
-    let layers =
-        layers.map(|(descriptor, diff_id)| Layer { descriptor: descriptor.clone(), diff_id: *diff_id });
-    (manifest.layers.len() == diff_ids.len()).then(|| layers.collect())
 }

@@ -14,7 +14,6 @@ use crate::dockerfile::syntax::Dockerfile;
 use crate::exec::{Dns, Executor};
 use crate::key::LayerForm;
 use crate::oci::{ChainId, Layer, Seconds};
-use crate::plan::graph::ResolvedBase;
 use crate::registry::Client;
 use crate::report::Events;
 use crate::store::Store;
@@ -33,8 +32,6 @@ pub struct Environment<'a> {
     pub dockerfile: Option<&'a Dockerfile>,
     /// The contexts by name; the main one has the empty name.
     pub contexts: &'a BTreeMap<String, ContextFiles>,
-    /// The bases that the plan was lowered with.
-    pub bases: &'a [ResolvedBase],
     /// For images that only a step names.
     pub registry: &'a Client,
     /// What a lock file says of what comes from elsewhere.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::image::Image;
 use super::unnamed;
 use crate::cache::{Cache, Record};
+use crate::image::Image;
 use crate::oci::{Descriptor, Digest, Reference};
 use crate::store::{BlobState, Fetched, RecordState, Store};
 

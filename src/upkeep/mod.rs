@@ -11,7 +11,6 @@
 //! what is named.
 
 mod derived;
-mod image;
 mod inventory;
 mod prune;
 mod remove;
@@ -22,7 +21,6 @@ mod unnamed;
 mod usage;
 mod verify;
 
-pub use image::{Image, PlatformImage};
 pub use inventory::{CacheEntry, Inventory};
 pub use prune::{Plan, Policy, plan, prune};
 pub use remove::{Collected, collect};

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::image::Image;
 use super::inventory::{Error, Inventory};
 use super::sessions;
 use super::steps::StepNotes;
+use crate::image::Image;
 use crate::oci::{Descriptor, Digest};
 use crate::store::{self, ExclusiveLock, Measuring, Store};
 

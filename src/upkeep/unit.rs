@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::image::Image;
 use super::inventory::{Error, Inventory};
 use super::sessions;
 use crate::cache::Key;
+use crate::image::Image;
 use crate::oci::{ChainId, DiffId, Digest, Reference};
 use crate::store::{Measuring, Store};
 

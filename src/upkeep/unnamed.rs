@@ -5,8 +5,8 @@ use std::io::Read;
 
 use serde::Deserialize;
 
-use super::image::{Image, MANIFEST_LIMIT};
 use super::inventory::{Error, Inventory};
+use crate::image::{Image, MANIFEST_LIMIT};
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::store::Store;
 

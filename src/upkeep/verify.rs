@@ -8,10 +8,10 @@ use std::time::Duration;
 use rayon::prelude::*;
 use rustix::fs::FileType;
 
-use super::image::Image;
 use super::inventory::Error;
 use super::unit;
 use crate::cache::{Cache, Key};
+use crate::image::Image;
 use crate::layer::erofs;
 use crate::layer::index::{Index, Kind, What};
 use crate::oci::{ChainId, DiffId, Digest, Layer, Reference, TooDeep};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the top to the foundation, as in `docs/architecture.md`.
-const HOUSE: [&str; 21] = [
+const HOUSE: [&str; 22] = [
     "cli",
     "build",
     "copy",
@@ -20,6 +20,7 @@ const HOUSE: [&str; 21] = [
     "snapshot",
     "layer",
     "context",
+    "image",
     "store",
     "config",
     "oci",

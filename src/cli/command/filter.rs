@@ -73,8 +73,8 @@ impl Filters {
     /// Takes away what does not fit.
     pub(super) fn apply(&self, store: &Store, rows: &mut Vec<Row<'_>>) -> Result<(), Failure> {
         let time_of = |name: &String| -> Result<i64, Failure> {
-            let image = local::find(store, name)?;
-            Ok(image.config.created.as_deref().and_then(crate::oci::parse_rfc3339).unwrap_or(0))
+            let (_, config) = local::find(store, name)?;
+            Ok(config.created.as_deref().and_then(crate::oci::parse_rfc3339).unwrap_or(0))
         };
         let before = self.before.iter().map(time_of).collect::<Result<Vec<_>, _>>()?;
         let since = self.since.iter().map(time_of).collect::<Result<Vec<_>, _>>()?;

@@ -53,11 +53,11 @@ const COLUMNS: [(&str, &str); 6] = [
 pub(crate) fn run(global: &Global, args: &HistoryArgs) -> Result<(), Failure> {
     let format = Format::parse(args.format.as_deref())?;
     let store = local::open_store(global)?;
-    let image = local::find(&store, &args.name)?;
-    let notes = StepNotes::load(&store, &image.manifest_digest);
-    let mut layers = image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids);
+    let (image, config) = local::find(&store, &args.name)?;
+    let notes = StepNotes::load(&store, &image.descriptor.digest);
+    let mut layers = image.manifest.layers.iter().zip(&config.rootfs.diff_ids);
     let mut rows = Vec::new();
-    for (at, entry) in image.config.history.iter().enumerate() {
+    for (at, entry) in config.history.iter().enumerate() {
         let layer = if entry.empty_layer { None } else { layers.next() };
         rows.push(row(entry, layer, notes.step(at), args.no_trunc));
     }

@@ -13,9 +13,10 @@ use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::listing::Format;
 use crate::cli::progress::bytes;
+use crate::image::{Image, StoredPlatform};
 use crate::oci::{Digest, Reference};
 use crate::store::Store;
-use crate::upkeep::{Image, Inventory, PlatformImage};
+use crate::upkeep::Inventory;
 
 /// List the images in the local store
 ///
@@ -166,7 +167,7 @@ impl Row<'_> {
         let readable = config.is_some();
         let sized = |count: u64| if readable { bytes(count) } else { "-".to_owned() };
         let platforms: Vec<String> =
-            image.platforms.iter().filter_map(PlatformImage::platform).map(|p| p.to_string()).collect();
+            image.platforms.iter().filter_map(StoredPlatform::platform).map(|p| p.to_string()).collect();
         let labels: Vec<String> = self.labels().iter().map(|(key, value)| format!("{key}={value}")).collect();
         json!({
             "ID": self.id(whole),

@@ -11,10 +11,10 @@ use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::listing::bad;
 use crate::cli::template::Template;
+use crate::image::{Image, StoredPlatform};
 use crate::oci::{Digest, Platform, Reference};
 use crate::report::text::harmless_json;
 use crate::store::Store;
-use crate::upkeep::{Image, PlatformImage};
 
 /// Show everything about images as JSON
 ///
@@ -99,14 +99,14 @@ fn digests(names: &[Reference], digest: &str) -> Vec<String> {
 }
 
 /// Bytes of one platform's configuration and layers.
-fn size(platform: &PlatformImage) -> u64 {
+fn size(platform: &StoredPlatform) -> u64 {
     platform.manifest.config.size + platform.manifest.layers.iter().map(|layer| layer.size).sum::<u64>()
 }
 
 fn platforms(image: &Image) -> Vec<Value> {
     // An index may name a manifest of thousands of layers for thousands of platforms.
     let mut sizes: HashMap<Digest, u64> = HashMap::new();
-    let entry = |platform: &PlatformImage| {
+    let entry = |platform: &StoredPlatform| {
         let size = *sizes.entry(platform.descriptor.digest).or_insert_with(|| size(platform));
         let mut entry = Map::new();
         let name = platform.platform().map(|p| p.to_string());

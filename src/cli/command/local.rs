@@ -1,26 +1,14 @@
 //! Looks images up in the local store, for the commands that only read.
 
+use std::sync::Arc;
+
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::configuration::Configuration;
-use crate::oci::{Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Platform, Reference};
+use crate::image::{Image, MANIFEST_LIMIT, StoredPlatform, listed};
+use crate::oci::{Descriptor, Digest, ImageConfig, MediaType, Platform, Reference, TooDeep};
 use crate::report::Diagnostic;
 use crate::store::Store;
-use crate::upkeep::{Image, PlatformImage};
-
-/// Manifests and indexes are bounded as registries bound them.
-const MANIFEST_LIMIT: u64 = 4 << 20;
-const CONFIG_LIMIT: u64 = 8 << 20;
-
-/// One image of the store with everything that describes it.
-pub(super) struct LocalImage {
-    /// The manifest of the platform that was asked for, or of this machine's, or the first.
-    pub(super) manifest: Manifest,
-    /// Its digest.
-    pub(super) manifest_digest: Digest,
-    /// Its configuration.
-    pub(super) config: ImageConfig,
-}
 
 /// Opens the store that the global options name.
 pub(super) fn open_store(global: &Global) -> Result<Store, Failure> {
@@ -37,9 +25,13 @@ pub(super) fn open_to_write(global: &Global, configuration: &Configuration) -> R
     Ok(store)
 }
 
-/// Finds what `name` means: a name with or without tag, a whole digest, or the first digits of one.
-pub(super) fn find(store: &Store, name: &str) -> Result<LocalImage, Failure> {
-    describe(store, find_target(store, name)?)
+/// What `name` means: a name with or without tag, a whole digest, or the first digits of one. The platform is that of this
+/// machine, else the first.
+pub(super) fn find(store: &Store, name: &str) -> Result<(StoredPlatform, Arc<ImageConfig>), Failure> {
+    let image = Image::read(store, &find_target(store, name)?)?;
+    let platform = image.for_this_machine().ok_or_else(|| unreadable(name, &image))?;
+    let config = platform.config.clone().ok_or_else(|| unreadable(name, &image))?;
+    Ok((platform.clone(), config))
 }
 
 /// The manifest or index that `name` means; it is not read.
@@ -104,39 +96,6 @@ fn not_found(tags: &[(Reference, Descriptor)], name: &str) -> Failure {
     Failure::no_such_image(name, &names)
 }
 
-/// Reads the manifest and configuration behind a tag's target.
-pub(super) fn describe(store: &Store, target: Descriptor) -> Result<LocalImage, Failure> {
-    let descriptor = if target.media_type.is_index() { choose(store, &target)? } else { target };
-    let manifest: Manifest = read_json(store, &descriptor, MANIFEST_LIMIT)?;
-    let config = read_json(store, &manifest.config, CONFIG_LIMIT)?;
-    Ok(LocalImage { manifest, manifest_digest: descriptor.digest, config })
-}
-
-/// The entry of an index for this machine, else its first.
-fn choose(store: &Store, index: &Descriptor) -> Result<Descriptor, Failure> {
-    let index: Index = read_json(store, index, MANIFEST_LIMIT)?;
-    let entries = index.flatten::<Failure>(&mut |inner| match store.has_blob(&inner.digest) {
-        Some(_) => read_json(store, inner, MANIFEST_LIMIT).map(Some),
-        None => Ok(None),
-    })?;
-    let host = Platform::host();
-    let rank = |d: &Descriptor| d.platform.as_ref().and_then(|p| host.match_rank(p));
-    let best = entries.iter().filter(|d| rank(d).is_some()).min_by_key(|d| rank(d));
-    best.or(entries.first()).cloned().ok_or_else(|| Failure::message("the image's index lists no manifest"))
-}
-
-/// Reads a JSON blob, verified.
-pub(super) fn read_json<T: serde::de::DeserializeOwned>(
-    store: &Store,
-    descriptor: &Descriptor,
-    limit: u64,
-) -> Result<T, Failure> {
-    let bytes = store.read_blob(descriptor, limit)?;
-    serde_json::from_slice(&bytes).map_err(|e| {
-        Failure::message(format!("blob {} is no valid {}: {e}", descriptor.digest, descriptor.media_type))
-    })
-}
-
 /// How long ago `created` was, for people; `-` when it is not known.
 pub(super) fn age(created: Option<&str>) -> String {
     let Some(created) = created.and_then(crate::oci::parse_rfc3339) else { return "-".to_owned() };
@@ -162,6 +121,9 @@ pub(super) fn names_of(store: &Store, digest: &Digest) -> Result<Vec<Reference>,
 
 /// An image whose manifest or configuration is not there.
 pub(super) fn unreadable(name: &str, image: &Image) -> Failure {
+    if let Some(digest) = image.too_deep.first() {
+        return TooDeep(*digest).into();
+    }
     let missing: Vec<String> = image.missing.iter().map(Digest::to_string).collect();
     let what = if missing.is_empty() { "its manifest".to_owned() } else { missing.join(", ") };
     let diagnostic = Diagnostic::error(format!("the image `{name}` cannot be read: the store lacks {what}"));
@@ -172,8 +134,6 @@ pub(super) fn unreadable(name: &str, image: &Image) -> Failure {
 
 /// An image that is not for a platform.
 pub(super) fn no_platform(name: &str, image: &Image, wanted: &Platform) -> Failure {
-    let offered = image.platforms.iter().filter_map(PlatformImage::platform).map(|p| p.to_string());
-    let offered: Vec<String> = offered.collect();
-    let message = format!("`{name}`: no match for {wanted}; this image has: {}", offered.join(", "));
-    Failure::message(message)
+    let offered: Vec<Platform> = image.platforms.iter().filter_map(StoredPlatform::platform).collect();
+    Failure::message(format!("`{name}`: no match for {wanted}; this image has: {}", listed(&offered)))
 }

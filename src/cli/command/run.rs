@@ -6,7 +6,7 @@ use super::enter::{self, Visited, WishArgs};
 use super::limits::LimitArgs;
 use super::request::{self, all};
 use super::shell;
-use crate::build::enter::{Image, Opened};
+use crate::build::enter::{ImageRequest, Opened};
 use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::configuration::{Configuration, RegistryArgs};
@@ -132,7 +132,7 @@ pub(crate) fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let pull = request::pull(args.pull.as_deref(), false)?;
     let registries = configuration.registries(&args.registries)?;
     let (store, name) = shell::image(global, args.image(), pull).map_err(failed)?;
-    let image = Image { name, called: args.image().to_owned(), platform, registries, pull };
+    let image = ImageRequest { name, called: args.image().to_owned(), platform, registries, pull };
     let open = move |events: &_, stop: &_| Opened::image(&store, &image, Kind::Run, &wishes, (events, stop));
     let (progress, own) = (args.progress, global.clone());
     let inside = move |opened: Opened| inside(opened, &args, keep_as, attach, &own);

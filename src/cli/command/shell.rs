@@ -5,7 +5,7 @@ use clap::Args;
 use super::build::{BuildArgs, progress_mode};
 use super::enter::{self, Visited, WishArgs};
 use super::{local, request};
-use crate::build::enter::{Image, ImageName, Opened};
+use crate::build::enter::{ImageName, ImageRequest, Opened};
 use crate::build::{self, ContextFrom, DockerfileFrom, PullPolicy, Request};
 use crate::cli::Failure;
 use crate::cli::args::Global;
@@ -87,7 +87,8 @@ pub(crate) fn run(global: &Global, mut args: ShellArgs) -> Result<(), Failure> {
             At::Image(request, near) => {
                 let (store, name) = image(global, &at, request.pull)?;
                 let Request { options, registries, pull, .. } = *request;
-                let image = Image { name, called: at.clone(), platform: options.platform, registries, pull };
+                let image =
+                    ImageRequest { name, called: at.clone(), platform: options.platform, registries, pull };
                 let open = move |events: &_, stop: &_| {
                     Opened::image(&store, &image, Kind::Shell, &wishes, (events, stop))
                         .map_err(|told| no_image(told, &at, near))

@@ -45,7 +45,7 @@ pub(super) fn config(plan: &Plan) -> String {
 fn op(op: &Op) -> String {
     match op {
         Op::Scratch => "scratch".to_owned(),
-        Op::Base(base) => format!("base {}", base.name),
+        Op::Base(base) => format!("base {}", base.request.name),
         Op::Image(image) => format!("image {} {}", image.reference, image.platform),
         Op::Local(local) => format!("local `{}`", local.name),
         Op::Workdir(workdir) => {

@@ -24,10 +24,10 @@ pub(in crate::solve) fn step(
             let files = source::local(step, op).files;
             Ok(Foreseen { outlook: Outlook::Here, files: Some(Arc::new(files)) })
         }
-        (Op::Base(op), _) => Ok(fetched(step.environment, source::root_of_base(step, op))),
+        (Op::Base(op), _) => Ok(fetched(step.environment, source::root(&op.image))),
         (Op::Image(op), _) => {
-            let (root, _) = source::find(step, op)?;
-            Ok(fetched(step.environment, root))
+            let image = source::find(step, op)?;
+            Ok(fetched(step.environment, source::root(&image)))
         }
         (Op::Workdir(op), Some(parent)) => {
             look_up(step, parent, &step.in_form(key::workdir(op, parent.chain)))

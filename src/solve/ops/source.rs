@@ -3,9 +3,10 @@
 use super::super::images::{self, ImageError};
 use super::super::state::{ContextFiles, Environment, Files, RootState};
 use super::super::{Done, Failures, StepContext};
+use crate::image::PlatformImage;
 use crate::layer::archive::Limits;
 use crate::layer::index::Index;
-use crate::oci::{self, ChainId, DiffId, ImageConfig, Layer, Reference};
+use crate::oci::{self, ChainId, DiffId, Layer, Reference};
 use crate::plan;
 use crate::plan::graph::{BaseOp, ImageOp, LocalOp};
 use crate::registry::{self, Progress};
@@ -18,18 +19,7 @@ pub(super) fn scratch(_step: &StepContext<'_>) -> RootState {
 
 /// FROM: the layers of a base, fetched if the store does not have them.
 pub(super) fn base(step: &StepContext<'_>, op: &BaseOp) -> Result<Done, Failures> {
-    let base = &step.environment.bases[op.base];
-    let outcome = match &base.remote {
-        Some(reference) => fetch(step, reference, &base.layers)?,
-        None => Outcome::Cached,
-    };
-    Ok(Done { files: Files::Root(root_of_base(step, op)), outcome })
-}
-
-/// The layers of a base, fetched or not.
-pub(super) fn root_of_base(step: &StepContext<'_>, op: &BaseOp) -> RootState {
-    let base = &step.environment.bases[op.base];
-    root(&base.layers, &base.config)
+    brought(step, &op.image)
 }
 
 /// A context: a folder is read when a step asks for files of it.
@@ -43,22 +33,29 @@ pub(super) fn local(step: &StepContext<'_>, op: &LocalOp) -> Done {
 
 /// COPY --from=IMAGE and mounts: an image by name. One in the local store goes before a registry's.
 pub(super) fn image(step: &StepContext<'_>, op: &ImageOp) -> Result<Done, Failures> {
-    let (root, remote) = find(step, op)?;
-    let outcome = match &remote {
-        Some(reference) => fetch(step, reference, &root.layers)?,
-        None => Outcome::Cached,
-    };
-    Ok(Done { files: Files::Root(root), outcome })
+    brought(step, &find(step, op)?)
 }
 
-/// The layers of an image that a step names, fetched or not, and where missing ones come from.
-pub(super) fn find(step: &StepContext<'_>, op: &ImageOp) -> Result<(RootState, Option<Reference>), Failures> {
-    let environment = step.environment;
-    let wanted = (&op.reference, &op.platform);
-    let Environment { store, registry, pins, pull, .. } = environment;
-    let found = images::find(store, registry, pins, wanted, *pull);
-    let found = found.map_err(|e| vec![missing(step, op, &e)])?;
-    Ok((root(&found.layers, &found.config), found.remote))
+/// The image that a step names; its layers are not fetched.
+pub(super) fn find(step: &StepContext<'_>, op: &ImageOp) -> Result<PlatformImage, Failures> {
+    let Environment { store, registry, pins, pull, .. } = step.environment;
+    let found = images::find(store, registry, pins, (&op.reference, &op.platform), *pull);
+    found.map_err(|e| vec![missing(step, op, &e)])
+}
+
+fn brought(step: &StepContext<'_>, image: &PlatformImage) -> Result<Done, Failures> {
+    let outcome = match &image.remote {
+        Some(reference) => fetch(step, reference, &image.layers)?,
+        None => Outcome::Cached,
+    };
+    Ok(Done { files: Files::Root(root(image)), outcome })
+}
+
+/// The files of an image, fetched or not.
+pub(super) fn root(image: &PlatformImage) -> RootState {
+    let time = image.config.created.as_deref().and_then(oci::parse_rfc3339).unwrap_or(0);
+    let diff_ids: Vec<DiffId> = image.layers.iter().map(|layer| layer.diff_id).collect();
+    RootState { layers: image.layers.clone(), chain: ChainId::of(&diff_ids), time }
 }
 
 /// Says why there is no such image, and which stage may have been meant instead.
@@ -79,12 +76,6 @@ fn missing(step: &StepContext<'_>, op: &ImageOp, error: &ImageError) -> Diagnost
         Some(span) => diagnostic.at(step.source, span, ""),
         None => diagnostic,
     }
-}
-
-fn root(layers: &[Layer], config: &ImageConfig) -> RootState {
-    let time = config.created.as_deref().and_then(oci::parse_rfc3339).unwrap_or(0);
-    let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id).collect();
-    RootState { layers: layers.to_vec(), chain: ChainId::of(&diff_ids), time }
 }
 
 fn fetch(step: &StepContext<'_>, reference: &Reference, layers: &[Layer]) -> Result<Outcome, Failures> {

@@ -108,7 +108,7 @@ fn two_pushes_of_one_tag_at_once() {
     let (_dir, fresh) = super::store();
     let resolved = client().resolve(&fresh, &name, &amd64()).unwrap();
     client().pull_layers(&fresh, &name, &resolved.layers, &Progress::silent()).unwrap();
-    assert!(digests.contains(&resolved.descriptor.digest));
+    assert!(digests.contains(&resolved.manifest.digest));
 }
 
 /// `rbuild` in a folder with a Dockerfile.

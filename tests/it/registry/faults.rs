@@ -208,7 +208,7 @@ fn pull(client: &Client, store: &Store, host: &str) -> Result<Digest, Error> {
     let name = reference(host, "team/base:1");
     let resolved = client.resolve(store, &name, &amd64())?;
     client.pull_layers(store, &name, &resolved.layers, &Progress::silent())?;
-    Ok(resolved.descriptor.digest)
+    Ok(resolved.manifest.digest)
 }
 
 fn assert_names_the_image(error: &Error, host: &str, seed: u64) {

@@ -165,7 +165,7 @@ fn attestations_and_referrers_are_no_images() {
     registry.push_index(parsed.manifests, "app", "all");
     let (_dir, store) = store();
     let resolved = client().resolve(&store, &reference(&registry.host(), "app:all"), &amd64()).unwrap();
-    assert_eq!(resolved.descriptor.digest, manifest.digest);
+    assert_eq!(resolved.manifest.digest, manifest.digest);
     let error =
         client().resolve(&store, &reference(&registry.host(), "app:all"), &"linux/arm64".parse().unwrap());
     let said = error.unwrap_err().to_string();

@@ -123,7 +123,7 @@ fn a_short_name_is_looked_for_in_each_registry() {
     let (_dir, store) = store();
     for name in ["team/base:1", "own:1"] {
         let resolved = client.resolve(&store, &name.parse().unwrap(), &amd64()).unwrap();
-        assert_eq!(resolved.reference.to_string(), format!("{second}/team/base:1"));
+        assert_eq!(resolved.remote.unwrap().to_string(), format!("{second}/team/base:1"));
     }
     let error = client.resolve(&store, &"team/base:2".parse().unwrap(), &amd64()).unwrap_err();
     assert!(error.to_string().contains(&format!("{second}/team/base:2")), "{error}");
@@ -151,5 +151,5 @@ fn flags_name_mirrors_too() {
     let flags = Flags { mirrors: vec![format!("http://{}", registry.host())], ..Flags::default() };
     let (_dir, store) = store();
     let resolved = flagged("", flags).resolve(&store, &"base:1".parse().unwrap(), &amd64()).unwrap();
-    assert_eq!(resolved.reference.to_string(), "base:1");
+    assert_eq!(resolved.remote.unwrap().to_string(), "base:1");
 }

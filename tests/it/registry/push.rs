@@ -32,7 +32,7 @@ fn what_is_pushed_can_be_pulled() {
     for name in &names {
         let (_dir, fresh) = super::store();
         let resolved = client().resolve(&fresh, name, &amd64()).unwrap();
-        assert_eq!(resolved.descriptor.digest, descriptor.digest);
+        assert_eq!(resolved.manifest.digest, descriptor.digest);
         client().pull_layers(&fresh, name, &resolved.layers, &Progress::silent()).unwrap();
         assert!(fresh.verify_blob(&image.layers[3].digest()).unwrap());
     }
@@ -55,7 +55,7 @@ fn an_index_is_pushed_with_its_images() {
     client().push(&store, &descriptor, std::slice::from_ref(&name), &Progress::silent()).unwrap();
     let (_dir, fresh) = super::store();
     let resolved = client().resolve(&fresh, &name, &"linux/arm64".parse().unwrap()).unwrap();
-    assert_eq!((resolved.digest(), resolved.descriptor.digest), (digest, images[1].digest));
+    assert_eq!((resolved.target.digest, resolved.manifest.digest), (digest, images[1].digest));
 }
 
 #[test]
@@ -139,7 +139,11 @@ fn several_registries_and_repositories_in_one_go() {
     client().push(&store, &descriptor, &names, &Progress::silent()).unwrap();
     for name in &names {
         let (_dir, fresh) = super::store();
-        assert_eq!(client().resolve(&fresh, name, &amd64()).unwrap().digest(), descriptor.digest, "{name}");
+        assert_eq!(
+            client().resolve(&fresh, name, &amd64()).unwrap().target.digest,
+            descriptor.digest,
+            "{name}"
+        );
     }
     let mounted = between.requests().iter().filter(|request| request.contains("mount=")).count();
     assert_eq!(mounted, 3, "what one repository has the other does not get again");

@@ -14,10 +14,10 @@ fn reads_oci_and_docker_manifests_alike() {
         let pushed = registry.push(&image, "base", tag);
         let reference = reference(&registry.host(), &format!("base:{tag}"));
         let resolved = client().resolve(&store, &reference, &amd64()).unwrap();
-        assert_eq!(resolved.descriptor.digest, pushed.digest);
-        assert_eq!(resolved.descriptor.media_type, pushed.media_type);
-        assert_eq!(resolved.digest(), pushed.digest);
-        assert_eq!((&resolved.manifest, &resolved.config), (&image.manifest(), &image.config));
+        assert_eq!(resolved.manifest.digest, pushed.digest);
+        assert_eq!(resolved.manifest.media_type, pushed.media_type);
+        assert_eq!(resolved.target.digest, pushed.digest);
+        assert_eq!(resolved.config, image.config);
         assert_eq!(resolved.layers.len(), 3);
         assert_eq!(resolved.layers[1].descriptor, image.layers[1].descriptor());
         assert_eq!(resolved.layers[1].diff_id, image.layers[1].diff_id);
@@ -60,8 +60,8 @@ fn picks_the_best_platform_of_an_index() {
         ("linux/amd64/v3", 5),
     ] {
         let resolved = client().resolve(&store, &reference, &platform.parse().unwrap()).unwrap();
-        assert_eq!(resolved.descriptor.digest, entries[expected].digest, "{platform}");
-        assert_eq!(resolved.digest(), index);
+        assert_eq!(resolved.manifest.digest, entries[expected].digest, "{platform}");
+        assert_eq!(resolved.target.digest, index);
         assert!(store.has_blob(&index).is_some(), "the index is stored");
     }
     let error = client().resolve(&store, &reference, &"linux/s390x".parse().unwrap()).unwrap_err();
@@ -83,7 +83,7 @@ fn looks_into_entries_that_do_not_say_their_platform() {
     registry.push_index(vec![arm, amd.clone()], "silent", "1");
     let reference = reference(&registry.host(), "silent:1");
     let resolved = client().resolve(&store, &reference, &amd64()).unwrap();
-    assert_eq!(resolved.descriptor.digest, amd.digest);
+    assert_eq!(resolved.manifest.digest, amd.digest);
     let error = client().resolve(&store, &reference, &"linux/s390x".parse().unwrap()).unwrap_err();
     assert!(matches!(error, Error::NoPlatform { .. }), "{error}");
 }
@@ -98,7 +98,7 @@ fn follows_an_index_within_an_index() {
     let entry = Descriptor::new(MediaType::INDEX, inner, size);
     registry.push_index(vec![entry], "nested", "outer");
     let resolved = client().resolve(&store, &reference(&registry.host(), "nested:outer"), &amd64()).unwrap();
-    assert_eq!(resolved.descriptor.digest, image.digest);
+    assert_eq!(resolved.manifest.digest, image.digest);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn by_digest_the_second_time_needs_no_registry() {
     client().resolve(&store, &reference, &amd64()).unwrap();
     drop(registry);
     let resolved = client().resolve(&store, &reference, &amd64()).unwrap();
-    assert_eq!(resolved.descriptor.digest, digest);
+    assert_eq!(resolved.manifest.digest, digest);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_tag_that_moved_is_seen() {
     let reference = reference(&registry.host(), "base:1");
     for image in [small_image(), TestImage::new("linux/amd64", Vec::new())] {
         let digest = registry.push(&image, "base", "1").digest;
-        assert_eq!(client().resolve(&store, &reference, &amd64()).unwrap().descriptor.digest, digest);
+        assert_eq!(client().resolve(&store, &reference, &amd64()).unwrap().manifest.digest, digest);
     }
 }
 
@@ -296,7 +296,7 @@ fn digest_headers_of_other_algorithms_are_no_obstacle() {
     });
     let (_dir, store) = store();
     let resolved = client().resolve(&store, &reference(&server.host(), "x"), &amd64()).unwrap();
-    assert_eq!(resolved.descriptor.digest, Digest::of(&image.manifest_bytes()));
+    assert_eq!(resolved.manifest.digest, Digest::of(&image.manifest_bytes()));
 }
 
 #[test]
@@ -328,5 +328,5 @@ fn a_manifest_whose_connection_broke_is_asked_for_again() {
     });
     let (_dir, store) = store();
     let resolved = client().resolve(&store, &reference(&server.host(), "base:1"), &amd64()).unwrap();
-    assert_eq!(resolved.descriptor.digest, digest);
+    assert_eq!(resolved.manifest.digest, digest);
 }

@@ -1,23 +1,83 @@
-//! One image of the store: everything that its name stands for.
+//! Images of the store: one platform's, or everything that a name stands for.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::choose::{Documents, is_attestation, resolve};
+use super::document::{self, Document};
+use super::{CONFIG_LIMIT, Fault, MANIFEST_LIMIT, PlatformImage};
 use crate::oci::{
-    ChainId, Descriptor, DiffId, Digest, ImageConfig, Index, MAX_INDEX_DEPTH, Manifest, Platform,
+    ChainId, Descriptor, DiffId, Digest, ImageConfig, Index, Layer, MAX_INDEX_DEPTH, Manifest, Platform,
 };
 use crate::store::{self, Store};
 
-/// Manifests and indexes are bounded as registries bound them.
-pub(super) const MANIFEST_LIMIT: u64 = 4 << 20;
-const CONFIG_LIMIT: u64 = 8 << 20;
+/// Why the store cannot give an image.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It does not have it all, or could not read it.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// It has it, but it is wrong.
+    #[error(transparent)]
+    Wrong(#[from] Fault),
+}
+
+/// The documents of the store.
+struct InStore<'a>(&'a Store);
+
+impl Documents for InStore<'_> {
+    type Error = Error;
+
+    fn document(&self, entry: &Descriptor) -> Result<Document, Error> {
+        let bytes = self.0.read_blob(entry, MANIFEST_LIMIT)?;
+        Ok(document::parse(&bytes, Some(entry.media_type.as_str()))?)
+    }
+
+    fn config(&self, manifest: &Manifest) -> Result<ImageConfig, Error> {
+        let bytes = self.0.read_blob(&manifest.config, CONFIG_LIMIT)?;
+        Ok(document::parse_config(&bytes, &manifest.config)?)
+    }
+
+    fn wrong(&self, fault: Fault) -> Error {
+        fault.into()
+    }
+}
+
+impl PlatformImage {
+    /// The image for `wanted` behind `target`, a manifest or an index in the store; what [`resolve`] says of the platform
+    /// holds here, too.
+    ///
+    /// # Errors
+    /// When manifest or configuration are not there, or wrong; layers may be missing.
+    pub fn in_store(store: &Store, target: &Descriptor, wanted: &Platform) -> Result<Self, Error> {
+        let documents = InStore(store);
+        let image = resolve(&documents, documents.document(target)?, wanted)?;
+        image.check_sizes(store)?;
+        Ok(image)
+    }
+
+    /// A manifest that is wrong about the size of a layer that is here: whatever is built on it would say so, too.
+    fn check_sizes(&self, store: &Store) -> Result<(), store::Error> {
+        for Layer { descriptor, .. } in &self.layers {
+            let (digest, expected) = (descriptor.digest, descriptor.size);
+            if let Some(actual) = store.has_blob(&digest).filter(|actual| *actual != expected)
+                // What a crash cut off is another matter: it is set aside, and fetched or missed.
+                && store.intact_blob(&digest)? == Some(actual)
+            {
+                return Err(store::Error::WrongSize { digest, expected, actual });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// An image as the store has it; what is not there is listed, and no error.
 #[derive(Debug, Clone)]
 pub struct Image {
     /// What a name points at: a manifest or an index.
     pub target: Descriptor,
     /// The images in it whose manifests are there, in order; attestations are none.
-    pub platforms: Vec<PlatformImage>,
+    pub platforms: Vec<StoredPlatform>,
     /// Every blob that it names and that is there, manifests included, with its size in bytes.
     pub blobs: BTreeMap<Digest, u64>,
     /// Blobs that it names and that are not there, or do not parse.
@@ -36,9 +96,10 @@ struct Known {
     configs: HashMap<Digest, Option<Arc<ImageConfig>>>,
 }
 
-/// The image of one platform.
+/// The image of one platform as far as the store has it. Unlike a [`PlatformImage`] it may lack its
+/// configuration, or be something else than an image of files, and can be listed, copied and removed all the same.
 #[derive(Debug, Clone)]
-pub struct PlatformImage {
+pub struct StoredPlatform {
     /// Its manifest, as the index describes it.
     pub descriptor: Descriptor,
     /// The manifest.
@@ -76,25 +137,25 @@ impl Image {
     }
 
     /// The platform that serves this machine best, else the first.
-    pub fn for_this_machine(&self) -> Option<&PlatformImage> {
+    pub fn for_this_machine(&self) -> Option<&StoredPlatform> {
         self.for_platform(&Platform::host()).or(self.platforms.first())
     }
 
     /// The platform that serves `wanted` best.
-    pub fn for_platform(&self, wanted: &Platform) -> Option<&PlatformImage> {
+    pub fn for_platform(&self, wanted: &Platform) -> Option<&StoredPlatform> {
         let ranked = self.platforms.iter().filter_map(|p| Some((wanted.match_rank(&p.platform()?)?, p)));
         ranked.min_by_key(|(rank, _)| *rank).map(|(_, platform)| platform)
     }
 
     /// The configurations of its platforms, each once.
-    pub(super) fn configs(&self) -> impl Iterator<Item = &ImageConfig> {
+    pub fn configs(&self) -> impl Iterator<Item = &ImageConfig> {
         let mut seen = BTreeSet::new();
         let platforms = self.platforms.iter().filter(move |p| seen.insert(p.manifest.config.digest));
         platforms.filter_map(|p| p.config.as_deref())
     }
 
     /// The stacks of layers that its platforms consist of, every height of each.
-    pub(super) fn chains(&self) -> BTreeSet<ChainId> {
+    pub fn chains(&self) -> BTreeSet<ChainId> {
         let mut chains = BTreeSet::new();
         for config in self.configs() {
             let mut chain = ChainId::EMPTY;
@@ -107,7 +168,7 @@ impl Image {
     }
 
     /// The identities of all its layers.
-    pub(super) fn diff_ids(&self) -> BTreeSet<DiffId> {
+    pub fn diff_ids(&self) -> BTreeSet<DiffId> {
         self.configs().flat_map(|config| config.rootfs.diff_ids.iter().copied()).collect()
     }
 
@@ -138,7 +199,7 @@ impl Image {
         let Some(manifest) = self.manifest(store, descriptor, known)? else { return Ok(()) };
         let config = known.configs.get(&manifest.config.digest).cloned().flatten();
         if !is_attestation(descriptor) {
-            self.platforms.push(PlatformImage { descriptor: descriptor.clone(), manifest, config });
+            self.platforms.push(StoredPlatform { descriptor: descriptor.clone(), manifest, config });
         }
         Ok(())
     }
@@ -204,16 +265,9 @@ impl Image {
     }
 }
 
-impl PlatformImage {
+impl StoredPlatform {
     /// What its index says, else its configuration.
     pub fn platform(&self) -> Option<Platform> {
         self.descriptor.platform.clone().or_else(|| self.config.as_deref().map(ImageConfig::platform))
     }
-}
-
-/// Attestations of BuildKit sit in the index beside the images they are about.
-fn is_attestation(entry: &Descriptor) -> bool {
-    let unknown = |p: &Platform| p.os == "unknown" || p.architecture == "unknown";
-    entry.annotations.contains_key("vnd.docker.reference.type")
-        || entry.platform.as_ref().is_some_and(unknown)
 }

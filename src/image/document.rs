@@ -2,22 +2,22 @@
 
 use serde::Deserialize;
 
-use super::error::Error;
-use crate::oci::{Descriptor, Digest, Index, Manifest, MediaType};
+use super::Fault;
+use crate::oci::{Descriptor, Digest, ImageConfig, Index, Manifest, MediaType};
 
 /// A manifest or an index, with the descriptor of its exact bytes.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// Of the bytes as they came.
+    /// Of its bytes.
     pub descriptor: Descriptor,
     /// What they say.
     pub content: Content,
 }
 
-/// Which of the two it is.
+/// The two kinds of documents that a name can stand for.
 #[derive(Debug, Clone)]
 pub enum Content {
-    /// Several images.
+    /// A list of manifests.
     Index(Index),
     /// One image.
     Manifest(Box<Manifest>),
@@ -37,21 +37,23 @@ struct Shape {
 }
 
 /// Reads `bytes`. `announced` is the media type by which they came; the document's own word counts more.
-pub fn parse(image: &str, bytes: &[u8], announced: Option<&str>) -> Result<Document, Error> {
-    let malformed = |reason: String| Error::Malformed { image: image.to_owned(), reason };
-    let not_json = |e: serde_json::Error| malformed(format!("the manifest cannot be read: {e}"));
+///
+/// # Errors
+/// [`Fault::Malformed`] and [`Fault::Schema1`].
+pub fn parse(bytes: &[u8], announced: Option<&str>) -> Result<Document, Fault> {
+    let not_json = |e: serde_json::Error| Fault::Malformed(format!("the manifest cannot be read: {e}"));
     let shape: Shape = serde_json::from_slice(bytes).map_err(not_json)?;
     if shape.schema_version == 1 || shape.fs_layers.is_some() {
-        return Err(Error::Schema1 { image: image.to_owned() });
+        return Err(Fault::Schema1);
     }
     if shape.manifests.is_some() && (shape.config.is_some() || shape.layers.is_some()) {
         // Readers that disagree on what it is would see different images under one digest (CVE-2021-41190).
-        return Err(malformed("it is an index and a manifest at once".to_owned()));
+        return Err(Fault::Malformed("it is an index and a manifest at once".to_owned()));
     }
     let is_index = shape.manifests.is_some();
     let media_type = media_type(&shape, announced, is_index);
     if (media_type.is_index() && !is_index) || (media_type.is_manifest() && is_index) {
-        return Err(malformed(format!("it does not hold what its type `{media_type}` says")));
+        return Err(Fault::Malformed(format!("it does not hold what its type `{media_type}` says")));
     }
     let content = if is_index {
         Content::Index(serde_json::from_slice(bytes).map_err(not_json)?)
@@ -60,6 +62,15 @@ pub fn parse(image: &str, bytes: &[u8], announced: Option<&str>) -> Result<Docum
     };
     let descriptor = Descriptor::new(media_type, Digest::of(bytes), bytes.len() as u64);
     Ok(Document { descriptor, content })
+}
+
+/// Reads the configuration that a manifest calls `descriptor`.
+///
+/// # Errors
+/// [`Fault::Malformed`].
+pub fn parse_config(bytes: &[u8], descriptor: &Descriptor) -> Result<ImageConfig, Fault> {
+    let not_one = |e| Fault::Malformed(format!("`{}` is no image configuration: {e}", descriptor.media_type));
+    serde_json::from_slice(bytes).map_err(not_one)
 }
 
 fn media_type(shape: &Shape, announced: Option<&str>, is_index: bool) -> MediaType {
@@ -77,7 +88,7 @@ mod tests {
     use super::*;
 
     fn kind(text: &str, announced: Option<&str>) -> String {
-        match parse("x", text.as_bytes(), announced) {
+        match parse(text.as_bytes(), announced) {
             Ok(document) => document.descriptor.media_type.to_string(),
             Err(error) => error.to_string(),
         }
