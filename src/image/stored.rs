@@ -1,5 +1,6 @@
 //! Images of the store: one platform's, or everything that a name stands for.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -217,9 +218,8 @@ impl Image {
         known.manifests.insert(descriptor.digest, manifest.clone());
         if let Some(manifest) = &manifest {
             let config = &manifest.config;
-            if !known.configs.contains_key(&config.digest) {
-                let parsed = self.document::<ImageConfig>(store, config, CONFIG_LIMIT)?.map(Arc::new);
-                known.configs.insert(config.digest, parsed);
+            if let Entry::Vacant(free) = known.configs.entry(config.digest) {
+                free.insert(self.document::<ImageConfig>(store, config, CONFIG_LIMIT)?.map(Arc::new));
             }
             manifest.layers.iter().for_each(|layer| self.blob(store, layer));
         }

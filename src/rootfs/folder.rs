@@ -284,7 +284,7 @@ mod tests {
         let (dir, a, _) = folders();
         let full = dir.path().join("root/a/full");
         std::os::unix::fs::symlink(dir.path().join("outside"), full.join("link")).unwrap();
-        let closed = std::fs::Permissions::from_mode(0);
+        let closed = std::fs::Permissions::from_mode(0o0);
         std::fs::set_permissions(dir.path().join("outside"), std::fs::Permissions::from_mode(0o500)).unwrap();
         std::fs::create_dir(full.join("closed")).unwrap();
         for name in ["closed", ""] {

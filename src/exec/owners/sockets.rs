@@ -108,7 +108,7 @@ pub(super) fn answer(
             }
             let rights = Rights::of(caller)?;
             is_waiting()?;
-            let socket = rights.lend(|| notify::socket(family, kind, protocol).map_err(errno))?;
+            let socket = rights.lend(|| notify::socket(family, kind, protocol).map_err(|e| errno(&e)))?;
             Ok(Answer::File(socket, kind & libc::SOCK_CLOEXEC as u32 != 0))
         }
         SET_OPTION => {
@@ -121,16 +121,18 @@ pub(super) fn answer(
             let rights = Rights::of(caller)?;
             let process = caller.process()?;
             is_waiting()?;
-            let socket = notify::take_file(process.as_fd(), fd as i32).map_err(errno)?;
-            let set = || notify::set_option_as_32_bits(socket.as_fd(), level, option, &value).map_err(errno);
+            let socket = notify::take_file(process.as_fd(), fd as i32).map_err(|e| errno(&e))?;
+            let set = || {
+                notify::set_option_as_32_bits(socket.as_fd(), level, option, &value).map_err(|e| errno(&e))
+            };
             rights.lend(set).map(|()| Answer::Value(0))
         }
         _ => Err(Errno::NOSYS),
     }
 }
 
-fn errno(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 /// What the second argument points to.
@@ -228,7 +230,7 @@ impl Rights {
             rustix::thread::set_thread_res_gid(own, Gid::from_raw(self.group), own)?;
         }
         if self.user != now.user {
-            notify::set_file_user(self.user).map_err(errno)?;
+            notify::set_file_user(self.user).map_err(|e| errno(&e))?;
         }
         sets.effective = sets.permitted & self.capabilities;
         rustix::thread::set_capabilities(None, sets)
