@@ -34,14 +34,14 @@ const CHANGES: &[Change] = &[
     ("a size of 2^64", |d| put(&mut d.manifest, "/layers/0/size", json!(u64::MAX))),
     ("a size that is text", |d| put(&mut d.manifest, "/layers/0/size", json!("1"))),
     ("a digest with ..", |d| {
-        put(&mut d.manifest, "/layers/0/digest", json!("sha256:../../../../etc/passwd"))
+        put(&mut d.manifest, "/layers/0/digest", json!("sha256:../../../../etc/passwd"));
     }),
     ("a digest that is short", |d| put(&mut d.manifest, "/layers/0/digest", json!("sha256:00"))),
     ("a digest of another algorithm", |d| {
-        put(&mut d.manifest, "/layers/0/digest", json!("md5:d41d8cd98f00b204e9800998ecf8427e"))
+        put(&mut d.manifest, "/layers/0/digest", json!("md5:d41d8cd98f00b204e9800998ecf8427e"));
     }),
     ("a digest of nothing", |d| {
-        put(&mut d.manifest, "/layers/0/digest", json!(format!("sha256:{}", "0".repeat(64))))
+        put(&mut d.manifest, "/layers/0/digest", json!(format!("sha256:{}", "0".repeat(64))));
     }),
     ("upper case in a digest", |d| {
         let upper = d.manifest["layers"][0]["digest"].as_str().unwrap_or_default().to_uppercase();
@@ -50,10 +50,10 @@ const CHANGES: &[Change] = &[
     ("an unknown media type", |d| put(&mut d.manifest, "/layers/0/mediaType", json!("text/plain"))),
     ("no media type", |d| remove(&mut d.manifest, "/layers/0", "mediaType")),
     ("a plain tar that is gzip", |d| {
-        put(&mut d.manifest, "/layers/0/mediaType", json!("application/vnd.oci.image.layer.v1.tar"))
+        put(&mut d.manifest, "/layers/0/mediaType", json!("application/vnd.oci.image.layer.v1.tar"));
     }),
     ("zstd that is gzip", |d| {
-        put(&mut d.manifest, "/layers/0/mediaType", json!("application/vnd.oci.image.layer.v1.tar+zstd"))
+        put(&mut d.manifest, "/layers/0/mediaType", json!("application/vnd.oci.image.layer.v1.tar+zstd"));
     }),
     ("a foreign layer", |d| {
         put(
@@ -68,7 +68,7 @@ const CHANGES: &[Change] = &[
             &mut d.manifest,
             "/layers/0/mediaType",
             json!("application/vnd.oci.image.layer.v1.tar+gzip+encrypted"),
-        )
+        );
     }),
     ("no layers", |d| put(&mut d.manifest, "/layers", json!([]))),
     ("layers that are no list", |d| put(&mut d.manifest, "/layers", json!({}))),
@@ -82,7 +82,7 @@ const CHANGES: &[Change] = &[
         }
     }),
     ("a wrong diff id", |d| {
-        put(&mut d.config, "/rootfs/diff_ids/0", json!(format!("sha256:{}", "1".repeat(64))))
+        put(&mut d.config, "/rootfs/diff_ids/0", json!(format!("sha256:{}", "1".repeat(64))));
     }),
     ("diff ids exchanged", |d| {
         if let Some(ids) = d.config.pointer_mut("/rootfs/diff_ids").and_then(Value::as_array_mut) {
@@ -94,18 +94,18 @@ const CHANGES: &[Change] = &[
     ("a configuration that is a list", |d| d.config = json!([])),
     ("a history of everything", |d| put(&mut d.config, "/history", json!([{"empty_layer": "yes"}, 5, null]))),
     ("more history than layers", |d| {
-        put(&mut d.config, "/history", json!(vec![json!({"created_by": "x"}); 500]))
+        put(&mut d.config, "/history", json!(vec![json!({"created_by": "x"}); 500]));
     }),
     ("environment without =", |d| {
-        put(&mut d.config, "/config", json!({"Env": ["A", "=b", "", "C=d=e", "NUL=\u{0}"]}))
+        put(&mut d.config, "/config", json!({"Env": ["A", "=b", "", "C=d=e", "NUL=\u{0}"]}));
     }),
     ("a user with control characters", |d| {
-        put(&mut d.config, "/config", json!({"User": "\u{1b}[31m:\n", "WorkingDir": "../../.."}))
+        put(&mut d.config, "/config", json!({"User": "\u{1b}[31m:\n", "WorkingDir": "../../.."}));
     }),
     ("schema version 1", |d| put(&mut d.manifest, "/schemaVersion", json!(1))),
     ("schema version 99", |d| put(&mut d.manifest, "/schemaVersion", json!(99))),
     ("a manifest that is an index", |d| {
-        put(&mut d.manifest, "/mediaType", json!("application/vnd.oci.image.index.v1+json"))
+        put(&mut d.manifest, "/mediaType", json!("application/vnd.oci.image.index.v1+json"));
     }),
     ("an artifact", |d| put(&mut d.manifest, "/config/mediaType", json!("application/vnd.example+json"))),
     ("a configuration that is a layer", |d| {
@@ -119,17 +119,17 @@ const CHANGES: &[Change] = &[
             &mut d.index,
             "/manifests/0/annotations/org.opencontainers.image.ref.name",
             json!("../../../../tmp/evil:x"),
-        )
+        );
     }),
     ("a name that is absolute", |d| {
-        put(&mut d.index, "/manifests/0/annotations/org.opencontainers.image.ref.name", json!("/etc/passwd"))
+        put(&mut d.index, "/manifests/0/annotations/org.opencontainers.image.ref.name", json!("/etc/passwd"));
     }),
     ("a name of 100,000 bytes", |d| {
         put(
             &mut d.index,
             "/manifests/0/annotations/org.opencontainers.image.ref.name",
             json!("a".repeat(100_000)),
-        )
+        );
     }),
     ("the same image 5,000 times", |d| {
         let all = vec![d.index["manifests"][0].clone(); 5_000];
