@@ -151,7 +151,7 @@ pub(super) fn ignored_copies(file: &Dockerfile, plan: &Plan, ignore: Option<&Ign
         return checks::filter(file, found);
     };
     for step in &plan.steps {
-        let Op::Transfer(op) = &step.op else { continue };
+        let Op::Transfer { op, .. } = &step.op else { continue };
         let verb = match op.kind {
             TransferKind::Copy => "Copy",
             TransferKind::Add => "Add",

@@ -157,7 +157,7 @@ impl Opened {
             let solved = solve::run(&plan, &source, &environment)?;
             let root = solved.root(StepId(0));
             let what = called.to_owned();
-            let place = Place { what, kind, op: &op, root, reads: &[], config, span: None };
+            let place = Place { what, kind, op: &op, root, config, span: None };
             Room::open(&environment, &source, place)?
         };
         let mut opened = Self { tools, room, secrets: Vec::new(), contexts, notes: Vec::new(), next: None };
@@ -238,12 +238,12 @@ fn open_step(
     let history = plan.image.history.iter().map(|entry| result::history(entry, plan.epoch, &solved));
     let config = ImageConfig { history: history.collect(), ..plan.image.config.clone() };
     let next = plan.next.as_ref();
-    let mut op = next.and_then(|next| next.op.as_deref().cloned());
+    let op = next.and_then(|next| next.op.as_deref());
+    let mut op = op.map(|op| op.map(|part| Arc::clone(&solved.results[part.from.0])));
     if let Some(op) = &mut op {
         wish(op, wishes);
     }
     let op = op.unwrap_or_else(|| op_of(&config, wishes, &platform));
-    let reads: Vec<Arc<Files>> = op.reads().iter().map(|id| Arc::clone(&solved.results[id.0])).collect();
     let what = match next {
         Some(next) => format!("{} {}", next.place, next.title),
         None => format!("stage {}", request.options.target.as_deref().unwrap_or("of the image")),
@@ -253,7 +253,6 @@ fn open_step(
         kind: Kind::Shell,
         op: &op,
         root: solved.root(plan.image.result),
-        reads: &reads,
         config,
         span: next.map(|next| next.span),
     };
@@ -266,7 +265,7 @@ fn open_step(
     Ok((room, next))
 }
 
-fn wish(op: &mut ExecOp, wishes: &Wishes) {
+fn wish<R>(op: &mut ExecOp<R>, wishes: &Wishes) {
     Arc::make_mut(&mut op.env).extend(wishes.env.iter().cloned());
     take_place(&mut op.cwd, wishes.cwd.as_ref());
     take_place(&mut op.user, wishes.user.as_ref());
@@ -301,7 +300,7 @@ fn change(spec: &mut exec::Spec, wishes: &Wishes) {
 }
 
 /// What a container of the image would be given.
-fn op_of(config: &ImageConfig, wishes: &Wishes, platform: &Platform) -> ExecOp {
+fn op_of(config: &ImageConfig, wishes: &Wishes, platform: &Platform) -> ExecOp<Arc<Files>> {
     let mut env: Vec<(String, String)> = Vec::new();
     if !config.config.env.iter().any(|pair| pair.starts_with("PATH=")) {
         env.push(("PATH".to_owned(), plan::DEFAULT_PATH.to_owned()));
@@ -341,7 +340,6 @@ fn plan_of(image: &Arc<PlatformImage>, called: &str, platform: &Platform) -> Pla
     let request = BaseRequest { name, origin, platform: platform.clone(), span: Span::default() };
     let step = Step {
         op: Op::Base(BaseOp { request, image: Arc::clone(image) }),
-        parent: None,
         span: None,
         number: StepNumber(0),
         slot,

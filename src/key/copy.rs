@@ -7,7 +7,7 @@ use crate::plan::graph::{Chmod, TransferKind, TransferOp, TransferSource};
 
 /// The key of COPY or ADD on `parent`, without what it reads: the caller adds the files ([`files`](super::files)), or, for a
 /// key that costs nothing, the identity of each root that it reads from ([`push_from`]).
-pub fn copy(op: &TransferOp, parent: ChainId) -> Preimage {
+pub fn copy<R>(op: &TransferOp<R>, parent: ChainId) -> Preimage {
     let TransferOp {
         kind,
         sources,
@@ -66,7 +66,7 @@ fn word(flag: bool) -> &'static str {
     if flag { "true" } else { "false" }
 }
 
-fn push_source(key: &mut Preimage, source: &TransferSource) {
+fn push_source<R>(key: &mut Preimage, source: &TransferSource<R>) {
     match source {
         // Which files these are is told by the files, or by the root that they are in.
         TransferSource::Path { from: _, pattern, span: _ } => key.push("source", pattern),

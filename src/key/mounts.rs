@@ -14,23 +14,21 @@ pub enum Shown {
     Files(Key),
 }
 
-/// What the options say: one field for each mount, named by its target.
-pub(super) fn push_mount(key: &mut Preimage, mount: &Mount) {
+/// What the options say, and then what it shows: two fields at most for each mount, named by its target.
+pub(super) fn push_mount(key: &mut Preimage, mount: &Mount<Shown>) {
     // Where the mount stands in the Dockerfile does not count.
     let Mount { target, kind, span: _ } = mount;
     key.push(format!("mount:{target}"), value(kind));
+    if let Some(mounted) = mount.mounted() {
+        let value = match mounted.from {
+            Shown::Root(chain) => chain.to_string(),
+            Shown::Files(files) => files.hex(),
+        };
+        key.push(format!("mounted:{target}"), value);
+    }
 }
 
-/// What the mount at `target` reads.
-pub(super) fn push_shown(key: &mut Preimage, target: &str, shown: &Shown) {
-    let value = match shown {
-        Shown::Root(chain) => chain.to_string(),
-        Shown::Files(files) => files.hex(),
-    };
-    key.push(format!("mounted:{target}"), value);
-}
-
-fn value(kind: &MountKind) -> Value {
+fn value(kind: &MountKind<Shown>) -> Value {
     match kind {
         MountKind::Bind { from: _, source, writable } => {
             Value::of("bind").text("source", source).flag("writable", *writable)

@@ -1,7 +1,7 @@
 //! The key of RUN.
 
+use super::Value;
 use super::mounts::{Shown, push_mount};
-use super::{Value, mounts};
 use crate::cache::Preimage;
 use crate::oci::{ChainId, Platform};
 use crate::plan::graph::{ExecOp, Network, Security};
@@ -15,9 +15,8 @@ pub enum Owners {
     Recorded,
 }
 
-/// The key of RUN on `parent`. `shown` is what its mounts read, in the order of the mounts: one for each bind, and for each
-/// cache that starts from something.
-pub fn run(op: &ExecOp, parent: ChainId, shown: &[Shown], owners: Owners) -> Preimage {
+/// The key of RUN on `parent`.
+pub fn run(op: &ExecOp<Shown>, parent: ChainId, owners: Owners) -> Preimage {
     let ExecOp {
         args,
         env,
@@ -47,15 +46,7 @@ pub fn run(op: &ExecOp, parent: ChainId, shown: &[Shown], owners: Owners) -> Pre
     }
     key.push("cwd", cwd);
     key.push("user", user);
-    let mut shown = shown.iter();
-    for mount in mounts {
-        push_mount(&mut key, mount);
-        if mount.reads().is_some()
-            && let Some(shown) = shown.next()
-        {
-            mounts::push_shown(&mut key, &mount.target, shown);
-        }
-    }
+    mounts.iter().for_each(|mount| push_mount(&mut key, mount));
     for (name, content) in pipes {
         key.push(format!("heredoc:{name}"), content);
     }

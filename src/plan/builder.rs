@@ -43,17 +43,10 @@ pub(super) struct Line {
 
 impl Builder {
     /// Adds a step with its line.
-    pub(super) fn step(
-        &mut self,
-        op: Op,
-        parent: Option<StepId>,
-        span: Option<Span>,
-        line: Line,
-        slot: String,
-    ) -> StepId {
+    pub(super) fn step(&mut self, op: Op, span: Option<Span>, line: Line, slot: String) -> StepId {
         let id = StepId(self.steps.len());
         let number = StepNumber(self.listing.len());
-        self.steps.push(Step { op, parent, span, number, slot, origin: None });
+        self.steps.push(Step { op, span, number, slot, origin: None });
         self.listing.push(ListedInstruction {
             place: line.place,
             title: line.title,
@@ -93,7 +86,7 @@ impl Builder {
                 id
             }
             None => {
-                let id = self.step(op, None, span, line, slot);
+                let id = self.step(op, span, line, slot);
                 self.sources.insert(source, id);
                 id
             }
@@ -121,7 +114,7 @@ impl Builder {
         }
         let name = image.reference.to_string();
         let line = Line { place: String::new(), title: format!("image {name}") };
-        let id = self.step(Op::Image(image.clone()), None, span, line, format!("image/{name}"));
+        let id = self.step(Op::Image(image.clone()), span, line, format!("image/{name}"));
         self.sources.insert(source, id);
         id
     }
@@ -163,10 +156,10 @@ impl Builder {
         self.root(key, op, name)
     }
 
-    fn root(&mut self, key: Source, op: Op, name: &str) -> StepId {
-        let parent = self.nothing();
+    fn root(&mut self, key: Source, op: TransferOp, name: &str) -> StepId {
+        let op = Op::Transfer { parent: self.nothing(), op };
         let line = Line { place: String::new(), title: format!("context `{name}`") };
-        let id = self.step(op, Some(parent), None, line, format!("root/{name}"));
+        let id = self.step(op, None, line, format!("root/{name}"));
         self.sources.insert(key, id);
         id
     }
@@ -175,7 +168,7 @@ impl Builder {
         if let Some(id) = self.known(&source) {
             return id;
         }
-        let id = self.step(op, None, None, Line { place: String::new(), title }, slot);
+        let id = self.step(op, None, Line { place: String::new(), title }, slot);
         self.sources.insert(source, id);
         id
     }
@@ -186,8 +179,13 @@ impl Builder {
 }
 
 /// COPY or ADD of one source, without flags.
-fn plain_transfer(kind: TransferKind, source: TransferSource, destination: &str, epoch: Option<i64>) -> Op {
-    Op::Transfer(TransferOp {
+fn plain_transfer(
+    kind: TransferKind,
+    source: TransferSource,
+    destination: &str,
+    epoch: Option<i64>,
+) -> TransferOp {
+    TransferOp {
         kind,
         sources: vec![source],
         destination: destination.to_owned(),
@@ -200,5 +198,5 @@ fn plain_transfer(kind: TransferKind, source: TransferSource, destination: &str,
         checksum: None,
         keep_git_dir: false,
         epoch,
-    })
+    }
 }

@@ -56,7 +56,7 @@ pub(super) fn run(
         ulimits: options.ulimits.clone(),
         platform: state.platform.clone(),
     };
-    Ok(Effect::Step(Box::new(Op::Exec(Box::new(op))), created_by))
+    Ok(Effect::Step(Box::new(Op::Exec { parent: state.tip, op: Box::new(op) }), created_by))
 }
 
 struct CommandLine {

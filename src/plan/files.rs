@@ -26,7 +26,8 @@ pub(super) fn workdir(state: &mut State, context: &mut Context<'_>, word: &Word)
         return Ok(Effect::Entry(created_by));
     }
     let user = state.image.config.user.clone();
-    Ok(Effect::Step(Box::new(Op::Workdir(WorkdirOp { path, user, epoch: context.epoch })), created_by))
+    let op = WorkdirOp { path, user, epoch: context.epoch };
+    Ok(Effect::Step(Box::new(Op::Workdir { parent: state.tip, op }), created_by))
 }
 
 /// COPY and ADD: the op, and its text in the history. `from` gives the step whose files plain paths
@@ -64,7 +65,7 @@ pub(super) fn transfer(
         keep_git_dir: is_set(transfer.flags.keep_git_dir),
         epoch: context.epoch,
     };
-    Ok(Effect::Step(Box::new(Op::Transfer(op)), created_by))
+    Ok(Effect::Step(Box::new(Op::Transfer { parent: state.tip, op }), created_by))
 }
 
 /// Flags whose values may hold variables; empty ones count as absent.

@@ -1,6 +1,7 @@
 //! The plan as values: steps whose inputs are earlier steps, and what the image is made of.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use crate::image::PlatformImage;
@@ -34,9 +35,12 @@ impl Plan {
     pub fn bases(&self) -> Vec<BaseOp> {
         let base = |step: &Step| match &step.op {
             Op::Base(base) => Some(base.clone()),
-            Op::Scratch | Op::Image(_) | Op::Local(_) | Op::Workdir(_) | Op::Transfer(_) | Op::Exec(_) => {
-                None
-            }
+            Op::Scratch
+            | Op::Image(_)
+            | Op::Local(_)
+            | Op::Workdir { .. }
+            | Op::Transfer { .. }
+            | Op::Exec { .. } => None,
         };
         self.steps.iter().filter_map(base).collect()
     }
@@ -46,11 +50,10 @@ impl Plan {
         let mut needed = vec![self.next.is_none(); self.steps.len()];
         let Some(next) = &self.next else { return needed };
         needed[self.image.result.0] = true;
-        next.op.iter().flat_map(|op| op.reads()).for_each(|id| needed[id.0] = true);
+        next.op.iter().flat_map(|op| op.mounted()).for_each(|mounted| needed[mounted.from.0] = true);
         for at in (0..self.steps.len()).rev() {
             if needed[at] {
-                let step = &self.steps[at];
-                step.parent.into_iter().chain(step.op.reads()).for_each(|id| needed[id.0] = true);
+                self.steps[at].op.inputs().iter().for_each(|id| needed[id.0] = true);
             }
         }
         needed
@@ -79,9 +82,6 @@ pub struct StepId(pub usize);
 pub struct Step {
     /// What to do.
     pub op: Op,
-    /// The step whose result this one starts from; `None` for [`Op::Scratch`], [`Op::Base`],
-    /// [`Op::Image`], [`Op::Local`].
-    pub parent: Option<StepId>,
     /// Where its instruction stands; `None` for sources that no line names. For a trigger of a base
     /// image, the FROM line.
     pub span: Option<Span>,
@@ -109,60 +109,218 @@ pub struct ListedInstruction {
     pub after: Option<StepId>,
 }
 
-/// What a step does. The variant is the answer to every question about it.
+/// What a step does. The variant is the answer to every question about it. `R` is what it reads: in a plan the number of
+/// another step, to whoever runs it that step's result.
 #[derive(Debug, Clone)]
-pub enum Op {
+pub enum Op<R = StepId> {
     /// The empty root file system.
     Scratch,
     /// A base image whose manifest was resolved before planning; no layer of it need be there yet.
     Base(BaseOp),
     /// An image that COPY --from or a mount names; resolved when it runs.
     Image(ImageOp),
-    /// A named context that is a folder (`--build-context name=DIR`) or the main context (name empty), as a source.
+    /// A named context that is a folder (`--build-context name=DIR`) or the main context (name empty), as a source. It is
+    /// read from, and never a parent.
     Local(LocalOp),
     /// WORKDIR: makes a directory.
-    Workdir(WorkdirOp),
+    Workdir {
+        /// What it starts from.
+        parent: R,
+        /// What it says.
+        op: WorkdirOp,
+    },
     /// COPY and ADD.
-    Transfer(TransferOp),
+    Transfer {
+        /// What it starts from.
+        parent: R,
+        /// What it says.
+        op: TransferOp<R>,
+    },
     /// RUN.
-    Exec(Box<ExecOp>),
+    Exec {
+        /// What it starts from.
+        parent: R,
+        /// What it says.
+        op: Box<ExecOp<R>>,
+    },
+}
+
+impl<R> Op<R> {
+    /// What it starts from; sources start from nothing.
+    pub fn parent(&self) -> Option<&R> {
+        match self {
+            Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) => None,
+            Op::Workdir { parent, .. } | Op::Transfer { parent, .. } | Op::Exec { parent, .. } => {
+                Some(parent)
+            }
+        }
+    }
+
+    /// The same with something else for all that it reads: `f` gets the parent first, then the sources or mounts in
+    /// their order.
+    ///
+    /// # Errors
+    /// The first one of `f`.
+    pub fn try_map<T, E>(&self, mut f: impl FnMut(&R) -> Result<T, E>) -> Result<Op<T>, E> {
+        Ok(match self {
+            Op::Scratch => Op::Scratch,
+            Op::Base(op) => Op::Base(op.clone()),
+            Op::Image(op) => Op::Image(op.clone()),
+            Op::Local(op) => Op::Local(op.clone()),
+            Op::Workdir { parent, op } => Op::Workdir { parent: f(parent)?, op: op.clone() },
+            Op::Transfer { parent, op } => Op::Transfer { parent: f(parent)?, op: op.try_map(f)? },
+            Op::Exec { parent, op } => {
+                Op::Exec { parent: f(parent)?, op: Box::new(op.try_map(|mounted| f(mounted.from))?) }
+            }
+        })
+    }
+
+    /// As [`Op::try_map`], where nothing can fail.
+    pub fn map<T>(&self, mut f: impl FnMut(&R) -> T) -> Op<T> {
+        let Ok(op) = self.try_map(|read| Ok::<_, Infallible>(f(read)));
+        op
+    }
 }
 
 impl Op {
-    /// The steps that it reads from beside its parent, in the order of its sources or mounts.
-    pub fn reads(&self) -> Vec<StepId> {
-        match self {
-            Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) | Op::Workdir(_) => Vec::new(),
-            Op::Transfer(op) => op
-                .sources
-                .iter()
-                .filter_map(|source| match source {
-                    TransferSource::Path { from, .. } => Some(*from),
-                    TransferSource::Inline { .. }
-                    | TransferSource::Url { .. }
-                    | TransferSource::Git { .. } => None,
-                })
-                .collect(),
-            Op::Exec(op) => op.reads(),
-        }
+    /// The steps whose results it needs: its parent first, then what it reads, in the order of its sources or mounts.
+    pub fn inputs(&self) -> Vec<StepId> {
+        let mut inputs = Vec::new();
+        self.map(|id| inputs.push(*id));
+        inputs
     }
 }
 
-impl ExecOp {
-    /// The steps that its mounts read from, in their order.
-    pub fn reads(&self) -> Vec<StepId> {
-        self.mounts.iter().filter_map(Mount::reads).collect()
+impl<R> TransferOp<R> {
+    /// As [`Op::try_map`].
+    ///
+    /// # Errors
+    /// The first one of `f`.
+    pub fn try_map<T, E>(&self, mut f: impl FnMut(&R) -> Result<T, E>) -> Result<TransferOp<T>, E> {
+        let source = |source: &TransferSource<R>| -> Result<TransferSource<T>, E> {
+            Ok(match source {
+                TransferSource::Path { from, pattern, span } => {
+                    TransferSource::Path { from: f(from)?, pattern: pattern.clone(), span: *span }
+                }
+                TransferSource::Inline { name, content } => {
+                    TransferSource::Inline { name: name.clone(), content: content.clone() }
+                }
+                TransferSource::Url { url, span } => TransferSource::Url { url: url.clone(), span: *span },
+                TransferSource::Git { url, span } => TransferSource::Git { url: url.clone(), span: *span },
+            })
+        };
+        Ok(TransferOp {
+            kind: self.kind,
+            sources: self.sources.iter().map(source).collect::<Result<_, E>>()?,
+            destination: self.destination.clone(),
+            chown: self.chown.clone(),
+            chmod: self.chmod.clone(),
+            link: self.link,
+            parents: self.parents,
+            excludes: self.excludes.clone(),
+            unpack: self.unpack,
+            checksum: self.checksum.clone(),
+            keep_git_dir: self.keep_git_dir,
+            epoch: self.epoch,
+        })
     }
 }
 
-impl Mount {
-    /// The step that it reads from.
-    pub fn reads(&self) -> Option<StepId> {
+/// What a mount shows: the files of `from` at and below a path.
+#[derive(Debug, Clone, Copy)]
+pub struct Mounted<'m, R> {
+    /// Whose files.
+    pub from: &'m R,
+    /// Path in it, absolute.
+    pub source: &'m str,
+    /// Where `--mount` stands.
+    pub span: Option<Span>,
+}
+
+impl<R> ExecOp<R> {
+    /// What its mounts show, in their order.
+    pub fn mounted(&self) -> impl Iterator<Item = Mounted<'_, R>> {
+        self.mounts.iter().filter_map(Mount::mounted)
+    }
+
+    /// As [`Op::try_map`].
+    ///
+    /// # Errors
+    /// The first one of `f`.
+    pub fn try_map<T, E>(&self, mut f: impl FnMut(Mounted<'_, R>) -> Result<T, E>) -> Result<ExecOp<T>, E> {
+        Ok(ExecOp {
+            args: self.args.clone(),
+            env: Arc::clone(&self.env),
+            arguments: Arc::clone(&self.arguments),
+            proxy_env: self.proxy_env.clone(),
+            cwd: self.cwd.clone(),
+            user: self.user.clone(),
+            mounts: self.mounts.iter().map(|mount| mount.try_map(&mut f)).collect::<Result<_, E>>()?,
+            pipes: self.pipes.clone(),
+            network: self.network,
+            security: self.security,
+            hostname: self.hostname.clone(),
+            extra_hosts: self.extra_hosts.clone(),
+            shm_size_bytes: self.shm_size_bytes,
+            ulimits: self.ulimits.clone(),
+            platform: self.platform.clone(),
+        })
+    }
+
+    /// As [`Op::map`].
+    pub fn map<T>(&self, mut f: impl FnMut(Mounted<'_, R>) -> T) -> ExecOp<T> {
+        let Ok(op) = self.try_map(|mounted| Ok::<_, Infallible>(f(mounted)));
+        op
+    }
+}
+
+impl<R> Mount<R> {
+    /// What it shows of another step.
+    pub fn mounted(&self) -> Option<Mounted<'_, R>> {
+        let span = self.span;
         match &self.kind {
-            MountKind::Bind { from, .. } => Some(*from),
-            MountKind::Cache { from, .. } => from.as_ref().map(|(from, _)| *from),
-            MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => None,
+            MountKind::Bind { from, source, .. } | MountKind::Cache { from: Some((from, source)), .. } => {
+                Some(Mounted { from, source, span })
+            }
+            MountKind::Cache { from: None, .. }
+            | MountKind::Tmpfs { .. }
+            | MountKind::Secret { .. }
+            | MountKind::Ssh { .. } => None,
         }
+    }
+
+    fn try_map<T, E>(&self, f: &mut impl FnMut(Mounted<'_, R>) -> Result<T, E>) -> Result<Mount<T>, E> {
+        let Self { target, kind, span } = self;
+        let mut mounted = |from: &R, source: &str| f(Mounted { from, source, span: *span });
+        let kind = match kind {
+            MountKind::Bind { from, source, writable } => {
+                MountKind::Bind { from: mounted(from, source)?, source: source.clone(), writable: *writable }
+            }
+            MountKind::Cache { id, sharing, from, readonly, owner } => MountKind::Cache {
+                id: id.clone(),
+                sharing: *sharing,
+                from: match from {
+                    Some((from, source)) => Some((mounted(from, source)?, source.clone())),
+                    None => None,
+                },
+                readonly: *readonly,
+                owner: *owner,
+            },
+            MountKind::Tmpfs { size_bytes } => MountKind::Tmpfs { size_bytes: *size_bytes },
+            MountKind::Secret { id, file, env, required, mode, uid, gid } => MountKind::Secret {
+                id: id.clone(),
+                file: *file,
+                env: env.clone(),
+                required: *required,
+                mode: *mode,
+                uid: *uid,
+                gid: *gid,
+            },
+            MountKind::Ssh { id, required, mode, uid, gid } => {
+                MountKind::Ssh { id: id.clone(), required: *required, mode: *mode, uid: *uid, gid: *gid }
+            }
+        };
+        Ok(Mount { target: target.clone(), kind, span: *span })
     }
 }
 
@@ -204,11 +362,11 @@ pub struct WorkdirOp {
 
 /// See [`Op::Transfer`].
 #[derive(Debug, Clone)]
-pub struct TransferOp {
+pub struct TransferOp<R = StepId> {
     /// COPY or ADD.
     pub kind: TransferKind,
     /// In order; files of here-documents come last.
-    pub sources: Vec<TransferSource>,
+    pub sources: Vec<TransferSource<R>>,
     /// Absolute destination after expansion and WORKDIR; ends with `/` when it was written so (or as `.`),
     /// which makes it a directory.
     pub destination: String,
@@ -243,11 +401,11 @@ pub enum TransferKind {
 
 /// One source of a [`TransferOp`].
 #[derive(Debug, Clone)]
-pub enum TransferSource {
+pub enum TransferSource<R = StepId> {
     /// A path or pattern in another step's files; the step may be [`Op::Local`].
     Path {
         /// Whose files.
-        from: StepId,
+        from: R,
         /// Expanded, but not cleaned: `..`, slashes at either end and the pivot `/./` are as written. A Go
         /// `filepath.Match` pattern.
         pattern: String,
@@ -288,7 +446,7 @@ pub enum Chmod {
 
 /// See [`Op::Exec`].
 #[derive(Debug, Clone)]
-pub struct ExecOp {
+pub struct ExecOp<R = StepId> {
     /// argv; for the shell form already with the shell in front.
     pub args: Vec<String>,
     /// The environment in order, `PATH` defaulted; build arguments included, secrets not.
@@ -302,7 +460,7 @@ pub struct ExecOp {
     /// USER: empty, or `user[:group]`.
     pub user: String,
     /// `--mount`s in order.
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<Mount<R>>,
     /// Files for here-documents that the command reads as `/dev/pipes/NAME`: name, content, executable.
     pub pipes: Vec<(String, String)>,
     /// `--network`, or the build's.
@@ -345,22 +503,22 @@ pub enum Security {
 
 /// A `--mount` of RUN with everything expanded and defaulted.
 #[derive(Debug, Clone)]
-pub struct Mount {
+pub struct Mount<R = StepId> {
     /// Absolute path in the step's root.
     pub target: String,
     /// What is mounted.
-    pub kind: MountKind,
+    pub kind: MountKind<R>,
     /// Where `--mount` stands.
     pub span: Option<Span>,
 }
 
 /// What a [`Mount`] mounts.
 #[derive(Debug, Clone)]
-pub enum MountKind {
+pub enum MountKind<R = StepId> {
     /// `type=bind`
     Bind {
         /// Whose files; may be an [`Op::Local`].
-        from: StepId,
+        from: R,
         /// Path in it, absolute.
         source: String,
         /// Writes are allowed, and thrown away.
@@ -373,7 +531,7 @@ pub enum MountKind {
         /// Who else may use it at the same time.
         sharing: Sharing,
         /// What it starts as: a step and a path in it. Caches that start as something else are others.
-        from: Option<(StepId, String)>,
+        from: Option<(R, String)>,
         /// Read-only.
         readonly: bool,
         /// Whose directory it is, if the options say it. A cache whose options say it is another than one without.

@@ -81,7 +81,7 @@ impl Budget {
 
     /// The number of variables that `op` has and the steps before it do not share with it.
     fn variables(&mut self, op: &Op) -> usize {
-        let Op::Exec(exec) = op else { return 0 };
+        let Op::Exec { op: exec, .. } = op else { return 0 };
         if self.counted.as_ref().is_some_and(|counted| Arc::ptr_eq(counted, &exec.env)) {
             return 0;
         }
@@ -212,7 +212,7 @@ impl<'a> Lowering<'a> {
         let op = match &item.instruction.kind {
             InstructionKind::Run(run) => match self.exec(site, state, run) {
                 Ok(Effect::Step(op, _)) => match *op {
-                    Op::Exec(op) => Some(op),
+                    Op::Exec { op, .. } => Some(op),
                     _ => None,
                 },
                 Ok(Effect::Silent | Effect::Entry(_)) => None,
@@ -265,7 +265,7 @@ impl<'a> Lowering<'a> {
                 state.steps += 1;
                 let span = Some(item.place.step_span(item.instruction.span));
                 let slot = format!("{}/{}", stage.label, state.steps);
-                state.tip = self.builder.step(*op, Some(state.tip), span, line, slot);
+                state.tip = self.builder.step(*op, span, line, slot);
                 (created_by, Some(state.tip))
             }
         };

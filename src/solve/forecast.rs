@@ -61,14 +61,9 @@ pub fn forecast(
         let (started, took_then) = (std::time::Instant::now(), Arc::default());
         let context =
             StepContext { step, title: "", source, environment, is_looked_into: false, started, took_then };
-        let needed = step.parent.into_iter().chain(step.op.reads());
-        let foreseen = match needed.into_iter().find(|id| known[id.0].is_none()) {
-            Some(unknown) => Foreseen::run(follows(plan, unknown)),
-            None => {
-                let files = |id: StepId| known[id.0].clone();
-                let reads: Vec<Arc<Files>> = step.op.reads().into_iter().filter_map(files).collect();
-                foresee::step(&context, step.parent.and_then(files).as_deref(), &reads)?
-            }
+        let foreseen = match step.op.try_map(|id| known[id.0].clone().ok_or(*id)) {
+            Err(unknown) => Foreseen::run(follows(plan, unknown)),
+            Ok(op) => foresee::step(&context, &op)?,
         };
         known.push(foreseen.files);
         outlooks.push(foreseen.outlook);
@@ -81,6 +76,6 @@ fn follows(plan: &Plan, step: StepId) -> String {
     let number = plan.steps[step.0].number.0;
     match &plan.steps[step.0].op {
         Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) => "its input is not here".to_owned(),
-        Op::Workdir(_) | Op::Transfer(_) | Op::Exec(_) => format!("#{} would run", number + 1),
+        Op::Workdir { .. } | Op::Transfer { .. } | Op::Exec { .. } => format!("#{} would run", number + 1),
     }
 }

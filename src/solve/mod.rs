@@ -63,10 +63,7 @@ pub struct Solved {
 impl Solved {
     /// The root file system that a step left.
     pub fn root(&self, step: StepId) -> &RootState {
-        match &*self.results[step.0] {
-            Files::Root(root) => root,
-            Files::Local(_) => unreachable!("a context is the parent of no step and no stage's result"),
-        }
+        self.results[step.0].root()
     }
 }
 
@@ -95,11 +92,11 @@ pub fn run(plan: &Plan, source: &Arc<Source>, environment: &Environment<'_>) -> 
     let commands = plan.steps.iter().zip(&needed).filter(|(step, needed)| **needed && is_command(step));
     environment.executor.expect(commands.count());
     let shape = schedule::Shape {
-        inputs: plan.steps.iter().map(inputs).collect(),
+        inputs: plan.steps.iter().map(|step| step.op.inputs().iter().map(|id| id.0).collect()).collect(),
         weights: plan.steps.iter().map(|step| weight(&step.op)).collect(),
     };
-    let work = |at: usize, inputs: Vec<Arc<Files>>| match needed[at] {
-        true => solver.step(at, &inputs),
+    let work = |at: usize, inputs: schedule::Inputs<'_, Files>| match needed[at] {
+        true => solver.step(at, &plan.steps[at].op.map(|id| inputs.of(id.0))),
         false => Ok(Files::Root(RootState::empty(0))),
     };
     let results = schedule::run(&shape, environment.jobs, work, || environment.executor.cancel_all())?;
@@ -128,24 +125,18 @@ pub fn visit_sources(
     Ok(())
 }
 
-/// The steps whose results a step needs: its parent first, then what it reads, in the order of its operation.
-fn inputs(step: &Step) -> Vec<usize> {
-    let parent = step.parent.into_iter();
-    parent.chain(step.op.reads()).map(|id| id.0).collect()
-}
-
 fn is_command(step: &Step) -> bool {
-    matches!(step.op, Op::Exec(_))
+    matches!(step.op, Op::Exec { .. })
 }
 
 /// A guess of what a step costs beside others, so that long chains are begun first.
 fn weight(op: &Op) -> u64 {
     match op {
         Op::Scratch | Op::Local(_) => 0,
-        Op::Workdir(_) => 1,
-        Op::Transfer(_) => 10,
+        Op::Workdir { .. } => 1,
+        Op::Transfer { .. } => 10,
         Op::Base(_) | Op::Image(_) => 50,
-        Op::Exec(_) => 100,
+        Op::Exec { .. } => 100,
     }
 }
 
@@ -275,7 +266,7 @@ pub(crate) struct Done {
 }
 
 impl Solver<'_> {
-    fn step(&self, at: usize, inputs: &[Arc<Files>]) -> Result<Files, Failures> {
+    fn step(&self, at: usize, op: &Op<Arc<Files>>) -> Result<Files, Failures> {
         let step = &self.plan.steps[at];
         if self.environment.executor.is_cancelled() {
             return Err(vec![Diagnostic::error("the build was stopped")]);
@@ -304,16 +295,16 @@ impl Solver<'_> {
             started,
             took_then: Arc::default(),
         };
-        let done = ops::run(&context, inputs)
-            .map_err(|failures| full_disk::explain(failures, environment.store.root()));
+        let done =
+            ops::run(&context, op).map_err(|failures| full_disk::explain(failures, environment.store.root()));
         let took = started.elapsed();
         let done = done.inspect_err(|_| events.send(Event::Failed { step: step.number, took }))?;
         let took_ever =
             if done.outcome == Outcome::Cached { context.took_then.get().copied() } else { Some(took) };
         let _ = self.steps[at].set((done.outcome.clone(), took_ever));
         match done.outcome {
-            Outcome::Ran if step.parent.is_some() => drop(self.ran.fetch_add(1, Ordering::Relaxed)),
-            Outcome::Cached if step.parent.is_some() => drop(self.cached.fetch_add(1, Ordering::Relaxed)),
+            Outcome::Ran if op.parent().is_some() => drop(self.ran.fetch_add(1, Ordering::Relaxed)),
+            Outcome::Cached if op.parent().is_some() => drop(self.cached.fetch_add(1, Ordering::Relaxed)),
             Outcome::Ran | Outcome::Cached | Outcome::ConfigOnly => {}
         }
         if shown {
@@ -327,7 +318,7 @@ impl Solver<'_> {
     /// Tells of a step's layers if they are part of the result.
     fn tell_layers(&self, step: StepId, files: &Files) {
         let (Some(hear), Files::Root(root)) = (self.environment.on_layers, files) else { return };
-        let parent = |id: &StepId| self.plan.steps[id.0].parent;
+        let parent = |id: &StepId| self.plan.steps[id.0].op.parent().copied();
         if std::iter::successors(Some(self.plan.image.result), parent).any(|id| id == step) {
             hear(&root.layers);
         }

@@ -36,6 +36,20 @@ impl Shape {
     }
 }
 
+/// The results of the steps that a step needs.
+pub(super) struct Inputs<'s, T> {
+    numbers: &'s [usize],
+    results: Vec<Arc<T>>,
+}
+
+impl<T> Inputs<'_, T> {
+    /// The result of a step; it must be in the `Shape::inputs` of the one that runs.
+    pub(super) fn of(&self, step: usize) -> Arc<T> {
+        let at = self.numbers.iter().position(|number| *number == step);
+        Arc::clone(&self.results[at.expect("a step asks for what its shape says that it needs")])
+    }
+}
+
 struct State<T, E> {
     /// Ready steps, by priority and then by the place in the file, last is next.
     ready: BTreeSet<(u64, std::cmp::Reverse<usize>)>,
@@ -48,12 +62,12 @@ struct State<T, E> {
 /// Runs every step and gives their results in order, or the first failure; after a failure nothing new is
 /// begun, and what runs is waited for (`on_failure` may hurry it).
 ///
-/// `work` gets a step's number and its inputs' results, in the order of `Shape::inputs`. At most `threads`
+/// `work` gets a step's number and its inputs' results. At most `threads`
 /// steps run at once; the calling thread is one of them, so a chain without branches starts no thread.
 pub(super) fn run<T, E>(
     shape: &Shape,
     threads: usize,
-    work: impl Fn(usize, Vec<Arc<T>>) -> Result<T, E> + Sync,
+    work: impl Fn(usize, Inputs<'_, T>) -> Result<T, E> + Sync,
     on_failure: impl Fn() + Sync,
 ) -> Result<Vec<Arc<T>>, E>
 where
@@ -111,7 +125,7 @@ struct Board<'a, T, E> {
 impl<T, E> Board<'_, T, E> {
     fn work_through(
         &self,
-        work: &(impl Fn(usize, Vec<Arc<T>>) -> Result<T, E> + Sync),
+        work: &(impl Fn(usize, Inputs<'_, T>) -> Result<T, E> + Sync),
         on_failure: &(impl Fn() + Sync),
     ) {
         while let Some((step, inputs)) = self.take() {
@@ -131,16 +145,16 @@ impl<T, E> Board<'_, T, E> {
     }
 
     /// The next step to run, or `None` when all is done or something failed.
-    fn take(&self) -> Option<(usize, Vec<Arc<T>>)> {
+    fn take(&self) -> Option<(usize, Inputs<'_, T>)> {
         let mut state = self.lock();
         loop {
             if state.unfinished == 0 || state.failure.is_some() {
                 return None;
             }
             if let Some((_, std::cmp::Reverse(step))) = state.ready.pop_last() {
-                let inputs =
-                    self.shape.inputs[step].iter().filter_map(|i| state.results[*i].clone()).collect();
-                return Some((step, inputs));
+                let numbers = &self.shape.inputs[step];
+                let results = numbers.iter().filter_map(|i| state.results[*i].clone()).collect();
+                return Some((step, Inputs { numbers, results }));
             }
             state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
@@ -186,9 +200,9 @@ mod tests {
     #[test]
     fn results_reach_the_steps_that_need_them() {
         let shape = shape(&[&[], &[0], &[0], &[2, 1]]);
-        let work = |step: usize, inputs: Vec<Arc<String>>| {
-            let inputs: Vec<_> = inputs.iter().map(|i| i.as_str()).collect();
-            Ok::<_, ()>(format!("{step}({})", inputs.join(",")))
+        let work = |step: usize, inputs: Inputs<'_, String>| {
+            let texts: Vec<_> = inputs.numbers.iter().map(|i| inputs.of(*i).to_string()).collect();
+            Ok::<_, ()>(format!("{step}({})", texts.join(",")))
         };
         let results = run(&shape, 4, work, || ()).unwrap();
         assert_eq!(*results[3], "3(2(0()),1(0()))");
@@ -198,7 +212,7 @@ mod tests {
     fn independent_chains_overlap() {
         // Each of the two waits for the other: only steps that run at once get through.
         let barrier = Barrier::new(2);
-        let work = |step: usize, _: Vec<Arc<()>>| {
+        let work = |step: usize, _: Inputs<'_, ()>| {
             if step < 2 {
                 barrier.wait();
             }
@@ -210,7 +224,7 @@ mod tests {
     #[test]
     fn chains_from_one_step_overlap() {
         let barrier = Barrier::new(2);
-        let work = |step: usize, _: Vec<Arc<()>>| {
+        let work = |step: usize, _: Inputs<'_, ()>| {
             if step == 1 || step == 2 {
                 barrier.wait();
             }
@@ -222,7 +236,7 @@ mod tests {
     #[test]
     fn nothing_begins_after_a_failure() {
         let begun = AtomicUsize::new(0);
-        let work = |step: usize, _: Vec<Arc<()>>| {
+        let work = |step: usize, _: Inputs<'_, ()>| {
             begun.fetch_add(1, Ordering::SeqCst);
             if step == 1 { Err("no") } else { Ok(()) }
         };
@@ -233,7 +247,7 @@ mod tests {
     #[test]
     fn the_longest_chain_goes_first() {
         let order = Mutex::new(Vec::new());
-        let work = |step: usize, _: Vec<Arc<()>>| {
+        let work = |step: usize, _: Inputs<'_, ()>| {
             order.lock().unwrap().push(step);
             Ok::<_, ()>(())
         };

@@ -96,6 +96,17 @@ pub enum Files {
     Local(String),
 }
 
+impl Files {
+    /// The root file system of something that is a parent, or a stage's result.
+    pub fn root(&self) -> &RootState {
+        match self {
+            Files::Root(root) => root,
+            // `Op::Local`: a stage that begins with a context begins with a copy of it.
+            Files::Local(_) => unreachable!("a context is the parent of no step and no stage's result"),
+        }
+    }
+}
+
 /// A root file system as a stack of layers.
 #[derive(Debug, Clone)]
 pub struct RootState {

@@ -26,7 +26,7 @@ fn text(text: &str) -> String {
 }
 
 /// `RUN ["true"]` and nothing more.
-fn bare_run() -> ExecOp {
+fn bare_run() -> ExecOp<Shown> {
     ExecOp {
         args: vec![text("true")],
         env: Arc::default(),
@@ -47,7 +47,8 @@ fn bare_run() -> ExecOp {
 }
 
 /// RUN with everything that there is.
-fn whole_run() -> ExecOp {
+fn whole_run() -> ExecOp<Shown> {
+    let [bind, cache] = shown();
     let mount = |target: &str, kind| Mount { target: text(target), kind, span: None };
     ExecOp {
         args: ["/bin/sh", "-c", "make \"all\"\n"].map(text).to_vec(),
@@ -57,8 +58,8 @@ fn whole_run() -> ExecOp {
         cwd: text("/src"),
         user: text("app:staff"),
         mounts: vec![
-            mount("/b", MountKind::Bind { from: StepId(1), source: text("/d"), writable: true }),
-            mount("/c", whole_cache()),
+            mount("/b", MountKind::Bind { from: bind, source: text("/d"), writable: true }),
+            mount("/c", whole_cache(cache)),
             mount("/t", MountKind::Tmpfs { size_bytes: 4096 }),
             mount("/s", whole_secret()),
             mount("/a", MountKind::Ssh { id: text("default"), required: true, mode: 0o600, uid: 1, gid: 2 }),
@@ -79,17 +80,17 @@ fn whole_run() -> ExecOp {
     }
 }
 
-fn whole_cache() -> MountKind {
+fn whole_cache(from: Shown) -> MountKind<Shown> {
     MountKind::Cache {
         id: text("ns/go mod"),
         sharing: Sharing::Locked,
-        from: Some((StepId(2), text("/go"))),
+        from: Some((from, text("/go"))),
         readonly: true,
         owner: Some(CacheOwner { mode: 0o700, uid: 3, gid: 4 }),
     }
 }
 
-fn whole_secret() -> MountKind {
+fn whole_secret() -> MountKind<Shown> {
     MountKind::Secret {
         id: text("token"),
         file: true,
@@ -106,8 +107,8 @@ fn shown() -> [Shown; 2] {
     [Shown::Files(files::context("/d").key()), Shown::Root(chain("go"))]
 }
 
-fn run_key(op: &ExecOp) -> Preimage {
-    key::run(op, chain("parent"), &shown(), Owners::Kept)
+fn run_key(op: &ExecOp<Shown>) -> Preimage {
+    key::run(op, chain("parent"), Owners::Kept)
 }
 
 /// `COPY a /d`.
@@ -176,8 +177,8 @@ fn listing(title: &str, preimage: &Preimage) -> String {
 /// operation's tag gets a new version.
 #[test]
 fn the_fields_of_every_operation_are_as_written_down() {
-    let recorded = key::run(&bare_run(), chain("parent"), &[], Owners::Recorded);
-    let run = listing("RUN without options", &key::run(&bare_run(), chain("parent"), &[], Owners::Kept))
+    let recorded = key::run(&bare_run(), chain("parent"), Owners::Recorded);
+    let run = listing("RUN without options", &run_key(&bare_run()))
         + &listing("with every option", &run_key(&whole_run()))
         + &listing("in a user namespace of one id", &recorded);
     golden::check_file("testdata/keys/run.txt", &run);
@@ -341,37 +342,40 @@ fn every_field_of_run_counts() {
         ],
     );
     let [bind, cache] = shown();
-    let with = |shown: &[Shown], parent, owners| key::run(&op, chain(parent), shown, owners).key();
+    let with = |shown: [Shown; 2], parent, owners| {
+        let mut shown = shown.into_iter();
+        let op = op.map(|_| shown.next().expect("two of its mounts show something"));
+        key::run(&op, chain(parent), owners).key()
+    };
     let keys = BTreeSet::from([
-        with(&[bind, cache], "parent", Owners::Kept),
-        with(&[bind, cache], "parent", Owners::Recorded),
-        with(&[bind, cache], "other parent", Owners::Kept),
-        with(&[cache, cache], "parent", Owners::Kept),
-        with(&[bind, bind], "parent", Owners::Kept),
-        with(&[cache, bind], "parent", Owners::Kept),
+        with([bind, cache], "parent", Owners::Kept),
+        with([bind, cache], "parent", Owners::Recorded),
+        with([bind, cache], "other parent", Owners::Kept),
+        with([cache, cache], "parent", Owners::Kept),
+        with([bind, bind], "parent", Owners::Kept),
+        with([cache, bind], "parent", Owners::Kept),
     ]);
     assert_eq!(keys.len(), 6, "the parent, owners, and what each mount reads");
 }
 
 #[test]
 fn every_option_of_a_mount_counts() {
-    fn with(kind: &MountKind) -> Preimage {
-        // Also such a mount has one key whatever it is, if that does not count.
-        let reads = Mount { target: text("/m"), kind: kind.clone(), span: None };
-        let shown: &[Shown] = if reads.reads().is_some() { &[Shown::Root(ChainId::EMPTY)] } else { &[] };
-        key::run(&ExecOp { mounts: vec![reads], ..bare_run() }, chain("parent"), shown, Owners::Kept)
+    fn with(kind: &MountKind<Shown>) -> Preimage {
+        let mount = Mount { target: text("/m"), kind: kind.clone(), span: None };
+        run_key(&ExecOp { mounts: vec![mount], ..bare_run() })
     }
     // The type does not compile with another option until it is in one of the rows.
-    let every = |kind: &MountKind| match kind {
+    let every = |kind: &MountKind<Shown>| match kind {
         MountKind::Bind { from: _, source: _, writable: _ } => {}
         MountKind::Cache { id: _, sharing: _, from: _, readonly: _, owner: _ } => {}
         MountKind::Tmpfs { size_bytes: _ } => {}
         MountKind::Secret { id: _, file: _, env: _, required: _, mode: _, uid: _, gid: _ } => {}
         MountKind::Ssh { id: _, required: _, mode: _, uid: _, gid: _ } => {}
     };
-    let bind = |source: &str, writable| MountKind::Bind { from: StepId(0), source: text(source), writable };
+    let root = Shown::Root(ChainId::EMPTY);
+    let bind = |source: &str, writable| MountKind::Bind { from: root, source: text(source), writable };
     let cache = |id: &str, sharing, from: Option<&str>, readonly, owner: Option<(u32, u32, u32)>| {
-        let from = from.map(|source| (StepId(0), text(source)));
+        let from = from.map(|source| (root, text(source)));
         let owner = owner.map(|(mode, uid, gid)| CacheOwner { mode, uid, gid });
         MountKind::Cache { id: text(id), sharing, from, readonly, owner }
     };
@@ -427,9 +431,6 @@ fn every_option_of_a_mount_counts() {
             assert!(with(kind).key() != with(other).key(), "{kind:?} and {other:?} give one key");
         }
     }
-    // The number of a step is the plan's; what counts is what the step left.
-    let elsewhere = MountKind::Bind { from: StepId(9), source: text("/"), writable: false };
-    assert_eq!(with(&elsewhere), with(&kinds[0]));
 }
 
 #[test]
@@ -613,17 +614,17 @@ fn pairs() -> impl Strategy<Value = Vec<(String, String)>> {
     prop::collection::vec((word(), word()), 0..2)
 }
 
-fn mount() -> impl Strategy<Value = Mount> {
+fn mount() -> impl Strategy<Value = Mount<Shown>> {
     let small = || 0..2_u32;
     let kind = prop_oneof![
         (word(), any::<bool>()).prop_map(|(source, writable)| MountKind::Bind {
-            from: StepId(0),
+            from: Shown::Root(ChainId::EMPTY),
             source,
             writable
         }),
         (word(), prop::option::of(word()), any::<bool>(), prop::option::of(small())).prop_map(
             |(id, from, readonly, owner)| {
-                let from = from.map(|source| (StepId(0), source));
+                let from = from.map(|source| (Shown::Root(ChainId::EMPTY), source));
                 let owner = owner.map(|uid| CacheOwner { uid, ..CacheOwner::default() });
                 MountKind::Cache { id, sharing: Sharing::Shared, from, readonly, owner }
             }
@@ -643,7 +644,7 @@ fn mount() -> impl Strategy<Value = Mount> {
     (word(), kind).prop_map(|(target, kind)| Mount { target, kind, span: None })
 }
 
-fn any_run() -> impl Strategy<Value = ExecOp> {
+fn any_run() -> impl Strategy<Value = ExecOp<Shown>> {
     let mounts = prop::collection::vec(mount(), 0..3);
     let limits = prop::collection::vec((word(), -1..12_i64, -1..12_i64), 0..2);
     let arguments = words().prop_map(|words| words.into_iter().collect::<BTreeSet<_>>());
@@ -684,7 +685,7 @@ fn no_two_operations_have_equal_fields() {
     let config = ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(one in any_run(), other in any_run(), take in any::<[bool; 7]>())| {
         let mut mixed = one.clone();
-        let fields: [fn(&mut ExecOp, &ExecOp); 7] = [
+        let fields: [fn(&mut ExecOp<Shown>, &ExecOp<Shown>); 7] = [
             |op, other| op.args.clone_from(&other.args),
             |op, other| (op.env, op.arguments) = (Arc::clone(&other.env), Arc::clone(&other.arguments)),
             |op, other| (op.cwd, op.user) = (other.cwd.clone(), other.user.clone()),

@@ -233,7 +233,7 @@ impl Needs {
     fn of(outlined: &Outlined) -> Self {
         let mut needs = Self::default();
         let mounts = outlined.plan.steps.iter().filter_map(|step| match &step.op {
-            Op::Exec(op) => Some(&op.mounts),
+            Op::Exec { op, .. } => Some(&op.mounts),
             _ => None,
         });
         for mount in mounts.flatten() {

@@ -1,7 +1,7 @@
 //! A plan as a list of lines: what the three formats have in common.
 
 use crate::build::Foresight;
-use crate::plan::graph::{ListedInstruction, Mount, MountKind, Op, StepId, TransferSource};
+use crate::plan::graph::{ListedInstruction, StepId};
 use crate::solve::Outlook;
 
 /// One instruction, or a source that no instruction stands for.
@@ -26,9 +26,9 @@ pub(super) fn lines(foresight: &Foresight) -> Vec<Line<'_>> {
     let number_of = |id: StepId| plan.steps[id.0].number.0;
     let line = |(number, listed): (usize, &'_ ListedInstruction)| {
         let step = listed.step.map(|id| &plan.steps[id.0]);
-        let parent = step.map_or(listed.after, |step| step.parent).map(number_of);
+        let parent = step.map_or(listed.after, |step| step.op.parent().copied()).map(number_of);
         let mut inputs: Vec<usize> = Vec::new();
-        for input in step.map_or(Vec::new(), |step| reads(&step.op)).into_iter().map(number_of) {
+        for input in step.map_or(Vec::new(), |step| step.op.inputs()).into_iter().map(number_of) {
             if Some(input) != parent && !inputs.contains(&input) && input < plan.listing.len() {
                 inputs.push(input);
             }
@@ -45,23 +45,6 @@ pub(super) fn lines(foresight: &Foresight) -> Vec<Line<'_>> {
             Line { number, place: &listed.place, title: &listed.title, parent, reads, outlook }
         })
         .collect()
-}
-
-fn reads(op: &Op) -> Vec<StepId> {
-    let of_source = |source: &TransferSource| match source {
-        TransferSource::Path { from, .. } => Some(*from),
-        TransferSource::Inline { .. } | TransferSource::Url { .. } | TransferSource::Git { .. } => None,
-    };
-    let of_mount = |mount: &Mount| match &mount.kind {
-        MountKind::Bind { from, .. } => Some(*from),
-        MountKind::Cache { from, .. } => from.as_ref().map(|(from, _)| *from),
-        MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => None,
-    };
-    match op {
-        Op::Transfer(op) => op.sources.iter().filter_map(of_source).collect(),
-        Op::Exec(op) => op.mounts.iter().filter_map(of_mount).collect(),
-        Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) | Op::Workdir(_) => Vec::new(),
-    }
 }
 
 /// How many steps there are of each kind.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::build;
-use super::graph::{HistoryPlan, Op, Plan, TransferSource};
+use super::graph::{HistoryPlan, Op, Plan};
 
 const PIECES: [&str; 40] = [
     "FROM scratch",
@@ -64,22 +64,17 @@ proptest! {
 
 fn holds_together(plan: &Plan) -> Result<(), TestCaseError> {
     for (id, step) in plan.steps.iter().enumerate() {
-        prop_assert!(step.parent.is_none_or(|parent| parent.0 < id));
+        prop_assert!(step.op.inputs().iter().all(|input| input.0 < id));
         prop_assert!(plan.listing[step.number.0].step.is_some_and(|listed| listed.0 == id));
-        if let Op::Transfer(transfer) = &step.op {
+        if let Op::Transfer { op: transfer, .. } = &step.op {
             prop_assert!(transfer.destination.starts_with('/'));
-            for source in &transfer.sources {
-                if let TransferSource::Path { from, .. } = source {
-                    prop_assert!(from.0 < id);
-                }
-            }
         }
     }
     // The layers of the history are the steps that lead to the result.
     let mut way = Vec::new();
     let mut step = Some(plan.image.result);
     while let Some(id) = step {
-        step = plan.steps[id.0].parent;
+        step = plan.steps[id.0].op.parent().copied();
         if step.is_some() {
             way.push(id);
         }

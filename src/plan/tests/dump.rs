@@ -8,7 +8,7 @@ use crate::plan::graph::*;
 pub(super) fn steps(plan: &Plan) -> String {
     let mut out = String::new();
     for (id, step) in plan.steps.iter().enumerate() {
-        let parent = step.parent.map(|parent| format!(" on {}", parent.0)).unwrap_or_default();
+        let parent = step.op.parent().map(|parent| format!(" on {}", parent.0)).unwrap_or_default();
         writeln!(out, "{id} {}{parent}", op(&step.op)).unwrap();
     }
     out
@@ -48,11 +48,11 @@ fn op(op: &Op) -> String {
         Op::Base(base) => format!("base {}", base.request.name),
         Op::Image(image) => format!("image {} {}", image.reference, image.platform),
         Op::Local(local) => format!("local `{}`", local.name),
-        Op::Workdir(workdir) => {
+        Op::Workdir { op: workdir, .. } => {
             format!("workdir {} user=`{}`{}", workdir.path, workdir.user, epoch(workdir.epoch))
         }
-        Op::Transfer(transfer) => transfer_op(transfer),
-        Op::Exec(exec) => exec_op(exec),
+        Op::Transfer { op: transfer, .. } => transfer_op(transfer),
+        Op::Exec { op: exec, .. } => exec_op(exec),
     }
 }
 

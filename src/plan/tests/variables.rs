@@ -7,7 +7,7 @@ fn seen(text: &str, arguments: &[(&str, &str)]) -> String {
     let text = format!("{text}\nRUN true");
     let build = arguments.iter().fold(build(&text), |build, (name, value)| build.arg(name, value));
     let plan = build.plan();
-    let Some(super::graph::Op::Exec(exec)) = plan.steps.last().map(|step| step.op.clone()) else {
+    let Some(super::graph::Op::Exec { op: exec, .. }) = plan.steps.last().map(|step| step.op.clone()) else {
         panic!("no RUN")
     };
     let pairs = exec.env.iter().filter(|(name, _)| name != "PATH");

@@ -1,12 +1,14 @@
 //! A part of a build context as a layer of its own, for mounts.
 
-use super::super::state::RootState;
+use std::sync::Arc;
+
+use super::super::state::{Files, RootState};
 use super::super::{Failures, StepContext, accounts, trees};
-use super::transfer::{self, Destination, FileReasons, FileTree, Input, Selected};
+use super::transfer::{self, Destination, FileReasons, FileTree, Selected};
 use super::{commit, transfer_step};
 use crate::cache::Preimage;
 use crate::key;
-use crate::plan::graph::{Step, StepId, TransferKind, TransferOp, TransferSource};
+use crate::plan::graph::{Step, TransferKind, TransferOp, TransferSource};
 use crate::report::Span;
 
 /// The files of the context `name` at and below `source`, at the same path in a root of one layer. Made again
@@ -17,8 +19,8 @@ pub(super) fn make(
     source: &str,
     span: Option<Span>,
 ) -> Result<RootState, Failures> {
-    let op = copy_of(source, span);
-    let selected = select(step, &op, name)?;
+    let op = copy_of(name, source, span);
+    let selected = transfer_step::select(step, &op, &mut Vec::new())?;
     let parent = RootState::empty(0);
     let reasons = reasons(step, &op, source, &selected)?;
     if let Some(record) = step.lookup_quietly(&reasons)? {
@@ -45,21 +47,15 @@ pub(super) fn find(
     source: &str,
     span: Option<Span>,
 ) -> Result<Option<RootState>, Failures> {
-    let op = copy_of(source, span);
-    let selected = select(step, &op, name)?;
+    let op = copy_of(name, source, span);
+    let selected = transfer_step::select(step, &op, &mut Vec::new())?;
     let record = step.lookup_quietly(&reasons(step, &op, source, &selected)?)?;
     Ok(record.map(|record| RootState::empty(0).with(record.layer, record.time)))
 }
 
-fn select(step: &StepContext<'_>, op: &TransferOp, name: &str) -> Result<Selected, Failures> {
-    let files = super::super::state::Files::Local(name.to_owned());
-    let inputs = [Input::Tree(trees::of(step, &files)?)];
-    transfer::select(op, &inputs).map_err(|error| vec![transfer_step::explain(step, &error)])
-}
-
 fn reasons<'s>(
     step: &StepContext<'_>,
-    op: &TransferOp,
+    op: &TransferOp<Arc<Files>>,
     source: &str,
     selected: &'s Selected,
 ) -> Result<FileReasons<'s>, Failures> {
@@ -68,12 +64,13 @@ fn reasons<'s>(
     Ok(reasons.and(step.in_form(Preimage::default())))
 }
 
-/// What brings `source` to the same place in an empty root.
-fn copy_of(source: &str, span: Option<Span>) -> TransferOp {
+/// What brings `source` of the context `name` to the same place in an empty root.
+fn copy_of(name: &str, source: &str, span: Option<Span>) -> TransferOp<Arc<Files>> {
     let path = source.trim_matches('/');
+    let from = Arc::new(Files::Local(name.to_owned()));
     TransferOp {
         kind: TransferKind::Copy,
-        sources: vec![TransferSource::Path { from: StepId(0), pattern: format!("/{path}"), span }],
+        sources: vec![TransferSource::Path { from, pattern: format!("/{path}"), span }],
         destination: "/".to_owned(),
         chown: None,
         chmod: None,

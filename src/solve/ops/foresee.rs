@@ -5,38 +5,32 @@ use std::sync::Arc;
 use super::super::forecast::{Foreseen, Outlook};
 use super::super::state::{Environment, Files, RootState};
 use super::super::{Failures, StepContext};
-use super::{context_layer, exec, root, source, transfer_step};
+use super::exec::mounts::{self, MountedRoot};
+use super::{context_layer, source, transfer_step};
 use crate::cache::Preimage;
 use crate::key::{self, Shown};
 use crate::oci::Layer;
 use crate::plan::graph::{ExecOp, Op, TransferOp, TransferSource};
 
-/// What would become of the step. `parent` and `reads` are known results.
-pub(in crate::solve) fn step(
-    step: &StepContext<'_>,
-    parent: Option<&Files>,
-    reads: &[Arc<Files>],
-) -> Result<Foreseen, Failures> {
-    let parent = parent.map(|files| root(step, files)).transpose()?;
-    match (&step.step.op, parent) {
-        (Op::Scratch, _) => Ok(here(source::scratch(step))),
-        (Op::Local(op), _) => {
+/// What would become of the step: `op` is its operation with the results that it needs.
+pub(in crate::solve) fn step(step: &StepContext<'_>, op: &Op<Arc<Files>>) -> Result<Foreseen, Failures> {
+    match op {
+        Op::Scratch => Ok(here(source::scratch(step))),
+        Op::Local(op) => {
             let files = source::local(step, op).files;
             Ok(Foreseen { outlook: Outlook::Here, files: Some(Arc::new(files)) })
         }
-        (Op::Base(op), _) => Ok(fetched(step.environment, source::root(&op.image))),
-        (Op::Image(op), _) => {
+        Op::Base(op) => Ok(fetched(step.environment, source::root(&op.image))),
+        Op::Image(op) => {
             let image = source::find(step, op)?;
             Ok(fetched(step.environment, source::root(&image)))
         }
-        (Op::Workdir(op), Some(parent)) => {
+        Op::Workdir { parent, op } => {
+            let parent = parent.root();
             look_up(step, parent, &step.in_form(key::workdir(op, parent.chain)))
         }
-        (Op::Transfer(op), Some(parent)) => transfer(step, op, parent, reads),
-        (Op::Exec(op), Some(parent)) => command(step, op, parent, reads),
-        (Op::Workdir(_) | Op::Transfer(_) | Op::Exec(_), None) => {
-            Err(vec![step.error("this step starts from nothing; that is a bug of rbuild's")])
-        }
+        Op::Transfer { parent, op } => transfer(step, op, parent.root()),
+        Op::Exec { parent, op } => command(step, op, parent.root()),
     }
 }
 
@@ -75,57 +69,65 @@ fn cached(parent: &RootState, layer: Layer, time: crate::oci::Seconds) -> Forese
 /// COPY and ADD: first by the identity of what is copied from, then by the files themselves where they are here.
 fn transfer(
     step: &StepContext<'_>,
-    op: &TransferOp,
+    op: &TransferOp<Arc<Files>>,
     parent: &RootState,
-    reads: &[Arc<Files>],
 ) -> Result<Foreseen, Failures> {
     let words = step.in_form(key::copy(op, parent.chain));
-    if let Some(quick) = transfer_step::quick_preimage(&words, reads)
+    if let Some(quick) = transfer_step::quick_preimage(&words, op)
         && let Some(record) = step.lookup_quietly(&quick)?
     {
         return Ok(cached(parent, record.layer, record.time));
     }
-    let remote =
-        |source: &TransferSource| matches!(source, TransferSource::Url { .. } | TransferSource::Git { .. });
-    if op.sources.iter().any(remote) {
-        return Ok(Foreseen::run("what is behind the URL is known only when it is fetched"));
+    for source in &op.sources {
+        match source {
+            TransferSource::Url { .. } | TransferSource::Git { .. } => {
+                return Ok(Foreseen::run("what is behind the URL is known only when it is fetched"));
+            }
+            TransferSource::Path { .. } | TransferSource::Inline { .. } => {}
+        }
     }
-    if !reads.iter().all(|files| is_here(step, files)) {
+    let is_here = |source: &TransferSource<Arc<Files>>| match source {
+        TransferSource::Path { from, .. } => is_here(step, from),
+        TransferSource::Inline { .. } | TransferSource::Url { .. } | TransferSource::Git { .. } => true,
+    };
+    if !op.sources.iter().all(is_here) {
         return Ok(Foreseen::run("the image that it copies from is not fetched yet"));
     }
-    look_up(step, parent, &transfer_step::content_preimage(step, op, words, reads)?)
+    look_up(step, parent, &transfer_step::content_preimage(step, op, words)?)
 }
 
 /// RUN: a mount of a context counts with what it shows.
 fn command(
     step: &StepContext<'_>,
-    op: &ExecOp,
+    op: &ExecOp<Arc<Files>>,
     parent: &RootState,
-    reads: &[Arc<Files>],
 ) -> Result<Foreseen, Failures> {
-    let mut mounted = Vec::with_capacity(reads.len());
-    for (files, (source, span)) in reads.iter().zip(exec::mounted_paths(op)) {
-        mounted.push(match &**files {
-            Files::Root(root) => root.clone(),
-            Files::Local(name) => match context_layer::find(step, name, source, span)? {
-                Some(root) => root,
-                None => return Ok(Foreseen::run("the files of a mount changed")),
-            },
-        });
-    }
+    let made = op.try_map(|part| match &**part.from {
+        Files::Root(root) => Ok(MountedRoot { root: root.clone(), is_part: part.source != "/" }),
+        Files::Local(name) => match context_layer::find(step, name, part.source, part.span) {
+            Ok(Some(root)) => Ok(MountedRoot { root, is_part: false }),
+            Ok(None) => Err(None),
+            Err(failures) => Err(Some(failures)),
+        },
+    });
+    let mounted = match made {
+        Ok(mounted) => mounted,
+        Err(None) => return Ok(Foreseen::run("the files of a mount changed")),
+        Err(Some(failures)) => return Err(failures),
+    };
     let owners = step.environment.snapshots.owners(step)?;
-    let key = |shown: &[Shown]| step.in_form(key::run(op, parent.chain, shown, owners));
-    let by_roots = key(&exec::by_roots(&mounted));
-    if !exec::show_parts(op, reads) {
+    let key = |shown: &ExecOp<Shown>| step.in_form(key::run(shown, parent.chain, owners));
+    let by_roots = key(&mounts::by_roots(&mounted));
+    if !mounts::show_parts(&mounted) {
         return look_up(step, parent, &by_roots);
     }
     if let Some(record) = step.lookup_quietly(&by_roots)? {
         return Ok(cached(parent, record.layer, record.time));
     }
-    if !reads.iter().all(|files| is_here(step, files)) {
+    if !op.mounted().all(|part| is_here(step, part.from)) {
         return Ok(Foreseen::run("the image that a mount shows is not fetched yet"));
     }
-    look_up(step, parent, &key(&exec::by_files(step, op, reads, &mounted)?))
+    look_up(step, parent, &key(&mounts::by_files(step, &mounted)?))
 }
 
 /// Whether the files can be looked into.

@@ -20,62 +20,42 @@ mod workdir_step;
 
 use std::sync::Arc;
 
-use super::state::{Files, RootState};
+use super::state::Files;
 use super::{Done, Failures, StepContext};
-use crate::plan::graph::{Op, Step, StepId};
+use crate::plan::graph::{Op, Step, StepId, TransferSource};
 use crate::report::Outcome;
 
 /// Looks at what a step takes from elsewhere, for a lock file.
 pub(super) fn visit(step: &StepContext<'_>) -> Result<(), Failures> {
     match &step.step.op {
         Op::Image(op) => source::find(step, op).map(drop),
-        Op::Transfer(op) => transfer_step::visit(step, op),
-        Op::Scratch | Op::Base(_) | Op::Local(_) | Op::Workdir(_) | Op::Exec(_) => Ok(()),
+        Op::Transfer { op, .. } => transfer_step::visit(step, op),
+        Op::Scratch | Op::Base(_) | Op::Local(_) | Op::Workdir { .. } | Op::Exec { .. } => Ok(()),
     }
 }
 
 /// Whether `step` asks which files `other` leaves. RUN does for its mounts only: it has its root unpacked.
 pub(super) fn looks_into(step: &Step, other: StepId) -> bool {
     match &step.op {
-        Op::Transfer(op) => {
-            let lands_there = step.parent == Some(other) && !transfer::land::is_linked(op);
-            lands_there || step.op.reads().contains(&other)
+        Op::Transfer { parent, op } => {
+            let takes_from = |source: &TransferSource| matches!(source, TransferSource::Path { from, .. } if *from == other);
+            (*parent == other && !transfer::land::is_linked(op)) || op.sources.iter().any(takes_from)
         }
-        Op::Workdir(_) => step.parent == Some(other),
-        Op::Exec(op) => {
-            let mut reads = op.reads().into_iter().zip(exec::mounted_paths(op));
-            reads.any(|(read, (source, _))| read == other && source != "/")
-        }
+        Op::Workdir { parent, .. } => *parent == other,
+        Op::Exec { op, .. } => op.mounted().any(|part| *part.from == other && part.source != "/"),
         Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) => false,
     }
 }
 
-/// Does the step. `inputs` are the parent's result, if the step has a parent, and then those of [`Op::reads`].
-pub(super) fn run(step: &StepContext<'_>, inputs: &[Arc<Files>]) -> Result<Done, Failures> {
-    let (parent, reads) = match (&step.step.parent, inputs.split_first()) {
-        (Some(_), Some((parent, reads))) => (Some(root(step, parent)?), reads),
-        _ => (None, inputs),
-    };
-    match (&step.step.op, parent) {
-        (Op::Scratch, _) => Ok(Done { files: Files::Root(source::scratch(step)), outcome: Outcome::Cached }),
-        (Op::Local(op), _) => Ok(source::local(step, op)),
-        (Op::Base(op), _) => source::base(step, op),
-        (Op::Image(op), _) => source::image(step, op),
-        (Op::Workdir(op), Some(parent)) => workdir_step::run(step, op, parent),
-        (Op::Transfer(op), Some(parent)) => transfer_step::run(step, op, parent, reads),
-        (Op::Exec(op), Some(parent)) => exec::run(step, op, parent, reads),
-        (Op::Workdir(_) | Op::Transfer(_) | Op::Exec(_), None) => {
-            Err(vec![step.error("this step starts from nothing; that is a bug of rbuild's")])
-        }
-    }
-}
-
-/// The root file system among an input.
-fn root<'f>(step: &StepContext<'_>, files: &'f Files) -> Result<&'f RootState, Failures> {
-    match files {
-        Files::Root(root) => Ok(root),
-        Files::Local(_) => {
-            Err(vec![step.error("a context is no root file system; that is a bug of rbuild's")])
-        }
+/// Does the step: `op` is its operation with the results that it needs.
+pub(super) fn run(step: &StepContext<'_>, op: &Op<Arc<Files>>) -> Result<Done, Failures> {
+    match op {
+        Op::Scratch => Ok(Done { files: Files::Root(source::scratch(step)), outcome: Outcome::Cached }),
+        Op::Local(op) => Ok(source::local(step, op)),
+        Op::Base(op) => source::base(step, op),
+        Op::Image(op) => source::image(step, op),
+        Op::Workdir { parent, op } => workdir_step::run(step, op, parent.root()),
+        Op::Transfer { parent, op } => transfer_step::run(step, op, parent.root()),
+        Op::Exec { parent, op } => exec::run(step, op, parent.root()),
     }
 }

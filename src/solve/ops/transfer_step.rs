@@ -8,7 +8,8 @@ use super::super::{Done, Failures, NotPinned, StepContext, accounts, trees};
 use super::commit;
 use super::remote_git::{self, GitError, GitSource};
 use super::remote_http::{self, HttpError};
-use super::transfer::{self, Destination, Error, FileReasons, FileTree, Input, Selected};
+use super::transfer::select::Download;
+use super::transfer::{self, Destination, Error, FileReasons, FileTree, Selected, Source};
 use crate::cache::{Preimage, Reasons, Record};
 use crate::key;
 use crate::plan::graph::{TransferOp, TransferSource};
@@ -19,18 +20,17 @@ use crate::store::ScratchDir;
 /// Takes the layer from the cache, or makes it.
 pub(super) fn run(
     step: &StepContext<'_>,
-    op: &TransferOp,
+    op: &TransferOp<Arc<Files>>,
     parent: &RootState,
-    reads: &[Arc<Files>],
 ) -> Result<Done, Failures> {
     let words = step.in_form(key::copy(op, parent.chain));
-    let quick = quick_preimage(&words, reads);
+    let quick = quick_preimage(&words, op);
     if let Some(record) = quick.as_ref().map_or(Ok(None), |quick| step.lookup_quietly(quick))? {
         return Ok(cached(parent, record));
     }
     // What was fetched stays on disk until the layer is written.
     let mut fetched = Vec::new();
-    let selected = select(step, op, reads, &mut fetched)?;
+    let selected = select(step, op, &mut fetched)?;
     let reasons = reasons(step, op, words, &selected)?;
     if let Some(record) = step.lookup(&reasons)? {
         alias(step, quick.as_ref(), &record);
@@ -48,21 +48,20 @@ pub(super) fn run(
     Ok(Done { files: Files::Root(root), outcome: Outcome::Ran })
 }
 
-/// The files that the instruction means.
-fn select(
+/// The files that the instruction means. What had to be fetched for it lies in `fetched`.
+pub(super) fn select(
     step: &StepContext<'_>,
-    op: &TransferOp,
-    reads: &[Arc<Files>],
+    op: &TransferOp<Arc<Files>>,
     fetched: &mut Vec<ScratchDir>,
 ) -> Result<Selected, Failures> {
-    let inputs = inputs(step, op, reads, fetched)?;
-    transfer::select(op, &inputs).map_err(|error| vec![explain(step, &error)])
+    let sources = sources(step, op, fetched)?;
+    transfer::select(op, &sources).map_err(|error| vec![explain(step, &error)])
 }
 
 /// The key by the content of the files; `words` is what the instruction itself says.
-fn reasons<'s>(
+fn reasons<'s, R>(
     step: &StepContext<'_>,
-    op: &TransferOp,
+    op: &TransferOp<R>,
     words: Preimage,
     selected: &'s Selected,
 ) -> Result<FileReasons<'s>, Failures> {
@@ -72,11 +71,10 @@ fn reasons<'s>(
 /// The same for somebody who has no use for the files.
 pub(super) fn content_preimage(
     step: &StepContext<'_>,
-    op: &TransferOp,
+    op: &TransferOp<Arc<Files>>,
     words: Preimage,
-    reads: &[Arc<Files>],
 ) -> Result<Preimage, Failures> {
-    let selected = select(step, op, reads, &mut Vec::new())?;
+    let selected = select(step, op, &mut Vec::new())?;
     Ok(reasons(step, op, words, &selected)?.to_preimage())
 }
 
@@ -86,15 +84,16 @@ fn cached(parent: &RootState, record: Record) -> Done {
 
 /// A key that knows its sources by the steps that made them, as a whole: it costs nothing. There is none when
 /// something is read that is no step's result, whose content must be looked at in any case.
-pub(super) fn quick_preimage(words: &Preimage, reads: &[Arc<Files>]) -> Option<Preimage> {
-    let mut quick = words.clone();
-    for files in reads {
-        match &**files {
-            Files::Root(root) => key::push_from(&mut quick, root.chain),
+pub(super) fn quick_preimage(words: &Preimage, op: &TransferOp<Arc<Files>>) -> Option<Preimage> {
+    let mut quick = None;
+    for source in &op.sources {
+        let TransferSource::Path { from, .. } = source else { continue };
+        match &**from {
+            Files::Root(root) => key::push_from(quick.get_or_insert_with(|| words.clone()), root.chain),
             Files::Local(_) => return None,
         }
     }
-    (!reads.is_empty()).then_some(quick)
+    quick
 }
 
 /// Lets the quick key find the record from now on.
@@ -107,40 +106,32 @@ pub(super) fn alias(step: &StepContext<'_>, quick: Option<&Preimage>, record: &R
     }
 }
 
-/// What stands behind each source.
-fn inputs(
+/// The sources with what stands behind each.
+fn sources<'o>(
     step: &StepContext<'_>,
-    op: &TransferOp,
-    reads: &[Arc<Files>],
+    op: &'o TransferOp<Arc<Files>>,
     fetched: &mut Vec<ScratchDir>,
-) -> Result<Vec<Input>, Failures> {
-    let mut reads = reads.iter();
-    let mut inputs = Vec::with_capacity(op.sources.len());
-    for source in &op.sources {
-        inputs.push(match source {
-            TransferSource::Path { .. } => match reads.next() {
-                Some(files) => Input::Tree(trees::of(step, files)?),
-                None => {
-                    return Err(vec![
-                        step.error("a source of this step has no files; that is a bug of rbuild's"),
-                    ]);
-                }
-            },
-            TransferSource::Inline { .. } => Input::Inline,
-            TransferSource::Url { url, span } => download(step, op, url, *span, fetched)?,
-            TransferSource::Git { url, span } => checkout(step, op, url, *span, fetched)?,
-        });
-    }
-    Ok(inputs)
+) -> Result<Vec<Source<'o>>, Failures> {
+    let source = |source: &'o TransferSource<Arc<Files>>| {
+        Ok(match source {
+            TransferSource::Path { from, pattern, span } => {
+                Source::Path { tree: trees::of(step, from)?, pattern, span: *span }
+            }
+            TransferSource::Inline { name, content } => Source::Inline { name, content },
+            TransferSource::Url { url, span } => Source::Download(download(step, op, url, *span, fetched)?),
+            TransferSource::Git { url, span } => Source::Checkout(checkout(step, op, url, *span, fetched)?),
+        })
+    };
+    op.sources.iter().map(source).collect()
 }
 
-fn download(
+fn download<R>(
     step: &StepContext<'_>,
-    op: &TransferOp,
+    op: &TransferOp<R>,
     url: &str,
     span: Option<Span>,
     fetched: &mut Vec<ScratchDir>,
-) -> Result<Input, Failures> {
+) -> Result<Download, Failures> {
     refuse_offline(step, url, span)?;
     let pins = step.environment.pins;
     let pinned = match &op.checksum {
@@ -163,16 +154,16 @@ fn download(
     if op.checksum.is_none() {
         pins.saw_url(url, digest);
     }
-    Ok(Input::Download(download))
+    Ok(download)
 }
 
-fn checkout(
+fn checkout<R>(
     step: &StepContext<'_>,
-    op: &TransferOp,
+    op: &TransferOp<R>,
     url: &str,
     span: Option<Span>,
     fetched: &mut Vec<ScratchDir>,
-) -> Result<Input, Failures> {
+) -> Result<FileTree, Failures> {
     refuse_offline(step, url, span)?;
     let into = scratch(step, fetched)?;
     let fail = |error: GitError| {
@@ -186,7 +177,7 @@ fn checkout(
     let cache = step.environment.store.private("git");
     let (tree, commit) = remote_git::checkout(&pinned, &cache, &into).map_err(fail)?;
     pins.saw_git(&source, &commit);
-    Ok(Input::Checkout(tree))
+    Ok(tree)
 }
 
 /// Fetches what the instruction names outside of this machine, for a lock file alone. What is pinned, or was seen
@@ -233,9 +224,9 @@ fn scratch(step: &StepContext<'_>, kept: &mut Vec<ScratchDir>) -> Result<PathBuf
     Ok(path)
 }
 
-fn make(
+fn make<R>(
     step: &StepContext<'_>,
-    op: &TransferOp,
+    op: &TransferOp<R>,
     parent: &RootState,
     selected: &Selected,
     reasons: &FileReasons<'_>,

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::super::ops::exec::mounts::Held;
+use super::super::ops::exec::mounts::{Held, HeldMount, MountedRoot};
 use super::super::ops::exec::{now, now_ms};
 use super::super::state::RootState;
 use super::super::{Failures, StepContext};
@@ -44,13 +44,13 @@ impl FailedSteps {
 /// What a command leaves.
 pub(in crate::solve) struct Left<'a> {
     /// The step.
-    pub(in crate::solve) op: &'a ExecOp,
+    pub(in crate::solve) op: &'a ExecOp<MountedRoot>,
     /// What it stood on.
     pub(in crate::solve) parent: &'a RootState,
     /// What ran.
     pub(in crate::solve) spec: &'a Spec,
     /// Its caches and secrets.
-    pub(in crate::solve) held: &'a [Held],
+    pub(in crate::solve) held: &'a [HeldMount<'a>],
     /// How it ended.
     pub(in crate::solve) ended: String,
     /// Owners that cannot be written down beside their files.
@@ -115,7 +115,7 @@ pub(super) fn describe(
         lost: Vec::new(),
         special_owners: left.special.to_vec(),
     };
-    for (mount, held) in op.mounts.iter().zip(*held) {
+    for HeldMount { mount, held } in *held {
         forget_secrets(&mut session, &mount.target, &mount.kind, held);
     }
     // Proxies may hold passwords, and are the build's affair, not the step's.
@@ -130,7 +130,7 @@ fn without_root(spec: &Spec) -> Spec {
 }
 
 /// Takes what a mount brought out of what is kept, where it must not be or will not be there.
-fn forget_secrets(session: &mut Session, target: &str, kind: &MountKind, held: &Held) {
+fn forget_secrets(session: &mut Session, target: &str, kind: &MountKind<MountedRoot>, held: &Held) {
     match kind {
         MountKind::Secret { id, file, env, mode, uid, gid, .. } => {
             session.spec.mounts.retain(|mount| mount.target != target);

@@ -24,11 +24,9 @@ pub struct Place<'a> {
     /// For what.
     pub kind: Kind,
     /// Environment, user, directory, mounts.
-    pub op: &'a ExecOp,
+    pub op: &'a ExecOp<Arc<Files>>,
     /// The files.
     pub root: &'a RootState,
-    /// What the mounts read from.
-    pub reads: &'a [Arc<Files>],
     /// What an image of `root` would have as its configuration, its history included.
     pub config: ImageConfig,
     /// Where the instruction stands in the source.
@@ -66,7 +64,7 @@ pub enum EnterError {
 /// Messages of a room point at an instruction, or nowhere.
 fn step_at(span: Option<Span>) -> Step {
     let number = StepNumber(usize::MAX);
-    Step { op: Op::Scratch, parent: None, span, number, slot: String::new(), origin: None }
+    Step { op: Op::Scratch, span, number, slot: String::new(), origin: None }
 }
 
 impl Room {
@@ -76,7 +74,7 @@ impl Room {
         source: &Arc<Source>,
         place: Place<'_>,
     ) -> Result<Self, Failures> {
-        let Place { what, kind, op, root, reads, config, span } = place;
+        let Place { what, kind, op, root, config, span } = place;
         let own = step_at(span);
         let step = StepContext {
             step: &own,
@@ -88,15 +86,16 @@ impl Room {
             took_then: Arc::default(),
         };
         let snapshots = environment.snapshots;
-        let mounted = mounts::inputs(&step, op, reads)?;
+        let op = &mounts::with_roots(&step, op)?;
         let lowers = snapshots.lowers(&step, root)?;
-        let held = mounts::hold(&step, op, &mounted)?;
+        let held = mounts::hold(&step, op)?;
         let snapshot = snapshots.prepare(&step, &lowers, snapshots.kind(&step))?;
-        let spec = spec::make(&step, op, root, &snapshot, &mounted, &held)?;
+        let spec = spec::make(&step, op, root, &snapshot, &held)?;
         let left = Left { op, parent: root, spec: &spec, held: &held, ended: String::new(), special: &[] };
         let session = keep::describe(&step, &left, config)?;
         let session = Session { what: what.clone(), kind, ..session };
         let source = Arc::clone(source);
+        let held = held.into_iter().map(|mount| mount.held).collect();
         Ok(Self { session, spec, snapshot, source, span, is_kept: false, _held: held, _locks: Vec::new() })
     }
 

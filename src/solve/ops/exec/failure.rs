@@ -90,9 +90,9 @@ fn signal_name(signal: i32) -> String {
 }
 
 /// The error of a command that did not succeed; `logged` is the number of lines that it printed and where they are.
-pub(super) fn explain(
+pub(super) fn explain<R>(
     step: &StepContext<'_>,
-    op: &ExecOp,
+    op: &ExecOp<R>,
     report: &ExitReport,
     tail: &Tail,
     logged: (u64, Option<PathBuf>),
@@ -125,7 +125,7 @@ pub(super) fn explain(
 }
 
 /// The error of a command that could not be started.
-pub(super) fn explain_start(step: &StepContext<'_>, op: &ExecOp, error: &ExecError) -> Diagnostic {
+pub(super) fn explain_start<R>(step: &StepContext<'_>, op: &ExecOp<R>, error: &ExecError) -> Diagnostic {
     let diagnostic = step.error(error.to_string());
     let emulation = emulation_help(&op.platform);
     match (error, emulation) {

@@ -18,7 +18,7 @@ pub(in crate::solve) mod spec;
 
 use std::sync::Arc;
 
-pub(super) use self::mounts::{by_files, by_roots, paths as mounted_paths, show_parts};
+use self::mounts::MountedRoot;
 use self::output::Tail;
 pub use self::snapshots::Snapshots;
 pub use self::spec::executed;
@@ -38,22 +38,21 @@ use crate::snapshot::{ActiveSnapshot, CommitJob, DiffJob, OverlayKind};
 /// Takes the layer from the cache, or runs the command.
 pub(super) fn run(
     step: &StepContext<'_>,
-    op: &ExecOp,
+    op: &ExecOp<Arc<Files>>,
     parent: &RootState,
-    reads: &[Arc<Files>],
 ) -> Result<Done, Failures> {
-    let mounted = mounts::inputs(step, op, reads)?;
+    let op = &mounts::with_roots(step, op)?;
     let owners = step.environment.snapshots.owners(step)?;
-    let key = |shown: &[Shown]| step.in_form(key::run(op, parent.chain, shown, owners));
-    let by_roots = key(&mounts::by_roots(&mounted));
+    let key = |shown: &ExecOp<Shown>| step.in_form(key::run(shown, parent.chain, owners));
+    let by_roots = key(&mounts::by_roots(op));
     // As with COPY: first by the identity of what the mounts read, which costs nothing, then by what they show of it.
-    let (quick, preimage) = match mounts::show_parts(op, reads) {
+    let (quick, preimage) = match mounts::show_parts(op) {
         false => (None, by_roots),
         true => {
             if let Some(record) = step.lookup_quietly(&by_roots)? {
                 return Ok(cached(parent, record));
             }
-            let by_files = key(&mounts::by_files(step, op, reads, &mounted)?);
+            let by_files = key(&mounts::by_files(step, op)?);
             (Some(by_roots).filter(|quick| *quick != by_files), by_files)
         }
     };
@@ -62,7 +61,7 @@ pub(super) fn run(
         return Ok(cached(parent, record));
     }
     step.missed(&preimage);
-    let (layer, time) = execute(step, op, parent, &mounted)?;
+    let (layer, time) = execute(step, op, parent)?;
     let root = commit::publish(step, parent, &preimage, layer, time)?;
     if let Some(layer) = root.layers.last() {
         let record = Record::new(preimage.key(), layer.clone(), root.chain, root.time);
@@ -79,18 +78,17 @@ fn cached(parent: &RootState, record: Record) -> Done {
 /// changes becomes the layer's tree, so that the next RUN need not unpack what was just packed.
 fn execute(
     step: &StepContext<'_>,
-    op: &ExecOp,
+    op: &ExecOp<MountedRoot>,
     parent: &RootState,
-    mounted: &[RootState],
 ) -> Result<(Layer, Seconds), Failures> {
     let environment = step.environment;
     let snapshots = &environment.snapshots;
     let lowers = snapshots.lowers(step, parent)?;
-    let held = mounts::hold(step, op, mounted)?;
+    let held = mounts::hold(step, op)?;
     loop {
         let kind = snapshots.kind(step);
         let snapshot = snapshots.prepare(step, &lowers, kind)?;
-        let spec = spec::make(step, op, parent, &snapshot, mounted, &held)?;
+        let spec = spec::make(step, op, parent, &snapshot, &held)?;
         let mut tail = Tail::default();
         let mut log = environment.log.step(&environment.project, step.number(), step.title);
         let outcome = environment.executor.run(&spec, |stream, line| {

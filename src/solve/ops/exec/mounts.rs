@@ -9,68 +9,58 @@ use super::super::super::{Failures, StepContext, jobs, trees};
 use super::super::{context_layer, transfer, transfer_step};
 use super::agent::Agent;
 use crate::key::{self, CacheIdentity, Shown};
-use crate::plan::graph::{CacheOwner, ExecOp, Mount, MountKind, Sharing};
-use crate::report::Span;
+use crate::plan::graph::{CacheOwner, ExecOp, Mount, MountKind, Mounted, Sharing};
 use crate::store::ScratchDir;
 
-/// The files that the mounts read, one for each that reads any, in order. A context becomes a layer of its own, so
-/// that a step sees what the ignore file lets through, owned by root, and nothing else.
-pub(in crate::solve) fn inputs(
-    step: &StepContext<'_>,
-    op: &ExecOp,
-    reads: &[Arc<Files>],
-) -> Result<Vec<RootState>, Failures> {
-    reads
-        .iter()
-        .zip(paths(op))
-        .map(|(files, (source, span))| match &**files {
-            Files::Root(root) => Ok(root.clone()),
-            Files::Local(name) => context_layer::make(step, name, source, span),
-        })
-        .collect()
+/// The root that a mount shows files of.
+#[derive(Debug, Clone)]
+pub(in crate::solve) struct MountedRoot {
+    /// All of it.
+    pub(in crate::solve) root: RootState,
+    /// Whether the mount shows a part of it only, so that other parts do not count. A context was cut down before.
+    pub(in crate::solve) is_part: bool,
 }
 
-/// The paths that mounts show of what they read from, and where each stands.
-pub(in crate::solve::ops) fn paths(op: &ExecOp) -> impl Iterator<Item = (&str, Option<Span>)> {
-    let reading = op.mounts.iter().filter(|mount| mount.reads().is_some());
-    reading.map(|mount| match &mount.kind {
-        MountKind::Bind { source, .. } => (source.as_str(), mount.span),
-        MountKind::Cache { from: Some((_, source)), .. } => (source.as_str(), mount.span),
-        _ => ("/", mount.span),
+/// The command with the roots that its mounts show. A context becomes a layer of its own, so that a step sees what the
+/// ignore file lets through, owned by root, and nothing else.
+pub(in crate::solve) fn with_roots(
+    step: &StepContext<'_>,
+    op: &ExecOp<Arc<Files>>,
+) -> Result<ExecOp<MountedRoot>, Failures> {
+    op.try_map(|Mounted { from, source, span }| match &**from {
+        Files::Root(root) => Ok(MountedRoot { root: root.clone(), is_part: source != "/" }),
+        Files::Local(name) => {
+            let root = context_layer::make(step, name, source, span)?;
+            Ok(MountedRoot { root, is_part: false })
+        }
     })
 }
 
-/// What the inputs say to the key without being looked at.
-pub(in crate::solve::ops) fn by_roots(inputs: &[RootState]) -> Vec<Shown> {
-    inputs.iter().map(|root| Shown::Root(root.chain)).collect()
+/// What the mounts say to the key without being looked at.
+pub(in crate::solve::ops) fn by_roots(op: &ExecOp<MountedRoot>) -> ExecOp<Shown> {
+    op.map(|part| Shown::Root(part.from.root.chain))
 }
 
-/// Whether a mount shows a part of a root, so that other parts of it do not count. A context was cut down before.
-pub(in crate::solve::ops) fn show_parts(op: &ExecOp, reads: &[Arc<Files>]) -> bool {
-    reads.iter().zip(paths(op)).any(|(files, (source, _))| is_part(files, source))
+/// Whether a mount shows a part of a root.
+pub(in crate::solve::ops) fn show_parts(op: &ExecOp<MountedRoot>) -> bool {
+    op.mounted().any(|part| part.from.is_part)
 }
 
-fn is_part(files: &Files, source: &str) -> bool {
-    matches!(files, Files::Root(_)) && source != "/"
-}
-
-/// What the inputs say to the key where a part of a root counts by the files that are in it.
+/// What the mounts say to the key where a part of a root counts by the files that are in it.
 pub(in crate::solve::ops) fn by_files(
     step: &StepContext<'_>,
-    op: &ExecOp,
-    reads: &[Arc<Files>],
-    inputs: &[RootState],
-) -> Result<Vec<Shown>, Failures> {
-    let mut shown = by_roots(inputs);
-    for (at, (files, (source, _))) in reads.iter().zip(paths(op)).enumerate() {
-        if is_part(files, source) {
-            let tree = trees::of_root(step, &inputs[at])?;
-            let found = transfer::mounted(&tree, source.as_bytes());
-            let found = found.map_err(|error| vec![transfer_step::explain(step, &error)])?;
-            shown[at] = found.map_or(shown[at], |files| Shown::Files(files.key()));
+    op: &ExecOp<MountedRoot>,
+) -> Result<ExecOp<Shown>, Failures> {
+    op.try_map(|Mounted { from: MountedRoot { root, is_part }, source, .. }| {
+        let by_root = Shown::Root(root.chain);
+        if !is_part {
+            return Ok(by_root);
         }
-    }
-    Ok(shown)
+        let tree = trees::of_root(step, root)?;
+        let found = transfer::mounted(&tree, source.as_bytes());
+        let found = found.map_err(|error| vec![transfer_step::explain(step, &error)])?;
+        Ok(found.map_or(by_root, |files| Shown::Files(files.key())))
+    })
 }
 
 /// Something that a mount needs as long as the step runs.
@@ -95,41 +85,45 @@ pub(in crate::solve) enum Held {
     },
 }
 
-/// Gets what each mount of `op` needs, in their order; waits for cache mounts that others have locked. `inputs` are the
-/// files that its mounts read.
-pub(in crate::solve) fn hold(
+/// A mount with what it needs.
+pub(in crate::solve) struct HeldMount<'o> {
+    /// The mount.
+    pub(in crate::solve) mount: &'o Mount<MountedRoot>,
+    /// What it needs.
+    pub(in crate::solve) held: Held,
+}
+
+/// Gets what each mount of `op` needs, in their order; waits for cache mounts that others have locked.
+pub(in crate::solve) fn hold<'o>(
     step: &StepContext<'_>,
-    op: &ExecOp,
-    inputs: &[RootState],
-) -> Result<Vec<Held>, Failures> {
+    op: &'o ExecOp<MountedRoot>,
+) -> Result<Vec<HeldMount<'o>>, Failures> {
     let owners = step.environment.snapshots.flavour(step)?;
-    let mut inputs = inputs.iter();
-    let mut wanted = Vec::with_capacity(op.mounts.len());
-    for (at, mount) in op.mounts.iter().enumerate() {
-        let input = mount.reads().and_then(|_| inputs.next());
-        wanted.push((cache_name(mount, input, owners), at, mount, input));
-    }
+    let named = op.mounts.iter().enumerate();
+    let mut wanted: Vec<_> = named.map(|(at, mount)| (cache_name(mount, owners), at, mount)).collect();
     // Every step, of every build, locks its caches in the order of their names: two that want the same two never wait for
     // each other.
     wanted.sort_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
-    let mut held: Vec<Held> = op.mounts.iter().map(|_| Held::Nothing).collect();
-    for (name, at, mount, input) in wanted {
-        held[at] = match name {
-            Some(name) => cache(step, mount, &name, input, &held)?,
+    let mut held: Vec<(usize, HeldMount<'o>)> = Vec::with_capacity(wanted.len());
+    for (name, at, mount) in wanted {
+        let needed = match name {
+            Some(name) => cache(step, mount, &name, &held)?,
             None => hold_one(step, mount)?,
         };
+        held.push((at, HeldMount { mount, held: needed }));
     }
-    Ok(held)
+    held.sort_by_key(|(at, _)| *at);
+    Ok(held.into_iter().map(|(_, held)| held).collect())
 }
 
 /// The name of a cache mount's directory.
-fn cache_name(mount: &Mount, input: Option<&RootState>, owners: &str) -> Option<String> {
+fn cache_name(mount: &Mount<MountedRoot>, owners: &str) -> Option<String> {
     let MountKind::Cache { id, from, owner, .. } = &mount.kind else { return None };
-    let from = from.as_ref().zip(input).map(|((_, source), root)| (root.chain, source.as_str()));
+    let from = from.as_ref().map(|(part, source)| (part.root.chain, source.as_str()));
     Some(key::cache_directory(&CacheIdentity { id, from, owner: *owner }, owners).hex())
 }
 
-fn hold_one(step: &StepContext<'_>, mount: &Mount) -> Result<Held, Failures> {
+fn hold_one(step: &StepContext<'_>, mount: &Mount<MountedRoot>) -> Result<Held, Failures> {
     match &mount.kind {
         MountKind::Bind { .. } | MountKind::Tmpfs { .. } | MountKind::Cache { .. } => Ok(Held::Nothing),
         MountKind::Secret { id, required, .. } => secret(step, mount, id, *required),
@@ -137,7 +131,7 @@ fn hold_one(step: &StepContext<'_>, mount: &Mount) -> Result<Held, Failures> {
     }
 }
 
-fn secret(step: &StepContext<'_>, mount: &Mount, id: &str, required: bool) -> Result<Held, Failures> {
+fn secret<R>(step: &StepContext<'_>, mount: &Mount<R>, id: &str, required: bool) -> Result<Held, Failures> {
     let value = step.environment.secrets.read(id);
     let value = value.map_err(|error| vec![step.error_at(mount.span, error.to_string())])?;
     if value.is_none() && required {
@@ -149,7 +143,7 @@ fn secret(step: &StepContext<'_>, mount: &Mount, id: &str, required: bool) -> Re
     Ok(Held::Secret(value))
 }
 
-fn agent(step: &StepContext<'_>, mount: &Mount, id: &str, required: bool) -> Result<Held, Failures> {
+fn agent<R>(step: &StepContext<'_>, mount: &Mount<R>, id: &str, required: bool) -> Result<Held, Failures> {
     let fail = |message: String| vec![step.error_at(mount.span, message)];
     let Some(source) = step.environment.ssh.get(id) else {
         if !required {
@@ -166,10 +160,9 @@ fn agent(step: &StepContext<'_>, mount: &Mount, id: &str, required: bool) -> Res
 /// The directory of a cache mount. Instances of a private one are numbered; the first that nobody has is taken.
 fn cache(
     step: &StepContext<'_>,
-    mount: &Mount,
+    mount: &Mount<MountedRoot>,
     name: &str,
-    input: Option<&RootState>,
-    held: &[Held],
+    others: &[(usize, HeldMount<'_>)],
 ) -> Result<Held, Failures> {
     let MountKind::Cache { sharing, from, owner, .. } = &mount.kind else { return Ok(Held::Nothing) };
     let fail = |message: String| vec![step.error_at(mount.span, message)];
@@ -180,7 +173,7 @@ fn cache(
         let path = folder.join(&name);
         // This step has it already, under another target; it would wait for itself.
         let is_mine = |held: &Held| matches!(held, Held::Cache { path: mine, .. } if *mine == path);
-        if held.iter().any(is_mine) {
+        if others.iter().any(|(_, other)| is_mine(&other.held)) {
             return Ok(Held::Cache { path, _lock: None });
         }
         // For reading too: with a fifo in its place, nobody is waited for.
@@ -199,9 +192,9 @@ fn cache(
             let snapshots = step.environment.snapshots;
             let scratch = step.environment.store.scratch_dir().map_err(|e| fail(e.to_string()))?;
             let CacheOwner { mode, uid, gid } = owner.unwrap_or_default();
-            let fill = match from.as_ref().zip(input) {
-                Some(((_, source), root)) => Some(jobs::Fill {
-                    copy: snapshots.copy_of(step, root)?,
+            let fill = match from {
+                Some((part, source)) => Some(jobs::Fill {
+                    copy: snapshots.copy_of(step, &part.root)?,
                     source: source.clone(),
                     may_be_missing: owner.is_some(),
                 }),

@@ -2,31 +2,27 @@
 
 use super::super::super::state::RootState;
 use super::super::super::{Failures, StepContext, accounts};
-use super::mounts::Held;
+use super::mounts::{Held, HeldMount, MountedRoot};
 use crate::exec::{self, MountSpec, RootSource, Spec, Ulimit};
-use crate::plan::graph::{ExecOp, Mount, MountKind, Network, Security};
+use crate::plan::graph::{ExecOp, MountKind, Network, Security};
 use crate::snapshot::{ActiveSnapshot, OverlayKind};
 
 /// The executor's order for `op` in the root of `snapshot`.
 pub(in crate::solve) fn make(
     step: &StepContext<'_>,
-    op: &ExecOp,
+    op: &ExecOp<MountedRoot>,
     parent: &RootState,
     snapshot: &ActiveSnapshot,
-    inputs: &[RootState],
-    held: &[Held],
+    held: &[HeldMount<'_>],
 ) -> Result<Spec, Failures> {
     let credentials = credentials(step, op, parent, snapshot)?;
     let network = executed(op.network);
     let mut env = op.proxy_env.clone();
     env.extend(op.env.iter().cloned());
     let mut mounts = pipes(op);
-    let mut inputs = inputs.iter();
-    for (mount, held) in op.mounts.iter().zip(held) {
-        if let Some(variable) = secret_variable(mount, held) {
-            env.push(variable);
-        }
-        mounts.extend(mount_spec(step, mount, held, &mut inputs)?);
+    for held in held {
+        env.extend(secret_variable(held));
+        mounts.extend(mount_spec(step, held)?);
     }
     Ok(Spec {
         root: root_source(snapshot),
@@ -52,10 +48,10 @@ pub(in crate::solve) fn make(
 
 /// A core file of a process that has read a secret would take it into the layer: with secrets and agents there are none, whatever
 /// was asked for. The last of equal limits counts.
-fn limits(op: &ExecOp, held: &[Held]) -> Vec<Ulimit> {
+fn limits<R>(op: &ExecOp<R>, held: &[HeldMount<'_>]) -> Vec<Ulimit> {
     let wished =
         op.ulimits.iter().map(|(name, soft, hard)| Ulimit { name: name.clone(), soft: *soft, hard: *hard });
-    let is_secret = |held: &Held| matches!(held, Held::Secret(Some(_)) | Held::Agent { .. });
+    let is_secret = |mount: &HeldMount<'_>| matches!(mount.held, Held::Secret(Some(_)) | Held::Agent { .. });
     wished.chain(held.iter().any(is_secret).then(Ulimit::no_core_file)).collect()
 }
 
@@ -69,7 +65,7 @@ pub fn executed(network: Network) -> exec::Network {
 }
 
 /// The command as the user wrote it: without the shell in front, on one line.
-pub(super) fn shown_command(op: &ExecOp) -> String {
+pub(super) fn shown_command<R>(op: &ExecOp<R>) -> String {
     op.args.join(" ").split('\n').map(str::trim_end).collect::<Vec<_>>().join("; ")
 }
 
@@ -88,9 +84,9 @@ pub(in crate::solve) fn root_source(snapshot: &ActiveSnapshot) -> RootSource {
 }
 
 /// USER by the root's own account files, out of the trees that are there for the command anyway.
-fn credentials(
+fn credentials<R>(
     step: &StepContext<'_>,
-    op: &ExecOp,
+    op: &ExecOp<R>,
     parent: &RootState,
     snapshot: &ActiveSnapshot,
 ) -> Result<exec::Credentials, Failures> {
@@ -110,7 +106,7 @@ fn credentials(
 }
 
 /// Here-documents with a `#!` line, which the shell runs as files.
-fn pipes(op: &ExecOp) -> Vec<MountSpec> {
+fn pipes<R>(op: &ExecOp<R>) -> Vec<MountSpec> {
     op.pipes
         .iter()
         .map(|(name, content)| MountSpec {
@@ -126,7 +122,7 @@ fn pipes(op: &ExecOp) -> Vec<MountSpec> {
         .collect()
 }
 
-fn secret_variable(mount: &Mount, held: &Held) -> Option<(String, String)> {
+fn secret_variable(HeldMount { mount, held }: &HeldMount<'_>) -> Option<(String, String)> {
     match (&mount.kind, held) {
         (MountKind::Secret { env: Some(name), .. }, Held::Secret(Some(value))) => {
             Some((name.clone(), String::from_utf8_lossy(value).into_owned()))
@@ -136,19 +132,16 @@ fn secret_variable(mount: &Mount, held: &Held) -> Option<(String, String)> {
 }
 
 /// The mount for the executor; nothing for a secret or agent that is not there, or that is a variable only.
-fn mount_spec<'i>(
+fn mount_spec(
     step: &StepContext<'_>,
-    mount: &Mount,
-    held: &Held,
-    inputs: &mut impl Iterator<Item = &'i RootState>,
+    HeldMount { mount, held }: &HeldMount<'_>,
 ) -> Result<Option<MountSpec>, Failures> {
     let (readonly, kind) = match (&mount.kind, held) {
-        (MountKind::Bind { source, writable, .. }, _) => {
-            (!writable, layers(step, inputs.next(), source, *writable)?)
+        (MountKind::Bind { from, source, writable }, _) => {
+            (!writable, layers(step, &from.root, source, *writable)?)
         }
-        (MountKind::Cache { from, readonly, .. }, Held::Cache { path, .. }) => {
+        (MountKind::Cache { readonly, .. }, Held::Cache { path, .. }) => {
             // It was filled when it was made.
-            let _ = from.as_ref().and_then(|_| inputs.next());
             (*readonly, exec::MountKind::Bind { source: path.clone() })
         }
         (MountKind::Tmpfs { size_bytes }, _) => {
@@ -168,14 +161,11 @@ fn mount_spec<'i>(
 
 fn layers(
     step: &StepContext<'_>,
-    input: Option<&RootState>,
+    root: &RootState,
     source: &str,
     writable: bool,
 ) -> Result<exec::MountKind, Failures> {
-    let Some(input) = input else {
-        return Err(vec![step.error("a mount has nothing to mount; that is a bug of rbuild's")]);
-    };
-    let lowers = step.environment.snapshots.lowers(step, input)?;
+    let lowers = step.environment.snapshots.lowers(step, root)?;
     let scratch = match writable {
         true => Some(step.environment.snapshots.scratch(step)?),
         false => None,

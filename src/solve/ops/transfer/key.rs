@@ -32,7 +32,7 @@ pub struct FileReasons<'s> {
 
 impl<'s> FileReasons<'s> {
     /// `words` is what the instruction says.
-    pub fn new(words: Preimage, selected: &'s Selected, op: &TransferOp) -> Result<Self, Error> {
+    pub fn new<R>(words: Preimage, selected: &'s Selected, op: &TransferOp<R>) -> Result<Self, Error> {
         let writer = Writer { mode: Selected::mode_change(op)?, is_owned: op.chown.is_some() };
         Ok(Self { words, selected, writer, last: Preimage::default() })
     }

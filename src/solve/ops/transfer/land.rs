@@ -40,12 +40,16 @@ pub struct Outcome {
 }
 
 /// Whether `op` really is independent of its parent: `--chmod` switches `--link` off, as in BuildKit.
-pub fn is_linked(op: &TransferOp) -> bool {
+pub fn is_linked<R>(op: &TransferOp<R>) -> bool {
     op.link && op.chmod.is_none()
 }
 
 /// Puts what was selected into the destination.
-pub fn land(selected: &Selected, op: &TransferOp, destination: &Destination<'_>) -> Result<Outcome, Error> {
+pub fn land<R>(
+    selected: &Selected,
+    op: &TransferOp<R>,
+    destination: &Destination<'_>,
+) -> Result<Outcome, Error> {
     let empty = FileTree::empty();
     let parent = if is_linked(op) { &empty } else { destination.parent };
     let mut transfer = Transfer {
@@ -63,7 +67,7 @@ pub fn land(selected: &Selected, op: &TransferOp, destination: &Destination<'_>)
     Ok(Outcome { entries: transfer.landing.finish(time, op.epoch), time })
 }
 
-fn owner(op: &TransferOp, accounts: &Accounts<'_>) -> Result<Option<(u32, u32)>, Error> {
+fn owner<R>(op: &TransferOp<R>, accounts: &Accounts<'_>) -> Result<Option<(u32, u32)>, Error> {
     let Some(written) = &op.chown else { return Ok(None) };
     let owner = OwnerText::new(written);
     if is_linked(op) && owner.has_names() {

@@ -29,7 +29,7 @@ pub use error::{Error, NotFound};
 pub use key::FileReasons;
 pub use land::{Destination, Outcome, land};
 pub use mounted::mounted;
-pub use select::{Input, Selected, select};
+pub use select::{Selected, Source, select};
 pub use tree::FileTree;
 
 #[cfg(test)]

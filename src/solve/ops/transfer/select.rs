@@ -14,19 +14,31 @@ use crate::context::glob::has_wildcards;
 use crate::context::matcher::Matcher;
 use crate::context::{FileDigest, path};
 use crate::oci::Seconds;
-use crate::plan::graph::{TransferKind, TransferOp, TransferSource};
+use crate::plan::graph::{TransferKind, TransferOp};
 use crate::report::Span;
 
-/// What stands behind one source of a [`TransferOp`].
+/// A source of an instruction with what stands behind it.
 #[derive(Clone)]
-pub enum Input {
-    /// The files that [`TransferSource::Path`] names a path in.
-    Tree(FileTree),
-    /// Nothing more than [`TransferSource::Inline`] itself says.
-    Inline,
-    /// The downloaded file of [`TransferSource::Url`].
+pub enum Source<'o> {
+    /// A path or a pattern, and the files that it is about.
+    Path {
+        /// The files.
+        tree: FileTree,
+        /// As in [`TransferSource::Path`](crate::plan::graph::TransferSource::Path).
+        pattern: &'o str,
+        /// Where it stands.
+        span: Option<Span>,
+    },
+    /// A here-document.
+    Inline {
+        /// The file's name.
+        name: &'o str,
+        /// What is in it.
+        content: &'o str,
+    },
+    /// A file that was fetched.
     Download(Download),
-    /// The files of [`TransferSource::Git`], without `.git` unless it is to be kept.
+    /// The files of a repository, without `.git` unless it is to be kept.
     Checkout(FileTree),
 }
 
@@ -75,52 +87,45 @@ pub(super) enum What {
     Inline(Arc<[u8]>),
 }
 
-/// Finds and digests what `op` copies. `inputs` has one element for each of its sources.
-pub fn select(op: &TransferOp, inputs: &[Input]) -> Result<Selected, Error> {
+/// Finds and digests what `op` copies: `sources` are its own.
+pub fn select<R>(op: &TransferOp<R>, sources: &[Source<'_>]) -> Result<Selected, Error> {
     let exclude =
         Matcher::new(&op.excludes).map_err(|(index, _)| Error::Exclude(op.excludes[index].clone()))?;
-    let selection = Selection { op, exclude };
+    let selection = Selection { kind: op.kind, parents: op.parents, unpack: op.unpack, exclude };
     let mut picks = Vec::new();
-    for (source, input) in op.sources.iter().zip(inputs) {
-        selection.source(source, input, &mut picks)?;
+    for source in sources {
+        selection.source(source, &mut picks)?;
     }
     Ok(Selected { picks })
 }
 
-struct Selection<'o> {
-    op: &'o TransferOp,
+struct Selection {
+    kind: TransferKind,
+    parents: bool,
+    unpack: Option<bool>,
     exclude: Matcher,
 }
 
-impl Selection<'_> {
-    fn source(&self, source: &TransferSource, input: &Input, picks: &mut Vec<Pick>) -> Result<(), Error> {
-        match (source, input) {
-            (TransferSource::Path { pattern, span, .. }, Input::Tree(tree)) if self.op.parents => {
-                self.with_parents(tree, pattern, *span, picks)
+impl Selection {
+    fn source(&self, source: &Source<'_>, picks: &mut Vec<Pick>) -> Result<(), Error> {
+        match source {
+            Source::Path { tree, pattern, span } if self.parents => {
+                self.with_parents(tree, pattern, *span, picks)?;
             }
-            (TransferSource::Path { pattern, span, .. }, Input::Tree(tree)) => {
+            Source::Path { tree, pattern, span } => {
                 for named in expand(tree, &path::below_root(pattern.as_bytes()), pattern, *span)? {
                     picks.push(self.path(tree, &named, pattern, *span)?);
                 }
-                Ok(())
             }
-            (TransferSource::Inline { name, content }, _) => {
-                picks.push(inline(name, content));
-                Ok(())
-            }
-            (_, Input::Download(download)) => {
-                picks.push(self.download(download)?);
-                Ok(())
-            }
-            (_, Input::Checkout(tree)) => {
+            Source::Inline { name, content } => picks.push(inline(name, content)),
+            Source::Download(download) => picks.push(self.download(download)?),
+            Source::Checkout(tree) => {
                 let own = tree.entry(b"")?;
                 let entries = gather(tree, b"", None, &self.exclude)?;
                 picks.push(Pick::new(tree, b"", b"", What::Directory { own, entries }));
-                Ok(())
             }
-            // The caller pairs sources with what it made of them.
-            (_, Input::Tree(_) | Input::Inline) => Ok(()),
         }
+        Ok(())
     }
 
     /// One path, symlinks in it followed.
@@ -182,7 +187,7 @@ impl Selection<'_> {
 
     /// Whether archives are unpacked: those that are local files of ADD, or as `--unpack` says.
     fn unpacks(&self, is_local: bool) -> bool {
-        self.op.unpack.unwrap_or(self.op.kind == TransferKind::Add && is_local)
+        self.unpack.unwrap_or(self.kind == TransferKind::Add && is_local)
     }
 }
 
@@ -238,7 +243,7 @@ impl Selected {
         self.picks.is_empty()
     }
 
-    pub(super) fn mode_change(op: &TransferOp) -> Result<ModeChange, Error> {
+    pub(super) fn mode_change<R>(op: &TransferOp<R>) -> Result<ModeChange, Error> {
         let written = match &op.chmod {
             Some(crate::plan::graph::Chmod::Symbolic(text)) => text.as_str(),
             _ => "",

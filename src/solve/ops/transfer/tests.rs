@@ -146,10 +146,21 @@ fn op(text: &str) -> TransferOp {
     op
 }
 
+/// The sources of an instruction, paths being those of `tree`.
+fn sources<'o>(op: &'o TransferOp, tree: &FileTree) -> Vec<Source<'o>> {
+    let source = |source: &'o TransferSource| match source {
+        TransferSource::Path { pattern, span, .. } => {
+            Source::Path { tree: tree.clone(), pattern, span: *span }
+        }
+        TransferSource::Inline { name, content } => Source::Inline { name, content },
+        TransferSource::Url { .. } | TransferSource::Git { .. } => panic!("nothing is fetched here"),
+    };
+    op.sources.iter().map(source).collect()
+}
+
 /// Runs an instruction on files of `source`.
 fn run(instruction: &str, source: &FileTree, parent: &FileTree) -> Result<Outcome, Error> {
     let op = op(instruction);
-    let inputs: Vec<Input> = op.sources.iter().map(|_| Input::Tree(source.clone())).collect();
     let accounts = |file: &str| {
         Ok(match (parent.entry(file.as_bytes()).unwrap().is_some(), file) {
             (false, _) => None,
@@ -159,7 +170,7 @@ fn run(instruction: &str, source: &FileTree, parent: &FileTree) -> Result<Outcom
     };
     let scratch = || tempfile::tempfile();
     let destination = Destination { parent, parent_time: 700, accounts: &accounts, scratch: &scratch };
-    land(&select(&op, &inputs)?, &op, &destination)
+    land(&select(&op, &sources(&op, source))?, &op, &destination)
 }
 
 /// One line for each entry: `path mode uid:gid text`; an mtime other than 1000 (files) or 1000 as the step's

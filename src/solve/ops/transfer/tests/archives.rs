@@ -100,7 +100,7 @@ fn an_archive_that_does_not_have_its_digest_is_an_error() {
     let bytes = [tar(&[("f", b'0', 0o644, "file")]), vec![7; 300_000]].concat();
     fs::write(dir.path().join("x.tar"), &bytes).unwrap();
     let op = op("ADD x.tar /");
-    let mut selected = select(&op, &[Input::Tree(context(dir.path()))]).unwrap();
+    let mut selected = select(&op, &sources(&op, &context(dir.path()))).unwrap();
     let land_it = |selected: &Selected| {
         let (parent, scratch) = (image(&[]), || tempfile::tempfile());
         let accounts = |_: &str| Ok(None);
@@ -124,8 +124,7 @@ fn key_fields_tell_content_and_mode_and_nothing_else() {
     folder(dir.path(), &["d/run.sh@755=x", "d/l->run.sh", "d/sub/", "z=z"]);
     let fields = |instruction: &str| {
         let op = op(instruction);
-        let inputs: Vec<_> = op.sources.iter().map(|_| Input::Tree(context(dir.path()))).collect();
-        let selected = select(&op, &inputs).unwrap();
+        let selected = select(&op, &sources(&op, &context(dir.path()))).unwrap();
         let reasons = FileReasons::new(Preimage::default(), &selected, &op).unwrap();
         let preimage = reasons.to_preimage();
         assert_eq!(preimage.key(), reasons.key());

@@ -83,7 +83,8 @@ fn a_file_without_a_digest_is_an_error() {
     };
     let tree = FileTree::Layers(LayerTree { view, bytes: Arc::new(Forgetful) });
     for instruction in ["COPY d /o", "COPY f /o", "ADD f /o"] {
-        assert!(select(&op(instruction), &[Input::Tree(tree.clone())]).is_err(), "{instruction}");
+        let op = op(instruction);
+        assert!(select(&op, &sources(&op, &tree)).is_err(), "{instruction}");
     }
     assert!(mounted(&tree, b"/d").is_err());
 }
