@@ -4,11 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Error;
+use crate::image::MANIFEST_LIMIT;
 use crate::oci::{Descriptor, Digest, Index, MAX_INDEX_DEPTH, Manifest, TooDeep};
 use crate::store::Store;
-
-/// The usual limit of registries is 4 MiB.
-const MANIFEST_LIMIT: u64 = 16 << 20;
 
 /// Everything that a manifest or an index stands for.
 #[derive(Debug)]

@@ -7,14 +7,12 @@ use std::sync::Arc;
 
 use super::Error;
 use super::contents::{Contents, Image};
+use crate::image::CONFIG_LIMIT;
 use crate::layer::archive::{Limits, Names, Reader, decompress};
 use crate::layer::index::Index;
 use crate::layer::view::{Kind, RootView, ViewEntry};
 use crate::oci::{Descriptor, DiffId, Digest, ImageConfig};
 use crate::store::Store;
-
-/// Real configurations have a few kilobytes.
-const CONFIG_LIMIT: u64 = 16 << 20;
 
 /// The roots of several images, each with the folder that it goes to (empty: the top).
 pub(super) type Roots = [(PathBuf, Files)];

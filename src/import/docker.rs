@@ -5,8 +5,9 @@ use std::io::{Read, Seek};
 
 use serde::Deserialize;
 
-use super::oci::parse;
+use super::oci::{bounded, parse};
 use super::{Error, Files, Listed};
+use crate::image::CONFIG_LIMIT;
 use crate::layer::archive::{self, Format, decompress, detect};
 use crate::layer::{Compression, repack};
 use crate::oci::{Descriptor, DiffId, Digest, Hasher, ImageConfig, Manifest, MediaType, Reference};
@@ -69,6 +70,7 @@ pub(super) fn take(store: &Store, files: &dyn Files, at: usize) -> Result<Descri
     let entry = entries(files)?.and_then(|entries| entries.into_iter().nth(at));
     let entry = entry.ok_or_else(|| missing("manifest.json"))?;
     let bytes = files.small(&entry.config)?.ok_or_else(|| missing(&entry.config))?;
+    bounded(files, &entry.config, bytes.len() as u64, CONFIG_LIMIT)?;
     let config: ImageConfig = parse(files, &entry.config, &bytes)?;
     let paths = entry.layers.unwrap_or_default();
     if paths.len() != config.rootfs.diff_ids.len() {

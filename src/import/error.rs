@@ -71,6 +71,18 @@ pub enum Error {
     /// An index of indexes of indexes.
     #[error(transparent)]
     TooDeep(#[from] TooDeep),
+    /// A manifest or a configuration that nobody should read into memory: registries refuse it, too.
+    #[error("`{file}` in `{name}` has {size} bytes, more than the {limit} that are allowed")]
+    TooLarge {
+        /// The file or folder.
+        name: String,
+        /// Which.
+        file: String,
+        /// Its size, as what names it says.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// A layer that is another one than the configuration says.
     #[error("the layer `{file}` in `{name}` holds {actual}, and the configuration says {expected}")]
     WrongDiffId {

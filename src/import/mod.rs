@@ -22,7 +22,8 @@ pub use oci::Layout;
 use crate::oci::{Descriptor, Digest, Platform, Reference};
 use crate::store::Store;
 
-/// The largest `index.json`, manifest or configuration that is read.
+/// The largest file that tells what is in a layout or an archive: there is no limit to how many images these have. Manifests
+/// and configurations have [limits](crate::image::MANIFEST_LIMIT) of their own.
 const DOCUMENT_LIMIT: u64 = 16 << 20;
 
 /// An image that something to import lists.

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{DOCUMENT_LIMIT, Error, Files, Listed};
+use crate::image::{CONFIG_LIMIT, MANIFEST_LIMIT};
 use crate::oci::image::assemble_index;
 use crate::oci::{Descriptor, Digest, Index, MAX_INDEX_DEPTH, Manifest, Platform, Reference, TooDeep};
 use crate::store::{self, Store};
@@ -208,6 +209,7 @@ fn take_entry(
 fn take_manifest(store: &Store, files: &dyn Files, descriptor: &Descriptor) -> Result<(), Error> {
     if descriptor.media_type.is_manifest() {
         let manifest: Manifest = document(files, descriptor)?;
+        bounded(files, &blob_name(&manifest.config), manifest.config.size, CONFIG_LIMIT)?;
         blob(store, files, &manifest.config)?;
         for layer in manifest.layers.iter().filter(|layer| layer.urls.is_empty()) {
             blob(store, files, layer)?;
@@ -235,12 +237,21 @@ fn sized(files: &dyn Files, file: String, expected: u64, actual: u64) -> Result<
     }
 }
 
+/// What was larger could be loaded, but neither be read again nor be pushed.
+pub(super) fn bounded(files: &dyn Files, file: &str, size: u64, limit: u64) -> Result<(), Error> {
+    match size > limit {
+        true => Err(Error::TooLarge { name: files.name(), file: file.to_owned(), size, limit }),
+        false => Ok(()),
+    }
+}
+
 fn blob_name(descriptor: &Descriptor) -> String {
     format!("blobs/sha256/{}", descriptor.digest.hex())
 }
 
 fn document<T: serde::de::DeserializeOwned>(files: &dyn Files, descriptor: &Descriptor) -> Result<T, Error> {
     let name = blob_name(descriptor);
+    bounded(files, &name, descriptor.size, MANIFEST_LIMIT)?;
     let bytes =
         files.small(&name)?.ok_or_else(|| Error::Missing { name: files.name(), file: name.clone() })?;
     let actual = Digest::of(&bytes);

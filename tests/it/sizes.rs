@@ -1,8 +1,9 @@
-//! Manifests that are wrong about the size of a blob.
+//! Manifests that are wrong about the size of a blob, or too large themselves.
 
 use std::fs;
+use std::path::PathBuf;
 
-use rbuild::oci::{Descriptor, MediaType, Reference};
+use rbuild::oci::{Descriptor, Digest, MediaType, Reference};
 use rbuild::store::Store;
 
 use crate::support::image::{TestImage, TestLayer};
@@ -19,26 +20,28 @@ fn wrong() -> (TestImage, Vec<u8>, String) {
     (image, serde_json::to_vec(&manifest).unwrap(), told)
 }
 
-#[test]
-fn are_not_loaded() {
-    let (image, manifest, size) = wrong();
-    let world = World::new();
+/// A layout with these blobs, the last of which is the manifest.
+fn layout(world: &World, blobs: &[&[u8]]) -> PathBuf {
     let layout = world.path().join("home/layout");
-    let blobs = layout.join("blobs/sha256");
-    fs::create_dir_all(&blobs).unwrap();
-    let put = |bytes: &[u8]| {
-        let digest = rbuild::oci::Digest::of(bytes);
-        fs::write(blobs.join(digest.hex()), bytes).unwrap();
-        digest
-    };
-    put(&image.config_bytes());
-    put(&image.layers[0].blob);
-    let digest = put(&manifest);
-    let descriptor = Descriptor::new(MediaType::MANIFEST, digest, manifest.len() as u64);
+    let folder = layout.join("blobs/sha256");
+    fs::create_dir_all(&folder).unwrap();
+    for blob in blobs {
+        fs::write(folder.join(Digest::of(blob).hex()), blob).unwrap();
+    }
+    let manifest = blobs.last().unwrap();
+    let descriptor = Descriptor::new(MediaType::MANIFEST, Digest::of(manifest), manifest.len() as u64);
     let descriptor = serde_json::to_string(&descriptor).unwrap();
     fs::write(layout.join("index.json"), format!(r#"{{"schemaVersion":2,"manifests":[{descriptor}]}}"#))
         .unwrap();
     fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    layout
+}
+
+#[test]
+fn are_not_loaded() {
+    let (image, manifest, size) = wrong();
+    let world = World::new();
+    let layout = layout(&world, &[&image.config_bytes(), &image.layers[0].blob, &manifest]);
     let why = format!("has {size} bytes, and what names it says");
     let ran = world.rbuild(["load", "-i"]).arg(&layout).status(1).run();
     assert!(ran.stderr.contains(&why), "{}", ran.stderr);
@@ -46,6 +49,28 @@ fn are_not_loaded() {
     let base = format!("base=oci-layout://{}", layout.display());
     let ran = world.build(["--build-context", &base]).status(1).run();
     assert!(ran.stderr.contains(&why), "{}", ran.stderr);
+}
+
+/// A registry would not take it, and neither `images` nor a build would read it again.
+#[test]
+fn a_manifest_that_nothing_would_read_again_is_not_loaded() {
+    let platform = rbuild::oci::Platform::host().to_string();
+    let image = TestImage::new(&platform, vec![TestLayer::files(&[("hello", "hello\n")])]);
+    let mut manifest = image.manifest();
+    let world = World::new();
+    for (padding, is_loaded) in [(3 << 20, true), (4 << 20, false)] {
+        manifest.annotations.insert("padding".to_owned(), "x".repeat(padding));
+        let bytes = serde_json::to_vec(&manifest).unwrap();
+        let layout = layout(&world, &[&image.config_bytes(), &image.layers[0].blob, &bytes]);
+        let load = world.rbuild(["load", "-i"]).arg(&layout);
+        if is_loaded {
+            load.any_stdout().run();
+            continue;
+        }
+        let ran = load.status(1).run();
+        let why = format!("has {} bytes, more than the 4194304 that are allowed", bytes.len());
+        assert!(ran.stderr.contains(&why), "{}", ran.stderr);
+    }
 }
 
 #[test]
