@@ -14,8 +14,8 @@ use rustix::net::{
 /// More than any message needs; a larger length means that the other side is not what we think.
 const MESSAGE_LIMIT_BYTES: u64 = 1 << 30;
 
-/// No message has more files.
-const MOST_FILES: usize = 3;
+/// No message has more files: the kernel's SCM_MAX_FD (unix(7)).
+pub(super) const MOST_FILES: usize = 253;
 
 /// Sends one message; `file` travels with its first byte.
 pub(super) fn send(socket: &UnixStream, bytes: &[u8], file: Option<BorrowedFd<'_>>) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! The process that prepares a step's root and then becomes its command: PID 1 of the inner namespace.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -49,8 +49,9 @@ fn prepare_and_start(preparation: &Preparation, ends: Ends<'_>) -> Result<Infall
     let Some((order, files)) = channel::receive_with(ends.rbuild).doing(doing)? else {
         std::process::exit(1)
     };
+    let mut order: Order = order::decode(&order).map_err(std::io::Error::from).doing(doing)?;
+    let images = take_images(&mut order, ends.rbuild).doing(|| "take the images of layers".into())?;
     tell(ends.report, &Progress::Ordered);
-    let order: Order = order::decode(&order).map_err(std::io::Error::from).doing(doing)?;
     let spec = &order.spec;
     let given = take_output(files).doing(|| "take the output".into())?;
     rustix::system::sethostname(spec.hostname.as_bytes()).doing(|| "set the host name".into())?;
@@ -64,7 +65,7 @@ fn prepare_and_start(preparation: &Preparation, ends: Ends<'_>) -> Result<Infall
     tell(ends.report, &Progress::Ready(Made::new(&spec.root, stubs)));
     sys::reset_signals();
     let own = ready.own;
-    drop((ready, cwd));
+    drop((ready, cwd, images));
     // Until it is executed, the command's path, and that of its interpreter, may lead through this process's own open
     // files (`/proc/self/fd/5/bin/sh`): of the machine, none may be among them, not even one that rbuild was started with.
     sys::close_all_but(ends.report.as_fd());
@@ -111,6 +112,22 @@ fn surroundings(preparation: &Preparation) -> Surroundings {
         insecure: preparation.security == Security::Insecure,
         shm_size_bytes: preparation.shm_size_bytes,
     }
+}
+
+/// Receives the images of layers, and lets the order name them by their descriptors here.
+fn take_images(order: &mut Order, rbuild: &UnixStream) -> std::io::Result<Vec<OwnedFd>> {
+    let mut files: Vec<OwnedFd> = Vec::new();
+    while files.len() < order.images.len() {
+        match channel::receive_with(rbuild)? {
+            Some((_, more)) if !more.is_empty() => files.extend(more),
+            _ => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+    for (image, file) in order.images.iter().zip(&files) {
+        let here = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        order.spec.lowers_mut().filter(|lower| *lower == image).for_each(|lower| lower.clone_from(&here));
+    }
+    Ok(files)
 }
 
 /// Makes the first two files output and error output; gives the third.

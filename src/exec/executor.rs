@@ -19,7 +19,7 @@ use super::spec::{ExitReport, ExitStatus, Network, ProcessLimit, RootSource, Spe
 use super::userns::{SingleIdReason, Userns, UsernsError, find_in_path};
 use super::worker::Worker;
 use super::zygote::Zygote;
-use super::{caps, channel};
+use super::{caps, channel, image};
 use crate::report::Stream;
 
 /// How an [`Executor`] works.
@@ -167,7 +167,10 @@ impl Executor {
         let ids = userns.map_or(Ids::Root, |userns| userns.ids);
         let hold = Hold::prepare(&self.limits, ids)?;
         let preparation = preparation(spec, ids, &hold)?;
-        let order = serde_json::to_vec(&Order { spec: spec.clone(), stdin })?;
+        let images = image::mounted_in(spec);
+        let opened: Vec<OwnedFd> =
+            images.iter().map(|path| image::reopen(path)).collect::<io::Result<_>>()?;
+        let order = serde_json::to_vec(&Order { spec: spec.clone(), stdin, images })?;
         let zygote = self.zygote(userns)?;
         let socket = match &hold.group {
             Some(group) => zygote.held_init(&preparation, |init| group.add(init).map_err(ExecError::from))?,
@@ -176,7 +179,11 @@ impl Executor {
         // A failure to send shows below, as an init without a report.
         let borrowed: Vec<_> = files.iter().map(AsFd::as_fd).collect();
         let _ = channel::send_with(&socket, &order, &borrowed);
-        drop(files);
+        for some in opened.chunks(channel::MOST_FILES) {
+            let some: Vec<_> = some.iter().map(AsFd::as_fd).collect();
+            let _ = channel::send_with(&socket, &[], &some);
+        }
+        drop((files, opened));
         let number = self.register(&socket).map_err(ExecError::Spawn)?;
         let is_one_like_another = preparation.served.is_none() && !preparation.is_held;
         // Where processes are counted by their users, those of a spare would count.

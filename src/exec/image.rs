@@ -1,16 +1,19 @@
 //! Mounts images of layers: at no place, held by a descriptor, and gone with it.
 //!
 //! So nothing is left when rbuild is killed, and all steps of a build share one mount, with what the kernel has
-//! cached of it. Steps reach it as a directory of `/proc/PID/fd`.
+//! cached of it. Here it is a directory of `/proc/PID/fd`; the processes around a step are given its descriptor.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
+use super::spec::Spec;
 use super::sys;
 
 /// An image that is mounted as long as this value lives.
@@ -43,6 +46,18 @@ impl MountedImage {
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.root.as_raw_fd()))
     }
+}
+
+/// The lower directories of a step that are images which this process has mounted, each once.
+pub(super) fn mounted_in(spec: &Spec) -> Vec<PathBuf> {
+    let own = PathBuf::from(format!("/proc/{}/fd", std::process::id()));
+    let mounted: BTreeSet<&PathBuf> = spec.lowers().filter(|lower| lower.starts_with(&own)).collect();
+    mounted.into_iter().cloned().collect()
+}
+
+/// Opens such a directory once more, for another process.
+pub(super) fn reopen(image: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(image, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 fn mount(source: &Path) -> rustix::io::Result<OwnedFd> {

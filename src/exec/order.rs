@@ -72,6 +72,10 @@ pub(super) struct Preparation {
 pub(super) struct Order {
     pub(super) spec: Spec,
     pub(super) stdin: Stdin,
+    /// The lower directories in `spec` that are images which rbuild has mounted, as `spec` names them. They follow, opened, in
+    /// messages of their own: those around a step may be closed off from what rbuild itself has open (Landlock).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) images: Vec<PathBuf>,
 }
 
 /// What the command reads.

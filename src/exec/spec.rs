@@ -57,6 +57,39 @@ pub struct OwnedPath {
     pub gid: u32,
 }
 
+impl Spec {
+    /// The lower directories of the root and of what is mounted in it.
+    pub(super) fn lowers(&self) -> impl Iterator<Item = &PathBuf> {
+        let mounted = self.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Layers { lowers, .. } => Some(lowers),
+            _ => None,
+        });
+        self.root.lowers().into_iter().chain(mounted).flatten()
+    }
+
+    /// The same, to be named otherwise.
+    pub(super) fn lowers_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let root = match &mut self.root {
+            RootSource::Overlay { lowers, .. } | RootSource::Fuse { lowers, .. } => Some(lowers),
+            RootSource::Plain { .. } => None,
+        };
+        let mounted = self.mounts.iter_mut().filter_map(|mount| match &mut mount.kind {
+            MountKind::Layers { lowers, .. } => Some(lowers),
+            _ => None,
+        });
+        root.into_iter().chain(mounted).flatten()
+    }
+}
+
+impl RootSource {
+    fn lowers(&self) -> Option<&Vec<PathBuf>> {
+        match self {
+            Self::Overlay { lowers, .. } | Self::Fuse { lowers, .. } => Some(lowers),
+            Self::Plain { .. } => None,
+        }
+    }
+}
+
 /// Where a root file system comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RootSource {

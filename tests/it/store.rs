@@ -353,16 +353,16 @@ fn trash_takes_everything_and_tells_what_stays() {
 
 #[test]
 fn trash_of_other_users_stays_and_is_told() {
-    let dir = tempfile::tempdir().unwrap();
-    if !rustix::process::geteuid().is_root() {
-        return;
+    if !crate::support::is_root() {
+        crate::support::skip!("only root can be another user");
     }
+    let dir = tempfile::tempdir().unwrap();
     let root = open(&dir).root().to_owned();
     let exe = dir.path().join("it");
     crate::support::copy_of_this_program(&exe);
     for path in [dir.path(), &root]
         .into_iter()
-        .chain(["rbuild", "rbuild/tmp", "rbuild/trash", "rbuild/lock"].map(Path::new))
+        .chain(["rbuild", "rbuild/tmp", "rbuild/trash", "rbuild/lock", "rbuild/door"].map(Path::new))
     {
         std::os::unix::fs::chown(root.join(path), Some(65534), Some(65534)).unwrap();
     }
