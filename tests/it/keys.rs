@@ -679,13 +679,16 @@ fn any_copy() -> impl Strategy<Value = TransferOp> {
     )
 }
 
+/// Takes a part of an operation from another one.
+type Taking = fn(&mut ExecOp<Shown>, &ExecOp<Shown>);
+
 /// All operations have keys of their own. One is compared with what chance makes of it: with some of another's fields.
 #[test]
 fn no_two_operations_have_equal_fields() {
     let config = ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(one in any_run(), other in any_run(), take in any::<[bool; 7]>())| {
         let mut mixed = one.clone();
-        let fields: [fn(&mut ExecOp<Shown>, &ExecOp<Shown>); 7] = [
+        let fields: [Taking; 7] = [
             |op, other| op.args.clone_from(&other.args),
             |op, other| (op.env, op.arguments) = (Arc::clone(&other.env), Arc::clone(&other.arguments)),
             |op, other| (op.cwd, op.user) = (other.cwd.clone(), other.user.clone()),
