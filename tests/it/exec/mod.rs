@@ -2,6 +2,7 @@
 
 mod death;
 mod escapes;
+mod fuse;
 mod own_program;
 mod owners;
 mod rootless;

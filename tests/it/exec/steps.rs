@@ -10,7 +10,6 @@ use rbuild::exec::{
 };
 
 use super::stage::{Stage, listing, mount};
-use crate::support::skip;
 
 #[test]
 fn the_exit_code_is_the_commands() {
@@ -428,21 +427,6 @@ fn a_plain_directory_is_changed_in_place() {
     spec.root = RootSource::Plain { dir: dir.clone() };
     assert_eq!(stage.run(&spec).out, "127.0.0.1\tlocalhost\n");
     assert_eq!(listing(&dir.join("etc")), ["x"]);
-}
-
-#[test]
-fn fuse_overlayfs_serves_where_the_kernel_does_not() {
-    let stage = Stage::new();
-    let Some(program) = stage.executor.probe(stage.path()).fuse_overlayfs else {
-        skip!("there is no fuse-overlayfs");
-    };
-    let mut spec = stage.spec("a", "echo x > /etc/x; cat /etc/hosts; ls -d /proc/[0-9]* | wc -l");
-    if let RootSource::Overlay { lowers, upper, work, merged } = spec.root {
-        spec.root = RootSource::Fuse { program, lowers, upper, work, merged };
-    }
-    let ran = stage.run(&spec);
-    assert_eq!(ran.out, "127.0.0.1\tlocalhost\n3\n");
-    assert_eq!(listing(&ran.upper), ["etc", "etc/x"]);
 }
 
 #[test]
