@@ -155,20 +155,33 @@ impl Matcher {
 
     /// Moby's `MatchesUsingParentResults`, including that a rule which could not change the verdict is not
     /// looked at and so is not inherited, either.
-    fn decide(&self, path: &[u8], parent: &Inherited, mut matched: impl FnMut(usize)) -> Option<usize> {
-        let mut verdict = None;
-        let mut inherited = parent.0.iter().copied().peekable();
-        let mut look = |index: usize| {
-            let rule = &self.rules[index];
-            let is_inherited = inherited.next_if_eq(&index).is_some();
-            if is_inherited || (rule.exception == verdict.is_some() && rule.pattern.matches(path)) {
-                matched(index);
-                verdict = (!rule.exception).then_some(index);
-            }
-        };
+    fn decide(&self, path: &[u8], parent: &Inherited, matched: impl FnMut(usize)) -> Option<usize> {
         match self.rules.len() <= SHORT {
-            true => (0..self.rules.len()).for_each(&mut look),
-            false => self.index.candidates(path, &parent.0).into_iter().for_each(&mut look),
+            true => Self::decide_by(self.rules.iter().enumerate(), path, parent, matched),
+            false => {
+                let candidates = self.index.candidates(path, &parent.0);
+                Self::decide_by(candidates.into_iter().map(|at| (at, &self.rules[at])), path, parent, matched)
+            }
+        }
+    }
+
+    fn decide_by<'r>(
+        rules: impl Iterator<Item = (usize, &'r Rule)>,
+        path: &[u8],
+        parent: &Inherited,
+        mut matched: impl FnMut(usize),
+    ) -> Option<usize> {
+        let mut verdict = None;
+        let mut inherited: &[usize] = &parent.0;
+        for (index, rule) in rules {
+            let is_inherited = inherited.first() == Some(&index);
+            if is_inherited {
+                inherited = &inherited[1..];
+            } else if rule.exception != verdict.is_some() || !rule.pattern.matches(path) {
+                continue;
+            }
+            matched(index);
+            verdict = (!rule.exception).then_some(index);
         }
         verdict
     }
