@@ -169,7 +169,7 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// As [`print`], for text with rbuild's own colours, in which what strangers wrote is harmless already.
+/// As [`print()`], for text with rbuild's own colours, in which what strangers wrote is harmless already.
 pub(super) fn print_painted(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {

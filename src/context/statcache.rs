@@ -9,7 +9,7 @@
 //!
 //! - The file had been at rest, git's rule for racy timestamps: its times were older than a tick of the clock when the
 //!   build began, so every later stamp differs from them. Nobody can set a change time back.
-//! - From a moment on, *before* its bytes were read, every write to it was going to be stamped ([`Watched`]).
+//! - From a moment on, *before* its bytes were read, every write to it was going to be stamped (`Watched`).
 //!   A shared mapping stamps only the write that makes a page dirty, not those that follow until the page was written to
 //!   disk. So either nobody had it open for writing or mapped so, which a read lease tells, and whoever comes later is stamped
 //!   when they first write to a page; or its pages were written back, after which every mapping faults, and

@@ -67,7 +67,7 @@ pub fn bases(file: &Dockerfile, options: &Options) -> Result<Vec<BaseRequest>, V
     Ok(prepared.missing)
 }
 
-/// Makes the plan for `options.platform`. `bases` answer what [`bases`] asked for, and further requests
+/// Makes the plan for `options.platform`. `bases` answer what [`bases()`] asked for, and further requests
 /// of [`Lowered::Needs`]; more than needed does no harm.
 ///
 /// Several independent faults are reported at once. When the file makes findings of checks fatal, the

@@ -3,7 +3,7 @@
 //! Behind it is the user's agent, or the keys of files. Either way a step can list keys and have something
 //! signed, and nothing else: it cannot add, remove or lock keys. Private keys never leave this process.
 //!
-//! A step may connect as often as it likes: [`serve`] answers a few clients at once, and others wait.
+//! A step may connect as often as it likes: [`mod@serve`] answers a few clients at once, and others wait.
 
 mod keys;
 pub mod protocol;
