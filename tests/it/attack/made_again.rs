@@ -73,8 +73,7 @@ fn build_from(kind: &str, make: Make) {
         let bytes = fs::read(&fresh).unwrap();
         fs::remove_file(&fresh).unwrap();
         File::options().write(true).open(&image).unwrap().write_all_at(&bytes, 0).unwrap();
-        tools::run("blockdev", ["--flushbufs", &device.0]);
-        let mount = Mount::new(&["-o", "ro", &device.0], &at);
+        let mount = mounted(&device, &at, &text);
         identities.push(identity(&at.join("file")));
         // Twice: what the first build remembers serves the second one.
         for _ in 0..2 {
@@ -85,6 +84,19 @@ fn build_from(kind: &str, make: Make) {
         drop(mount);
     }
     assert!(identities.windows(2).all(|two| two[0] == two[1]), "this attack forges nothing: {identities:?}");
+}
+
+/// Mounts the device so that the machine itself reads `text` there. Another process that made a mount namespace meanwhile may
+/// have the last mount still, and with it what the kernel has cached of the image.
+fn mounted(device: &Loop, at: &Path, text: &str) -> Mount {
+    for _ in 0..1000 {
+        tools::run("blockdev", ["--flushbufs", &device.0]);
+        let mount = Mount::new(&["-o", "ro", &device.0], at);
+        if fs::read_to_string(at.join("file")).is_ok_and(|found| found == text) {
+            return mount;
+        }
+    }
+    panic!("somebody keeps what was mounted at {}", at.display());
 }
 
 /// The file that a build from the context at `image` copies.
