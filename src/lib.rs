@@ -9,11 +9,18 @@
 pub mod cli;
 
 #[allow(clippy::disallowed_methods, reason = "the context, Dockerfile and files that the user names")]
-pub mod build;
+pub mod pipeline;
 
-pub mod copy;
+pub mod transport;
 
 pub mod solve;
+
+pub mod source;
+
+pub mod copy_files;
+
+#[allow(clippy::disallowed_methods, reason = "the files that the user gives")]
+pub mod secrets;
 
 pub mod key;
 
@@ -36,7 +43,7 @@ pub mod upkeep;
 
 #[allow(
     clippy::disallowed_methods,
-    reason = "/proc, control groups and rbuild's own folders; in roots it goes by descriptors (exec/target.rs)"
+    reason = "/proc, control groups and rbuild's own folders; in roots it goes by descriptors (exec/step/target.rs)"
 )]
 pub mod exec;
 

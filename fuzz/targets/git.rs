@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rbuild::solve::remote_git::GitSource;
-use rbuild::solve::remote_git::submodules::{Place, Submodule, filters, judge, links, parse, place};
+use rbuild::source::git::GitSource;
+use rbuild::source::git::submodules::{Place, Submodule, filters, judge, links, parse, place};
 
 const PASSWORD: &str = "pa55W0RD";
 

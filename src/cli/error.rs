@@ -3,8 +3,8 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use super::diagnostic;
-use super::progress::json;
+use super::show::diagnostic;
+use crate::cli::show::progress::json;
 use crate::report::Diagnostic;
 use crate::report::text::{harmless, harmless_json};
 
@@ -118,7 +118,7 @@ impl From<crate::oci::TooDeep> for Failure {
 
 impl From<crate::store::Error> for Failure {
     fn from(error: crate::store::Error) -> Self {
-        Self::build(vec![crate::build::diagnose_store(&error)])
+        Self::build(vec![crate::pipeline::diagnose_store(&error)])
     }
 }
 

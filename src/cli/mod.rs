@@ -3,16 +3,13 @@
 //! The only part of rbuild that touches the terminal.
 
 mod args;
+mod call;
 mod command;
-mod configuration;
-mod diagnostic;
 mod error;
-mod findings;
-mod forecast;
 mod interrupt;
-mod listing;
-mod progress;
-mod template;
+mod local;
+mod options;
+mod show;
 
 use std::process::ExitCode;
 

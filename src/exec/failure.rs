@@ -4,9 +4,9 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::CgroupError;
 use super::spec::Spec;
-use super::userns::UsernsError;
+use crate::exec::host::cgroup::CgroupError;
+use crate::exec::host::userns::UsernsError;
 
 /// Why a step's process could not be started, as told by the processes that tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

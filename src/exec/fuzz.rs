@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 
-use super::{channel, decode_orders};
+use super::decode_orders;
+use super::wire::channel;
 
 /// Receives bytes as zygote, init and worker do: a message is what was said of its length, and what it decodes to reads the
 /// same once it was written. At most as many bytes as a socket takes at once.

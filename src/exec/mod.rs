@@ -6,65 +6,36 @@
 //!
 //! Knows nothing of container images, layers or Dockerfiles: the caller brings directories, or files to mount.
 
-mod attach;
-mod caps;
-mod cgroup;
-mod channel;
-mod child;
-mod console;
-mod doctor;
-mod emulation;
-mod executor;
-mod extra;
 mod failure;
-mod fuse;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-mod image;
-mod init;
-mod mounts;
-mod network_files;
-mod order;
-mod output;
-mod overlay;
+mod host;
+mod network;
 mod owners;
-mod pasta;
-mod pids;
-mod pipe;
-mod probe;
-mod program;
-mod role;
 mod seccomp;
-mod signals;
-mod spawn;
 mod spec;
-mod start;
-mod stubs;
+mod step;
 mod sys;
-mod target;
-mod user;
-mod userns;
-mod worker;
-mod zygote;
+mod wire;
 
-pub use attach::Attach;
-pub use cgroup::{CgroupError, Limits};
-pub use console::restore_terminal;
-pub use doctor::{Examination, Finding, State};
-pub use emulation::emulation_help;
-pub use executor::{Config, Executor, Stop};
 pub use failure::ExecError;
-pub use image::MountedImage;
-pub use network_files::{Dns, hosts_text, resolv_conf_text};
-pub use order::decode_orders;
-pub use pids::PidsLimit;
-pub use probe::{Capabilities, Identity};
-pub use role::{Role, role_from_args};
-pub use signals::Signals;
+pub use host::attach::Attach;
+pub use host::cgroup::{CgroupError, Limits};
+pub use host::console::restore_terminal;
+pub use host::doctor::{Examination, Finding, State};
+pub use host::emulation::emulation_help;
+pub use host::executor::{Config, Executor, Stop};
+pub use host::pids::PidsLimit;
+pub use host::probe::{Capabilities, Identity};
+pub use host::user::{Credentials, UserError, resolve_user};
+pub use host::userns::{SingleIdReason, UsernsError};
+pub use host::worker::{Job, Jobs};
+pub use network::files::{Dns, hosts_text, resolv_conf_text};
 pub use spec::{
     ExitReport, ExitStatus, MountKind, MountSpec, Network, OwnedPath, ProcessLimit, RootSource, Security,
     Spec, Ulimit,
 };
-pub use user::{Credentials, UserError, resolve_user};
-pub use userns::{SingleIdReason, UsernsError};
-pub use worker::{Job, Jobs};
+pub use step::image::MountedImage;
+pub use sys::signals::Signals;
+pub use wire::order::decode_orders;
+pub use wire::role::{Role, role_from_args};

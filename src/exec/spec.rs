@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::user::Credentials;
+use crate::exec::host::user::Credentials;
 use crate::oci::Platform;
 use crate::rootfs::SpecialOwner;
 

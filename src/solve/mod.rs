@@ -2,7 +2,6 @@
 //!
 //! Decides nothing about images or Dockerfiles: that is in the plan.
 
-mod accounts;
 mod forecast;
 #[allow(clippy::disallowed_methods, reason = "the path is the store's own, which its user chose")]
 mod full_disk;
@@ -12,12 +11,11 @@ pub mod jobs;
 #[allow(clippy::disallowed_methods, reason = "the store's own files, by number")]
 pub mod log;
 pub mod ops;
+mod passwd;
 mod pins;
 #[allow(clippy::disallowed_methods, reason = "the store's own files and folders, by digest and number")]
 mod roots;
 mod schedule;
-#[allow(clippy::disallowed_methods, reason = "the files that the user gives")]
-pub mod secrets;
 #[allow(clippy::disallowed_methods, reason = "folders of kept sessions, by number")]
 pub mod session;
 mod state;
@@ -35,10 +33,8 @@ use crate::report::{Diagnostic, Event, Outcome, Source, Span, StepHeading, StepN
 pub use forecast::{Outlook, forecast};
 pub use ops::exec::agent::protocol as ssh_protocol;
 pub use ops::exec::{Snapshots, executed};
-pub use ops::{remote_git, remote_http};
 pub use pins::{NotPinned, Pins, Unpinned};
 pub use roots::Roots;
-pub use secrets::{SecretSource, Secrets};
 pub use state::{ContextFiles, Environment, Files, HearLayers, RootState, SshSource};
 
 /// How many steps may be under way at once unless somebody says otherwise: more on larger machines. Steps mostly wait

@@ -2,10 +2,10 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::remote_git::GitSource;
 use crate::config::Lockfile;
 use crate::oci::{Digest, Reference};
 use crate::plan::without_password;
+use crate::source::git::GitSource;
 
 /// What to do about something that the lock file does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

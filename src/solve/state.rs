@@ -57,7 +57,7 @@ pub struct Environment<'a> {
     /// How new layers are written.
     pub form: LayerForm,
     /// What RUN --mount=type=secret may ask for, and logins of what ADD fetches.
-    pub secrets: super::secrets::Secrets,
+    pub secrets: crate::secrets::Secrets,
     /// What replaces this machine's resolv.conf.
     pub dns: Dns,
     /// What RUN --mount=type=ssh may ask for, by id.

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use super::ops::transfer::FileTree;
-use super::ops::transfer::stored::StoredLayers;
-use super::ops::transfer::tree::LayerTree;
 use super::state::{ContextFiles, Files, RootState};
 use super::{Failures, StepContext};
+use crate::copy_files::FileTree;
+use crate::copy_files::stored::StoredLayers;
+use crate::copy_files::tree::LayerTree;
 use crate::store::Store;
 
 /// The files that a step left.

@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 
 /// From the top to the foundation, as in `docs/architecture.md`.
-const HOUSE: [&str; 22] = [
+const HOUSE: [&str; 25] = [
     "cli",
-    "build",
-    "copy",
+    "pipeline",
+    "transport",
     "solve",
+    "source",
+    "copy_files",
+    "secrets",
     "key",
     "plan",
     "dockerfile",
@@ -91,14 +94,14 @@ fn every_arrow_points_down() {
 const WORKING_DIRECTORY: [(&str, &str); 10] = [
     ("rootfs/", "it is what the others go through"),
     ("store/", "the store's own files"),
-    ("exec/child.rs", "mounts on rbuild's own folders"),
-    ("exec/extra.rs", "sources of mounts: rbuild's own folders"),
-    ("exec/mounts.rs", "/dev, /sys and control groups of the machine"),
+    ("exec/step/child.rs", "mounts on rbuild's own folders"),
+    ("exec/step/extra.rs", "sources of mounts: rbuild's own folders"),
+    ("exec/step/mounts.rs", "/dev, /sys and control groups of the machine"),
     ("exec/owners/", "the keeper is in the root of the step that asks"),
-    ("exec/probe.rs", "rbuild's own folders"),
-    ("exec/program.rs", "rbuild's own program"),
+    ("exec/host/probe.rs", "rbuild's own folders"),
+    ("exec/host/program.rs", "rbuild's own program"),
     ("solve/jobs.rs", "folders of cache mounts"),
-    ("solve/ops/remote_git/", "folders that git fills for rbuild alone"),
+    ("source/git/", "folders that git fills for rbuild alone"),
 ];
 
 /// The text of an attribute from `at` to its end.

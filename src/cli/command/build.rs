@@ -6,19 +6,19 @@ use std::path::PathBuf;
 use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
 
-use super::call::{self, Method};
-use super::enter::{self, Shown};
-use super::limits::LimitArgs;
-use super::request;
-use crate::build::enter::{Opened, Wishes};
-use crate::build::{self, Built, Failed, Request};
 use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
-use crate::cli::configuration::{Configuration, RegistryArgs};
+use crate::cli::call::{self, Method};
 use crate::cli::error::print;
 use crate::cli::interrupt::{self, Ended};
-use crate::cli::progress::{bytes, json, seconds};
+use crate::cli::options::configuration::{Configuration, RegistryArgs};
+use crate::cli::options::limits::LimitArgs;
+use crate::cli::options::request;
+use crate::cli::options::sandbox::{self, Shown};
+use crate::cli::show::progress::{bytes, json, seconds};
 use crate::exec::{Signals, Stop, restore_terminal};
+use crate::pipeline::shell::{Opened, Wishes};
+use crate::pipeline::{self, Built, Failed, Request};
 use crate::report::Diagnostic;
 use crate::solve::session::Session;
 
@@ -244,7 +244,7 @@ fn build_interruptibly(
     let work = {
         let (stop, shown, global) = (stop.clone(), shown.clone(), global.clone());
         move || {
-            let outcome = build::run(&request, &events, &stop);
+            let outcome = pipeline::run(&request, &events, &stop);
             drop(events);
             shown.finish();
             outcome.map_err(|failed| after_failure(failed, &global, on_fail, &request, &stop))
@@ -271,7 +271,7 @@ fn after_failure(
 ) -> Failure {
     let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let (Some(session), true) = (failed.kept.clone(), on_fail == OnFail::Shell && is_terminal) else {
-        return Failure::build(enter::with_way_in(failed, global));
+        return Failure::build(sandbox::with_way_in(failed, global));
     };
     let failure = Failure::build(failed.diagnostics);
     // What the user is to look into is told before, and the exit code is that of the step's failure in any case.
@@ -281,13 +281,13 @@ fn after_failure(
 }
 
 fn enter_failed(session: Session, global: &Global, request: &Request, stop: &Stop) -> Result<(), Failure> {
-    let (store, _) = build::enter::sessions(&request.store_root).map_err(Failure::build)?;
+    let (store, _) = pipeline::shell::sessions(&request.store_root).map_err(Failure::build)?;
     stop.resume();
     let wishes = Wishes { secrets: request.secrets.clone(), ..Wishes::default() };
     let mut opened = Opened::kept(&store, session, &wishes, stop).map_err(Failure::build)?;
-    enter::shell(&mut opened, None, global)?;
+    sandbox::shell(&mut opened, None, global)?;
     if let Some(session) = opened.leave(None).map_err(Failure::build)? {
-        enter::tell_kept(&session, global);
+        sandbox::tell_kept(&session, global);
     }
     Ok(())
 }

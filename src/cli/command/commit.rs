@@ -2,15 +2,15 @@
 
 use clap::Args;
 
-use super::enter::store_root;
-use super::request::{all, tag};
 use super::shell;
-use crate::build::commit::{self, Commit};
-use crate::build::enter::{self, Opened, Wishes};
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
+use crate::cli::options::request::{all, tag};
+use crate::cli::options::sandbox::store_root;
 use crate::exec::Stop;
+use crate::pipeline::commit::{self, Commit};
+use crate::pipeline::shell::{Opened, Wishes, sessions};
 use crate::report::Diagnostic;
 
 /// Make an image of what was done in a shell, a run, or a failed step
@@ -55,7 +55,7 @@ pub(crate) struct CommitArgs {
 
 /// Makes the image and prints its digest.
 pub(crate) fn run(global: &Global, args: &CommitArgs) -> Result<(), Failure> {
-    let (store, sessions) = enter::sessions(&store_root(global)?).map_err(Failure::build)?;
+    let (store, sessions) = sessions(&store_root(global)?).map_err(Failure::build)?;
     let (session, name) = match (args.from_shell, args.words.as_slice()) {
         (true, [] | [_]) => {
             let newest = sessions.list().into_iter().next();

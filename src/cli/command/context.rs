@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::request;
-use crate::build::listing::{Entry, Fate, Listing};
-use crate::build::{ContextFrom, DockerfileFrom};
 use crate::cli::Failure;
 use crate::cli::error::print;
-use crate::cli::listing::table;
-use crate::cli::progress::bytes;
+use crate::cli::options::request;
+use crate::cli::show::listing::table;
+use crate::cli::show::progress::bytes;
+use crate::pipeline::listing::{Entry, Fate, Listing};
+use crate::pipeline::{ContextFrom, DockerfileFrom};
 use crate::report::Diagnostic;
 use crate::report::text::harmless;
 

@@ -2,17 +2,17 @@
 
 use clap::Args;
 
-use super::local;
-use super::moving::{MovingArgs, explain_copy};
-use crate::build;
 use crate::cli::Failure;
 use crate::cli::args::Global;
-use crate::cli::configuration::Configuration;
 use crate::cli::error::print;
-use crate::copy::{self, Place, PlaceError, Request};
+use crate::cli::local;
+use crate::cli::options::configuration::Configuration;
+use crate::cli::show::moving::{MovingArgs, explain_copy};
 use crate::oci::Platform;
+use crate::pipeline;
 use crate::registry::Which;
 use crate::report::Diagnostic;
+use crate::transport::{self, Place, PlaceError, Request};
 
 /// Copy an image between the store, registries, layouts and archives
 ///
@@ -55,8 +55,8 @@ pub(crate) fn run(global: &Global, args: &CopyArgs) -> Result<(), Failure> {
     let find = |name: &str| local::find_target(&store, name).ok();
     let title = [format!("copy {} to {}", args.from, args.to)];
     let copied = args.moving.each(client, &title, |client, _, bytes| {
-        copy::run(&store, client, &request, &find, bytes).map_err(|e| explain_copy(&e))
+        transport::run(&store, client, &request, &find, bytes).map_err(|e| explain_copy(&e))
     })?;
-    build::empty_trash(&store);
+    pipeline::empty_trash(&store);
     print(&copied.iter().map(|target| format!("{}\n", target.digest)).collect::<String>())
 }

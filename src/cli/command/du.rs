@@ -3,12 +3,12 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::local;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
-use crate::cli::listing::Format;
-use crate::cli::progress::bytes;
+use crate::cli::local;
+use crate::cli::show::listing::Format;
+use crate::cli::show::progress::bytes;
 use crate::upkeep;
 
 /// Show what the local store takes up on disk

@@ -5,12 +5,12 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::local;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
-use crate::cli::listing::Format;
-use crate::cli::progress::{bytes, seconds};
+use crate::cli::local;
+use crate::cli::show::listing::Format;
+use crate::cli::show::progress::{bytes, seconds};
 use crate::oci::{Descriptor, DiffId, History};
 use crate::report::text::{is_unsafe, without_passwords};
 use crate::upkeep::{StepNote, StepNotes};

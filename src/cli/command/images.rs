@@ -6,13 +6,13 @@ use std::collections::btree_map::Entry;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::filter::Filters;
-use super::local;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
-use crate::cli::listing::Format;
-use crate::cli::progress::bytes;
+use crate::cli::local;
+use crate::cli::options::filter::Filters;
+use crate::cli::show::listing::Format;
+use crate::cli::show::progress::bytes;
 use crate::image::{Image, StoredPlatform};
 use crate::oci::{Digest, Reference};
 use crate::store::Store;
@@ -128,9 +128,9 @@ impl Listed {
 
 /// One line: a name, and the image behind it.
 #[derive(Clone, Copy)]
-pub(super) struct Row<'l> {
-    pub(super) name: Option<&'l Reference>,
-    pub(super) image: &'l Image,
+pub(in crate::cli) struct Row<'l> {
+    pub(in crate::cli) name: Option<&'l Reference>,
+    pub(in crate::cli) image: &'l Image,
 }
 
 impl Row<'_> {
@@ -148,12 +148,12 @@ impl Row<'_> {
     }
 
     /// Seconds since 1970, if the configuration tells.
-    pub(super) fn created(&self) -> Option<i64> {
+    pub(in crate::cli) fn created(&self) -> Option<i64> {
         let config = self.image.for_this_machine()?.config.as_ref()?;
         crate::oci::parse_rfc3339(config.created.as_deref()?)
     }
 
-    pub(super) fn labels(&self) -> BTreeMap<String, String> {
+    pub(in crate::cli) fn labels(&self) -> BTreeMap<String, String> {
         let config = self.image.for_this_machine().and_then(|platform| platform.config.as_ref());
         config.map(|config| config.config.labels.clone()).unwrap_or_default()
     }

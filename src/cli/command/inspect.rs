@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::local;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
-use crate::cli::listing::bad;
-use crate::cli::template::Template;
+use crate::cli::local;
+use crate::cli::show::listing::bad;
+use crate::cli::show::template::Template;
 use crate::image::{Image, StoredPlatform};
 use crate::oci::{Digest, Platform, Reference};
 use crate::report::text::harmless_json;

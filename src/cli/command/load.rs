@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::local;
-use crate::build;
 use crate::cli::Failure;
 use crate::cli::args::Global;
-use crate::cli::configuration::Configuration;
 use crate::cli::error::print;
+use crate::cli::local;
+use crate::cli::options::configuration::Configuration;
 use crate::import::{Archive, Source};
 use crate::oci::{Descriptor, Digest, Platform};
+use crate::pipeline;
 use crate::report::Diagnostic;
 
 /// Take images from an archive or a layout into the local store
@@ -72,6 +72,6 @@ pub(crate) fn run(global: &Global, args: &LoadArgs) -> Result<(), Failure> {
         }
     }
     drop(source);
-    build::empty_trash(&store);
+    pipeline::empty_trash(&store);
     print(&text)
 }

@@ -3,14 +3,14 @@
 use clap::Args;
 
 use super::build::BuildArgs;
-use super::request;
-use crate::build::{self, Refresh};
 use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
-use crate::cli::configuration::Configuration;
 use crate::cli::error::print;
-use crate::cli::progress::Progress;
+use crate::cli::options::configuration::Configuration;
+use crate::cli::options::request;
+use crate::cli::show::progress::Progress;
 use crate::config::Change;
+use crate::pipeline::{self, Refresh};
 
 /// Pin what a build takes from elsewhere in rbuild.lock
 ///
@@ -40,7 +40,7 @@ pub(crate) fn run(global: &Global, args: &LockArgs) -> Result<(), Failure> {
     let request = request::from_args(global, &Configuration::load()?, &args.build)?;
     let refresh = if args.update { Refresh::All } else { Refresh::Missing };
     let progress = Progress::start(ProgressMode::Plain);
-    let outcome = build::refresh(&request, refresh, &progress.events());
+    let outcome = pipeline::refresh(&request, refresh, &progress.events());
     progress.finish();
     let changes = outcome.map_err(Failure::build)?;
     print(&match changes.is_empty() {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::moving::explain;
 use crate::cli::Failure;
-use crate::cli::configuration::{Configuration, RegistryArgs};
 use crate::cli::error::print;
+use crate::cli::options::configuration::{Configuration, RegistryArgs};
+use crate::cli::show::moving::explain;
 use crate::oci::Reference;
 use crate::registry::{self, Environment, KeepError, Kept, LoginAnswer};
 use crate::report::Diagnostic;

@@ -5,12 +5,12 @@ use std::io::{BufRead as _, BufReader, IsTerminal as _, Write};
 
 use clap::Args;
 
-use super::local;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
-use crate::cli::listing::table;
-use crate::cli::progress::printable;
+use crate::cli::local;
+use crate::cli::show::listing::table;
+use crate::cli::show::progress::printable;
 use crate::report::Diagnostic;
 use crate::report::text::harmless;
 use crate::solve::log::{About, LoggedStep, log_file, logged_builds, logged_steps};

@@ -1,36 +1,26 @@
 //! One file per subcommand: its arguments, and what it does with them.
 
 pub(super) mod build;
-mod call;
-mod check;
 pub(super) mod commit;
 pub(super) mod context;
 pub(super) mod copy;
 pub(super) mod doctor;
 pub(super) mod du;
-mod enter;
-mod filter;
 pub(super) mod history;
 pub(super) mod images;
 pub(super) mod inspect;
-mod limits;
 pub(super) mod load;
-mod local;
 pub(super) mod lock;
 pub(super) mod login;
 pub(super) mod logs;
-mod moving;
-mod outline;
 pub(super) mod plan;
 pub(super) mod prune;
 pub(super) mod pull;
 pub(super) mod push;
-mod request;
 pub(super) mod rmi;
 pub(super) mod run;
 pub(super) mod save;
 pub(super) mod sessions;
 pub(super) mod shell;
-mod ssh;
 pub(super) mod tag;
 pub(super) mod verify;

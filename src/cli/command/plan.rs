@@ -3,12 +3,13 @@
 use clap::{Args, ValueEnum};
 
 use super::build::BuildArgs;
-use super::request;
-use crate::build;
-use crate::cli::configuration::Configuration;
+use crate::cli::Failure;
 use crate::cli::error::{color_of, print, print_painted};
-use crate::cli::forecast::{dot, json, text};
-use crate::cli::{Failure, progress};
+use crate::cli::options::configuration::Configuration;
+use crate::cli::options::request;
+use crate::cli::show::forecast::{dot, json, text};
+use crate::cli::show::progress;
+use crate::pipeline;
 use crate::report::Events;
 
 /// Show what a build would do: stages, steps, and which of them are cached
@@ -43,7 +44,7 @@ enum PlanFormat {
 pub(crate) fn run(global: &crate::cli::args::Global, args: &PlanArgs) -> Result<(), Failure> {
     request::refuse_at(&args.build)?;
     let request = request::from_args(global, &Configuration::load()?, &args.build)?;
-    let foreseen = build::foresee(&request, &Events::silent()).map_err(Failure::build)?;
+    let foreseen = pipeline::foresee(&request, &Events::silent()).map_err(Failure::build)?;
     match args.format {
         PlanFormat::Text => {
             let color = color_of(&std::io::stdout());

@@ -5,15 +5,16 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::filter::{self, Filters};
-use super::{local, request};
-use crate::build;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
-use crate::cli::listing::Format;
-use crate::cli::progress::bytes;
+use crate::cli::local;
+use crate::cli::options::filter::{self, Filters};
+use crate::cli::options::request;
+use crate::cli::show::listing::Format;
+use crate::cli::show::progress::bytes;
 use crate::oci;
+use crate::pipeline;
 use crate::report::Diagnostic;
 use crate::store::{self, Store};
 use crate::upkeep::{self, Plan, Policy, Unit};
@@ -97,7 +98,7 @@ fn prune(store: &Store, policy: &Policy, patience: Duration) -> Result<Plan, Fai
         let lock = store.lock_exclusive(patience).map_err(|error| in_use(&error))?;
         upkeep::prune(&lock, policy)?
     };
-    build::empty_trash(store);
+    pipeline::empty_trash(store);
     store.sync()?;
     Ok(plan)
 }

@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use super::local;
-use super::moving::{MovingArgs, explain};
 use crate::cli::Failure;
 use crate::cli::args::Global;
-use crate::cli::configuration::Configuration;
 use crate::cli::error::print;
+use crate::cli::local;
+use crate::cli::options::configuration::Configuration;
+use crate::cli::show::moving::{MovingArgs, explain};
 use crate::oci::{Platform, Reference};
 use crate::registry::Which;
 use crate::report::Diagnostic;

@@ -2,16 +2,16 @@
 
 use clap::Args;
 
-use super::local;
-use super::moving::{MovingArgs, explain, explain_copy};
 use crate::cli::Failure;
 use crate::cli::args::Global;
-use crate::cli::configuration::Configuration;
 use crate::cli::error::print;
-use crate::copy;
+use crate::cli::local;
+use crate::cli::options::configuration::Configuration;
+use crate::cli::show::moving::{MovingArgs, explain, explain_copy};
 use crate::oci::{Descriptor, Platform, Reference};
 use crate::report::Diagnostic;
 use crate::store::Store;
+use crate::transport;
 
 /// Send images to the registries that their names begin with
 ///
@@ -39,7 +39,7 @@ pub(crate) fn run(global: &Global, args: &PushArgs) -> Result<(), Failure> {
     let mut groups: Vec<(Descriptor, Vec<Reference>)> = Vec::new();
     for (name, target) in wanted(&store, args)? {
         let target = match &args.platform {
-            Some(platform) => copy::one_platform(&store, &name.to_string(), target, platform)
+            Some(platform) => transport::one_platform(&store, &name.to_string(), target, platform)
                 .map_err(|e| Failure::build(vec![explain_copy(&e)]))?,
             None => target,
         };

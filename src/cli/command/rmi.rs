@@ -4,10 +4,10 @@ use std::io::Write as _;
 
 use clap::Args;
 
-use super::local;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
+use crate::cli::local;
 use crate::oci::{Descriptor, Reference};
 use crate::report::Diagnostic;
 use crate::store::Store;

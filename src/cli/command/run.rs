@@ -2,16 +2,16 @@
 
 use clap::Args;
 
-use super::enter::{self, Visited, WishArgs};
-use super::limits::LimitArgs;
-use super::request::{self, all};
 use super::shell;
-use crate::build::enter::{ImageRequest, Opened};
 use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
-use crate::cli::configuration::{Configuration, RegistryArgs};
+use crate::cli::options::configuration::{Configuration, RegistryArgs};
+use crate::cli::options::limits::LimitArgs;
+use crate::cli::options::request::{self, all};
+use crate::cli::options::sandbox::{self, Visited, WishArgs};
 use crate::exec::Attach;
 use crate::oci::{Config, Platform};
+use crate::pipeline::shell::{ImageRequest, Opened};
 use crate::report::Diagnostic;
 use crate::solve::session::{EnterError, Kind};
 
@@ -136,7 +136,7 @@ pub(crate) fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let open = move |events: &_, stop: &_| Opened::image(&store, &image, Kind::Run, &wishes, (events, stop));
     let (progress, own) = (args.progress, global.clone());
     let inside = move |opened: Opened| inside(opened, &args, keep_as, attach, &own);
-    let visited = enter::visit(progress, open, inside).map_err(failed)?;
+    let visited = sandbox::visit(progress, open, inside).map_err(failed)?;
     match visited.code {
         0 => Ok(()),
         code => Err(Failure::status(code)),
@@ -165,10 +165,11 @@ fn new_name(global: &Global, name: String) -> Result<String, Failure> {
     {
         return Err(request::bad("--name", &name, "it has letters, digits, `_`, `.` and `-`"));
     }
-    let (_, sessions) = crate::build::enter::sessions(&enter::store_root(global)?).map_err(Failure::build)?;
+    let (_, sessions) =
+        crate::pipeline::shell::sessions(&sandbox::store_root(global)?).map_err(Failure::build)?;
     if sessions.find(&name).is_some() {
         let error = Diagnostic::error(format!("there is a session `{name}` already"));
-        let remove = enter::command(global, &format!("sessions rm {name}"));
+        let remove = sandbox::command(global, &format!("sessions rm {name}"));
         return Err(failed(Failure::build(vec![error.help(format!("{remove} removes it"))])));
     }
     Ok(name)
@@ -189,7 +190,7 @@ fn inside(
     let outcome = opened.run(&command, attach);
     let keep = (args.keep || name.is_some() || args.rm == Some(false)).then_some(name);
     if let Some(session) = opened.leave(keep).map_err(Failure::build)? {
-        enter::tell_kept(&session, global);
+        sandbox::tell_kept(&session, global);
     }
     match outcome {
         Ok(report) => Ok(Visited { code: report.status.code() }),
@@ -199,7 +200,7 @@ fn inside(
                 EnterError::NotExecutable(_) => EXIT_NOT_EXECUTABLE,
                 EnterError::Stopped | EnterError::Failed(_) => EXIT_FAILED,
             };
-            Err(enter::failure_of(error).or_status(code))
+            Err(sandbox::failure_of(error).or_status(code))
         }
     }
 }

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::local;
-use super::moving::explain_copy;
 use crate::cli::Failure;
 use crate::cli::args::Global;
-use crate::copy;
+use crate::cli::local;
+use crate::cli::show::moving::explain_copy;
 use crate::export::{self, Call, SaveTo, Saved, Sink};
 use crate::oci::{Platform, Reference};
 use crate::report::Diagnostic;
+use crate::transport;
 
 /// Write images to an archive or a layout
 ///
@@ -61,7 +61,7 @@ pub(crate) fn run(global: &Global, args: &SaveArgs) -> Result<(), Failure> {
     for text in &args.images {
         let target = local::find_target(&store, text)?;
         let target = match &args.platform {
-            Some(platform) => copy::one_platform(&store, text, target, platform)
+            Some(platform) => transport::one_platform(&store, text, target, platform)
                 .map_err(|e| Failure::build(vec![explain_copy(&e)]))?,
             None => target,
         };

@@ -2,14 +2,15 @@
 
 use clap::{Args, Subcommand};
 
-use super::enter::store_root;
-use super::{local, shell};
-use crate::build::enter::sessions;
+use super::shell;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
-use crate::cli::listing::table;
-use crate::cli::progress::{cut, width_of_stdout};
+use crate::cli::local;
+use crate::cli::options::sandbox::store_root;
+use crate::cli::show::listing::table;
+use crate::cli::show::progress::{cut, width_of_stdout};
+use crate::pipeline::shell::sessions;
 use crate::report::Diagnostic;
 use crate::solve::session::{Kind, Session};
 
@@ -57,7 +58,7 @@ pub(crate) fn run(global: &Global, args: &SessionsArgs) -> Result<(), Failure> {
                     busy.push(Diagnostic::error(format!("somebody is in session {}", session.title())));
                 }
             }
-            crate::build::empty_trash(&store);
+            crate::pipeline::empty_trash(&store);
             if busy.is_empty() { Ok(()) } else { Err(Failure::build(busy)) }
         }
     }

@@ -3,15 +3,16 @@
 use clap::Args;
 
 use super::build::{BuildArgs, progress_mode};
-use super::enter::{self, Visited, WishArgs};
-use super::{local, request};
-use crate::build::enter::{ImageName, ImageRequest, Opened};
-use crate::build::{self, ContextFrom, DockerfileFrom, PullPolicy, Request};
 use crate::cli::Failure;
 use crate::cli::args::Global;
-use crate::cli::configuration::Configuration;
+use crate::cli::local;
+use crate::cli::options::configuration::Configuration;
+use crate::cli::options::request;
+use crate::cli::options::sandbox::{self, Visited, WishArgs};
 use crate::dockerfile::suggest;
 use crate::oci::Reference;
+use crate::pipeline::shell::{ImageName, ImageRequest, Opened};
+use crate::pipeline::{self, ContextFrom, DockerfileFrom, PullPolicy, Request};
 use crate::report::{Diagnostic, Events};
 use crate::solve::session::{Kind, Session, Sessions};
 
@@ -69,20 +70,20 @@ pub(crate) fn run(global: &Global, mut args: ShellArgs) -> Result<(), Failure> {
     let visited = match args.build.at.take() {
         None => {
             let (store, sessions) =
-                build::enter::sessions(&enter::store_root(global)?).map_err(Failure::build)?;
+                pipeline::shell::sessions(&sandbox::store_root(global)?).map_err(Failure::build)?;
             let session = find(&sessions, &args.build.context)?;
             wishes.secrets = request::secrets(&args.build.secret)?;
             let open = move |_: &_, stop: &_| Opened::kept(&store, session, &wishes, stop);
-            enter::visit(mode, open, inside)?
+            sandbox::visit(mode, open, inside)?
         }
         Some(at) => match place(&at, request::from_args(global, &configuration, &args.build)?)? {
             At::Step(request) => {
                 let own = global.clone();
                 let open = move |events: &_, stop: &_| {
                     Opened::step(&request, &wishes, events, stop)
-                        .map_err(|failed| enter::with_way_in(failed, &own))
+                        .map_err(|failed| sandbox::with_way_in(failed, &own))
                 };
-                enter::visit(mode, open, inside)?
+                sandbox::visit(mode, open, inside)?
             }
             At::Image(request, near) => {
                 let (store, name) = image(global, &at, request.pull)?;
@@ -93,7 +94,7 @@ pub(crate) fn run(global: &Global, mut args: ShellArgs) -> Result<(), Failure> {
                     Opened::image(&store, &image, Kind::Shell, &wishes, (events, stop))
                         .map_err(|told| no_image(told, &at, near))
                 };
-                enter::visit(mode, open, inside)?
+                sandbox::visit(mode, open, inside)?
             }
         },
     };
@@ -133,12 +134,12 @@ fn refuse_meaningless(args: &BuildArgs) -> Result<(), Failure> {
 }
 
 fn visit(mut opened: Opened, program: Option<&str>, global: &Global) -> Result<Visited, Failure> {
-    let visited = enter::shell(&mut opened, program, global)?;
+    let visited = sandbox::shell(&mut opened, program, global)?;
     let is_new = opened.session().id.is_empty();
     let keep = opened.is_changed().then_some(None);
     // Who comes back to a session knows how to.
     if let Some(session) = opened.leave(keep).map_err(Failure::build)?.filter(|_| is_new) {
-        enter::tell_kept(&session, global);
+        sandbox::tell_kept(&session, global);
     }
     Ok(visited)
 }
@@ -231,11 +232,11 @@ fn place(at: &str, mut request: Request) -> Result<At, Failure> {
 /// Dockerfile, there are none.
 fn stages(request: &Request) -> Result<Vec<(String, usize)>, Failure> {
     if let (DockerfileFrom::Context, ContextFrom::Directory(folder)) = (&request.dockerfile, &request.context)
-        && !build::usual_dockerfile(folder).exists()
+        && !pipeline::usual_dockerfile(folder).exists()
     {
         return Ok(Vec::new());
     }
-    let dockerfile = build::stages(request, &Events::silent()).map_err(Failure::build)?;
+    let dockerfile = pipeline::stages(request, &Events::silent()).map_err(Failure::build)?;
     let stages = dockerfile.stages.iter().enumerate().map(|(number, stage)| {
         let name = stage.from.name.as_ref();
         (name.map_or_else(|| format!("stage-{number}"), |name| name.text.clone()), number)

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::local;
 use crate::cli::Failure;
 use crate::cli::args::Global;
+use crate::cli::local;
 
 /// Give an image further names
 ///

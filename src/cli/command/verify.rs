@@ -3,12 +3,12 @@
 use clap::Args;
 use serde_json::json;
 
-use super::local;
-use crate::build;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
-use crate::cli::progress::bytes;
+use crate::cli::local;
+use crate::cli::show::progress::bytes;
+use crate::pipeline;
 use crate::report::Diagnostic;
 use crate::upkeep::{self, Fault, Remedy, Repair, Report};
 
@@ -35,7 +35,7 @@ pub(crate) fn run(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
     let repair = if args.dry_run { Repair::No } else { Repair::Yes };
     let report = upkeep::verify(&store, repair)?;
     if repair == Repair::Yes {
-        build::empty_trash(&store);
+        pipeline::empty_trash(&store);
     }
     print(&if args.format == "json" { as_json(&report) } else { as_text(&report) })?;
     match report.faults.len() {

@@ -42,8 +42,10 @@ pub(super) use self::sockets::Listening;
 use super::failure::{Doing as _, Failure};
 use super::seccomp::{self, Profile};
 use super::spec::{OwnedPath, Spec};
-use super::user::Credentials;
-use super::{channel, mounts, pipe, sys};
+use super::step::mounts;
+use super::sys::{self, pipe};
+use super::wire::channel;
+use crate::exec::host::user::Credentials;
 use crate::rootfs::{FileId, RecordedOwner, SpecialOwner};
 
 /// A running keeper, as the init sees it.

@@ -19,9 +19,11 @@ use rustix::process::Gid;
 use rustix::thread::CapabilitySet;
 
 use super::super::seccomp::{self, Profile};
-use super::super::{channel, mounts, sys};
 use super::caller::Caller;
 use super::notify::{self, Answer, Question};
+use crate::exec::step::mounts;
+use crate::exec::sys;
+use crate::exec::wire::channel;
 
 /// `SYS_SOCKET` and `SYS_SETSOCKOPT` of `linux/net.h`.
 const SOCKET: u32 = 1;

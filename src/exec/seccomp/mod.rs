@@ -8,10 +8,10 @@ mod table;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use super::order::Ids;
 use super::owners::{Call, WATCHED, When};
 use super::spec::{Network, Security};
 use super::sys::Instruction;
+use crate::exec::wire::order::Ids;
 use table::{ALLOWED, CLONE, CLONE3, Column, NEWEST, NEWEST_X32, PERSONALITY, Row, SOCKET};
 
 /// Which filter.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::super::state::{Files, RootState};
-use super::super::{Failures, StepContext, accounts, trees};
-use super::transfer::{self, Destination, FileReasons, FileTree, Selected};
-use super::{commit, transfer_step};
+use super::{commit, copy};
 use crate::cache::Preimage;
+use crate::copy_files::{self, Destination, FileReasons, FileTree, Selected};
 use crate::key;
 use crate::plan::graph::{Step, TransferKind, TransferOp, TransferSource};
 use crate::report::Span;
+use crate::solve::{Failures, StepContext, passwd, trees};
 
 /// The files of the context `name` at and below `source`, at the same path in a root of one layer. Made again
 /// only when they changed.
@@ -20,7 +20,7 @@ pub(super) fn make(
     span: Option<Span>,
 ) -> Result<RootState, Failures> {
     let op = copy_of(name, source, span);
-    let selected = transfer_step::select(step, &op, &mut Vec::new())?;
+    let selected = copy::select(step, &op, &mut Vec::new())?;
     let parent = RootState::empty(0);
     let reasons = reasons(step, &op, source, &selected)?;
     if let Some(record) = step.lookup_quietly(&reasons)? {
@@ -29,11 +29,11 @@ pub(super) fn make(
     let destination = Destination {
         parent: &FileTree::empty(),
         parent_time: 0,
-        accounts: &|path| accounts::read_one(step.environment, &parent, path),
+        accounts: &|path| passwd::read_one(step.environment, &parent, path),
         scratch: &|| trees::scratch_file(&step.environment.store),
     };
-    let landed = transfer::land(&selected, &op, &destination)
-        .map_err(|error| vec![transfer_step::explain(step, &error)])?;
+    let landed =
+        copy_files::land(&selected, &op, &destination).map_err(|error| vec![copy::explain(step, &error)])?;
     // Under a slot of its own: the step's own misses are not to be compared with this.
     let own = Step { slot: format!("{}/context:{name}:{source}", step.step.slot), ..step.step.clone() };
     let step = StepContext { step: &own, is_looked_into: false, took_then: step.took_then.clone(), ..*step };
@@ -48,7 +48,7 @@ pub(super) fn find(
     span: Option<Span>,
 ) -> Result<Option<RootState>, Failures> {
     let op = copy_of(name, source, span);
-    let selected = transfer_step::select(step, &op, &mut Vec::new())?;
+    let selected = copy::select(step, &op, &mut Vec::new())?;
     let record = step.lookup_quietly(&reasons(step, &op, source, &selected)?)?;
     Ok(record.map(|record| RootState::empty(0).with(record.layer, record.time)))
 }
@@ -60,7 +60,7 @@ fn reasons<'s>(
     selected: &'s Selected,
 ) -> Result<FileReasons<'s>, Failures> {
     let reasons = FileReasons::new(key::files::context(source), selected, op);
-    let reasons = reasons.map_err(|error| vec![transfer_step::explain(step, &error)])?;
+    let reasons = reasons.map_err(|error| vec![copy::explain(step, &error)])?;
     Ok(reasons.and(step.in_form(Preimage::default())))
 }
 

@@ -6,7 +6,7 @@ use super::super::forecast::{Foreseen, Outlook};
 use super::super::state::{Environment, Files, RootState};
 use super::super::{Failures, StepContext};
 use super::exec::mounts::{self, MountedRoot};
-use super::{context_layer, source, transfer_step};
+use super::{context_layer, copy, source};
 use crate::cache::Preimage;
 use crate::key::{self, Shown};
 use crate::oci::Layer;
@@ -73,7 +73,7 @@ fn transfer(
     parent: &RootState,
 ) -> Result<Foreseen, Failures> {
     let words = step.in_form(key::copy(op, parent.chain));
-    if let Some(quick) = transfer_step::quick_preimage(&words, op)
+    if let Some(quick) = copy::quick_preimage(&words, op)
         && let Some(record) = step.lookup_quietly(&quick)?
     {
         return Ok(cached(parent, record.layer, record.time));
@@ -93,7 +93,7 @@ fn transfer(
     if !op.sources.iter().all(is_here) {
         return Ok(Foreseen::run("the image that it copies from is not fetched yet"));
     }
-    look_up(step, parent, &transfer_step::content_preimage(step, op, words)?)
+    look_up(step, parent, &copy::content_preimage(step, op, words)?)
 }
 
 /// RUN: a mount of a context counts with what it shows.

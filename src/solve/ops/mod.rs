@@ -1,27 +1,18 @@
 //! What steps do: from a step's operation and its inputs to a layer.
 
-#[allow(clippy::disallowed_methods, reason = "the store's own files, by digest")]
 mod commit;
 mod context_layer;
+mod copy;
 pub(super) mod exec;
 pub(super) mod foresee;
-#[allow(
-    clippy::disallowed_methods,
-    reason = "folders that git fills for rbuild alone; what is read of them goes through a context"
-)]
-pub mod remote_git;
-#[allow(clippy::disallowed_methods, reason = "a file in a folder of rbuild's")]
-pub mod remote_http;
 mod source;
-pub mod transfer;
-mod transfer_step;
-pub mod workdir;
-mod workdir_step;
+mod workdir;
 
 use std::sync::Arc;
 
 use super::state::Files;
 use super::{Done, Failures, StepContext};
+use crate::copy_files;
 use crate::plan::graph::{Op, Step, StepId, TransferSource};
 use crate::report::Outcome;
 
@@ -29,7 +20,7 @@ use crate::report::Outcome;
 pub(super) fn visit(step: &StepContext<'_>) -> Result<(), Failures> {
     match &step.step.op {
         Op::Image(op) => source::find(step, op).map(drop),
-        Op::Transfer { op, .. } => transfer_step::visit(step, op),
+        Op::Transfer { op, .. } => copy::visit(step, op),
         Op::Scratch | Op::Base(_) | Op::Local(_) | Op::Workdir { .. } | Op::Exec { .. } => Ok(()),
     }
 }
@@ -39,7 +30,7 @@ pub(super) fn looks_into(step: &Step, other: StepId) -> bool {
     match &step.op {
         Op::Transfer { parent, op } => {
             let takes_from = |source: &TransferSource| matches!(source, TransferSource::Path { from, .. } if *from == other);
-            (*parent == other && !transfer::land::is_linked(op)) || op.sources.iter().any(takes_from)
+            (*parent == other && !copy_files::land::is_linked(op)) || op.sources.iter().any(takes_from)
         }
         Op::Workdir { parent, .. } => *parent == other,
         Op::Exec { op, .. } => op.mounted().any(|part| *part.from == other && part.source != "/"),
@@ -54,8 +45,8 @@ pub(super) fn run(step: &StepContext<'_>, op: &Op<Arc<Files>>) -> Result<Done, F
         Op::Local(op) => Ok(source::local(step, op)),
         Op::Base(op) => source::base(step, op),
         Op::Image(op) => source::image(step, op),
-        Op::Workdir { parent, op } => workdir_step::run(step, op, parent.root()),
-        Op::Transfer { parent, op } => transfer_step::run(step, op, parent.root()),
+        Op::Workdir { parent, op } => workdir::run(step, op, parent.root()),
+        Op::Transfer { parent, op } => copy::run(step, op, parent.root()),
         Op::Exec { parent, op } => exec::run(step, op, parent.root()),
     }
 }

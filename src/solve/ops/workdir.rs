@@ -1,29 +1,25 @@
-//! WORKDIR: makes a directory, with those above it, for the user at that point.
+//! WORKDIR as a step.
 
-use super::transfer::accounts::{Accounts, OwnerText};
-use super::transfer::landing::{Attributes, Landing};
-use super::transfer::{Error, FileTree, Outcome};
-use crate::context::path;
-use crate::oci::Seconds;
+use super::{commit, copy};
+use crate::copy_files::workdir;
+use crate::key;
 use crate::plan::graph::WorkdirOp;
+use crate::report::Outcome;
+use crate::solve::state::{Files, RootState};
+use crate::solve::{Done, Failures, StepContext, passwd, trees};
 
-/// The directories that are missing, each 0755 and of USER. Symlinks on the way are followed; what exists keeps
-/// mode and owner, so there may be no entry at all.
-pub fn workdir(
-    op: &WorkdirOp,
-    parent: &FileTree,
-    accounts: &Accounts<'_>,
-    parent_time: Seconds,
-) -> Result<Outcome, Error> {
-    let mut landing = Landing::new(parent);
-    let at = landing.resolve(&path::below_root(op.path.as_bytes()))?;
-    let (uid, gid) = match op.user.as_str() {
-        "" => (0, 0),
-        user => OwnerText::new(user)
-            .resolve(accounts)
-            .map_err(|source| Error::Accounts { owner: user.to_owned(), source })?,
-    };
-    landing.make_directories(&at, &Attributes::made(0o755, uid, gid))?;
-    let time = op.epoch.unwrap_or(parent_time);
-    Ok(Outcome { entries: landing.finish(time, op.epoch), time })
+/// Takes the layer from the cache, or makes it. A directory that is there already makes an empty layer.
+pub(super) fn run(step: &StepContext<'_>, op: &WorkdirOp, parent: &RootState) -> Result<Done, Failures> {
+    let preimage = step.in_form(key::workdir(op, parent.chain));
+    if let Some(record) = step.lookup(&preimage)? {
+        let root = parent.with(record.layer, record.time);
+        return Ok(Done { files: Files::Root(root), outcome: Outcome::Cached });
+    }
+    step.missed(&preimage);
+    let tree = trees::of_root(step, parent)?;
+    let account = |path: &str| passwd::read_one(step.environment, parent, path);
+    let made = workdir::workdir(op, &tree, &account, parent.time)
+        .map_err(|error| vec![copy::explain(step, &error)])?;
+    let root = commit::entries(step, parent, &preimage, made.entries, made.time)?;
+    Ok(Done { files: Files::Root(root), outcome: Outcome::Ran })
 }

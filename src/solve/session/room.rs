@@ -7,7 +7,6 @@ use std::time::Instant;
 use super::super::ops::exec::mounts::{self, Held};
 use super::super::ops::exec::{spec, write_changes};
 use super::super::state::{Environment, Files, RootState};
-use super::super::{Failures, StepContext, accounts};
 use super::keep::{self, Left};
 use super::record::{Kind, Session, Sessions};
 use crate::exec::{self, Attach, ExecError, ExitReport, MountKind, MountSpec, Spec, Ulimit};
@@ -16,6 +15,7 @@ use crate::plan::graph::{ExecOp, Op, Step};
 use crate::report::{Diagnostic, Source, Span, StepNumber};
 use crate::rootfs::SpecialOwner;
 use crate::snapshot::ActiveSnapshot;
+use crate::solve::{Failures, StepContext, passwd};
 
 /// Where a new room is.
 pub struct Place<'a> {
@@ -157,7 +157,7 @@ impl Room {
         let trees: Vec<_> = std::iter::once(self.snapshot.dirs().upper.clone())
             .chain(self.snapshot.lowers().iter().cloned())
             .collect();
-        let read = |path| accounts::read_in_trees(&trees, path).flatten().unwrap_or_default();
+        let read = |path| passwd::read_in_trees(&trees, path).flatten().unwrap_or_default();
         let (passwd, group) = (read("/etc/passwd"), read("/etc/group"));
         let credentials = exec::resolve_user(user, &passwd, &group);
         self.spec.credentials = credentials.map_err(|e| Diagnostic::error(e.to_string()))?;

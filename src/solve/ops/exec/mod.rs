@@ -25,7 +25,7 @@ pub use self::spec::executed;
 use super::super::session::{self, Left};
 use super::super::state::{Files, RootState};
 use super::super::{Done, Failures, StepContext, jobs};
-use super::{commit, transfer_step};
+use super::{commit, copy};
 use crate::cache::Record;
 use crate::exec::{ExecError, ExitStatus};
 use crate::key::{self, LayerForm, Shown};
@@ -57,7 +57,7 @@ pub(super) fn run(
         }
     };
     if let Some(record) = step.lookup(&preimage)? {
-        transfer_step::alias(step, quick.as_ref(), &record);
+        copy::alias(step, quick.as_ref(), &record);
         return Ok(cached(parent, record));
     }
     step.missed(&preimage);
@@ -65,7 +65,7 @@ pub(super) fn run(
     let root = commit::publish(step, parent, &preimage, layer, time)?;
     if let Some(layer) = root.layers.last() {
         let record = Record::new(preimage.key(), layer.clone(), root.chain, root.time);
-        transfer_step::alias(step, quick.as_ref(), &record);
+        copy::alias(step, quick.as_ref(), &record);
     }
     Ok(Done { files: Files::Root(root), outcome: Outcome::Ran })
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use super::super::super::state::{Files, RootState};
 use super::super::super::{Failures, StepContext, jobs, trees};
-use super::super::{context_layer, transfer, transfer_step};
 use super::agent::Agent;
+use crate::copy_files;
 use crate::key::{self, CacheIdentity, Shown};
 use crate::plan::graph::{CacheOwner, ExecOp, Mount, MountKind, Mounted, Sharing};
+use crate::solve::ops::{context_layer, copy};
 use crate::store::ScratchDir;
 
 /// The root that a mount shows files of.
@@ -57,8 +58,8 @@ pub(in crate::solve::ops) fn by_files(
             return Ok(by_root);
         }
         let tree = trees::of_root(step, root)?;
-        let found = transfer::mounted(&tree, source.as_bytes());
-        let found = found.map_err(|error| vec![transfer_step::explain(step, &error)])?;
+        let found = copy_files::mounted(&tree, source.as_bytes());
+        let found = found.map_err(|error| vec![copy::explain(step, &error)])?;
         Ok(found.map_or(by_root, |files| Shown::Files(files.key())))
     })
 }

@@ -1,11 +1,11 @@
 //! From a step's operation to what the executor runs.
 
 use super::super::super::state::RootState;
-use super::super::super::{Failures, StepContext, accounts};
 use super::mounts::{Held, HeldMount, MountedRoot};
 use crate::exec::{self, MountSpec, RootSource, Spec, Ulimit};
 use crate::plan::graph::{ExecOp, MountKind, Network, Security};
 use crate::snapshot::{ActiveSnapshot, OverlayKind};
+use crate::solve::{Failures, StepContext, passwd};
 
 /// The executor's order for `op` in the root of `snapshot`.
 pub(in crate::solve) fn make(
@@ -92,9 +92,9 @@ fn credentials<R>(
 ) -> Result<exec::Credentials, Failures> {
     let view = step.environment.roots.view(&parent.layers).map_err(|e| vec![step.error(e.to_string())])?;
     let read = |path: &str| {
-        let bytes = match accounts::read_unpacked(&view, snapshot.lowers(), path) {
+        let bytes = match passwd::read_unpacked(&view, snapshot.lowers(), path) {
             Some(found) => Ok(found),
-            None => accounts::read_one(step.environment, parent, path),
+            None => passwd::read_one(step.environment, parent, path),
         };
         bytes.map(Option::unwrap_or_default).map_err(|e| vec![step.error(format!("cannot read {path}: {e}"))])
     };

@@ -1,0 +1,139 @@
+//! Looks images up in the local store, for the commands that only read.
+
+use std::sync::Arc;
+
+use crate::cli::Failure;
+use crate::cli::args::Global;
+use crate::cli::options::configuration::Configuration;
+use crate::image::{Image, MANIFEST_LIMIT, StoredPlatform, listed};
+use crate::oci::{Descriptor, Digest, ImageConfig, MediaType, Platform, Reference, TooDeep};
+use crate::report::Diagnostic;
+use crate::store::Store;
+
+/// Opens the store that the global options name.
+pub(crate) fn open_store(global: &Global) -> Result<Store, Failure> {
+    let root = global.store_root().ok_or_else(Failure::no_store_root)?;
+    Ok(Store::open(&root)?)
+}
+
+/// The same for a command that brings something in: what the store may hold is heeded.
+pub(crate) fn open_to_write(global: &Global, configuration: &Configuration) -> Result<Store, Failure> {
+    let store = open_store(global)?;
+    if let Some(quota) = configuration.own.store_quota_bytes {
+        crate::pipeline::heed_quota(&store, quota)?;
+    }
+    Ok(store)
+}
+
+/// What `name` means: a name with or without tag, a whole digest, or the first digits of one. The platform is that of this
+/// machine, else the first.
+pub(crate) fn find(store: &Store, name: &str) -> Result<(StoredPlatform, Arc<ImageConfig>), Failure> {
+    let image = Image::read(store, &find_target(store, name)?)?;
+    let platform = image.for_this_machine().ok_or_else(|| unreadable(name, &image))?;
+    let config = platform.config.clone().ok_or_else(|| unreadable(name, &image))?;
+    Ok((platform.clone(), config))
+}
+
+/// The manifest or index that `name` means; it is not read.
+pub(crate) fn find_target(store: &Store, name: &str) -> Result<Descriptor, Failure> {
+    let tags = store.tags()?;
+    let wanted = name.parse::<Reference>().ok().map(Reference::with_default_tag);
+    let by_name =
+        tags.iter().find(|(reference, _)| wanted.as_ref().is_some_and(|w| w.full() == reference.full()));
+    let target = match by_name {
+        Some((_, target)) => target.clone(),
+        None => match by_digest(&tags, name) {
+            Some(target) => target,
+            None => unnamed(store, name)?.ok_or_else(|| not_found(&tags, name))?,
+        },
+    };
+    Ok(target)
+}
+
+/// A name to be given: it has a tag, and no digest.
+pub(crate) fn new_name(text: &str) -> Result<Reference, Failure> {
+    let bad = |reason: &str| Failure::usage(Diagnostic::error(format!("bad name `{text}`: {reason}")));
+    let reference: Reference = text.parse().map_err(|e: crate::oci::ReferenceError| bad(e.reason))?;
+    match reference.digest() {
+        Some(_) => Err(bad("a name that is given cannot have a digest")),
+        None => Ok(reference.with_default_tag()),
+    }
+}
+
+/// A name without its tag, in its short form.
+pub(crate) fn repository(name: &Reference) -> String {
+    let text = name.to_string();
+    let text = text.split('@').next().unwrap_or(&text);
+    let suffix = name.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
+    text.strip_suffix(&suffix).unwrap_or(text).to_owned()
+}
+
+fn by_digest(tags: &[(Reference, Descriptor)], name: &str) -> Option<Descriptor> {
+    let digits = name.strip_prefix("sha256:").unwrap_or(name);
+    let plausible = digits.len() >= 4 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    let mut found = tags.iter().filter(|(_, d)| plausible && d.digest.hex().starts_with(digits));
+    let first = found.next()?;
+    found.all(|(_, d)| d.digest == first.1.digest).then(|| first.1.clone())
+}
+
+/// What a whole digest means that no name points at: `rbuild -q` prints those of builds without `-t`.
+fn unnamed(store: &Store, name: &str) -> Result<Option<Descriptor>, Failure> {
+    #[derive(serde::Deserialize)]
+    struct Typed {
+        #[serde(rename = "mediaType")]
+        media_type: MediaType,
+    }
+    let Ok(digest) = name.parse::<Digest>() else { return Ok(None) };
+    let Some(size) = store.has_blob(&digest).filter(|size| *size <= MANIFEST_LIMIT) else { return Ok(None) };
+    let bytes = store.read_blob(&Descriptor::new(MediaType::MANIFEST, digest, size), MANIFEST_LIMIT)?;
+    let Ok(Typed { media_type }) = serde_json::from_slice(&bytes) else { return Ok(None) };
+    let describes = media_type.is_index() || media_type.is_manifest();
+    Ok(describes.then(|| Descriptor::new(media_type, digest, size)))
+}
+
+fn not_found(tags: &[(Reference, Descriptor)], name: &str) -> Failure {
+    let names: Vec<String> = tags.iter().map(|(reference, _)| reference.to_string()).collect();
+    Failure::no_such_image(name, &names)
+}
+
+/// How long ago `created` was, for people; `-` when it is not known.
+pub(crate) fn age(created: Option<&str>) -> String {
+    let Some(created) = created.and_then(crate::oci::parse_rfc3339) else { return "-".to_owned() };
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    let seconds = (now - created).max(0);
+    let (count, unit) = match seconds {
+        s if s < 60 => return "just now".to_owned(),
+        s if s < 3600 => (s / 60, "minute"),
+        s if s < 86_400 => (s / 3600, "hour"),
+        s if s < 86_400 * 60 => (s / 86_400, "day"),
+        s if s < 86_400 * 730 => (s / (86_400 * 30), "month"),
+        s => (s / (86_400 * 365), "year"),
+    };
+    format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
+}
+
+/// All names of what `digest` is.
+pub(crate) fn names_of(store: &Store, digest: &Digest) -> Result<Vec<Reference>, Failure> {
+    let tags = store.tags()?.into_iter().filter(|(_, target)| target.digest == *digest);
+    Ok(tags.map(|(reference, _)| reference).collect())
+}
+
+/// An image whose manifest or configuration is not there.
+pub(crate) fn unreadable(name: &str, image: &Image) -> Failure {
+    if let Some(digest) = image.too_deep.first() {
+        return TooDeep(*digest).into();
+    }
+    let missing: Vec<String> = image.missing.iter().map(Digest::to_string).collect();
+    let what = if missing.is_empty() { "its manifest".to_owned() } else { missing.join(", ") };
+    let diagnostic = Diagnostic::error(format!("the image `{name}` cannot be read: the store lacks {what}"));
+    Failure::build(vec![
+        diagnostic.help("build or pull it again; `rbuild verify` tells what else is missing"),
+    ])
+}
+
+/// An image that is not for a platform.
+pub(crate) fn no_platform(name: &str, image: &Image, wanted: &Platform) -> Failure {
+    let offered: Vec<Platform> = image.platforms.iter().filter_map(StoredPlatform::platform).collect();
+    Failure::message(format!("`{name}`: no match for {wanted}; this image has: {}", listed(&offered)))
+}

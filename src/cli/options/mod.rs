@@ -1,0 +1,8 @@
+//! Options that several commands share, and what is made of them.
+
+pub(super) mod configuration;
+pub(super) mod filter;
+pub(super) mod limits;
+pub(super) mod request;
+pub(super) mod sandbox;
+pub(super) mod ssh;

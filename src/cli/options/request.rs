@@ -1,0 +1,464 @@
+//! The options of `rbuild build` as a request: every value is checked here, before anything runs.
+
+use std::path::{Path, PathBuf};
+
+use clap::Arg;
+
+use super::configuration::Configuration;
+use crate::cli::Failure;
+use crate::cli::args::Global;
+use crate::cli::command::build::{BuildArgs, OnFail};
+use crate::export::Output;
+use crate::oci::{Platform, Reference};
+use crate::pipeline::{self, ContextFrom, DockerfileFrom, PullPolicy, Request, Secret, SecretFrom};
+use crate::plan::graph::Network;
+use crate::plan::{self, ContextSource, Entitlement, Options, SourceKind};
+use crate::report::Diagnostic;
+
+/// Checks the options and makes a request of them.
+pub(crate) fn from_args(
+    global: &Global,
+    configuration: &Configuration,
+    args: &BuildArgs,
+) -> Result<Request, Failure> {
+    let store_root = global.store_root().ok_or_else(Failure::no_store_root)?;
+    let platforms = platforms(configuration, &args.platform)?;
+    let epoch = source_date_epoch(args)?;
+    let options = Options {
+        build_args: args
+            .build_arg
+            .iter()
+            .filter_map(|text| build_arg(text))
+            .map(|(name, value)| (name, Some(value)))
+            .collect(),
+        target: args.target.clone().filter(|t| !t.is_empty()),
+        target_number: None,
+        stop: None,
+        platform: platforms.first().cloned().unwrap_or_else(Platform::host),
+        build_platform: Platform::host(),
+        explicit_platform: !platforms.is_empty(),
+        labels: all(&args.label, "--label", |text| Ok(key_value(text)))?,
+        annotations: all(&args.annotation, "--annotation", annotation)?,
+        network: args.limits.network(configuration)?,
+        entitlements: all(&args.allow, "--allow", entitlement)?.into_iter().collect(),
+        extra_hosts: args.limits.extra_hosts()?,
+        shm_size_bytes: args.limits.shm_size_bytes()?,
+        ulimits: args.limits.ulimits()?,
+        contexts: all(&args.build_context, "--build-context", named_context)?,
+        proxy_env: Vec::new(),
+        hostname: None,
+        epoch,
+    };
+    let tags = all(&args.tag, "--tag", tag)?;
+    let outputs = all(&args.output, "--output", |text| Output::parse(text).map_err(|e| e.to_string()))?;
+    pipeline::form::check(&outputs).map_err(Failure::usage)?;
+    if args.offline && outputs.iter().any(Output::pushes) {
+        return Err(bad("--output", "type=registry", "`--offline` forbids to push"));
+    }
+    pipeline::push::check(args.push, &tags, &outputs).map_err(Failure::usage)?;
+    Ok(Request {
+        store_root,
+        dockerfile: dockerfile(args.file.as_deref(), &args.context)?,
+        context: context(&args.context),
+        options,
+        platforms,
+        tags,
+        outputs,
+        push: args.push,
+        registries: configuration.registries(&args.registries)?,
+        iidfile: args.iidfile.clone(),
+        // As with podman, 0 is no limit; no plan has more steps than that.
+        jobs: args.jobs.map(|jobs| if jobs == 0 { usize::MAX } else { jobs }),
+        pull: pull(args.pull.as_deref(), args.offline)?,
+        store_quota: configuration.own.store_quota_bytes,
+        offline: args.offline,
+        lock: lock(args)?,
+        no_cache: args.no_cache,
+        secrets: secrets(&args.secret)?,
+        keep_failed: args.on_fail != OnFail::Remove,
+        limits: args.limits.limits()?,
+        dns: args.limits.dns()?,
+        ssh: super::ssh::parse(&args.ssh)?,
+    })
+}
+
+/// `--at` belongs to another command.
+pub(crate) fn refuse_at(args: &BuildArgs) -> Result<(), Failure> {
+    match &args.at {
+        None => Ok(()),
+        Some(at) => {
+            let error = Diagnostic::error("--at opens a shell, so it belongs to `rbuild shell`");
+            Err(Failure::usage(
+                error.help(format!("`rbuild shell --at {at}`; to build one stage only, `--target`")),
+            ))
+        }
+    }
+}
+
+/// Hides options of a build that mean nothing to another command, by their ids.
+pub(crate) fn hide(arg: Arg, ids: &[&str]) -> Arg {
+    let hidden = ids.contains(&arg.get_id().as_str()) || OF_RESULTS.contains(&arg.get_id().as_str());
+    if hidden { arg.hide(true) } else { arg }
+}
+
+/// The ids of the options about what a build gives.
+const OF_RESULTS: [&str; 9] =
+    ["tag", "output", "push", "iidfile", "label", "annotation", "check", "call", "quiet"];
+
+/// An option that changes nothing would be believed to change something: refuses those about what a build gives, for a
+/// `command` that gives no image, and `others`, each with whether it was given.
+pub(crate) fn refuse_results(
+    args: &BuildArgs,
+    others: &[(&str, bool)],
+    command: &str,
+    help: &str,
+) -> Result<(), Failure> {
+    let results = [
+        ("--tag", !args.tag.is_empty()),
+        ("--output", !args.output.is_empty()),
+        ("--push", args.push),
+        ("--iidfile", args.iidfile.is_some()),
+        ("--label", !args.label.is_empty()),
+        ("--annotation", !args.annotation.is_empty()),
+        ("--on-fail", args.on_fail != OnFail::Keep),
+        ("--check", args.check),
+        ("--call", args.call.is_some()),
+        ("--quiet", args.quiet),
+    ];
+    match results.iter().chain(others).find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let message = format!("`{name}` means nothing to `rbuild {command}`, which makes no image");
+            Err(Failure::usage(Diagnostic::error(message).help(help)))
+        }
+    }
+}
+
+/// `--secret`
+pub(crate) fn secrets(given: &[String]) -> Result<Vec<Secret>, Failure> {
+    all(given, "--secret", secret)
+}
+
+/// A lock file is beside the Dockerfile of a folder, whatever that is called.
+fn lock(args: &BuildArgs) -> Result<Option<pipeline::Lock>, Failure> {
+    let missing = match (args.lock, args.locked) {
+        (true, _) => pipeline::Missing::Add,
+        (_, true) => pipeline::Missing::Refuse,
+        (false, false) => pipeline::Missing::Take,
+    };
+    match context(&args.context) {
+        ContextFrom::Directory(folder) => {
+            Ok(Some(pipeline::Lock { file: folder.join("rbuild.lock"), missing }))
+        }
+        _ if missing == pipeline::Missing::Take => Ok(None),
+        _ => Err(Failure::usage(pipeline::no_folder())),
+    }
+}
+
+/// docker's `--pull` is a switch, podman's has policies; both are understood.
+pub(crate) fn pull(given: Option<&str>, offline: bool) -> Result<PullPolicy, Failure> {
+    match given {
+        None if offline => Ok(PullPolicy::Never),
+        None | Some("false") => Ok(PullPolicy::Current),
+        Some("always" | "true") => Ok(PullPolicy::Always),
+        Some("missing") => Ok(PullPolicy::Missing),
+        Some("never") => Ok(PullPolicy::Never),
+        Some(other) => Err(bad("--pull", other, "it is always, missing or never")),
+    }
+}
+
+/// Parses each value of a repeated option; the first bad one is a usage error that names the option.
+pub(crate) fn all<T>(
+    values: &[String],
+    option: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, Failure> {
+    values.iter().map(|value| parse(value).map_err(|reason| bad(option, value, &reason))).collect()
+}
+
+/// A usage error that names the option.
+pub(crate) fn bad(option: &str, value: &str, reason: &str) -> Failure {
+    // A secret's value can only be in `--build-arg` and friends, none of which are refused here.
+    Failure::usage(Diagnostic::error(format!("bad value `{value}` for {option}: {reason}")))
+}
+
+/// `K=V`, or `K` alone with the value from the environment; nothing when the environment has none.
+fn build_arg(text: &str) -> Option<(String, String)> {
+    match text.split_once('=') {
+        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+        None => std::env::var(text).ok().map(|value| (text.to_owned(), value)),
+    }
+}
+
+fn key_value(text: &str) -> (String, String) {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    (key.to_owned(), value.to_owned())
+}
+
+fn annotation(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => {
+            let key = key.strip_prefix("manifest:").unwrap_or(key);
+            if let Some((level @ ("index" | "manifest-descriptor" | "index-descriptor"), _)) =
+                key.split_once(':')
+            {
+                return Err(format!("annotations of the {level} are not possible; leave the prefix out"));
+            }
+            Ok((key.to_owned(), value.to_owned()))
+        }
+        _ => Err("write it as KEY=VALUE".to_owned()),
+    }
+}
+
+/// `NAME[:TAG]`
+pub(crate) fn tag(text: &str) -> Result<Reference, String> {
+    let reference = text.parse::<Reference>().map_err(|e| e.reason.to_owned())?;
+    if reference.digest().is_some() {
+        return Err("a name for a new image cannot have a digest".to_owned());
+    }
+    Ok(reference.with_default_tag())
+}
+
+/// `--network`
+pub(crate) fn network(configuration: &Configuration, given: Option<&str>) -> Result<Network, Failure> {
+    let (option, text) = match (given, &configuration.own.defaults.network) {
+        (Some(text), _) => ("--network", text),
+        (None, Some(text)) => ("`network` in the configuration", text.as_str()),
+        (None, None) => return Ok(Network::Default),
+    };
+    match text {
+        "default" | "" => Ok(Network::Default),
+        "host" => Ok(Network::Host),
+        "none" => Ok(Network::None),
+        "pasta" => Ok(Network::Pasta),
+        _ => Err(bad(option, text, "it is default, host, none or pasta")),
+    }
+}
+
+/// What to build for; empty means this machine.
+fn platforms(configuration: &Configuration, given: &[String]) -> Result<Vec<Platform>, Failure> {
+    let parse = |text: &str| text.parse::<Platform>().map_err(|e| e.to_string());
+    match &configuration.own.defaults.platform {
+        Some(text) if given.is_empty() => {
+            let several: Vec<String> = text.split(',').map(str::to_owned).collect();
+            all(&several, "`platform` in the configuration", parse)
+        }
+        _ => all(given, "--platform", parse),
+    }
+}
+
+fn entitlement(text: &str) -> Result<Entitlement, String> {
+    match text {
+        "network.host" => Ok(Entitlement::NetworkHost),
+        "security.insecure" => Ok(Entitlement::SecurityInsecure),
+        _ => Err("it is network.host or security.insecure".to_owned()),
+    }
+}
+
+/// `HOST:IP` or `HOST=IP`
+pub(crate) fn extra_host(text: &str) -> Result<(String, String), String> {
+    let (host, address) =
+        text.split_once('=').or_else(|| text.split_once(':')).ok_or("write it as HOST:IP")?;
+    // RUN is on this machine's own network, so the way to the machine is its loopback.
+    let address = if address == "host-gateway" { "127.0.0.1" } else { address };
+    let plain = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+    if host.is_empty() || plain.parse::<std::net::IpAddr>().is_err() {
+        return Err(format!("`{address}` is no IP address"));
+    }
+    Ok((host.to_owned(), plain.to_owned()))
+}
+
+/// A size as docker reads it.
+pub(crate) fn size(option: &str, text: &str) -> Result<u64, Failure> {
+    let reason = "write it as a number with k, m or g, such as 128m";
+    crate::config::size(text).ok_or_else(|| bad(option, text, reason))
+}
+
+/// `nofile=1024:2048`; -1 is unlimited.
+pub(crate) fn ulimit(text: &str) -> Result<(String, i64, i64), String> {
+    const NAMES: [&str; 15] = [
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ];
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=SOFT[:HARD]")?;
+    if !NAMES.contains(&name) {
+        return Err(format!("`{name}` is no limit; there are {}", NAMES.join(", ")));
+    }
+    let number =
+        |text: &str| text.parse::<i64>().ok().filter(|n| *n >= -1).ok_or(format!("`{text}` is no number"));
+    let (soft, hard) = match value.split_once(':') {
+        Some((soft, hard)) => (number(soft)?, number(hard)?),
+        None => (number(value)?, number(value)?),
+    };
+    if hard != -1 && (soft > hard || soft == -1) {
+        return Err("the soft limit is above the hard one".to_owned());
+    }
+    Ok((name.to_owned(), soft, hard))
+}
+
+fn secret(text: &str) -> Result<Secret, String> {
+    let (mut id, mut from, mut kind) = (None, None, None);
+    for pair in text.split(',') {
+        let (key, value) = pair.split_once('=').ok_or("write it as id=ID,src=FILE or id=ID,env=NAME")?;
+        match key {
+            "id" => id = Some(value.to_owned()),
+            "src" | "source" => from = Some(SecretFrom::File(PathBuf::from(value))),
+            "env" => from = Some(SecretFrom::Env(value.to_owned())),
+            "type" if matches!(value, "file" | "env") => kind = Some(value.to_owned()),
+            "type" => return Err(format!("type `{value}` is neither file nor env")),
+            _ => return Err(format!("unknown key `{key}`; there are id, src, env and type")),
+        }
+    }
+    let id = id.filter(|id| !id.is_empty()).ok_or("the id is missing")?;
+    // With docker, `type=env,src=NAME` means the variable; a bare id means the variable or file of that name.
+    let from = match (from, kind.as_deref()) {
+        (Some(SecretFrom::File(path)), Some("env")) => SecretFrom::Env(path.to_string_lossy().into_owned()),
+        (Some(from), _) => from,
+        (None, Some("file")) => SecretFrom::File(PathBuf::from(&id)),
+        (None, _) if std::env::var_os(&id).is_some() => SecretFrom::Env(id.clone()),
+        (None, _) => SecretFrom::File(PathBuf::from(&id)),
+    };
+    Ok(Secret { id, from })
+}
+
+fn named_context(text: &str) -> Result<(String, ContextSource), String> {
+    let (name, source) = text
+        .split_once('=')
+        .filter(|(n, s)| !n.is_empty() && !s.is_empty())
+        .ok_or("write it as NAME=WHERE")?;
+    let source = if let Some(image) = source.strip_prefix("docker-image://") {
+        ContextSource::Image(image.parse::<Reference>().map_err(|e| e.to_string())?)
+    } else if let Some(layout) = source.strip_prefix("oci-layout://") {
+        let (path, selector) = match layout.split_once('@') {
+            Some((path, digest)) => (path, digest),
+            None => match layout.rsplit_once(':') {
+                Some((path, tag)) if !tag.contains('/') => (path, tag),
+                _ => (layout, ""),
+            },
+        };
+        ContextSource::Layout { path: path.to_owned(), selector: selector.to_owned() }
+    } else if let Some(stage) = source.strip_prefix("target:") {
+        ContextSource::Target(stage.to_owned())
+    } else {
+        match context(source) {
+            ContextFrom::Stdin => return Err("only the main context can be on standard input".to_owned()),
+            ContextFrom::Directory(path) => ContextSource::Dir(path),
+            ContextFrom::Git(url) => ContextSource::Git(url),
+            ContextFrom::Url(url) => ContextSource::Url(url),
+        }
+    };
+    Ok((name.to_owned(), source))
+}
+
+/// What a context is. A folder that is there goes before anything else that its name could mean, as with docker.
+pub(crate) fn context(text: &str) -> ContextFrom {
+    if text == "-" {
+        return ContextFrom::Stdin;
+    }
+    if Path::new(text).is_dir() {
+        return ContextFrom::Directory(PathBuf::from(text));
+    }
+    match plan::source_kind(text) {
+        SourceKind::Git => ContextFrom::Git(text.to_owned()),
+        SourceKind::Url => ContextFrom::Url(text.to_owned()),
+        SourceKind::Path if text.starts_with("github.com/") => ContextFrom::Git(format!("https://{text}")),
+        SourceKind::Path => ContextFrom::Directory(PathBuf::from(text)),
+    }
+}
+
+/// What `-f` names, for `context`.
+pub(crate) fn dockerfile(file: Option<&str>, context: &str) -> Result<DockerfileFrom, Failure> {
+    match file {
+        Some("-") if context == "-" => {
+            let message = "standard input cannot be both the Dockerfile and the context";
+            let help = "pipe in a tar that holds the Dockerfile, and name that with `-f FILE`";
+            Err(Failure::usage(Diagnostic::error(message).help(help)))
+        }
+        Some("-") => Ok(DockerfileFrom::Stdin),
+        Some(url) if plan::source_kind(url) == SourceKind::Url => Ok(DockerfileFrom::Url(url.to_owned())),
+        Some(path) => Ok(DockerfileFrom::Path(PathBuf::from(path))),
+        None => Ok(DockerfileFrom::Context),
+    }
+}
+
+/// SOURCE_DATE_EPOCH of the environment or of `--build-arg`, which wins.
+fn source_date_epoch(args: &BuildArgs) -> Result<Option<i64>, Failure> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let given = args.build_arg.iter().rev().filter_map(|text| build_arg(text)).find(|(name, _)| name == NAME);
+    let text = given.map(|(_, value)| value).or_else(|| std::env::var(NAME).ok()).filter(|v| !v.is_empty());
+    let Some(text) = text else { return Ok(None) };
+    match text.parse::<i64>() {
+        Ok(seconds) => Ok(Some(seconds)),
+        Err(_) => Err(bad(NAME, &text, "it is a number of seconds since 1970")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn ulimits_are_checked() {
+        assert_eq!(ulimit("nofile=1024:2048").unwrap(), ("nofile".to_owned(), 1024, 2048));
+        assert_eq!(ulimit("core=-1").unwrap(), ("core".to_owned(), -1, -1));
+        for text in ["nofile", "what=1", "nofile=2:1", "nofile=x"] {
+            assert!(ulimit(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_may_be_written_both_ways() {
+        assert_eq!(extra_host("a:10.0.0.1").unwrap(), ("a".to_owned(), "10.0.0.1".to_owned()));
+        assert_eq!(extra_host("h:host-gateway").unwrap(), ("h".to_owned(), "127.0.0.1".to_owned()));
+        assert_eq!(extra_host("a=[::1]").unwrap(), ("a".to_owned(), "::1".to_owned()));
+        assert_eq!(extra_host("a:::1").unwrap(), ("a".to_owned(), "::1".to_owned()));
+        assert!(extra_host("a:b").is_err());
+    }
+
+    #[test]
+    fn contexts_are_told_apart() {
+        let shown = |text: &str| format!("{:?}", context(text));
+        for (text, expected) in [
+            ("-", "Stdin"),
+            ("src", "Directory(\"src\")"),
+            ("not/there", "Directory(\"not/there\")"),
+            ("https://h/x.git#v1:sub", "Git(\"https://h/x.git#v1:sub\")"),
+            ("git@h:x.git", "Git(\"git@h:x.git\")"),
+            ("git://h/x", "Git(\"git://h/x\")"),
+            ("github.com/a/b", "Git(\"https://github.com/a/b\")"),
+            ("http://h/x.tar.gz", "Url(\"http://h/x.tar.gz\")"),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
+        assert!(dockerfile(Some("-"), "-").is_err());
+        assert_eq!(dockerfile(Some("-"), ".").unwrap(), DockerfileFrom::Stdin);
+        assert_eq!(
+            dockerfile(Some("http://h/D"), ".").unwrap(),
+            DockerfileFrom::Url("http://h/D".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_layout_has_a_tag_or_a_digest() {
+        let parse = |text| match named_context(text).unwrap().1 {
+            ContextSource::Layout { path, selector } => (path, selector),
+            _ => panic!("not a layout"),
+        };
+        assert_eq!(parse("b=oci-layout:///x/y:1"), ("/x/y".to_owned(), "1".to_owned()));
+        assert_eq!(parse("b=oci-layout://x/y"), ("x/y".to_owned(), String::new()));
+    }
+}

@@ -1,0 +1,49 @@
+//! For programs: one object with a list of plans.
+
+use serde_json::{Value, json};
+
+use super::table::{Line, lines};
+use crate::pipeline::Foresight;
+use crate::report::text::harmless_json;
+use crate::solve::Outlook;
+
+/// `{"plans": [{"platform": …, "steps": […]}]}`
+pub(in crate::cli) fn render(foreseen: &[Foresight]) -> String {
+    let plans: Vec<Value> = foreseen
+        .iter()
+        .map(|foresight| {
+            let steps: Vec<Value> = lines(foresight).iter().map(object).collect();
+            json!({"platform": foresight.plan.platform.to_string(), "steps": steps})
+        })
+        .collect();
+    harmless_json(format!("{:#}\n", json!({"plans": plans})))
+}
+
+/// Steps are counted from 1, as in progress; `layer` is the digest of a cached layer's blob.
+fn object(line: &Line<'_>) -> Value {
+    let mut object = json!({
+        "step": line.number + 1,
+        "place": line.place,
+        "title": line.title,
+        "parent": line.parent.map(|parent| parent + 1),
+        "reads": line.reads.iter().map(|read| read + 1).collect::<Vec<_>>(),
+    });
+    match line.outlook {
+        None => object["outlook"] = json!("config-only"),
+        Some(Outlook::Here) => object["outlook"] = json!("here"),
+        Some(Outlook::Fetch { layers, bytes }) => {
+            object["outlook"] = json!("fetch");
+            object["missing_layers"] = json!(layers);
+            object["missing_bytes"] = json!(bytes);
+        }
+        Some(Outlook::Cached(layer)) => {
+            object["outlook"] = json!("cached");
+            object["layer"] = json!(layer.descriptor.digest.to_string());
+        }
+        Some(Outlook::Run { why }) => {
+            object["outlook"] = json!("run");
+            object["why"] = json!(why);
+        }
+    }
+    object
+}

@@ -1,0 +1,74 @@
+//! A plan as a list of lines: what the three formats have in common.
+
+use crate::pipeline::Foresight;
+use crate::plan::graph::{ListedInstruction, StepId};
+use crate::solve::Outlook;
+
+/// One instruction, or a source that no instruction stands for.
+pub(super) struct Line<'f> {
+    /// Counted from 0, as progress numbers it.
+    pub(super) number: usize,
+    /// `[build 2/5]`, or empty.
+    pub(super) place: &'f str,
+    /// The instruction on one line.
+    pub(super) title: &'f str,
+    /// The line that it starts from.
+    pub(super) parent: Option<usize>,
+    /// The lines whose files it reads beside that, each once.
+    pub(super) reads: Vec<usize>,
+    /// What would become of it; `None` for one that changes only the configuration.
+    pub(super) outlook: Option<&'f Outlook>,
+}
+
+/// The lines of a plan.
+pub(super) fn lines(foresight: &Foresight) -> Vec<Line<'_>> {
+    let Foresight { plan, outlooks } = foresight;
+    let number_of = |id: StepId| plan.steps[id.0].number.0;
+    let line = |(number, listed): (usize, &'_ ListedInstruction)| {
+        let step = listed.step.map(|id| &plan.steps[id.0]);
+        let parent = step.map_or(listed.after, |step| step.op.parent().copied()).map(number_of);
+        let mut inputs: Vec<usize> = Vec::new();
+        for input in step.map_or(Vec::new(), |step| step.op.inputs()).into_iter().map(number_of) {
+            if Some(input) != parent && !inputs.contains(&input) && input < plan.listing.len() {
+                inputs.push(input);
+            }
+        }
+        let parent = parent.filter(|parent| *parent != number);
+        (parent, inputs)
+    };
+    plan.listing
+        .iter()
+        .enumerate()
+        .map(|(number, listed)| {
+            let (parent, reads) = line((number, listed));
+            let outlook = listed.step.map(|step| &outlooks[step.0]);
+            Line { number, place: &listed.place, title: &listed.title, parent, reads, outlook }
+        })
+        .collect()
+}
+
+/// How many steps there are of each kind.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) cached: usize,
+    pub(super) run: usize,
+    pub(super) fetch: usize,
+    pub(super) fetch_bytes: u64,
+}
+
+/// Counts the lines' outlooks.
+pub(super) fn count(lines: &[Line<'_>]) -> Counts {
+    let mut counts = Counts::default();
+    for outlook in lines.iter().filter_map(|line| line.outlook) {
+        match outlook {
+            Outlook::Here => {}
+            Outlook::Fetch { bytes, .. } => {
+                counts.fetch += 1;
+                counts.fetch_bytes += bytes;
+            }
+            Outlook::Cached(_) => counts.cached += 1,
+            Outlook::Run { .. } => counts.run += 1,
+        }
+    }
+    counts
+}

@@ -1,0 +1,119 @@
+//! What the commands that move images have in common: progress, and several images at a time.
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use clap::Args;
+
+use super::progress::Progress;
+use crate::cli::Failure;
+use crate::cli::args::ProgressMode;
+use crate::cli::options::configuration::{Configuration, RegistryArgs};
+use crate::registry::{Client, Progress as Bytes};
+use crate::report::{Diagnostic, Event, Events, Outcome, StepHeading, StepNumber};
+
+/// So many images move at once; each moves several blobs at once.
+const AT_ONCE: usize = 4;
+
+/// How to show progress, and how to talk to registries.
+#[derive(Debug, Args)]
+pub(crate) struct MovingArgs {
+    /// How to show progress [default: auto]
+    #[arg(long, value_name = "MODE", value_enum, hide_possible_values = false)]
+    progress: Option<ProgressMode>,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    registries: RegistryArgs,
+}
+
+impl MovingArgs {
+    /// A client for registries as the configuration and these options say.
+    pub(crate) fn client(&self, configuration: &Configuration) -> Result<Client, Failure> {
+        Ok(Client::new(configuration.registries(&self.registries)?))
+    }
+
+    fn mode(&self) -> ProgressMode {
+        if self.quiet { ProgressMode::Quiet } else { self.progress.unwrap_or(ProgressMode::Auto) }
+    }
+
+    /// Does `work` for each of `titles`, several at a time, and gives what it made of each, in order. One that fails does not
+    /// keep the others from going on; all failures are told.
+    pub(crate) fn each<T: Send>(
+        &self,
+        client: Client,
+        titles: &[String],
+        work: impl Fn(&Client, usize, &Bytes) -> Result<T, Diagnostic> + Sync,
+    ) -> Result<Vec<T>, Failure> {
+        let progress = Progress::start(self.mode());
+        let events = progress.events();
+        client.tell(&events);
+        events.send(Event::Planned(titles.iter().enumerate().map(heading).collect()));
+        let next = Mutex::new(0..titles.len());
+        let results: Mutex<Vec<(usize, Result<T, Diagnostic>)>> = Mutex::default();
+        let worker = || {
+            loop {
+                let at = next.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
+                let Some(at) = at else { return };
+                let result = one(&events, at, |bytes| work(&client, at, bytes));
+                results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((at, result));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..titles.len().min(AT_ONCE) {
+                scope.spawn(worker);
+            }
+            worker();
+        });
+        // The client tells events, too; the display ends when nobody can.
+        drop((events, client));
+        progress.finish();
+        let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        results.sort_by_key(|(at, _)| *at);
+        let (done, failed): (Vec<_>, Vec<_>) =
+            results.into_iter().map(|(_, result)| result).partition(Result::is_ok);
+        let failed: Vec<Diagnostic> = failed.into_iter().filter_map(Result::err).collect();
+        if failed.is_empty() {
+            Ok(done.into_iter().filter_map(Result::ok).collect())
+        } else {
+            Err(Failure::build(failed))
+        }
+    }
+}
+
+fn heading((number, title): (usize, &String)) -> StepHeading {
+    StepHeading { number: StepNumber(number), place: String::new(), title: title.clone() }
+}
+
+fn one<T>(
+    events: &Events,
+    at: usize,
+    work: impl FnOnce(&Bytes) -> Result<T, Diagnostic>,
+) -> Result<T, Diagnostic> {
+    let (step, started) = (StepNumber(at), Instant::now());
+    events.send(Event::Started(step));
+    let result = work(&Bytes::new(events.clone(), step));
+    let took = started.elapsed();
+    events.send(match result {
+        Ok(_) => Event::Finished { step, outcome: Outcome::Ran, took },
+        Err(_) => Event::Failed { step, took },
+    });
+    result
+}
+
+/// An error of a registry in words, with a way on.
+pub(crate) fn explain(error: &crate::registry::Error) -> Diagnostic {
+    error.help().into_iter().fold(Diagnostic::error(error.to_string()), Diagnostic::help)
+}
+
+/// An error of moving in words.
+pub(crate) fn explain_copy(error: &crate::transport::Error) -> Diagnostic {
+    match error {
+        crate::transport::Error::Registry(error) => explain(error),
+        crate::transport::Error::NotInStore { .. } => {
+            Diagnostic::error(error.to_string()).help("`rbuild images` lists what there is")
+        }
+        other => Diagnostic::error(other.to_string()),
+    }
+}

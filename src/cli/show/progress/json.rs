@@ -1,0 +1,131 @@
+//! One JSON object per event on standard error, one a line; for programs.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{Display, Fate, Shown};
+use crate::dockerfile::checks::Rule;
+use crate::pipeline::Built;
+use crate::report::text::{for_people, harmless_json};
+use crate::report::{Diagnostic, Event, Outcome, Severity, Stream};
+
+pub(super) struct Json {
+    started: Instant,
+    shown: Shown,
+}
+
+impl Json {
+    pub(super) fn new(started: Instant) -> Self {
+        Self { started, shown: Shown::default() }
+    }
+}
+
+impl Display for Json {
+    fn show(&mut self, time: Instant, event: &Event) {
+        let mut value = object(event);
+        if let Event::Log { step, line, .. } = event {
+            match self.shown.line(*step, line) {
+                Fate::Shown => {}
+                Fate::Clipped(note) => value["line"] = json!(note),
+                Fate::Dropped => return,
+            }
+        }
+        let at_ms = time.saturating_duration_since(self.started).as_millis() as u64;
+        value["at_ms"] = json!(at_ms);
+        // Nobody may be reading any more; the build goes on.
+        let _ = std::io::stderr().write_all(format!("{}\n", harmless_json(value.to_string())).as_bytes());
+    }
+}
+
+/// What a failed build says, one object for each diagnostic, like a warning's event.
+pub(in crate::cli) fn failure(diagnostic: &Diagnostic) -> Value {
+    json!({"event": "diagnostic", "diagnostic": diagnostic_object(diagnostic)})
+}
+
+/// The last event of a build that went well.
+pub(in crate::cli) fn built(built: &Built, took: Duration) -> Value {
+    let names: Vec<String> = built.names.iter().map(ToString::to_string).collect();
+    json!({
+        "event": "built",
+        "digest": built.digest.to_string(),
+        "names": names,
+        "layers": built.layers,
+        "size": built.size_bytes,
+        "ran": built.ran,
+        "cached": built.cached,
+        "took_ms": took.as_millis() as u64,
+    })
+}
+
+/// The event as an object; `event` names its kind, steps are counted from 1.
+fn object(event: &Event) -> Value {
+    match event {
+        Event::Planned(headings) => {
+            let steps: Vec<_> = headings
+                .iter()
+                .map(|h| json!({"step": h.number.0 + 1, "place": h.place, "title": h.title}))
+                .collect();
+            json!({"event": "planned", "steps": steps})
+        }
+        Event::Started(step) => json!({"event": "started", "step": step.0 + 1}),
+        Event::Missed { step, why } => json!({"event": "missed", "step": step.0 + 1, "why": why}),
+        Event::Log { step, stream, line } => {
+            let stream = match stream {
+                Stream::Stdout => "stdout",
+                Stream::Stderr => "stderr",
+            };
+            json!({"event": "log", "step": step.0 + 1, "stream": stream, "line": line})
+        }
+        Event::Bytes { step, what, done, total } => {
+            json!({"event": "bytes", "step": step.0 + 1, "what": what, "done": done, "total": total})
+        }
+        Event::Finished { step, outcome, took } => {
+            let outcome = match outcome {
+                Outcome::Ran => "ran",
+                Outcome::Cached => "cached",
+                Outcome::ConfigOnly => "config-only",
+            };
+            json!({"event": "finished", "step": step.0 + 1, "outcome": outcome, "took_ms": took.as_millis() as u64})
+        }
+        Event::Failed { step, took } => {
+            json!({"event": "failed", "step": step.0 + 1, "took_ms": took.as_millis() as u64})
+        }
+        Event::Warning(diagnostic) => failure(diagnostic),
+        Event::Note(text) => json!({"event": "note", "text": text}),
+        Event::RunsAs(text) => json!({"event": "runs-as", "text": text}),
+    }
+}
+
+fn texts(texts: &[String]) -> Vec<String> {
+    texts.iter().map(|text| for_people(text)).collect()
+}
+
+/// A diagnostic for editors: lines and columns counted from 1, columns in characters.
+pub(in crate::cli) fn diagnostic_object(diagnostic: &Diagnostic) -> Value {
+    let severity = match diagnostic.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    let labels: Vec<_> = diagnostic
+        .labels
+        .iter()
+        .filter_map(|label| {
+            let source = diagnostic.source.as_ref()?;
+            let ((line, column), (end_line, end_column)) =
+                (source.line_column(label.span.start), source.line_column(label.span.end));
+            Some(json!({"line": line, "column": column, "end_line": end_line, "end_column": end_column, "text": for_people(&label.text)}))
+        })
+        .collect();
+    json!({
+        "severity": severity,
+        "code": diagnostic.code,
+        "page": diagnostic.code.and_then(Rule::named).map(|rule| rule.page),
+        "message": for_people(&diagnostic.message),
+        "file": diagnostic.source.as_ref().map(|s| s.name.as_str()),
+        "labels": labels,
+        "notes": texts(&diagnostic.notes),
+        "help": texts(&diagnostic.help),
+    })
+}

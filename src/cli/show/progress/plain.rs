@@ -1,0 +1,170 @@
+//! One line per event, for logs of CI: `#4 [build 2/5] RUN make` and what became of it.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::time::Instant;
+
+use super::{Display, Fate, Shown, bytes, printable, seconds};
+use crate::report::text::{for_people, harmless};
+use crate::report::{Event, Outcome, StepHeading, StepNumber};
+
+/// A transfer is mentioned again after this much of it.
+const BYTES_STEP: u64 = 64 << 20;
+
+/// Bytes on their way.
+struct Transfer {
+    told: u64,
+    since: Instant,
+    /// What was there when it was first heard of.
+    at_first: u64,
+}
+
+pub(super) struct Plain {
+    started: Instant,
+    headings: Vec<StepHeading>,
+    transfers: BTreeMap<(StepNumber, String), Transfer>,
+    begun: BTreeMap<StepNumber, Instant>,
+    shown: Shown,
+}
+
+impl Plain {
+    pub(super) fn new(started: Instant) -> Self {
+        Self {
+            started,
+            headings: Vec::new(),
+            transfers: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            shown: Shown::default(),
+        }
+    }
+
+    fn heading(&self, step: StepNumber) -> String {
+        match self.headings.get(step.0) {
+            Some(h) if h.place.is_empty() => h.title.clone(),
+            Some(h) => format!("{} {}", h.place, h.title),
+            None => String::new(),
+        }
+    }
+
+    /// Names the step the first time that it says anything.
+    fn introduce(&mut self, out: &mut String, time: Instant, step: StepNumber) {
+        if let std::collections::btree_map::Entry::Vacant(entry) = self.begun.entry(step) {
+            entry.insert(time);
+            line(out, step, &self.heading(step));
+        }
+    }
+
+    fn text(&mut self, time: Instant, event: &Event) -> String {
+        let mut out = String::new();
+        match event {
+            Event::Planned(headings) => self.headings.clone_from(headings),
+            Event::Started(step) => self.introduce(&mut out, time, *step),
+            Event::Missed { step, why } => {
+                self.introduce(&mut out, time, *step);
+                line(&mut out, *step, &format!("not cached: {}", for_people(why)));
+            }
+            Event::Log { step, line: text, .. } => {
+                let since = self.begun.get(step).map_or(0.0, |b| time.duration_since(*b).as_secs_f64());
+                match self.shown.line(*step, text) {
+                    Fate::Shown => {}
+                    Fate::Clipped(note) => {
+                        line(&mut out, *step, &note);
+                        return out;
+                    }
+                    Fate::Dropped => return out,
+                }
+                // Nothing is lost that a terminal would have overwritten.
+                let pieces = text.split('\r').filter(|piece| !piece.is_empty());
+                let pieces: Vec<&str> = if text.is_empty() { vec![""] } else { pieces.collect() };
+                for piece in pieces {
+                    line(&mut out, *step, &format!("{since:.3} {}", printable(piece)));
+                }
+            }
+            Event::Bytes { step, what, done, total } => {
+                self.transfer(&mut out, time, *step, what, (*done, *total));
+            }
+            Event::Finished { step, outcome, took } => {
+                self.introduce(&mut out, time, *step);
+                let text = match outcome {
+                    Outcome::Ran => format!("DONE {}", seconds(*took)),
+                    Outcome::Cached => "CACHED".to_owned(),
+                    Outcome::ConfigOnly => "DONE (configuration only)".to_owned(),
+                };
+                line(&mut out, *step, &text);
+            }
+            Event::Failed { step, took } => {
+                line(&mut out, *step, &format!("FAILED after {}", seconds(*took)));
+            }
+            Event::Warning(diagnostic) => {
+                out.push_str(&crate::cli::show::diagnostic::render(diagnostic, false))
+            }
+            Event::Note(note) => out.push_str(&format!("note: {}\n", for_people(note))),
+            Event::RunsAs(text) => out.push_str(&format!("{}\n", harmless(text))),
+        }
+        out
+    }
+
+    fn transfer(
+        &mut self,
+        out: &mut String,
+        time: Instant,
+        step: StepNumber,
+        what: &str,
+        (done, total): (u64, u64),
+    ) {
+        let first = || Transfer { told: 0, since: time, at_first: done };
+        let transfer = self.transfers.entry((step, what.to_owned())).or_insert_with(first);
+        if (total > 0 && done >= total && transfer.told < total) || done >= transfer.told + BYTES_STEP {
+            transfer.told = done;
+            let of = if total > 0 { format!(" / {}", bytes(total)) } else { String::new() };
+            // What came at once has no pace worth telling.
+            let took = time.duration_since(transfer.since).as_secs_f64();
+            let pace = match took > 0.05 {
+                true => format!(", {}/s", bytes(((done - transfer.at_first) as f64 / took) as u64)),
+                false => String::new(),
+            };
+            line(out, step, &format!("{} {}{of}{pace}", harmless(what), bytes(done)));
+        }
+    }
+}
+
+fn line(out: &mut String, step: StepNumber, text: &str) {
+    out.push_str(&format!("#{} {text}\n", step.0 + 1));
+}
+
+impl Display for Plain {
+    fn show(&mut self, time: Instant, event: &Event) {
+        let text = self.text(time.max(self.started), event);
+        // Nobody may be reading any more; the build goes on.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Stream;
+    use std::time::Duration;
+
+    #[test]
+    fn a_build_reads_as_numbered_lines() {
+        let start = Instant::now();
+        let mut plain = Plain::new(start);
+        let step = StepNumber(0);
+        let heading = StepHeading { number: step, place: "[2/3]".to_owned(), title: "RUN make".to_owned() };
+        let events = [
+            (0, Event::Planned(vec![heading])),
+            (0, Event::Started(step)),
+            (0, Event::Missed { step, why: "src/app.py changed".to_owned() }),
+            (1500, Event::Log { step, stream: Stream::Stdout, line: "cc \u{1b}[1mx.c".to_owned() }),
+            (1600, Event::Log { step, stream: Stream::Stderr, line: "10%\r20%\r".to_owned() }),
+            (2000, Event::Finished { step, outcome: Outcome::Ran, took: Duration::from_secs(2) }),
+        ];
+        let text: String =
+            events.iter().map(|(ms, e)| plain.text(start + Duration::from_millis(*ms), e)).collect();
+        assert_eq!(
+            text,
+            "#1 [2/3] RUN make\n#1 not cached: src/app.py changed\n#1 1.500 cc x.c\n#1 1.600 10%\n#1 1.600 20%\n#1 DONE 2.00s\n"
+        );
+    }
+}

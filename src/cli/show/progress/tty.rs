@@ -1,0 +1,301 @@
+//! Live progress: finished steps scroll up; below them, what runs now, redrawn in place.
+//!
+//! The moving part is composed as plain lines, each cut to the terminal's width and all of them to its height, so that
+//! no line wraps and nothing scrolls away that must be redrawn. indicatif tells how fast transfers are; it does not
+//! draw, because it leaves the cursor at the right margin, where an echoed `^C` begins a new line and spoils the count.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+
+use super::frame::{Line, Paint, Size};
+use super::screen::Screen;
+use super::{Display, bytes, cut, printable, seconds};
+use crate::report::text::{for_people, harmless};
+use crate::report::{Event, Outcome, StepHeading, StepNumber};
+
+/// So many lines of output are kept for a running step; fewer are shown when there is no room.
+const OUTPUT_LINES: usize = 6;
+/// So many transfers of one step are shown at once.
+const TRANSFER_LINES: usize = 4;
+const BAR_COLUMNS: usize = 24;
+const SPINNER: [char; 8] = ['⣾', '⣽', '⣻', '⢿', '⡿', '⣟', '⣯', '⣷'];
+const SPINNER_PACE_MS: u128 = 100;
+
+pub(super) struct Tty {
+    screen: Screen,
+    paint: Paint,
+    headings: Vec<StepHeading>,
+    running: BTreeMap<StepNumber, Running>,
+}
+
+/// A step that runs.
+struct Running {
+    since: Instant,
+    why: String,
+    output: VecDeque<String>,
+    /// In the order in which they began; finished ones are dropped.
+    transfers: Vec<Transfer>,
+}
+
+/// Bytes on their way.
+struct Transfer {
+    what: String,
+    done: u64,
+    /// 0 while unknown.
+    total: u64,
+    /// Shows nothing, but knows the pace.
+    pace: ProgressBar,
+}
+
+impl Tty {
+    pub(super) fn new(color: bool) -> Self {
+        Self {
+            screen: Screen::default(),
+            paint: Paint { color },
+            headings: Vec::new(),
+            running: BTreeMap::new(),
+        }
+    }
+
+    /// Place and title of a step on one line of at most `columns`.
+    fn heading(&self, step: StepNumber, columns: usize) -> String {
+        let Some(heading) = self.headings.get(step.0) else { return String::new() };
+        let place = cut(&heading.place, columns);
+        let left = columns.saturating_sub(place.chars().count() + 1);
+        let title = printable(&heading.title).replace('\t', " ");
+        match place.is_empty() {
+            true => cut(&title, columns).into_owned(),
+            false if left == 0 => self.paint.bold(&place),
+            false => format!("{} {}", self.paint.bold(&place), cut(&title, left)),
+        }
+    }
+
+    fn running(&mut self, step: StepNumber, time: Instant) -> &mut Running {
+        self.running.entry(step).or_insert_with(|| Running {
+            since: time,
+            why: String::new(),
+            output: VecDeque::new(),
+            transfers: Vec::new(),
+        })
+    }
+
+    fn transfer(&mut self, step: StepNumber, time: Instant, what: &str, done: u64, total: u64) {
+        let transfers = &mut self.running(step, time).transfers;
+        let at = transfers.iter().position(|transfer| transfer.what == what).unwrap_or_else(|| {
+            transfers.push(Transfer { what: what.to_owned(), done, total, pace: ProgressBar::hidden() });
+            transfers.len() - 1
+        });
+        (transfers[at].done, transfers[at].total) = (done, total);
+        transfers[at].pace.set_position(done);
+        transfers.retain(|transfer| transfer.total == 0 || transfer.done < transfer.total);
+    }
+
+    /// Leaves a line above what still moves.
+    fn close(&mut self, step: StepNumber, mark: &str, tail: &str) {
+        self.running.remove(&step);
+        let columns = Size::now().columns;
+        let left = columns.saturating_sub(2 + tail.chars().count() + 1);
+        let line = format!("{mark} {} {}", self.heading(step, left), self.paint.dim(tail));
+        self.print(line.trim_end());
+    }
+
+    fn print(&mut self, text: &str) {
+        let frame = self.frame(Size::now(), Instant::now());
+        self.screen.draw(text, frame);
+    }
+
+    fn redraw(&mut self) {
+        let frame = self.frame(Size::now(), Instant::now());
+        self.screen.draw("", frame);
+    }
+
+    /// The moving part.
+    fn frame(&self, size: Size, now: Instant) -> Vec<String> {
+        let mut lines = Vec::new();
+        let shown = self.running.len().min(size.rows);
+        let room = (size.rows - shown) / shown.max(1);
+        for (step, running) in self.running.iter().take(shown) {
+            lines.push(self.head(*step, running, size.columns, now));
+            let transfers: Vec<String> =
+                running.transfers.iter().take(TRANSFER_LINES).map(|t| self.bar(t, size.columns)).collect();
+            let output = running.output.iter().map(|line| {
+                let text = cut(line, size.columns.saturating_sub(4)).into_owned();
+                format!("    {}", self.paint.dim(&text))
+            });
+            let output: Vec<String> = output.collect();
+            let below: Vec<String> = transfers.into_iter().chain(output).collect();
+            lines.extend_from_slice(&below[below.len().saturating_sub(room)..]);
+        }
+        lines
+    }
+
+    /// `⣾ [build 2/5] RUN make (src/app.c changed)          12.3s`
+    fn head(&self, step: StepNumber, running: &Running, columns: usize, now: Instant) -> String {
+        let took = now.saturating_duration_since(running.since);
+        let spinner = SPINNER[(took.as_millis() / SPINNER_PACE_MS) as usize % SPINNER.len()];
+        let took = elapsed(took);
+        let room = columns.saturating_sub(2 + 1 + took.chars().count());
+        let mut line = Line::new(self.heading(step, room));
+        if !running.why.is_empty() {
+            let why = format!("({})", running.why);
+            let left = room.saturating_sub(line.columns() + 1);
+            // Half a reason helps nobody.
+            if why.chars().count() <= left {
+                line.push(&format!(" {}", self.paint.dim(&why)));
+            }
+        }
+        line.pad(room);
+        format!("{} {} {}", self.paint.cyan(&spinner.to_string()), line.text(), self.paint.dim(&took))
+    }
+
+    /// `sha256:abc  ━━━━━━────  12.0 MB / 48.3 MB  9.1 MB/s`
+    fn bar(&self, transfer: &Transfer, columns: usize) -> String {
+        let Transfer { what, done, total, pace } = transfer;
+        let what = harmless(what);
+        let what = cut(&what, 16);
+        let pace = match pace.per_sec() {
+            pace if pace >= 1.0 => format!("  {}/s", bytes(pace as u64)),
+            _ => String::new(),
+        };
+        let text = match total {
+            0 => format!("    {what:<16} {}{pace}", bytes(*done)),
+            _ => {
+                let filled = (*done as f64 / *total as f64 * BAR_COLUMNS as f64) as usize;
+                let bar: String = (0..BAR_COLUMNS).map(|at| if at < filled { '━' } else { '─' }).collect();
+                format!("    {what:<16} {bar} {:>9} / {}{pace}", bytes(*done), bytes(*total))
+            }
+        };
+        self.paint.dim(&cut(&text, columns))
+    }
+
+    fn event(&mut self, time: Instant, event: &Event) {
+        match event {
+            Event::Planned(headings) => self.headings.clone_from(headings),
+            Event::Started(step) => drop(self.running(*step, time)),
+            Event::Missed { step, why } => self.running(*step, time).why = for_people(why),
+            Event::Log { step, line, .. } => {
+                let output = &mut self.running(*step, time).output;
+                output.push_back(printable(line).replace('\t', "    "));
+                if output.len() > OUTPUT_LINES {
+                    output.pop_front();
+                }
+            }
+            Event::Bytes { step, what, done, total } => self.transfer(*step, time, what, *done, *total),
+            Event::Finished { step, outcome, took } => {
+                let tail = match outcome {
+                    Outcome::Ran => seconds(*took),
+                    Outcome::Cached => "cached".to_owned(),
+                    Outcome::ConfigOnly => String::new(),
+                };
+                self.close(*step, &self.paint.green("✔"), &tail);
+            }
+            Event::Failed { step, took } => self.close(*step, &self.paint.red("✘"), &seconds(*took)),
+            Event::Warning(diagnostic) => {
+                let text = crate::cli::show::diagnostic::render(diagnostic, self.paint.color);
+                self.print(text.trim_end());
+            }
+            Event::Note(note) | Event::RunsAs(note) => self.print(&self.paint.dim(&for_people(note))),
+        }
+    }
+}
+
+impl Display for Tty {
+    fn show(&mut self, time: Instant, event: &Event) {
+        self.event(time, event);
+        // A command that prints fast would else have every line of its output drawn: the next tick shows the last.
+        if !matches!(event, Event::Log { .. } | Event::Bytes { .. }) {
+            self.redraw();
+        }
+    }
+
+    fn tick(&mut self) {
+        self.redraw();
+    }
+
+    fn finish(&mut self) {
+        for step in std::mem::take(&mut self.running).into_keys() {
+            self.close(step, " ", "stopped");
+        }
+        self.redraw();
+    }
+}
+
+/// The time a step takes, with tenths so that one sees it move.
+fn elapsed(took: Duration) -> String {
+    match took.as_secs() {
+        0..60 => format!("{:.1}s", took.as_secs_f64()),
+        _ => seconds(took),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::report::Stream;
+
+    const START: StepNumber = StepNumber(0);
+
+    fn tty() -> (Tty, Instant) {
+        let mut tty = Tty::new(false);
+        let heading = |number, title: &str| StepHeading {
+            number: StepNumber(number),
+            place: format!("[{}/3]", number + 1),
+            title: title.to_owned(),
+        };
+        tty.event(
+            Instant::now(),
+            &Event::Planned(vec![
+                heading(0, "RUN make all"),
+                heading(1, "RUN long title that goes on and on"),
+            ]),
+        );
+        (tty, Instant::now())
+    }
+
+    fn frame(tty: &Tty, rows: usize, columns: usize, at: Instant) -> String {
+        tty.frame(Size { rows, columns }, at).join("\n")
+    }
+
+    #[test]
+    fn a_running_step_shows_reason_time_and_last_output() {
+        let (mut tty, start) = tty();
+        tty.event(start, &Event::Started(START));
+        tty.event(start, &Event::Missed { step: START, why: "a.c changed".to_owned() });
+        for number in 0..9 {
+            let line = format!("line\t{number}");
+            tty.event(start, &Event::Log { step: START, stream: Stream::Stdout, line });
+        }
+        tty.event(start, &Event::Bytes { step: START, what: "abc".to_owned(), done: 500, total: 1000 });
+        assert_eq!(
+            frame(&tty, 4, 50, start + Duration::from_millis(2300)),
+            "\
+⣷ [1/3] RUN make all (a.c changed)            2.3s
+    line    6
+    line    7
+    line    8"
+        );
+        assert!(frame(&tty, 9, 60, start).contains("━━━━────"));
+    }
+
+    #[test]
+    fn no_line_is_wider_and_no_frame_higher_than_the_terminal() {
+        let (mut tty, start) = tty();
+        for step in [START, StepNumber(1)] {
+            tty.event(start, &Event::Started(step));
+            let line = "wide 宽宽宽宽宽宽宽宽宽宽宽宽宽 \u{1b}[31mred\u{1b}[0m ".repeat(9);
+            tty.event(start, &Event::Log { step, stream: Stream::Stderr, line });
+        }
+        for rows in 1..8 {
+            for columns in [10, 20, 33, 80] {
+                let frame = tty.frame(Size { rows, columns }, start);
+                assert!(frame.len() <= rows);
+                for line in &frame {
+                    assert!(crate::cli::show::progress::columns(line) <= columns, "{columns}: {line}");
+                }
+            }
+        }
+    }
+}

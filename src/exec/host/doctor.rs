@@ -1,0 +1,355 @@
+//! What this machine offers to steps, each thing tried, with the line to type where something stands in the way.
+
+use std::fs;
+use std::path::Path;
+
+use super::executor::Executor;
+use super::user::Credentials;
+use super::userns::{SingleIdReason, UsernsError, find_in_path};
+use crate::exec::failure::ExecError;
+use crate::exec::spec::{Network, RootSource, Security, Spec};
+use crate::exec::step::caps;
+use crate::exec::{seccomp, sys};
+use crate::oci::Platform;
+
+/// How a thing stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It works.
+    Works,
+    /// Steps do without it, with what is said.
+    Limited,
+    /// It is in the way of this rung, or of all of them.
+    Blocked,
+    /// A better rung works, or it is another user's.
+    Unused,
+}
+
+/// One thing that was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// A few words.
+    pub name: &'static str,
+    /// How it stands.
+    pub state: State,
+    /// What was found, in one sentence without a full stop.
+    pub detail: String,
+    /// What to type or to change, one way each.
+    pub remedies: Vec<String>,
+}
+
+/// Everything that was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examination {
+    /// Which of the three rungs a build would take: 1 root, 2 ranges of ids, 3 one id. `None`: RUN cannot work.
+    pub rung: Option<u8>,
+    /// The rungs from the top, then what all of them need, then the rest.
+    pub findings: Vec<Finding>,
+}
+
+impl Executor {
+    /// Tries everything; `directory` is a folder on the store's file system. Some milliseconds.
+    pub fn examine(&self, directory: &Path) -> Examination {
+        let container = container();
+        let namespace = self.single_id().map(Option::<&_>::cloned).map_err(|error| error.to_string());
+        let mut findings = vec![root()];
+        findings.extend(self.namespaces(&namespace, container));
+        let rung = match &namespace {
+            Err(_) => None,
+            Ok(_) if !self.is_rootless() => Some(1),
+            Ok(None) => Some(2),
+            Ok(Some(_)) => Some(3),
+        };
+        if rung.is_some() {
+            findings.push(self.mounts(directory, container));
+            findings.push(self.overlay(directory));
+            findings.push(self.images(directory));
+        }
+        findings.push(keeper(rung));
+        findings.push(sockets());
+        findings.push(user_mode_network());
+        findings.extend(emulators());
+        let blocks = |finding: &Finding| {
+            finding.state == State::Blocked && (finding.name == MOUNTS || finding.name == KEEPER)
+        };
+        let rung = rung.filter(|_| !findings.iter().any(blocks));
+        Examination { rung, findings }
+    }
+
+    fn namespaces(
+        &self,
+        found: &Result<Option<SingleIdReason>, String>,
+        container: Option<Container>,
+    ) -> [Finding; 2] {
+        let (ranges, single) = ("ranges of ids", "one id");
+        if !self.is_rootless() {
+            return [ranges, single]
+                .map(|name| Finding::new(name, State::Unused, "root needs no user namespace"));
+        }
+        match found {
+            Ok(None) => {
+                let detail = "user namespaces, with all ids of an image";
+                let other = Finding::new(single, State::Unused, "there are ranges");
+                [Finding::new(ranges, State::Works, detail), other]
+            }
+            Ok(Some(reason)) => {
+                let first = Finding::new(ranges, State::Blocked, reason.to_string()).with(reason.remedies());
+                let detail = "user namespaces; RUN records owners and writes them into the layers";
+                [first, Finding::new(single, State::Works, detail)]
+            }
+            Err(text) => {
+                let error = self.userns_error();
+                let remedies = || error.map(|error| remedies(error, container)).unwrap_or_default();
+                let one = |name| Finding::new(name, State::Blocked, text.clone()).with(remedies());
+                [one(ranges), one(single)]
+            }
+        }
+    }
+
+    /// What a step mounts, in the namespaces that it has.
+    fn mounts(&self, directory: &Path, container: Option<Container>) -> Finding {
+        let root = directory.join("step");
+        let ran = match fs::create_dir(&root) {
+            Ok(()) => self.run(&trial(&root), |_, _| {}),
+            Err(error) => {
+                return Finding::new(MOUNTS, State::Limited, format!("{}: {error}", root.display()));
+            }
+        };
+        match ran {
+            Err(ExecError::NotFound { .. }) => {
+                Finding::new(MOUNTS, State::Works, "a step gets its own /proc, /dev and /sys")
+            }
+            Ok(_) => Finding::new(MOUNTS, State::Works, "a step runs"),
+            Err(error) => {
+                let rule = masked_below_proc().filter(|_| self.is_rootless()).map(|path| {
+                    format!("; something is mounted on {path}, and then the kernel allows no other /proc")
+                });
+                let detail = format!("{error}{}", rule.unwrap_or_default());
+                let remedies = container.map(Container::unmask).unwrap_or_default();
+                Finding::new(MOUNTS, State::Blocked, detail).with(remedies)
+            }
+        }
+    }
+
+    fn images(&self, directory: &Path) -> Finding {
+        if self.is_rootless() {
+            return Finding::new(IMAGES, State::Unused, "layers are unpacked: only root mounts images");
+        }
+        match self.try_images(directory) {
+            Ok(how) => Finding::new(IMAGES, State::Works, format!("EROFS, mounted {how}")),
+            Err(error) => Finding::new(IMAGES, State::Unused, format!("layers are unpacked ({error})")),
+        }
+    }
+
+    fn overlay(&self, directory: &Path) -> Finding {
+        let name = "writable roots";
+        let place = directory.parent().unwrap_or(directory).display();
+        match self.try_overlay(directory) {
+            Ok(()) => Finding::new(name, State::Works, format!("overlayfs, in {place}")),
+            Err(error) => Finding::new(
+                name,
+                State::Limited,
+                format!("every RUN copies its whole root: overlayfs is refused in {place} ({error})"),
+            )
+            .with(vec![
+                "put the store on ext4, xfs, btrfs or tmpfs, in a container on a volume: --root DIR".into(),
+            ]),
+        }
+    }
+}
+
+const IMAGES: &str = "layers as images";
+const MOUNTS: &str = "mounts";
+const KEEPER: &str = "recorded owners";
+
+impl Finding {
+    fn new(name: &'static str, state: State, detail: impl Into<String>) -> Self {
+        Self { name, state, detail: detail.into(), remedies: Vec::new() }
+    }
+
+    fn with(self, remedies: Vec<String>) -> Self {
+        Self { remedies, ..self }
+    }
+}
+
+fn root() -> Finding {
+    let name = "root";
+    let uid = rustix::process::geteuid();
+    if caps::is_privileged() {
+        Finding::new(name, State::Works, "this is root, with CAP_SYS_ADMIN")
+    } else if uid.is_root() {
+        let detail = "this is root without CAP_SYS_ADMIN, or of a user namespace, as in a container";
+        Finding::new(name, State::Unused, detail)
+    } else {
+        Finding::new(name, State::Unused, format!("this is user {}", uid.as_raw()))
+    }
+}
+
+/// Who runs the container that this is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Container {
+    Docker,
+    Podman,
+    Kubernetes,
+    /// Something with a filter of its own.
+    Other,
+}
+
+fn container() -> Option<Container> {
+    let is_filtered = || {
+        fs::read_to_string("/proc/self/status").is_ok_and(|status| {
+            status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|v| v.trim() == "2"))
+        })
+    };
+    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        Some(Container::Kubernetes)
+    } else if Path::new("/run/.containerenv").exists() {
+        Some(Container::Podman)
+    } else if Path::new("/.dockerenv").exists() {
+        Some(Container::Docker)
+    } else {
+        is_filtered().then_some(Container::Other)
+    }
+}
+
+impl Container {
+    /// What lets system calls through.
+    fn unfilter(self) -> Vec<String> {
+        match self {
+            Container::Kubernetes => vec!["securityContext: {seccompProfile: {type: Unconfined}}".into()],
+            Container::Docker | Container::Podman => vec!["--security-opt seccomp=unconfined".into()],
+            Container::Other => vec!["start the container with its seccomp filter off".into()],
+        }
+    }
+
+    /// What shows the whole of /proc, which a /proc of one's own asks for.
+    fn unmask(self) -> Vec<String> {
+        match self {
+            Container::Kubernetes => vec!["securityContext: {procMount: Unmasked}".into()],
+            Container::Podman => vec!["--security-opt unmask=ALL".into()],
+            Container::Docker => vec!["--security-opt systempaths=unconfined".into()],
+            Container::Other => vec!["start the container with nothing mounted over parts of /proc".into()],
+        }
+    }
+}
+
+fn remedies(error: &UsernsError, container: Option<Container>) -> Vec<String> {
+    let line = |text: &str| vec![text.to_owned()];
+    match error {
+        UsernsError::SwitchedOff => line("sudo sysctl -w kernel.unprivileged_userns_clone=1"),
+        UsernsError::LimitIsZero => line("sudo sysctl -w user.max_user_namespaces=15000"),
+        UsernsError::AppArmor => {
+            let program = std::env::current_exe().unwrap_or_else(|_| "/usr/bin/rbuild".into());
+            let program = program.display();
+            vec![
+                format!(
+                    "echo 'abi <abi/4.0>, profile rbuild {program} flags=(unconfined) {{ userns, }}' | \
+                     sudo tee /etc/apparmor.d/rbuild && sudo apparmor_parser -r /etc/apparmor.d/rbuild"
+                ),
+                "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".to_owned(),
+            ]
+        }
+        UsernsError::Refused { .. } | UsernsError::Mapping { .. } => {
+            container.map(Container::unfilter).unwrap_or_default()
+        }
+    }
+}
+
+impl SingleIdReason {
+    /// What to type, one way each.
+    fn remedies(&self) -> Vec<String> {
+        match self {
+            SingleIdReason::NoTools => vec!["sudo apt-get install uidmap".into()],
+            SingleIdReason::NoRange { user, .. } => {
+                vec![format!("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}")]
+            }
+            SingleIdReason::Broken(_) => {
+                vec!["sudo chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap".into()]
+            }
+        }
+    }
+}
+
+fn keeper(rung: Option<u8>) -> Finding {
+    if seccomp::can_ask() {
+        return Finding::new(KEEPER, State::Works, "seccomp passes calls on, for users with one id");
+    }
+    let state = if rung == Some(3) { State::Blocked } else { State::Unused };
+    Finding::new(KEEPER, state, "the kernel has no seccomp notifications (Linux 5.9): one id is not enough")
+}
+
+fn sockets() -> Finding {
+    let name = "abstract sockets";
+    if sys::landlock_has_scopes() {
+        Finding::new(name, State::Works, "those of this machine are closed off to steps on its network")
+    } else {
+        let detail = "steps on this machine's network reach its abstract unix sockets: \
+                      the kernel has no Landlock scopes (Linux 6.12)";
+        Finding::new(name, State::Limited, detail).with(vec!["rbuild --network none …".into()])
+    }
+}
+
+/// What `--network pasta` needs.
+fn user_mode_network() -> Finding {
+    let name = "network of its own";
+    let tun = fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+    match (find_in_path("pasta"), tun) {
+        (None, _) => Finding::new(name, State::Unused, "`--network pasta` needs `pasta`")
+            .with(vec!["sudo apt-get install passt".into()]),
+        (Some(_), Err(error)) => {
+            let detail = format!("`--network pasta` needs /dev/net/tun, which cannot be opened: {error}");
+            Finding::new(name, State::Limited, detail).with(vec!["sudo chmod 666 /dev/net/tun".into()])
+        }
+        (Some(_), Ok(_)) => Finding::new(name, State::Works, "with `--network pasta`"),
+    }
+}
+
+/// Programs of other architectures that the kernel can run.
+fn emulators() -> Option<Finding> {
+    let name = "other architectures";
+    let entries = fs::read_dir("/proc/sys/fs/binfmt_misc");
+    let mut known: Vec<String> = entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("qemu-").map(str::to_owned))
+        .collect();
+    known.sort();
+    if known.is_empty() {
+        let detail = "no emulator is registered with binfmt_misc; RUN of another --platform fails";
+        return Some(
+            Finding::new(name, State::Limited, detail)
+                .with(vec!["sudo apt-get install qemu-user-static binfmt-support".into()]),
+        );
+    }
+    Some(Finding::new(name, State::Works, known.join(", ")))
+}
+
+/// A step in an empty root, of a program that is not there: everything is made ready for it.
+fn trial(directory: &Path) -> Spec {
+    Spec {
+        root: RootSource::Plain { dir: directory.to_owned() },
+        args: vec!["/nothing".into()],
+        env: Vec::new(),
+        cwd: "/".into(),
+        credentials: Credentials { uid: 0, gid: 0, groups: vec![0], home: "/".into() },
+        hostname: "doctor".into(),
+        network: Network::Host,
+        security: Security::Sandbox,
+        mounts: Vec::new(),
+        hosts: String::new(),
+        resolv_conf: String::new(),
+        shm_size_bytes: 0,
+        ulimits: Vec::new(),
+        owned_paths: Vec::new(),
+        platform: Platform::host(),
+    }
+}
+
+/// The first mount below /proc.
+fn masked_below_proc() -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let mut below = points.filter_map(|point| point.strip_prefix("/proc/"));
+    below.find(|rest| *rest != "sys/fs/binfmt_misc").map(|rest| format!("/proc/{rest}"))
+}

@@ -1,0 +1,356 @@
+//! rbuild's side: starts steps, passes on their output, stops them.
+
+use std::collections::HashMap;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::attach::{self, Attach};
+use super::cgroup::{Cgroup, Limits};
+use super::output::Output;
+use super::pids::{Bound, Hold};
+use super::program::{Program, Protected};
+use super::userns::{SingleIdReason, Userns, UsernsError, find_in_path};
+use super::worker::Worker;
+use crate::exec::failure::{ExecError, Failure};
+use crate::exec::spec::{ExitReport, ExitStatus, Network, ProcessLimit, RootSource, Spec};
+use crate::exec::step::{caps, image};
+use crate::exec::wire::channel;
+use crate::exec::wire::order::{self, Ids, Order, Outcome, Preparation, Stdin};
+use crate::exec::wire::zygote::Zygote;
+use crate::report::Stream;
+
+/// How an [`Executor`] works.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The program that is started again for each step: rbuild itself. It must ask
+    /// [`crate::exec::role_from_args`] first thing.
+    pub program: PathBuf,
+    /// What each step may use.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { program: PathBuf::from("/proc/self/exe"), limits: Limits::default() }
+    }
+}
+
+/// Runs steps and jobs. Shared by threads; costs nothing until the first one runs.
+#[derive(Debug)]
+pub struct Executor {
+    program: Program,
+    limits: Limits,
+    rootless: OnceLock<bool>,
+    userns: OnceLock<Result<Option<Userns>, UsernsError>>,
+    /// Started with the first step.
+    zygote: Mutex<Option<Arc<Zygote>>>,
+    /// Started with the first job.
+    worker: Mutex<Option<Arc<Worker>>>,
+    /// So many steps are surely to come.
+    expected: AtomicUsize,
+    stop: Stop,
+    next: AtomicU64,
+    out_of_memory_events: AtomicU64,
+}
+
+/// Ends the running steps of an executor, from any thread. Cheap to clone; an executor that is made later minds it, too.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<Mutex<Steps>>);
+
+impl Stop {
+    /// Ends all running steps, politely and then by force within two seconds, and refuses new ones. Does not
+    /// wait.
+    pub fn all(&self) {
+        let mut steps = self.steps();
+        steps.cancelled = true;
+        for socket in steps.running.values_mut() {
+            let _ = socket.write_all(b"T");
+        }
+    }
+
+    /// Lets commands run again after [`Stop::all`], when those that were to be ended are gone.
+    pub fn resume(&self) {
+        self.steps().cancelled = false;
+    }
+
+    fn steps(&self) -> MutexGuard<'_, Steps> {
+        // The map is consistent after every statement.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The running steps' sockets, by number.
+#[derive(Debug, Default)]
+struct Steps {
+    running: HashMap<u64, UnixStream>,
+    cancelled: bool,
+}
+
+/// A step that was started.
+struct Begun {
+    socket: UnixStream,
+    number: u64,
+    /// Gone with this value.
+    hold: Hold,
+}
+
+impl Executor {
+    /// Does nothing yet.
+    pub fn new(config: Config) -> Self {
+        Self::stopped_by(config, Stop::default())
+    }
+
+    /// The same; `stop` ends its steps.
+    pub fn stopped_by(config: Config, stop: Stop) -> Self {
+        Self {
+            program: Program(config.program),
+            limits: config.limits,
+            rootless: OnceLock::new(),
+            userns: OnceLock::new(),
+            zygote: Mutex::default(),
+            worker: Mutex::default(),
+            expected: AtomicUsize::new(0),
+            stop,
+            next: AtomicU64::new(0),
+            out_of_memory_events: AtomicU64::new(out_of_memory_events()),
+        }
+    }
+
+    /// Whether steps run in a user namespace, because rbuild is not root (or root without CAP_SYS_ADMIN).
+    pub fn is_rootless(&self) -> bool {
+        *self.rootless.get_or_init(|| !caps::is_privileged())
+    }
+
+    /// Why the user namespace has one id only, if so: then everything belongs to root, and USER and chown do
+    /// nothing. Makes the namespace.
+    pub fn single_id(&self) -> Result<Option<&SingleIdReason>, ExecError> {
+        Ok(self.userns()?.and_then(|userns| userns.why_single.as_ref()))
+    }
+
+    /// Says that so many more steps will be run, probably: what the next one needs is made ready while one runs.
+    pub fn expect(&self, steps: usize) {
+        self.expected.fetch_add(steps, Ordering::Relaxed);
+    }
+
+    /// One of the steps that were expected begins, or need not be run.
+    pub fn expect_one_less(&self) {
+        let less = |expected: usize| expected.checked_sub(1);
+        let _ = self.expected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// Runs one step and returns how its command ended; each line of its output goes to `on_line`, without
+    /// its newline, in the order read. When this returns, the step's processes and mounts are gone.
+    pub fn run(&self, spec: &Spec, mut on_line: impl FnMut(Stream, &str)) -> Result<ExitReport, ExecError> {
+        let (stdout, stdout_writer) = io::pipe().map_err(ExecError::Spawn)?;
+        let (stderr, stderr_writer) = io::pipe().map_err(ExecError::Spawn)?;
+        let files = vec![stdout_writer.into(), stderr_writer.into()];
+        let step = self.begin(spec, Stdin::Nothing, files)?;
+        let answer = Output::new(stdout, stderr).follow(&step.socket, &mut on_line);
+        self.end(spec, step, answer)
+    }
+
+    /// Runs one command for somebody who sees its output on rbuild's own standard output, unchanged, and may type to
+    /// it. When this returns, its processes and mounts are gone. Nothing else should use rbuild's terminal meanwhile.
+    pub fn attach(&self, spec: &Spec, attach: Attach) -> Result<ExitReport, ExecError> {
+        let attach::Ends { stdin, files, relay } = attach::Ends::open(attach).map_err(ExecError::Spawn)?;
+        let step = self.begin(spec, stdin, files)?;
+        let answer = relay.follow(&step.socket);
+        self.end(spec, step, answer)
+    }
+
+    /// Starts the processes around a step, or takes those that are ready. `files` go with the order.
+    fn begin(&self, spec: &Spec, stdin: Stdin, files: Vec<OwnedFd>) -> Result<Begun, ExecError> {
+        let userns = self.userns()?;
+        let ids = userns.map_or(Ids::Root, |userns| userns.ids);
+        let hold = Hold::prepare(&self.limits, ids)?;
+        let preparation = preparation(spec, ids, &hold)?;
+        let images = image::mounted_in(spec);
+        let opened: Vec<OwnedFd> =
+            images.iter().map(|path| image::reopen(path)).collect::<io::Result<_>>()?;
+        let order = serde_json::to_vec(&Order { spec: spec.clone(), stdin, images })?;
+        let zygote = self.zygote(userns)?;
+        let socket = match &hold.group {
+            Some(group) => zygote.held_init(&preparation, |init| group.add(init).map_err(ExecError::from))?,
+            None => zygote.init(&preparation).map_err(ExecError::Spawn)?,
+        };
+        // A failure to send shows below, as an init without a report.
+        let borrowed: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        let _ = channel::send_with(&socket, &order, &borrowed);
+        for some in opened.chunks(channel::MOST_FILES) {
+            let some: Vec<_> = some.iter().map(AsFd::as_fd).collect();
+            let _ = channel::send_with(&socket, &[], &some);
+        }
+        drop((files, opened));
+        let number = self.register(&socket).map_err(ExecError::Spawn)?;
+        let is_one_like_another = preparation.served.is_none() && !preparation.is_held;
+        // Where processes are counted by their users, those of a spare would count.
+        let is_counted = matches!(preparation.bound, Bound::Users { .. });
+        if self.expected.load(Ordering::Relaxed) > 0 && is_one_like_another && !is_counted {
+            zygote.prepare(&preparation);
+        }
+        Ok(Begun { socket, number, hold })
+    }
+
+    fn zygote(&self, userns: Option<&Userns>) -> Result<Arc<Zygote>, ExecError> {
+        let mut zygote = self.zygote.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(zygote) = &*zygote {
+            return Ok(Arc::clone(zygote));
+        }
+        let ids = userns.map_or(Ids::Root, |userns| userns.ids);
+        let mounted = userns.and_then(Userns::take_program);
+        let started = Protected::of(&self.program, mounted)
+            .and_then(|program| Zygote::start(program, ids, userns.map(|userns| userns.file.as_fd())));
+        Ok(Arc::clone(zygote.insert(Arc::new(started.map_err(ExecError::Spawn)?))))
+    }
+
+    /// Waits for them to be gone; `answer` is the outcome.
+    fn end(
+        &self,
+        spec: &Spec,
+        Begun { socket, number, hold }: Begun,
+        answer: io::Result<Option<Vec<u8>>>,
+    ) -> Result<ExitReport, ExecError> {
+        drop(socket);
+        if self.unregister(number) {
+            return Err(ExecError::Cancelled);
+        }
+        let Some(answer) = answer.map_err(ExecError::Spawn)? else { return Err(ExecError::Vanished) };
+        match order::decode(&answer)? {
+            Outcome::Exited(report) => {
+                Ok(with_process_limit(self.with_memory_events(report, hold.group.as_ref()), &hold))
+            }
+            Outcome::Failed(Failure::Killed { signal }) => {
+                let limited = hold.group.as_ref().is_some_and(|group| group.memory().kills > 0);
+                let out_of_memory = signal == libc::SIGKILL && (limited || self.memory_ran_out());
+                Err(ExecError::Killed { signal, out_of_memory })
+            }
+            Outcome::Failed(failure) => Err(ExecError::new(failure, spec)),
+        }
+    }
+
+    /// Runs a job as root of the user namespace (or simply as root), in another process.
+    pub fn run_job(&self, job: &str, input: &[u8]) -> Result<Vec<u8>, ExecError> {
+        let worker = self.worker(self.userns()?)?;
+        let answer = worker.run(job, input).map_err(ExecError::Spawn)?;
+        let Some(answer) = answer else {
+            // The next job gets another.
+            let mut current = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+            current.take_if(|current| Arc::ptr_eq(current, &worker));
+            return Err(ExecError::WorkerVanished);
+        };
+        answer.map_err(ExecError::Job)
+    }
+
+    fn worker(&self, userns: Option<&Userns>) -> Result<Arc<Worker>, ExecError> {
+        let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(worker) = &*worker {
+            return Ok(Arc::clone(worker));
+        }
+        let ids = userns.map_or(Ids::Root, |userns| userns.ids);
+        let started = Worker::start(&self.program, ids, userns.map(|userns| userns.file.as_fd()));
+        Ok(Arc::clone(worker.insert(Arc::new(started.map_err(ExecError::Spawn)?))))
+    }
+
+    /// Ends all running steps, politely and then by force within two seconds, and refuses new ones. Does not
+    /// wait: each [`Self::run`] returns [`ExecError::Cancelled`] when its step is gone.
+    pub fn cancel_all(&self) {
+        self.stop.all();
+    }
+
+    /// Whether [`Self::cancel_all`], or a [`Stop`], told this executor to run nothing more.
+    pub fn is_cancelled(&self) -> bool {
+        self.stop.steps().cancelled
+    }
+
+    /// Why there is no user namespace, if one was wanted.
+    pub(in crate::exec) fn userns_error(&self) -> Option<&UsernsError> {
+        self.userns.get()?.as_ref().err()
+    }
+
+    fn userns(&self) -> Result<Option<&Userns>, ExecError> {
+        let made = self.userns.get_or_init(|| {
+            if self.is_rootless() { Userns::create(&self.program).map(Some) } else { Ok(None) }
+        });
+        match made {
+            Ok(userns) => Ok(userns.as_ref()),
+            Err(error) => Err(error.clone().into()),
+        }
+    }
+
+    fn register(&self, socket: &UnixStream) -> io::Result<u64> {
+        let mut socket = socket.try_clone()?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut steps = self.stop.steps();
+        if steps.cancelled {
+            let _ = socket.write_all(b"T");
+        }
+        steps.running.insert(number, socket);
+        Ok(number)
+    }
+
+    /// Tells whether steps were cancelled meanwhile.
+    fn unregister(&self, number: u64) -> bool {
+        let mut steps = self.stop.steps();
+        steps.running.remove(&number);
+        steps.cancelled
+    }
+
+    /// The kernel counts what it killed for want of memory; a killed step after a new event was one.
+    fn with_memory_events(&self, mut report: ExitReport, group: Option<&Cgroup>) -> ExitReport {
+        let used = group.filter(|_| self.limits.memory_bytes.is_some()).map(Cgroup::memory);
+        if let Some(used) = used.filter(|used| used.kills > 0) {
+            report.out_of_memory = true;
+            report.peak_memory_bytes = used.peak_bytes.max(report.peak_memory_bytes);
+            report.memory_limit_bytes = self.limits.memory_bytes;
+            return report;
+        }
+        if matches!(report.status, ExitStatus::Signal(libc::SIGKILL) | ExitStatus::Code(137)) {
+            report.out_of_memory = self.memory_ran_out();
+        }
+        report
+    }
+
+    /// Whether the kernel has killed something for want of memory since this was asked last.
+    fn memory_ran_out(&self) -> bool {
+        let now = out_of_memory_events();
+        self.out_of_memory_events.swap(now, Ordering::Relaxed) < now
+    }
+}
+
+/// What the processes around `spec` need to know of it beforehand.
+fn preparation(spec: &Spec, ids: Ids, hold: &Hold) -> Result<Preparation, ExecError> {
+    let pasta = match spec.network {
+        Network::Pasta => Some(find_in_path("pasta").ok_or(ExecError::NoPasta)?),
+        Network::Host | Network::None => None,
+    };
+    Ok(Preparation {
+        ids,
+        network: spec.network,
+        security: spec.security,
+        shm_size_bytes: spec.shm_size_bytes,
+        bound: hold.bound,
+        pasta,
+        served: matches!(spec.root, RootSource::Fuse { .. }).then(|| spec.root.clone()),
+        is_held: hold.group.is_some(),
+    })
+}
+
+fn with_process_limit(report: ExitReport, hold: &Hold) -> ExitReport {
+    let refused = || hold.group.as_ref().is_some_and(Cgroup::refused_a_process);
+    // The init only knows of what it was refused itself.
+    let seen = report.process_limit.and_then(|limit| limit.was_reached);
+    let limit = |most| ProcessLimit { most, was_reached: seen.or_else(|| hold.is_told.then(refused)) };
+    ExitReport { process_limit: hold.most.map(limit), ..report }
+}
+
+fn out_of_memory_events() -> u64 {
+    let text = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))
+        .and_then(|n| n.trim().parse().ok())
+        .unwrap_or(0)
+}

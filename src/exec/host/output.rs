@@ -1,0 +1,107 @@
+//! Reads a step's output line by line until the step is over.
+
+use std::io::{self, PipeReader, Read as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+
+use crate::exec::wire::channel;
+use crate::report::Stream;
+
+/// A longer line is cut into several.
+const LINE_LIMIT_BYTES: usize = 1 << 18;
+
+pub(in crate::exec) struct Output {
+    pipes: [Lines; 2],
+}
+
+struct Lines {
+    stream: Stream,
+    pipe: PipeReader,
+    open: bool,
+    pending: Vec<u8>,
+}
+
+impl Output {
+    pub(in crate::exec) fn new(stdout: PipeReader, stderr: PipeReader) -> Self {
+        let lines = |stream, pipe| Lines { stream, pipe, open: true, pending: Vec::new() };
+        Self { pipes: [lines(Stream::Stdout, stdout), lines(Stream::Stderr, stderr)] }
+    }
+
+    /// Passes lines on until the outcome has come, which is returned, or nobody is left to send it. Then takes
+    /// what is still in the pipes, but waits no longer: someone outside the step may hold them open.
+    pub(in crate::exec) fn follow(
+        mut self,
+        socket: &UnixStream,
+        on_line: &mut dyn FnMut(Stream, &str),
+    ) -> io::Result<Option<Vec<u8>>> {
+        for lines in &self.pipes {
+            rustix::io::ioctl_fionbio(&lines.pipe, true)?;
+        }
+        while !self.wait(socket, on_line)? {}
+        let message = channel::receive(socket)?;
+        for lines in &mut self.pipes {
+            lines.read(on_line)?;
+            lines.finish(on_line);
+        }
+        Ok(message.map(|(bytes, _)| bytes))
+    }
+
+    /// Tells whether the outcome is there.
+    fn wait(&mut self, socket: &UnixStream, on_line: &mut dyn FnMut(Stream, &str)) -> io::Result<bool> {
+        let mut files = vec![PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)];
+        let open: Vec<usize> = (0..2).filter(|index| self.pipes[*index].open).collect();
+        for index in &open {
+            files.push(PollFd::from_borrowed_fd(self.pipes[*index].pipe.as_fd(), PollFlags::IN));
+        }
+        match rustix::event::poll(&mut files, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let happened: Vec<bool> = files.iter().map(|file| !file.revents().is_empty()).collect();
+        for (index, happened) in open.iter().zip(&happened[1..]) {
+            if *happened {
+                self.pipes[*index].read(on_line)?;
+            }
+        }
+        Ok(happened[0])
+    }
+}
+
+impl Lines {
+    fn read(&mut self, on_line: &mut dyn FnMut(Stream, &str)) -> io::Result<()> {
+        let mut buffer = [0; 16 << 10];
+        while self.open {
+            match self.pipe.read(&mut buffer) {
+                Ok(0) => self.open = false,
+                Ok(length) => self.take(&buffer[..length], on_line),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, mut bytes: &[u8], on_line: &mut dyn FnMut(Stream, &str)) {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            self.pending.extend_from_slice(&bytes[..end]);
+            on_line(self.stream, &String::from_utf8_lossy(&self.pending));
+            self.pending.clear();
+            bytes = &bytes[end + 1..];
+        }
+        self.pending.extend_from_slice(bytes);
+        if self.pending.len() >= LINE_LIMIT_BYTES {
+            self.finish(on_line);
+        }
+    }
+
+    fn finish(&mut self, on_line: &mut dyn FnMut(Stream, &str)) {
+        if !self.pending.is_empty() {
+            on_line(self.stream, &String::from_utf8_lossy(&self.pending));
+            self.pending.clear();
+        }
+    }
+}

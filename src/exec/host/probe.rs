@@ -1,0 +1,175 @@
+//! What this machine can do for a build, tried rather than guessed.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::mount::MountPropagationFlags;
+use rustix::thread::UnshareFlags;
+use serde::{Deserialize, Serialize};
+
+use super::executor::Executor;
+use super::userns::{SingleIdReason, UsernsError, find_in_path};
+use crate::exec::failure::{ExecError, Failure};
+use crate::exec::step::caps;
+use crate::exec::step::image::MountedImage;
+use crate::exec::step::overlay::{Layers, Marks};
+use crate::exec::sys;
+use crate::layer::archive::Limits;
+use crate::layer::erofs;
+use crate::layer::view::RootView;
+
+/// What was found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Who rbuild's steps run as, or why they cannot run at all.
+    pub identity: Result<Identity, UsernsError>,
+    /// Whether the kernel mounts overlays on the store's file system, or why not; then steps need
+    /// fuse-overlayfs or copied trees.
+    pub overlay: Result<(), String>,
+    /// The program, where it is installed and `/dev/fuse` can be opened.
+    pub fuse_overlayfs: Option<PathBuf>,
+}
+
+/// Who a build is on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// Root, without a user namespace.
+    Root,
+    /// Root of a user namespace that has all ids an image needs.
+    Ranges,
+    /// Root of a user namespace with a single id, and why: everything in a step belongs to root.
+    Single(SingleIdReason),
+}
+
+pub(in crate::exec) const OVERLAY_JOB: &str = "exec.try-overlay";
+
+/// What the job is to try.
+#[derive(Debug, Serialize, Deserialize)]
+struct Trial {
+    /// Where it may make a folder.
+    parent: PathBuf,
+    /// A directory with a file called `file`, to be the lower one; else one is made.
+    lower: Option<PathBuf>,
+}
+
+impl Executor {
+    /// Tries what this machine can do, with trees in `directory` of the store; some milliseconds. The user
+    /// namespace made for it serves all later steps.
+    pub fn probe(&self, directory: &Path) -> Capabilities {
+        let fuse = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+        let fuse_overlayfs = fuse.ok().and_then(|_| find_in_path("fuse-overlayfs"));
+        let identity = match self.single_id() {
+            Ok(Some(reason)) => Ok(Identity::Single(reason.clone())),
+            Ok(None) if self.is_rootless() => Ok(Identity::Ranges),
+            Ok(None) => Ok(Identity::Root),
+            Err(ExecError::Userns(error)) => Err(error),
+            Err(error) => {
+                return Capabilities {
+                    identity: Ok(Identity::Root),
+                    overlay: Err(error.to_string()),
+                    fuse_overlayfs,
+                };
+            }
+        };
+        let overlay = match &identity {
+            Ok(_) => self.try_overlay(directory),
+            Err(error) => Err(error.to_string()),
+        };
+        Capabilities { identity, overlay, fuse_overlayfs }
+    }
+
+    pub(in crate::exec) fn try_overlay(&self, directory: &Path) -> Result<(), String> {
+        self.try_overlay_on(directory, None)
+    }
+
+    fn try_overlay_on(&self, directory: &Path, lower: Option<PathBuf>) -> Result<(), String> {
+        let trial = Trial { parent: directory.to_owned(), lower };
+        let trial = serde_json::to_vec(&trial).map_err(|error| error.to_string())?;
+        self.run_job(OVERLAY_JOB, &trial).map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Whether layers can be mounted as images in `directory` of the store, under an overlay as those of steps; gives how
+    /// the kernel reads them. Some milliseconds.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn try_images(&self, directory: &Path) -> Result<&'static str, String> {
+        if self.is_rootless() {
+            return Err("only root mounts images".to_owned());
+        }
+        let path = directory.join(format!("probe-{}.erofs", std::process::id()));
+        let tried = write_image(&path).and_then(|()| {
+            let image = MountedImage::mount(&path).map_err(|error| error.to_string())?;
+            self.try_overlay_on(directory, Some(image.path())).map(|()| image.how)
+        });
+        let _ = fs::remove_file(&path);
+        tried
+    }
+}
+
+/// An image with one empty file.
+fn write_image(path: &Path) -> Result<(), String> {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(0);
+    let mut archive = tar::Builder::new(Vec::new());
+    let archive = archive.append_data(&mut header, "file", io::empty()).and_then(|()| archive.into_inner());
+    let archive = archive.map_err(|error| error.to_string())?;
+    let file = fs::OpenOptions::new().write(true).create_new(true).open(path);
+    let file = file.map_err(|error| error.to_string())?;
+    let packed = erofs::pack(archive.as_slice(), &file, &RootView::default(), Limits::default());
+    packed.map(drop).map_err(|error| error.to_string())
+}
+
+/// The job: mounts an overlay, and does in it what steps do.
+pub(in crate::exec) fn try_overlay(input: &[u8]) -> Result<Vec<u8>, String> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let Trial { parent, lower } = serde_json::from_slice(input).map_err(|error| error.to_string())?;
+    let directory = parent.join(format!("probe-{}-{number}", std::process::id()));
+    let result = try_in(&directory, lower);
+    let _ = rustix::mount::unmount(directory.join("merged"), rustix::mount::UnmountFlags::DETACH);
+    let _ = fs::remove_dir_all(&directory);
+    result.map(|()| Vec::new())
+}
+
+fn try_in(directory: &Path, given: Option<PathBuf>) -> Result<(), String> {
+    let text = |error: io::Error| error.to_string();
+    let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| directory.join(name));
+    for path in [&lower, &upper, &work, &merged] {
+        fs::create_dir_all(path).map_err(text)?;
+    }
+    fs::write(lower.join("file"), "").map_err(text)?;
+    let lower = given.unwrap_or(lower);
+    sys::unshare(UnshareFlags::NEWNS).map_err(text)?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(|errno| text(errno.into()))?;
+    let marks = if caps::is_privileged() { Marks::Trusted } else { Marks::User };
+    Layers::open([lower.as_path()], Some((&upper, &work)))
+        .and_then(|layers| layers.mount(rustix::fs::CWD, &merged, marks))
+        .map_err(explain)?;
+    fs::remove_file(merged.join("file")).map_err(text)?;
+    fs::create_dir(merged.join("new")).map_err(text)?;
+    let whiteout = fs::symlink_metadata(upper.join("file")).map_err(text)?;
+    if whiteout.file_type().is_char_device() && whiteout.rdev() == 0 {
+        Ok(())
+    } else {
+        Err("whiteouts are not stored as character devices".into())
+    }
+}
+
+fn explain(failure: Failure) -> String {
+    match failure {
+        Failure::Overlay { errno, log } => {
+            let error = io::Error::from_raw_os_error(errno);
+            if log.is_empty() { error.to_string() } else { format!("{error}: {log}") }
+        }
+        Failure::Pasta { message } => message,
+        Failure::Killed { signal } => format!("signal {signal} ended the trial"),
+        Failure::Start { program: doing, errno } | Failure::Setup { doing, errno } => {
+            format!("cannot {doing}: {}", io::Error::from_raw_os_error(errno))
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Jobs that run as root of the user namespace, in a re-executed copy of rbuild: unpacking a layer with its
+//! owners, reading an upper directory, removing a tree.
+//!
+//! One *worker* does all jobs of an executor, each in a thread of its own; what one has learnt can serve the next.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::process::Signal;
+
+use super::program::Program;
+use super::{probe, userns};
+use crate::exec::wire::order::{self, Ids};
+use crate::exec::wire::spawn::Process;
+use crate::exec::wire::{channel, role};
+
+/// A job: bytes in, bytes or a message out.
+pub type Job = fn(&[u8]) -> Result<Vec<u8>, String>;
+
+/// Jobs by name. The upper modules own them; this one only runs them.
+pub type Jobs = &'static [(&'static str, Job)];
+
+/// A running worker.
+#[derive(Debug)]
+pub(in crate::exec) struct Worker {
+    child: Child,
+    /// `None` when there will be no more jobs.
+    socket: Mutex<Option<UnixStream>>,
+}
+
+impl Worker {
+    /// Starts it; it enters the namespace.
+    pub(in crate::exec) fn start(
+        program: &Program,
+        ids: Ids,
+        namespace: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Self> {
+        let output = (Stdio::null(), Stdio::inherit());
+        let Process { child, socket } = Process::start_with(&program.0, role::WORKER, output)?;
+        channel::send(&socket, &serde_json::to_vec(&ids)?, namespace)?;
+        Ok(Self { child, socket: Mutex::new(Some(socket)) })
+    }
+
+    /// Does a job; `None` when the worker is gone.
+    pub(in crate::exec) fn run(
+        &self,
+        job: &str,
+        input: &[u8],
+    ) -> io::Result<Option<Result<Vec<u8>, String>>> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let sent = match &*self.socket.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(socket) => channel::send(socket, job.as_bytes(), Some(OwnedFd::from(theirs).as_fd())),
+            None => return Ok(None),
+        };
+        // One that is gone does not listen, either.
+        let answer = match sent.and_then(|()| channel::send(&ours, input, None)) {
+            Ok(()) => channel::receive(&ours)?,
+            Err(_) => None,
+        };
+        let Some((mut answer, _)) = answer else { return Ok(None) };
+        Ok(match answer.first() {
+            Some(0) => Some(Ok(answer.split_off(1))),
+            Some(_) => Some(Err(String::from_utf8_lossy(&answer[1..]).into_owned())),
+            None => None,
+        })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.socket.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let _ = self.child.wait();
+    }
+}
+
+/// The worker's side. Each message brings a job's name and a socket, over which one more message comes (the input) and one
+/// goes (a first byte 0 and the result, or 1 and a message). Ends when rbuild's end closes, whatever is going on: a second
+/// belt besides the death signal.
+pub(in crate::exec) fn serve(control: &UnixStream, jobs: Jobs) -> io::Result<()> {
+    let bind = || rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    bind()?;
+    let Some((ids, namespace)) = channel::receive(control)? else { return Ok(()) };
+    let ids: Ids = order::decode(&ids)?;
+    if let Some(namespace) = namespace {
+        userns::enter(&namespace, ids)?;
+        bind()?;
+    }
+    while let Some((name, Some(socket))) = channel::receive(control)? {
+        let socket = UnixStream::from(socket);
+        std::thread::Builder::new().name("job".into()).spawn(move || {
+            // Nobody waits for the answer any more.
+            let _ = answer(&socket, &name, jobs);
+        })?;
+    }
+    std::process::exit(0)
+}
+
+fn answer(socket: &UnixStream, name: &[u8], jobs: Jobs) -> io::Result<()> {
+    let Some((input, _)) = channel::receive(socket)? else { return Ok(()) };
+    let result = match find(name, jobs) {
+        Some(job) => job(&input),
+        None => Err(format!("no job is named `{}`", String::from_utf8_lossy(name))),
+    };
+    let mut answer = vec![u8::from(result.is_err())];
+    match result {
+        Ok(bytes) => answer.extend(bytes),
+        Err(message) => answer.extend(message.into_bytes()),
+    }
+    channel::send(socket, &answer, None)
+}
+
+fn find(name: &[u8], jobs: Jobs) -> Option<Job> {
+    let own: Jobs = &[(probe::OVERLAY_JOB, probe::try_overlay)];
+    own.iter().chain(jobs).find(|(known, _)| known.as_bytes() == name).map(|(_, job)| *job)
+}

@@ -1,0 +1,312 @@
+//! The process that prepares a step's root and then becomes its command: PID 1 of the inner namespace.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
+use rustix::net::{AddressFamily, SocketType};
+use rustix::process::{Resource, Rlimit, Signal};
+
+use super::extra::Extra;
+use super::mounts::{self, Surroundings};
+use super::overlay::{self, Layers, Marks};
+use super::stubs::Made;
+use super::target::{Keep, Leaf, Root, Stubs};
+use super::{caps, start};
+use crate::exec::failure::{Doing as _, Failure};
+use crate::exec::host::console;
+use crate::exec::seccomp::{self, Profile};
+use crate::exec::spec::{MountKind, MountSpec, Network, RootSource, Security, Spec, Ulimit};
+use crate::exec::sys::pipe::write_all;
+use crate::exec::wire::channel;
+use crate::exec::wire::order::{self, Ids, Order, Preparation, Progress, Stdin};
+use crate::exec::{owners, sys};
+
+/// What connects the process with others.
+#[derive(Clone, Copy)]
+pub(in crate::exec) struct Ends<'a> {
+    /// Brings the order.
+    pub(in crate::exec) rbuild: &'a UnixStream,
+    /// Is told before the command starts.
+    pub(in crate::exec) report: &'a OwnedFd,
+    /// Answers for owners when there is but one id.
+    pub(in crate::exec) keeper: Option<&'a UnixStream>,
+    /// Takes the filter's listener to the init when there is no keeper.
+    pub(in crate::exec) sockets: Option<&'a UnixStream>,
+}
+
+/// Does everything; returns only when it failed.
+pub(in crate::exec) fn run(preparation: &Preparation, ends: Ends<'_>) -> Failure {
+    match prepare_and_start(preparation, ends) {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    }
+}
+
+fn prepare_and_start(preparation: &Preparation, ends: Ends<'_>) -> Result<Infallible, Failure> {
+    let ready = prepare(preparation)?;
+    let doing = || "read the order".to_owned();
+    let Some((order, files)) = channel::receive_with(ends.rbuild).doing(doing)? else {
+        std::process::exit(1)
+    };
+    let mut order: Order = order::decode(&order).map_err(std::io::Error::from).doing(doing)?;
+    let images = take_images(&mut order, ends.rbuild).doing(|| "take the images of layers".into())?;
+    tell(ends.report, &Progress::Ordered);
+    let spec = &order.spec;
+    let given = take_output(files).doing(|| "take the output".into())?;
+    rustix::system::sethostname(spec.hostname.as_bytes()).doing(|| "set the host name".into())?;
+    let (stubs, cwd) = complete_root(preparation, spec, &ready)?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    preparation.bound.set_for_users()?;
+    set_limits(&spec.ulimits)?;
+    set_stdin(&order, given)?;
+    confine(preparation.ids, spec, ends)?;
+    rustix::process::fchdir(&cwd).doing(|| format!("enter {}", spec.cwd))?;
+    tell(ends.report, &Progress::Ready(Made::new(&spec.root, stubs)));
+    sys::reset_signals();
+    let own = ready.own;
+    drop((ready, cwd, images));
+    // Until it is executed, the command's path, and that of its interpreter, may lead through this process's own open
+    // files (`/proc/self/fd/5/bin/sh`): of the machine, none may be among them, not even one that rbuild was started with.
+    sys::close_all_but(ends.report.as_fd());
+    Err(start::start(spec, own))
+}
+
+/// What is made before there is an order.
+struct Ready {
+    own: start::Own,
+    old_root: OwnedFd,
+    /// A file system out of the step's sight, with the usual ones mounted in it.
+    memory: OwnedFd,
+}
+
+/// Does all that depends on no order.
+fn prepare(preparation: &Preparation) -> Result<Ready, Failure> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .doing(|| "set the death signal".into())?;
+    rustix::process::setsid().doing(|| "start a session".into())?;
+    rustix::process::umask(Mode::empty());
+    if preparation.network != Network::Host {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
+        let socket = socket.doing(|| "open a socket".into())?;
+        sys::loopback_up(socket.as_fd()).doing(|| "bring the loopback up".into())?;
+    }
+    let own = start::Own::program().doing(|| "look at the program".into())?;
+    let old_root = overlay::open_directory(Path::new("/"))?;
+    let memory = mounts::fresh("tmpfs", &[("mode", "700")], MountAttrFlags::empty())
+        .doing(|| "mount a file system in memory".into())?;
+    // On top of the machine's root: no path leads there.
+    overlay::attach(&memory, rustix::fs::CWD, Path::new("/")).doing(|| "mount on /".into())?;
+    let mut inside = Root::new(memory.as_fd(), None);
+    mounts::mount_usual(&mut inside, &memory, surroundings(preparation))?;
+    if preparation.security == Security::Sandbox {
+        caps::limit_bounding_set().doing(|| "drop capabilities".into())?;
+    }
+    Ok(Ready { own, old_root, memory })
+}
+
+fn surroundings(preparation: &Preparation) -> Surroundings {
+    Surroundings {
+        rootless: preparation.ids != Ids::Root,
+        has_groups: preparation.ids != Ids::Single,
+        insecure: preparation.security == Security::Insecure,
+        shm_size_bytes: preparation.shm_size_bytes,
+    }
+}
+
+/// Receives the images of layers, and lets the order name them by their descriptors here.
+fn take_images(order: &mut Order, rbuild: &UnixStream) -> std::io::Result<Vec<OwnedFd>> {
+    let mut files: Vec<OwnedFd> = Vec::new();
+    while files.len() < order.images.len() {
+        match channel::receive_with(rbuild)? {
+            Some((_, more)) if !more.is_empty() => files.extend(more),
+            _ => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+    for (image, file) in order.images.iter().zip(&files) {
+        let here = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        order.spec.lowers_mut().filter(|lower| *lower == image).for_each(|lower| lower.clone_from(&here));
+    }
+    Ok(files)
+}
+
+/// Makes the first two files output and error output; gives the third.
+fn take_output(files: Vec<OwnedFd>) -> rustix::io::Result<Option<OwnedFd>> {
+    let mut files = files.into_iter();
+    if let (Some(output), Some(errors)) = (files.next(), files.next()) {
+        rustix::stdio::dup2_stdout(&output)?;
+        rustix::stdio::dup2_stderr(&errors)?;
+    }
+    Ok(files.next())
+}
+
+fn set_stdin(order: &Order, given: Option<OwnedFd>) -> Result<(), Failure> {
+    let file = match (order.stdin, given) {
+        (Stdin::Terminal { rows, columns }, Some(socket)) => {
+            let owner = order.spec.credentials.uid;
+            return console::give(socket, (rows, columns), owner).doing(|| "make a terminal".into());
+        }
+        (Stdin::File, Some(file)) => file,
+        _ => rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .doing(|| "open /dev/null".into())?,
+    };
+    rustix::stdio::dup2_stdin(file).doing(|| "set stdin".into())
+}
+
+/// One JSON value a line.
+pub(in crate::exec) fn tell(report: &OwnedFd, progress: &Progress) {
+    let mut line = serde_json::to_vec(progress).expect("plain data with string keys always serialises");
+    line.push(b'\n');
+    // Nobody to tell means that nobody needs to know.
+    let _ = write_all(report, &line);
+}
+
+/// Mounts the step's root, moves what is ready into it, and makes it `/`.
+fn complete_root(preparation: &Preparation, spec: &Spec, ready: &Ready) -> Result<(Stubs, OwnedFd), Failure> {
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .doing(|| "make mounts private".into())?;
+    let marks = if preparation.ids == Ids::Root { Marks::Trusted } else { Marks::User };
+    let directory = mount_root(&spec.root, marks)?;
+    if spec.security == Security::Sandbox {
+        mounts::restrict(&directory, MountAttrFlags::MOUNT_ATTR_NODEV)
+            .doing(|| "mount the root nodev".into())?;
+    }
+    let upper = match &spec.root {
+        RootSource::Overlay { upper, .. } | RootSource::Fuse { upper, .. } => Some(upper.as_path()),
+        RootSource::Plain { .. } => None,
+    };
+    let mut root = Root::new(directory.as_fd(), upper);
+    root.records_owners = preparation.ids == Ids::Single;
+    mounts::move_usual(&ready.memory, &mut root)?;
+    let devices = spec.security == Security::Insecure;
+    let mut extra = Extra { root: &mut root, memory: &ready.memory, marks, devices, files: 0 };
+    for (path, text) in [("/etc/resolv.conf", &spec.resolv_conf), ("/etc/hosts", &spec.hosts)] {
+        extra.mount(&configuration_file(path, text))?;
+    }
+    let mut sorted: Vec<&MountSpec> = spec.mounts.iter().collect();
+    sorted.sort_by(|a, b| a.target.cmp(&b.target));
+    for mount in sorted {
+        extra.mount(mount)?;
+    }
+    let keep = Keep::Stay { uid: spec.credentials.uid, gid: spec.credentials.gid };
+    let cwd = root.open_or_make(&spec.cwd, Leaf::Directory, keep).doing(|| format!("make {}", spec.cwd))?;
+    let stubs = std::mem::take(&mut root.stubs);
+    pivot(&directory, ready).doing(|| "change the root".into())?;
+    Ok((stubs, cwd))
+}
+
+fn configuration_file(path: &str, text: &str) -> MountSpec {
+    let content = text.as_bytes().to_vec();
+    MountSpec {
+        target: path.to_owned(),
+        readonly: true,
+        kind: MountKind::File { content, mode: 0o644, uid: 0, gid: 0 },
+    }
+}
+
+/// Mounts the root where its source says, and gives it.
+fn mount_root(source: &RootSource, marks: Marks) -> Result<OwnedFd, Failure> {
+    match source {
+        RootSource::Overlay { lowers, upper, work, merged } => {
+            // An overlay needs a lower layer; for a step on an empty root, the empty mount point is one.
+            let lowers = if lowers.is_empty() { std::slice::from_ref(merged) } else { lowers };
+            let layers = Layers::open(lowers.iter().map(PathBuf::as_path), Some((upper, work)))?;
+            layers.mount(rustix::fs::CWD, merged, marks)
+        }
+        RootSource::Plain { dir } | RootSource::Fuse { merged: dir, .. } => {
+            let root = mounts::clone_tree(rustix::fs::CWD, &dir.to_string_lossy())
+                .doing(|| format!("open {}", dir.display()))?;
+            overlay::attach(&root, rustix::fs::CWD, dir).doing(|| format!("mount {}", dir.display()))?;
+            Ok(root)
+        }
+    }
+}
+
+/// Makes `root` the root directory and drops everything else.
+fn pivot(root: &OwnedFd, Ready { old_root, memory, .. }: &Ready) -> rustix::io::Result<()> {
+    // What is on top of the old root would be unmounted below in its place.
+    rustix::process::fchdir(memory)?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::fchdir(root)?;
+    rustix::process::pivot_root(".", ".")?;
+    // Both are now mounted on `/`, the old root on top.
+    rustix::process::fchdir(old_root)?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")?;
+    // The way up leads onto whatever is still mounted there: nothing may be.
+    let (here, above) = (rustix::fs::stat("/")?, rustix::fs::stat("/..")?);
+    match (here.st_dev, here.st_ino) == (above.st_dev, above.st_ino) {
+        true => Ok(()),
+        false => Err(rustix::io::Errno::BUSY),
+    }
+}
+
+fn set_limits(limits: &[Ulimit]) -> Result<(), Failure> {
+    for limit in limits {
+        let doing = || format!("set the limit {}={}:{}", limit.name, limit.soft, limit.hard);
+        let resource =
+            resource(&limit.name).ok_or_else(|| Failure::Setup { doing: doing(), errno: libc::EINVAL })?;
+        // -1 and other negative numbers are no limit.
+        let (current, maximum) = (u64::try_from(limit.soft).ok(), u64::try_from(limit.hard).ok());
+        rustix::process::setrlimit(resource, Rlimit { current, maximum }).doing(doing)?;
+    }
+    Ok(())
+}
+
+fn resource(name: &str) -> Option<Resource> {
+    Some(match name {
+        "core" => Resource::Core,
+        "cpu" => Resource::Cpu,
+        "data" => Resource::Data,
+        "fsize" => Resource::Fsize,
+        "locks" => Resource::Locks,
+        "memlock" => Resource::Memlock,
+        "msgqueue" => Resource::Msgqueue,
+        "nice" => Resource::Nice,
+        "nofile" => Resource::Nofile,
+        "nproc" => Resource::Nproc,
+        "rss" => Resource::Rss,
+        "rtprio" => Resource::Rtprio,
+        "rttime" => Resource::Rttime,
+        "sigpending" => Resource::Sigpending,
+        "stack" => Resource::Stack,
+        _ => return None,
+    })
+}
+
+/// Filter, identity, capabilities; the bounding set is limited already. The filter comes before the capabilities go: without no_new_privs,
+/// which would break sudo and ping in a RUN, only CAP_SYS_ADMIN may install one.
+fn confine(ids: Ids, spec: &Spec, ends: Ends<'_>) -> Result<(), Failure> {
+    let single = ends.keeper.is_some();
+    let insecure = spec.security == Security::Insecure;
+    let profile = Profile::of(ids, spec.network, spec.security);
+    // With a single id there is nobody else to become: the keeper makes it look so.
+    let become_user = || if single { Ok(()) } else { caps::become_user(&spec.credentials) };
+    if let Some(profile) = profile {
+        install(seccomp::compiled(profile), spec, ends).doing(|| "install the seccomp filter".into())?;
+    }
+    let doing = || format!("become user {}:{}", spec.credentials.uid, spec.credentials.gid);
+    if insecure {
+        return caps::keep_all(become_user).doing(doing);
+    }
+    become_user().doing(doing)?;
+    caps::keep_default().doing(|| "set capabilities".into())
+}
+
+fn install(filter: &[sys::Instruction], spec: &Spec, ends: Ends<'_>) -> std::io::Result<()> {
+    if let Some(keeper) = ends.keeper {
+        // The number of who the step runs as. From the filter on, the keeper answers for what is watched.
+        owners::carry(0, 0)?;
+        let listener = sys::install_asking_filter(filter)?;
+        return owners::hand_over(keeper, &listener, spec);
+    }
+    let Some(init) = ends.sockets else { return sys::install_filter(filter) };
+    match sys::install_asking_filter(filter) {
+        Ok(listener) => channel::send(init, &[], Some(listener.as_fd())),
+        // The kernel has no listeners (before Linux 5.0), or rbuild itself is in a filter that has one.
+        Err(_) => sys::install_filter(&seccomp::without_asking(filter)),
+    }
+}

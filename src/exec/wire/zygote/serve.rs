@@ -1,0 +1,178 @@
+//! The zygote's own side.
+
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, Signal};
+
+use crate::exec::failure::{Doing as _, Failure};
+use crate::exec::host::userns;
+use crate::exec::seccomp::{self, Profile};
+use crate::exec::step::{init, stubs};
+use crate::exec::sys::{self, pipe};
+use crate::exec::wire::order::{Ids, InitReport, Outcome, Preparation};
+use crate::exec::wire::{channel, order};
+
+/// Starts inits as rbuild asks for them, until that is gone or wants no more.
+pub(in crate::exec) fn serve(control: UnixStream) -> io::Result<()> {
+    let bind = || rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    bind()?;
+    let Some((ids, namespace)) = channel::receive(&control)? else { return Ok(()) };
+    let ids: Ids = order::decode(&ids)?;
+    let entered = match namespace {
+        // Changed credentials clear the death signal.
+        Some(namespace) => userns::enter(&namespace, ids).and_then(|()| bind()),
+        None => Ok(()),
+    };
+    let entered = entered.doing(|| "enter the user namespace".into());
+    let mut steps: Vec<Step> = Vec::new();
+    while let Some(Request { preparation, socket }) = next_request(&control, &mut steps)? {
+        // Once for all steps of a kind.
+        Profile::of(preparation.ids, preparation.network, preparation.security).map(seccomp::compiled);
+        let forked = entered.clone().and_then(|()| fork());
+        match forked {
+            Ok(Forked::Zygote { init, pidfd, report }) => {
+                if preparation.is_held {
+                    // Who is gone does not wait for it.
+                    let _ = (&socket).write_all(&init.as_raw_nonzero().get().to_le_bytes());
+                }
+                steps.push(Step { init, pidfd, report: Some(report), said: Vec::new(), socket });
+            }
+            Ok(Forked::Init { report }) => {
+                // Of other steps nothing is kept open here.
+                drop((control, steps));
+                let said = serde_json::to_vec(&init::run(&socket, &preparation)).unwrap_or_default();
+                let sent = pipe::write_all(&report, &said);
+                std::process::exit(i32::from(sent.is_err()));
+            }
+            Err(failure) => tell(&socket, &Outcome::Failed(failure)),
+        }
+    }
+    // What is still there is a spare, or has nobody to report to; each init takes along what is below it.
+    for step in &steps {
+        let _ = rustix::process::kill_process(step.init, Signal::KILL);
+    }
+    for step in steps {
+        let _ = sys::wait(step.init);
+    }
+    Ok(())
+}
+
+/// rbuild wants an init, and will talk to it over this socket.
+struct Request {
+    preparation: Preparation,
+    socket: UnixStream,
+}
+
+/// Both sides of a fork.
+enum Forked {
+    Zygote { init: Pid, pidfd: OwnedFd, report: OwnedFd },
+    Init { report: OwnedFd },
+}
+
+/// A started init.
+struct Step {
+    init: Pid,
+    pidfd: OwnedFd,
+    /// Until it was read to its end.
+    report: Option<OwnedFd>,
+    said: Vec<u8>,
+    socket: UnixStream,
+}
+
+/// The next request; deals with steps that end meanwhile. `None` when rbuild has closed its end.
+fn next_request(control: &UnixStream, steps: &mut Vec<Step>) -> io::Result<Option<Request>> {
+    loop {
+        let happened = wait(control, steps)?;
+        for (at, (said, ended)) in happened.steps.into_iter().enumerate().rev() {
+            if said {
+                steps[at].listen();
+            }
+            if ended {
+                steps.swap_remove(at).end();
+            }
+        }
+        if happened.control {
+            let Some((preparation, socket)) = channel::receive(control)? else { return Ok(None) };
+            let socket = UnixStream::from(socket.ok_or(io::ErrorKind::InvalidData)?);
+            return Ok(Some(Request { preparation: order::decode(&preparation)?, socket }));
+        }
+    }
+}
+
+/// What can be read.
+struct Happened {
+    control: bool,
+    /// For each step: its report, and its end.
+    steps: Vec<(bool, bool)>,
+}
+
+fn wait(control: &UnixStream, steps: &[Step]) -> io::Result<Happened> {
+    let watch = |file| PollFd::from_borrowed_fd(file, PollFlags::IN);
+    let mut files = vec![watch(control.as_fd())];
+    for step in steps {
+        files.push(watch(step.pidfd.as_fd()));
+        files.extend(step.report.as_ref().map(|report| watch(report.as_fd())));
+    }
+    match rustix::event::poll(&mut files, None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let mut polled = files.iter().map(|file| !file.revents().is_empty());
+    let control = polled.next() == Some(true);
+    let steps = steps.iter().map(|step| {
+        let ended = polled.next() == Some(true);
+        (step.report.is_some() && polled.next() == Some(true), ended)
+    });
+    Ok(Happened { control, steps: steps.collect() })
+}
+
+/// Starts an init in a pid namespace of its own.
+fn fork() -> Result<Forked, Failure> {
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".into())?;
+    match sys::fork_into_pid_namespace().doing(|| "make a pid namespace".into())? {
+        (sys::Fork::Parent(init), Some(pidfd)) => Ok(Forked::Zygote { init, pidfd, report: reader }),
+        (sys::Fork::Child | sys::Fork::Parent(_), _) => Ok(Forked::Init { report: writer }),
+    }
+}
+
+impl Step {
+    fn listen(&mut self) {
+        let Some(report) = &self.report else { return };
+        if !matches!(pipe::read_some(report, &mut self.said), Ok(true)) {
+            self.report = None;
+        }
+    }
+
+    /// The init is gone: reports, when nothing is left of the step but its changes.
+    fn end(mut self) {
+        while self.report.is_some() {
+            self.listen();
+        }
+        let ended = sys::wait(self.init);
+        let report = order::decode(&self.said).unwrap_or_else(|_| {
+            let failure = match ended {
+                Ok((sys::Ended::Signal(signal), _)) => Failure::Killed { signal },
+                Ok((sys::Ended::Code(code), _)) => Failure::Setup {
+                    doing: format!("hear from the init (exit code {code})"),
+                    errno: libc::ECHILD,
+                },
+                Err(error) => {
+                    Failure::Setup { doing: format!("wait for the init ({error})"), errno: libc::ECHILD }
+                }
+            };
+            InitReport { outcome: Outcome::Failed(failure), made: None }
+        });
+        report.made.iter().for_each(stubs::remove);
+        tell(&self.socket, &report.outcome);
+    }
+}
+
+/// When rbuild is gone nobody waits for this.
+fn tell(socket: &UnixStream, outcome: &Outcome) {
+    let bytes = serde_json::to_vec(outcome).expect("plain data with string keys always serialises");
+    let _ = channel::send(socket, &bytes, None);
+}

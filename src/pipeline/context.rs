@@ -1,0 +1,259 @@
+//! Opens contexts: folders, standard input, git repositories, and what is behind URLs.
+//!
+//! An archive becomes a layer, as ADD would make it alone on an empty root: so its owners and devices are kept, it
+//! is checked as every archive is, an unchanged one is not unpacked twice, and nothing of it is written to the host
+//! by name. A repository is a checkout, read as far as steps ask for it. Ignore files count in folders only, as with
+//! BuildKit.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::tools::Tools;
+use super::{ContextFrom, DockerfileFrom, Request, dockerfile};
+use crate::context::{self, Context, statcache::StatCache};
+use crate::layer::archive;
+use crate::plan::{self, Lowered};
+use crate::report::{Diagnostic, Event, Events, Source};
+use crate::solve::{self, ContextFiles, RootState};
+use crate::source::git::{self, GitError, GitSource};
+use crate::source::http;
+use crate::store::{ScratchDir, Store};
+
+/// What an archive becomes a context by; `context` is its name in a folder of its own.
+const UNPACK: &str = "FROM scratch\nADD context /\n";
+/// Has git contexts keep their `.git`, as with BuildKit.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
+/// The main context, and the Dockerfile, which may be in it.
+pub(super) struct MainContext {
+    /// What COPY and ADD see.
+    pub(super) files: ContextFiles,
+    /// The Dockerfile.
+    pub(super) dockerfile: Arc<Source>,
+    /// What tells this build from others in the same store.
+    pub(super) project: String,
+    /// Where `files` are, if they are only there for this build.
+    pub(super) scratch: Option<ScratchDir>,
+}
+
+/// Opens what the request names; of a folder nothing is read yet but the ignore file.
+pub(super) fn open(
+    request: &Request,
+    tools: &Tools,
+    events: &Events,
+) -> Result<MainContext, Vec<Diagnostic>> {
+    if let DockerfileFrom::Url(url) = &request.dockerfile {
+        refuse_offline(request, url)?;
+    }
+    match &request.context {
+        ContextFrom::Directory(path) => directory(request, tools, path),
+        ContextFrom::Stdin => stdin(request, tools),
+        ContextFrom::Git(url) => repository(request, tools, url, events),
+        ContextFrom::Url(url) => download(request, tools, url, events),
+    }
+}
+
+/// A folder of the host behind its ignore file.
+pub(super) fn folder(
+    store: &Store,
+    path: &Path,
+    dockerfile: Option<&Path>,
+) -> Result<Arc<Context>, Vec<Diagnostic>> {
+    let ignore = context::ignore::load(path, dockerfile).map_err(|e| vec![diagnose(&e)])?;
+    let cache = StatCache::open(&store.private("statcache"), path, store.boot_id());
+    Context::open(path, ignore, Some(cache)).map(Arc::new).map_err(|e| vec![diagnose(&e)])
+}
+
+fn directory(request: &Request, tools: &Tools, path: &Path) -> Result<MainContext, Vec<Diagnostic>> {
+    let (dockerfile, at) = dockerfile::read_local(&tools.store, request, path)?;
+    let files = ContextFiles::Folder(folder(&tools.store, path, at.as_deref())?);
+    let project = at.as_deref().unwrap_or(path);
+    let project = std::fs::canonicalize(project).unwrap_or_else(|_| project.to_owned());
+    Ok(MainContext { files, dockerfile, project: project.display().to_string(), scratch: None })
+}
+
+/// A tar, or a Dockerfile that needs no context.
+fn stdin(request: &Request, tools: &Tools) -> Result<MainContext, Vec<Diagnostic>> {
+    let mut stdin = io::stdin().lock();
+    let fail = |e: io::Error| vec![Diagnostic::error(format!("cannot read standard input: {e}"))];
+    // As much of it as a Dockerfile may have, which is enough to tell one from an archive.
+    let mut start = Vec::new();
+    stdin.by_ref().take(dockerfile::LIMIT + 1).read_to_end(&mut start).map_err(fail)?;
+    if start.is_empty() {
+        let diagnostic = Diagnostic::error("standard input is empty");
+        return Err(vec![
+            diagnostic.help("the context `-` wants a tar of the context, or a Dockerfile, on standard input"),
+        ]);
+    }
+    let scratch = scratch(tools)?;
+    let project = "<stdin>".to_owned();
+    if !archive::is_archive(&start[..]) {
+        refuse_packed("standard input", &start)?;
+        refuse_two_dockerfiles(&request.dockerfile)?;
+        let bytes = dockerfile::read_limited(&start[..]).map_err(fail)?;
+        let dockerfile = dockerfile::source("<stdin>", bytes)?;
+        let files = ContextFiles::Folder(plain(scratch.path())?);
+        return Ok(MainContext { files, dockerfile, project, scratch: Some(scratch) });
+    }
+    let mut copy = || -> io::Result<()> {
+        let mut file = File::create_new(scratch.path().join("context"))?;
+        file.write_all(&start)?;
+        io::copy(&mut stdin, &mut file).map(drop)
+    };
+    copy().map_err(fail)?;
+    drop(start);
+    archived(request, tools, &scratch, "standard input", project)
+}
+
+/// `-f FILE -` with a Dockerfile on standard input.
+fn refuse_two_dockerfiles(from: &DockerfileFrom) -> Result<(), Vec<Diagnostic>> {
+    if *from == DockerfileFrom::Context {
+        return Ok(());
+    }
+    let diagnostic =
+        Diagnostic::error("there are two Dockerfiles: `-f` names one, and standard input is another");
+    Err(vec![diagnostic.help("leave `-f` out, or give a tar of the context on standard input")])
+}
+
+/// An archive, or a Dockerfile; then the context holds nothing but that file, as `context`.
+fn download(
+    request: &Request,
+    tools: &Tools,
+    url: &str,
+    events: &Events,
+) -> Result<MainContext, Vec<Diagnostic>> {
+    refuse_offline(request, url)?;
+    let scratch = scratch(tools)?;
+    let file = scratch.path().join("context");
+    let name = plan::without_password(url);
+    events.send(Event::Note(format!("fetching the context `{name}`")));
+    http::fetch_to(url, &request.secrets(), &file).map_err(|error| {
+        let diagnostic = Diagnostic::error(format!("no context: {error}"));
+        vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
+    })?;
+    let fail = |e: io::Error| vec![Diagnostic::error(format!("cannot read the context `{name}`: {e}"))];
+    if archive::is_archive(File::open(&file).map_err(fail)?) {
+        return archived(request, tools, &scratch, &name, url.to_owned());
+    }
+    let files = ContextFiles::Folder(plain(scratch.path())?);
+    let dockerfile = match request.dockerfile {
+        DockerfileFrom::Stdin | DockerfileFrom::Url(_) => {
+            dockerfile::read_remote(&tools.store, request, &|_| Ok(None))?
+        }
+        DockerfileFrom::Context | DockerfileFrom::Path(_) => {
+            let bytes = File::open(&file).and_then(dockerfile::read_limited).map_err(fail)?;
+            refuse_packed(&format!("`{name}`"), &bytes)?;
+            dockerfile::source(&name, bytes)?
+        }
+    };
+    Ok(MainContext { files, dockerfile, project: url.to_owned(), scratch: Some(scratch) })
+}
+
+/// What is compressed, but no tar, is no Dockerfile either.
+fn refuse_packed(what: &str, start: &[u8]) -> Result<(), Vec<Diagnostic>> {
+    match archive::detect(start) {
+        None => Ok(()),
+        Some(_) => {
+            let message = format!("{what} is compressed, but there is no tar archive in it");
+            let help = "a context is a tar (plain, gzip, bzip2, xz or zstd) or a Dockerfile as plain text";
+            Err(vec![Diagnostic::error(message).help(help)])
+        }
+    }
+}
+
+/// The context in the archive `context` of a scratch folder.
+fn archived(
+    request: &Request,
+    tools: &Tools,
+    scratch: &ScratchDir,
+    name: &str,
+    project: String,
+) -> Result<MainContext, Vec<Diagnostic>> {
+    let root = unpack(tools, scratch.path()).map_err(|diagnostics| {
+        let plainly = |d: Diagnostic| Diagnostic { labels: Vec::new(), source: None, ..d };
+        diagnostics.into_iter().map(|d| plainly(d).note(format!("the context is {name}"))).collect::<Vec<_>>()
+    })?;
+    let read = |path: &Path| dockerfile::in_layers(&tools.store, &root, path);
+    let dockerfile = dockerfile::read_remote(&tools.store, request, &read)?;
+    Ok(MainContext { files: ContextFiles::Root(root), dockerfile, project, scratch: None })
+}
+
+/// Lets a Dockerfile of rbuild's own unpack the archive.
+fn unpack(tools: &Tools, folder: &Path) -> Result<RootState, Vec<Diagnostic>> {
+    let source = Arc::new(Source { name: "context".to_owned(), text: UNPACK.to_owned() });
+    let file = crate::dockerfile::parse(&source)?;
+    let Lowered::Plan(plan) = plan::lower(&file, &plan::Options::default(), &[])? else {
+        return Err(vec![Diagnostic::error("unpacking a context needs an image; that is a bug of rbuild's")]);
+    };
+    let contexts = BTreeMap::from([(String::new(), ContextFiles::Folder(plain(folder)?))]);
+    let environment = tools.environment(&contexts, &Events::silent());
+    let solved = solve::run(&plan, &source, &environment)?;
+    Ok(solved.root(plan.image.result).clone())
+}
+
+/// A checkout; of its submodules, too.
+fn repository(
+    request: &Request,
+    tools: &Tools,
+    url: &str,
+    events: &Events,
+) -> Result<MainContext, Vec<Diagnostic>> {
+    refuse_offline(request, url)?;
+    let scratch = scratch(tools)?;
+    events.send(Event::Note(format!("fetching the context `{}`", plan::without_password(url))));
+    let fail = |error: GitError| {
+        let diagnostic = Diagnostic::error(format!("no context: {error}"));
+        vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
+    };
+    let source = GitSource::new(url, None, keeps_git_dir(&request.options));
+    let source = source.and_then(|source| source.log_in(&request.secrets())).map_err(fail)?;
+    let context = git::check_out_context(&source, &tools.store.private("git"), scratch.path());
+    let context = context.map_err(fail)?;
+    let read = |path: &Path| dockerfile::in_folder(context.root(), path);
+    let dockerfile = dockerfile::read_remote(&tools.store, request, &read)?;
+    let files = ContextFiles::Folder(context);
+    Ok(MainContext { files, dockerfile, project: url.to_owned(), scratch: Some(scratch) })
+}
+
+/// Nothing may be fetched then, a context neither.
+pub(super) fn refuse_offline(request: &Request, url: &str) -> Result<(), Vec<Diagnostic>> {
+    if !request.offline {
+        return Ok(());
+    }
+    let name = plan::without_password(url);
+    let diagnostic =
+        Diagnostic::error(format!("`{name}` would have to be fetched, and `--offline` forbids that"));
+    Err(vec![diagnostic.help("give a folder, or leave `--offline` out")])
+}
+
+fn keeps_git_dir(options: &plan::Options) -> bool {
+    let given = options.build_args.iter().rev().find(|(name, _)| name == KEEP_GIT_DIR);
+    given.is_some_and(|(_, value)| {
+        matches!(value.as_deref(), Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+    })
+}
+
+/// A folder of rbuild's own: no ignore file counts in it.
+fn plain(path: &Path) -> Result<Arc<Context>, Vec<Diagnostic>> {
+    Context::open(path, None, None).map(Arc::new).map_err(|e| vec![diagnose(&e)])
+}
+
+fn scratch(tools: &Tools) -> Result<ScratchDir, Vec<Diagnostic>> {
+    tools.store.scratch_dir().map_err(|e| vec![super::diagnose_store(&e)])
+}
+
+/// A fault of a context in words.
+pub(super) fn diagnose(error: &context::Error) -> Diagnostic {
+    let diagnostic = Diagnostic::error(error.to_string());
+    match error {
+        context::Error::Open { source, .. } if source.kind() == io::ErrorKind::NotADirectory => diagnostic
+            .help("the context is the folder that COPY reads from; name a Dockerfile with `-f FILE`"),
+        context::Error::Open { .. } => {
+            diagnostic.help("the last argument is the folder that COPY reads from, such as `.`")
+        }
+        _ => diagnostic,
+    }
+}
