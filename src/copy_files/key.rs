@@ -12,7 +12,7 @@ use super::tree::{Item, ItemKind};
 use crate::cache::{Fields, Preimage, Reasons};
 use crate::context::FileDigest;
 use crate::key::files::{self, FileKind, FileState};
-use crate::plan::graph::TransferOp;
+use crate::plan::graph::CopyOp;
 
 /// Fields are put together on all processors, so many entries at a time by each.
 const CHUNK: usize = 512;
@@ -32,7 +32,7 @@ pub struct FileReasons<'s> {
 
 impl<'s> FileReasons<'s> {
     /// `words` is what the instruction says.
-    pub fn new<R>(words: Preimage, selected: &'s Selected, op: &TransferOp<R>) -> Result<Self, Error> {
+    pub fn new<R>(words: Preimage, selected: &'s Selected, op: &CopyOp<R>) -> Result<Self, Error> {
         let writer = Writer { mode: Selected::mode_change(op)?, is_owned: op.chown.is_some() };
         Ok(Self { words, selected, writer, last: Preimage::default() })
     }

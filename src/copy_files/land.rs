@@ -15,7 +15,7 @@ use super::tree::{FileTree, Item, ItemKind};
 use crate::context::{FileDigest, path};
 use crate::layer::entry::{Content, Entry};
 use crate::oci::Seconds;
-use crate::plan::graph::TransferOp;
+use crate::plan::graph::CopyOp;
 
 /// What a step lands in.
 pub struct Destination<'a> {
@@ -40,16 +40,12 @@ pub struct Outcome {
 }
 
 /// Whether `op` really is independent of its parent: `--chmod` switches `--link` off, as in BuildKit.
-pub fn is_linked<R>(op: &TransferOp<R>) -> bool {
+pub fn is_linked<R>(op: &CopyOp<R>) -> bool {
     op.link && op.chmod.is_none()
 }
 
 /// Puts what was selected into the destination.
-pub fn land<R>(
-    selected: &Selected,
-    op: &TransferOp<R>,
-    destination: &Destination<'_>,
-) -> Result<Outcome, Error> {
+pub fn land<R>(selected: &Selected, op: &CopyOp<R>, destination: &Destination<'_>) -> Result<Outcome, Error> {
     let empty = FileTree::empty();
     let parent = if is_linked(op) { &empty } else { destination.parent };
     let mut transfer = Transfer {
@@ -67,7 +63,7 @@ pub fn land<R>(
     Ok(Outcome { entries: transfer.landing.finish(time, op.epoch), time })
 }
 
-fn owner<R>(op: &TransferOp<R>, accounts: &Accounts<'_>) -> Result<Option<(u32, u32)>, Error> {
+fn owner<R>(op: &CopyOp<R>, accounts: &Accounts<'_>) -> Result<Option<(u32, u32)>, Error> {
     let Some(written) = &op.chown else { return Ok(None) };
     let owner = OwnerText::new(written);
     if is_linked(op) && owner.has_names() {

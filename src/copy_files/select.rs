@@ -14,7 +14,7 @@ use crate::context::glob::has_wildcards;
 use crate::context::matcher::Matcher;
 use crate::context::{FileDigest, path};
 use crate::oci::Seconds;
-use crate::plan::graph::{TransferKind, TransferOp};
+use crate::plan::graph::{CopyKind, CopyOp};
 use crate::report::Span;
 
 /// A source of an instruction with what stands behind it.
@@ -24,7 +24,7 @@ pub enum Source<'o> {
     Path {
         /// The files.
         tree: FileTree,
-        /// As in [`TransferSource::Path`](crate::plan::graph::TransferSource::Path).
+        /// As in [`CopySource::Path`](crate::plan::graph::CopySource::Path).
         pattern: &'o str,
         /// Where it stands.
         span: Option<Span>,
@@ -88,7 +88,7 @@ pub(super) enum What {
 }
 
 /// Finds and digests what `op` copies: `sources` are its own.
-pub fn select<R>(op: &TransferOp<R>, sources: &[Source<'_>]) -> Result<Selected, Error> {
+pub fn select<R>(op: &CopyOp<R>, sources: &[Source<'_>]) -> Result<Selected, Error> {
     let exclude =
         Matcher::new(&op.excludes).map_err(|(index, _)| Error::Exclude(op.excludes[index].clone()))?;
     let selection = Selection { kind: op.kind, parents: op.parents, unpack: op.unpack, exclude };
@@ -100,7 +100,7 @@ pub fn select<R>(op: &TransferOp<R>, sources: &[Source<'_>]) -> Result<Selected,
 }
 
 struct Selection {
-    kind: TransferKind,
+    kind: CopyKind,
     parents: bool,
     unpack: Option<bool>,
     exclude: Matcher,
@@ -187,7 +187,7 @@ impl Selection {
 
     /// Whether archives are unpacked: those that are local files of ADD, or as `--unpack` says.
     fn unpacks(&self, is_local: bool) -> bool {
-        self.unpack.unwrap_or(self.kind == TransferKind::Add && is_local)
+        self.unpack.unwrap_or(self.kind == CopyKind::Add && is_local)
     }
 }
 
@@ -243,7 +243,7 @@ impl Selected {
         self.picks.is_empty()
     }
 
-    pub(super) fn mode_change<R>(op: &TransferOp<R>) -> Result<ModeChange, Error> {
+    pub(super) fn mode_change<R>(op: &CopyOp<R>) -> Result<ModeChange, Error> {
         let written = match &op.chmod {
             Some(crate::plan::graph::Chmod::Symbolic(text)) => text.as_str(),
             _ => "",

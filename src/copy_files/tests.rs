@@ -17,7 +17,7 @@ use crate::context::{Context, ignore};
 use crate::layer::entry::{Content, Entry, EntryKind};
 use crate::layer::index::Index;
 use crate::layer::view::RootView;
-use crate::plan::graph::{Chmod, StepId, TransferKind, TransferOp, TransferSource};
+use crate::plan::graph::{Chmod, CopyKind, CopyOp, CopySource, StepId};
 
 /// Layers in memory: a file's offset is its number.
 struct Memory(Vec<Vec<u8>>);
@@ -106,10 +106,10 @@ fn context(dir: &Path) -> FileTree {
 }
 
 /// Parses an instruction of a test: `COPY --flags a <<NAME b /dest`.
-fn op(text: &str) -> TransferOp {
+fn op(text: &str) -> CopyOp {
     let mut words: Vec<&str> = text.split_whitespace().collect();
-    let kind = if words.remove(0) == "ADD" { TransferKind::Add } else { TransferKind::Copy };
-    let mut op = TransferOp {
+    let kind = if words.remove(0) == "ADD" { CopyKind::Add } else { CopyKind::Copy };
+    let mut op = CopyOp {
         kind,
         sources: Vec::new(),
         destination: words.pop().unwrap().to_owned(),
@@ -136,10 +136,8 @@ fn op(text: &str) -> TransferOp {
             ("--unpack", value) => op.unpack = Some(value != "false"),
             ("--epoch", value) => op.epoch = value.parse().ok(),
             _ => op.sources.push(match word.strip_prefix("<<") {
-                Some(name) => {
-                    TransferSource::Inline { name: name.to_owned(), content: format!("{name} text") }
-                }
-                None => TransferSource::Path { from: StepId(0), pattern: word.to_owned(), span: None },
+                Some(name) => CopySource::Inline { name: name.to_owned(), content: format!("{name} text") },
+                None => CopySource::Path { from: StepId(0), pattern: word.to_owned(), span: None },
             }),
         }
     }
@@ -147,13 +145,11 @@ fn op(text: &str) -> TransferOp {
 }
 
 /// The sources of an instruction, paths being those of `tree`.
-fn sources<'o>(op: &'o TransferOp, tree: &FileTree) -> Vec<Source<'o>> {
-    let source = |source: &'o TransferSource| match source {
-        TransferSource::Path { pattern, span, .. } => {
-            Source::Path { tree: tree.clone(), pattern, span: *span }
-        }
-        TransferSource::Inline { name, content } => Source::Inline { name, content },
-        TransferSource::Url { .. } | TransferSource::Git { .. } => panic!("nothing is fetched here"),
+fn sources<'o>(op: &'o CopyOp, tree: &FileTree) -> Vec<Source<'o>> {
+    let source = |source: &'o CopySource| match source {
+        CopySource::Path { pattern, span, .. } => Source::Path { tree: tree.clone(), pattern, span: *span },
+        CopySource::Inline { name, content } => Source::Inline { name, content },
+        CopySource::Url { .. } | CopySource::Git { .. } => panic!("nothing is fetched here"),
     };
     op.sources.iter().map(source).collect()
 }

@@ -3,12 +3,12 @@
 use super::{Value, push_epoch};
 use crate::cache::Preimage;
 use crate::oci::ChainId;
-use crate::plan::graph::{Chmod, TransferKind, TransferOp, TransferSource};
+use crate::plan::graph::{Chmod, CopyKind, CopyOp, CopySource};
 
 /// The key of COPY or ADD on `parent`, without what it reads: the caller adds the files ([`files`](super::files)), or, for a
 /// key that costs nothing, the identity of each root that it reads from ([`push_from`]).
-pub fn copy<R>(op: &TransferOp<R>, parent: ChainId) -> Preimage {
-    let TransferOp {
+pub fn copy<R>(op: &CopyOp<R>, parent: ChainId) -> Preimage {
+    let CopyOp {
         kind,
         sources,
         destination,
@@ -23,8 +23,8 @@ pub fn copy<R>(op: &TransferOp<R>, parent: ChainId) -> Preimage {
         epoch,
     } = op;
     let mut key = Preimage::new(match kind {
-        TransferKind::Copy => "copy/2",
-        TransferKind::Add => "add/2",
+        CopyKind::Copy => "copy/2",
+        CopyKind::Add => "add/2",
     });
     key.push("parent", parent.to_string());
     for source in sources {
@@ -48,7 +48,7 @@ pub fn copy<R>(op: &TransferOp<R>, parent: ChainId) -> Preimage {
         key.push("unpack", word(*unpack));
     }
     // That of a repository says what to expect of it, and it was compared when it was fetched; files enter by content.
-    let is_repository = matches!(sources.as_slice(), [TransferSource::Git { .. }]);
+    let is_repository = matches!(sources.as_slice(), [CopySource::Git { .. }]);
     if let Some(checksum) = checksum.as_ref().filter(|_| !is_repository) {
         key.push("checksum", checksum);
     }
@@ -66,14 +66,14 @@ fn word(flag: bool) -> &'static str {
     if flag { "true" } else { "false" }
 }
 
-fn push_source<R>(key: &mut Preimage, source: &TransferSource<R>) {
+fn push_source<R>(key: &mut Preimage, source: &CopySource<R>) {
     match source {
         // Which files these are is told by the files, or by the root that they are in.
-        TransferSource::Path { from: _, pattern, span: _ } => key.push("source", pattern),
-        TransferSource::Inline { name, content } => key.push(format!("heredoc:{name}"), content),
+        CopySource::Path { from: _, pattern, span: _ } => key.push("source", pattern),
+        CopySource::Inline { name, content } => key.push(format!("heredoc:{name}"), content),
         // What is behind a URL counts by content; the address itself may hold a password.
-        TransferSource::Url { url, span: _ } => key.push("url", without_user_info(url)),
-        TransferSource::Git { url, span: _ } => key.push("git", without_user_info(url)),
+        CopySource::Url { url, span: _ } => key.push("url", without_user_info(url)),
+        CopySource::Git { url, span: _ } => key.push("git", without_user_info(url)),
     }
 }
 

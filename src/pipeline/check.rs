@@ -14,7 +14,7 @@ use crate::dockerfile::syntax::Dockerfile;
 use crate::exec::Stop;
 use crate::image::PlatformImage;
 use crate::oci::{Config, ImageConfig, Platform};
-use crate::plan::graph::{BaseOp, BaseRequest, Op, Plan, TransferKind, TransferSource};
+use crate::plan::graph::{BaseOp, BaseRequest, CopyKind, CopySource, Op, Plan};
 use crate::plan::{self, Lowered, Options};
 use crate::report::{Diagnostic, Events, Severity, Source};
 use crate::store::Store;
@@ -151,13 +151,13 @@ pub(super) fn ignored_copies(file: &Dockerfile, plan: &Plan, ignore: Option<&Ign
         return checks::filter(file, found);
     };
     for step in &plan.steps {
-        let Op::Transfer { op, .. } = &step.op else { continue };
+        let Op::Copy { op, .. } = &step.op else { continue };
         let verb = match op.kind {
-            TransferKind::Copy => "Copy",
-            TransferKind::Add => "Add",
+            CopyKind::Copy => "Copy",
+            CopyKind::Add => "Add",
         };
         for source in &op.sources {
-            let TransferSource::Path { from, pattern, span } = source else { continue };
+            let CopySource::Path { from, pattern, span } = source else { continue };
             let is_main = matches!(&plan.steps[from.0].op, Op::Local(local) if local.name.is_empty());
             let (Some(span), true) = (span.or(step.span), is_main) else { continue };
             let path = crate::context::path::below_root(pattern.as_bytes());

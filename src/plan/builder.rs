@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::report::{Span, StepNumber};
 
 use super::graph::{
-    BaseOp, ImageOp, ListedInstruction, LocalOp, Op, Step, StepId, TransferKind, TransferOp, TransferSource,
+    BaseOp, CopyKind, CopyOp, CopySource, ImageOp, ListedInstruction, LocalOp, Op, Step, StepId,
 };
 use super::origin::{Remote, RemoteKind};
 
@@ -137,10 +137,10 @@ impl Builder {
         }
         let url = remote.url.clone();
         let (source, destination) = match remote.kind {
-            RemoteKind::Git => (TransferSource::Git { url, span: None }, "/"),
-            RemoteKind::Url => (TransferSource::Url { url, span: None }, "/context"),
+            RemoteKind::Git => (CopySource::Git { url, span: None }, "/"),
+            RemoteKind::Url => (CopySource::Url { url, span: None }, "/context"),
         };
-        let op = plain_transfer(TransferKind::Add, source, destination, epoch);
+        let op = plain_transfer(CopyKind::Add, source, destination, epoch);
         self.root(key, op, &remote.name)
     }
 
@@ -151,13 +151,13 @@ impl Builder {
             return id;
         }
         let from = self.local(name);
-        let source = TransferSource::Path { from, pattern: "/".to_owned(), span: None };
-        let op = plain_transfer(TransferKind::Copy, source, "/", epoch);
+        let source = CopySource::Path { from, pattern: "/".to_owned(), span: None };
+        let op = plain_transfer(CopyKind::Copy, source, "/", epoch);
         self.root(key, op, name)
     }
 
-    fn root(&mut self, key: Source, op: TransferOp, name: &str) -> StepId {
-        let op = Op::Transfer { parent: self.nothing(), op };
+    fn root(&mut self, key: Source, op: CopyOp, name: &str) -> StepId {
+        let op = Op::Copy { parent: self.nothing(), op };
         let line = Line { place: String::new(), title: format!("context `{name}`") };
         let id = self.step(op, None, line, format!("root/{name}"));
         self.sources.insert(key, id);
@@ -179,13 +179,8 @@ impl Builder {
 }
 
 /// COPY or ADD of one source, without flags.
-fn plain_transfer(
-    kind: TransferKind,
-    source: TransferSource,
-    destination: &str,
-    epoch: Option<i64>,
-) -> TransferOp {
-    TransferOp {
+fn plain_transfer(kind: CopyKind, source: CopySource, destination: &str, epoch: Option<i64>) -> CopyOp {
+    CopyOp {
         kind,
         sources: vec![source],
         destination: destination.to_owned(),

@@ -5,7 +5,7 @@ use crate::dockerfile::syntax::{Heredoc, Transfer, Word};
 
 use super::chmod;
 use super::config::Context;
-use super::graph::{Chmod, Op, StepId, TransferKind, TransferOp, TransferSource, WorkdirOp};
+use super::graph::{Chmod, CopyKind, CopyOp, CopySource, Op, StepId, WorkdirOp};
 use super::paths;
 use super::place::Fault;
 use super::remote::{self, Kind};
@@ -35,7 +35,7 @@ pub(super) fn workdir(state: &mut State, context: &mut Context<'_>, word: &Word)
 pub(super) fn transfer(
     state: &State,
     context: &mut Context<'_>,
-    kind: TransferKind,
+    kind: CopyKind,
     transfer: &Transfer,
     from: &mut dyn FnMut() -> Result<StepId, Fault>,
 ) -> Result<Effect, Fault> {
@@ -51,7 +51,7 @@ pub(super) fn transfer(
     let destination = context.word(state, &transfer.destination)?;
     let created_by = created_by(kind, transfer, &flags, &sources, &destination);
     let is_set = |flag: Option<crate::dockerfile::syntax::Flag>| flag.is_some_and(|flag| flag.value);
-    let op = TransferOp {
+    let op = CopyOp {
         kind,
         sources,
         destination: paths::destination(state.directory(), &destination),
@@ -65,7 +65,7 @@ pub(super) fn transfer(
         keep_git_dir: is_set(transfer.flags.keep_git_dir),
         epoch: context.epoch,
     };
-    Ok(Effect::Step(Box::new(Op::Transfer { parent: state.tip, op }), created_by))
+    Ok(Effect::Step(Box::new(Op::Copy { parent: state.tip, op }), created_by))
 }
 
 /// Flags whose values may hold variables; empty ones count as absent.
@@ -94,23 +94,23 @@ fn expand_flags(state: &State, context: &mut Context<'_>, transfer: &Transfer) -
 fn source(
     state: &State,
     context: &mut Context<'_>,
-    kind: TransferKind,
+    kind: CopyKind,
     word: &Word,
     from: &mut dyn FnMut() -> Result<StepId, Fault>,
-) -> Result<TransferSource, Fault> {
+) -> Result<CopySource, Fault> {
     let text = context.word(state, word)?;
     let span = Some(context.place.step_span(word.span));
     let what = remote::kind(&text);
-    if kind == TransferKind::Copy && what != Kind::Path {
+    if kind == CopyKind::Copy && what != Kind::Path {
         let what = if what == Kind::Git { "git ref" } else { "URL" };
         let mut fault = context.place.fault(word.span, format!("source can't be a {what} for COPY"));
         fault.help.push("ADD takes it".to_owned());
         return Err(fault);
     }
     Ok(match what {
-        Kind::Path => TransferSource::Path { from: from()?, pattern: text, span },
-        Kind::Url => TransferSource::Url { url: text, span },
-        Kind::Git => TransferSource::Git { url: text, span },
+        Kind::Path => CopySource::Path { from: from()?, pattern: text, span },
+        Kind::Url => CopySource::Url { url: text, span },
+        Kind::Git => CopySource::Git { url: text, span },
     })
 }
 
@@ -119,47 +119,47 @@ fn check_checksum(
     context: &Context<'_>,
     transfer: &Transfer,
     flags: &Flags,
-    sources: &[TransferSource],
+    sources: &[CopySource],
 ) -> Result<(), Fault> {
     let (Some(word), Some(checksum)) = (&transfer.flags.checksum, &flags.checksum) else { return Ok(()) };
     let fail = |message: String| Err(context.place.fault(word.span, message));
     match sources {
-        [TransferSource::Git { .. }] if remote::is_commit_start(checksum) => Ok(()),
-        [TransferSource::Git { .. }] => {
+        [CopySource::Git { .. }] if remote::is_commit_start(checksum) => Ok(()),
+        [CopySource::Git { .. }] => {
             fail(format!("invalid checksum `{checksum}`: it must be a commit in hex digits"))
         }
-        [TransferSource::Url { .. }] if remote::is_digest(checksum) => Ok(()),
-        [TransferSource::Url { .. }] => {
+        [CopySource::Url { .. }] if remote::is_digest(checksum) => Ok(()),
+        [CopySource::Url { .. }] => {
             fail(format!("invalid checksum `{checksum}`: it must be a digest such as sha256:<64 hex digits>"))
         }
-        [TransferSource::Path { .. } | TransferSource::Inline { .. }] => {
+        [CopySource::Path { .. } | CopySource::Inline { .. }] => {
             fail("checksum requires HTTP(S) or Git sources".to_owned())
         }
         [] | [_, _, ..] => fail("checksum can't be specified for multiple sources".to_owned()),
     }
 }
 
-fn inline(state: &State, context: &mut Context<'_>, heredoc: &Heredoc) -> Result<TransferSource, Fault> {
+fn inline(state: &State, context: &mut Context<'_>, heredoc: &Heredoc) -> Result<CopySource, Fault> {
     let content = if heredoc.expand {
         state.expander(context.place, context.warnings).heredoc(&heredoc.content, heredoc.span)?
     } else {
         heredoc.content.clone()
     };
-    Ok(TransferSource::Inline { name: heredoc.name.clone(), content })
+    Ok(CopySource::Inline { name: heredoc.name.clone(), content })
 }
 
 /// `COPY --parents --chown=… --chmod=… a b <<NAME /dest # buildkit`; other flags are absent, and so
 /// are passwords of URLs.
 fn created_by(
-    kind: TransferKind,
+    kind: CopyKind,
     transfer: &Transfer,
     flags: &Flags,
-    sources: &[TransferSource],
+    sources: &[CopySource],
     destination: &str,
 ) -> String {
     let mut text = match kind {
-        TransferKind::Copy => "COPY",
-        TransferKind::Add => "ADD",
+        CopyKind::Copy => "COPY",
+        CopyKind::Add => "ADD",
     }
     .to_owned();
     if transfer.flags.parents.is_some_and(|flag| flag.value) {
@@ -174,9 +174,9 @@ fn created_by(
     for source in sources {
         text.push(' ');
         match source {
-            TransferSource::Path { pattern, .. } => text.push_str(pattern),
-            TransferSource::Inline { name, .. } => text.push_str(&format!("<<{name}")),
-            TransferSource::Url { url, .. } | TransferSource::Git { url, .. } => {
+            CopySource::Path { pattern, .. } => text.push_str(pattern),
+            CopySource::Inline { name, .. } => text.push_str(&format!("<<{name}")),
+            CopySource::Url { url, .. } | CopySource::Git { url, .. } => {
                 text.push_str(&remote::without_password(url));
             }
         }

@@ -39,7 +39,7 @@ impl Plan {
             | Op::Image(_)
             | Op::Local(_)
             | Op::Workdir { .. }
-            | Op::Transfer { .. }
+            | Op::Copy { .. }
             | Op::Exec { .. } => None,
         };
         self.steps.iter().filter_map(base).collect()
@@ -130,11 +130,11 @@ pub enum Op<R = StepId> {
         op: WorkdirOp,
     },
     /// COPY and ADD.
-    Transfer {
+    Copy {
         /// What it starts from.
         parent: R,
         /// What it says.
-        op: TransferOp<R>,
+        op: CopyOp<R>,
     },
     /// RUN.
     Exec {
@@ -150,9 +150,7 @@ impl<R> Op<R> {
     pub fn parent(&self) -> Option<&R> {
         match self {
             Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) => None,
-            Op::Workdir { parent, .. } | Op::Transfer { parent, .. } | Op::Exec { parent, .. } => {
-                Some(parent)
-            }
+            Op::Workdir { parent, .. } | Op::Copy { parent, .. } | Op::Exec { parent, .. } => Some(parent),
         }
     }
 
@@ -168,7 +166,7 @@ impl<R> Op<R> {
             Op::Image(op) => Op::Image(op.clone()),
             Op::Local(op) => Op::Local(op.clone()),
             Op::Workdir { parent, op } => Op::Workdir { parent: f(parent)?, op: op.clone() },
-            Op::Transfer { parent, op } => Op::Transfer { parent: f(parent)?, op: op.try_map(f)? },
+            Op::Copy { parent, op } => Op::Copy { parent: f(parent)?, op: op.try_map(f)? },
             Op::Exec { parent, op } => {
                 Op::Exec { parent: f(parent)?, op: Box::new(op.try_map(|mounted| f(mounted.from))?) }
             }
@@ -191,25 +189,25 @@ impl Op {
     }
 }
 
-impl<R> TransferOp<R> {
+impl<R> CopyOp<R> {
     /// As [`Op::try_map`].
     ///
     /// # Errors
     /// The first one of `f`.
-    pub fn try_map<T, E>(&self, mut f: impl FnMut(&R) -> Result<T, E>) -> Result<TransferOp<T>, E> {
-        let source = |source: &TransferSource<R>| -> Result<TransferSource<T>, E> {
+    pub fn try_map<T, E>(&self, mut f: impl FnMut(&R) -> Result<T, E>) -> Result<CopyOp<T>, E> {
+        let source = |source: &CopySource<R>| -> Result<CopySource<T>, E> {
             Ok(match source {
-                TransferSource::Path { from, pattern, span } => {
-                    TransferSource::Path { from: f(from)?, pattern: pattern.clone(), span: *span }
+                CopySource::Path { from, pattern, span } => {
+                    CopySource::Path { from: f(from)?, pattern: pattern.clone(), span: *span }
                 }
-                TransferSource::Inline { name, content } => {
-                    TransferSource::Inline { name: name.clone(), content: content.clone() }
+                CopySource::Inline { name, content } => {
+                    CopySource::Inline { name: name.clone(), content: content.clone() }
                 }
-                TransferSource::Url { url, span } => TransferSource::Url { url: url.clone(), span: *span },
-                TransferSource::Git { url, span } => TransferSource::Git { url: url.clone(), span: *span },
+                CopySource::Url { url, span } => CopySource::Url { url: url.clone(), span: *span },
+                CopySource::Git { url, span } => CopySource::Git { url: url.clone(), span: *span },
             })
         };
-        Ok(TransferOp {
+        Ok(CopyOp {
             kind: self.kind,
             sources: self.sources.iter().map(source).collect::<Result<_, E>>()?,
             destination: self.destination.clone(),
@@ -360,13 +358,13 @@ pub struct WorkdirOp {
     pub epoch: Option<i64>,
 }
 
-/// See [`Op::Transfer`].
+/// See [`Op::Copy`].
 #[derive(Debug, Clone)]
-pub struct TransferOp<R = StepId> {
+pub struct CopyOp<R = StepId> {
     /// COPY or ADD.
-    pub kind: TransferKind,
+    pub kind: CopyKind,
     /// In order; files of here-documents come last.
-    pub sources: Vec<TransferSource<R>>,
+    pub sources: Vec<CopySource<R>>,
     /// Absolute destination after expansion and WORKDIR; ends with `/` when it was written so (or as `.`),
     /// which makes it a directory.
     pub destination: String,
@@ -390,18 +388,18 @@ pub struct TransferOp<R = StepId> {
     pub epoch: Option<i64>,
 }
 
-/// Which instruction a [`TransferOp`] is.
+/// Which instruction a [`CopyOp`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransferKind {
+pub enum CopyKind {
     /// COPY
     Copy,
     /// ADD
     Add,
 }
 
-/// One source of a [`TransferOp`].
+/// One source of a [`CopyOp`].
 #[derive(Debug, Clone)]
-pub enum TransferSource<R = StepId> {
+pub enum CopySource<R = StepId> {
     /// A path or pattern in another step's files; the step may be [`Op::Local`].
     Path {
         /// Whose files.

@@ -11,7 +11,7 @@ use super::builder::{Builder, Line};
 use super::config::{self, Context};
 use super::exec::{self, Setting};
 use super::files;
-use super::graph::{HistoryPlan, Mount, MountKind, Next, Op, TransferKind};
+use super::graph::{CopyKind, HistoryPlan, Mount, MountKind, Next, Op};
 use super::mounts;
 use super::origin::Origin;
 use super::place::{Fault, Place};
@@ -276,8 +276,8 @@ impl<'a> Lowering<'a> {
     fn apply(&mut self, site: Site<'_>, state: &mut State) -> Result<Effect, Fault> {
         let mut context = site.context(self.globals, &mut self.warnings);
         match &site.item.instruction.kind {
-            InstructionKind::Add(transfer) => self.transfer(site, state, TransferKind::Add, transfer),
-            InstructionKind::Copy(transfer) => self.transfer(site, state, TransferKind::Copy, transfer),
+            InstructionKind::Add(transfer) => self.transfer(site, state, CopyKind::Add, transfer),
+            InstructionKind::Copy(transfer) => self.transfer(site, state, CopyKind::Copy, transfer),
             InstructionKind::Run(run) => self.exec(site, state, run),
             InstructionKind::Workdir(path) => files::workdir(state, &mut context, path),
             InstructionKind::Arg(names) => config::arg(state, &mut context, self.globals, names),
@@ -300,7 +300,7 @@ impl<'a> Lowering<'a> {
         &mut self,
         site: Site<'_>,
         state: &State,
-        kind: TransferKind,
+        kind: CopyKind,
         transfer: &Transfer,
     ) -> Result<Effect, Fault> {
         let span = transfer.flags.from.as_ref().map_or(site.item.instruction.span, |from| from.span);

@@ -76,6 +76,6 @@ fn follows(plan: &Plan, step: StepId) -> String {
     let number = plan.steps[step.0].number.0;
     match &plan.steps[step.0].op {
         Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) => "its input is not here".to_owned(),
-        Op::Workdir { .. } | Op::Transfer { .. } | Op::Exec { .. } => format!("#{} would run", number + 1),
+        Op::Workdir { .. } | Op::Copy { .. } | Op::Exec { .. } => format!("#{} would run", number + 1),
     }
 }

@@ -130,7 +130,7 @@ fn weight(op: &Op) -> u64 {
     match op {
         Op::Scratch | Op::Local(_) => 0,
         Op::Workdir { .. } => 1,
-        Op::Transfer { .. } => 10,
+        Op::Copy { .. } => 10,
         Op::Base(_) | Op::Image(_) => 50,
         Op::Exec { .. } => 100,
     }

@@ -11,8 +11,8 @@ use rbuild::key::{self, CacheIdentity, LayerForm, Owners, Shown};
 use rbuild::layer::Compression;
 use rbuild::oci::{ChainId, DiffId, Digest, Platform};
 use rbuild::plan::graph::{
-    CacheOwner, Chmod, ExecOp, Mount, MountKind, Network, Security, Sharing, StepId, TransferKind,
-    TransferOp, TransferSource, WorkdirOp,
+    CacheOwner, Chmod, CopyKind, CopyOp, CopySource, ExecOp, Mount, MountKind, Network, Security, Sharing,
+    StepId, WorkdirOp,
 };
 
 use crate::support::golden;
@@ -112,10 +112,10 @@ fn run_key(op: &ExecOp<Shown>) -> Preimage {
 }
 
 /// `COPY a /d`.
-fn bare_copy() -> TransferOp {
-    TransferOp {
-        kind: TransferKind::Copy,
-        sources: vec![TransferSource::Path { from: StepId(0), pattern: text("a"), span: None }],
+fn bare_copy() -> CopyOp {
+    CopyOp {
+        kind: CopyKind::Copy,
+        sources: vec![CopySource::Path { from: StepId(0), pattern: text("a"), span: None }],
         destination: text("/d"),
         chown: None,
         chmod: None,
@@ -130,14 +130,14 @@ fn bare_copy() -> TransferOp {
 }
 
 /// ADD with everything that there is.
-fn whole_add() -> TransferOp {
-    TransferOp {
-        kind: TransferKind::Add,
+fn whole_add() -> CopyOp {
+    CopyOp {
+        kind: CopyKind::Add,
         sources: vec![
-            TransferSource::Path { from: StepId(0), pattern: text("src/*.c"), span: None },
-            TransferSource::Url { url: text("https://me:pw@host/x.tar"), span: None },
-            TransferSource::Git { url: text("https://host/r.git#main"), span: None },
-            TransferSource::Inline { name: text("motd"), content: text("hello\n") },
+            CopySource::Path { from: StepId(0), pattern: text("src/*.c"), span: None },
+            CopySource::Url { url: text("https://me:pw@host/x.tar"), span: None },
+            CopySource::Git { url: text("https://host/r.git#main"), span: None },
+            CopySource::Inline { name: text("motd"), content: text("hello\n") },
         ],
         destination: text("/d/"),
         chown: Some(text("app:app")),
@@ -152,7 +152,7 @@ fn whole_add() -> TransferOp {
     }
 }
 
-fn copy_key(op: &TransferOp) -> Preimage {
+fn copy_key(op: &CopyOp) -> Preimage {
     key::copy(op, chain("parent"))
 }
 
@@ -185,7 +185,7 @@ fn the_fields_of_every_operation_are_as_written_down() {
 
     let mut quick = copy_key(&bare_copy());
     key::push_from(&mut quick, chain("from"));
-    let symbolic = TransferOp { chmod: Some(Chmod::Symbolic(text("u+x"))), ..bare_copy() };
+    let symbolic = CopyOp { chmod: Some(Chmod::Symbolic(text("u+x"))), ..bare_copy() };
     let copy = listing("COPY without options, by the root that it takes from", &quick)
         + &listing("with symbolic modes", &copy_key(&symbolic))
         + &listing("ADD with every option", &copy_key(&whole_add()));
@@ -437,7 +437,7 @@ fn every_option_of_a_mount_counts() {
 fn every_field_of_copy_counts() {
     let op = whole_add();
     // Without `..`, as above.
-    let TransferOp {
+    let CopyOp {
         kind: _,
         sources: _,
         destination: _,
@@ -455,23 +455,23 @@ fn every_field_of_copy_counts() {
         &op,
         copy_key,
         &[
-            ("COPY instead of ADD", |op| op.kind = TransferKind::Copy),
+            ("COPY instead of ADD", |op| op.kind = CopyKind::Copy),
             ("a path", |op| {
-                op.sources[0] = TransferSource::Path { from: StepId(0), pattern: text("src"), span: None };
+                op.sources[0] = CopySource::Path { from: StepId(0), pattern: text("src"), span: None };
             }),
             ("a path that looks like the URL", |op| {
                 let pattern = text("https://host/x.tar");
-                op.sources[1] = TransferSource::Path { from: StepId(0), pattern, span: None };
+                op.sources[1] = CopySource::Path { from: StepId(0), pattern, span: None };
             }),
-            ("a URL", |op| op.sources[1] = TransferSource::Url { url: text("https://host/y"), span: None }),
+            ("a URL", |op| op.sources[1] = CopySource::Url { url: text("https://host/y"), span: None }),
             ("a repository", |op| {
-                op.sources[2] = TransferSource::Git { url: text("https://host/r.git"), span: None };
+                op.sources[2] = CopySource::Git { url: text("https://host/r.git"), span: None };
             }),
             ("a here-document's name", |op| {
-                op.sources[3] = TransferSource::Inline { name: text("issue"), content: text("hello\n") };
+                op.sources[3] = CopySource::Inline { name: text("issue"), content: text("hello\n") };
             }),
             ("a here-document", |op| {
-                op.sources[3] = TransferSource::Inline { name: text("motd"), content: text("bye\n") };
+                op.sources[3] = CopySource::Inline { name: text("motd"), content: text("bye\n") };
             }),
             ("the order of sources", |op| op.sources.reverse()),
             ("one source less", |op| drop(op.sources.pop())),
@@ -501,16 +501,15 @@ fn every_field_of_copy_counts() {
         copy_key,
         &[
             ("another password", |op| {
-                op.sources[1] = TransferSource::Url { url: text("https://you:x@host/x.tar"), span: None };
+                op.sources[1] = CopySource::Url { url: text("https://you:x@host/x.tar"), span: None };
             }),
             ("another number of the same step", |op| {
-                op.sources[0] =
-                    TransferSource::Path { from: StepId(5), pattern: text("src/*.c"), span: None };
+                op.sources[0] = CopySource::Path { from: StepId(5), pattern: text("src/*.c"), span: None };
             }),
         ],
     );
     assert_ne!(copy_key(&op), key::copy(&op, chain("other parent")));
-    let repository = TransferOp { sources: op.sources[2..3].to_vec(), ..whole_add() };
+    let repository = CopyOp { sources: op.sources[2..3].to_vec(), ..whole_add() };
     no_change_counts(&repository, copy_key, &[("the checksum of a repository", |op| op.checksum = None)]);
 }
 
@@ -659,12 +658,12 @@ fn any_run() -> impl Strategy<Value = ExecOp<Shown>> {
     )
 }
 
-fn any_copy() -> impl Strategy<Value = TransferOp> {
+fn any_copy() -> impl Strategy<Value = CopyOp> {
     let source = prop_oneof![
-        word().prop_map(|pattern| TransferSource::Path { from: StepId(0), pattern, span: None }),
-        (word(), word()).prop_map(|(name, content)| TransferSource::Inline { name, content }),
-        word().prop_map(|url| TransferSource::Url { url, span: None }),
-        word().prop_map(|url| TransferSource::Git { url, span: None }),
+        word().prop_map(|pattern| CopySource::Path { from: StepId(0), pattern, span: None }),
+        (word(), word()).prop_map(|(name, content)| CopySource::Inline { name, content }),
+        word().prop_map(|url| CopySource::Url { url, span: None }),
+        word().prop_map(|url| CopySource::Git { url, span: None }),
     ];
     let chmod =
         prop_oneof![(0..9_u32).prop_map(Chmod::Octal), word().prop_map(Chmod::Symbolic)].prop_map(Some);
@@ -673,8 +672,8 @@ fn any_copy() -> impl Strategy<Value = TransferOp> {
     (sources, word(), option(), prop_oneof![Just(None), chmod], words(), option(), any::<bool>()).prop_map(
         |(sources, destination, chown, chmod, excludes, checksum, link)| {
             // That of a repository does not count.
-            let checksum = checksum.filter(|_| !matches!(sources.as_slice(), [TransferSource::Git { .. }]));
-            TransferOp { sources, destination, chown, chmod, excludes, checksum, link, ..bare_copy() }
+            let checksum = checksum.filter(|_| !matches!(sources.as_slice(), [CopySource::Git { .. }]));
+            CopyOp { sources, destination, chown, chmod, excludes, checksum, link, ..bare_copy() }
         },
     )
 }
@@ -705,7 +704,7 @@ fn no_two_operations_have_equal_fields() {
     let config = ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(one in any_copy(), other in any_copy(), take in any::<[bool; 5]>())| {
         let mut mixed = one.clone();
-        let fields: [fn(&mut TransferOp, &TransferOp); 5] = [
+        let fields: [fn(&mut CopyOp, &CopyOp); 5] = [
             |op, other| (op.sources, op.checksum) = (other.sources.clone(), other.checksum.clone()),
             |op, other| op.destination.clone_from(&other.destination),
             |op, other| op.chown.clone_from(&other.chown),

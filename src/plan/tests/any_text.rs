@@ -66,7 +66,7 @@ fn holds_together(plan: &Plan) -> Result<(), TestCaseError> {
     for (id, step) in plan.steps.iter().enumerate() {
         prop_assert!(step.op.inputs().iter().all(|input| input.0 < id));
         prop_assert!(plan.listing[step.number.0].step.is_some_and(|listed| listed.0 == id));
-        if let Op::Transfer { op: transfer, .. } = &step.op {
+        if let Op::Copy { op: transfer, .. } = &step.op {
             prop_assert!(transfer.destination.starts_with('/'));
         }
     }

@@ -51,7 +51,7 @@ fn op(op: &Op) -> String {
         Op::Workdir { op: workdir, .. } => {
             format!("workdir {} user=`{}`{}", workdir.path, workdir.user, epoch(workdir.epoch))
         }
-        Op::Transfer { op: transfer, .. } => transfer_op(transfer),
+        Op::Copy { op: transfer, .. } => transfer_op(transfer),
         Op::Exec { op: exec, .. } => exec_op(exec),
     }
 }
@@ -60,18 +60,18 @@ fn epoch(epoch: Option<i64>) -> String {
     epoch.map(|epoch| format!(" epoch={epoch}")).unwrap_or_default()
 }
 
-fn transfer_op(transfer: &TransferOp) -> String {
+fn transfer_op(transfer: &CopyOp) -> String {
     let mut out = match transfer.kind {
-        TransferKind::Copy => "copy",
-        TransferKind::Add => "add",
+        CopyKind::Copy => "copy",
+        CopyKind::Add => "add",
     }
     .to_owned();
     for source in &transfer.sources {
         match source {
-            TransferSource::Path { from, pattern, .. } => write!(out, " {}:{pattern}", from.0),
-            TransferSource::Inline { name, content } => write!(out, " <<{name}={content:?}"),
-            TransferSource::Url { url, .. } => write!(out, " url {url}"),
-            TransferSource::Git { url, .. } => write!(out, " git {url}"),
+            CopySource::Path { from, pattern, .. } => write!(out, " {}:{pattern}", from.0),
+            CopySource::Inline { name, content } => write!(out, " <<{name}={content:?}"),
+            CopySource::Url { url, .. } => write!(out, " url {url}"),
+            CopySource::Git { url, .. } => write!(out, " git {url}"),
         }
         .unwrap();
     }

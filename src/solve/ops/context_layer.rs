@@ -7,7 +7,7 @@ use super::{commit, copy};
 use crate::cache::Preimage;
 use crate::copy_files::{self, Destination, FileReasons, FileTree, Selected};
 use crate::key;
-use crate::plan::graph::{Step, TransferKind, TransferOp, TransferSource};
+use crate::plan::graph::{CopyKind, CopyOp, CopySource, Step};
 use crate::report::Span;
 use crate::solve::{Failures, StepContext, passwd, trees};
 
@@ -55,7 +55,7 @@ pub(super) fn find(
 
 fn reasons<'s>(
     step: &StepContext<'_>,
-    op: &TransferOp<Arc<Files>>,
+    op: &CopyOp<Arc<Files>>,
     source: &str,
     selected: &'s Selected,
 ) -> Result<FileReasons<'s>, Failures> {
@@ -65,12 +65,12 @@ fn reasons<'s>(
 }
 
 /// What brings `source` of the context `name` to the same place in an empty root.
-fn copy_of(name: &str, source: &str, span: Option<Span>) -> TransferOp<Arc<Files>> {
+fn copy_of(name: &str, source: &str, span: Option<Span>) -> CopyOp<Arc<Files>> {
     let path = source.trim_matches('/');
     let from = Arc::new(Files::Local(name.to_owned()));
-    TransferOp {
-        kind: TransferKind::Copy,
-        sources: vec![TransferSource::Path { from, pattern: format!("/{path}"), span }],
+    CopyOp {
+        kind: CopyKind::Copy,
+        sources: vec![CopySource::Path { from, pattern: format!("/{path}"), span }],
         destination: "/".to_owned(),
         chown: None,
         chmod: None,

@@ -8,7 +8,7 @@ use crate::cache::{Preimage, Reasons, Record};
 use crate::copy_files::select::Download;
 use crate::copy_files::{self, Destination, Error, FileReasons, FileTree, Selected, Source};
 use crate::key;
-use crate::plan::graph::{TransferOp, TransferSource};
+use crate::plan::graph::{CopyOp, CopySource};
 use crate::plan::without_password;
 use crate::report::{Diagnostic, Outcome, Span};
 use crate::solve::state::{Files, RootState};
@@ -20,7 +20,7 @@ use crate::store::ScratchDir;
 /// Takes the layer from the cache, or makes it.
 pub(super) fn run(
     step: &StepContext<'_>,
-    op: &TransferOp<Arc<Files>>,
+    op: &CopyOp<Arc<Files>>,
     parent: &RootState,
 ) -> Result<Done, Failures> {
     let words = step.in_form(key::copy(op, parent.chain));
@@ -51,7 +51,7 @@ pub(super) fn run(
 /// The files that the instruction means. What had to be fetched for it lies in `fetched`.
 pub(super) fn select(
     step: &StepContext<'_>,
-    op: &TransferOp<Arc<Files>>,
+    op: &CopyOp<Arc<Files>>,
     fetched: &mut Vec<ScratchDir>,
 ) -> Result<Selected, Failures> {
     let sources = sources(step, op, fetched)?;
@@ -61,7 +61,7 @@ pub(super) fn select(
 /// The key by the content of the files; `words` is what the instruction itself says.
 fn reasons<'s, R>(
     step: &StepContext<'_>,
-    op: &TransferOp<R>,
+    op: &CopyOp<R>,
     words: Preimage,
     selected: &'s Selected,
 ) -> Result<FileReasons<'s>, Failures> {
@@ -71,7 +71,7 @@ fn reasons<'s, R>(
 /// The same for somebody who has no use for the files.
 pub(super) fn content_preimage(
     step: &StepContext<'_>,
-    op: &TransferOp<Arc<Files>>,
+    op: &CopyOp<Arc<Files>>,
     words: Preimage,
 ) -> Result<Preimage, Failures> {
     let selected = select(step, op, &mut Vec::new())?;
@@ -84,10 +84,10 @@ fn cached(parent: &RootState, record: Record) -> Done {
 
 /// A key that knows its sources by the steps that made them, as a whole: it costs nothing. There is none when
 /// something is read that is no step's result, whose content must be looked at in any case.
-pub(super) fn quick_preimage(words: &Preimage, op: &TransferOp<Arc<Files>>) -> Option<Preimage> {
+pub(super) fn quick_preimage(words: &Preimage, op: &CopyOp<Arc<Files>>) -> Option<Preimage> {
     let mut quick = None;
     for source in &op.sources {
-        let TransferSource::Path { from, .. } = source else { continue };
+        let CopySource::Path { from, .. } = source else { continue };
         match &**from {
             Files::Root(root) => key::push_from(quick.get_or_insert_with(|| words.clone()), root.chain),
             Files::Local(_) => return None,
@@ -109,17 +109,17 @@ pub(super) fn alias(step: &StepContext<'_>, quick: Option<&Preimage>, record: &R
 /// The sources with what stands behind each.
 fn sources<'o>(
     step: &StepContext<'_>,
-    op: &'o TransferOp<Arc<Files>>,
+    op: &'o CopyOp<Arc<Files>>,
     fetched: &mut Vec<ScratchDir>,
 ) -> Result<Vec<Source<'o>>, Failures> {
-    let source = |source: &'o TransferSource<Arc<Files>>| {
+    let source = |source: &'o CopySource<Arc<Files>>| {
         Ok(match source {
-            TransferSource::Path { from, pattern, span } => {
+            CopySource::Path { from, pattern, span } => {
                 Source::Path { tree: trees::of(step, from)?, pattern, span: *span }
             }
-            TransferSource::Inline { name, content } => Source::Inline { name, content },
-            TransferSource::Url { url, span } => Source::Download(download(step, op, url, *span, fetched)?),
-            TransferSource::Git { url, span } => Source::Checkout(checkout(step, op, url, *span, fetched)?),
+            CopySource::Inline { name, content } => Source::Inline { name, content },
+            CopySource::Url { url, span } => Source::Download(download(step, op, url, *span, fetched)?),
+            CopySource::Git { url, span } => Source::Checkout(checkout(step, op, url, *span, fetched)?),
         })
     };
     op.sources.iter().map(source).collect()
@@ -127,7 +127,7 @@ fn sources<'o>(
 
 fn download<R>(
     step: &StepContext<'_>,
-    op: &TransferOp<R>,
+    op: &CopyOp<R>,
     url: &str,
     span: Option<Span>,
     fetched: &mut Vec<ScratchDir>,
@@ -159,7 +159,7 @@ fn download<R>(
 
 fn checkout<R>(
     step: &StepContext<'_>,
-    op: &TransferOp<R>,
+    op: &CopyOp<R>,
     url: &str,
     span: Option<Span>,
     fetched: &mut Vec<ScratchDir>,
@@ -182,21 +182,21 @@ fn checkout<R>(
 
 /// Fetches what the instruction names outside of this machine, for a lock file alone. What is pinned, or was seen
 /// before, is not fetched.
-pub(in crate::solve) fn visit(step: &StepContext<'_>, op: &TransferOp) -> Result<(), Failures> {
+pub(in crate::solve) fn visit(step: &StepContext<'_>, op: &CopyOp) -> Result<(), Failures> {
     let pins = step.environment.pins;
     for source in &op.sources {
         let mut fetched = Vec::new();
         match source {
-            TransferSource::Url { url, span } if op.checksum.is_none() && !pins.has_url(url) => {
+            CopySource::Url { url, span } if op.checksum.is_none() && !pins.has_url(url) => {
                 download(step, op, url, *span, &mut fetched)?;
             }
-            TransferSource::Git { url, span } => {
+            CopySource::Git { url, span } => {
                 let source = GitSource::new(url, op.checksum.as_deref(), op.keep_git_dir);
                 if !source.is_ok_and(|source| pins.has_git(&source)) {
                     checkout(step, op, url, *span, &mut fetched)?;
                 }
             }
-            TransferSource::Url { .. } | TransferSource::Path { .. } | TransferSource::Inline { .. } => {}
+            CopySource::Url { .. } | CopySource::Path { .. } | CopySource::Inline { .. } => {}
         }
     }
     Ok(())
@@ -226,7 +226,7 @@ fn scratch(step: &StepContext<'_>, kept: &mut Vec<ScratchDir>) -> Result<PathBuf
 
 fn make<R>(
     step: &StepContext<'_>,
-    op: &TransferOp<R>,
+    op: &CopyOp<R>,
     parent: &RootState,
     selected: &Selected,
     reasons: &FileReasons<'_>,

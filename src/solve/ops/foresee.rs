@@ -10,7 +10,7 @@ use super::{context_layer, copy, source};
 use crate::cache::Preimage;
 use crate::key::{self, Shown};
 use crate::oci::Layer;
-use crate::plan::graph::{ExecOp, Op, TransferOp, TransferSource};
+use crate::plan::graph::{CopyOp, CopySource, ExecOp, Op};
 
 /// What would become of the step: `op` is its operation with the results that it needs.
 pub(in crate::solve) fn step(step: &StepContext<'_>, op: &Op<Arc<Files>>) -> Result<Foreseen, Failures> {
@@ -29,7 +29,7 @@ pub(in crate::solve) fn step(step: &StepContext<'_>, op: &Op<Arc<Files>>) -> Res
             let parent = parent.root();
             look_up(step, parent, &step.in_form(key::workdir(op, parent.chain)))
         }
-        Op::Transfer { parent, op } => transfer(step, op, parent.root()),
+        Op::Copy { parent, op } => transfer(step, op, parent.root()),
         Op::Exec { parent, op } => command(step, op, parent.root()),
     }
 }
@@ -69,7 +69,7 @@ fn cached(parent: &RootState, layer: Layer, time: crate::oci::Seconds) -> Forese
 /// COPY and ADD: first by the identity of what is copied from, then by the files themselves where they are here.
 fn transfer(
     step: &StepContext<'_>,
-    op: &TransferOp<Arc<Files>>,
+    op: &CopyOp<Arc<Files>>,
     parent: &RootState,
 ) -> Result<Foreseen, Failures> {
     let words = step.in_form(key::copy(op, parent.chain));
@@ -80,15 +80,15 @@ fn transfer(
     }
     for source in &op.sources {
         match source {
-            TransferSource::Url { .. } | TransferSource::Git { .. } => {
+            CopySource::Url { .. } | CopySource::Git { .. } => {
                 return Ok(Foreseen::run("what is behind the URL is known only when it is fetched"));
             }
-            TransferSource::Path { .. } | TransferSource::Inline { .. } => {}
+            CopySource::Path { .. } | CopySource::Inline { .. } => {}
         }
     }
-    let is_here = |source: &TransferSource<Arc<Files>>| match source {
-        TransferSource::Path { from, .. } => is_here(step, from),
-        TransferSource::Inline { .. } | TransferSource::Url { .. } | TransferSource::Git { .. } => true,
+    let is_here = |source: &CopySource<Arc<Files>>| match source {
+        CopySource::Path { from, .. } => is_here(step, from),
+        CopySource::Inline { .. } | CopySource::Url { .. } | CopySource::Git { .. } => true,
     };
     if !op.sources.iter().all(is_here) {
         return Ok(Foreseen::run("the image that it copies from is not fetched yet"));

@@ -13,14 +13,14 @@ use std::sync::Arc;
 use super::state::Files;
 use super::{Done, Failures, StepContext};
 use crate::copy_files;
-use crate::plan::graph::{Op, Step, StepId, TransferSource};
+use crate::plan::graph::{CopySource, Op, Step, StepId};
 use crate::report::Outcome;
 
 /// Looks at what a step takes from elsewhere, for a lock file.
 pub(super) fn visit(step: &StepContext<'_>) -> Result<(), Failures> {
     match &step.step.op {
         Op::Image(op) => source::find(step, op).map(drop),
-        Op::Transfer { op, .. } => copy::visit(step, op),
+        Op::Copy { op, .. } => copy::visit(step, op),
         Op::Scratch | Op::Base(_) | Op::Local(_) | Op::Workdir { .. } | Op::Exec { .. } => Ok(()),
     }
 }
@@ -28,8 +28,9 @@ pub(super) fn visit(step: &StepContext<'_>) -> Result<(), Failures> {
 /// Whether `step` asks which files `other` leaves. RUN does for its mounts only: it has its root unpacked.
 pub(super) fn looks_into(step: &Step, other: StepId) -> bool {
     match &step.op {
-        Op::Transfer { parent, op } => {
-            let takes_from = |source: &TransferSource| matches!(source, TransferSource::Path { from, .. } if *from == other);
+        Op::Copy { parent, op } => {
+            let takes_from =
+                |source: &CopySource| matches!(source, CopySource::Path { from, .. } if *from == other);
             (*parent == other && !copy_files::land::is_linked(op)) || op.sources.iter().any(takes_from)
         }
         Op::Workdir { parent, .. } => *parent == other,
@@ -46,7 +47,7 @@ pub(super) fn run(step: &StepContext<'_>, op: &Op<Arc<Files>>) -> Result<Done, F
         Op::Base(op) => source::base(step, op),
         Op::Image(op) => source::image(step, op),
         Op::Workdir { parent, op } => workdir::run(step, op, parent.root()),
-        Op::Transfer { parent, op } => copy::run(step, op, parent.root()),
+        Op::Copy { parent, op } => copy::run(step, op, parent.root()),
         Op::Exec { parent, op } => exec::run(step, op, parent.root()),
     }
 }
