@@ -72,3 +72,7 @@ pub mod oci;
 pub mod rootfs;
 
 pub mod report;
+
+mod sync;
+
+pub mod clock;

@@ -5,8 +5,10 @@
 pub mod text;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
+
+use crate::sync::{lock, wait_while};
 
 /// A range of bytes in a [`Source`], `start` inclusive, `end` exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -255,15 +257,15 @@ struct Room {
 impl Room {
     /// Waits until there is room for a line. One larger than all of it goes alone.
     fn enter(&self, bytes: usize) {
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = lock(&self.used);
         let is_full =
             |used: &mut Option<usize>| used.is_some_and(|used| used > 0 && used + bytes > WAITING_BYTES);
-        let mut used = self.freed.wait_while(used, is_full).unwrap_or_else(PoisonError::into_inner);
+        let mut used = wait_while(&self.freed, used, is_full);
         *used = used.map(|used| used + bytes);
     }
 
     fn change(&self, change: impl FnOnce(&mut Option<usize>)) {
-        change(&mut self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut lock(&self.used));
         self.freed.notify_all();
     }
 }
@@ -334,7 +336,7 @@ mod tests {
             scope.spawn(move || (0..LINES).for_each(|_| events.send(line(100 << 10))));
             for _ in 0..LINES {
                 assert!(reader.next_within(patience).is_ok());
-                let used = *reader.room.used.lock().unwrap_or_else(PoisonError::into_inner);
+                let used = *lock(&reader.room.used);
                 assert!(used.is_some_and(|used| used <= WAITING_BYTES), "{used:?}");
             }
             assert!(reader.next_within(patience).is_err());

@@ -11,7 +11,7 @@ mod key;
 mod record;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 pub use explain::difference;
 pub use key::{Field, Fields, Key, Preimage, Reasons, write_json};
@@ -19,6 +19,7 @@ pub use record::Record;
 
 use crate::oci::Digest;
 use crate::store::{self, Store};
+use crate::sync::lock;
 
 /// Why the cache could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -171,7 +172,7 @@ impl Cache {
     /// read is as good as never built.
     pub fn explain(&self, slot: &str, preimage: &dyn Reasons) -> String {
         let key = preimage.key();
-        let dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+        let dropped = lock(&self.dropped).get(&key).copied();
         if let Some(dropped) = dropped {
             return dropped.clause().to_owned();
         }
@@ -202,7 +203,7 @@ impl Cache {
 
     fn drop_record(&self, key: &Key, why: Dropped) -> Result<Option<Record>, Error> {
         tracing::warn!(key = %key, reason = why.clause(), "dropped a cache record");
-        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, why);
+        lock(&self.dropped).insert(*key, why);
         self.store.remove_record(&key.hex())?;
         Ok(None)
     }

@@ -99,9 +99,7 @@ fn not_found(tags: &[(Reference, Descriptor)], name: &str) -> Failure {
 /// How long ago `created` was, for people; `-` when it is not known.
 pub(crate) fn age(created: Option<&str>) -> String {
     let Some(created) = created.and_then(crate::oci::parse_rfc3339) else { return "-".to_owned() };
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-    let seconds = (now - created).max(0);
+    let seconds = (crate::clock::now() - created).max(0);
     let (count, unit) = match seconds {
         s if s < 60 => return "just now".to_owned(),
         s if s < 3600 => (s / 60, "minute"),

@@ -43,6 +43,7 @@ use rustix::fs::fstat;
 use super::listing::{Entry, Listed, Meta};
 use super::path;
 use crate::store::supersede;
+use crate::sync::lock;
 use format::{Directory, Encoder, Identity, Record, Table};
 use ground::Ground;
 
@@ -298,11 +299,6 @@ impl Change<'_> {
     fn encode(&self, path: &[u8], encoder: &mut Encoder) {
         encoder.add(path, self.names, self.records.iter().map(|(name, record)| (*name, *record)));
     }
-}
-
-/// A poisoned lock holds nothing that could be half-done here.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// What is remembered of one directory.

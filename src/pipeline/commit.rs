@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::diagnose_store;
-use super::shell::{Opened, now};
+use super::shell::Opened;
+use crate::clock;
 use crate::dockerfile::syntax::{Dockerfile, InstructionKind};
 use crate::image::PlatformImage;
 use crate::oci::image::{self, Assembled};
@@ -38,7 +39,7 @@ pub fn commit(store: &Store, opened: &Opened, commit: &Commit) -> Result<Digest,
     let mut config = changed(&session.config, &commit.changes)?;
     let mut layers = session.layers.clone();
     let layer = opened.changes()?;
-    let created = now();
+    let created = clock::now();
     let mut history = std::mem::take(&mut config.history);
     history.push(History {
         created: Some(oci::rfc3339(created)),

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -15,6 +15,7 @@ use crate::oci::{Descriptor, Digest, Layer, Reference};
 use crate::registry::{self, Client, Progress};
 use crate::report::{Event, Events, StepNumber};
 use crate::store::Store;
+use crate::sync::lock;
 
 /// Layers that are sent at the same time.
 const AT_ONCE: usize = 3;
@@ -66,7 +67,7 @@ impl Ahead {
 
     /// Hears of layers that are complete; `step` is the line of the display for pushing.
     pub(super) fn hear(&self, layers: &[Layer], events: &Events, step: StepNumber) {
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = lock(&self.line);
         let Line { sender: Some(sender), seen, began } = &mut *line else { return };
         for layer in layers {
             if seen.insert(layer.descriptor.digest) {
@@ -83,11 +84,11 @@ impl Ahead {
     /// layer came.
     pub(super) fn finish(mut self) -> Option<Instant> {
         self.end();
-        self.line.lock().unwrap_or_else(PoisonError::into_inner).began
+        lock(&self.line).began
     }
 
     fn end(&mut self) {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner).sender = None;
+        lock(&self.line).sender = None;
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -105,7 +106,7 @@ impl Work {
     /// Uploads until there is nothing more to come, or one could not be brought there: the others would fare no better.
     fn through(&self) {
         loop {
-            let next = self.layers.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let next = lock(&self.layers).recv();
             let Ok((layer, progress)) = next else { return };
             if self.stop.load(Ordering::Relaxed) {
                 continue;

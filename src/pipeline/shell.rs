@@ -375,8 +375,3 @@ pub fn sessions(root: &Path) -> Result<(Store, Sessions), Vec<Diagnostic>> {
     let sessions = Sessions::of(&store);
     Ok((store, sessions))
 }
-
-/// Seconds since 1970.
-pub(super) fn now() -> oci::Seconds {
-    solve::session::now()
-}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use serde::Deserialize;
 use ureq::http::Method;
@@ -14,6 +14,7 @@ use super::retry::Schedule;
 use super::transport::{Failure, Request, Response, cause_of, origin_of};
 use super::{Access, Client, Target, retry};
 use crate::oci::Digest;
+use crate::sync::lock;
 
 /// The registry's words about an error are read up to here.
 const DETAIL_LIMIT: u64 = 64 << 10;
@@ -127,7 +128,7 @@ impl Client {
     }
 
     fn turned_out(&self) -> MutexGuard<'_, BTreeMap<String, bool>> {
-        self.inner.turned_out_secure.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner.turned_out_secure)
     }
 
     /// Whether a registry on this machine, asked over http, answers https instead, or one that need not be secure,

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -20,6 +20,8 @@ use super::environment::Environment;
 use super::error::CredentialState;
 use super::transport::{Payload, Request, Response, Transport, origin_of};
 use super::{Access, Settings, Target, retry};
+
+use crate::sync::lock;
 
 /// A token's answer larger than this is not one.
 const ANSWER_LIMIT: u64 = 1 << 20;
@@ -64,7 +66,7 @@ impl Authenticator {
 
     /// The header that worked before for such a target.
     pub(super) fn header(&self, target: &Target<'_>, extra: Option<&str>) -> Option<String> {
-        let mut granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut granted = lock(&self.granted);
         let key = key(target, extra);
         if granted.get(&key)?.expires.is_some_and(|at| at <= Instant::now()) {
             granted.remove(&key);
@@ -109,7 +111,7 @@ impl Authenticator {
             }
             _ => return Err(refuse(String::new())),
         };
-        let mut granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut granted = lock(&self.granted);
         granted.insert(key(target, extra), grant);
         Ok(())
     }
@@ -121,7 +123,7 @@ impl Authenticator {
         }
         let (registry, repository) = (&target.place.registry, &target.place.repository);
         let key = (registry.clone(), repository.clone());
-        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logins = lock(&self.logins);
         let find = || {
             let found = credentials::find(&self.environment, registry, repository);
             Login { credential: found.credential, problem: found.problem }

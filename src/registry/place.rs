@@ -1,13 +1,13 @@
 //! Where an image is asked for: the registry that its name begins with, or what a configuration puts in its place.
 
 use std::path::Path;
-use std::sync::PoisonError;
 
 use super::error::Error;
 use super::{Access, Client, Target};
 use crate::config::{self, Place, Registries};
 use crate::oci::Reference;
 use crate::report::Event;
+use crate::sync::lock;
 
 /// What a connection to a host needs to be trusted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +27,7 @@ impl Client {
     /// Where the image may be had, in the order in which to ask. Mirrors that could not be reached before are left out.
     pub(super) fn places(&self, reference: &Reference) -> Result<Vec<Place>, Error> {
         let places = self.registries()?.places(reference).map_err(|file| blocked(reference, file))?;
-        let broken = self.inner.broken_mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+        let broken = lock(&self.inner.broken_mirrors);
         let usable =
             places.into_iter().filter(|place| !(place.is_mirror && broken.contains(&place.registry)));
         Ok(usable.map(|place| self.with_flags(place)).collect())
@@ -89,14 +89,14 @@ impl Client {
 
     /// Remembers where an image was found.
     pub(super) fn found(&self, target: &Target<'_>) {
-        let mut found = self.inner.found_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = lock(&self.inner.found_at);
         found.insert(repository(target.reference), target.place.clone());
     }
 
     /// Where to ask for blobs: where the image was found, then elsewhere.
     pub(super) fn places_of_blobs(&self, reference: &Reference) -> Result<Vec<Place>, Error> {
         let mut places = self.places(reference)?;
-        let found = self.inner.found_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = lock(&self.inner.found_at);
         if let Some(at) = found.get(&repository(reference)).and_then(|f| places.iter().position(|p| p == f)) {
             places[..=at].rotate_right(1);
         }
@@ -106,7 +106,7 @@ impl Client {
     /// Remembers a mirror that cannot be reached, and tells what happened.
     pub(super) fn mirror_failed(&self, mirror: &Place, next: &Place, error: &Error) {
         if matches!(error, Error::Unreachable { .. }) {
-            let mut broken = self.inner.broken_mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut broken = lock(&self.inner.broken_mirrors);
             broken.insert(mirror.registry.clone());
         }
         self.note(format!("mirror `{}` failed, going on with `{}`: {error}", mirror.registry, next.registry));
@@ -115,7 +115,7 @@ impl Client {
     /// Tells something once.
     pub(super) fn note(&self, text: String) {
         let Some(events) = self.inner.events.get() else { return };
-        let mut told = self.inner.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.inner.told);
         if told.insert(text.clone()) {
             events.send(Event::Note(text));
         }

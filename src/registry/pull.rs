@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use ureq::http::Method;
@@ -17,6 +17,7 @@ use super::{Client, Progress, Target};
 use crate::config::Place;
 use crate::oci::{Descriptor, Digest, Layer, Reference};
 use crate::store::{self, BlobWriter, Store};
+use crate::sync::{into_inner, lock, wait_while};
 
 /// Bytes are reported at most so often for each blob.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -106,7 +107,7 @@ pub(super) fn in_parallel<T: Sync>(
         while !stop.load(Ordering::Relaxed) {
             let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
             if let Err(error) = work(item) {
-                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut failed = lock(&failed);
                 // That others then stop is not what went wrong.
                 if matches!(*failed, None | Some(Error::Stopped)) {
                     *failed = Some(error);
@@ -125,7 +126,7 @@ pub(super) fn in_parallel<T: Sync>(
             }
         }),
     }
-    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    match into_inner(failed) {
         Some(error) => Err(error),
         None if stop.load(Ordering::Relaxed) => Err(Error::Stopped),
         None => Ok(()),
@@ -374,11 +375,8 @@ pub(super) struct Turn<'a> {
 
 impl Fetching {
     fn enter(&self, digest: Digest) -> Turn<'_> {
-        let digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut digests = self
-            .changed
-            .wait_while(digests, |digests| digests.contains(&digest))
-            .unwrap_or_else(PoisonError::into_inner);
+        let digests = lock(&self.digests);
+        let mut digests = wait_while(&self.changed, digests, |digests| digests.contains(&digest));
         digests.insert(digest);
         Turn { fetching: self, digest }
     }
@@ -386,7 +384,7 @@ impl Fetching {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.fetching.digests.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.digest);
+        lock(&self.fetching.digests).remove(&self.digest);
         self.fetching.changed.notify_all();
     }
 }

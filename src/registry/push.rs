@@ -1,7 +1,6 @@
 //! Images from the store into registries.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 
 use ureq::http::Method;
@@ -16,6 +15,7 @@ use crate::config::Place;
 use crate::image::{Content, Document, MANIFEST_LIMIT, document};
 use crate::oci::{Descriptor, Digest, MAX_INDEX_DEPTH, Reference, TooDeep};
 use crate::store::Store;
+use crate::sync::lock;
 
 impl Client {
     /// Uploads the image or index `image` with everything it names and puts it under each of `references`.
@@ -123,7 +123,7 @@ impl Client {
     /// Remembers what a repository has.
     pub(super) fn remember(&self, target: &Target<'_>, blobs: impl IntoIterator<Item = Digest>) {
         let place = (target.registry().to_owned(), target.place.repository.clone());
-        let mut seen = self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = lock(&self.inner.seen);
         for digest in blobs {
             seen.entry(digest).or_default().insert(place.clone());
         }
@@ -131,7 +131,7 @@ impl Client {
 
     /// Whether the repository is known to have the blob.
     pub(super) fn has(&self, target: &Target<'_>, digest: &Digest) -> bool {
-        let seen = self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = lock(&self.inner.seen);
         let here = target.place;
         let is_here = |(registry, repository): &(String, String)| {
             *registry == here.registry && *repository == here.repository
@@ -141,7 +141,7 @@ impl Client {
 
     /// Another repository of the same registry that has the blob.
     pub(super) fn other_home(&self, target: &Target<'_>, digest: &Digest) -> Option<String> {
-        let seen = self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = lock(&self.inner.seen);
         let here = target.place;
         let mut places = seen.get(digest)?.iter();
         let place = places

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Take};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use ureq::http::{self, Method, StatusCode, Uri};
 use ureq::{Agent, Body, SendBody};
@@ -15,6 +15,8 @@ use super::piece::Piece;
 use super::place::Trusted;
 use super::proxy::proxy_for;
 use super::tls::{Trust, host_folders};
+
+use crate::sync::lock;
 
 /// More redirects than this lead nowhere.
 const MAX_REDIRECTS: u32 = 5;
@@ -184,7 +186,7 @@ impl Transport {
         let host = (!folders.is_empty()).then(|| origin.clone());
         let trust = if origin.secure { trust.clone() } else { Trusted::default() };
         let key = AgentKey { secure: origin.secure, proxy: proxy.map(str::to_owned), host, trust };
-        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut agents = lock(&self.agents);
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }

@@ -1,7 +1,7 @@
 //! One blob on its way out: looked for, mounted, or sent in chunks and taken up again where it broke.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ureq::http::Method;
@@ -14,6 +14,7 @@ use super::transport::{Payload, Request, Response};
 use super::{Client, Progress, Target};
 use crate::oci::Descriptor;
 use crate::store::Store;
+use crate::sync::lock;
 
 /// Bytes are reported at most so often for each blob.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -202,7 +203,7 @@ impl Upload<'_> {
         let path = self.store.blob_path(&self.blob.digest);
         let reported = Mutex::new(Instant::now());
         let sent = |at: u64| {
-            let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut reported = lock(&reported);
             if reported.elapsed() >= REPORT_EVERY && at < self.blob.size {
                 *reported = Instant::now();
                 self.progress.bytes(&self.blob.digest, at, self.blob.size);

@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 
@@ -20,6 +20,7 @@ use super::Error;
 use super::files::make_dir;
 use crate::oci::ChainId;
 use crate::store::Store;
+use crate::sync::lock;
 
 /// All trees of a store that were made in the same way. May be shared between threads.
 #[derive(Debug)]
@@ -57,8 +58,8 @@ impl Trees {
         chain: ChainId,
         make: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<PathBuf, E> {
-        let lock = Arc::clone(self.lock_map().entry(chain).or_default());
-        let _making = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Arc::clone(self.lock_map().entry(chain).or_default());
+        let _making = lock(&turn);
         if let Some(found) = self.find(chain) {
             return Ok(found);
         }
@@ -99,7 +100,7 @@ impl Trees {
     }
 
     fn lock_map(&self) -> std::sync::MutexGuard<'_, HashMap<ChainId, Arc<Mutex<()>>>> {
-        self.making.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.making)
     }
 }
 

@@ -4,7 +4,7 @@
 //! again there as a worker, which finds the function by its name in [`TABLE`].
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -16,6 +16,7 @@ use crate::exec::Executor;
 use crate::layer::view::RootView;
 use crate::rootfs::{RecordedOwner, Root, Symlinks};
 use crate::snapshot::{self, CommitJob, Committed, CopyJob, UnpackJob, Views};
+use crate::sync::lock;
 
 /// What a worker can do, by name.
 pub const TABLE: &[(&str, crate::exec::Job)] = &[
@@ -29,7 +30,7 @@ pub const TABLE: &[(&str, crate::exec::Job)] = &[
 /// The root of layers with these index files. A worker does one job after the other on the same base.
 fn view(layers: &[PathBuf]) -> Result<RootView, snapshot::Error> {
     static VIEWS: Mutex<Option<Views>> = Mutex::new(None);
-    VIEWS.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().get(layers)
+    lock(&VIEWS).get_or_insert_default().get(layers)
 }
 
 /// A directory for a cache mount, to be made if it is not there.

@@ -17,11 +17,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::ops::exec::{now, now_ms};
-use super::session::write_private;
+use crate::clock::{now, now_ms};
 use crate::oci::Seconds;
 use crate::report::StepNumber;
-use crate::store::{self, Store};
+use crate::store::{self, Store, write_private};
 
 /// So many builds keep their logs,
 const BUILDS: usize = 20;

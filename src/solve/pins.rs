@@ -1,11 +1,12 @@
 //! What is taken from elsewhere, held to what a lock file says it is.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::config::Lockfile;
 use crate::oci::{Digest, Reference};
 use crate::plan::without_password;
 use crate::source::git::GitSource;
+use crate::sync::lock;
 
 /// What to do about something that the lock file does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -126,7 +127,7 @@ impl Pins {
     }
 
     fn seen(&self) -> MutexGuard<'_, Lockfile> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seen)
     }
 }
 

@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::layer::archive::{self, Limits};
 use crate::layer::index::Index;
 use crate::layer::view::RootView;
 use crate::oci::{DiffId, Layer};
 use crate::store::{self, Store, supersede};
+use crate::sync::lock;
 
 /// Why a layer could not be looked into.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +101,7 @@ impl Roots {
     /// The file with a layer's index, if it was saved.
     pub fn index_file(&self, diff_id: DiffId) -> Option<PathBuf> {
         let path = self.store.folder("indexes").join(diff_id.0.hex());
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.kept);
         let is_there = kept.contains(&diff_id) || path.exists();
         if is_there {
             kept.insert(diff_id);
@@ -146,8 +147,8 @@ fn remembered<K: std::hash::Hash + Eq, V, E>(
     key: K,
     make: impl FnOnce() -> Result<V, E>,
 ) -> Result<Arc<V>, E> {
-    let cell = Arc::clone(memo.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
-    let mut value = cell.lock().unwrap_or_else(PoisonError::into_inner);
+    let cell = Arc::clone(lock(memo).entry(key).or_default());
+    let mut value = lock(&cell);
     match &*value {
         Some(value) => Ok(Arc::clone(value)),
         None => Ok(Arc::clone(value.insert(Arc::new(make()?)))),

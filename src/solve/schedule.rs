@@ -5,6 +5,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use crate::sync::{into_inner, lock, wait};
+
 /// A graph as the scheduler sees it: for each step the earlier steps whose results it needs, and how long
 /// it may take compared with others.
 pub(super) struct Shape {
@@ -106,7 +108,7 @@ where
         }
         board.work_through(&work, &on_failure);
     });
-    let state = board.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let state = into_inner(board.state);
     match state.failure {
         Some(failure) => Err(failure),
         // Without a failure every worker stayed until the last result was in.
@@ -141,7 +143,7 @@ impl<T, E> Board<'_, T, E> {
 
     fn lock(&self) -> MutexGuard<'_, State<T, E>> {
         // A panic elsewhere ends the process; the state is still whole for whoever cleans up.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The next step to run, or `None` when all is done or something failed.
@@ -156,7 +158,7 @@ impl<T, E> Board<'_, T, E> {
                 let results = numbers.iter().filter_map(|i| state.results[*i].clone()).collect();
                 return Some((step, Inputs { numbers, results }));
             }
-            state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            state = wait(&self.changed, state);
         }
     }
 

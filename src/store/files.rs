@@ -43,6 +43,12 @@ pub(super) fn create(path: &Path, mode: u32) -> Result<File, Error> {
     Ok(file)
 }
 
+/// Writes a new file that nobody else may read, for folders of other modules.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
+}
+
 /// Writes `bytes` to `scratch`, which must not exist.
 pub(super) fn write_new(scratch: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     write_new_with(scratch, mode, |file| file.write_all(bytes))

@@ -38,7 +38,7 @@ mod usage;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 pub use blob::{BlobState, BlobWriter};
@@ -50,8 +50,10 @@ pub use tags::{Fetched, Tags};
 pub use usage::{Measured, Measuring};
 
 pub use blob::{has_seal, seal};
-pub(crate) use files::supersede;
+pub(crate) use files::{supersede, write_private};
 use scratch::ProcessDir;
+
+use crate::sync::lock;
 pub(crate) use scratch::unique;
 
 /// An open store. Cheap to clone; may be shared between threads.
@@ -178,7 +180,7 @@ impl Store {
         if let Some(process) = self.inner.process.get() {
             return Ok(process.next_path());
         }
-        let _guard = self.inner.making_process.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = lock(&self.inner.making_process);
         if self.inner.process.get().is_none() {
             let made = ProcessDir::create(&self.private("tmp"))?;
             let _ = self.inner.process.set(made);
@@ -200,7 +202,7 @@ static OPENED: Mutex<BTreeMap<PathBuf, usize>> = Mutex::new(BTreeMap::new());
 
 impl Opened {
     fn count(root: &Path) -> Self {
-        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opened = lock(&OPENED);
         let count = opened.entry(root.to_owned()).or_default();
         *count += 1;
         Self { root: root.to_owned(), is_first: *count == 1 }
@@ -209,7 +211,7 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opened = lock(&OPENED);
         if let Some(count) = opened.get_mut(&self.root) {
             *count -= 1;
             if *count == 0 {

@@ -6,7 +6,6 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Error, Store, files};
 
@@ -17,7 +16,7 @@ impl Store {
     /// Has the system write everything to disk, which can take long, and remembers when. Correctness never needs it: what
     /// a crash destroys is found out; this keeps it from being verified or made again.
     pub fn sync(&self) -> Result<(), Error> {
-        let before = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let before = crate::clock::now();
         rustix::fs::syncfs(&self.inner.lock).map_err(|e| Error::io("sync", self.root(), e.into()))?;
         let path = self.inner.own.join("synced");
         files::replace(&self.next_path()?, &path, format!("{before}\n").as_bytes(), 0o600)

@@ -28,10 +28,3 @@ pub use steps::{StepNote, StepNotes};
 pub use unit::{Unit, UnitKind};
 pub use usage::{Part, Usage, usage};
 pub use verify::{Fault, Remedy, Repair, Report, verify};
-
-/// Seconds since 1970 by the clock of the machine: what was used longest ago is a question about real time.
-pub fn now() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-}

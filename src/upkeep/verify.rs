@@ -17,6 +17,7 @@ use crate::layer::index::{Index, Kind, What};
 use crate::oci::{ChainId, DiffId, Digest, Layer, Reference, TooDeep};
 use crate::rootfs::Root;
 use crate::store::Store;
+use crate::sync::{into_inner, lock};
 
 /// Repairs need the store alone only for a moment at the end.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -119,13 +120,13 @@ impl Check<'_> {
                 Repair::No => self.store.hash_blob(digest)?.is_none_or(|actual| actual == *digest),
             };
             if !is_whole && (self.repair == Repair::No || self.store.has_blob(digest).is_none()) {
-                damaged.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(*digest);
+                lock(&damaged).push(*digest);
             }
             Ok(())
         })?;
         self.report.blobs = blobs.len();
         self.report.bytes = blobs.values().map(|blob| blob.bytes).sum();
-        let mut damaged = damaged.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut damaged = into_inner(damaged);
         damaged.sort();
         for digest in damaged {
             self.fault(format!("blob {digest}"), "its bytes are not those of its digest", self.dropped());

@@ -83,7 +83,7 @@ fn policy(args: &PruneArgs) -> Result<Policy, Failure> {
     let age = args.max_age.as_deref().map(filter::duration).transpose()?;
     Ok(Policy {
         all: args.all,
-        unused_since: age.map(|age| upkeep::now() - age).or(filters.until()),
+        unused_since: age.map(|age| crate::clock::now() - age).or(filters.until()),
         keep_bytes: args
             .keep_storage
             .as_deref()

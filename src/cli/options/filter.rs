@@ -3,11 +3,11 @@
 use crate::cli::Failure;
 use crate::cli::command::images::Row;
 use crate::cli::local;
+use crate::clock;
 use crate::context::glob::Glob;
 use crate::oci::Reference;
 use crate::report::Diagnostic;
 use crate::store::Store;
-use crate::upkeep;
 
 /// What rows must fit. Values of one key: any reference may fit, all others must.
 #[derive(Debug, Default)]
@@ -134,7 +134,7 @@ pub(crate) fn moment(text: &str) -> Result<i64, Failure> {
     if let Some(time) = time.or_else(|| text.parse().ok()) {
         return Ok(time);
     }
-    Ok(upkeep::now().saturating_sub(duration(text)?))
+    Ok(clock::now().saturating_sub(duration(text)?))
 }
 
 /// A duration such as `90s`, `10m`, `24h`, `1h30m`, `7d` or `2w`, in seconds.
@@ -180,6 +180,6 @@ mod tests {
         assert_eq!(moment("1970-01-02").unwrap(), 86_400);
         assert_eq!(moment("1970-01-01T00:01:00Z").unwrap(), 60);
         assert_eq!(moment("1234").unwrap(), 1234);
-        assert!(moment("24h").unwrap() < upkeep::now());
+        assert!(moment("24h").unwrap() < clock::now());
     }
 }

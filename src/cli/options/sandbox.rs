@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use clap::Args;
 
@@ -16,6 +16,7 @@ use crate::pipeline::Failed;
 use crate::pipeline::shell::{Opened, Wishes};
 use crate::report::{Diagnostic, Events};
 use crate::solve::session::{EnterError, Session};
+use crate::sync::lock;
 
 /// What a command finds, beside what the image or the step has.
 #[derive(Debug, Args)]
@@ -100,7 +101,7 @@ impl Shown {
     }
 
     fn take(&self) -> Option<Progress> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.0).take()
     }
 
     /// Shows what there is, and no more. Other clones of the channel must be gone.

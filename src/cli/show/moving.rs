@@ -11,6 +11,7 @@ use crate::cli::args::ProgressMode;
 use crate::cli::options::configuration::{Configuration, RegistryArgs};
 use crate::registry::{Client, Progress as Bytes};
 use crate::report::{Diagnostic, Event, Events, Outcome, StepHeading, StepNumber};
+use crate::sync::{into_inner, lock};
 
 /// So many images move at once; each moves several blobs at once.
 const AT_ONCE: usize = 4;
@@ -54,10 +55,10 @@ impl MovingArgs {
         let results: Mutex<Vec<(usize, Result<T, Diagnostic>)>> = Mutex::default();
         let worker = || {
             loop {
-                let at = next.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
+                let at = lock(&next).next();
                 let Some(at) = at else { return };
                 let result = one(&events, at, |bytes| work(&client, at, bytes));
-                results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((at, result));
+                lock(&results).push((at, result));
             }
         };
         std::thread::scope(|scope| {
@@ -69,7 +70,7 @@ impl MovingArgs {
         // The client tells events, too; the display ends when nobody can.
         drop((events, client));
         progress.finish();
-        let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut results = into_inner(results);
         results.sort_by_key(|(at, _)| *at);
         let (done, failed): (Vec<_>, Vec<_>) =
             results.into_iter().map(|(_, result)| result).partition(Result::is_ok);

@@ -6,13 +6,14 @@
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rustix::fs::{Mode, OFlags, Uid};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{OptionalActions, Termios, Winsize};
 
 use crate::exec::wire::channel;
+use crate::sync::lock;
 
 /// Makes a terminal the controlling one of this process, a session leader, and its standard input and output; sends its
 /// other side over `socket`.
@@ -61,7 +62,7 @@ impl RawMode {
         let mut raw = before.clone();
         raw.make_raw();
         // Remembered first: whatever comes between, it is put back.
-        BEFORE.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(before);
+        lock(&BEFORE).get_or_insert(before);
         rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &raw)?;
         Ok(Self(()))
     }
@@ -76,7 +77,7 @@ impl Drop for RawMode {
 /// Puts rbuild's terminal back as it was before [`crate::exec::Executor::attach`] changed it, for a program that ends without
 /// waiting for that.
 pub fn restore_terminal() {
-    if let Some(before) = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    if let Some(before) = lock(&BEFORE).take() {
         let _ = rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &before);
     }
 }

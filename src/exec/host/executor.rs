@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::attach::{self, Attach};
 use super::cgroup::{Cgroup, Limits};
@@ -22,6 +22,7 @@ use crate::exec::wire::channel;
 use crate::exec::wire::order::{self, Ids, Order, Outcome, Preparation, Stdin};
 use crate::exec::wire::zygote::Zygote;
 use crate::report::Stream;
+use crate::sync::lock;
 
 /// How an [`Executor`] works.
 #[derive(Debug, Clone)]
@@ -79,7 +80,7 @@ impl Stop {
 
     fn steps(&self) -> MutexGuard<'_, Steps> {
         // The map is consistent after every statement.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -196,7 +197,7 @@ impl Executor {
     }
 
     fn zygote(&self, userns: Option<&Userns>) -> Result<Arc<Zygote>, ExecError> {
-        let mut zygote = self.zygote.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut zygote = lock(&self.zygote);
         if let Some(zygote) = &*zygote {
             return Ok(Arc::clone(zygote));
         }
@@ -238,7 +239,7 @@ impl Executor {
         let answer = worker.run(job, input).map_err(ExecError::Spawn)?;
         let Some(answer) = answer else {
             // The next job gets another.
-            let mut current = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut current = lock(&self.worker);
             current.take_if(|current| Arc::ptr_eq(current, &worker));
             return Err(ExecError::WorkerVanished);
         };
@@ -246,7 +247,7 @@ impl Executor {
     }
 
     fn worker(&self, userns: Option<&Userns>) -> Result<Arc<Worker>, ExecError> {
-        let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut worker = lock(&self.worker);
         if let Some(worker) = &*worker {
             return Ok(Arc::clone(worker));
         }

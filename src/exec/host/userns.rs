@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rustix::mount::MountPropagationFlags;
 use rustix::process::{Gid, Uid};
@@ -17,6 +17,7 @@ use crate::exec::sys;
 use crate::exec::wire::channel;
 use crate::exec::wire::order::Ids;
 use crate::exec::wire::spawn::Process;
+use crate::sync::lock;
 
 /// Why there is no user namespace, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -118,7 +119,7 @@ impl Userns {
 
     /// The program, for the first who asks.
     pub(in crate::exec) fn take_program(&self) -> Option<OwnedFd> {
-        self.program.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.program).take()
     }
 
     /// A process enters a new namespace, we map its ids, open the namespace, and let it go.

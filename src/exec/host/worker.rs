@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rustix::process::Signal;
 
@@ -16,6 +16,7 @@ use super::{probe, userns};
 use crate::exec::wire::order::{self, Ids};
 use crate::exec::wire::spawn::Process;
 use crate::exec::wire::{channel, role};
+use crate::sync::lock;
 
 /// A job: bytes in, bytes or a message out.
 pub type Job = fn(&[u8]) -> Result<Vec<u8>, String>;
@@ -51,7 +52,7 @@ impl Worker {
         input: &[u8],
     ) -> io::Result<Option<Result<Vec<u8>, String>>> {
         let (ours, theirs) = UnixStream::pair()?;
-        let sent = match &*self.socket.lock().unwrap_or_else(PoisonError::into_inner) {
+        let sent = match &*lock(&self.socket) {
             Some(socket) => channel::send(socket, job.as_bytes(), Some(OwnedFd::from(theirs).as_fd())),
             None => return Ok(None),
         };
@@ -71,7 +72,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.socket.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        lock(&self.socket).take();
         let _ = self.child.wait();
     }
 }

@@ -1,22 +1,20 @@
 //! From a command that has ended to a session that is kept.
 
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::Mutex;
 
 use super::super::ops::exec::mounts::{Held, HeldMount, MountedRoot};
-use super::super::ops::exec::{now, now_ms};
 use super::super::state::RootState;
 use super::super::{Failures, StepContext};
 use super::record::{KeptLock, KeptSecret, Kind, Session, Sessions};
+use crate::clock::{now, now_ms};
 use crate::exec::{self, RootSource, Spec};
 use crate::oci::ImageConfig;
 use crate::plan::graph::{ExecOp, MountKind, Sharing};
 use crate::rootfs::SpecialOwner;
 use crate::snapshot::ActiveSnapshot;
 use crate::store;
+use crate::sync::lock;
 
 /// Less free space than this many bytes may be the very reason for a failure; then nothing is kept.
 const FREE_BYTES: u64 = 512 << 20;
@@ -37,7 +35,7 @@ impl FailedSteps {
 
     /// Those that were kept, in the order in which they failed.
     pub fn kept(&self) -> Vec<Session> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.kept).clone()
     }
 }
 
@@ -80,7 +78,7 @@ pub(in crate::solve) fn keep_failed(step: &StepContext<'_>, left: &Left<'_>, sna
     let session = Session { kind: Kind::Failed, what, command, ended, origin: step.step.origin, ..session };
     match keep(step, session, snapshot) {
         Ok(session) => {
-            environment.failed.kept.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+            lock(&environment.failed.kept).push(session);
         }
         Err(error) => tracing::info!(?error, "cannot keep a failed step"),
     }
@@ -184,10 +182,4 @@ pub(super) fn keep(
     kept.map_err(|e| vec![step.error(e.to_string())])?;
     sessions.expire(now());
     Ok(session)
-}
-
-/// Writes a new file that nobody else may read.
-pub(in crate::solve) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)
 }

@@ -5,10 +5,8 @@ mod keep;
 mod record;
 mod room;
 
-pub use super::ops::exec::now;
 pub use keep::FailedSteps;
 pub(in crate::solve) use keep::Left;
 pub(in crate::solve) use keep::keep_failed;
-pub(in crate::solve) use keep::write_private;
 pub use record::{Kind, Session, Sessions};
 pub use room::{EnterError, Place, Room};

@@ -152,7 +152,7 @@ impl Sessions {
     pub fn update(&self, session: &Session) -> std::io::Result<()> {
         let scratch = self.store.scratch_dir().map_err(std::io::Error::other)?;
         let fresh = scratch.path().join("session.json");
-        super::keep::write_private(&fresh, &session.to_bytes())?;
+        store::write_private(&fresh, &session.to_bytes())?;
         fs::rename(&fresh, self.folder(&session.id).join("session.json"))
     }
 

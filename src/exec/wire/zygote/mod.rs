@@ -14,13 +14,14 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::order::{Ids, Preparation};
 use super::spawn::Process;
 use super::{channel, role};
 use crate::exec::host::program::Protected;
+use crate::sync::lock;
 
 pub(in crate::exec) use serve::serve;
 
@@ -86,7 +87,7 @@ impl Zygote {
 
     fn control(&self) -> MutexGuard<'_, Control> {
         // Each change is whole.
-        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.control)
     }
 }
 

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use crate::exec::{Executor, MountedImage};
 use crate::layer::view::RootView;
 use crate::oci::ChainId;
 use crate::snapshot::{Error, PackJob, Trees, pack_layer};
 use crate::store::Store;
+use crate::sync::lock;
 
 /// In which form RUN gets layers that it needs: `$RBUILD_LAYERS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +134,7 @@ impl Images {
 
     /// The root of the image in `file`, mounted if it is not already.
     pub(super) fn mount(&self, file: &Path) -> Option<PathBuf> {
-        let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mounted = lock(&self.mounted);
         if let Some(image) = mounted.get(file) {
             return Some(image.path());
         }
@@ -146,7 +147,7 @@ impl Images {
 
     /// The file whose image is mounted at `root`, for what outlives this process.
     pub(super) fn file_of(&self, root: &Path) -> Option<PathBuf> {
-        let mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mounted = lock(&self.mounted);
         mounted.iter().find(|(_, image)| image.path() == root).map(|(file, _)| file.clone())
     }
 

@@ -27,6 +27,7 @@ use super::super::state::{Files, RootState};
 use super::super::{Done, Failures, StepContext, jobs};
 use super::{commit, copy};
 use crate::cache::Record;
+use crate::clock;
 use crate::exec::{ExecError, ExitStatus};
 use crate::key::{self, LayerForm, Shown};
 use crate::oci::{Descriptor, Layer, Seconds};
@@ -123,19 +124,9 @@ fn execute(
         if matches!(snapshot.kind(), OverlayKind::Native) && environment.form.newest.is_none() {
             environment.snapshots.adopt(parent.chain.push(layer.diff_id), &snapshot);
         }
-        return Ok((layer, now()));
+        // The one place where the clock enters an image.
+        return Ok((layer, clock::now()));
     }
-}
-
-/// Seconds since 1970: the one place where the clock enters an image.
-pub fn now() -> Seconds {
-    (now_ms() / 1000) as Seconds
-}
-
-/// Milliseconds since 1970, to tell what came first.
-pub(in crate::solve) fn now_ms() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Writes what a command changed as a layer into the store.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use super::super::super::state::{Environment, RootState};
 use super::super::super::{Failures, StepContext, jobs};
@@ -20,6 +20,7 @@ use crate::snapshot::{
     UnpackJob,
 };
 use crate::store::{ScratchDir, Store};
+use crate::sync::lock;
 
 /// Shared by all RUN steps of a build.
 pub struct Snapshots {
@@ -140,10 +141,10 @@ impl Snapshots {
         if !self.is_announced.swap(true, Ordering::Relaxed) {
             step.environment.events.send(Event::RunsAs(Self::identity_note(step)));
         }
-        if let Some(note) = self.note.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(note) = lock(&self.note).take() {
             step.environment.events.send(Event::Note(note.to_owned()));
         }
-        *self.kind.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.kind)
     }
 
     /// Goes on to the next kind after `failed` was refused, and says so once.
@@ -153,7 +154,7 @@ impl Snapshots {
         failed: OverlayKind,
         error: &io::Error,
     ) -> Result<(), Failures> {
-        let mut kind = self.kind.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kind = lock(&self.kind);
         if *kind != failed {
             return Ok(());
         }
@@ -200,7 +201,7 @@ impl Snapshots {
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<ChainId, Vec<PathBuf>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
     /// The root of a layer's image, made if need be; `None` when it must be unpacked.
@@ -213,7 +214,7 @@ impl Snapshots {
     ) -> Result<Option<PathBuf>, Failures> {
         let environment = step.environment;
         // A root that is a copy is made faster from trees.
-        if *self.kind.lock().unwrap_or_else(PoisonError::into_inner) != OverlayKind::Native {
+        if *lock(&self.kind) != OverlayKind::Native {
             return Ok(None);
         }
         let fail = |message: String| vec![step.error(message)];
@@ -375,7 +376,7 @@ impl Snapshots {
     pub(in crate::solve) fn scratch(&self, step: &StepContext<'_>) -> Result<PathBuf, Failures> {
         let scratch = step.environment.store.scratch_dir().map_err(|e| vec![step.error(e.to_string())])?;
         let path = scratch.path().to_owned();
-        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+        lock(&self.scratch).push(scratch);
         Ok(path)
     }
 

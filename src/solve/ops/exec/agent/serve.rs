@@ -7,13 +7,15 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::Backend;
 use super::protocol::{parse, read, refusal, write};
+
+use crate::sync::lock;
 
 /// How much a step may ask for.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +54,7 @@ enum State {
 impl Client {
     fn state(&self) -> MutexGuard<'_, State> {
         // A state is written at once.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Ends its thread, wherever that waits.
