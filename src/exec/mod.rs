@@ -12,6 +12,7 @@ pub mod fuzz;
 mod host;
 mod network;
 mod owners;
+mod privilege;
 mod seccomp;
 mod spec;
 mod step;
@@ -26,11 +27,11 @@ pub use host::doctor::{Examination, Finding, State};
 pub use host::emulation::emulation_help;
 pub use host::executor::{Config, Executor, Stop};
 pub use host::pids::PidsLimit;
-pub use host::probe::{Capabilities, Identity};
 pub use host::user::{Credentials, UserError, resolve_user};
 pub use host::userns::{SingleIdReason, UsernsError};
 pub use host::worker::{Job, Jobs};
 pub use network::files::{Dns, hosts_text, resolv_conf_text};
+pub use privilege::Privilege;
 pub use spec::{
     ExitReport, ExitStatus, MountKind, MountSpec, Network, OwnedPath, ProcessLimit, RootSource, Security,
     Spec, Ulimit,

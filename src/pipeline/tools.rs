@@ -50,7 +50,7 @@ impl Tools {
             store: store.clone(),
             registry: Client::new(registries.clone()),
             pins: Pins::default(),
-            snapshots: Snapshots::new(store, &executor),
+            snapshots: Snapshots::new(store),
             executor,
             log: BuildLog::new(store),
             failed: FailedSteps::default(),

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::diff::{DiffJob, Form, Owners};
 use super::files::make_dir;
-use super::overlay::{OpaqueMark, OverlayKind};
+use super::overlay::OverlayKind;
 use super::{CopyJob, Error};
+use crate::layer::unpack::OpaqueMark;
 use crate::store::{ScratchDir, Store};
 
 /// The root of one step while it runs. The directories are on the store's file system and go when this is

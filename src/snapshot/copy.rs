@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::files::{self, is_directory, kind};
-use super::overlay::OpaqueMark;
+use crate::layer::unpack::OpaqueMark;
 use crate::rootfs::{Folder, Root, Symlinks};
 
 /// What to copy where.
@@ -120,11 +120,7 @@ impl Copier<'_> {
     }
 
     fn is_opaque(&self, pair: &Pair<'_>, name: &OsStr) -> io::Result<bool> {
-        let attribute = match self.mark {
-            OpaqueMark::Trusted => "trusted.overlay.opaque",
-            OpaqueMark::User => "user.overlay.opaque",
-        };
-        let is_marked = files::xattr(&pair.from, name, attribute)?.is_some_and(|value| value == b"y");
+        let is_marked = files::xattr(&pair.from, name, self.mark.xattr())?.is_some_and(|value| value == b"y");
         Ok(is_marked || self.from.stat(&pair.path.join(name).join(".wh..wh..opq")).is_ok())
     }
 

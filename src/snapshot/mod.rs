@@ -29,6 +29,6 @@ pub use diff::{DiffJob, Form, Owners, diff};
 pub use error::Error;
 pub use files::remove;
 pub use ids::{IdMap, IdRange};
-pub use overlay::{OpaqueMark, OverlayKind, find_fuse};
-pub use trees::Trees;
+pub use overlay::{OverlayKind, find_fuse};
+pub use trees::{TreeKind, Trees};
 pub use unpack::{PackJob, UnpackJob, pack_layer, unpack_tree, unpack_tree_on};

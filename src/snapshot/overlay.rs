@@ -8,15 +8,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::statfs;
 use serde::{Deserialize, Serialize};
 
-/// Who may write which marks of overlayfs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OpaqueMark {
-    /// `trusted.overlay.`: mounted by root.
-    Trusted,
-    /// `user.overlay.`: mounted with `userxattr`, in a user namespace.
-    User,
-}
-
 /// How lower trees and a writable directory become one root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum OverlayKind {

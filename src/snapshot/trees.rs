@@ -1,8 +1,8 @@
 //! The unpacked layers: one directory tree for each layer of a chain, to be stacked by overlayfs.
 //!
 //! ```text
-//! ROOT/rbuild/trees/<flavour>/<chain id>/fs     the tree; a file to mount in the flavour `erofs`
-//! ROOT/rbuild/trees/<flavour>/<chain id>/boot   the boot that made it
+//! ROOT/rbuild/trees/<kind>/<chain id>/fs     the tree; a file to mount in the kind `erofs`
+//! ROOT/rbuild/trees/<kind>/<chain id>/boot   the boot that made it
 //! ```
 //!
 //! A tree belongs to its whole chain: what the layer does not say (a parent's mode, a hard link's content)
@@ -22,6 +22,38 @@ use crate::oci::ChainId;
 use crate::store::Store;
 use crate::sync::lock;
 
+/// What trees must have in common to be of use to one another: the owners of their files on disk. Also the name of the folder
+/// that they lie in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeKind(String);
+
+impl TreeKind {
+    /// Owners as in the image: made by root of the machine.
+    pub fn root() -> Self {
+        Self("root".to_owned())
+    }
+
+    /// One owner for all; the image's are written down with the files.
+    pub fn recorded() -> Self {
+        Self("recorded".to_owned())
+    }
+
+    /// Owners as a user namespace maps them. `ranges` stands for the map: with others, files belong to others.
+    pub fn mapped(ranges: &str) -> Self {
+        Self(format!("user-{ranges}"))
+    }
+
+    /// No trees but files to mount, which have owners of their own.
+    pub fn images() -> Self {
+        Self("erofs".to_owned())
+    }
+
+    /// A file name.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
 /// All trees of a store that were made in the same way. May be shared between threads.
 #[derive(Debug)]
 pub struct Trees {
@@ -32,10 +64,9 @@ pub struct Trees {
 }
 
 impl Trees {
-    /// The trees of `store` of one flavour. The flavour, a file name, must differ where owners or overlay marks
-    /// on disk do: trees made by root are of no use in a user namespace, nor those of another id map.
-    pub fn new(store: &Store, flavour: &str) -> Result<Self, Error> {
-        let dir = store.private("trees").join(flavour);
+    /// The trees of `store` of one kind.
+    pub fn new(store: &Store, kind: &TreeKind) -> Result<Self, Error> {
+        let dir = store.private("trees").join(kind.name());
         fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
         Ok(Self { store: store.clone(), dir, making: Mutex::default() })
     }
@@ -123,7 +154,7 @@ mod tests {
     #[test]
     fn a_tree_is_made_once() {
         let dir = tempfile::tempdir().unwrap();
-        let trees = Trees::new(&Store::open(&dir.path().join("s")).unwrap(), "root").unwrap();
+        let trees = Trees::new(&Store::open(&dir.path().join("s")).unwrap(), &TreeKind::root()).unwrap();
         assert_eq!(trees.find(chain()), None);
         let made = std::sync::atomic::AtomicUsize::new(0);
         let count = |target: &Path| {
@@ -142,7 +173,7 @@ mod tests {
     #[test]
     fn a_tree_that_failed_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let trees = Trees::new(&Store::open(&dir.path().join("s")).unwrap(), "root").unwrap();
+        let trees = Trees::new(&Store::open(&dir.path().join("s")).unwrap(), &TreeKind::root()).unwrap();
         let failed = trees.ensure(chain(), |target| {
             make(target)?;
             Err(Error::Redirected(PathBuf::new()))
@@ -154,7 +185,7 @@ mod tests {
     #[test]
     fn a_tree_of_another_boot_is_made_again_unless_synced() {
         let dir = tempfile::tempdir().unwrap();
-        let trees = Trees::new(&Store::open(&dir.path().join("s")).unwrap(), "root").unwrap();
+        let trees = Trees::new(&Store::open(&dir.path().join("s")).unwrap(), &TreeKind::root()).unwrap();
         let tree = trees.ensure(chain(), make).unwrap();
         fs::write(tree.join("f"), "lost").unwrap();
         fs::write(tree.parent().unwrap().join("boot"), "another").unwrap();
@@ -177,7 +208,8 @@ mod tests {
     fn the_process_that_publishes_first_wins() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("s")).unwrap();
-        let (here, there) = (Trees::new(&store, "root").unwrap(), Trees::new(&store, "root").unwrap());
+        let (here, there) =
+            (Trees::new(&store, &TreeKind::root()).unwrap(), Trees::new(&store, &TreeKind::root()).unwrap());
         let tree = here
             .ensure(chain(), |target| {
                 let first = there.ensure(chain(), make)?;

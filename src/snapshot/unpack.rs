@@ -10,11 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::commit::read_view;
 use super::files::make_dir;
-use super::overlay::OpaqueMark;
 use crate::layer::archive::Limits;
 use crate::layer::erofs::{self, PackError};
 use crate::layer::index::Index;
-use crate::layer::unpack::{self, Note, Owners, UnpackOptions};
+use crate::layer::unpack::{self, Note, OpaqueMark, Owners, UnpackOptions};
 use crate::layer::view::{RootView, ViewEntry};
 use crate::oci::DiffId;
 use crate::rootfs::Root;
@@ -34,8 +33,8 @@ pub struct UnpackJob {
     pub target: PathBuf,
     /// The marks of opaque directories.
     pub mark: OpaqueMark,
-    /// Whether there is only one id, so that owners are written down beside the files.
-    pub single_id: bool,
+    /// How files get their owners.
+    pub owners: Owners,
     /// Where to write the layer's index, which this makes in passing.
     pub index: Option<PathBuf>,
 }
@@ -101,14 +100,7 @@ fn write_index(path: Option<&Path>, index: &Index) -> Result<(), Error> {
 }
 
 fn options(job: &UnpackJob) -> UnpackOptions {
-    UnpackOptions {
-        owners: if job.single_id { Owners::Record } else { Owners::Apply },
-        opaque: match job.mark {
-            OpaqueMark::Trusted => unpack::OpaqueMark::Trusted,
-            OpaqueMark::User => unpack::OpaqueMark::User,
-        },
-        limits: Limits::default(),
-    }
+    UnpackOptions { owners: job.owners, opaque: job.mark, limits: Limits::default() }
 }
 
 /// Opens the file at `path` in the first tree that has anything there. The merged root has a file at this

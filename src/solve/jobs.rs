@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::state::Environment;
 use crate::exec::Executor;
+use crate::layer::unpack::Owners;
 use crate::layer::view::RootView;
 use crate::rootfs::{RecordedOwner, Root, Symlinks};
 use crate::snapshot::{self, CommitJob, Committed, CopyJob, UnpackJob, Views};
@@ -44,8 +45,8 @@ pub(super) struct CacheDirectory {
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
-    /// Write the owner down instead of giving it: there is one id only.
-    pub(super) records_owner: bool,
+    /// How it gets its owner.
+    pub(super) owners: Owners,
     /// What it starts as, if not empty.
     pub(super) fill: Option<Fill>,
 }
@@ -111,10 +112,9 @@ fn make_cache_directory(job: &CacheDirectory) -> Result<(), String> {
 fn make_empty(job: &CacheDirectory) -> std::io::Result<()> {
     use std::os::unix::fs::{PermissionsExt as _, chown};
     std::fs::create_dir(&job.fresh)?;
-    if job.records_owner {
-        RecordedOwner::new(job.uid, job.gid).write_to(&job.fresh)?;
-    } else {
-        chown(&job.fresh, Some(job.uid), Some(job.gid))?;
+    match job.owners {
+        Owners::Record => RecordedOwner::new(job.uid, job.gid).write_to(&job.fresh)?,
+        Owners::Apply => chown(&job.fresh, Some(job.uid), Some(job.gid))?,
     }
     std::fs::set_permissions(&job.fresh, std::fs::Permissions::from_mode(job.mode))
 }
@@ -195,7 +195,7 @@ mod tests {
                 mode: 0o755,
                 uid: owner,
                 gid: group,
-                records_owner: false,
+                owners: Owners::Apply,
                 fill: None,
             };
             barrier.wait();

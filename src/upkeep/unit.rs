@@ -165,11 +165,11 @@ fn bases(inventory: &Inventory) -> Vec<Unit> {
     names.into_iter().filter_map(unit).collect()
 }
 
-/// Every tree's own folder, of all flavours.
+/// Every tree's own folder, of all kinds.
 pub(super) fn trees(store: &Store) -> Result<Vec<(PathBuf, i64)>, Error> {
     let mut homes = Vec::new();
-    for (flavour, _) in store.entries_of(&store.folder("trees"))? {
-        homes.extend(store.entries_of(&flavour)?);
+    for (kind, _) in store.entries_of(&store.folder("trees"))? {
+        homes.extend(store.entries_of(&kind)?);
     }
     Ok(homes)
 }

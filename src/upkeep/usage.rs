@@ -83,13 +83,13 @@ const FOLDERS: [(&str, &[&str]); 9] = [
     ("unfinished and trash", &["partial", "tmp", "trash"]),
 ];
 
-/// Trees are one level deeper, below their flavour.
+/// Trees are one level deeper, below their kind.
 fn count_in(store: &Store, folder: &std::path::Path, is_deep: bool) -> Result<usize, Error> {
     let entries = store.entries_of(folder)?;
     if !is_deep {
         return Ok(entries.len());
     }
-    entries.iter().map(|(flavour, _)| Ok(store.entries_of(flavour)?.len())).sum()
+    entries.iter().map(|(kind, _)| Ok(store.entries_of(kind)?.len())).sum()
 }
 
 /// Each blob belongs to the first that needs it: a name, a fetched base, a cached step, an unnamed image.

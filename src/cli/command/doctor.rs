@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
-use crate::exec::{Config, Examination, Executor, Finding, State};
+use crate::exec::{Config, Examination, Executor, Finding, Privilege, State};
 
 /// Check what this machine offers to RUN, and how to get more
 ///
@@ -38,7 +38,7 @@ pub(crate) fn run(global: &Global, args: &DoctorArgs) -> Result<(), Failure> {
         Format::Text => text(&found),
         Format::Json => format!("{:#}\n", object(&found)),
     })?;
-    if found.rung.is_some() { Ok(()) } else { Err(Failure::told()) }
+    if found.privilege.is_some() { Ok(()) } else { Err(Failure::told()) }
 }
 
 /// In a folder of its own beside or in the store, which need not exist yet and is not made for this.
@@ -56,13 +56,16 @@ fn examine(store: &Path) -> std::io::Result<Examination> {
     Ok(found)
 }
 
-const RUNGS: [&str; 3] = ["as root", "with ranges of ids", "with one id"];
-
 fn summary(found: &Examination) -> String {
-    match found.rung {
-        Some(rung) => format!("RUN works here, {} (rung {rung} of 3)", RUNGS[usize::from(rung) - 1]),
-        None => "RUN does not work here; builds without RUN do".to_owned(),
-    }
+    let Some(privilege) = found.privilege else {
+        return "RUN does not work here; builds without RUN do".to_owned();
+    };
+    let who = match privilege {
+        Privilege::Root => "as root",
+        Privilege::Ranges => "with ranges of ids",
+        Privilege::Single => "with one id",
+    };
+    format!("RUN works here, {who} (rung {} of 3)", privilege.rung())
 }
 
 fn word(state: State) -> &'static str {
@@ -94,5 +97,5 @@ fn object(found: &Examination) -> serde_json::Value {
             json!({"name": finding.name, "state": state, "detail": finding.detail, "remedies": finding.remedies})
         })
         .collect();
-    json!({"works": found.rung.is_some(), "rung": found.rung, "summary": summary(found), "findings": findings})
+    json!({"works": found.privilege.is_some(), "rung": found.privilege.map(Privilege::rung), "summary": summary(found), "findings": findings})
 }

@@ -7,6 +7,7 @@ use super::executor::Executor;
 use super::user::Credentials;
 use super::userns::{SingleIdReason, UsernsError, find_in_path};
 use crate::exec::failure::ExecError;
+use crate::exec::privilege::Privilege;
 use crate::exec::spec::{Network, RootSource, Security, Spec};
 use crate::exec::step::caps;
 use crate::exec::{seccomp, sys};
@@ -41,8 +42,8 @@ pub struct Finding {
 /// Everything that was tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Examination {
-    /// Which of the three rungs a build would take: 1 root, 2 ranges of ids, 3 one id. `None`: RUN cannot work.
-    pub rung: Option<u8>,
+    /// Who a build would be. `None`: RUN cannot work.
+    pub privilege: Option<Privilege>,
     /// The rungs from the top, then what all of them need, then the rest.
     pub findings: Vec<Finding>,
 }
@@ -51,29 +52,24 @@ impl Executor {
     /// Tries everything; `directory` is a folder on the store's file system. Some milliseconds.
     pub fn examine(&self, directory: &Path) -> Examination {
         let container = container();
-        let namespace = self.single_id().map(Option::<&_>::cloned).map_err(|error| error.to_string());
+        let namespace = self.why_single().map(Option::<&_>::cloned).map_err(|error| error.to_string());
         let mut findings = vec![root()];
         findings.extend(self.namespaces(&namespace, container));
-        let rung = match &namespace {
-            Err(_) => None,
-            Ok(_) if !self.is_rootless() => Some(1),
-            Ok(None) => Some(2),
-            Ok(Some(_)) => Some(3),
-        };
-        if rung.is_some() {
+        let privilege = self.privilege().ok();
+        if privilege.is_some() {
             findings.push(self.mounts(directory, container));
             findings.push(self.overlay(directory));
             findings.push(self.images(directory));
         }
-        findings.push(keeper(rung));
+        findings.push(keeper(privilege));
         findings.push(sockets());
         findings.push(user_mode_network());
         findings.extend(emulators());
         let blocks = |finding: &Finding| {
             finding.state == State::Blocked && (finding.name == MOUNTS || finding.name == KEEPER)
         };
-        let rung = rung.filter(|_| !findings.iter().any(blocks));
-        Examination { rung, findings }
+        let privilege = privilege.filter(|_| !findings.iter().any(blocks));
+        Examination { privilege, findings }
     }
 
     fn namespaces(
@@ -270,11 +266,11 @@ impl SingleIdReason {
     }
 }
 
-fn keeper(rung: Option<u8>) -> Finding {
+fn keeper(privilege: Option<Privilege>) -> Finding {
     if seccomp::can_ask() {
         return Finding::new(KEEPER, State::Works, "seccomp passes calls on, for users with one id");
     }
-    let state = if rung == Some(3) { State::Blocked } else { State::Unused };
+    let state = if privilege == Some(Privilege::Single) { State::Blocked } else { State::Unused };
     Finding::new(KEEPER, state, "the kernel has no seccomp notifications (Linux 5.9): one id is not enough")
 }
 

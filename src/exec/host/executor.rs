@@ -16,10 +16,11 @@ use super::program::{Program, Protected};
 use super::userns::{SingleIdReason, Userns, UsernsError, find_in_path};
 use super::worker::Worker;
 use crate::exec::failure::{ExecError, Failure};
+use crate::exec::privilege::Privilege;
 use crate::exec::spec::{ExitReport, ExitStatus, Network, ProcessLimit, RootSource, Spec};
 use crate::exec::step::{caps, image};
 use crate::exec::wire::channel;
-use crate::exec::wire::order::{self, Ids, Order, Outcome, Preparation, Stdin};
+use crate::exec::wire::order::{self, Order, Outcome, Preparation, Stdin};
 use crate::exec::wire::zygote::Zygote;
 use crate::report::Stream;
 use crate::sync::lock;
@@ -126,9 +127,13 @@ impl Executor {
         *self.rootless.get_or_init(|| !caps::is_privileged())
     }
 
-    /// Why the user namespace has one id only, if so: then everything belongs to root, and USER and chown do
-    /// nothing. Makes the namespace.
-    pub fn single_id(&self) -> Result<Option<&SingleIdReason>, ExecError> {
+    /// Who steps run as. Makes the user namespace, if there is to be one.
+    pub fn privilege(&self) -> Result<Privilege, ExecError> {
+        Ok(privilege_of(self.userns()?))
+    }
+
+    /// Why the user namespace has one id only, for [`Privilege::Single`]. Makes the namespace.
+    pub fn why_single(&self) -> Result<Option<&SingleIdReason>, ExecError> {
         Ok(self.userns()?.and_then(|userns| userns.why_single.as_ref()))
     }
 
@@ -166,9 +171,9 @@ impl Executor {
     /// Starts the processes around a step, or takes those that are ready. `files` go with the order.
     fn begin(&self, spec: &Spec, stdin: Stdin, files: Vec<OwnedFd>) -> Result<Begun, ExecError> {
         let userns = self.userns()?;
-        let ids = userns.map_or(Ids::Root, |userns| userns.ids);
-        let hold = Hold::prepare(&self.limits, ids)?;
-        let preparation = preparation(spec, ids, &hold)?;
+        let privilege = privilege_of(userns);
+        let hold = Hold::prepare(&self.limits, privilege)?;
+        let preparation = preparation(spec, privilege, &hold)?;
         let images = image::mounted_in(spec);
         let opened: Vec<OwnedFd> =
             images.iter().map(|path| image::reopen(path)).collect::<io::Result<_>>()?;
@@ -201,10 +206,10 @@ impl Executor {
         if let Some(zygote) = &*zygote {
             return Ok(Arc::clone(zygote));
         }
-        let ids = userns.map_or(Ids::Root, |userns| userns.ids);
+        let privilege = privilege_of(userns);
         let mounted = userns.and_then(Userns::take_program);
         let started = Protected::of(&self.program, mounted)
-            .and_then(|program| Zygote::start(program, ids, userns.map(|userns| userns.file.as_fd())));
+            .and_then(|program| Zygote::start(program, privilege, userns.map(|userns| userns.file.as_fd())));
         Ok(Arc::clone(zygote.insert(Arc::new(started.map_err(ExecError::Spawn)?))))
     }
 
@@ -251,8 +256,8 @@ impl Executor {
         if let Some(worker) = &*worker {
             return Ok(Arc::clone(worker));
         }
-        let ids = userns.map_or(Ids::Root, |userns| userns.ids);
-        let started = Worker::start(&self.program, ids, userns.map(|userns| userns.file.as_fd()));
+        let privilege = privilege_of(userns);
+        let started = Worker::start(&self.program, privilege, userns.map(|userns| userns.file.as_fd()));
         Ok(Arc::clone(worker.insert(Arc::new(started.map_err(ExecError::Spawn)?))))
     }
 
@@ -322,14 +327,18 @@ impl Executor {
     }
 }
 
+fn privilege_of(userns: Option<&Userns>) -> Privilege {
+    userns.map_or(Privilege::Root, |userns| userns.privilege)
+}
+
 /// What the processes around `spec` need to know of it beforehand.
-fn preparation(spec: &Spec, ids: Ids, hold: &Hold) -> Result<Preparation, ExecError> {
+fn preparation(spec: &Spec, privilege: Privilege, hold: &Hold) -> Result<Preparation, ExecError> {
     let pasta = match spec.network {
         Network::Pasta => Some(find_in_path("pasta").ok_or(ExecError::NoPasta)?),
         Network::Host | Network::None => None,
     };
     Ok(Preparation {
-        ids,
+        privilege,
         network: spec.network,
         security: spec.security,
         shm_size_bytes: spec.shm_size_bytes,

@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::{Cgroup, CgroupError, Hierarchies, Limits};
 use crate::exec::failure::{Doing as _, Failure};
+use crate::exec::privilege::Privilege;
 use crate::exec::step::mounts;
 use crate::exec::sys::{self, pipe};
-use crate::exec::wire::order::Ids;
 
 /// Nothing that builds software was seen with more; a machine of usual size has room for several times as many.
 const USUAL: u64 = 32_768;
@@ -71,21 +71,21 @@ pub(in crate::exec) struct Hold {
 
 impl Hold {
     /// Makes ready what holds a step to these limits.
-    pub(in crate::exec) fn prepare(limits: &Limits, ids: Ids) -> Result<Self, CgroupError> {
+    pub(in crate::exec) fn prepare(limits: &Limits, privilege: Privilege) -> Result<Self, CgroupError> {
         match limits.pids {
             PidsLimit::None => Self::in_group(limits),
             PidsLimit::AtMost(most) => match Self::in_group(limits) {
-                Err(_) if counts_users(ids) => {
+                Err(_) if counts_users(privilege) => {
                     let bound = Bound::Users { most: most.saturating_add(OWN), is_fixed: true };
                     Self::beside(limits, bound, most)
                 }
                 held => held,
             },
-            PidsLimit::Usual => Self::usual(limits, ids),
+            PidsLimit::Usual => Self::usual(limits, privilege),
         }
     }
 
-    fn usual(limits: &Limits, ids: Ids) -> Result<Self, CgroupError> {
+    fn usual(limits: &Limits, privilege: Privilege) -> Result<Self, CgroupError> {
         let most = usual();
         if has_pid_max_of_namespaces() {
             return Self::beside(limits, Bound::Namespace { pid_max: most + RESERVED_PIDS }, most);
@@ -96,7 +96,7 @@ impl Hold {
         {
             return Ok(held);
         }
-        match counts_users(ids) {
+        match counts_users(privilege) {
             true => Self::beside(limits, Bound::Users { most, is_fixed: false }, most),
             false => Self::in_group(limits),
         }
@@ -217,12 +217,12 @@ fn version(release: &str) -> Option<(u32, u32)> {
 }
 
 /// Whether the kernel heeds RLIMIT_NPROC in a step: not for the machine's root, whoever that is in a namespace.
-fn counts_users(ids: Ids) -> bool {
+fn counts_users(privilege: Privilege) -> bool {
     let is_root_outside = || {
         let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         rustix::process::geteuid().is_root() && map.split_whitespace().nth(1) == Some("0")
     };
-    ids != Ids::Root && !is_root_outside()
+    privilege.has_user_namespace() && !is_root_outside()
 }
 
 #[cfg(test)]

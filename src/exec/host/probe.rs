@@ -11,38 +11,15 @@ use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use super::executor::Executor;
-use super::userns::{SingleIdReason, UsernsError, find_in_path};
-use crate::exec::failure::{ExecError, Failure};
+use crate::exec::failure::Failure;
 use crate::exec::step::caps;
 use crate::exec::step::image::MountedImage;
-use crate::exec::step::overlay::{Layers, Marks};
+use crate::exec::step::overlay::Layers;
 use crate::exec::sys;
 use crate::layer::archive::Limits;
 use crate::layer::erofs;
+use crate::layer::unpack::OpaqueMark;
 use crate::layer::view::RootView;
-
-/// What was found out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Capabilities {
-    /// Who rbuild's steps run as, or why they cannot run at all.
-    pub identity: Result<Identity, UsernsError>,
-    /// Whether the kernel mounts overlays on the store's file system, or why not; then steps need
-    /// fuse-overlayfs or copied trees.
-    pub overlay: Result<(), String>,
-    /// The program, where it is installed and `/dev/fuse` can be opened.
-    pub fuse_overlayfs: Option<PathBuf>,
-}
-
-/// Who a build is on this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
-    /// Root, without a user namespace.
-    Root,
-    /// Root of a user namespace that has all ids an image needs.
-    Ranges,
-    /// Root of a user namespace with a single id, and why: everything in a step belongs to root.
-    Single(SingleIdReason),
-}
 
 pub(in crate::exec) const OVERLAY_JOB: &str = "exec.try-overlay";
 
@@ -56,31 +33,6 @@ struct Trial {
 }
 
 impl Executor {
-    /// Tries what this machine can do, with trees in `directory` of the store; some milliseconds. The user
-    /// namespace made for it serves all later steps.
-    pub fn probe(&self, directory: &Path) -> Capabilities {
-        let fuse = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
-        let fuse_overlayfs = fuse.ok().and_then(|_| find_in_path("fuse-overlayfs"));
-        let identity = match self.single_id() {
-            Ok(Some(reason)) => Ok(Identity::Single(reason.clone())),
-            Ok(None) if self.is_rootless() => Ok(Identity::Ranges),
-            Ok(None) => Ok(Identity::Root),
-            Err(ExecError::Userns(error)) => Err(error),
-            Err(error) => {
-                return Capabilities {
-                    identity: Ok(Identity::Root),
-                    overlay: Err(error.to_string()),
-                    fuse_overlayfs,
-                };
-            }
-        };
-        let overlay = match &identity {
-            Ok(_) => self.try_overlay(directory),
-            Err(error) => Err(error.to_string()),
-        };
-        Capabilities { identity, overlay, fuse_overlayfs }
-    }
-
     pub(in crate::exec) fn try_overlay(&self, directory: &Path) -> Result<(), String> {
         self.try_overlay_on(directory, None)
     }
@@ -146,9 +98,9 @@ fn try_in(directory: &Path, given: Option<PathBuf>) -> Result<(), String> {
     sys::unshare(UnshareFlags::NEWNS).map_err(text)?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(|errno| text(errno.into()))?;
-    let marks = if caps::is_privileged() { Marks::Trusted } else { Marks::User };
+    let mark = if caps::is_privileged() { OpaqueMark::Trusted } else { OpaqueMark::User };
     Layers::open([lower.as_path()], Some((&upper, &work)))
-        .and_then(|layers| layers.mount(rustix::fs::CWD, &merged, marks))
+        .and_then(|layers| layers.mount(rustix::fs::CWD, &merged, mark))
         .map_err(explain)?;
     fs::remove_file(merged.join("file")).map_err(text)?;
     fs::create_dir(merged.join("new")).map_err(text)?;

@@ -12,10 +12,10 @@ use rustix::process::{Gid, Uid};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use super::program::{self, Program};
+use crate::exec::privilege::Privilege;
 use crate::exec::step::caps;
 use crate::exec::sys;
 use crate::exec::wire::channel;
-use crate::exec::wire::order::Ids;
 use crate::exec::wire::spawn::Process;
 use crate::sync::lock;
 
@@ -95,7 +95,7 @@ enum Mapping {
 #[derive(Debug)]
 pub(in crate::exec) struct Userns {
     pub(in crate::exec) file: OwnedFd,
-    pub(in crate::exec) ids: Ids,
+    pub(in crate::exec) privilege: Privilege,
     pub(in crate::exec) why_single: Option<SingleIdReason>,
     /// The program on a read-only mount, which only root of the namespace could make.
     program: Mutex<Option<OwnedFd>>,
@@ -142,8 +142,9 @@ impl Userns {
         let file = fs::File::open(format!("/proc/{pid}/ns/user")).map_err(os)?;
         drop(holder.socket);
         holder.child.wait().map_err(os)?;
-        let ids = if matches!(mapping, Mapping::Single) { Ids::Single } else { Ids::Ranges };
-        Ok(Self { file: file.into(), ids, why_single: None, program: Mutex::new(mounted) })
+        let privilege =
+            if matches!(mapping, Mapping::Single) { Privilege::Single } else { Privilege::Ranges };
+        Ok(Self { file: file.into(), privilege, why_single: None, program: Mutex::new(mounted) })
     }
 }
 
@@ -186,9 +187,9 @@ fn try_to_mount() -> io::Result<()> {
 }
 
 /// Moves this (single-threaded) process into the namespace, as its root.
-pub(in crate::exec) fn enter(namespace: &OwnedFd, ids: Ids) -> rustix::io::Result<()> {
+pub(in crate::exec) fn enter(namespace: &OwnedFd, privilege: Privilege) -> rustix::io::Result<()> {
     rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::User))?;
-    if ids == Ids::Ranges {
+    if privilege == Privilege::Ranges {
         rustix::thread::set_thread_groups(&[])?;
     }
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
@@ -267,6 +268,15 @@ fn ranges() -> Result<(Vec<IdRange>, Vec<IdRange>), SingleIdReason> {
         if ranges.is_empty() { Err(SingleIdReason::NoRange { user: user(), file }) } else { Ok(ranges) }
     };
     Ok((of("/etc/subuid")?, of("/etc/subgid")?))
+}
+
+/// Stands for the ranges of ids that users may map, in 16 hexadecimal digits: with others, what is on disk has other owners.
+pub(in crate::exec) fn fingerprint_of_ranges() -> String {
+    let mut hasher = blake3::Hasher::new();
+    for file in ["/etc/subuid", "/etc/subgid"] {
+        hasher.update(&fs::read(file).unwrap_or_default()).update(b"\0");
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
 }
 
 /// A program of PATH.

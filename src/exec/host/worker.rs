@@ -13,7 +13,8 @@ use rustix::process::Signal;
 
 use super::program::Program;
 use super::{probe, userns};
-use crate::exec::wire::order::{self, Ids};
+use crate::exec::privilege::Privilege;
+use crate::exec::wire::order;
 use crate::exec::wire::spawn::Process;
 use crate::exec::wire::{channel, role};
 use crate::sync::lock;
@@ -36,12 +37,12 @@ impl Worker {
     /// Starts it; it enters the namespace.
     pub(in crate::exec) fn start(
         program: &Program,
-        ids: Ids,
+        privilege: Privilege,
         namespace: Option<BorrowedFd<'_>>,
     ) -> io::Result<Self> {
         let output = (Stdio::null(), Stdio::inherit());
         let Process { child, socket } = Process::start_with(&program.0, role::WORKER, output)?;
-        channel::send(&socket, &serde_json::to_vec(&ids)?, namespace)?;
+        channel::send(&socket, &serde_json::to_vec(&privilege)?, namespace)?;
         Ok(Self { child, socket: Mutex::new(Some(socket)) })
     }
 
@@ -83,10 +84,10 @@ impl Drop for Worker {
 pub(in crate::exec) fn serve(control: &UnixStream, jobs: Jobs) -> io::Result<()> {
     let bind = || rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     bind()?;
-    let Some((ids, namespace)) = channel::receive(control)? else { return Ok(()) };
-    let ids: Ids = order::decode(&ids)?;
+    let Some((privilege, namespace)) = channel::receive(control)? else { return Ok(()) };
+    let privilege: Privilege = order::decode(&privilege)?;
     if let Some(namespace) = namespace {
-        userns::enter(&namespace, ids)?;
+        userns::enter(&namespace, privilege)?;
         bind()?;
     }
     while let Some((name, Some(socket))) = channel::receive(control)? {

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use super::owners::{Call, WATCHED, When};
 use super::spec::{Network, Security};
 use super::sys::Instruction;
-use crate::exec::wire::order::Ids;
+use crate::exec::privilege::Privilege;
 use table::{ALLOWED, CLONE, CLONE3, Column, NEWEST, NEWEST_X32, PERSONALITY, Row, SOCKET};
 
 /// Which filter.
@@ -29,14 +29,14 @@ pub(super) enum Profile {
 
 impl Profile {
     /// The one for a step, if it has any.
-    pub(super) fn of(ids: Ids, network: Network, security: Security) -> Option<Self> {
-        match (security, ids) {
-            (Security::Insecure, Ids::Single) => Some(Profile::OnlySingleId),
-            (Security::Insecure, Ids::Root | Ids::Ranges) => None,
-            (Security::Sandbox, Ids::Single) => Some(Profile::DefaultSingleId),
+    pub(super) fn of(privilege: Privilege, network: Network, security: Security) -> Option<Self> {
+        match (security, privilege) {
+            (Security::Insecure, Privilege::Single) => Some(Profile::OnlySingleId),
+            (Security::Insecure, Privilege::Root | Privilege::Ranges) => None,
+            (Security::Sandbox, Privilege::Single) => Some(Profile::DefaultSingleId),
             // In a user namespace root has no power over the machine's network.
-            (Security::Sandbox, Ids::Root) if network == Network::Host => Some(Profile::DefaultOnHost),
-            (Security::Sandbox, Ids::Root | Ids::Ranges) => Some(Profile::Default),
+            (Security::Sandbox, Privilege::Root) if network == Network::Host => Some(Profile::DefaultOnHost),
+            (Security::Sandbox, Privilege::Root | Privilege::Ranges) => Some(Profile::Default),
         }
     }
 }

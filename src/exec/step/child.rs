@@ -12,18 +12,20 @@ use rustix::process::{Resource, Rlimit, Signal};
 
 use super::extra::Extra;
 use super::mounts::{self, Surroundings};
-use super::overlay::{self, Layers, Marks};
+use super::overlay::{self, Layers};
 use super::stubs::Made;
 use super::target::{Keep, Leaf, Root, Stubs};
 use super::{caps, start};
 use crate::exec::failure::{Doing as _, Failure};
 use crate::exec::host::console;
+use crate::exec::privilege::Privilege;
 use crate::exec::seccomp::{self, Profile};
 use crate::exec::spec::{MountKind, MountSpec, Network, RootSource, Security, Spec, Ulimit};
 use crate::exec::sys::pipe::write_all;
 use crate::exec::wire::channel;
-use crate::exec::wire::order::{self, Ids, Order, Preparation, Progress, Stdin};
+use crate::exec::wire::order::{self, Order, Preparation, Progress, Stdin};
 use crate::exec::{owners, sys};
+use crate::layer::unpack::OpaqueMark;
 
 /// What connects the process with others.
 #[derive(Clone, Copy)]
@@ -63,7 +65,7 @@ fn prepare_and_start(preparation: &Preparation, ends: Ends<'_>) -> Result<Infall
     preparation.bound.set_for_users()?;
     set_limits(&spec.ulimits)?;
     set_stdin(&order, given)?;
-    confine(preparation.ids, spec, ends)?;
+    confine(preparation.privilege, spec, ends)?;
     rustix::process::fchdir(&cwd).doing(|| format!("enter {}", spec.cwd))?;
     tell(ends.report, &Progress::Ready(Made::new(&spec.root, stubs)));
     sys::reset_signals();
@@ -110,8 +112,8 @@ fn prepare(preparation: &Preparation) -> Result<Ready, Failure> {
 
 fn surroundings(preparation: &Preparation) -> Surroundings {
     Surroundings {
-        rootless: preparation.ids != Ids::Root,
-        has_groups: preparation.ids != Ids::Single,
+        rootless: preparation.privilege.has_user_namespace(),
+        has_groups: preparation.privilege.has_other_ids(),
         insecure: preparation.security == Security::Insecure,
         shm_size_bytes: preparation.shm_size_bytes,
     }
@@ -168,7 +170,7 @@ pub(in crate::exec) fn tell(report: &OwnedFd, progress: &Progress) {
 fn complete_root(preparation: &Preparation, spec: &Spec, ready: &Ready) -> Result<(Stubs, OwnedFd), Failure> {
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .doing(|| "make mounts private".into())?;
-    let marks = if preparation.ids == Ids::Root { Marks::Trusted } else { Marks::User };
+    let marks = preparation.privilege.opaque_mark();
     let directory = mount_root(&spec.root, marks)?;
     if spec.security == Security::Sandbox {
         mounts::restrict(&directory, MountAttrFlags::MOUNT_ATTR_NODEV)
@@ -179,7 +181,7 @@ fn complete_root(preparation: &Preparation, spec: &Spec, ready: &Ready) -> Resul
         RootSource::Plain { .. } => None,
     };
     let mut root = Root::new(directory.as_fd(), upper);
-    root.records_owners = preparation.ids == Ids::Single;
+    root.records_owners = !preparation.privilege.has_other_ids();
     mounts::move_usual(&ready.memory, &mut root)?;
     let devices = spec.security == Security::Insecure;
     let mut extra = Extra { root: &mut root, memory: &ready.memory, marks, devices, files: 0 };
@@ -208,7 +210,7 @@ fn configuration_file(path: &str, text: &str) -> MountSpec {
 }
 
 /// Mounts the root where its source says, and gives it.
-fn mount_root(source: &RootSource, marks: Marks) -> Result<OwnedFd, Failure> {
+fn mount_root(source: &RootSource, marks: OpaqueMark) -> Result<OwnedFd, Failure> {
     match source {
         RootSource::Overlay { lowers, upper, work, merged } => {
             // An overlay needs a lower layer; for a step on an empty root, the empty mount point is one.
@@ -279,10 +281,10 @@ fn resource(name: &str) -> Option<Resource> {
 
 /// Filter, identity, capabilities; the bounding set is limited already. The filter comes before the capabilities go: without no_new_privs,
 /// which would break sudo and ping in a RUN, only CAP_SYS_ADMIN may install one.
-fn confine(ids: Ids, spec: &Spec, ends: Ends<'_>) -> Result<(), Failure> {
+fn confine(privilege: Privilege, spec: &Spec, ends: Ends<'_>) -> Result<(), Failure> {
     let single = ends.keeper.is_some();
     let insecure = spec.security == Security::Insecure;
-    let profile = Profile::of(ids, spec.network, spec.security);
+    let profile = Profile::of(privilege, spec.network, spec.security);
     // With a single id there is nobody else to become: the keeper makes it look so.
     let become_user = || if single { Ok(()) } else { caps::become_user(&spec.credentials) };
     if let Some(profile) = profile {

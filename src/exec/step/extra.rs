@@ -8,18 +8,19 @@ use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::mount::MountAttrFlags;
 
 use super::mounts;
-use super::overlay::{self, Layers, Marks};
+use super::overlay::{self, Layers};
 use super::target::{Keep, Leaf, Root};
 use crate::exec::failure::{Doing as _, Failure};
 use crate::exec::spec::{MountKind, MountSpec};
 use crate::exec::sys::pipe::write_all;
+use crate::layer::unpack::OpaqueMark;
 
 /// The mounts that a step asks for.
 pub(in crate::exec) struct Extra<'a, 'r> {
     pub(in crate::exec) root: &'a mut Root<'r>,
     /// A file system out of the step's sight.
     pub(in crate::exec) memory: &'a OwnedFd,
-    pub(in crate::exec) marks: Marks,
+    pub(in crate::exec) marks: OpaqueMark,
     /// Devices in them can be opened.
     pub(in crate::exec) devices: bool,
     /// How many names in `memory` are taken.

@@ -24,7 +24,7 @@ use crate::exec::owners::{self, Listening};
 use crate::exec::seccomp::{self, Profile};
 use crate::exec::spec::{ExitReport, ExitStatus, Network, ProcessLimit, RootSource, Security};
 use crate::exec::sys::{self, pipe};
-use crate::exec::wire::order::{self, Ids, InitReport, Outcome, Preparation, Progress};
+use crate::exec::wire::order::{self, InitReport, Outcome, Preparation, Progress};
 use crate::rootfs::SpecialOwner;
 
 /// How long a cancelled step has between SIGTERM and SIGKILL.
@@ -53,10 +53,10 @@ fn run_command(socket: &UnixStream, preparation: &Preparation) -> Result<InitRep
         // Here, so that sockets which are made in the command's place are within the same bounds as its own.
         sys::scope_abstract_sockets().doing(|| "close off abstract sockets".into())?;
     }
-    let keeper = if preparation.ids == Ids::Single { Some(owners::start()?) } else { None };
+    let keeper = if !preparation.privilege.has_other_ids() { Some(owners::start()?) } else { None };
     sys::unshare(flags).doing(|| "make namespaces for the command".into())?;
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".into())?;
-    let profile = Profile::of(preparation.ids, preparation.network, preparation.security)
+    let profile = Profile::of(preparation.privilege, preparation.network, preparation.security)
         .filter(|profile| keeper.is_none() && seccomp::asks(seccomp::compiled(*profile)));
     let sockets = profile.map(|_| UnixStream::pair()).transpose().doing(|| "make a socket".into())?;
     let command = match sys::fork().doing(|| "fork".into())? {

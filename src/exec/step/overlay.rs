@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags};
 
 use crate::exec::failure::{Doing as _, Failure};
+use crate::layer::unpack::OpaqueMark;
 
 /// The directories of one overlay.
 pub(in crate::exec) struct Layers {
@@ -28,15 +29,6 @@ const OPTIONS: [(&str, &str); 4] =
 /// What a step syncs, and all that it wrote when its root is unmounted, is not waited for: a store that a power cut has
 /// damaged is found out by its records, not by what reached the disk (Linux 5.10).
 const VOLATILE: &str = "volatile";
-
-/// Where an overlay's marks are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::exec) enum Marks {
-    /// `trusted.overlay.*`, for root.
-    Trusted,
-    /// `user.overlay.*`, in a user namespace.
-    User,
-}
 
 impl Layers {
     /// Opens the directories: lowers top first, then upper and work.
@@ -57,7 +49,7 @@ impl Layers {
         &self,
         parent: BorrowedFd<'_>,
         name: &Path,
-        marks: Marks,
+        marks: OpaqueMark,
     ) -> Result<OwnedFd, Failure> {
         self.forget_earlier_use();
         let mount = self.mount_either_way(parent, name, marks)?;
@@ -83,7 +75,7 @@ impl Layers {
         &self,
         parent: BorrowedFd<'_>,
         name: &Path,
-        marks: Marks,
+        marks: OpaqueMark,
     ) -> Result<OwnedFd, Failure> {
         // Kernels that do not know `volatile` refuse it as they refuse any other option.
         let volatile = self.mount_detached(marks, self.writable.is_some());
@@ -104,7 +96,7 @@ impl Layers {
     }
 
     /// With `lowerdir+` (Linux 6.7), which takes any number of layers.
-    fn mount_detached(&self, marks: Marks, volatile: bool) -> Result<OwnedFd, Refusal> {
+    fn mount_detached(&self, marks: OpaqueMark, volatile: bool) -> Result<OwnedFd, Refusal> {
         let plain = |errno| Refusal { errno, log: String::new() };
         rustix::process::chdir("/proc/self/fd").map_err(plain)?;
         let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(plain)?;
@@ -115,7 +107,7 @@ impl Layers {
             .map_err(|errno| Refusal { errno, log: kernel_log(&context) })
     }
 
-    fn configure(&self, context: &OwnedFd, marks: Marks, volatile: bool) -> rustix::io::Result<()> {
+    fn configure(&self, context: &OwnedFd, marks: OpaqueMark, volatile: bool) -> rustix::io::Result<()> {
         let set = |key: &str, value: &str| rustix::mount::fsconfig_set_string(context, key, value);
         set("source", "overlay")?;
         for lower in &self.lowers {
@@ -131,7 +123,7 @@ impl Layers {
         if volatile {
             rustix::mount::fsconfig_set_flag(context, VOLATILE)?;
         }
-        if marks == Marks::User {
+        if marks == OpaqueMark::User {
             rustix::mount::fsconfig_set_flag(context, "userxattr")?;
         }
         rustix::mount::fsconfig_create(context)
@@ -142,7 +134,7 @@ impl Layers {
         &self,
         parent: BorrowedFd<'_>,
         name: &Path,
-        marks: Marks,
+        marks: OpaqueMark,
     ) -> rustix::io::Result<OwnedFd> {
         let names: Vec<String> = self.lowers.iter().map(number).collect();
         let mut options = format!("lowerdir={}", names.join(":"));
@@ -152,7 +144,7 @@ impl Layers {
         for (key, value) in OPTIONS {
             options += &format!(",{key}={value}");
         }
-        if marks == Marks::User {
+        if marks == OpaqueMark::User {
             options += ",userxattr";
         }
         if options.len() >= 4095 {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exec::failure::Failure;
 use crate::exec::host::pids::Bound;
+use crate::exec::privilege::Privilege;
 use crate::exec::spec::{ExitReport, Network, RootSource, Security, Spec};
 use crate::exec::step::stubs::Made;
 
@@ -26,7 +27,7 @@ pub fn decode_orders(bytes: &[u8]) -> usize {
         true
     }
     [
-        is_one::<Ids>(bytes),
+        is_one::<Privilege>(bytes),
         is_one::<Preparation>(bytes),
         is_one::<Order>(bytes),
         is_one::<Progress>(bytes),
@@ -38,22 +39,11 @@ pub fn decode_orders(bytes: &[u8]) -> usize {
     .count()
 }
 
-/// How the user namespace of a step looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::exec) enum Ids {
-    /// There is none: rbuild is root.
-    Root,
-    /// Ids 0 to some thousands are mapped.
-    Ranges,
-    /// Only id 0 is.
-    Single,
-}
-
 /// What the processes around a step need to know to get ready for it: nothing of it that another step would not share.
 /// A message to the zygote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::exec) struct Preparation {
-    pub(in crate::exec) ids: Ids,
+    pub(in crate::exec) privilege: Privilege,
     pub(in crate::exec) network: Network,
     pub(in crate::exec) security: Security,
     pub(in crate::exec) shm_size_bytes: u64,

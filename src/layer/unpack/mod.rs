@@ -15,6 +15,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::archive::{self, Limits, Names, Reader};
 use super::index::{Builder, Index};
 use super::pipeline;
@@ -35,7 +37,7 @@ pub struct UnpackOptions {
 }
 
 /// Whether files get their owners.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Owners {
     /// `chown`, as root or in a user namespace that maps all ids needed.
     Apply,
@@ -45,7 +47,7 @@ pub enum Owners {
 }
 
 /// The attribute that marks a directory as opaque.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpaqueMark {
     /// `trusted.overlay.opaque`: for overlays mounted by root.
     Trusted,
@@ -54,7 +56,8 @@ pub enum OpaqueMark {
 }
 
 impl OpaqueMark {
-    fn xattr(self) -> &'static str {
+    /// Its name.
+    pub fn xattr(self) -> &'static str {
         match self {
             OpaqueMark::Trusted => "trusted.overlay.opaque",
             OpaqueMark::User => "user.overlay.opaque",

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use super::*;
 use crate::layer::index::Index;
-use crate::layer::{Compression, WriteOptions, write};
+use crate::layer::{Compression, WriteOptions, unpack, write};
 use crate::oci::{ChainId, DiffId};
 use crate::rootfs::{FileId, OWNER_ATTRIBUTE, Root, SpecialOwner, Symlinks};
 use crate::snapshot::commit::read_view;
 use crate::snapshot::{
-    ActiveSnapshot, CommitJob, IdRange, OverlayKind, Trees, UnpackJob, Views, commit, copy_tree, unpack_tree,
+    ActiveSnapshot, CommitJob, IdRange, OverlayKind, TreeKind, Trees, UnpackJob, Views, commit, copy_tree,
+    unpack_tree,
 };
 use crate::store::Store;
 
@@ -36,7 +37,7 @@ impl Base {
     fn new(layers: Vec<Vec<Entry>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
-        let trees = Trees::new(&store, "root").unwrap();
+        let trees = Trees::new(&store, &TreeKind::root()).unwrap();
         let (chain, view) = (ChainId::EMPTY, RootView::default());
         let mark = OpaqueMark::Trusted;
         let mut base = Self { dir, store, trees, chain, indexes: vec![], lowers: vec![], view, mark };
@@ -61,7 +62,11 @@ impl Base {
             lowers: self.lowers.clone(),
             target: target.to_owned(),
             mark: self.mark,
-            single_id: self.mark == OpaqueMark::User,
+            owners: if self.mark == OpaqueMark::User {
+                unpack::Owners::Record
+            } else {
+                unpack::Owners::Apply
+            },
             index: Some(index.clone()),
         };
         let unpack = |target: &Path| unpack_tree(&job(target)).map(|notes| assert_eq!(notes, [""; 0]));

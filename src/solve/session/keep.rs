@@ -106,7 +106,7 @@ pub(super) fn describe(
         config,
         origin: None,
         overlay: step.environment.snapshots.kind(step),
-        flavour: step.environment.snapshots.flavour(step)?.to_owned(),
+        tree_kind: step.environment.snapshots.tree_kind(step)?.name().to_owned(),
         spec: without_root(spec),
         secrets: Vec::new(),
         locks: Vec::new(),

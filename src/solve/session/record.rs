@@ -53,8 +53,9 @@ pub struct Session {
     /// For a failed step the stage, by its number in the file, and the instruction in it, FROM being the first.
     pub origin: Option<(usize, usize)>,
     pub(super) overlay: OverlayKind,
-    /// Which owners files have on disk.
-    pub(super) flavour: String,
+    /// Which owners files have on disk: the name of a [`crate::snapshot::TreeKind`].
+    #[serde(rename = "flavour")]
+    pub(super) tree_kind: String,
     /// Without its root, secrets and agents.
     pub(super) spec: Spec,
     pub(super) secrets: Vec<KeptSecret>,

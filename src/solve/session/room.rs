@@ -116,7 +116,7 @@ impl Room {
             took_then: Arc::default(),
         };
         let fail = |message: String| vec![step.error(message)];
-        if environment.snapshots.flavour(&step)? != session.flavour {
+        if environment.snapshots.tree_kind(&step)?.name() != session.tree_kind {
             let error =
                 step.error(format!("session {} was made by another user, or with other ids", session.id));
             return Err(vec![
@@ -129,7 +129,7 @@ impl Room {
         let lock = lock.map_err(|e| fail(format!("cannot open session {}: {e}", session.id)))?;
         lock.try_lock().map_err(|_| fail(format!("somebody is in session {} already", session.id)))?;
         let lowers = environment.snapshots.lowers(&step, &root_of(&session))?;
-        let snapshot = environment.snapshots.reopen(&folder, lowers, session.overlay);
+        let snapshot = environment.snapshots.reopen(&step, &folder, lowers, session.overlay)?;
         let mut spec = session.spec.clone();
         spec.root = spec::root_source(&snapshot);
         let locks = restore(&step, &session, &mut spec, notes)?;

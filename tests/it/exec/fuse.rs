@@ -11,9 +11,10 @@ fn fuse_overlayfs_serves_where_the_kernel_does_not() {
         skip!("ordinary users may not open /dev/fuse everywhere");
     }
     let stage = Stage::new();
-    let Some(program) = stage.executor.probe(stage.path()).fuse_overlayfs else {
+    let program = std::path::PathBuf::from("/usr/bin/fuse-overlayfs");
+    if !program.exists() {
         skip!("there is no fuse-overlayfs");
-    };
+    }
     let mut spec = stage.spec("a", "echo x > /etc/x; cat /etc/hosts; ls -d /proc/[0-9]* | wc -l");
     if let RootSource::Overlay { lowers, upper, work, merged } = spec.root {
         spec.root = RootSource::Fuse { program, lowers, upper, work, merged };

@@ -61,7 +61,7 @@ impl Stage {
 
     /// Whether other ids than root's exist in a step.
     pub(super) fn has_ids(&self) -> bool {
-        self.executor.single_id().unwrap().is_none()
+        self.executor.privilege().unwrap().has_other_ids()
     }
 
     pub(super) fn path(&self) -> &Path {

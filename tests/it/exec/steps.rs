@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use rbuild::exec::{
-    Config, Credentials, ExecError, Executor, ExitStatus, Identity, MountKind, Network, RootSource, Security,
+    Config, Credentials, ExecError, Executor, ExitStatus, MountKind, Network, RootSource, Security, State,
     Ulimit,
 };
 
@@ -497,9 +497,10 @@ fn cancelled_steps_end_soon() {
 #[test]
 fn the_machine_can_be_probed() {
     let stage = Stage::new();
-    let found = stage.executor.probe(stage.path());
-    assert_eq!(found.overlay, Ok(()));
-    assert_eq!(found.identity == Ok(Identity::Root), !stage.executor.is_rootless());
+    let found = stage.executor.examine(stage.path());
+    let roots = found.findings.iter().find(|finding| finding.name == "writable roots").unwrap();
+    assert_eq!(roots.state, State::Works, "{roots:?}");
+    assert_eq!(found.privilege, Some(stage.executor.privilege().unwrap()));
     assert_eq!(listing(stage.path()).iter().filter(|path| path.contains("probe")).count(), 0);
 }
 

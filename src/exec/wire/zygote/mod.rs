@@ -17,10 +17,11 @@ use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::order::{Ids, Preparation};
+use super::order::Preparation;
 use super::spawn::Process;
 use super::{channel, role};
 use crate::exec::host::program::Protected;
+use crate::exec::privilege::Privilege;
 use crate::sync::lock;
 
 pub(in crate::exec) use serve::serve;
@@ -43,12 +44,12 @@ impl Zygote {
     /// Starts it; it enters the namespace. The program is let go of: see [`crate::exec::host::program`].
     pub(in crate::exec) fn start(
         program: Protected,
-        ids: Ids,
+        privilege: Privilege,
         namespace: Option<BorrowedFd<'_>>,
     ) -> io::Result<Self> {
         let Process { child, socket } = start(&program.path())?;
         drop(program);
-        channel::send(&socket, &serde_json::to_vec(&ids)?, namespace)?;
+        channel::send(&socket, &serde_json::to_vec(&privilege)?, namespace)?;
         Ok(Self { control: Mutex::new(Control { child, socket: Some(socket), spare: None }) })
     }
 

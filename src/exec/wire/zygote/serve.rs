@@ -10,28 +10,29 @@ use rustix::process::{Pid, Signal};
 
 use crate::exec::failure::{Doing as _, Failure};
 use crate::exec::host::userns;
+use crate::exec::privilege::Privilege;
 use crate::exec::seccomp::{self, Profile};
 use crate::exec::step::{init, stubs};
 use crate::exec::sys::{self, pipe};
-use crate::exec::wire::order::{Ids, InitReport, Outcome, Preparation};
+use crate::exec::wire::order::{InitReport, Outcome, Preparation};
 use crate::exec::wire::{channel, order};
 
 /// Starts inits as rbuild asks for them, until that is gone or wants no more.
 pub(in crate::exec) fn serve(control: UnixStream) -> io::Result<()> {
     let bind = || rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     bind()?;
-    let Some((ids, namespace)) = channel::receive(&control)? else { return Ok(()) };
-    let ids: Ids = order::decode(&ids)?;
+    let Some((privilege, namespace)) = channel::receive(&control)? else { return Ok(()) };
+    let privilege: Privilege = order::decode(&privilege)?;
     let entered = match namespace {
         // Changed credentials clear the death signal.
-        Some(namespace) => userns::enter(&namespace, ids).and_then(|()| bind()),
+        Some(namespace) => userns::enter(&namespace, privilege).and_then(|()| bind()),
         None => Ok(()),
     };
     let entered = entered.doing(|| "enter the user namespace".into());
     let mut steps: Vec<Step> = Vec::new();
     while let Some(Request { preparation, socket }) = next_request(&control, &mut steps)? {
         // Once for all steps of a kind.
-        Profile::of(preparation.ids, preparation.network, preparation.security).map(seccomp::compiled);
+        Profile::of(preparation.privilege, preparation.network, preparation.security).map(seccomp::compiled);
         let forked = entered.clone().and_then(|()| fork());
         match forked {
             Ok(Forked::Zygote { init, pidfd, report }) => {

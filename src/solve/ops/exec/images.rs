@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock};
 use crate::exec::{Executor, MountedImage};
 use crate::layer::view::RootView;
 use crate::oci::ChainId;
-use crate::snapshot::{Error, PackJob, Trees, pack_layer};
+use crate::snapshot::{Error, PackJob, TreeKind, Trees, pack_layer};
 use crate::store::Store;
 use crate::sync::lock;
 
@@ -155,7 +155,7 @@ impl Images {
         if let Some(files) = self.files.get() {
             return Ok(files);
         }
-        let files = Trees::new(&self.store, "erofs")?;
+        let files = Trees::new(&self.store, &TreeKind::images())?;
         Ok(self.files.get_or_init(|| files))
     }
 }

@@ -99,7 +99,7 @@ pub(in crate::solve) fn hold<'o>(
     step: &StepContext<'_>,
     op: &'o ExecOp<MountedRoot>,
 ) -> Result<Vec<HeldMount<'o>>, Failures> {
-    let owners = step.environment.snapshots.flavour(step)?;
+    let owners = step.environment.snapshots.tree_kind(step)?.name();
     let named = op.mounts.iter().enumerate();
     let mut wanted: Vec<_> = named.map(|(at, mount)| (cache_name(mount, owners), at, mount)).collect();
     // Every step, of every build, locks its caches in the order of their names: two that want the same two never wait for
@@ -207,7 +207,7 @@ fn cache(
                 mode,
                 uid,
                 gid,
-                records_owner: snapshots.owners(step)? == key::Owners::Recorded,
+                owners: snapshots.privilege(step)?.owners(),
                 fill,
             };
             jobs::cache_directory(step.environment, &job).map_err(fail)?;

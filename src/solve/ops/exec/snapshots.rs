@@ -9,26 +9,24 @@ use std::sync::{Mutex, OnceLock};
 use super::super::super::state::{Environment, RootState};
 use super::super::super::{Failures, StepContext, jobs};
 use super::images::{Images, Usable};
-use crate::exec::{Executor, OwnedPath};
-use crate::key;
+use crate::exec::{OwnedPath, Privilege};
 use crate::layer::view::{Kind, Node};
 use crate::oci::{ChainId, Layer};
 use crate::report::Event;
 use crate::rootfs::SpecialOwner;
 use crate::snapshot::{
-    ActiveSnapshot, CopyJob, DiffJob, Error, IdMap, OpaqueMark, OverlayKind, Owners, PackJob, Trees,
-    UnpackJob,
+    ActiveSnapshot, CopyJob, DiffJob, Error, IdMap, OverlayKind, Owners, PackJob, TreeKind, Trees, UnpackJob,
 };
 use crate::store::{ScratchDir, Store};
 use crate::sync::lock;
+use crate::{key, layer};
 
 /// Shared by all RUN steps of a build.
 pub struct Snapshots {
     store: Store,
     trees: OnceLock<Trees>,
     images: Images,
-    flavour: OnceLock<String>,
-    mark: OpaqueMark,
+    tree_kind: OnceLock<TreeKind>,
     order: Vec<OverlayKind>,
     kind: Mutex<OverlayKind>,
     /// What to tell the user at the first RUN: that not even the first kind is the native one.
@@ -43,8 +41,7 @@ pub struct Snapshots {
 
 impl Snapshots {
     /// Nothing is unpacked or tried yet.
-    pub fn new(store: &Store, executor: &Executor) -> Self {
-        let mark = if !executor.is_rootless() { OpaqueMark::Trusted } else { OpaqueMark::User };
+    pub fn new(store: &Store) -> Self {
         let mut order = OverlayKind::order(store.root(), false);
         order.retain(|kind| matches!(kind, OverlayKind::Native | OverlayKind::Copy));
         let first = order.first().copied().unwrap_or(OverlayKind::Copy);
@@ -52,8 +49,7 @@ impl Snapshots {
             store: store.clone(),
             trees: OnceLock::new(),
             images: Images::new(store),
-            flavour: OnceLock::new(),
-            mark,
+            tree_kind: OnceLock::new(),
             order,
             kind: Mutex::new(first),
             note: Mutex::new(first.note()),
@@ -63,27 +59,26 @@ impl Snapshots {
         }
     }
 
-    /// Which owners files have on disk: those of the image, those of a user namespace, or one for all. What was made
-    /// with one is of no use to another.
-    pub(in crate::solve) fn flavour(&self, step: &StepContext<'_>) -> Result<&str, Failures> {
-        if let Some(flavour) = self.flavour.get() {
-            return Ok(flavour);
+    /// Who the steps run as.
+    pub(in crate::solve) fn privilege(&self, step: &StepContext<'_>) -> Result<Privilege, Failures> {
+        step.environment.executor.privilege().map_err(|e| vec![step.error(e.to_string())])
+    }
+
+    /// Which owners files have on disk. What was made with one kind is of no use to another.
+    pub(in crate::solve) fn tree_kind(&self, step: &StepContext<'_>) -> Result<&TreeKind, Failures> {
+        if let Some(kind) = self.tree_kind.get() {
+            return Ok(kind);
         }
-        let executor = step.environment.executor;
-        let flavour = match executor.is_rootless() {
-            false => "root".to_owned(),
-            true if self.is_single_id(step)? => "recorded".to_owned(),
-            true => format!("user-{}", &id_ranges()[..16]),
-        };
-        Ok(self.flavour.get_or_init(|| flavour))
+        let kind = self.privilege(step)?.tree_kind();
+        Ok(self.tree_kind.get_or_init(|| kind))
     }
 
     /// Whether what a command makes keeps its owners.
     pub(in crate::solve) fn owners(&self, step: &StepContext<'_>) -> Result<key::Owners, Failures> {
-        match step.environment.executor.is_rootless() && self.is_single_id(step)? {
-            true => Ok(key::Owners::Recorded),
-            false => Ok(key::Owners::Kept),
-        }
+        Ok(match self.privilege(step)?.owners() {
+            layer::unpack::Owners::Record => key::Owners::Recorded,
+            layer::unpack::Owners::Apply => key::Owners::Kept,
+        })
     }
 
     /// Who owns what cannot tell itself in a root, where owners are only written down.
@@ -92,7 +87,7 @@ impl Snapshots {
         step: &StepContext<'_>,
         root: &RootState,
     ) -> Result<Vec<OwnedPath>, Failures> {
-        if !(step.environment.executor.is_rootless() && self.is_single_id(step)?) {
+        if self.privilege(step)?.has_other_ids() {
             return Ok(Vec::new());
         }
         let view = step.environment.roots.view(&root.layers).map_err(|e| vec![step.error(e.to_string())])?;
@@ -108,38 +103,24 @@ impl Snapshots {
         Ok(owned.collect())
     }
 
-    fn is_single_id(&self, step: &StepContext<'_>) -> Result<bool, Failures> {
-        let single = step.environment.executor.single_id().map_err(|e| vec![step.error(e.to_string())])?;
-        Ok(single.is_some())
-    }
-
     fn trees(&self, step: &StepContext<'_>) -> Result<&Trees, Failures> {
         if let Some(trees) = self.trees.get() {
             return Ok(trees);
         }
         let trees =
-            Trees::new(&self.store, self.flavour(step)?).map_err(|e| vec![step.error(e.to_string())])?;
+            Trees::new(&self.store, self.tree_kind(step)?).map_err(|e| vec![step.error(e.to_string())])?;
         Ok(self.trees.get_or_init(|| trees))
-    }
-
-    /// Who the steps run as, for the one line that says so before the first of them runs.
-    fn identity_note(step: &StepContext<'_>) -> String {
-        let executor = step.environment.executor;
-        match executor.single_id() {
-            Ok(Some(reason)) => {
-                format!(
-                    "one id: RUN records owners and writes them into the layers; for ids of its own: {reason}"
-                )
-            }
-            _ if executor.is_rootless() => "RUN runs in a user namespace with ranges of ids".to_owned(),
-            _ => "RUN runs as root".to_owned(),
-        }
     }
 
     /// What is in use now.
     pub(in crate::solve) fn kind(&self, step: &StepContext<'_>) -> OverlayKind {
-        if !self.is_announced.swap(true, Ordering::Relaxed) {
-            step.environment.events.send(Event::RunsAs(Self::identity_note(step)));
+        let executor = step.environment.executor;
+        // Where there is no user namespace the step itself fails, and says why.
+        if let Ok(privilege) = executor.privilege()
+            && !self.is_announced.swap(true, Ordering::Relaxed)
+        {
+            let why_single = executor.why_single().ok().flatten();
+            step.environment.events.send(Event::RunsAs(privilege.note(why_single)));
         }
         if let Some(note) = lock(&self.note).take() {
             step.environment.events.send(Event::Note(note.to_owned()));
@@ -291,7 +272,7 @@ impl Snapshots {
         lowers: &[PathBuf],
     ) -> Result<PathBuf, Failures> {
         let environment = step.environment;
-        let single_id = self.is_single_id(step)?;
+        let privilege = self.privilege(step)?;
         let parents = self.index_files(step, below)?;
         let index = environment.roots.index_file(layer.diff_id);
         let scratch = environment.store.scratch_dir().map_err(|e| vec![step.error(e.to_string())])?;
@@ -304,8 +285,8 @@ impl Snapshots {
                 parents,
                 lowers: lowers.to_vec(),
                 target: target.to_owned(),
-                mark: self.mark,
-                single_id,
+                mark: privilege.opaque_mark(),
+                owners: privilege.owners(),
                 index: fresh_index.clone(),
             };
             for note in jobs::unpack(environment, &job, &view).map_err(UnpackError::Job)? {
@@ -340,7 +321,8 @@ impl Snapshots {
     ) -> Result<ActiveSnapshot, Failures> {
         let environment = step.environment;
         let fail = |message: String| vec![step.error(message)];
-        let snapshot = ActiveSnapshot::prepare(&environment.store, lowers.to_vec(), kind, self.mark)
+        let mark = self.privilege(step)?.opaque_mark();
+        let snapshot = ActiveSnapshot::prepare(&environment.store, lowers.to_vec(), kind, mark)
             .map_err(|e| fail(e.to_string()))?;
         if let Some(job) = snapshot.copy_job() {
             jobs::copy(environment, &job).map_err(fail)?;
@@ -351,11 +333,12 @@ impl Snapshots {
     /// A writable root that was kept in `folder`.
     pub(in crate::solve) fn reopen(
         &self,
+        step: &StepContext<'_>,
         folder: &Path,
         lowers: Vec<PathBuf>,
         kind: OverlayKind,
-    ) -> ActiveSnapshot {
-        ActiveSnapshot::reopen(folder, lowers, kind, self.mark)
+    ) -> Result<ActiveSnapshot, Failures> {
+        Ok(ActiveSnapshot::reopen(folder, lowers, kind, self.privilege(step)?.opaque_mark()))
     }
 
     /// What finds the changes of a step that has ended.
@@ -365,9 +348,9 @@ impl Snapshots {
         snapshot: &ActiveSnapshot,
         special: &[SpecialOwner],
     ) -> Result<DiffJob, Failures> {
-        let owners = match self.is_single_id(step)? {
-            true => Owners::Recorded { special: special.to_vec() },
-            false => Owners::OnDisk(IdMap::default()),
+        let owners = match self.privilege(step)?.owners() {
+            layer::unpack::Owners::Record => Owners::Recorded { special: special.to_vec() },
+            layer::unpack::Owners::Apply => Owners::OnDisk(IdMap::default()),
         };
         Ok(snapshot.diff_job(Vec::new(), owners))
     }
@@ -383,7 +366,11 @@ impl Snapshots {
     /// What copies a whole root to a new folder, gone with the build.
     pub(super) fn copy_of(&self, step: &StepContext<'_>, root: &RootState) -> Result<CopyJob, Failures> {
         let lowers = self.lowers(step, root)?;
-        Ok(CopyJob { lowers, target: self.scratch(step)?.join("root"), mark: self.mark })
+        Ok(CopyJob {
+            lowers,
+            target: self.scratch(step)?.join("root"),
+            mark: self.privilege(step)?.opaque_mark(),
+        })
     }
 
     /// Makes the changes of a step the tree of its layer. If that does not work the layer is unpacked one day.
@@ -401,15 +388,6 @@ impl Snapshots {
             Err(error) => tracing::info!(%error, "cannot keep a step's changes as a tree"),
         }
     }
-}
-
-/// What stands for the ranges of ids that users may map: a tree made with others has other owners.
-fn id_ranges() -> String {
-    let mut hasher = blake3::Hasher::new();
-    for file in ["/etc/subuid", "/etc/subgid"] {
-        hasher.update(&std::fs::read(file).unwrap_or_default()).update(b"\0");
-    }
-    hasher.finalize().to_hex().to_string()
 }
 
 fn index_file(environment: &Environment<'_>, layer: &Layer) -> Result<PathBuf, String> {
