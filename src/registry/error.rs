@@ -125,6 +125,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// An image of the store that cannot be pushed: its documents are wrong, whatever the registry is.
+    #[error("cannot push the image {image} of the local store: {reason}")]
+    NotPushable {
+        /// The digest of the image, or of what it names.
+        image: Digest,
+        /// What is wrong with it.
+        reason: Fault,
+    },
     /// A manifest or configuration that nobody should read into memory.
     #[error("`{image}`: the {what} has {size}, more than the {limit} bytes that are allowed")]
     TooLarge {
@@ -220,7 +228,14 @@ impl Error {
 
     /// Whether another place may do what this one could not.
     pub(super) fn may_differ_elsewhere(&self) -> bool {
-        !matches!(self, Error::Store(_) | Error::Config(_) | Error::Blocked { .. } | Error::Stopped)
+        !matches!(
+            self,
+            Error::Store(_)
+                | Error::Config(_)
+                | Error::Blocked { .. }
+                | Error::NotPushable { .. }
+                | Error::Stopped
+        )
     }
 
     /// Whether the image is not there, or not for those who ask: then a short name may mean another one.
@@ -248,6 +263,9 @@ impl Error {
             }
             Error::DigestMismatch { .. } => {
                 "a proxy or the registry changes the content; try again, or from another network".to_owned()
+            }
+            Error::NotPushable { .. } => {
+                "`rbuild verify` says what is damaged; build, load or pull the image again".to_owned()
             }
             Error::Malformed { .. } => "check that the address is that of a container registry".to_owned(),
             Error::TooLarge { .. } | Error::Config(_) | Error::Stopped => return None,

@@ -192,12 +192,11 @@ fn gather(
     depth: u32,
 ) -> Result<(), Error> {
     if image.media_type.is_index() && depth > MAX_INDEX_DEPTH {
-        let (image, reason) = (image.digest.to_string(), TooDeep(image.digest).to_string());
-        return Err(Error::Malformed { image, reason });
+        return Err(Error::NotPushable { image: image.digest, reason: TooDeep(image.digest).into() });
     }
     let bytes = store.read_blob(image, MANIFEST_LIMIT)?;
     let Document { descriptor, content } = document::parse(&bytes, Some(image.media_type.as_str()))
-        .map_err(|fault| Error::wrong(image.digest.to_string(), fault))?;
+        .map_err(|reason| Error::NotPushable { image: image.digest, reason })?;
     match content {
         Content::Manifest(manifest) => {
             let all = manifest.layers.into_iter().chain([manifest.config]);

@@ -42,6 +42,11 @@ impl Nested {
         Self { blobs, top, image }
     }
 
+    /// The index so many levels below the top.
+    fn below(&self, levels: usize) -> Digest {
+        Digest::of(&self.blobs[self.blobs.len() - 1 - levels])
+    }
+
     fn layout(&self, world: &World) -> PathBuf {
         let path = world.path().join("home/layout");
         let folder = path.join("blobs/sha256");
@@ -153,7 +158,9 @@ fn a_hundred_levels_are_refused() {
     let kept = format!("{}/kept:1", registry.host());
     nested.keep(&world, &kept);
     is_refused(&world, &["verify"], TOO_DEEP);
-    is_refused(&world, &["push", &kept], TOO_DEEP);
+    let fourth = nested.below(4);
+    let here = format!("cannot push the image {fourth} of the local store: the index {fourth} {TOO_DEEP}");
+    is_refused(&world, &["push", &kept], &here);
     is_refused(&world, &["save", "-o", "../out.tar", &kept], TOO_DEEP);
     is_refused(&world, &["history", &kept], TOO_DEEP);
     works(&world, &["images"]);

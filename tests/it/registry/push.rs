@@ -148,3 +148,17 @@ fn several_registries_and_repositories_in_one_go() {
     let mounted = between.requests().iter().filter(|request| request.contains("mount=")).count();
     assert_eq!(mounted, 3, "what one repository has the other does not get again");
 }
+
+/// The image is at fault, not the registry.
+#[test]
+fn a_manifest_of_the_store_that_is_none_is_not_the_registrys_answer() {
+    let registry = Registry::start();
+    let (_dir, store) = store();
+    let bytes = br#"{"schemaVersion": 2, "layers": 7}"#;
+    let digest = store.put_blob(bytes).unwrap();
+    let descriptor = Descriptor::new(MediaType::MANIFEST, digest, bytes.len() as u64);
+    let name = reference(&registry.host(), "app:1");
+    let error = client().push(&store, &descriptor, &[name], &Progress::silent()).unwrap_err();
+    let told = error.to_string();
+    assert!(told.starts_with(&format!("cannot push the image {digest} of the local store: ")), "{told}");
+}
