@@ -168,6 +168,39 @@ fn of_files_that_would_need_too_much_memory() {
     assert!(faults.contains(expected), "{faults}");
 }
 
+/// Of what many stages take over there is a copy each, whether they begin with a base image or continue a stage.
+#[test]
+fn of_copies_that_would_need_too_much_memory() {
+    let large = format!(r#"{{"Labels":{{"a":"{}"}}}}"#, "x".repeat(8 << 20));
+    let needed = (0..100).map(|n| format!("COPY --from=s{n} / /\n")).collect::<String>();
+    for (first, continued) in [("", "large"), ("FROM large AS first\n", "first")] {
+        let stages = (0..100).map(|n| format!("FROM {continued} AS s{n}\n")).collect::<String>();
+        let text = format!("{first}{stages}FROM scratch\n{needed}");
+        let faults = build(&text).image("large", &large).faults();
+        let expected = "6 the configurations of all stages up to here are too large to carry along";
+        assert!(faults.lines().all(|fault| fault.ends_with(expected)), "{continued}: {faults}");
+        // 64 of them are 512 MiB, and labels are not all that they have.
+        let line: usize = faults.split(':').next().unwrap().parse().unwrap();
+        assert_eq!(line, 64, "{continued}: {faults}");
+    }
+}
+
+#[test]
+fn of_triggers_that_would_take_minutes_together() {
+    let needed = |stages: usize| (0..stages).map(|n| format!("COPY --from=s{n} / /\n")).collect::<String>();
+    let stages = |count: usize| (0..count).map(|n| format!("FROM a AS s{n}\n")).collect::<String>();
+    let file = |count| {
+        let triggers = "ONBUILD LABEL a=1\n".repeat(1_000);
+        format!("FROM scratch AS a\n{triggers}{}FROM scratch\n{}", stages(count), needed(count))
+    };
+    build(&file(100)).plan();
+    same(&build(&file(101)).faults(), "1102:6 more than 100000 triggers in all stages up to here");
+    let base = format!(r#"{{"OnBuild":[{}"LABEL a=1"]}}"#, r#""LABEL a=1","#.repeat(999));
+    let text = format!("{}FROM scratch\n{}", stages(101), needed(101));
+    let faults = build(&text).image("a", &base).faults();
+    same(&faults, "101:6 more than 100000 triggers in all stages up to here");
+}
+
 #[test]
 fn of_words_that_would_take_minutes_together() {
     // What is looked up counts by its length: as cheap to reach as the bound can be.
