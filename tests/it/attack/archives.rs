@@ -400,6 +400,7 @@ fn nothing_comes_out_of_a_hostile_archive() {
     for _ in 0..rounds(0, 200) {
         chosen.push((0..2 + chance.below(3)).map(|_| chance.below(all.len())).collect());
     }
+    let mut images_of_one = 0;
     for (number, parts) in chosen.iter().enumerate() {
         let mut bytes: Vec<u8> =
             parts.iter().flat_map(|part| all[*part].1.iter().flat_map(Piece::bytes)).collect();
@@ -421,15 +422,19 @@ fn nothing_comes_out_of_a_hostile_archive() {
             };
             assert_eq!(state(&outside), untouched, "{told}");
             tally.count(outcome);
+            images_of_one += u32::from(parts.len() == 1 && outcome != ERROR);
         }
     }
     assert_eq!(beside.came_to(DIFFERENT), 0, "see DIFFERS above");
     assert!(beside.came_to(SAME) > beside.came_to(REFUSED), "most are unpacked by both");
-    assert!(tally.came_to("an image") > tally.came_to("a clear error") / 2, "most are images");
+    // One refused part refuses the whole, so of several parts few are.
+    assert!(images_of_one as usize > all.len() / 3, "many that have one part are images: {images_of_one}");
 }
 
+const ERROR: &str = "a clear error";
+
 fn outcome(is_image: bool) -> &'static str {
-    if is_image { "an image" } else { "a clear error" }
+    if is_image { "an image" } else { ERROR }
 }
 
 fn added(world: &World, bytes: &[u8], told: &str) -> &'static str {
@@ -530,7 +535,7 @@ fn as_base(
     match (copied, ran) {
         (true, true) => "an image",
         (true, false) => "an image, and a clear error of its RUN",
-        (false, _) => "a clear error",
+        (false, _) => ERROR,
     }
 }
 
@@ -538,10 +543,13 @@ const SAME: &str = "the same files";
 const REFUSED: &str = "refused by umoci";
 const DIFFERENT: &str = "other files";
 /// What umoci takes otherwise, and why that is no fault.
-const OTHERWISE: &[(&str, &str)] = &[(
-    "an opaque marker through a link",
-    "rbuild makes the folder that a marker stands in, as for any file, also where a link leads to it",
-)];
+const OTHERWISE: &[(&str, &str)] = &[
+    (
+        "an opaque marker through a link",
+        "rbuild makes the folder that a marker stands in, as for any file, also where a link leads to it",
+    ),
+    ("aufs' own files", "rbuild leaves them out, as docker and containerd do"),
+];
 
 /// The files of the image `base:1` as umoci unpacks it, beside those of the export `out`.
 fn as_umoci_has_it(world: &World, out: &Path, told: &str) -> &'static str {
