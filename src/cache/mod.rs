@@ -95,7 +95,7 @@ impl Cache {
             return Ok(Some(record));
         }
         let record = Record { boot_id: self.store.boot_id().to_owned(), ..record };
-        self.store.put_record(&key.hex(), &record.to_json())?;
+        self.store.put_record(&key.hex(), &record.to_bytes())?;
         Ok(Some(record))
     }
 
@@ -123,7 +123,7 @@ impl Cache {
         self.put_preimage(&key, preimage)?;
         self.remember(slot, &key)?;
         for _ in 0..16 {
-            if self.store.put_new_record(&key.hex(), &record.to_json())? {
+            if self.store.put_new_record(&key.hex(), &record.to_bytes())? {
                 return Ok(record);
             }
             // What is there may be a record that no longer holds; looking it up drops it then.
@@ -139,7 +139,7 @@ impl Cache {
     pub fn publish_alias(&self, record: Record, preimage: &dyn Reasons) -> Result<(), Error> {
         self.put_preimage(&record.key, preimage)?;
         let record = Record { boot_id: self.store.boot_id().to_owned(), ..record };
-        Ok(self.store.put_record(&record.key.hex(), &record.to_json())?)
+        Ok(self.store.put_record(&record.key.hex(), &record.to_bytes())?)
     }
 
     /// Publishes a record in the place of what its key had before: a step that was told to run again has the last
@@ -149,7 +149,7 @@ impl Cache {
         let record = Record { boot_id: self.store.boot_id().to_owned(), ..record };
         self.put_preimage(&key, preimage)?;
         self.remember(slot, &key)?;
-        self.store.put_record(&key.hex(), &record.to_json())?;
+        self.store.put_record(&key.hex(), &record.to_bytes())?;
         Ok(record)
     }
 

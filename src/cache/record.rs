@@ -1,4 +1,7 @@
 //! What a key produced.
+//!
+//! As a file it is JSON and, on a line of its own, the BLAKE3 of that: a bit that flips in a diff id or a time gives a record that
+//! reads as well as the one that was written, and a wrong image.
 
 use std::time::Duration;
 
@@ -8,7 +11,9 @@ use super::Key;
 use crate::oci::{ChainId, Layer, Seconds};
 
 /// Increased when the meaning of a field changes; records of other versions are misses.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Hex digits of the checksum.
+const CHECKSUM_LEN: usize = 64;
 
 /// The result of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +52,7 @@ impl Record {
     }
 
     /// As it is kept.
-    pub fn to_json(&self) -> Vec<u8> {
+    pub fn to_bytes(&self) -> Vec<u8> {
         let written = Written {
             version: VERSION,
             key: self.key.hex(),
@@ -60,12 +65,17 @@ impl Record {
         let mut bytes = serde_json::to_vec_pretty(&written)
             .expect("these types have string keys and no failing serialisers");
         bytes.push(b'\n');
+        let checksum = blake3::hash(&bytes).to_hex();
+        bytes.extend_from_slice(checksum.as_bytes());
+        bytes.push(b'\n');
         bytes
     }
 
-    /// `None` for anything that is no record of this version.
+    /// `None` for anything that is no record of this version, and for one that is damaged.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let written: Written = serde_json::from_slice(bytes).ok()?;
+        let (json, checksum) = bytes.strip_suffix(b"\n")?.split_last_chunk::<CHECKSUM_LEN>()?;
+        (blake3::hash(json).to_hex().as_bytes() == checksum).then_some(())?;
+        let written: Written = serde_json::from_slice(json).ok()?;
         let Written { version, key, layer, chain, time, took_ms, boot_id } = written;
         (version == VERSION).then_some(())?;
         let took = took_ms.map(Duration::from_millis);
