@@ -18,13 +18,16 @@ pub type Scratch<'a> = dyn Fn() -> io::Result<File> + 'a;
 /// The members of an archive, and all of its uncompressed bytes.
 pub(super) struct Unpacked {
     pub(super) members: Vec<Member>,
-    bytes: Arc<File>,
+    pub(super) bytes: Data,
 }
 
-impl Unpacked {
+/// The uncompressed bytes of an archive.
+pub(super) struct Data(Arc<File>);
+
+impl Data {
     /// The data of a regular file of `size` bytes.
-    pub(super) fn content(&self, member: &Member, size: u64) -> Content {
-        Content::Slice { file: Arc::clone(&self.bytes), offset: member.offset, len: size }
+    pub(super) fn content(&self, offset: u64, size: u64) -> Content {
+        Content::Slice { file: Arc::clone(&self.0), offset, len: size }
     }
 }
 
@@ -64,7 +67,7 @@ pub(super) fn unpack(
     if *hashed.hasher.finalize().as_bytes() != digest.content {
         return Err(Error::Unlike { path: shown(path) });
     }
-    Ok(Unpacked { members, bytes: Arc::new(bytes) })
+    Ok(Unpacked { members, bytes: Data(Arc::new(bytes)) })
 }
 
 fn read_members(stream: impl Read) -> Result<Vec<Member>, archive::Error> {

@@ -2,6 +2,7 @@
 
 use crate::context;
 use crate::context::ignore::Blame;
+use crate::layer::archive;
 use crate::report::Span;
 
 /// Why files cannot be transferred. Paths are shown absolute, as seen in the root that they belong to.
@@ -58,7 +59,7 @@ pub enum Error {
         /// The archive.
         path: String,
         /// What is wrong with it.
-        source: crate::layer::archive::Error,
+        source: archive::Error,
     },
     /// An archive looks as it did when its digest was taken, and holds something else.
     #[error(
@@ -142,6 +143,10 @@ impl Error {
 
     /// Ways to go on.
     pub fn help(&self) -> Vec<String> {
+        if let Error::Archive { source: archive::Error::TooLarge { .. }, .. } = self {
+            let split = "split it into several archives, and unpack each with an ADD of its own";
+            return vec![split.to_owned(), "directories that it does not name count, too".to_owned()];
+        }
         let Error::NotFound(missing) = self else { return Vec::new() };
         let mut help = Vec::new();
         if let Some(blame) = &missing.blame {

@@ -89,7 +89,7 @@ impl Transfer<'_> {
         self.inodes.clear();
         if let (What::Archive(item, digest), Some(tree)) = (&pick.what, &pick.tree) {
             let unpacked = unpack(tree, &pick.base, (item, digest), scratch)?;
-            return self.archive(&pick.named, &unpacked);
+            return self.archive(&pick.named, unpacked);
         }
         let made = self.made_directory();
         let to = path::below_root(self.to);

@@ -180,10 +180,7 @@ impl<'p> Landing<'p> {
             if !self.new.is_fresh(at) {
                 self.hidden.insert(at.to_vec());
             }
-            let prefix = [at, b"/"].concat();
-            let paths = self.new.iter().map(|(entry, _)| &entry.path);
-            let below: Vec<Vec<u8>> = paths.filter(|path| path.starts_with(&prefix)).cloned().collect();
-            for path in below {
+            for path in self.new.below(at) {
                 self.remove(&path);
             }
         }
@@ -194,6 +191,11 @@ impl<'p> Landing<'p> {
     /// The entry that this step has put at `at`.
     pub(crate) fn landed(&self, at: &[u8]) -> Option<Landed> {
         self.new.get(at).and_then(|(entry, mark)| landed(entry, mark))
+    }
+
+    /// How much this step holds in memory: entries, and bytes of their paths.
+    pub(crate) fn held(&self) -> (u64, u64) {
+        self.new.held()
     }
 
     /// The step's time, as if it had nothing else to do: the latest of `parent_time` and what was brought.

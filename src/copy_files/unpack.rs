@@ -1,54 +1,72 @@
 //! Where the members of an archive land, as docker's unpacker has it.
 
+use std::collections::HashMap;
+
 use super::Error;
-use super::archive::Unpacked;
+use super::archive::{Data, Unpacked};
 use super::error::shown;
 use super::land::Transfer;
 use super::landing::{Attributes, Existing, Landed, LandedKind, Seen};
 use super::tree::{CAPABILITY, ItemKind, Step, follow};
 use crate::context::path;
-use crate::layer::archive::{Kind as MemberKind, Member};
+use crate::layer::archive::{self, Kind as MemberKind, Limits, Member, PATH_LIMIT};
+
+/// Where the directories of an archive are, by their names in it; all of them exist. Without it each entry would cost
+/// as much as the square of its name's length.
+type Known = HashMap<Vec<u8>, Vec<u8>>;
+
+/// An archive on its way to `root`.
+struct Unpacking<'u> {
+    root: &'u [u8],
+    named: &'u [u8],
+    bytes: &'u Data,
+    known: Known,
+}
 
 impl Transfer<'_> {
     /// Unpacks into the destination, which always is a directory. `--chmod` has no effect.
-    pub(super) fn archive(&mut self, named: &[u8], unpacked: &Unpacked) -> Result<(), Error> {
+    pub(super) fn archive(&mut self, named: &[u8], unpacked: Unpacked) -> Result<(), Error> {
         let root = self.landing.resolve(&path::below_root(self.to))?;
         let made = self.attributes(0o755, 0, 0);
         self.landing.make_directories(&root, &made)?;
-        for member in &unpacked.members {
-            self.member(&root, named, member, unpacked)?;
+        let Unpacked { members, bytes } = unpacked;
+        let mut archive = Unpacking { root: &root, named, bytes: &bytes, known: Known::new() };
+        // Each is dropped when it has landed, so that no name is in memory twice.
+        for member in members {
+            self.member(&mut archive, member)?;
+            // With the directories that no archive names: an entry stands for as many as its name has components.
+            let (entries, path_bytes) = self.landing.held();
+            let held = Limits::default().check(entries, path_bytes);
+            held.map_err(|source| Error::Archive { path: shown(named), source })?;
         }
         Ok(())
     }
 
     /// As docker's unpacker does: only a directory on a directory is merged, everything else replaces what is
     /// there; symlinks on the way are followed as if the destination were `/`.
-    fn member(
-        &mut self,
-        root: &[u8],
-        named: &[u8],
-        member: &Member,
-        unpacked: &Unpacked,
-    ) -> Result<(), Error> {
+    fn member(&mut self, archive: &mut Unpacking<'_>, member: Member) -> Result<(), Error> {
         if member.path.is_empty() {
             return Ok(());
         }
-        let at = self.member_path(root, &member.path)?;
-        // Parents that the archive does not name belong to root, whatever --chown says.
-        self.landing.make_directories(path::split(&at).0, &Attributes::made(0o755, 0, 0))?;
+        let at = self.place(archive, &member)?;
         let mut attributes = self.attributes(member.mode, member.uid, member.gid);
         attributes.mtime = Some(member.mtime);
         attributes.capability = member.xattrs.get(CAPABILITY).map(|value| value.as_slice().into());
-        if member.kind == MemberKind::Directory {
-            return self.member_directory(&at, attributes);
+        let is_directory = member.kind == MemberKind::Directory;
+        match self.landing.look(&at)? {
+            // Ways may lead through what goes now.
+            Seen::Directory(_) if !is_directory => archive.known = Known::new(),
+            Seen::Symlink(_) => archive.known = Known::new(),
+            Seen::Directory(_) | Seen::Nothing | Seen::Other(_) => {}
         }
-        let kind = match &member.kind {
-            MemberKind::File { size } => LandedKind::File(unpacked.content(member, *size)),
-            MemberKind::Symlink(target) => LandedKind::Symlink(target.clone()),
+        let kind = match member.kind {
+            MemberKind::Directory => return self.member_directory(&at, attributes),
+            MemberKind::File { size } => LandedKind::File(archive.bytes.content(member.offset, size)),
+            MemberKind::Symlink(target) => LandedKind::Symlink(target),
             MemberKind::HardLink(target) => {
-                let to = self.member_path(root, target)?;
+                let to = self.member_path(archive, &target)?;
                 let linked = self.hard_link(&to)?.ok_or_else(|| Error::DanglingHardLink {
-                    archive: shown(named),
+                    archive: shown(archive.named),
                     link: shown(&at),
                     target: shown(&to),
                 })?;
@@ -56,18 +74,39 @@ impl Transfer<'_> {
                 linked.kind
             }
             MemberKind::Fifo => LandedKind::Fifo,
-            MemberKind::CharDevice { major, minor } => LandedKind::CharDevice(*major, *minor),
-            MemberKind::BlockDevice { major, minor } => LandedKind::BlockDevice(*major, *minor),
-            // Read with literal names, no member is one of these; directories were handled above.
-            MemberKind::Directory | MemberKind::Whiteout | MemberKind::Opaque => return Ok(()),
+            MemberKind::CharDevice { major, minor } => LandedKind::CharDevice(major, minor),
+            MemberKind::BlockDevice { major, minor } => LandedKind::BlockDevice(major, minor),
+            // Read with literal names, no member is one of these.
+            MemberKind::Whiteout | MemberKind::Opaque => return Ok(()),
         };
         self.landing.clear(&at)?;
         self.landing.put(&at, kind, attributes)
     }
 
+    /// Where a member lands. Parents that the archive does not name are made; they belong to root, whatever --chown says.
+    fn place(&mut self, archive: &mut Unpacking<'_>, member: &Member) -> Result<Vec<u8>, Error> {
+        let at = self.member_path(archive, &member.path)?;
+        // Symlinks make names longer.
+        if at.len() > PATH_LIMIT {
+            let source = archive::Error::too_long(&member.path, member.offset, at.len());
+            return Err(Error::Archive { path: shown(archive.named), source });
+        }
+        let named = path::split(&member.path).0;
+        if !archive.known.contains_key(named) {
+            let dir = path::split(&at).0;
+            self.landing.make_directories(dir, &Attributes::made(0o755, 0, 0))?;
+            archive.known.insert(named.to_vec(), dir.to_vec());
+        }
+        Ok(at)
+    }
+
     /// Where a path of an archive is when `root` is `/`: its last component is not followed.
-    fn member_path(&self, root: &[u8], member: &[u8]) -> Result<Vec<u8>, Error> {
+    fn member_path(&self, archive: &Unpacking<'_>, member: &[u8]) -> Result<Vec<u8>, Error> {
         let (dir, name) = path::split(member);
+        if let Some(dir) = archive.known.get(dir) {
+            return Ok(path::join(dir, name));
+        }
+        let root = archive.root;
         let dir = follow(dir, |at| {
             Ok(match self.landing.look(&path::join(root, at))? {
                 Seen::Nothing => Step::Nothing,

@@ -3,6 +3,7 @@
 //! The entries of the layer to come stand in one array and are found through a table of their numbers: with a map from
 //! paths to entries, 200,000 files would be in memory twice while the map becomes the list.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
@@ -18,6 +19,9 @@ pub(super) struct Put {
     marks: Vec<Mark>,
     places: HashTable<u32>,
     hasher: RandomState,
+    path_bytes: u64,
+    /// All paths in order, once somebody asked what is below one: few steps ever do.
+    ordered: Option<BTreeSet<Vec<u8>>>,
 }
 
 /// What a step knows of an entry beside the entry itself.
@@ -55,13 +59,22 @@ impl Put {
         both.filter(|(_, mark)| !mark.is_gone)
     }
 
+    /// How many entries are in memory, those that were taken away again included, and the bytes of their paths.
+    pub(super) fn held(&self) -> (u64, u64) {
+        (self.entries.len() as u64, self.path_bytes)
+    }
+
     /// Puts an entry in place of what was at its path.
     pub(super) fn insert(&mut self, entry: Entry, mark: Mark) {
         if let Some(place) = self.place(&entry.path) {
             (self.entries[place], self.marks[place]) = (entry, mark);
             return;
         }
-        let Self { entries, marks, places, hasher } = self;
+        self.path_bytes += entry.path.len() as u64;
+        if let Some(ordered) = &mut self.ordered {
+            ordered.insert(entry.path.clone());
+        }
+        let Self { entries, marks, places, hasher, .. } = self;
         let hash = hasher.hash_one(entry.path.as_slice());
         entries.push(entry);
         marks.push(mark);
@@ -71,12 +84,24 @@ impl Put {
 
     /// Takes away what was put at `path`.
     pub(super) fn remove(&mut self, path: &[u8]) {
-        let Self { entries, marks, places, hasher } = self;
+        let Self { entries, marks, places, hasher, ordered, .. } = self;
         let is_it = |place: &u32| entries[*place as usize].path == path;
         if let Ok(found) = places.find_entry(hasher.hash_one(path), is_it) {
             let (place, _) = found.remove();
             marks[place as usize].is_gone = true;
+            if let Some(ordered) = ordered {
+                ordered.remove(path);
+            }
         }
+    }
+
+    /// The paths of what was put below the directory `at`, at any depth. Only the first call looks at everything.
+    pub(super) fn below(&mut self, at: &[u8]) -> Vec<Vec<u8>> {
+        let Self { entries, marks, ordered, .. } = self;
+        let there = entries.iter().zip(marks).filter(|(_, mark)| !mark.is_gone);
+        let ordered = ordered.get_or_insert_with(|| there.map(|(entry, _)| entry.path.clone()).collect());
+        let prefix = [at, b"/"].concat();
+        ordered.range(prefix.clone()..).take_while(|path| path.starts_with(&prefix)).cloned().collect()
     }
 
     /// The entries; those without a time get `time`.

@@ -92,6 +92,53 @@ fn a_file_of_an_archive_replaces_a_whole_directory() {
     );
 }
 
+/// What is remembered of ways is forgotten when something on one of them is replaced.
+#[test]
+fn members_replace_what_others_lead_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let members: &[(&str, u8, u32, &str)] = &[
+        ("s", b'2', 0o777, "one"),
+        ("s/a", b'0', 0o644, "a"),
+        ("s", b'2', 0o777, "two"),
+        ("s/b", b'0', 0o644, "b"),
+        ("hl", b'1', 0o644, "s/b"),
+        ("p/q/f", b'0', 0o644, "f"),
+        ("p", b'2', 0o777, "o"),
+        ("p/q/g", b'0', 0o644, "g"),
+        ("d/in/x", b'0', 0o644, "x"),
+        ("d-", b'0', 0o644, "before"),
+        ("d0", b'0', 0o644, "behind"),
+        ("d", b'0', 0o644, "file"),
+        ("d/", b'5', 0o755, ""),
+        ("d/in/y", b'0', 0o644, "y"),
+        ("d/in", b'0', 0o644, "file"),
+    ];
+    fs::write(dir.path().join("x.tar"), tar(members)).unwrap();
+    let below = ["d opaque", "d/ 755 11:22"];
+    for (parent, d) in [(image(&[]), &below[1..]), (image(&["d/", "d/in/", "d/in/old=x"]), &below)] {
+        let expected = [
+            d,
+            &[
+                "d- 644 11:22 before",
+                "d/in 644 11:22 file",
+                "d0 644 11:22 behind",
+                "hl => two/b",
+                "o/ 755 0:0",
+                "o/q/ 755 0:0",
+                "o/q/g 644 11:22 g",
+                "one/ 755 0:0",
+                "one/a 644 11:22 a",
+                "p -> o 11:22",
+                "s -> two 11:22",
+                "two/ 755 0:0",
+                "two/b 644 11:22 b",
+            ],
+        ]
+        .concat();
+        assert_eq!(listing(&run("ADD x.tar /", &context(dir.path()), &parent)), expected);
+    }
+}
+
 /// The key was made of the digest; so what is unpacked has that digest, also where no time tells of a change.
 #[test]
 fn an_archive_that_does_not_have_its_digest_is_an_error() {

@@ -2,6 +2,9 @@
 
 use std::io;
 
+use super::block::BLOCK_BYTES;
+use super::name::PATH_LIMIT;
+
 /// Why an archive cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -31,6 +34,20 @@ pub enum Error {
         /// The bound.
         limit: u64,
     },
+}
+
+impl Error {
+    /// What is wrong with the entry `path`, whose data begin at `offset`; the header is the block before.
+    pub(in crate::layer) fn of_entry(path: &[u8], offset: u64, problem: Problem) -> Self {
+        let name = String::from_utf8_lossy(path).into_owned();
+        Self::Entry { name, offset: offset.saturating_sub(BLOCK_BYTES as u64), problem }
+    }
+
+    /// The entry `path`, whose data begin at `offset`, leads through symlinks to a path of `len` bytes.
+    pub fn too_long(path: &[u8], offset: u64, len: usize) -> Self {
+        let (len, limit) = (len as u64, PATH_LIMIT as u64);
+        Self::of_entry(path, offset, Problem::TooLong { what: "path", len, limit })
+    }
 }
 
 /// What is wrong with one entry.

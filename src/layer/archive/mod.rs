@@ -18,7 +18,7 @@ mod reader;
 
 pub use compression::{Decoder, Format, decompress, detect};
 pub use error::{Error, Problem};
-pub use name::clean;
+pub use name::{PATH_LIMIT, clean};
 pub(in crate::layer) use name::{join, split};
 pub use reader::{Data, Kind, Limits, Member, Names, Reader, is_archive};
 

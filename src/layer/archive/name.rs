@@ -3,7 +3,7 @@
 use super::error::Problem;
 
 /// The longest path that Linux takes (`PATH_MAX` less its NUL).
-const PATH_LIMIT: usize = 4095;
+pub const PATH_LIMIT: usize = 4095;
 /// The longest component (`NAME_MAX`).
 const COMPONENT_LIMIT: usize = 255;
 /// Reserved by the image-spec for whiteouts ("Whiteouts").

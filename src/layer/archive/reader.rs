@@ -98,6 +98,17 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Whether so many entries with so many bytes of names and attributes may be held.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]
+    pub fn check(&self, entries: u64, metadata_bytes: u64) -> Result<(), Error> {
+        check_limit("entries", entries, self.entries)?;
+        check_limit("bytes of names and attributes", metadata_bytes, self.metadata_bytes)
+    }
+}
+
 /// Reads the entries of an uncompressed tar one after the other.
 pub struct Reader<R> {
     stream: R,
@@ -325,8 +336,7 @@ impl<R: Read> Reader<R> {
         let xattrs: usize = member.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.entries += 1;
         self.metadata_bytes += (member.path.len() + link + xattrs) as u64;
-        check_limit("entries", self.entries, self.limits.entries)?;
-        check_limit("bytes of names and attributes", self.metadata_bytes, self.limits.metadata_bytes)
+        self.limits.check(self.entries, self.metadata_bytes)
     }
 
     /// Fills `into`, or reads nothing at the end of the stream.

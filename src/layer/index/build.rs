@@ -1,9 +1,9 @@
 //! Applies the entries of a layer one after the other, as a snapshotter would, and keeps the outcome.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::{Flat, Index, Span, Tag};
-use crate::layer::archive::{Error, Kind, Limits, Member, Problem, join, split};
+use crate::layer::archive::{Error, Kind, Limits, Member, PATH_LIMIT, Problem, join, split};
 use crate::layer::entry::{Entry, EntryKind};
 use crate::oci::Seconds;
 
@@ -17,9 +17,10 @@ pub struct Builder {
     inodes: Vec<Inode>,
     limits: Limits,
     path_bytes: u64,
-    has_symlinks: bool,
-    /// The last parent directory that was asked for, and where it led.
-    last_parent: Option<(Vec<u8>, Vec<u8>)>,
+    /// Where parent directories led. Without it each entry would cost as much as the square of its name's length.
+    parents: HashMap<Vec<u8>, Vec<u8>>,
+    /// Directories above entries that no entry is about so far.
+    implied: HashSet<Vec<u8>>,
 }
 
 /// What is known of one path.
@@ -104,8 +105,8 @@ impl Builder {
             inodes: Vec::new(),
             limits,
             path_bytes: 0,
-            has_symlinks: false,
-            last_parent: None,
+            parents: HashMap::new(),
+            implied: HashSet::new(),
         }
     }
 
@@ -117,9 +118,7 @@ impl Builder {
             Err(problem) => return Err(fail(&member.path, offset, problem)),
         };
         self.path_bytes += path.len() as u64;
-        if self.path_bytes > self.limits.metadata_bytes {
-            return Err(Error::TooLarge { what: "bytes of paths", limit: self.limits.metadata_bytes });
-        }
+        self.imply_above(&path);
         let link = match &member.kind {
             Kind::Whiteout => {
                 self.slots.entry(path.clone()).or_default().is_whiteout = true;
@@ -138,6 +137,7 @@ impl Builder {
                 None
             }
         };
+        self.limits.check((self.slots.len() + self.implied.len()) as u64, self.path_bytes)?;
         Ok(Landing { path, link })
     }
 
@@ -152,14 +152,22 @@ impl Builder {
     }
 
     fn resolve_parent(&mut self, parent: &[u8]) -> Result<Vec<u8>, Problem> {
-        if let Some((asked, found)) = &self.last_parent
-            && asked == parent
-        {
+        if let Some(found) = self.parents.get(parent) {
             return Ok(found.clone());
         }
         let found = self.walk(parent)?;
-        self.last_parent = Some((parent.to_vec(), found.clone()));
+        self.parents.insert(parent.to_vec(), found.clone());
         Ok(found)
+    }
+
+    /// Counts the directories above `path` that no entry is about: a name stands for as many as it has components.
+    fn imply_above(&mut self, path: &[u8]) {
+        let mut dir = split(path).0;
+        // Those above one that is known are known.
+        while !dir.is_empty() && !self.slots.contains_key(dir) && self.implied.insert(dir.to_vec()) {
+            self.path_bytes += dir.len() as u64;
+            dir = split(dir).0;
+        }
     }
 
     fn walk(&self, parent: &[u8]) -> Result<Vec<u8>, Problem> {
@@ -189,8 +197,8 @@ impl Builder {
                 Some(_) => return Err(Problem::ParentNoDirectory(lossy(&next))),
             }
         }
-        if at.len() > 4095 {
-            return Err(Problem::TooLong { what: "path", len: at.len() as u64, limit: 4095 });
+        if at.len() > PATH_LIMIT {
+            return Err(Problem::TooLong { what: "path", len: at.len() as u64, limit: PATH_LIMIT as u64 });
         }
         Ok(at)
     }
@@ -215,12 +223,10 @@ impl Builder {
         let was_other = !was_directory && self.kind_at(path).is_some();
         let is_directory = member.kind == Kind::Directory;
         if !is_directory {
-            self.remove_below(path);
-            self.last_parent = None;
+            self.replace(path);
         } else if was_other {
-            self.last_parent = None;
+            self.parents = HashMap::new();
         }
-        self.has_symlinks |= matches!(member.kind, Kind::Symlink(_));
         self.inodes.push(Inode {
             kind: member.kind,
             mode: member.mode,
@@ -256,8 +262,7 @@ impl Builder {
             self.update(inode, member);
         }
         if path != target {
-            self.remove_below(path);
-            self.last_parent = None;
+            self.replace(path);
         }
         if path != target || matches!(found, Target::LowerLink(_)) {
             self.set_target(path, found);
@@ -285,8 +290,12 @@ impl Builder {
         }
     }
 
-    /// Forgets everything below `path`.
-    fn remove_below(&mut self, path: &[u8]) {
+    /// Something that is no directory comes to `path`: everything below is forgotten, and so are the ways that led
+    /// through what was there.
+    fn replace(&mut self, path: &[u8]) {
+        if self.slots.contains_key(path) {
+            self.parents = HashMap::new();
+        }
         let start = [path, b"/"].concat();
         loop {
             let next = self.slots.range(start.clone()..).next();
@@ -294,6 +303,7 @@ impl Builder {
                 return;
             };
             let below = below.clone();
+            self.parents = HashMap::new();
             if let Some(Slot { target: Target::Inode(inode), .. }) = self.slots.remove(&below) {
                 self.inodes[inode].names -= 1;
             }
@@ -448,9 +458,9 @@ fn components(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     path.split(|byte| *byte == b'/').filter(is_real).map(<[u8]>::to_vec)
 }
 
-/// `offset` is that of the data; the header is the block before.
+/// What is wrong with the entry whose data are at `offset`.
 pub(in crate::layer) fn fail(path: &[u8], offset: u64, problem: Problem) -> Error {
-    Error::Entry { name: lossy(path), offset: offset.saturating_sub(512), problem }
+    Error::of_entry(path, offset, problem)
 }
 
 fn lossy(path: &[u8]) -> String {

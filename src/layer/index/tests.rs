@@ -67,6 +67,36 @@ fn paths_pass_symlinks_of_the_same_layer() {
     check("d d\nl a d\nf d/f 1\nh h a/f", "l a d\nd d 755\nf d/f 1 linked\nf h 1 linked");
 }
 
+/// What is remembered of ways is forgotten when something on one of them is replaced.
+#[test]
+fn ways_change_with_what_they_lead_through() {
+    check("l s d\nf s/f 1\nl s e\nf s/g 1", "f d/f 1\nf e/g 1\nl s e");
+    check("f p/q/f 1\nl p o\nf p/q/g 1", "f o/q/g 1\nl p o");
+    check("f a/f 1\nl a b\nf a/g 1\nd a\nf a/h 1", "d a 755 opaque\nf a/h 1\nf b/g 1");
+    check("l s d\nf x 1\nf s/f 1\nh s x\nd s\nf s/g 1", "f d/f 1\nd s 755 opaque\nf s/g 1\nf x 1");
+    assert_eq!(refused("f e/.wh..wh..opq \nf e 1\nf e/f 1"), Problem::ParentNoDirectory("e".into()));
+    assert_eq!(refused("f e/f 1\nf e 1\nf e/f 1"), Problem::ParentNoDirectory("e".into()));
+}
+
+/// A short archive can stand for more directories than memory holds.
+#[test]
+fn directories_that_no_entry_names_count() {
+    let read = |input: &str, limits: Limits| {
+        let read = Index::read(tar(input).as_slice(), limits).map(|read| read.index.len());
+        read.map_err(|error| error.to_string())
+    };
+    let (all, named) = (Limits::default(), "d a\nd a/b\nf a/b/1 x\nf a/b/2 x\nd c");
+    let implied = "f a/b/1 x\nf a/b/2 x\nf a/c/3 x\nf a/b/4 x";
+    assert_eq!(read(named, Limits { entries: 5, ..all }), Ok(5));
+    assert_eq!(read(implied, Limits { entries: 7, ..all }), Ok(4));
+    let told = read(implied, Limits { entries: 6, ..all });
+    assert_eq!(told, Err("the archive has more than 6 entries".to_owned()));
+    // Four names, and `a`, `a/b` and `a/c`.
+    assert_eq!(read(implied, Limits { metadata_bytes: 27, ..all }), Ok(4));
+    let told = read(implied, Limits { metadata_bytes: 26, ..all });
+    assert_eq!(told, Err("the archive has more than 26 bytes of names and attributes".to_owned()));
+}
+
 #[test]
 fn hard_links() {
     check("h b a\nh c b", "h b a\nh c a");

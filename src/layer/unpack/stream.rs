@@ -24,6 +24,9 @@ pub(super) struct Unpacker<'u> {
     pub(super) notes: Vec<Note>,
     /// Directories made so far, by their paths in the tree.
     pub(super) made: BTreeSet<Vec<u8>>,
+    /// The bytes of all paths that were ever in `made`: through symlinks of lower layers there may be more than the names
+    /// of the layer stand for.
+    made_bytes: u64,
     /// Where directories of the layer land in the tree.
     landings: HashMap<Vec<u8>, Vec<u8>>,
     /// The directory of the last entry: its path in the tree, open.
@@ -39,6 +42,7 @@ impl<'u> Unpacker<'u> {
             options,
             notes: Vec::new(),
             made: BTreeSet::new(),
+            made_bytes: 0,
             landings: HashMap::new(),
             parent: None,
             buffer: vec![0; COPY_BUFFER_BYTES],
@@ -258,6 +262,8 @@ impl<'u> Unpacker<'u> {
             let parent = opened.map_err(failed("open", path))?;
             Spot { parent: &parent, path }.implied_directory()?;
             self.made.insert(path.to_vec());
+            self.made_bytes += path.len() as u64;
+            self.options.limits.check(self.made.len() as u64, self.made_bytes)?;
         }
         self.dest.open_at(as_path(dir), flags, 0, Symlinks::Refuse).map_err(failed("open", dir))
     }

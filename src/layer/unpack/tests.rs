@@ -142,6 +142,20 @@ fn entries_land_where_lower_symlinks_lead() {
 }
 
 #[test]
+fn directories_behind_lower_symlinks_count() {
+    let unpack = |entries: u64| {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = Limits { entries, ..Limits::default() };
+        let (below, dest) = (view(&["l s a/b/c/d/e/f"]), Root::open(dir.path()).unwrap());
+        let options = UnpackOptions { limits, ..options() };
+        let unpacked = unpack(tar("f s/x 1").as_slice(), &dest, &below, &options, &mut no_lower);
+        unpacked.map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(unpack(6), Ok(()));
+    assert_eq!(unpack(5), Err("the archive has more than 5 entries".to_owned()));
+}
+
+#[test]
 fn hard_links_into_lower_layers_become_copies() {
     let dir = tempfile::tempdir().unwrap();
     let below = view(&["d a\nf a/f old"]);

@@ -126,19 +126,51 @@ fn in_an_archive() {
         }
         tar.into_inner().unwrap()
     };
-    let deep = {
+    let deep = |count: usize, folders: usize| {
         let mut tar = tar::Builder::new(Vec::new());
-        for _ in 0..up_to(200) {
+        for at in 0..count {
             let mut header = tar::Header::new_gnu();
             header.set_size(0);
             header.set_mode(0o644);
-            tar.append_data(&mut header, "a/".repeat(2_000) + "f", &[] as &[u8]).unwrap();
+            let name = format!("{}/{}f{at}", at % folders, "a/".repeat(2_000));
+            tar.append_data(&mut header, name, &[] as &[u8]).unwrap();
         }
+        tar.into_inner().unwrap()
+    };
+    let turns = {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut put = |kind: tar::EntryType, name: &str| {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(kind);
+            header.set_size(0);
+            header.set_mode(0o755);
+            tar.append_data(&mut header, name, &[] as &[u8]).unwrap();
+        };
+        (0..up_to(100_000)).for_each(|at| put(tar::EntryType::Regular, &format!("f{at}")));
+        for _ in 0..up_to(30_000) {
+            put(tar::EntryType::Directory, "d/");
+            put(tar::EntryType::Regular, "d/f");
+            put(tar::EntryType::Regular, "d");
+        }
+        tar.into_inner().unwrap()
+    };
+    let longer = {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        tar.append_link(&mut header, "s", "a/".repeat(2_000)).unwrap();
+        header.set_entry_type(tar::EntryType::Regular);
+        tar.append_data(&mut header, format!("s/{}/f", "x".repeat(100)), &[] as &[u8]).unwrap();
         tar.into_inner().unwrap()
     };
     for (name, tar, fate) in [
         ("entries", many, Done),
-        ("a path that is deep", deep, Done),
+        ("paths that are deep", deep(up_to(10_000), 2), Done),
+        // 600 kB of archive; the directories that they stand for have names of 560 MB.
+        ("deep paths of their own", deep(140, 140), Refused("more than 536870912 bytes of names")),
+        ("a path that a symlink makes longer", longer, Refused("is longer than 4095")),
+        ("a directory and a file in turn", turns, Done),
         ("extended headers", comments(10_000, up_to(10_000)), Done),
         // No archive for other readers, either: it is copied as a file.
         ("a large extended header", comments(2 << 20, 1), Done),
