@@ -148,6 +148,13 @@ impl Ignore {
         Some(Blame { file: self.file.clone(), rule: self.rules[index].clone() })
     }
 
+    /// The rule that leaves out everything there is, if one does: `*`, `**` or `**/*`.
+    pub fn blame_all(&self) -> Option<Blame> {
+        let all = |rule: &&RuleText| matches!(rule.pattern.as_str(), "*" | "**" | "**/*");
+        let rule = self.rules.iter().find(all)?;
+        Some(Blame { file: self.file.clone(), rule: rule.clone() })
+    }
+
     /// The rule that has the last word on `path` (relative, cleaned): an exception, if the path is in the context.
     pub fn decision(&self, path: &[u8]) -> Option<Decision> {
         let index = self.matcher.last_match(path)?;

@@ -44,6 +44,45 @@ impl Rule {
     }
 }
 
+/// What has been done when a rule is looked at. A fault ends the reading there, so rules of later phases find nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Lines and instructions are read, each by itself.
+    Reading,
+    /// The whole file was read; stages and their bases are looked at.
+    Stages,
+    /// Instructions are applied, stage by stage.
+    Instructions,
+}
+
+impl Rule {
+    /// When BuildKit looks at the rule.
+    pub fn phase(&self) -> Phase {
+        const READING: [&Rule; 5] = [
+            &STAGE_NAME_CASING,
+            &FROM_AS_CASING,
+            &NO_EMPTY_CONTINUATION,
+            &MAINTAINER_DEPRECATED,
+            &INVALID_DEFINITION_DESCRIPTION,
+        ];
+        const STAGES: [&Rule; 8] = [
+            &CONSISTENT_INSTRUCTION_CASING,
+            &DUPLICATE_STAGE_NAME,
+            &RESERVED_STAGE_NAME,
+            &UNDEFINED_ARG_IN_FROM,
+            &INVALID_DEFAULT_ARG_IN_FROM,
+            &REDUNDANT_TARGET_PLATFORM,
+            &FROM_PLATFORM_FLAG_CONST_DISALLOWED,
+            &INVALID_BASE_IMAGE_PLATFORM,
+        ];
+        match self {
+            rule if READING.contains(&rule) => Phase::Reading,
+            rule if STAGES.contains(&rule) => Phase::Stages,
+            _ => Phase::Instructions,
+        }
+    }
+}
+
 macro_rules! rules {
     ($($constant:ident, $name:literal, $experimental:literal, $description:literal;)*) => {
         $(
@@ -101,7 +140,9 @@ rules! {
     COPY_IGNORED_FILE, "CopyIgnoredFile", false,
         "Attempting to Copy file that is excluded by .dockerignore";
     INVALID_DEFINITION_DESCRIPTION, "InvalidDefinitionDescription", true,
-        "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`";
+        "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`. \
+         If this is not intended to be a description comment, add an empty line or comment between the instruction \
+         and the comment.";
     EXPOSE_PROTO_CASING, "ExposeProtoCasing", false,
         "Protocol in EXPOSE instruction should be lowercase";
     EXPOSE_INVALID_FORMAT, "ExposeInvalidFormat", false,
@@ -153,8 +194,11 @@ impl Findings<'_> {
     fn written(&mut self) {
         for warning in &self.file.warnings {
             match warning.kind {
-                SyntaxWarningKind::EmptyContinuation => {
-                    self.add(&NO_EMPTY_CONTINUATION, warning.span, message::no_empty_continuation());
+                SyntaxWarningKind::EmptyContinuation { empty } => {
+                    let (line, _) = self.file.source.line_column(empty.start);
+                    let message = message::no_empty_continuation();
+                    let finding = self.add(&NO_EMPTY_CONTINUATION, warning.span, message);
+                    finding.notes.push(format!("line {line} is empty"));
                 }
                 // Told together with JSONArgsRecommended; BuildKit has no rule of its own for it.
                 SyntaxWarningKind::NotJson => {}

@@ -156,6 +156,11 @@ fn foreign_syntax(source: &Arc<Source>, start: usize) -> Option<Word> {
     Some(word(json.get("syntax")?.as_str()?, Span::new(start, start + text.len())))
 }
 
+/// What a `# check=` of these options would say, from elsewhere than the file. The error says what is wrong with them.
+pub fn check_options(options: &str) -> Result<CheckDirective, String> {
+    check(options, Span::default())
+}
+
 /// Reads `skip=A,B;error=true;experimental=C`.
 pub(super) fn check(options: &str, span: Span) -> Result<CheckDirective, String> {
     let mut check = CheckDirective { skip: Vec::new(), error: false, experimental: Vec::new(), span };

@@ -152,14 +152,16 @@ impl<'a> Reader<'a> {
         let mut joined = String::with_capacity(line.text.len() + 256);
         joined.push_str(&line.text);
         line.pieces.reserve(8);
+        let (mut first_empty, mut last) = (None, line.span);
         while let Some((start, raw)) = self.physical() {
             let content = without_newline(raw);
+            last = Span::new(start, start + content.len());
             let trimmed = content.trim_start();
             if trimmed.starts_with('#') {
                 continue;
             }
             if trimmed.is_empty() {
-                self.warn_empty(Span::new(start, start + raw.len()));
+                first_empty = first_empty.or(Some(last));
                 continue;
             }
             let (text, continues) = self.continuation(content);
@@ -171,11 +173,14 @@ impl<'a> Reader<'a> {
             }
         }
         line.text = Cow::Owned(joined);
+        if let Some(empty) = first_empty {
+            self.warn_empty(empty, last);
+        }
     }
 
-    fn warn_empty(&mut self, span: Span) {
+    fn warn_empty(&mut self, empty: Span, span: Span) {
         if self.warnings.len() < MAX_WARNINGS {
-            self.warnings.push(SyntaxWarning { kind: SyntaxWarningKind::EmptyContinuation, span });
+            self.warnings.push(SyntaxWarning { kind: SyntaxWarningKind::EmptyContinuation { empty }, span });
         }
     }
 

@@ -21,7 +21,8 @@ pub mod suggest;
 pub mod syntax;
 pub mod words;
 
-pub use parse::{parse, parse_trigger};
+pub use directives::check_options;
+pub use parse::{parse, parse_before_errors, parse_trigger};
 
 /// The largest Dockerfile that is read, in bytes. BuildKit's bound is what one message of its protocol
 /// carries: 16 MiB now, 4 MiB for years; a syntax tree takes up to fifty times the text.

@@ -32,6 +32,22 @@ pub fn parse(source: &Arc<Source>) -> Result<Dockerfile, Vec<Diagnostic>> {
     })
 }
 
+/// Of a Dockerfile with errors, what stands before the first of them; `None` of one without, and where nothing can be read.
+pub fn parse_before_errors(source: &Arc<Source>) -> Option<Dockerfile> {
+    let (mut parser, directives) = Parser::new(source).ok()?;
+    let (mut global_args, mut stages) = parser.stages();
+    let Parser { errors, mut warnings, .. } = parser;
+    let first = errors.iter().filter_map(|error| error.labels.first()).map(|label| label.span.start).min()?;
+    let stands_before = |span: Span| span.end <= first;
+    global_args.retain(|argument| stands_before(argument.span));
+    stages.retain(|stage| stands_before(stage.from.span));
+    for stage in &mut stages {
+        stage.instructions.retain(|instruction| stands_before(instruction.span));
+    }
+    warnings.retain(|warning| stands_before(warning.span));
+    Some(Dockerfile { source: Arc::clone(source), directives, global_args, stages, warnings })
+}
+
 /// Reads the one instruction that an ONBUILD of a base image recorded. Spans point into `source`, which
 /// holds nothing but that text. The escape is `\`, whatever the base's Dockerfile had.
 pub fn parse_trigger(source: &Arc<Source>) -> Result<Instruction, Vec<Diagnostic>> {

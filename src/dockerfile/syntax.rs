@@ -40,7 +40,7 @@ pub struct CheckDirective {
     pub error: bool,
     /// Experimental rules to switch on; `all` for every one.
     pub experimental: Vec<String>,
-    /// Where it stands.
+    /// Where it stands; empty when it came from elsewhere than the file.
     pub span: Span,
 }
 
@@ -312,8 +312,12 @@ pub struct SyntaxWarning {
 /// The kinds of [`SyntaxWarning`]; each belongs to one of BuildKit's build checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SyntaxWarningKind {
-    /// NoEmptyContinuation: an empty line inside a continued instruction.
-    EmptyContinuation,
+    /// NoEmptyContinuation: an empty line inside a continued instruction, which ends at the warning's span. Told once
+    /// for each instruction.
+    EmptyContinuation {
+        /// The first empty line.
+        empty: Span,
+    },
     /// A text that looks like a JSON list but is none, taken as shell form.
     NotJson,
 }

@@ -38,6 +38,17 @@ pub(super) fn resolve(
     Ok(BaseOp { request: request.clone(), image: Arc::new(found?) })
 }
 
+/// What `request` asks for, if the store has it or, where one `may_ask`, its registry answers.
+pub(super) fn known(tools: &Tools, may_ask: bool, request: &BaseRequest) -> Option<BaseOp> {
+    let BaseOrigin::Image(reference) = &request.origin else { return None };
+    let image = images::remembered(&tools.store, reference, &request.platform).or_else(|| {
+        let wanted = (reference, &request.platform);
+        let ask = || images::find(&tools.store, &tools.registry, &tools.pins, wanted, PullPolicy::Missing);
+        may_ask.then(ask)?.ok()
+    });
+    Some(BaseOp { request: request.clone(), image: Arc::new(image?) })
+}
+
 /// An image of the local store that may have been meant.
 fn near_image(store: &Store, reference: &Reference) -> Option<String> {
     let name = reference.clone().with_default_tag().to_string();

@@ -1,21 +1,24 @@
 //! Looks at a Dockerfile without building: faults, findings of checks, stages, arguments.
 //!
-//! Base images are neither fetched nor looked up. In their place stands an image of which nothing is known, so
-//! InvalidBaseImagePlatform is left out, triggers of a base are not seen, and UndefinedVar is heeded in a stage on
-//! such a base only where the name looks like a misspelt one: the base may well define the variable.
+//! In the place of base images stands one of which nothing is known, so InvalidBaseImagePlatform is left out and triggers
+//! of a base are not seen. Only where the base may define a variable that nothing else does, its configuration is looked
+//! up, in the store and else at its registry. Where it cannot be had, UndefinedVar is heeded only if the name looks like
+//! a misspelt one.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{ContextFrom, Request, context, diagnose_store, dockerfile, inputs, tools};
+use super::{ContextFrom, PullPolicy, Request, bases, context, diagnose_store, dockerfile, inputs, tools};
 use crate::context::{Ignore, ignore};
-use crate::dockerfile::checks::{self, Filtered, message};
-use crate::dockerfile::syntax::Dockerfile;
+use crate::dockerfile::checks::{self, Filtered, Phase, Rule, message};
+use crate::dockerfile::syntax::{Dockerfile, From};
 use crate::exec::Stop;
 use crate::image::PlatformImage;
 use crate::oci::{Config, ImageConfig, Platform};
 use crate::plan::graph::{BaseOp, BaseRequest, CopyKind, CopySource, Op, Plan};
 use crate::plan::{self, Lowered, Options};
+use crate::registry::Settings;
 use crate::report::{Diagnostic, Events, Severity, Source};
 use crate::store::Store;
 
@@ -52,38 +55,60 @@ pub fn check(request: &Request, events: &Events) -> Checked {
         Err(faults) => return Checked { faults, ..checked },
     };
     checked.source = Some(Arc::clone(&source));
-    let dockerfile = match crate::dockerfile::parse(&source) {
+    let dockerfile = match dockerfile::parse(&source, &request.options) {
         Ok(dockerfile) => dockerfile,
-        Err(faults) => return Checked { faults, ..checked },
+        Err(faults) => {
+            let before = crate::dockerfile::parse_before_errors(&source);
+            let findings = before.map(|file| written(&file, Phase::Reading)).unwrap_or_default();
+            return Checked { faults, findings, ..checked };
+        }
     };
     checked.strict = dockerfile.directives.check.as_ref().is_some_and(|check| check.error);
-    match lower(&dockerfile, request) {
-        Ok(plan) => {
-            checked.findings = findings(&dockerfile, &plan, ignore.as_ref());
-            checked.findings.retain(|finding| !may_come_from_base(&dockerfile, finding));
-        }
-        Err(told) => {
-            let (faults, findings) = told.into_iter().partition(|d| d.severity == Severity::Error);
-            (checked.faults, checked.findings) = (faults, findings);
-            if checked.findings.is_empty() {
-                checked.findings = written(&dockerfile);
+    let request = &Request { options: Options { lint: true, ..request.options.clone() }, ..request.clone() };
+    checked.look(&dockerfile, request, &[], ignore.as_ref());
+    let open: Vec<usize> =
+        checked.findings.iter().filter_map(|finding| depends_on(&dockerfile, finding)).collect();
+    let known = if open.is_empty() { Vec::new() } else { known_bases(request, &dockerfile, &open) };
+    if !known.is_empty() {
+        checked.look(&dockerfile, request, &known, ignore.as_ref());
+    }
+    let is_known = |stage: usize| known.iter().any(|base| names(&dockerfile, stage, &base.request));
+    checked.findings.retain(|finding| depends_on(&dockerfile, finding).is_none_or(is_known));
+    checked
+}
+
+impl Checked {
+    /// Finds what there is to find with these bases; all others are unknown.
+    fn look(&mut self, file: &Dockerfile, request: &Request, known: &[BaseOp], ignore: Option<&Ignore>) {
+        match lower(file, request, known) {
+            Ok(plan) => self.findings = findings(file, &plan, ignore),
+            Err(told) => {
+                (self.faults, self.findings) = told.into_iter().partition(|d| d.severity == Severity::Error);
+                if self.findings.is_empty() {
+                    self.findings = written(file, Phase::Stages);
+                }
             }
         }
     }
-    checked
 }
 
 /// The Dockerfile of a request, lowered for its target.
 pub fn outline(request: &Request, events: &Events) -> Result<Outlined, Vec<Diagnostic>> {
     let dockerfile = stages(request, events)?;
-    let plan = lower(&dockerfile, request)?;
+    // Whatever `--allow` says; and the last stage is a target as any other.
+    let target_number = request.options.target_number.or(match request.options.target {
+        None => Some(dockerfile.stages.len() - 1),
+        Some(_) => None,
+    });
+    let options = Options { lint: true, target_number, ..request.options.clone() };
+    let plan = lower(&dockerfile, &Request { options, ..request.clone() }, &[])?;
     Ok(Outlined { dockerfile, plan })
 }
 
 /// The Dockerfile of a request, parsed.
 pub fn stages(request: &Request, events: &Events) -> Result<Dockerfile, Vec<Diagnostic>> {
     let (source, _) = read(request, events)?;
-    crate::dockerfile::parse(&source)
+    dockerfile::parse(&source, &request.options)
 }
 
 /// The Dockerfile, and the ignore file of the main context. Only what is fetched needs the store.
@@ -103,19 +128,25 @@ fn ignored(path: &Path, dockerfile: Option<&Path>) -> Result<Option<Ignore>, Vec
     ignore::load(path, dockerfile).map_err(|e| vec![context::diagnose(&e)])
 }
 
-/// Lowers with bases of which nothing is known. Findings do not fail: whoever asks decides on that.
-fn lower(file: &Dockerfile, request: &Request) -> Result<Plan, Vec<Diagnostic>> {
+/// Lowers with `known` bases, and others of which nothing is known. Findings do not fail: whoever asks decides on that.
+fn lower(file: &Dockerfile, request: &Request, known: &[BaseOp]) -> Result<Plan, Vec<Diagnostic>> {
     let mut file = file.clone();
     if let Some(check) = &mut file.directives.check {
         check.error = false;
     }
     let platform = request.platforms_or_host().swap_remove(0);
     let options = Options { platform, ..request.options.clone() };
-    let mut bases: Vec<BaseOp> = plan::bases(&file, &options)?.into_iter().map(unknown).collect();
+    let base = |request: BaseRequest| {
+        let same = |base: &&BaseOp| {
+            (&base.request.origin, &base.request.platform) == (&request.origin, &request.platform)
+        };
+        known.iter().find(same).cloned().unwrap_or_else(|| unknown(request))
+    };
+    let mut bases: Vec<BaseOp> = plan::bases(&file, &options)?.into_iter().map(base).collect();
     for _ in 0..MAX_ROUNDS {
         match plan::lower(&file, &options, &bases)? {
             Lowered::Plan(plan) => return Ok(*plan),
-            Lowered::Needs(more) => bases.extend(more.into_iter().map(unknown)),
+            Lowered::Needs(more) => bases.extend(more.into_iter().map(base)),
         }
     }
     Err(vec![Diagnostic::error("the triggers of base images name ever more base images")])
@@ -130,9 +161,39 @@ fn unknown(request: BaseRequest) -> BaseOp {
     BaseOp { request, image: Arc::new(PlatformImage::of_config(config)) }
 }
 
-/// What the syntax alone tells, when nothing more can be said.
-fn written(file: &Dockerfile) -> Vec<Diagnostic> {
-    checks::filter(file, checks::check(file)).findings
+/// The images on which these stages stand, as far as the store has their configuration, or else their registry gives it.
+/// A registry that does not answer soon is left alone: the findings that depend on it are.
+fn known_bases(request: &Request, file: &Dockerfile, stages: &[usize]) -> Vec<BaseOp> {
+    let may_ask = !request.offline && request.pull != PullPolicy::Never;
+    let Ok(mut wanted) = plan::bases(file, &request.options) else { return Vec::new() };
+    wanted.retain(|base| stages.iter().any(|stage| names(file, *stage, base)));
+    if wanted.is_empty() || !(may_ask || request.store_root.exists()) {
+        return Vec::new();
+    }
+    let Ok(store) = Store::open(&request.store_root) else { return Vec::new() };
+    let connect_timeout = Duration::from_secs(3);
+    let registries = Settings { connect_timeout, attempts: 1, ..request.registries.clone() };
+    let tools = tools::Tools::new(&store, &Request { registries, ..request.clone() }, &Stop::default());
+    wanted.iter().filter_map(|base| bases::known(&tools, may_ask, base)).collect()
+}
+
+/// Whether the stage's FROM names the image.
+fn names(file: &Dockerfile, stage: usize, base: &BaseRequest) -> bool {
+    let from = &file.stages[stage].from;
+    let asks = |from: &From| from.span.start <= base.span.start && base.span.end <= from.span.end;
+    asks(from)
+        || file.stages.iter().any(|other| {
+            other.from.image.text == from.image.text
+                && other.from.platform == from.platform
+                && asks(&other.from)
+        })
+}
+
+/// What the syntax alone tells, when nothing more can be said: what BuildKit looks at until this phase.
+fn written(file: &Dockerfile, last: Phase) -> Vec<Diagnostic> {
+    let mut findings = checks::filter(file, checks::check(file)).findings;
+    findings.retain(|finding| finding.code.and_then(Rule::named).is_none_or(|rule| rule.phase() <= last));
+    findings
 }
 
 /// Every finding about a plan: the plan's own, and those that need the context's ignore file.
@@ -161,8 +222,9 @@ pub(super) fn ignored_copies(file: &Dockerfile, plan: &Plan, ignore: Option<&Ign
             let is_main = matches!(&plan.steps[from.0].op, Op::Local(local) if local.name.is_empty());
             let (Some(span), true) = (span.or(step.span), is_main) else { continue };
             let path = crate::context::path::below_root(pattern.as_bytes());
-            if let Some(blame) = (!path.is_empty()).then(|| ignore.blame(&path)).flatten() {
-                let shown = String::from_utf8_lossy(&path);
+            let blame = if path.is_empty() { ignore.blame_all() } else { ignore.blame(&path) };
+            if let Some(blame) = blame {
+                let shown = if path.is_empty() { ".".into() } else { String::from_utf8_lossy(&path) };
                 let message = message::copy_ignored_file(verb, &shown);
                 found.push(
                     checks::COPY_IGNORED_FILE.finding(&file.source, span, message).note(blame.to_string()),
@@ -173,19 +235,20 @@ pub(super) fn ignored_copies(file: &Dockerfile, plan: &Plan, ignore: Option<&Ign
     checks::filter(file, found)
 }
 
-/// Whether a finding is about a variable that the stage's base, of which nothing is known, may define.
-fn may_come_from_base(file: &Dockerfile, finding: &Diagnostic) -> bool {
+/// The stage whose base, of which nothing is known, may define the variable that a finding is about.
+fn depends_on(file: &Dockerfile, finding: &Diagnostic) -> Option<usize> {
     let about_variables = finding.code == Some(checks::UNDEFINED_VAR.name);
     if !about_variables || finding.message.contains("did you mean") {
-        return false;
+        return None;
     }
-    let Some(at) = finding.labels.first().map(|label| label.span) else { return false };
-    let stage = file.stages.iter().rposition(|stage| stage.from.span.start <= at.start);
-    stage.is_some_and(|stage| !starts_from_scratch(file, stage))
+    let at = finding.labels.first()?.span;
+    let stage = file.stages.iter().rposition(|stage| stage.from.span.start <= at.start)?;
+    stands_on(file, stage)
 }
 
-/// Whether a stage is built on nothing, by way of earlier stages perhaps.
-fn starts_from_scratch(file: &Dockerfile, mut stage: usize) -> bool {
+/// The stage that a stage continues, by way of others perhaps, and that is built on an image; none of what is built on
+/// nothing.
+fn stands_on(file: &Dockerfile, mut stage: usize) -> Option<usize> {
     loop {
         let image = &file.stages[stage].from.image.text;
         let named = |index: &usize| {
@@ -194,7 +257,7 @@ fn starts_from_scratch(file: &Dockerfile, mut stage: usize) -> bool {
         };
         match (0..stage).rev().find(named) {
             Some(earlier) => stage = earlier,
-            None => return image == "scratch",
+            None => return (image != "scratch").then_some(stage),
         }
     }
 }

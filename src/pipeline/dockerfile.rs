@@ -8,7 +8,10 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use super::{DockerfileFrom, Request};
+use crate::dockerfile::check_options;
+use crate::dockerfile::syntax::{CheckDirective, Dockerfile};
 use crate::layer::contents;
+use crate::plan::Options;
 use crate::report::{Diagnostic, Source};
 use crate::rootfs::{Root, Symlinks};
 use crate::solve::{RootState, Roots};
@@ -23,6 +26,26 @@ const USUAL_NAMES: [&str; 2] = ["Dockerfile", "dockerfile"];
 
 /// Gives a file of the context; `None` if there is none of that name.
 pub(super) type ReadContext<'c> = dyn Fn(&Path) -> io::Result<Option<Vec<u8>>> + 'c;
+
+/// Parses the Dockerfile. A build argument can say which checks count, as in BuildKit, in the place of what the file says.
+pub(super) fn parse(source: &Arc<Source>, options: &Options) -> Result<Dockerfile, Vec<Diagnostic>> {
+    let check = check_argument(options)?;
+    let mut file = crate::dockerfile::parse(source)?;
+    if check.is_some() {
+        file.directives.check = check;
+    }
+    Ok(file)
+}
+
+/// What `--build-arg BUILDKIT_DOCKERFILE_CHECK=…` says of checks.
+fn check_argument(options: &Options) -> Result<Option<CheckDirective>, Vec<Diagnostic>> {
+    let given = options.build_args.iter().rev().find(|(name, _)| name == "BUILDKIT_DOCKERFILE_CHECK");
+    let Some((name, Some(value))) = given else { return Ok(None) };
+    check_options(value).map(Some).map_err(|problem| {
+        let error = Diagnostic::error(format!("bad value of the build argument `{name}`: {problem}"));
+        vec![error.help("write it as in `# check=`, such as `skip=StageNameCasing;error=true`")]
+    })
+}
 
 /// The Dockerfile with a context that is no folder of the host: paths are paths in the context, as with docker.
 pub(super) fn read_remote(

@@ -23,7 +23,7 @@ pub fn foresee(request: &Request, events: &Events) -> Result<Vec<Foresight>, Vec
     let mut tools = tools::Tools::new(&store, request, &Stop::default());
     tools.pins = request.pins()?;
     let inputs = inputs::Inputs::open(request, &tools, events)?;
-    let dockerfile = crate::dockerfile::parse(inputs.source())?;
+    let dockerfile = inputs.parse()?;
     let mut foreseen = Vec::new();
     for platform in request.platforms_or_host() {
         let options = plan::Options { platform, ..request.options.clone() };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::context::{self, MainContext};
 use super::tools::Tools;
-use super::{Request, bases, check};
+use super::{Request, bases, check, dockerfile};
 use crate::dockerfile::checks::Filtered;
 use crate::dockerfile::syntax::{Dockerfile, Instruction, InstructionKind, Word};
 use crate::plan::graph::{BaseOp, BaseRequest, Plan};
@@ -57,6 +57,11 @@ impl<'r> Inputs<'r> {
     /// The text of the Dockerfile.
     pub(super) fn source(&self) -> &Arc<Source> {
         &self.source
+    }
+
+    /// The Dockerfile, parsed.
+    pub(super) fn parse(&self) -> Result<Dockerfile, Vec<Diagnostic>> {
+        dockerfile::parse(&self.source, &self.request.options)
     }
 
     /// Begins to list the context where a step will surely copy all of it: while registries are asked for the bases,

@@ -97,7 +97,7 @@ pub fn refresh(request: &Request, refresh: Refresh, events: &Events) -> Result<V
 /// Looks at the sources of every target.
 fn visit(request: &Request, tools: &Tools, events: &Events) -> Result<(), Vec<Diagnostic>> {
     let inputs = Inputs::open(request, tools, events)?;
-    let dockerfile = crate::dockerfile::parse(inputs.source())?;
+    let dockerfile = inputs.parse()?;
     let named = dockerfile.stages.iter().filter_map(|stage| stage.from.name.as_ref());
     let mut targets: Vec<Option<String>> = named.map(|name| Some(name.text.clone())).collect();
     targets.push(request.options.target.clone());

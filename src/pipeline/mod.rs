@@ -177,7 +177,7 @@ fn run_with(request: &Request, tools: &tools::Tools, events: &Events) -> Result<
     tools.registry.tell(events);
     let inputs = inputs::Inputs::open(request, tools, events)?;
     let source = inputs.source();
-    let dockerfile = crate::dockerfile::parse(source)?;
+    let dockerfile = inputs.parse()?;
     inputs.read_ahead(&dockerfile);
     let mut images = Vec::new();
     let mut last_step = StepNumber(0);
@@ -186,6 +186,7 @@ fn run_with(request: &Request, tools: &tools::Tools, events: &Events) -> Result<
     let is_single = request.platforms.len() < 2;
     let uploads = if is_single { events.clone() } else { Events::silent() };
     let forced = request.forced();
+    let mut told = Vec::new();
     for platform in request.platforms_or_host() {
         let options = plan::Options { platform, ..request.options.clone() };
         let plan = inputs.plan(&dockerfile, &options)?;
@@ -206,7 +207,11 @@ fn run_with(request: &Request, tools: &tools::Tools, events: &Events) -> Result<
         request.warn_of_form(plan.epoch, events);
         solve::announce(&plan, request.push_title(), &environment);
         for warning in inputs.warnings(&dockerfile, &plan)? {
-            events.send(Event::Warning(warning));
+            // Most are the same for every platform.
+            if !told.contains(&warning) {
+                events.send(Event::Warning(warning.clone()));
+                told.push(warning);
+            }
         }
         let solved = solve::run(&plan, source, &environment)
             .inspect_err(|_| failed::complete(&inputs, &dockerfile, &options, &plan))?;

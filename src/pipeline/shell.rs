@@ -1,6 +1,6 @@
 //! Opens rooms: in a kept session, at a place of a Dockerfile, in an image. And makes images of kept sessions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -226,7 +226,7 @@ fn open_step(
     events: &Events,
 ) -> Result<(Room, Next), Vec<Diagnostic>> {
     let inputs = inputs::Inputs::open(request, tools, events)?;
-    let (source, dockerfile) = (inputs.source(), crate::dockerfile::parse(inputs.source())?);
+    let (source, dockerfile) = (inputs.source(), inputs.parse()?);
     let platform = request.platforms_or_host().swap_remove(0);
     let options = plan::Options { platform: platform.clone(), ..request.options.clone() };
     let plan = inputs.plan(&dockerfile, &options)?;
@@ -347,6 +347,7 @@ fn plan_of(image: &Arc<PlatformImage>, called: &str, platform: &Platform) -> Pla
     };
     let listed = ListedInstruction { place: String::new(), title, step: Some(StepId(0)), after: None };
     Plan {
+        stages: BTreeSet::new(),
         platform: platform.clone(),
         steps: vec![step],
         listing: vec![listed],

@@ -125,7 +125,7 @@ fn network(context: &Context<'_>, run: &Run, options: &Options) -> Result<Networ
     match word.text.as_str() {
         "default" => Ok(options.network),
         "none" => Ok(Network::None),
-        "host" if options.entitlements.contains(&Entitlement::NetworkHost) => Ok(Network::Host),
+        "host" if options.allows(Entitlement::NetworkHost) => Ok(Network::Host),
         "host" => Err(denied(context, word, "network.host")),
         other => Err(context.place.fault(word.span, format!("unsupported network mode `{other}`"))),
     }
@@ -135,7 +135,7 @@ fn security(context: &Context<'_>, run: &Run, options: &Options) -> Result<Secur
     let Some(word) = &run.security else { return Ok(Security::Sandbox) };
     match word.text.as_str() {
         "sandbox" => Ok(Security::Sandbox),
-        "insecure" if options.entitlements.contains(&Entitlement::SecurityInsecure) => Ok(Security::Insecure),
+        "insecure" if options.allows(Entitlement::SecurityInsecure) => Ok(Security::Insecure),
         "insecure" => Err(denied(context, word, "security.insecure")),
         other => Err(context.place.fault(word.span, format!("unsupported security mode `{other}`"))),
     }

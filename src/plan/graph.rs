@@ -11,6 +11,8 @@ use crate::report::{Diagnostic, Span, StepNumber};
 /// Everything that one platform's build consists of.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// The stages that were lowered, by their number in the file.
+    pub stages: BTreeSet<usize>,
     /// What is built for.
     pub platform: Platform,
     /// The steps that the target needs, in an order in which inputs come first; [`StepId`] indexes it.

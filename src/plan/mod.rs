@@ -31,8 +31,9 @@ mod title;
 mod trigger;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use crate::dockerfile::checks;
+use crate::dockerfile::checks::{self, Phase, Rule};
 use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::{Dockerfile, InstructionKind};
 use crate::report::{Diagnostic, Severity};
@@ -82,7 +83,12 @@ pub fn lower(file: &Dockerfile, options: &Options, bases: &[BaseOp]) -> Result<L
     let mut lowering = Lowering::new(&stages, &globals, &bases);
     lowering.run(&needed);
     if !lowering.faults.is_empty() {
-        return Err(lowering.faults);
+        let mut told = std::mem::take(&mut lowering.faults);
+        if options.lint {
+            warnings.append(&mut lowering.warnings);
+            told.extend(found_before(file, &told, || checked(file, &needed, &lowering, warnings)));
+        }
+        return Err(told);
     }
     let history = lowering.history(stages.target);
     let Some(target) = lowering.done[stages.target].take() else {
@@ -93,6 +99,7 @@ pub fn lower(file: &Dockerfile, options: &Options, bases: &[BaseOp]) -> Result<L
     warnings.extend(unused_arguments(options, &stages, &globals));
     Ok(Lowered::Plan(Box::new(Plan {
         platform: options.platform.clone(),
+        stages: needed,
         steps: lowering.builder.steps,
         listing: lowering.builder.listing,
         image: image(target, history, options),
@@ -100,6 +107,24 @@ pub fn lower(file: &Dockerfile, options: &Options, bases: &[BaseOp]) -> Result<L
         epoch: globals.epoch,
         next: lowering.next,
     })))
+}
+
+/// The findings that come up before the first of `faults`: nothing of the instructions from there on is looked at.
+fn found_before(
+    file: &Dockerfile,
+    faults: &[Diagnostic],
+    findings: impl FnOnce() -> Result<Vec<Diagnostic>, Vec<Diagnostic>>,
+) -> Vec<Diagnostic> {
+    let start = |d: &Diagnostic| d.labels.first().map(|label| label.span.start);
+    let in_file = |d: &&Diagnostic| d.source.as_ref().is_some_and(|source| Arc::ptr_eq(source, &file.source));
+    let first = faults.iter().filter(in_file).filter_map(start).min();
+    let mut findings = findings().unwrap_or_else(|told| told);
+    findings.retain(|finding| {
+        let is_late =
+            finding.code.and_then(Rule::named).is_some_and(|rule| rule.phase() == Phase::Instructions);
+        finding.severity == Severity::Warning && (!is_late || start(finding) < first)
+    });
+    findings
 }
 
 /// All findings of build checks in the order of the text, less those that the file switches off. When

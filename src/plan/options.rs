@@ -47,6 +47,9 @@ pub struct Options {
     pub epoch: Option<i64>,
     /// `--allow`.
     pub entitlements: BTreeSet<Entitlement>,
+    /// Nothing is to be built, the file is only looked at: without a target all stages are lowered, everything is allowed,
+    /// and findings of checks come beside faults. As in BuildKit.
+    pub lint: bool,
     /// Proxy variables that count as if they were build arguments, below those given.
     pub proxy_env: Vec<(String, String)>,
 }
@@ -72,12 +75,18 @@ impl Default for Options {
             contexts: Vec::new(),
             epoch: None,
             entitlements: BTreeSet::new(),
+            lint: false,
             proxy_env: Vec::new(),
         }
     }
 }
 
 impl Options {
+    /// Whether `entitlement` was given.
+    pub(super) fn allows(&self, entitlement: Entitlement) -> bool {
+        self.lint || self.entitlements.contains(&entitlement)
+    }
+
     /// The build arguments by name, with the proxies and the epoch that come from elsewhere.
     pub(super) fn arguments(&self) -> BTreeMap<String, String> {
         let mut arguments: BTreeMap<String, String> = self.proxy_env.iter().cloned().collect();

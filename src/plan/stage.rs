@@ -244,8 +244,11 @@ impl<'a> Stages<'a> {
         }
     }
 
-    /// The stages that the target needs, itself included.
+    /// The stages that the target needs, itself included; all when the file is only looked at, for no target.
     pub(super) fn needed(&self) -> BTreeSet<usize> {
+        if self.options.lint && self.options.target.is_none() && self.options.target_number.is_none() {
+            return (0..self.list.len()).collect();
+        }
         let mut needed = BTreeSet::new();
         let mut open = vec![self.target];
         while let Some(index) = open.pop() {

@@ -129,6 +129,14 @@ fn find_pinned(
     }
 }
 
+/// What the store knows of an image, by name or because a registry told; its layers may be missing.
+pub fn remembered(store: &Store, reference: &Reference, platform: &Platform) -> Option<PlatformImage> {
+    match local(store, reference).ok()? {
+        Some(target) => in_store(store, &target, &reference.to_string(), platform).ok(),
+        None => fetched(store, reference, platform).ok()?,
+    }
+}
+
 /// Asks the registry, and remembers what it said.
 fn ask(
     store: &Store,

@@ -25,7 +25,7 @@ fn json(text: &str) -> Value {
 /// The names of the rules that a check reports.
 fn reported(world: &World, arguments: &[&str]) -> Vec<String> {
     let ran = world
-        .rbuild([&["--call=check,format=json"], arguments, &["."]].concat())
+        .rbuild([&["--call=check,format=json", "--offline"], arguments, &["."]].concat())
         .any_status()
         .any_stdout()
         .run();
@@ -42,7 +42,7 @@ fn reported(world: &World, arguments: &[&str]) -> Vec<String> {
 fn findings_are_shown_with_their_lines() {
     let world = World::new();
     world.dockerfile(UNTIDY);
-    let ran = world.rbuild(["--check", "."]).any_stdout().run();
+    let ran = world.rbuild(["--check", "--offline", "."]).any_stdout().run();
     assert_eq!(
         ran.stdout,
         "\
@@ -92,22 +92,22 @@ fn findings_fail_when_that_is_asked_for() {
         ("--call=lint,format=json", 0),
         ("--call=check,error=true,format=sarif", 1),
     ] {
-        let ran = world.rbuild([call, "."]).any_status().any_stdout().run();
+        let ran = world.rbuild([call, "--offline", "."]).any_status().any_stdout().run();
         assert_eq!(ran.status, Some(status), "{call}");
     }
     world.dockerfile(&format!("# check=error=true\n{UNTIDY}"));
-    assert_eq!(world.rbuild(["--check", "."]).any_status().any_stdout().run().status, Some(1));
+    assert_eq!(world.rbuild(["--check", "--offline", "."]).any_status().any_stdout().run().status, Some(1));
     world.dockerfile(&format!("# check=skip=all;error=true\n{UNTIDY}"));
-    assert_eq!(world.rbuild(["--check", "."]).any_status().any_stdout().run().status, Some(0));
+    assert_eq!(world.rbuild(["--check", "--offline", "."]).any_status().any_stdout().run().status, Some(0));
     world.dockerfile("# check=error=true\nFROM busybox\nENV A=$FROM_THE_BASE\n");
-    assert_eq!(world.rbuild(["--check", "."]).any_status().any_stdout().run().status, Some(0));
+    assert_eq!(world.rbuild(["--check", "--offline", "."]).any_status().any_stdout().run().status, Some(0));
 }
 
 #[test]
 fn faults_fail_in_every_format() {
     let world = World::new();
     world.dockerfile("FROM scratch\nCOPPY a b\n");
-    let ran = world.rbuild(["--check", "."]).any_status().any_stdout().run();
+    let ran = world.rbuild(["--check", "--offline", "."]).any_status().any_stdout().run();
     assert_eq!(ran.status, Some(1));
     assert!(ran.stdout.contains("help: did you mean `COPY`?"), "{}", ran.stdout);
     assert!(ran.stdout.ends_with("Check failed: 1 error.\n"), "{}", ran.stdout);
@@ -123,7 +123,7 @@ fn faults_fail_in_every_format() {
 fn sarif_names_rules_and_places() {
     let world = World::new();
     world.dockerfile(UNTIDY);
-    let log = json(&world.rbuild(["--call=check,format=sarif", "."]).any_stdout().run().stdout);
+    let log = json(&world.rbuild(["--call=check,format=sarif", "--offline", "."]).any_stdout().run().stdout);
     assert_eq!(log["version"], "2.1.0");
     let run = &log["runs"][0];
     let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
@@ -283,4 +283,103 @@ fn example<'p>(page: &'p str, title: &str) -> &'p str {
     let (_, rest) = page.split_once(title).unwrap();
     let (_, rest) = rest.split_once("```dockerfile\n").unwrap();
     rest.split_once("```").unwrap().0
+}
+
+#[test]
+fn stages_that_the_target_does_not_need_are_looked_at_unless_there_is_a_target() {
+    let world = World::new();
+    world.dockerfile("FROM scratch AS Other\nENV A=$NONE\nFROM scratch AS target\nENV B=$NONE\n");
+    assert_eq!(reported(&world, &[]), ["StageNameCasing", "UndefinedVar", "UndefinedVar"]);
+    assert_eq!(reported(&world, &["--target=target"]), ["StageNameCasing", "UndefinedVar"]);
+    world.dockerfile("FROM scratch AS other\nCOPY --from=9 a b\nFROM scratch\n");
+    let ran = world.rbuild(["--check", "."]).any_status().any_stdout().run();
+    assert_eq!(ran.status, Some(1), "{}", ran.stdout);
+}
+
+#[test]
+fn findings_before_a_fault_are_told_beside_it() {
+    let world = World::new();
+    // A fault of the syntax: nothing has been applied yet, and what comes later is not looked at.
+    world.dockerfile("FROM scratch as a\nENV A=$NONE\nMAINTAINER me\nCOPPY a b\nMAINTAINER me\n");
+    assert_eq!(reported(&world, &[]), ["FromAsCasing", "MaintainerDeprecated"]);
+    // A fault of an instruction: the file was read to its end, and instructions were applied up to there.
+    world.dockerfile("FROM scratch as a\nENV A=$NONE\nENV B=${X:?gone}\nENV C=$NONE\nMAINTAINER me\n");
+    assert_eq!(reported(&world, &[]), ["FromAsCasing", "UndefinedVar", "MaintainerDeprecated"]);
+}
+
+#[test]
+fn a_base_at_hand_tells_which_variables_it_has() {
+    let world = World::new();
+    world.dockerfile("FROM scratch\nENV FROM_THE_BASE=1\n");
+    world.build(["-t", "base:1"]).run();
+    world.dockerfile("FROM base:1 AS a\nFROM a\nENV A=$FROM_THE_BASE B=$FROM_NOWHERE\n");
+    assert_eq!(reported(&world, &[]), ["UndefinedVar"]);
+    let ran = world.rbuild(["--check", "--offline", "."]).any_stdout().run();
+    assert!(ran.stdout.contains("'$FROM_NOWHERE'"), "{}", ran.stdout);
+}
+
+#[test]
+fn what_must_be_allowed_to_be_built_may_be_looked_at() {
+    let world = World::new();
+    world.dockerfile("FROM scratch\nRUN --network=host true\nRUN --security=insecure true\n");
+    assert!(reported(&world, &[]).is_empty());
+    world.rbuild(["--call=outline", "."]).any_stdout().run();
+}
+
+#[test]
+fn a_build_argument_says_which_checks_count() {
+    let world = World::new();
+    world.dockerfile("# check=skip=all\nFROM scratch as A\n");
+    let ran = world.build(["--build-arg=BUILDKIT_DOCKERFILE_CHECK=error=true"]).any_status().run();
+    assert_eq!(ran.status, Some(1));
+    assert!(
+        ran.stderr.contains("lint violation found for rules: FromAsCasing, StageNameCasing"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("BUILDKIT_DOCKERFILE_CHECK"), "{}", ran.stderr);
+    let skip = "--build-arg=BUILDKIT_DOCKERFILE_CHECK=skip=FromAsCasing;error=false";
+    assert_eq!(reported(&world, &[skip]), ["StageNameCasing"]);
+    let ran = world.build(["--build-arg=BUILDKIT_DOCKERFILE_CHECK=skp=a"]).any_status().run();
+    assert!(
+        ran.stderr.contains("bad value of the build argument `BUILDKIT_DOCKERFILE_CHECK`"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_context_of_which_all_is_ignored_is_told() {
+    let world = World::new();
+    world.file(".dockerignore", "*\n").file("a", "");
+    world.dockerfile("FROM scratch\nCOPY . /\n");
+    let ran = world.rbuild(["--check", "-f", "Dockerfile", "."]).any_stdout().run();
+    assert!(ran.stdout.contains("Attempting to Copy file \".\" that is excluded"), "{}", ran.stdout);
+    world.file(".dockerignore", "a*\n");
+    assert!(reported(&world, &[]).is_empty());
+}
+
+#[test]
+fn a_warning_is_told_once_for_all_platforms() {
+    let world = World::new();
+    world.dockerfile("FROM scratch as a\nENV B=$NONE\n");
+    let ran = world.build(["--platform=linux/amd64,linux/arm64"]).any_stdout().remarks().run();
+    assert_eq!(ran.stderr.matches("(FromAsCasing)").count(), 1, "{}", ran.stderr);
+    assert_eq!(ran.stderr.matches("(UndefinedVar)").count(), 1, "{}", ran.stderr);
+}
+
+#[test]
+fn an_outline_lists_what_is_used() {
+    let world = World::new();
+    world.dockerfile(
+        "ARG UNUSED=1\nARG TAG=1\nARG NAME=base:$TAG\nFROM $NAME AS parent\nARG OF_PARENT=2\nFROM parent\nARG OWN\n\
+         RUN --mount=type=ssh --mount=type=cache,id=c,target=/c true\n",
+    );
+    let outline = json(&world.rbuild(["--call=outline,format=json", "."]).any_stdout().run().stdout);
+    let names: Vec<&str> =
+        outline["args"].as_array().unwrap().iter().map(|arg| arg["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["TAG", "NAME", "OF_PARENT", "OWN"]);
+    for (what, line) in [("ssh", 8), ("cache", 8)] {
+        assert_eq!(outline[what][0]["location"]["ranges"][0]["start"]["line"], line, "{what}");
+    }
 }

@@ -1,5 +1,6 @@
 //! `rbuild --call=targets` and `--call=outline`: what a Dockerfile offers, as docker buildx prints it.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use crate::cli::show::listing::table;
 use crate::dockerfile::syntax::{ArgDeclaration, Dockerfile, Instruction, InstructionKind, Stage};
 use crate::dockerfile::words::{self, Lookup};
 use crate::pipeline::{self, Outlined, Request};
-use crate::plan::graph::{MountKind, Op};
+use crate::plan::graph::{Mount, MountKind, Op};
 use crate::report::{Events, Source, Span};
 
 /// Prints the stages.
@@ -84,7 +85,7 @@ struct Argument<'f> {
 pub(crate) fn outline(request: &Request, format: Format) -> Result<(), Failure> {
     let outlined = pipeline::outline(request, &Events::silent()).map_err(Failure::build)?;
     let target = target_of(&outlined.dockerfile, request);
-    let arguments = arguments(&outlined, target, request);
+    let arguments = arguments(&outlined, request);
     let needs = Needs::of(&outlined);
     print(&match format {
         Format::Json => pretty(&outline_object(&outlined.dockerfile, target, &arguments, &needs)),
@@ -116,19 +117,20 @@ fn outline_text(stage: &Stage, arguments: &[Argument<'_>], needs: &Needs) -> Str
     section(rows);
     for (title, wanted) in [("SECRET", &needs.secrets), ("SSH", &needs.ssh)] {
         let mut rows = vec![row(&[title, "REQUIRED"])];
-        rows.extend(wanted.iter().map(|(id, required)| row(&[id, if *required { "true" } else { "" }])));
+        rows.extend(wanted.iter().map(|(id, need)| row(&[id, if need.required { "true" } else { "" }])));
         section(rows);
     }
     let mut rows = vec![row(&["CACHE"])];
-    rows.extend(needs.caches.iter().map(|id| row(&[id])));
+    rows.extend(needs.caches.keys().map(|id| row(&[id])));
     section(rows);
     text.trim_end().to_owned() + "\n"
 }
 
 fn outline_object(file: &Dockerfile, target: usize, arguments: &[Argument<'_>], needs: &Needs) -> Value {
     let stage = &file.stages[target];
-    let wanted = |all: &BTreeMap<String, bool>| -> Vec<Value> {
-        all.iter().map(|(name, required)| json!({"name": name, "required": required})).collect()
+    let wanted = |all: &BTreeMap<String, Need>| -> Vec<Value> {
+        let one = |(name, need): (&String, &Need)| json!({"name": name, "required": need.required, "location": place(file, need)});
+        all.iter().map(one).collect()
     };
     let args: Vec<Value> = arguments
         .iter()
@@ -147,16 +149,21 @@ fn outline_object(file: &Dockerfile, target: usize, arguments: &[Argument<'_>], 
         "args": args,
         "secrets": wanted(&needs.secrets),
         "ssh": wanted(&needs.ssh),
-        "cache": needs.caches.iter().map(|id| json!({"ID": id})).collect::<Vec<_>>(),
+        "cache": needs.caches.iter().map(|(id, need)| json!({"ID": id, "location": place(file, need)})).collect::<Vec<_>>(),
     })
 }
 
-/// The arguments of the stages that the target needs, in order, each once.
-fn arguments<'f>(outlined: &'f Outlined, target: usize, request: &Request) -> Vec<Argument<'f>> {
+fn place(file: &Dockerfile, need: &Need) -> Option<Value> {
+    need.span.map(|span| location(&file.source, span))
+}
+
+/// The arguments of the stages that the target needs, in order, each once; of the global ones those that are used, in a FROM
+/// or an ARG of such a stage, or in the default of another that is.
+fn arguments<'f>(outlined: &'f Outlined, request: &Request) -> Vec<Argument<'f>> {
     let file = &outlined.dockerfile;
-    let needed = needed(outlined, target);
-    let stages = file.stages.iter().enumerate().filter(|(index, _)| needed.contains(index));
-    let instructions = file.global_args.iter().chain(stages.flat_map(|(_, stage)| &stage.instructions));
+    let used = Used::of(outlined);
+    let stages = outlined.plan.stages.iter().filter_map(|index| file.stages.get(*index));
+    let instructions = file.global_args.iter().chain(stages.flat_map(|stage| &stage.instructions));
     let mut known = Known(BTreeMap::new());
     let mut arguments: Vec<Argument<'f>> = Vec::new();
     for instruction in instructions {
@@ -164,6 +171,9 @@ fn arguments<'f>(outlined: &'f Outlined, target: usize, request: &Request) -> Ve
         for declaration in declarations {
             let name = &declaration.name.text;
             let value = known.declare(declaration, file.directives.escape, request);
+            if !used.0.borrow().contains(name) {
+                continue;
+            }
             match arguments.iter_mut().find(|argument| argument.declaration.name.text == *name) {
                 Some(argument) => argument.value = value,
                 None => {
@@ -179,14 +189,51 @@ fn about(instruction: &Instruction, name: &str) -> String {
     description(&instruction.comment, name)
 }
 
-/// The stages that the plan has steps of, and the target.
-fn needed(outlined: &Outlined, target: usize) -> BTreeSet<usize> {
-    let stages = &outlined.dockerfile.stages;
-    let at = |span: Span| stages.iter().rposition(|stage| stage.from.span.start <= span.start);
-    let mut needed: BTreeSet<usize> =
-        outlined.plan.steps.iter().filter_map(|step| step.span).filter_map(at).collect();
-    needed.insert(target);
-    needed
+/// The names of arguments that are used: those that an ARG of a needed stage declares, those that its FROM asks for, and
+/// those that defaults of global ones ask for.
+#[derive(Default)]
+struct Used(RefCell<BTreeSet<String>>);
+
+impl Used {
+    fn of(outlined: &Outlined) -> Self {
+        let file = &outlined.dockerfile;
+        let used = Self::default();
+        let note = |text: &str| drop(words::expand(text, file.directives.escape, &used));
+        for stage in outlined.plan.stages.iter().filter_map(|index| file.stages.get(*index)) {
+            note(&stage.from.image.text);
+            stage.from.platform.iter().for_each(|platform| note(&platform.text));
+            for declaration in stage.instructions.iter().flat_map(declarations) {
+                used.0.borrow_mut().insert(declaration.name.text.clone());
+            }
+        }
+        // An argument can only ask for those above it.
+        for declaration in file.global_args.iter().flat_map(declarations).rev() {
+            let is_used = used.0.borrow().contains(&declaration.name.text);
+            if let (true, Some(default)) = (is_used, &declaration.default) {
+                note(&default.text);
+            }
+        }
+        used
+    }
+}
+
+impl Lookup for Used {
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.borrow_mut().insert(name.to_owned());
+        None
+    }
+
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+fn declarations(instruction: &Instruction) -> impl DoubleEndedIterator<Item = &ArgDeclaration> {
+    let declarations = match &instruction.kind {
+        InstructionKind::Arg(declarations) => declarations.as_slice(),
+        _ => &[],
+    };
+    declarations.iter()
 }
 
 /// The values of the arguments so far.
@@ -221,31 +268,49 @@ impl Lookup for Known {
     }
 }
 
-/// What the mounts of a plan ask for; the value tells whether the build fails without.
+/// What the mounts of a plan ask for, by id.
 #[derive(Default)]
 struct Needs {
-    secrets: BTreeMap<String, bool>,
-    ssh: BTreeMap<String, bool>,
-    caches: BTreeSet<String>,
+    secrets: BTreeMap<String, Need>,
+    ssh: BTreeMap<String, Need>,
+    caches: BTreeMap<String, Need>,
+}
+
+/// One thing that mounts ask for.
+#[derive(Default)]
+struct Need {
+    /// The build fails without.
+    required: bool,
+    /// The first instruction that asks.
+    span: Option<Span>,
+}
+
+impl Need {
+    fn add(all: &mut BTreeMap<String, Self>, id: &str, required: bool, span: Option<Span>) {
+        let need = all.entry(id.to_owned()).or_default();
+        need.required |= required;
+        need.span = need.span.or(span);
+    }
 }
 
 impl Needs {
     fn of(outlined: &Outlined) -> Self {
         let mut needs = Self::default();
-        let mounts = outlined.plan.steps.iter().filter_map(|step| match &step.op {
-            Op::Exec { op, .. } => Some(&op.mounts),
-            _ => None,
-        });
-        for mount in mounts.flatten() {
+        for step in &outlined.plan.steps {
+            let Op::Exec { op, .. } = &step.op else { continue };
+            needs.heed(&op.mounts, step.span);
+        }
+        needs
+    }
+
+    fn heed<R>(&mut self, mounts: &[Mount<R>], span: Option<Span>) {
+        for mount in mounts {
             match &mount.kind {
-                MountKind::Secret { id, required, .. } => {
-                    *needs.secrets.entry(id.clone()).or_default() |= required;
-                }
-                MountKind::Ssh { id, required, .. } => *needs.ssh.entry(id.clone()).or_default() |= required,
-                MountKind::Cache { id, .. } => drop(needs.caches.insert(id.clone())),
+                MountKind::Secret { id, required, .. } => Need::add(&mut self.secrets, id, *required, span),
+                MountKind::Ssh { id, required, .. } => Need::add(&mut self.ssh, id, *required, span),
+                MountKind::Cache { id, .. } => Need::add(&mut self.caches, id, false, span),
                 MountKind::Bind { .. } | MountKind::Tmpfs { .. } => {}
             }
         }
-        needs
     }
 }

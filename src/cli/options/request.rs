@@ -40,6 +40,7 @@ pub(crate) fn from_args(
         labels: all(&args.label, "--label", |text| Ok(key_value(text)))?,
         annotations: all(&args.annotation, "--annotation", annotation)?,
         network: args.limits.network(configuration)?,
+        lint: false,
         entitlements: all(&args.allow, "--allow", entitlement)?.into_iter().collect(),
         extra_hosts: args.limits.extra_hosts()?,
         shm_size_bytes: args.limits.shm_size_bytes()?,

@@ -51,7 +51,12 @@ fn violation(file: &Dockerfile, check: &CheckDirective, findings: &[Diagnostic])
     rules.sort_unstable();
     rules.dedup();
     let message = format!("lint violation found for rules: {}", rules.join(", "));
-    let error = || Diagnostic::error(message).at(&file.source, check.span, "findings are errors here");
+    let error = || match check.span == Span::default() {
+        true => {
+            Diagnostic::error(message).note("findings are errors by --build-arg BUILDKIT_DOCKERFILE_CHECK")
+        }
+        false => Diagnostic::error(message).at(&file.source, check.span, "findings are errors here"),
+    };
     (!rules.is_empty()).then(error)
 }
 

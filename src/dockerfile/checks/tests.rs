@@ -39,7 +39,7 @@ fn findings_of_single_rules() {
         ("FROM a AS Base", &["1:11 StageNameCasing: Stage name 'Base' should be lowercase"]),
         ("FROM a as b", &["1:8 FromAsCasing: 'as' and 'FROM' keywords' casing do not match"]),
         ("from a AS b", &["1:8 FromAsCasing: 'AS' and 'from' keywords' casing do not match"]),
-        ("FROM a\nRUN a \\\n\n b", &["3:1 NoEmptyContinuation: Empty continuation line"]),
+        ("FROM a\nRUN a \\\n\n b", &["4:1 NoEmptyContinuation: Empty continuation line"]),
         (
             "FROM a\nrun b",
             &[

@@ -209,8 +209,9 @@ fn spans_point_at_the_words() {
 #[test]
 fn warnings() {
     let kinds = |text: &str| parse(text).unwrap().warnings.into_iter().map(|w| w.kind).collect::<Vec<_>>();
-    let empty = || SyntaxWarningKind::EmptyContinuation;
-    assert_eq!(kinds("FROM a\nRUN a \\\n\n\n b"), [empty(), empty()]);
+    let empty = |start, end| SyntaxWarningKind::EmptyContinuation { empty: Span::new(start, end) };
+    assert_eq!(kinds("FROM a\nRUN a \\\n\n\n b"), [empty(15, 15)]);
+    assert_eq!(kinds("FROM a\nRUN a \\\n \n b\nRUN a \\\n\n"), [empty(15, 16), empty(28, 28)]);
     assert_eq!(kinds("FROM a\nCMD ['a']"), [SyntaxWarningKind::NotJson]);
     assert_eq!(kinds("FROM a\nCMD [\"a\",]"), [SyntaxWarningKind::NotJson]);
     assert_eq!(kinds("FROM a\nRUN [ \"$x\" = y ]\nRUN [ -f x ]\nUSER ['a']\nCMD [a]"), []);
