@@ -73,6 +73,8 @@ pub mod rootfs;
 
 pub mod report;
 
+pub mod text;
+
 mod sync;
 
 pub mod clock;

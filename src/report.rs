@@ -2,8 +2,6 @@
 //!
 //! Nothing here prints: turning these into text is the command line's work.
 
-pub mod text;
-
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};

@@ -173,7 +173,7 @@ pub(super) fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
 pub(super) fn misspelt_command(words: &[OsString]) -> Option<(String, &'static str)> {
     let word = words.get(first_own_word(words))?.to_str()?;
     let is_plain = !word.starts_with('-') && !word.contains(['/', ':']) && !Path::new(word).exists();
-    let near = crate::dockerfile::suggest::closest(word, COMMANDS).filter(|_| is_plain)?;
+    let near = crate::text::closest(word, COMMANDS).filter(|_| is_plain)?;
     Some((word.to_owned(), near))
 }
 

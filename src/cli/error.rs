@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::show::diagnostic;
 use crate::cli::show::progress::json;
 use crate::report::Diagnostic;
-use crate::report::text::{harmless, harmless_json};
+use crate::text::terminal::{harmless, harmless_json};
 
 /// The build, or whatever was asked for, failed.
 const EXIT_FAILED: u8 = 1;
@@ -102,7 +102,7 @@ impl Failure {
 
     pub(super) fn no_such_image(name: &str, known: &[String]) -> Self {
         let diagnostic = Diagnostic::error(format!("no image `{name}` in the local store"));
-        let near = crate::dockerfile::suggest::closest(name, known.iter().map(String::as_str));
+        let near = crate::text::closest(name, known.iter().map(String::as_str));
         Self::build(vec![match near {
             Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
             None => diagnostic.help("`rbuild images` lists what there is"),

@@ -11,7 +11,6 @@ mod lookup;
 mod name;
 mod own;
 mod registries;
-mod size;
 mod sources;
 
 pub use error::Error;
@@ -19,5 +18,4 @@ pub use lockfile::{Change, Lockfile};
 pub use lookup::Place;
 pub use own::{Config, Defaults};
 pub use registries::Registries;
-pub use size::parse as size;
 pub use sources::{Files, Flags, Sources};

@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::error::{self, Error};
 use super::name;
 use super::registries::{Alias, Mirror, Registries, Serves};
-use super::size;
+use crate::text::size;
 
 /// What rbuild's own file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl Reading<'_> {
 
     fn quota(&self, text: Option<Spanned<String>>) -> Result<Option<u64>, Error> {
         let Some(text) = text else { return Ok(None) };
-        match size::parse(text.as_ref()) {
+        match size::parse(text.as_ref().trim()) {
             Some(bytes) => Ok(Some(bytes)),
             None => Err(self.bad(&text, "write it as a number with k, m, g or t, such as \"50g\"")),
         }

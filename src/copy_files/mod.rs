@@ -16,7 +16,6 @@ mod key;
 pub mod land;
 pub(crate) mod landing;
 mod mounted;
-mod near;
 pub mod select;
 #[allow(clippy::disallowed_methods, reason = "the store's own files, by digest")]
 pub mod stored;

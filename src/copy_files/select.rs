@@ -8,7 +8,6 @@ use super::chmod::ModeChange;
 use super::error::{NotFound, shown};
 use super::gather::{Gathered, gather};
 use super::glob;
-use super::near::nearest;
 use super::tree::{FileTree, Item};
 use crate::context::glob::has_wildcards;
 use crate::context::matcher::Matcher;
@@ -16,6 +15,7 @@ use crate::context::{FileDigest, path};
 use crate::oci::Seconds;
 use crate::plan::graph::{CopyKind, CopyOp};
 use crate::report::Span;
+use crate::text::nearest_names;
 
 /// A source of an instruction with what stands behind it.
 #[derive(Clone)]
@@ -211,7 +211,7 @@ fn missing(tree: &FileTree, named: &[u8], written: &str, span: Option<Span>) -> 
     let (dir, name) = path::split(named);
     let dir = tree.resolve(dir)?;
     let siblings = tree.list(&dir)?;
-    let near = nearest(name, siblings.iter().map(|(name, _)| name.as_slice()));
+    let near = nearest_names(name, siblings.iter().map(|(name, _)| name.as_slice()));
     let near = near.into_iter().map(|name| String::from_utf8_lossy(&path::join(&dir, name)).into_owned());
     let (place, blame) = match tree {
         FileTree::Context(context) => {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::lines::without_newline;
 use super::syntax::{CheckDirective, Directives, Word};
 use crate::report::{Diagnostic, Source, Span};
+use crate::text::boolean;
 
 /// What the first lines say.
 pub(super) struct Preamble {
@@ -179,13 +180,4 @@ pub(super) fn check(options: &str, span: Span) -> Result<CheckDirective, String>
         }
     }
     Ok(check)
-}
-
-/// The spellings of Go's `strconv.ParseBool`.
-pub(super) fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }

@@ -2,8 +2,8 @@
 
 use super::instruction::{Context, Fallible};
 use super::split::RawFlag;
-use super::suggest;
 use super::syntax::{Flag, Word};
+use crate::text::closest;
 
 /// How often a flag may be given, and with what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ fn unknown(
     let end = raw.value_at.map_or(raw.range.end, |value| value - 1);
     let fault = cx.error(raw.range.start..end, format!("unknown flag: --{excerpt}"), "unknown flag");
     let all = || known.iter().map(|(known, _)| format!("`--{known}`")).collect::<Vec<_>>().join(", ");
-    match suggest::closest(name, known.iter().map(|(known, _)| *known)) {
+    match closest(name, known.iter().map(|(known, _)| *known)) {
         Some(near) => fault.help(format!("did you mean `--{near}`?")),
         None if known.is_empty() => fault.help("this instruction has no flags"),
         None => fault.help(format!("its flags are {}", all())),

@@ -1,7 +1,6 @@
 //! Typed instructions from logical lines.
 
 mod command;
-mod duration;
 mod healthcheck;
 mod metadata;
 mod onbuild;
@@ -19,8 +18,9 @@ use super::split::{self, Header, RawWord};
 use super::syntax::{
     Command, From, Heredoc, Instruction, InstructionKind, SyntaxWarning, SyntaxWarningKind, Word,
 };
-use super::{excerpt, json, suggest};
+use super::{excerpt, json};
 use crate::report::{Diagnostic, Source, Span};
+use crate::text::closest;
 
 /// The keywords that begin an instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Keyword {
 
     /// The keyword that a misspelt one may stand for.
     pub(super) fn nearest(text: &str) -> Option<(&'static str, Self)> {
-        let name = suggest::closest(text, Self::ALL.iter().map(|(name, _)| *name))?;
+        let name = closest(text, Self::ALL.iter().map(|(name, _)| *name))?;
         Some((name, Self::parse(name)?))
     }
 

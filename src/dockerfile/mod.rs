@@ -17,7 +17,6 @@ pub mod mount;
 mod parse;
 mod print;
 mod split;
-pub mod suggest;
 pub mod syntax;
 pub mod words;
 

@@ -2,10 +2,8 @@
 //!
 //! Variables are expanded per field and before [`Mount::parse`]: see [`fields`].
 
-pub mod csv;
-
-use super::directives::boolean;
-use super::{excerpt, suggest};
+use super::excerpt;
+use crate::text::{boolean, closest, csv, size};
 
 /// What kind of mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,7 +256,7 @@ impl Draft {
             "gid" => mount.gid = Some(number(key, value, 10)?),
             "env" => mount.env = Some(value.to_owned()),
             _ => {
-                let near = suggest::closest(key, KEYS);
+                let near = closest(key, KEYS);
                 return Err(Error::UnknownKey { key: excerpt(key), field: excerpt(field), near });
             }
         }
@@ -309,7 +307,7 @@ fn kind(value: &str) -> Result<MountType, Error> {
     let lower = value.to_lowercase();
     let found = MountType::ALL.iter().find(|(name, _)| *name == lower).map(|(_, kind)| *kind);
     found.ok_or_else(|| {
-        let near = suggest::closest(value, MountType::ALL.iter().map(|(name, _)| *name));
+        let near = closest(value, MountType::ALL.iter().map(|(name, _)| *name));
         Error::UnknownType { value: excerpt(value), near }
     })
 }
@@ -318,7 +316,7 @@ fn sharing(value: &str) -> Result<Sharing, Error> {
     let lower = value.to_lowercase();
     let found = Sharing::ALL.iter().find(|(name, _)| *name == lower).map(|(_, sharing)| *sharing);
     found.ok_or_else(|| {
-        let near = suggest::closest(value, Sharing::ALL.iter().map(|(name, _)| *name));
+        let near = closest(value, Sharing::ALL.iter().map(|(name, _)| *name));
         Error::UnknownSharing { value: excerpt(value), near }
     })
 }
@@ -337,29 +335,9 @@ fn number(key: &str, value: &str, radix: u32) -> Result<u32, Error> {
     u32::from_str_radix(value, radix).ok().filter(|_| digits).ok_or_else(|| bad(key, value))
 }
 
-/// A size in bytes as docker's go-units reads it: a number, maybe with a fraction, and a unit of powers of
-/// 1024: `b`, `k`, `kb`, `kib` up to `p`; case does not matter.
-pub fn size(text: &str) -> Option<i64> {
-    let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')? + 1;
-    let (number, unit) = text.split_at(end);
-    let (number, unit) = match number.strip_suffix(' ') {
-        Some(number) => (number, unit),
-        None if number.contains(' ') => return None,
-        None => (number, unit),
-    };
-    let number: f64 = number.parse().ok().filter(|number: &f64| *number >= 0.0)?;
-    let unit = unit.to_lowercase();
-    let power = match unit.trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
-        _ => return None,
-    };
-    let well_formed = matches!(unit.get(1..).unwrap_or_default(), "" | "b" | "ib") && unit != "ib";
-    well_formed.then(|| (number * 1024f64.powi(power)) as i64)
+/// Bytes; a number in the Dockerfile's terms is signed.
+fn size(text: &str) -> Option<i64> {
+    size::parse(text).and_then(|bytes| i64::try_from(bytes).ok())
 }
 
 /// A `--device`.
@@ -390,7 +368,7 @@ impl Device {
                 _ if device.name.is_empty() => device.name = field.clone(),
                 (_, None) => return Err(Error::NoValue(excerpt(&field))),
                 (_, Some(_)) => {
-                    let near = suggest::closest(&key, ["name", "required"]);
+                    let near = closest(&key, ["name", "required"]);
                     return Err(Error::UnknownKey { key: excerpt(&key), field: excerpt(&field), near });
                 }
             }

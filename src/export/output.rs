@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use super::parse;
 use crate::oci::Reference;
+use crate::text::csv;
 
 /// One `-o`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,11 +116,13 @@ pub enum OutputError {
         /// The whole.
         text: String,
     },
-    /// A quote that does not end.
-    #[error("the quotation mark in `-o {text}` is not closed")]
+    /// A quotation mark in the wrong place, or one that is not closed.
+    #[error("`-o {text}` cannot be split into fields: {fault}")]
     Quote {
         /// The whole.
         text: String,
+        /// What is wrong with it.
+        fault: csv::Fault,
     },
     /// No `type=`.
     #[error("`-o {text}` names no type; add type=oci, docker, local, tar, image or registry")]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::output::{Compression, LayerOptions, LocalMode, Output, OutputError, Sink, Target};
 use crate::oci::Reference;
+use crate::text::{boolean, closest, csv};
 
 /// Every `type=`.
 pub(super) const TYPES: [&str; 7] = ["oci", "docker", "local", "tar", "image", "registry", "cacheonly"];
@@ -62,7 +63,7 @@ pub(super) fn parse(text: &str) -> Result<Output, OutputError> {
     if text.is_empty() {
         return Err(OutputError::NoType { text: String::new() });
     }
-    let fields = split_fields(text)?;
+    let fields = csv::fields(text).map_err(|fault| OutputError::Quote { text: text.to_owned(), fault })?;
     // docker: a single field is a directory unless it begins with `type=`.
     if let [only] = fields.as_slice()
         && only == text
@@ -95,7 +96,7 @@ fn from_pairs(pairs: &[(String, String)], text: &str) -> Result<Output, OutputEr
     let kind = pairs.iter().rev().find(|(key, _)| is_type(key)).map(|(_, value)| value.clone());
     let kind = kind.ok_or_else(|| OutputError::NoType { text: text.to_owned() })?;
     if !TYPES.contains(&kind.as_str()) {
-        let suggestion = nearest(&kind, &TYPES);
+        let suggestion = closest(&kind, TYPES);
         return Err(OutputError::UnknownType { found: kind, suggestion });
     }
     let mut output = Output::new(Target::CacheOnly);
@@ -142,7 +143,7 @@ fn known_key(kind: &str, key: &str) -> Result<&'static str, OutputError> {
     if let Some((_, reason)) = REFUSED.iter().find(|(k, _)| *k == lower) {
         return Err(OutputError::NotPossible { key: key.to_owned(), reason });
     }
-    let suggestion = nearest(&lower, keys);
+    let suggestion = closest(&lower, keys.iter().copied());
     Err(OutputError::UnknownKey { kind: kind.to_owned(), key: key.to_owned(), suggestion })
 }
 
@@ -239,74 +240,4 @@ fn check_level(layers: &LayerOptions) -> Result<(), OutputError> {
         _ => return Ok(()),
     };
     Err(OutputError::BadValue { key: "compression-level".to_owned(), value: level.to_string(), expected })
-}
-
-/// Go's `strconv.ParseBool`.
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
-}
-
-/// Splits at commas; a field in quotation marks may hold commas, and doubled quotation marks.
-fn split_fields(text: &str) -> Result<Vec<String>, OutputError> {
-    let mut fields = Vec::new();
-    let mut rest = text;
-    loop {
-        let (field, after) = match rest.strip_prefix('"') {
-            Some(quoted) => {
-                quoted_field(quoted).ok_or_else(|| OutputError::Quote { text: text.to_owned() })?
-            }
-            None => {
-                let end = rest.find(',').unwrap_or(rest.len());
-                (rest[..end].to_owned(), &rest[end..])
-            }
-        };
-        fields.push(field);
-        match after.strip_prefix(',') {
-            Some(next) => rest = next,
-            None => return Ok(fields),
-        }
-    }
-}
-
-/// The field up to its closing quotation mark, and what follows, which is empty or begins with a comma.
-fn quoted_field(quoted: &str) -> Option<(String, &str)> {
-    let mut field = String::new();
-    let mut rest = quoted;
-    loop {
-        let end = rest.find('"')?;
-        field.push_str(&rest[..end]);
-        rest = &rest[end + 1..];
-        match rest.strip_prefix('"') {
-            Some(more) => {
-                field.push('"');
-                rest = more;
-            }
-            None => return (rest.is_empty() || rest.starts_with(',')).then_some((field, rest)),
-        }
-    }
-}
-
-/// The candidate that is at most a third of its letters away.
-fn nearest(text: &str, candidates: &[&'static str]) -> Option<&'static str> {
-    let best = candidates.iter().map(|c| (distance(text, c), *c)).min()?;
-    (best.0 <= best.1.len().div_ceil(3)).then_some(best.1)
-}
-
-/// Levenshtein's, one row at a time.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

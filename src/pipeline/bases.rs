@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::tools::Tools;
-use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::Dockerfile;
 use crate::oci::Reference;
 use crate::plan;
@@ -11,6 +10,7 @@ use crate::plan::graph::{BaseOp, BaseOrigin, BaseRequest};
 use crate::report::Diagnostic;
 use crate::solve::images::{self, ImageError, PullPolicy};
 use crate::store::Store;
+use crate::text::closest;
 
 /// Finds what `request` asks for; an error points at the FROM line of `file` that caused it.
 pub(super) fn resolve(
@@ -53,7 +53,7 @@ pub(super) fn known(tools: &Tools, may_ask: bool, request: &BaseRequest) -> Opti
 fn near_image(store: &Store, reference: &Reference) -> Option<String> {
     let name = reference.clone().with_default_tag().to_string();
     let names: Vec<String> = store.tags().ok()?.into_iter().map(|(known, _)| known.to_string()).collect();
-    let near = suggest::closest(&name, names.iter().map(String::as_str))?;
+    let near = closest(&name, names.iter().map(String::as_str))?;
     let near = near.strip_suffix(":latest").unwrap_or(near);
     Some(format!("did you mean `{near}`, which is in the local store?"))
 }

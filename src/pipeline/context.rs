@@ -21,6 +21,7 @@ use crate::solve::{self, ContextFiles, RootState};
 use crate::source::git::{self, GitError, GitSource};
 use crate::source::http;
 use crate::store::{ScratchDir, Store};
+use crate::text;
 
 /// What an archive becomes a context by; `context` is its name in a folder of its own.
 const UNPACK: &str = "FROM scratch\nADD context /\n";
@@ -128,7 +129,7 @@ fn download(
     refuse_offline(request, url)?;
     let scratch = scratch(tools)?;
     let file = scratch.path().join("context");
-    let name = plan::without_password(url);
+    let name = text::url::without_password(url);
     events.send(Event::Note(format!("fetching the context `{name}`")));
     http::fetch_to(url, &request.secrets(), &file).map_err(|error| {
         let diagnostic = Diagnostic::error(format!("no context: {error}"));
@@ -203,7 +204,7 @@ fn repository(
 ) -> Result<MainContext, Vec<Diagnostic>> {
     refuse_offline(request, url)?;
     let scratch = scratch(tools)?;
-    events.send(Event::Note(format!("fetching the context `{}`", plan::without_password(url))));
+    events.send(Event::Note(format!("fetching the context `{}`", text::url::without_password(url))));
     let fail = |error: GitError| {
         let diagnostic = Diagnostic::error(format!("no context: {error}"));
         vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
@@ -223,7 +224,7 @@ pub(super) fn refuse_offline(request: &Request, url: &str) -> Result<(), Vec<Dia
     if !request.offline {
         return Ok(());
     }
-    let name = plan::without_password(url);
+    let name = text::url::without_password(url);
     let diagnostic =
         Diagnostic::error(format!("`{name}` would have to be fetched, and `--offline` forbids that"));
     Err(vec![diagnostic.help("give a folder, or leave `--offline` out")])
@@ -231,9 +232,7 @@ pub(super) fn refuse_offline(request: &Request, url: &str) -> Result<(), Vec<Dia
 
 fn keeps_git_dir(options: &plan::Options) -> bool {
     let given = options.build_args.iter().rev().find(|(name, _)| name == KEEP_GIT_DIR);
-    given.is_some_and(|(_, value)| {
-        matches!(value.as_deref(), Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
-    })
+    given.is_some_and(|(_, value)| value.as_deref().and_then(text::boolean) == Some(true))
 }
 
 /// A folder of rbuild's own: no ignore file counts in it.

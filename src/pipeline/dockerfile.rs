@@ -122,7 +122,7 @@ fn read_elsewhere(store: &Store, request: &Request) -> Result<Arc<Source>, Vec<D
         let diagnostic = Diagnostic::error(format!("no Dockerfile: {error}"));
         vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
     })?;
-    let name = crate::plan::without_password(url);
+    let name = crate::text::url::without_password(url);
     let bytes = File::open(&file).and_then(read_limited).map_err(|e| vec![unreadable(&name, &e)])?;
     source(&name, bytes)
 }

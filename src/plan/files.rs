@@ -2,6 +2,7 @@
 
 use crate::dockerfile::checks::{self, message};
 use crate::dockerfile::syntax::{Heredoc, Transfer, Word};
+use crate::text::url::without_password;
 
 use super::chmod;
 use super::config::Context;
@@ -177,7 +178,7 @@ fn created_by(
             CopySource::Path { pattern, .. } => text.push_str(pattern),
             CopySource::Inline { name, .. } => text.push_str(&format!("<<{name}")),
             CopySource::Url { url, .. } | CopySource::Git { url, .. } => {
-                text.push_str(&remote::without_password(url));
+                text.push_str(&without_password(url));
             }
         }
     }

@@ -1,11 +1,11 @@
 //! FROM: what a stage is built on, and the checks of that line.
 
 use crate::dockerfile::checks::{self, Rule, message};
-use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::{Dockerfile, From, Word};
 use crate::dockerfile::words::{self, Expanded};
 use crate::oci::{Platform, Reference};
 use crate::report::Diagnostic;
+use crate::text::closest;
 
 use super::options::Options;
 use super::origin::{self, Name, Origin, Usage};
@@ -115,7 +115,7 @@ impl Line<'_> {
         let expanded = words::expand(&word.text, self.place.escape, &self.globals.env)
             .map_err(|error| self.place.unexpandable(word.span, &error))?;
         for name in expanded.unset.iter().filter(|name| !self.globals.declared.contains(name)) {
-            let near = suggest::closest(name, self.globals_names());
+            let near = closest(name, self.globals_names());
             let message = message::undefined_arg_in_from(name, near);
             self.warn(&checks::UNDEFINED_ARG_IN_FROM, word, message);
         }

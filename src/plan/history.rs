@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::oci::Healthcheck;
+use crate::text::duration::print_go;
 
 use super::scope::{Argument, Environment};
 
@@ -45,10 +46,10 @@ pub(super) fn healthcheck(check: &Healthcheck) -> String {
     format!(
         "HEALTHCHECK {{Test:{} Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
         list(&check.test),
-        duration(check.interval),
-        duration(check.timeout),
-        duration(check.start_period),
-        duration(check.start_interval),
+        print_go(check.interval),
+        print_go(check.timeout),
+        print_go(check.start_period),
+        print_go(check.start_interval),
         check.retries
     )
 }
@@ -85,54 +86,9 @@ fn is_printable(c: char) -> bool {
     c == ' ' || !(c.is_control() || c.is_whitespace() || directs || private)
 }
 
-/// Go's `time.Duration.String`: `1m30s`, `500ms`, `1.5s`.
-fn duration(nanoseconds: i64) -> String {
-    const SECOND: u64 = 1_000_000_000;
-    let sign = if nanoseconds < 0 { "-" } else { "" };
-    let total = nanoseconds.unsigned_abs();
-    let fraction = |value: u64, unit: u64| {
-        let digits = unit.to_string().len() - 1;
-        let text = format!("{}.{:0digits$}", value / unit, value % unit);
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    };
-    match total {
-        0 => "0s".to_owned(),
-        1..1_000 => format!("{sign}{total}ns"),
-        1_000..1_000_000 => format!("{sign}{}µs", fraction(total, 1_000)),
-        1_000_000..SECOND => format!("{sign}{}ms", fraction(total, 1_000_000)),
-        _ => {
-            let (minutes, rest) = (total / (60 * SECOND), total % (60 * SECOND));
-            let seconds = fraction(rest, SECOND);
-            match (minutes / 60, minutes % 60) {
-                (0, 0) => format!("{sign}{seconds}s"),
-                (0, minutes) => format!("{sign}{minutes}m{seconds}s"),
-                (hours, minutes) => format!("{sign}{hours}h{minutes}m{seconds}s"),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn prints_durations_as_go_does() {
-        for (nanoseconds, text) in [
-            (0, "0s"),
-            (1, "1ns"),
-            (1_500, "1.5µs"),
-            (500_000_000, "500ms"),
-            (3_000_000_000, "3s"),
-            (1_500_000_000, "1.5s"),
-            (90_000_000_000, "1m30s"),
-            (300_000_000_000, "5m0s"),
-            (3_600_000_000_000, "1h0m0s"),
-            (-3_661_000_000_000, "-1h1m1s"),
-        ] {
-            assert_eq!(duration(nanoseconds), text);
-        }
-    }
 
     #[test]
     fn quotes_as_go_does() {

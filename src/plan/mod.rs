@@ -34,16 +34,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::dockerfile::checks::{self, Phase, Rule};
-use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::{Dockerfile, InstructionKind};
 use crate::report::{Diagnostic, Severity};
+use crate::text::closest;
 
 use bases::Bases;
 use graph::{BaseOp, BaseRequest, HistoryPlan, ImagePlan, Plan};
 use lower::Lowering;
 pub use options::{ContextSource, Entitlement, Options};
 use place::Place;
-pub use remote::{Kind as SourceKind, kind as source_kind, without_password};
+pub use remote::{Kind as SourceKind, kind as source_kind};
 use scope::Globals;
 use stage::Stages;
 use state::State;
@@ -159,7 +159,7 @@ fn checked(
 /// have been meant, and where it is.
 pub fn stage_hint(file: &Dockerfile, name: &str) -> Option<String> {
     let names = file.stages.iter().filter_map(|stage| stage.from.name.as_ref());
-    let near = suggest::closest(name, names.clone().map(|name| name.text.as_str()))?;
+    let near = closest(name, names.clone().map(|name| name.text.as_str()))?;
     let word = names.into_iter().find(|word| word.text == near)?;
     let (line, _) = file.source.line_column(word.span.start);
     Some(format!("did you mean `{near}`, defined on line {line}?"))
@@ -244,7 +244,7 @@ fn unused_arguments(options: &Options, stages: &Stages<'_>, globals: &Globals) -
     let warning = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(message) };
     // A look at every declaration for each: nobody reads a hundred of them.
     Some(unused.iter().take(scope::SUGGESTIONS).fold(warning, |warning, name| {
-        match suggest::closest(name, declared.iter().copied()) {
+        match closest(name, declared.iter().copied()) {
             Some(near) => warning.help(format!("did you mean `{near}`?")),
             None => warning,
         }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::dockerfile::checks::Rule;
-use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::Dockerfile;
 use crate::dockerfile::words::ExpandError;
 use crate::report::{Diagnostic, Source, Span};
+use crate::text::closest;
 
 /// An error for people. Boxed, since it is large and rare.
 pub(super) type Fault = Box<Diagnostic>;
@@ -82,7 +82,7 @@ pub(super) fn with_suggestion<'a>(
     word: &str,
     options: impl IntoIterator<Item = &'a str>,
 ) -> Fault {
-    if let Some(near) = suggest::closest(word, options) {
+    if let Some(near) = closest(word, options) {
         fault.help.push(format!("did you mean `{near}`?"));
     }
     fault

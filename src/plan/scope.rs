@@ -9,11 +9,11 @@ use std::sync::{Arc, OnceLock};
 
 use crate::dockerfile::MAX_WARNINGS;
 use crate::dockerfile::checks::{self, message};
-use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::{ArgDeclaration, Dockerfile, Instruction, InstructionKind, Word};
 use crate::dockerfile::words::{self, Expanded, Lookup};
 use crate::oci::Platform;
 use crate::report::{Diagnostic, Span};
+use crate::text::closest;
 
 use super::options::Options;
 use super::place::{Fault, Place};
@@ -306,7 +306,7 @@ impl Expander<'_> {
             }
             // A look at every variable for each warning: what comes after the first hundred nobody reads.
             let names = self.env.variables().iter().map(|(name, _)| name.as_str());
-            let near = (self.warnings.len() < SUGGESTIONS).then(|| suggest::closest(name, names)).flatten();
+            let near = (self.warnings.len() < SUGGESTIONS).then(|| closest(name, names)).flatten();
             let message = message::undefined_var(name, near);
             self.warnings.push(self.place.warning(&checks::UNDEFINED_VAR, span, message));
         }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::dockerfile::suggest;
 use crate::dockerfile::syntax::{Dockerfile, From, Instruction, InstructionKind, Word};
 use crate::dockerfile::words::{self, NoVariables};
 use crate::oci::Platform;
 use crate::report::Diagnostic;
+use crate::text::closest;
 
 use super::from;
 use super::graph::BaseRequest;
@@ -128,7 +128,7 @@ impl<'a> Stages<'a> {
             let message = format!("target stage \"{target}\" could not be found");
             let mut fault = Box::new(Diagnostic::error(message));
             let names: Vec<&str> = self.list.iter().filter_map(|stage| stage.name.as_deref()).collect();
-            if suggest::closest(target, names.iter().copied()).is_some() {
+            if closest(target, names.iter().copied()).is_some() {
                 fault = with_suggestion(fault, target, names);
             } else if !names.is_empty() {
                 fault.help.push(format!("the stages are `{}`", names.join("`, `")));

@@ -3,7 +3,8 @@
 use crate::dockerfile::mount;
 use crate::dockerfile::syntax::{Command, InstructionKind, Run};
 use crate::dockerfile::words;
-use crate::report::text::{harmless, without_passwords};
+use crate::text::terminal::harmless;
+use crate::text::url::without_passwords;
 
 use super::scope::Environment;
 use super::stage::{Item, Stage};

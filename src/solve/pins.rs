@@ -4,9 +4,9 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::config::Lockfile;
 use crate::oci::{Digest, Reference};
-use crate::plan::without_password;
 use crate::source::git::GitSource;
 use crate::sync::lock;
+use crate::text::url::without_password;
 
 /// What to do about something that the lock file does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::dockerfile::suggest;
 use crate::oci::{Reference, ReferenceError};
+use crate::text::closest;
 
 /// A place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl FromStr for Place {
             }
             _ => {
                 let written = format!("{transport}:");
-                let near = suggest::closest(&written, TRANSPORTS);
+                let near = closest(&written, TRANSPORTS);
                 Err(PlaceError::Unknown { transport: written, near })
             }
         }
@@ -115,7 +115,7 @@ impl FromStr for Place {
 
 /// Nearly one: `oci-archiv:x.tar` is no image of that name.
 fn looks_like_a_transport(word: &str) -> bool {
-    suggest::closest(&format!("{word}:"), TRANSPORTS).is_some() && word.contains('-')
+    closest(&format!("{word}:"), TRANSPORTS).is_some() && word.contains('-')
 }
 
 fn path_and_label(text: &str, rest: &str) -> Result<(PathBuf, String), PlaceError> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rbuild::report::text::is_unsafe;
+use rbuild::text::terminal::is_unsafe;
 
 use crate::support::http::{Reply, Server};
 use crate::support::program::World;

@@ -86,7 +86,7 @@ fn named(method: &str) -> Result<Method, (String, String)> {
         "outline" => Ok(Method::Outline),
         "targets" => Ok(Method::Targets),
         _ => {
-            let help = match crate::dockerfile::suggest::closest(method, METHODS) {
+            let help = match crate::text::closest(method, METHODS) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "write `check`, `outline`, `targets` or `build`".to_owned(),
             };

@@ -15,12 +15,13 @@ use crate::cli::options::configuration::{Configuration, RegistryArgs};
 use crate::cli::options::limits::LimitArgs;
 use crate::cli::options::request;
 use crate::cli::options::sandbox::{self, Shown};
-use crate::cli::show::progress::{bytes, json, seconds};
+use crate::cli::show::progress::json;
 use crate::exec::{Signals, Stop, restore_terminal};
 use crate::pipeline::shell::{Opened, Wishes};
 use crate::pipeline::{self, Built, Failed, Request};
 use crate::report::Diagnostic;
 use crate::solve::session::Session;
+use crate::text::{duration::seconds, size::bytes};
 
 /// Build an image from a Dockerfile
 ///

@@ -8,11 +8,11 @@ use crate::cli::Failure;
 use crate::cli::error::print;
 use crate::cli::options::request;
 use crate::cli::show::listing::table;
-use crate::cli::show::progress::bytes;
 use crate::pipeline::listing::{Entry, Fate, Listing};
 use crate::pipeline::{ContextFrom, DockerfileFrom};
 use crate::report::Diagnostic;
-use crate::report::text::harmless;
+use crate::text::size::bytes;
+use crate::text::terminal::harmless;
 
 /// List what a build would see of a folder
 ///

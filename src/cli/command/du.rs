@@ -8,7 +8,7 @@ use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::local;
 use crate::cli::show::listing::Format;
-use crate::cli::show::progress::bytes;
+use crate::text::size::bytes;
 use crate::upkeep;
 
 /// Show what the local store takes up on disk

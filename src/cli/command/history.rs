@@ -10,9 +10,10 @@ use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::local;
 use crate::cli::show::listing::Format;
-use crate::cli::show::progress::{bytes, seconds};
 use crate::oci::{Descriptor, DiffId, History};
-use crate::report::text::{is_unsafe, without_passwords};
+use crate::text::terminal::is_unsafe;
+use crate::text::url::without_passwords;
+use crate::text::{duration::seconds, size::bytes};
 use crate::upkeep::{StepNote, StepNotes};
 
 /// Instructions longer than this are cut without `--no-trunc`.

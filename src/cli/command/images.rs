@@ -12,10 +12,10 @@ use crate::cli::error::print;
 use crate::cli::local;
 use crate::cli::options::filter::Filters;
 use crate::cli::show::listing::Format;
-use crate::cli::show::progress::bytes;
 use crate::image::{Image, StoredPlatform};
 use crate::oci::{Digest, Reference};
 use crate::store::Store;
+use crate::text::size::bytes;
 use crate::upkeep::Inventory;
 
 /// List the images in the local store

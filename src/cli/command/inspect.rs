@@ -13,8 +13,8 @@ use crate::cli::show::listing::bad;
 use crate::cli::show::template::Template;
 use crate::image::{Image, StoredPlatform};
 use crate::oci::{Digest, Platform, Reference};
-use crate::report::text::harmless_json;
 use crate::store::Store;
+use crate::text::terminal::harmless_json;
 
 /// Show everything about images as JSON
 ///

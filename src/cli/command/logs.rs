@@ -10,11 +10,11 @@ use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::local;
 use crate::cli::show::listing::table;
-use crate::cli::show::progress::printable;
 use crate::report::Diagnostic;
-use crate::report::text::harmless;
 use crate::solve::log::{About, LoggedStep, log_file, logged_builds, logged_steps};
 use crate::store::Store;
+use crate::text::terminal::harmless;
+use crate::text::terminal::printable;
 
 /// Show what the commands of a build printed, to the last line
 ///

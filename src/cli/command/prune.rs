@@ -12,11 +12,11 @@ use crate::cli::local;
 use crate::cli::options::filter::{self, Filters};
 use crate::cli::options::request;
 use crate::cli::show::listing::Format;
-use crate::cli::show::progress::bytes;
 use crate::oci;
 use crate::pipeline;
 use crate::report::Diagnostic;
 use crate::store::{self, Store};
+use crate::text::size::bytes;
 use crate::upkeep::{self, Plan, Policy, Unit};
 
 /// Remove what is not needed

@@ -9,10 +9,11 @@ use crate::cli::error::print;
 use crate::cli::local;
 use crate::cli::options::sandbox::store_root;
 use crate::cli::show::listing::table;
-use crate::cli::show::progress::{cut, width_of_stdout};
+use crate::cli::show::progress::width_of_stdout;
 use crate::pipeline::shell::sessions;
 use crate::report::Diagnostic;
 use crate::solve::session::{Kind, Session};
+use crate::text::terminal::cut;
 
 /// List what is kept to be entered: failed steps, shells, runs
 ///

@@ -9,12 +9,12 @@ use crate::cli::local;
 use crate::cli::options::configuration::Configuration;
 use crate::cli::options::request;
 use crate::cli::options::sandbox::{self, Visited, WishArgs};
-use crate::dockerfile::suggest;
 use crate::oci::Reference;
 use crate::pipeline::shell::{ImageName, ImageRequest, Opened};
 use crate::pipeline::{self, ContextFrom, DockerfileFrom, PullPolicy, Request};
 use crate::report::{Diagnostic, Events};
 use crate::solve::session::{Kind, Session, Sessions};
+use crate::text::closest;
 
 /// Look around with a shell: in a step that failed, before any step, at the end of a stage, in an image
 ///
@@ -151,7 +151,7 @@ pub(super) fn find(sessions: &Sessions, wanted: &str) -> Result<Session, Failure
     }
     let known: Vec<String> = sessions.list().iter().map(|session| session.title().to_owned()).collect();
     let error = Diagnostic::error(format!("no session `{wanted}` is kept"));
-    let near = suggest::closest(wanted, known.iter().map(String::as_str));
+    let near = closest(wanted, known.iter().map(String::as_str));
     let error = match near {
         Some(near) => error.help(format!("did you mean `{near}`?")),
         None => error.help(
@@ -214,7 +214,7 @@ fn place(at: &str, mut request: Request) -> Result<At, Failure> {
                 request.options.target_number = Some(*number);
             }
             None => {
-                let near = suggest::closest(stage, stages.iter().map(|(name, _)| name.as_str()));
+                let near = closest(stage, stages.iter().map(|(name, _)| name.as_str()));
                 let near = near.map(str::to_owned);
                 return Ok(At::Image(Box::new(request), near));
             }

@@ -7,9 +7,9 @@ use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::local;
-use crate::cli::show::progress::bytes;
 use crate::pipeline;
 use crate::report::Diagnostic;
+use crate::text::size::bytes;
 use crate::upkeep::{self, Fault, Remedy, Repair, Report};
 
 /// Read everything in the local store again, and repair what can be repaired

@@ -8,6 +8,7 @@ use crate::context::glob::Glob;
 use crate::oci::Reference;
 use crate::report::Diagnostic;
 use crate::store::Store;
+use crate::text;
 
 /// What rows must fit. Values of one key: any reference may fit, all others must.
 #[derive(Debug, Default)]
@@ -139,29 +140,10 @@ pub(crate) fn moment(text: &str) -> Result<i64, Failure> {
 
 /// A duration such as `90s`, `10m`, `24h`, `1h30m`, `7d` or `2w`, in seconds.
 pub(crate) fn duration(text: &str) -> Result<i64, Failure> {
-    let bad = || {
+    text::duration::parse_age(text).ok_or_else(|| {
         let diagnostic = Diagnostic::error(format!("`{text}` is no duration"));
         Failure::usage(diagnostic.help("write it as 90s, 10m, 24h, 7d or 2w, or several of them: 1h30m"))
-    };
-    let mut sum: i64 = 0;
-    let mut digits = String::new();
-    for c in text.chars() {
-        let unit = match c {
-            '0'..='9' if digits.len() < 10 => {
-                digits.push(c);
-                continue;
-            }
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 86_400,
-            'w' => 7 * 86_400,
-            _ => return Err(bad()),
-        };
-        sum += digits.parse::<i64>().map_err(|_| bad())? * unit;
-        digits.clear();
-    }
-    if text.is_empty() || !digits.is_empty() { Err(bad()) } else { Ok(sum) }
+    })
 }
 
 #[cfg(test)]
@@ -170,13 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_and_moments() {
-        for (text, seconds) in [("90s", 90), ("1h30m", 5400), ("7d", 604_800), ("2w", 1_209_600), ("0s", 0)] {
-            assert_eq!(duration(text).unwrap(), seconds);
-        }
-        for text in ["", "5", "h", "1y", "-1h", "1h 2m", "99999999999h"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
+    fn moments() {
         assert_eq!(moment("1970-01-02").unwrap(), 86_400);
         assert_eq!(moment("1970-01-01T00:01:00Z").unwrap(), 60);
         assert_eq!(moment("1234").unwrap(), 1234);

@@ -272,7 +272,7 @@ pub(crate) fn extra_host(text: &str) -> Result<(String, String), String> {
 /// A size as docker reads it.
 pub(crate) fn size(option: &str, text: &str) -> Result<u64, Failure> {
     let reason = "write it as a number with k, m or g, such as 128m";
-    crate::config::size(text).ok_or_else(|| bad(option, text, reason))
+    crate::text::size::parse(text.trim()).ok_or_else(|| bad(option, text, reason))
 }
 
 /// `nofile=1024:2048`; -1 is unlimited.

@@ -10,13 +10,14 @@ use super::request::{all, bad};
 use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::interrupt::{self, Ended};
-use crate::cli::show::progress::{Progress, cut, width_of_stdout};
+use crate::cli::show::progress::{Progress, width_of_stdout};
 use crate::exec::{Attach, MountKind, MountSpec, Signals, Stop, restore_terminal};
 use crate::pipeline::Failed;
 use crate::pipeline::shell::{Opened, Wishes};
 use crate::report::{Diagnostic, Events};
 use crate::solve::session::{EnterError, Session};
 use crate::sync::lock;
+use crate::text::terminal::cut;
 
 /// What a command finds, beside what the image or the step has.
 #[derive(Debug, Args)]

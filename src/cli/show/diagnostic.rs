@@ -2,8 +2,9 @@
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use crate::report::text::{for_people, is_unsafe, user_infos};
 use crate::report::{Diagnostic, Severity, Source};
+use crate::text::terminal::{for_people, is_unsafe};
+use crate::text::url::user_infos;
 
 /// Lines longer than this are cut around the place, so that a generated Dockerfile cannot flood a terminal.
 const LONGEST_LINE: usize = 400;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::template::{Template, TemplateError};
 use crate::cli::Failure;
 use crate::report::Diagnostic;
-use crate::report::text::{harmless, harmless_json};
+use crate::text::terminal::{harmless, harmless_json};
 
 /// What `--format` asks for.
 #[derive(Debug)]

@@ -1,11 +1,12 @@
 //! HEALTHCHECK.
 
-use super::{Context, Fallible, command, duration};
+use super::{Context, Fallible, command};
 use crate::dockerfile::excerpt;
 use crate::dockerfile::flags::{Flags, Kind};
 use crate::dockerfile::lines::Part;
 use crate::dockerfile::split::Header;
 use crate::dockerfile::syntax::{Command, Healthcheck, Word};
+use crate::text::duration;
 
 const FLAGS: [(&str, Kind); 5] = [
     ("interval", Kind::Single),
@@ -58,7 +59,7 @@ fn cmd(cx: &Context<'_>, header: &Header<'_>, kind: Part<'_>, rest: Part<'_>) ->
 
 /// Zero is allowed and means the default; else a millisecond is the least.
 fn interval(cx: &Context<'_>, name: &str, word: &Word) -> Fallible<i64> {
-    match duration::parse(&word.text) {
+    match duration::parse_go(&word.text) {
         Some(time) if time == 0 || time >= MILLISECOND => Ok(time),
         Some(_) => {
             let message = format!("interval `{name}` cannot be less than 1ms");

@@ -110,35 +110,6 @@ fn stages_of_mounts() {
 }
 
 #[test]
-fn sizes() {
-    for (text, expected) in [
-        ("0", Some(0)),
-        ("10", Some(10)),
-        ("1.5k", Some(1536)),
-        ("1K", Some(1024)),
-        ("1kb", Some(1024)),
-        ("1KiB", Some(1024)),
-        ("10 mb", Some(10 << 20)),
-        ("1g", Some(1 << 30)),
-        ("2t", Some(2 << 40)),
-        ("1p", Some(1 << 50)),
-        ("7b", Some(7)),
-        (".5", Some(0)),
-        ("", None),
-        ("k", None),
-        ("-1", None),
-        ("1ki", None),
-        ("1ib", None),
-        ("1e", None),
-        ("1 0", None),
-        ("1  k", None),
-        ("inf", None),
-    ] {
-        assert_eq!(size(text), expected, "{text}");
-    }
-}
-
-#[test]
 fn devices() {
     let device = |name: &str, required| Ok(Device { name: name.to_owned(), required });
     for (value, expected) in [

@@ -9,13 +9,13 @@ use crate::copy_files::select::Download;
 use crate::copy_files::{self, Destination, Error, FileReasons, FileTree, Selected, Source};
 use crate::key;
 use crate::plan::graph::{CopyOp, CopySource};
-use crate::plan::without_password;
 use crate::report::{Diagnostic, Outcome, Span};
 use crate::solve::state::{Files, RootState};
 use crate::solve::{Done, Failures, NotPinned, StepContext, passwd, trees};
 use crate::source::git::{self, GitError, GitSource};
 use crate::source::http::{self, HttpError};
 use crate::store::ScratchDir;
+use crate::text::url::without_password;
 
 /// Takes the layer from the cache, or makes it.
 pub(super) fn run(

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::dockerfile::checks::Rule;
 use crate::pipeline::Checked;
-use crate::report::text::harmless_json;
 use crate::report::{Diagnostic, Source, Span};
+use crate::text::terminal::harmless_json;
 
 /// The result of a check.
 pub(in crate::cli) fn lint(checked: &Checked) -> String {

@@ -1,9 +1,9 @@
 //! For Graphviz: a box for each stage, a node for each instruction, an arrow to whoever needs it.
 
 use super::table::{Line, lines};
-use crate::cli::show::progress::cut;
 use crate::pipeline::Foresight;
 use crate::solve::Outlook;
+use crate::text::terminal::cut;
 
 /// Longer instructions make unreadable graphs.
 const LONGEST_TITLE: usize = 60;

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::table::{Line, lines};
 use crate::pipeline::Foresight;
-use crate::report::text::harmless_json;
 use crate::solve::Outlook;
+use crate::text::terminal::harmless_json;
 
 /// `{"plans": [{"platform": …, "steps": […]}]}`
 pub(in crate::cli) fn render(foreseen: &[Foresight]) -> String {

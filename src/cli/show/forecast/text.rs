@@ -1,10 +1,10 @@
 //! For people: a line for each instruction, what becomes of it in front.
 
 use super::table::{Counts, Line, count, lines};
-use crate::cli::show::progress::{bytes, cut};
 use crate::pipeline::Foresight;
-use crate::report::text::for_people;
 use crate::solve::Outlook;
+use crate::text::terminal::for_people;
+use crate::text::{size::bytes, terminal::cut};
 
 const DIM: &str = "\u{1b}[2m";
 const GREEN: &str = "\u{1b}[32m";

@@ -1,6 +1,6 @@
 //! Lines of a terminal: how large it is, colours, and text whose width is known.
 
-use super::columns;
+use crate::text::terminal::columns;
 
 /// Room for the moving part of the display.
 #[derive(Debug, Clone, Copy)]

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::{Display, Fate, Shown};
 use crate::dockerfile::checks::Rule;
 use crate::pipeline::Built;
-use crate::report::text::{for_people, harmless_json};
 use crate::report::{Diagnostic, Event, Outcome, Severity, Stream};
+use crate::text::terminal::{for_people, harmless_json};
 
 pub(super) struct Json {
     started: Instant,

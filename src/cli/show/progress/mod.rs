@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use crate::cli::args::ProgressMode;
 use crate::cli::error::color_of;
-use crate::report::text::is_unsafe;
 use crate::report::{Event, EventReader, Events, StepNumber, channel};
 
 /// Something that shows events. One value shows one build.
@@ -137,138 +136,9 @@ impl Display for Quiet {
     fn show(&mut self, _: Instant, _: &Event) {}
 }
 
-/// A duration for people: `0.34s`, `12.3s`, `2m05s`.
-pub(in crate::cli) fn seconds(took: Duration) -> String {
-    let seconds = took.as_secs_f64();
-    match seconds {
-        s if s < 10.0 => format!("{s:.2}s"),
-        s if s < 60.0 => format!("{s:.1}s"),
-        _ => format!("{}m{:02}s", took.as_secs() / 60, took.as_secs() % 60),
-    }
-}
-
-/// A number of bytes for people, in powers of 1000 as registries count: `512 B`, `48.3 MB`.
-pub(in crate::cli) fn bytes(count: u64) -> String {
-    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
-    if count < 1000 {
-        return format!("{count} B");
-    }
-    let mut value = count as f64 / 1000.0;
-    let mut unit = 0;
-    while value >= 999.95 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
-}
-
-/// As much of `text`, which has no colours, as fits into `width` columns; when something is left out, the last is `…`.
-pub(in crate::cli) fn cut(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
-    if columns(text) <= width {
-        return text.into();
-    }
-    let mut used = 0;
-    let fits = |c: &char| {
-        used += columns_of(*c);
-        used < width
-    };
-    let kept: String = text.chars().take_while(fits).collect();
-    if width == 0 { "".into() } else { (kept + "…").into() }
-}
-
-/// How many columns a terminal needs for `text`; colours need none.
-pub(in crate::cli) fn columns(text: &str) -> usize {
-    let mut chars = text.chars().peekable();
-    let mut sum = 0;
-    while let Some(c) = chars.next() {
-        match c {
-            '\u{1b}' => skip_escape(&mut chars),
-            c => sum += columns_of(c),
-        }
-    }
-    sum
-}
-
-/// East Asian wide characters and emoji take two columns, combining marks none (Unicode, annex 11, by blocks).
-fn columns_of(c: char) -> usize {
-    match u32::from(c) {
-        0x0300..=0x036f | 0x200b..=0x200f | 0xfe00..=0xfe0f => 0,
-        0x1100..=0x115f
-        | 0x2e80..=0xa4cf
-        | 0xac00..=0xd7a3
-        | 0xf900..=0xfaff
-        | 0xfe30..=0xfe6f
-        | 0xff00..=0xff60
-        | 0xffe0..=0xffe6
-        | 0x1f300..=0x1faff
-        | 0x20000..=0x3fffd => 2,
-        _ => 1,
-    }
-}
-
 /// How many columns standard output has, if it is a terminal.
 pub(in crate::cli) fn width_of_stdout() -> Option<usize> {
     let stdout = std::io::stdout();
     let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns >= 20)
-}
-
-/// `text`, which is one line, without control characters other than tabs and without what turns the direction of writing:
-/// a step's output cannot move the cursor.
-pub(in crate::cli) fn printable(text: &str) -> std::borrow::Cow<'_, str> {
-    if !text.contains(is_unsafe) {
-        return text.into();
-    }
-    // What a terminal would show of `10%\r20%\r30%` is the last piece.
-    let last = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
-    let mut out = String::with_capacity(last.len());
-    let mut chars = last.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c == '\u{1b}' {
-            skip_escape(&mut chars);
-        } else if !is_unsafe(c) {
-            out.push(c);
-        }
-    }
-    out.into()
-}
-
-/// Skips the rest of an ANSI escape sequence whose ESC was just read.
-fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
-    match chars.next() {
-        Some('[') => while chars.next().is_some_and(|c| !('\u{40}'..='\u{7e}').contains(&c)) {},
-        Some(']') => while chars.next().is_some_and(|c| c != '\u{7}' && c != '\u{9c}') {},
-        _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn output_cannot_move_the_cursor() {
-        assert_eq!(printable("plain\ttext"), "plain\ttext");
-        assert_eq!(printable("10%\r20%\r30%\r"), "30%");
-        assert_eq!(printable("\u{1b}[2J\u{1b}[31mred\u{1b}[0m \u{1b}]0;title\u{7}end"), "red end");
-    }
-
-    #[test]
-    fn lines_are_cut_by_columns() {
-        assert_eq!(cut("abc", 3), "abc");
-        assert_eq!(cut("abcd", 3), "ab…");
-        assert_eq!(cut("宽宽宽", 5), "宽宽…");
-        assert_eq!(cut("宽宽宽", 4), "宽…");
-        assert_eq!(cut("abc", 0), "");
-        assert_eq!(columns("\u{1b}[31mred\u{1b}[0m e\u{301}"), 5);
-    }
-
-    #[test]
-    fn sizes_and_times_read_well() {
-        assert_eq!(bytes(999), "999 B");
-        assert_eq!(bytes(48_250_000), "48.2 MB");
-        assert_eq!(bytes(999_999), "1.0 MB");
-        assert_eq!(seconds(Duration::from_millis(340)), "0.34s");
-        assert_eq!(seconds(Duration::from_secs(125)), "2m05s");
-    }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Instant;
 
-use super::{Display, Fate, Shown, bytes, printable, seconds};
-use crate::report::text::{for_people, harmless};
+use super::{Display, Fate, Shown};
 use crate::report::{Event, Outcome, StepHeading, StepNumber};
+use crate::text::terminal::{for_people, harmless, printable};
+use crate::text::{duration::seconds, size::bytes};
 
 /// A transfer is mentioned again after this much of it.
 const BYTES_STEP: u64 = 64 << 20;

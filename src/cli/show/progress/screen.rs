@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 
-use super::columns;
 use super::frame::Size;
+use crate::text::terminal::columns;
 
 const ERASE_LINE_REST: &str = "\u{1b}[K";
 const ERASE_BELOW: &str = "\u{1b}[J";

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
+use super::Display;
 use super::frame::{Line, Paint, Size};
 use super::screen::Screen;
-use super::{Display, bytes, cut, printable, seconds};
-use crate::report::text::{for_people, harmless};
 use crate::report::{Event, Outcome, StepHeading, StepNumber};
+use crate::text::terminal::{cut, for_people, harmless, printable};
+use crate::text::{duration::seconds, size::bytes};
 
 /// So many lines of output are kept for a running step; fewer are shown when there is no room.
 const OUTPUT_LINES: usize = 6;
@@ -293,7 +294,7 @@ mod tests {
                 let frame = tty.frame(Size { rows, columns }, start);
                 assert!(frame.len() <= rows);
                 for line in &frame {
-                    assert!(crate::cli::show::progress::columns(line) <= columns, "{columns}: {line}");
+                    assert!(crate::text::terminal::columns(line) <= columns, "{columns}: {line}");
                 }
             }
         }

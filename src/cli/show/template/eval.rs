@@ -94,7 +94,7 @@ impl Scope<'_> {
 }
 
 fn no_field(name: &str, map: &serde_json::Map<String, Value>) -> TemplateError {
-    let near = crate::dockerfile::suggest::closest(name, map.keys().map(String::as_str));
+    let near = crate::text::closest(name, map.keys().map(String::as_str));
     TemplateError(match near {
         Some(near) => format!("there is no field `{name}`; did you mean `{near}`?"),
         None => {

@@ -1,4 +1,4 @@
-//! Finds the word that a user may have meant.
+//! Words as they are meant: which one a mistyped one stands for, and what counts as true.
 
 /// The option nearest to `word` without regard to case, unless one of them is the word itself: then the
 /// mistake lies elsewhere. The first of equally near options wins.
@@ -24,8 +24,28 @@ pub fn closest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Op
     best.map(|(_, option)| option)
 }
 
+/// How many file names are offered for one that does not exist.
+const SUGGESTED_NAMES: usize = 3;
+
+/// Those of `names` that are most like `wanted`, best first and upper and lower case alike: at most three, in which no more
+/// than every third byte is another.
+pub fn nearest_names<'n>(wanted: &[u8], names: impl Iterator<Item = &'n [u8]>) -> Vec<&'n [u8]> {
+    let limit = wanted.len().div_ceil(3);
+    let lower = wanted.to_ascii_lowercase();
+    let scored = names.filter_map(|name| {
+        // Names of very different lengths need not be compared, nor copied for it.
+        let comparable = name.len().abs_diff(wanted.len()) <= limit;
+        let distance =
+            comparable.then(|| distance_within(&lower, &name.to_ascii_lowercase(), limit)).flatten()?;
+        Some((distance, name))
+    });
+    let mut scored: Vec<(usize, &[u8])> = scored.collect();
+    scored.sort_unstable();
+    scored.into_iter().take(SUGGESTED_NAMES).map(|(_, name)| name).collect()
+}
+
 /// How many letters must be added, dropped, replaced or swapped with their neighbour, if at most `limit`.
-fn distance_within(a: &[char], b: &[char], limit: usize) -> Option<usize> {
+fn distance_within<T: PartialEq>(a: &[T], b: &[T], limit: usize) -> Option<usize> {
     if a.len().abs_diff(b.len()) > limit {
         return None;
     }
@@ -46,9 +66,18 @@ fn distance_within(a: &[char], b: &[char], limit: usize) -> Option<usize> {
     Some(above[b.len()]).filter(|distance| *distance <= limit)
 }
 
+/// What Go's `strconv.ParseBool` takes for true or false.
+pub fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::closest;
+    use super::*;
 
     #[test]
     fn finds_typing_mistakes_and_nothing_else() {
@@ -69,5 +98,22 @@ mod tests {
         }
         assert_eq!(closest("ab", []), None);
         assert_eq!(closest(&"a".repeat(1 << 20), options), None);
+    }
+
+    #[test]
+    fn finds_names_of_files() {
+        let names = ["package.json", "package-lock.json", "src", "README.md"].map(str::as_bytes);
+        for (wanted, expected) in [
+            ("pakage.json", vec!["package.json"]),
+            ("Src", vec!["src"]),
+            ("scr", vec!["src"]),
+            ("zzz", vec![]),
+        ] {
+            let found: Vec<_> = nearest_names(wanted.as_bytes(), names.into_iter())
+                .into_iter()
+                .map(|name| String::from_utf8_lossy(name).into_owned())
+                .collect();
+            assert_eq!(found, expected, "{wanted}");
+        }
     }
 }

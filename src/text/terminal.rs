@@ -1,7 +1,8 @@
 //! Makes text that strangers wrote fit to be shown: Dockerfiles, images and registries may say anything.
 
 use std::borrow::Cow;
-use std::ops::Range;
+
+use super::url::without_passwords;
 
 /// A word of a message that is longer is cut in its middle.
 const LONGEST_WORD: usize = 400;
@@ -38,42 +39,6 @@ pub fn harmless_json(json: String) -> String {
     })
 }
 
-/// Where URLs in `text` have a user with a password, or over http(s) one without, which is a token.
-pub fn user_infos(text: &str) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    for (at, _) in text.match_indices("://") {
-        let scheme = text[..at].rsplit(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c));
-        let scheme = scheme.take(1).collect::<String>().to_ascii_lowercase();
-        let start = at + "://".len();
-        let ends = |c: char| c.is_whitespace() || "/?#\"'`<>\\".contains(c);
-        let end = text[start..].find(ends).map_or(text.len(), |length| start + length);
-        if let Some(length) = text[start..end].rfind('@')
-            && length > 0
-            && !scheme.is_empty()
-            && (scheme.starts_with("http") || text[start..start + length].contains(':'))
-        {
-            found.push(start..start + length);
-        }
-    }
-    found
-}
-
-/// `text` with `xxxxx` in the place of users and passwords of URLs.
-pub fn without_passwords(text: &str) -> Cow<'_, str> {
-    let ranges = user_infos(text);
-    if ranges.is_empty() {
-        return text.into();
-    }
-    let (mut out, mut at) = (String::with_capacity(text.len()), 0);
-    for range in ranges {
-        let both = text[range.clone()].contains(':');
-        out.push_str(&text[at..range.start]);
-        out.push_str(if both { "xxxxx:xxxxx" } else { "xxxxx" });
-        at = range.end;
-    }
-    (out + &text[at..]).into()
-}
-
 /// A message, or a part of one: without passwords and what is no text, and of bounded length.
 pub fn for_people(text: &str) -> String {
     let text = without_passwords(text);
@@ -99,6 +64,79 @@ fn shortened(text: &str, longest: usize) -> Cow<'_, str> {
     (head + "…" + &tail).into()
 }
 
+/// As much of `text`, which has no colours, as fits into `width` columns; when something is left out, the last is `…`.
+pub fn cut(text: &str, width: usize) -> Cow<'_, str> {
+    if columns(text) <= width {
+        return text.into();
+    }
+    let mut used = 0;
+    let fits = |c: &char| {
+        used += columns_of(*c);
+        used < width
+    };
+    let kept: String = text.chars().take_while(fits).collect();
+    if width == 0 { "".into() } else { (kept + "…").into() }
+}
+
+/// How many columns a terminal needs for `text`; colours need none.
+pub fn columns(text: &str) -> usize {
+    let mut chars = text.chars().peekable();
+    let mut sum = 0;
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => skip_escape(&mut chars),
+            c => sum += columns_of(c),
+        }
+    }
+    sum
+}
+
+/// East Asian wide characters and emoji take two columns, combining marks none (Unicode, annex 11, by blocks).
+fn columns_of(c: char) -> usize {
+    match u32::from(c) {
+        0x0300..=0x036f | 0x200b..=0x200f | 0xfe00..=0xfe0f => 0,
+        0x1100..=0x115f
+        | 0x2e80..=0xa4cf
+        | 0xac00..=0xd7a3
+        | 0xf900..=0xfaff
+        | 0xfe30..=0xfe6f
+        | 0xff00..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x1f300..=0x1faff
+        | 0x20000..=0x3fffd => 2,
+        _ => 1,
+    }
+}
+
+/// `text`, which is one line, without control characters other than tabs and without what turns the direction of writing:
+/// a step's output cannot move the cursor.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unsafe) {
+        return text.into();
+    }
+    // What a terminal would show of `10%\r20%\r30%` is the last piece.
+    let last = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
+    let mut out = String::with_capacity(last.len());
+    let mut chars = last.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            skip_escape(&mut chars);
+        } else if !is_unsafe(c) {
+            out.push(c);
+        }
+    }
+    out.into()
+}
+
+/// Skips the rest of an ANSI escape sequence whose ESC was just read.
+fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match chars.next() {
+        Some('[') => while chars.next().is_some_and(|c| !('\u{40}'..='\u{7e}').contains(&c)) {},
+        Some(']') => while chars.next().is_some_and(|c| c != '\u{7}' && c != '\u{9c}') {},
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,22 +152,6 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_hidden_wherever_the_url_stands() {
-        for (text, expected) in [
-            ("ADD https://me:pw@h/x /", "ADD https://xxxxx:xxxxx@h/x /"),
-            ("ADD [\"https://tok@h/x\", \"/\"]", "ADD [\"https://xxxxx@h/x\", \"/\"]"),
-            ("x=http://a:b@h y=HTTPS://c@h", "x=http://xxxxx:xxxxx@h y=HTTPS://xxxxx@h"),
-            ("ssh://git@h/x git://u:p@h", "ssh://git@h/x git://xxxxx:xxxxx@h"),
-            ("https://a:b@c:d@h", "https://xxxxx:xxxxx@h"),
-            ("https://h/x@y and me@h", "https://h/x@y and me@h"),
-            ("`https://u:p@h`: 404", "`https://xxxxx:xxxxx@h`: 404"),
-            ("://a:b@h", "://a:b@h"),
-        ] {
-            assert_eq!(without_passwords(text), expected);
-        }
-    }
-
-    #[test]
     fn long_names_are_shortened() {
         let text = for_people(&format!("no `{}` here", "é".repeat(200_000)));
         assert!(
@@ -139,5 +161,22 @@ mod tests {
         assert!(text.contains('…'));
         assert!(for_people(&"many words ".repeat(100_000)).len() < 20_000);
         assert_eq!(for_people("as it is"), "as it is");
+    }
+
+    #[test]
+    fn output_cannot_move_the_cursor() {
+        assert_eq!(printable("plain\ttext"), "plain\ttext");
+        assert_eq!(printable("10%\r20%\r30%\r"), "30%");
+        assert_eq!(printable("\u{1b}[2J\u{1b}[31mred\u{1b}[0m \u{1b}]0;title\u{7}end"), "red end");
+    }
+
+    #[test]
+    fn lines_are_cut_by_columns() {
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("abcd", 3), "ab…");
+        assert_eq!(cut("宽宽宽", 5), "宽宽…");
+        assert_eq!(cut("宽宽宽", 4), "宽…");
+        assert_eq!(cut("abc", 0), "");
+        assert_eq!(columns("\u{1b}[31mred\u{1b}[0m e\u{301}"), 5);
     }
 }

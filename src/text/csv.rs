@@ -15,7 +15,7 @@ pub enum Fault {
 }
 
 /// The fields of one record. In quotes, `""` is a quote and commas do not part.
-pub(super) fn fields(record: &str) -> Result<Vec<String>, Fault> {
+pub fn fields(record: &str) -> Result<Vec<String>, Fault> {
     if record.is_empty() {
         return Err(Fault::Empty);
     }
