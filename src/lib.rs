@@ -32,11 +32,14 @@ pub mod import;
 
 pub mod export;
 
+#[allow(clippy::disallowed_methods, reason = "logins of the user; pieces of blobs by digest")]
+pub mod registry;
+
 #[allow(
     clippy::disallowed_methods,
-    reason = "logins and certificates of the user and of the machine; pieces of blobs by digest"
+    reason = "certificates of the user and of the machine; pieces of blobs by digest; files in folders of rbuild's"
 )]
-pub mod registry;
+pub mod http;
 
 #[allow(clippy::disallowed_methods, reason = "the store's own files, by digest and hash")]
 pub mod upkeep;

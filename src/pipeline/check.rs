@@ -18,7 +18,6 @@ use crate::image::PlatformImage;
 use crate::oci::{Config, ImageConfig, Platform};
 use crate::plan::graph::{BaseOp, BaseRequest, CopyKind, CopySource, Op, Plan};
 use crate::plan::{self, Lowered, Options};
-use crate::registry::Settings;
 use crate::report::{Diagnostic, Events, Severity, Source};
 use crate::store::Store;
 
@@ -171,8 +170,9 @@ fn known_bases(request: &Request, file: &Dockerfile, stages: &[usize]) -> Vec<Ba
         return Vec::new();
     }
     let Ok(store) = Store::open(&request.store_root) else { return Vec::new() };
-    let connect_timeout = Duration::from_secs(3);
-    let registries = Settings { connect_timeout, attempts: 1, ..request.registries.clone() };
+    let mut registries = request.registries.clone();
+    registries.http.connect_timeout = Duration::from_secs(3);
+    registries.http.attempts = 1;
     let tools = tools::Tools::new(&store, &Request { registries, ..request.clone() }, &Stop::default());
     wanted.iter().filter_map(|base| bases::known(&tools, may_ask, base)).collect()
 }

@@ -5,14 +5,12 @@ use std::io::Read;
 use std::sync::MutexGuard;
 
 use serde::Deserialize;
-use ureq::http::Method;
 
-use super::endpoint::{Origin, is_loopback_registry, split_port};
-use super::error::{CredentialState, Error, Problem};
-use super::place::Trusted;
-use super::retry::Schedule;
-use super::transport::{Failure, Request, Response, cause_of, origin_of};
-use super::{Access, Client, Target, retry};
+use super::error::{CredentialState, Error};
+use super::{Access, Client, Target, is_loopback_registry, origin_of_registry};
+use crate::http::{
+    self, Failure, Method, Origin, Problem, Request, Response, Schedule, Trusted, origin_of, split_port,
+};
 use crate::oci::Digest;
 use crate::sync::lock;
 
@@ -51,7 +49,7 @@ impl Client {
             let request = self
                 .addressed(request, &registry, target, extra)
                 .map_err(|f| unreachable(target.image(), f))?;
-            let mut response = match retry::exchange(&self.inner.transport, &request, &self.inner.settings) {
+            let mut response = match http::exchange(&self.inner.connections, &request) {
                 Ok(response) if response.status == 400 && self.turns_out_other(target, &registry) => {
                     continue;
                 }
@@ -67,7 +65,7 @@ impl Client {
             challenged = true;
             let detail = detail(&mut response);
             let inner = &self.inner;
-            let answered = inner.auth.answer(&response, target, extra, &inner.transport, &inner.settings);
+            let answered = inner.auth.answer(&response, target, extra, &inner.connections);
             answered.map_err(|refusal| {
                 let said = if refusal.detail.is_empty() { detail.message } else { refusal.detail };
                 unauthorized(target, said, refusal.credentials)
@@ -84,7 +82,7 @@ impl Client {
         asked: Asked,
         kind: (&'static str, u64),
     ) -> Result<(Response, Vec<u8>), Error> {
-        let mut schedule = Schedule::new(&self.inner.settings);
+        let mut schedule = Schedule::new(&self.inner.settings.http);
         loop {
             let mut response = self.call(target, None, request)?;
             if response.status != 200 {
@@ -124,7 +122,7 @@ impl Client {
         let known = self.turned_out().get(name).copied();
         let must_be_secure = self.inner.settings.registries.tls_verify() == Some(true);
         let expected = || must_be_secure || !(target.place.http || is_loopback_registry(name));
-        Origin::of_registry(name, !known.unwrap_or_else(expected))
+        origin_of_registry(name, !known.unwrap_or_else(expected))
     }
 
     fn turned_out(&self) -> MutexGuard<'_, BTreeMap<String, bool>> {
@@ -142,9 +140,9 @@ impl Client {
         if !may_differ || self.turned_out().contains_key(name) {
             return false;
         }
-        let mut probe = Request::new(Method::GET, Origin::of_registry(name, asked.secure).url("/v2/"));
+        let mut probe = Request::new(Method::GET, origin_of_registry(name, asked.secure).url("/v2/"));
         probe.trust = Some(target.trusted());
-        let is_other = match self.inner.transport.exchange(&probe) {
+        let is_other = match self.inner.connections.exchange(&probe) {
             Ok(_) => true,
             // That it is not trusted shows that it is TLS; the next request tells the user.
             Err(failure) => !asked.secure && failure.problem == Problem::Certificate,
@@ -177,7 +175,7 @@ impl Client {
                 request: request_name(&response),
                 status,
                 detail: said.message,
-                retry_after_seconds: retry::retry_after(&response).map(|wait| wait.as_secs()),
+                retry_after_seconds: http::retry_after(&response).map(|wait| wait.as_secs()),
             },
         }
     }
@@ -260,12 +258,13 @@ fn read_bounded(
     response: &mut Response,
 ) -> Result<Vec<u8>, Error> {
     let too_large = |size: String| Error::TooLarge { image: image.to_owned(), what, size, limit };
-    if let Some(size) = response.body.content_length().filter(|size| *size > limit) {
+    if let Some(size) = response.content_length().filter(|size| *size > limit) {
         return Err(too_large(format!("{size} bytes")));
     }
     let mut bytes = Vec::new();
-    response.reader(limit + 1).read_to_end(&mut bytes).map_err(|e| {
-        let cause = format!("while the {what} was read: {}", cause_of(e));
+    let read = response.reader(limit + 1).read_to_end(&mut bytes);
+    read.map_err(|e| {
+        let cause = format!("while the {what} was read: {}", http::cause_of(e));
         unreachable(
             image.to_owned(),
             Failure { origin: response.origin.clone(), problem: Problem::Broken, cause },

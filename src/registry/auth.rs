@@ -11,15 +11,12 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use serde::Deserialize;
-use ureq::http::Method;
 
 use super::challenge::{self, Challenge};
 use super::credentials::{self, Credential};
-use super::endpoint::Origin;
-use super::environment::Environment;
 use super::error::CredentialState;
-use super::transport::{Payload, Request, Response, Transport, origin_of};
-use super::{Access, Settings, Target, retry};
+use super::{Access, Target};
+use crate::http::{self, Connections, Environment, Method, Origin, Payload, Request, Response, origin_of};
 
 use crate::sync::lock;
 
@@ -90,12 +87,10 @@ impl Authenticator {
         response: &Response,
         target: &Target<'_>,
         extra: Option<&str>,
-        transport: &Transport,
-        settings: &Settings,
+        connections: &Connections,
     ) -> Result<(), Refusal> {
-        let headers = response.headers.get_all("www-authenticate").iter();
         let challenges: Vec<Challenge> =
-            headers.filter_map(|h| h.to_str().ok()).flat_map(challenge::parse).collect();
+            response.headers("www-authenticate").flat_map(challenge::parse).collect();
         let login = self.login(target);
         let refuse = |detail: String| Refusal { detail, credentials: self.state(target) };
         let find = |scheme: &str| challenges.iter().find(|c| c.scheme == scheme);
@@ -104,7 +99,7 @@ impl Authenticator {
                 let scopes = std::iter::once(scope(target)).chain(extra.map(str::to_owned));
                 let scopes = scopes.filter(|scope| !scope.is_empty()).collect();
                 let request = TokenRequest { bearer, scopes, credential: credential.as_ref(), target };
-                request.send(&response.origin, transport, settings).map_err(refuse)?
+                request.send(&response.origin, connections).map_err(refuse)?
             }
             (None, Some(_), Some(Credential::Basic { user, password })) => {
                 Grant { header: basic(&user, &password), expires: None }
@@ -166,7 +161,7 @@ struct TokenRequest<'a> {
 
 impl TokenRequest<'_> {
     /// Asks the token server. The error says why there is none, in the server's words.
-    fn send(&self, registry: &Origin, transport: &Transport, settings: &Settings) -> Result<Grant, String> {
+    fn send(&self, registry: &Origin, connections: &Connections) -> Result<Grant, String> {
         let realm = self.bearer.parameter("realm").unwrap_or("");
         let origin = origin_of(realm).map_err(|_| "the token server has no valid address".to_owned())?;
         // A login must not cross the network in the clear.
@@ -199,7 +194,7 @@ impl TokenRequest<'_> {
         if is_host_of_registry {
             request.trust = Some(self.target.trusted());
         }
-        let answer = retry::exchange(transport, &request, settings)
+        let answer = http::exchange(connections, &request)
             .map_err(|f| format!("the token server `{}` cannot be reached: {}", f.origin.host, f.cause))?;
         read_token(answer)
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
 
-use super::environment::Environment;
+use crate::http::Environment;
 
 /// A configuration larger than this is not one.
 const FILE_LIMIT: u64 = 4 << 20;

@@ -1,28 +1,10 @@
 //! What can go wrong between here and a registry, as facts, and how to go on.
 
 use crate::config;
+use crate::http::Problem;
 use crate::image::{Fault, listed};
 use crate::oci::{Digest, Platform};
 use crate::store;
-
-/// Why a connection to a registry did not come about, or did not last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Problem {
-    /// The name has no address.
-    NoSuchHost,
-    /// Nothing listens on that port.
-    Refused,
-    /// Nothing answers in time.
-    Timeout,
-    /// The proxy did not let the connection through.
-    Proxy,
-    /// The certificate is not trusted.
-    Certificate,
-    /// What answers does not speak HTTP, or TLS where that was expected.
-    Protocol,
-    /// The connection broke, again and again.
-    Broken,
-}
 
 /// Why the registry could not give or take an image. Texts never hold credentials.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
-use super::environment::Environment;
+use crate::http::Environment;
 
 /// Why a login could not be stored or forgotten. Never holds a password.
 #[derive(Debug, thiserror::Error)]

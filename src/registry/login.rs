@@ -1,13 +1,11 @@
 //! Finds out whether a registry takes a login.
 
-use ureq::http::Method;
-
 use super::answer::Asked;
 use super::auth::Authenticator;
 use super::credentials::Credential;
 use super::error::Error;
-use super::transport::Request;
 use super::{Access, Client, Settings, Target};
+use crate::http::{Method, Request};
 use crate::oci::Reference;
 
 /// What a registry says to a login.
@@ -30,7 +28,8 @@ pub fn check_login(
     password: &str,
 ) -> Result<LoginAnswer, Error> {
     let (user, password) = (user.to_owned(), password.to_owned());
-    let auth = Authenticator::with_login(settings.environment.clone(), Credential::Basic { user, password });
+    let auth =
+        Authenticator::with_login(settings.http.environment.clone(), Credential::Basic { user, password });
     let client = Client::with_authenticator(settings, auth);
     let place = client.place_to_push(registry)?;
     let target = Target { reference: registry, place: &place, access: Access::Login };

@@ -1,68 +1,50 @@
 //! Speaks the distribution protocol: resolves names to images, pulls layers, pushes, authenticates.
 //!
-//! A thin synchronous client (distribution-spec 1.1 and the token protocol of docker's registries) over
-//! `ureq`. Nothing here builds or interprets an image beyond its manifest and configuration; blobs go to and
+//! The distribution protocol (distribution-spec 1.1 and the token protocol of docker's registries) over `http`.
+//! Nothing here builds or interprets an image beyond its manifest and configuration; blobs go to and
 //! come from the store. What is deliberately absent: foreign layers (`urls` of a descriptor), manifests of
 //! schema 1.
 //!
-//! Constructing a [`Client`] reads a few environment variables and nothing else; certificates are read at
-//! the first https request, credentials after the first 401.
+//! Constructing a [`Client`] reads nothing; certificates are read at the first https request, credentials after the
+//! first 401.
 
 mod answer;
 mod auth;
 mod challenge;
 mod credentials;
-mod endpoint;
-mod environment;
 mod error;
 mod keep;
 mod login;
-mod piece;
 mod place;
-mod proxy;
 mod pull;
 mod push;
 mod resolve;
-mod retry;
 mod tap;
-mod tls;
-mod transport;
 mod upload;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
 
-pub use environment::Environment;
-pub use error::{CredentialState, Error, Problem};
+pub use error::{CredentialState, Error};
 pub use keep::{KeepError, Kept, forget_login, keep_login};
 pub use login::{LoginAnswer, check_login};
-pub use retry::http_date;
 pub use tap::{Tap, Tapped, tap};
 pub use whole::Which;
 
 use crate::config::{Place, Sources};
+use crate::http::{self, Environment, Origin, is_loopback_host, split_port};
 use crate::oci::{Digest, Reference};
 use crate::report::{Event, Events, StepNumber};
 
 /// How the client behaves; [`Settings::from_process`] is what a program wants, the rest is for tests.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where credentials, certificates and proxies are found.
-    pub environment: Environment,
+    /// How connections behave; credentials are found in its environment, too.
+    pub http: http::Settings,
     /// Mirrors, certificates, names: what is configured about registries.
     pub registries: Sources,
-    /// For looking up a name and opening a connection, each.
-    pub connect_timeout: Duration,
-    /// A connection on which nothing moves for so long is broken.
-    pub stall_timeout: Duration,
-    /// The first wait before trying again; each later one is twice as long.
-    pub backoff: Duration,
-    /// How often one thing is tried in all.
-    pub attempts: u32,
-    /// The longest `Retry-After` that is obeyed; a registry that wants more is an error at once.
-    pub longest_wait: Duration,
     /// Blobs that move at the same time.
     pub parallel_blobs: usize,
     /// A blob that is larger is sent in chunks of so many bytes: what a broken connection costs at most with registries
@@ -71,21 +53,24 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The usual values, with the environment of this process. Nothing is configured.
+    /// The usual values, with the environment of this process and the certificates that docker and podman know, the
+    /// user's and the system's. Nothing is configured.
     pub fn from_process() -> Self {
-        Self::with_environment(Environment::from_process())
+        let mut settings = Self::with_environment(Environment::from_process());
+        let home = settings.http.environment.get("HOME").map(PathBuf::from);
+        let users = home.iter().flat_map(|home| {
+            [".config/docker/certs.d", ".config/containers/certs.d"].map(|folder| home.join(folder))
+        });
+        let systems = ["/etc/docker/certs.d", "/etc/containers/certs.d"].map(PathBuf::from);
+        settings.http.certs_d = users.chain(systems).collect();
+        settings
     }
 
     /// The usual values with another environment.
     pub fn with_environment(environment: Environment) -> Self {
         Self {
-            environment,
+            http: http::Settings::with_environment(environment),
             registries: Sources::default(),
-            connect_timeout: Duration::from_secs(10),
-            stall_timeout: Duration::from_secs(30),
-            backoff: Duration::from_millis(250),
-            attempts: 5,
-            longest_wait: Duration::from_secs(30),
             parallel_blobs: 4,
             chunk_bytes: 16 << 20,
         }
@@ -100,7 +85,7 @@ pub struct Client {
 
 struct Inner {
     settings: Settings,
-    transport: transport::Transport,
+    connections: http::Connections,
     auth: auth::Authenticator,
     /// Registries that turned out to speak https, or http, where the other was expected.
     turned_out_secure: Mutex<BTreeMap<String, bool>>,
@@ -120,13 +105,18 @@ struct Inner {
 impl Client {
     /// A client that has not talked to anyone yet.
     pub fn new(settings: Settings) -> Self {
-        let auth = auth::Authenticator::new(settings.environment.clone());
+        let auth = auth::Authenticator::new(settings.http.environment.clone());
         Self::with_authenticator(settings, auth)
     }
 
     fn with_authenticator(settings: Settings, auth: auth::Authenticator) -> Self {
+        let connections = http::Settings {
+            trust: Self::usual_trust(&settings.registries),
+            idle_per_host: settings.parallel_blobs,
+            ..settings.http.clone()
+        };
         let inner = Inner {
-            transport: transport::Transport::new(&settings),
+            connections: http::Connections::new(connections),
             auth,
             turned_out_secure: Mutex::default(),
             broken_mirrors: Mutex::default(),
@@ -218,5 +208,37 @@ impl<'a> Target<'a> {
     /// `host[:port]` of the registry that is asked.
     fn registry(&self) -> &'a str {
         &self.place.registry
+    }
+}
+
+/// Where the registry of that name (`host[:port]`) is. `plain` asks for http.
+fn origin_of_registry(name: &str, plain: bool) -> Origin {
+    // Docker Hub answers under another name than images carry.
+    let name = if name == "docker.io" { "registry-1.docker.io" } else { name };
+    let (host, port) = split_port(name);
+    let port = port.unwrap_or(if plain { 80 } else { 443 });
+    Origin { secure: !plain, host: host.to_ascii_lowercase(), port }
+}
+
+/// Whether the registry of that name is on this machine.
+fn is_loopback_registry(name: &str) -> bool {
+    is_loopback_host(split_port(name).0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_place_of_a_registry() {
+        for (name, plain, url) in [
+            ("docker.io", false, "https://registry-1.docker.io/v2/"),
+            ("localhost:5000", true, "http://localhost:5000/v2/"),
+            ("[::1]:5000", true, "http://[::1]:5000/v2/"),
+            ("[::1]", true, "http://[::1]/v2/"),
+            ("ghcr.io:443", false, "https://ghcr.io/v2/"),
+        ] {
+            assert_eq!(origin_of_registry(name, plain).url("/v2/"), url);
+        }
     }
 }

@@ -5,18 +5,10 @@ use std::path::Path;
 use super::error::Error;
 use super::{Access, Client, Target};
 use crate::config::{self, Place, Registries};
+use crate::http::Trusted;
 use crate::oci::Reference;
 use crate::report::Event;
 use crate::sync::lock;
-
-/// What a connection to a host needs to be trusted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Trusted {
-    /// Any certificate will do.
-    pub(super) insecure: bool,
-    /// Files and folders of certificates beside the usual ones.
-    pub(super) ca: Vec<std::path::PathBuf>,
-}
 
 impl Client {
     /// Everything that is configured.

@@ -6,15 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use ureq::http::Method;
-
 use super::answer::Asked;
 use super::error::Error;
-use super::retry::Schedule;
 use super::tap::Tap;
-use super::transport::{Request, Response, cause_of};
 use super::{Client, Progress, Target};
 use crate::config::Place;
+use crate::http::{Method, Request, Response, Schedule, begins_at, cause_of};
 use crate::oci::{Descriptor, Digest, Layer, Reference};
 use crate::store::{self, BlobWriter, Store};
 use crate::sync::{into_inner, lock, wait_while};
@@ -254,7 +251,7 @@ impl Fetch<'_> {
 
     /// Asks one place until everything is there.
     fn receive(&self, target: &Target<'_>, sink: &mut Sink) -> Result<(), Error> {
-        let settings = &self.client.inner.settings;
+        let settings = &self.client.inner.settings.http;
         let mut schedule = Schedule::new(settings);
         while sink.done() < self.blob.size || self.blob.size == 0 {
             let before = sink.done();
@@ -282,7 +279,7 @@ impl Fetch<'_> {
         }
         let mut response = self.client.call(target, None, &request)?;
         match response.status.as_u16() {
-            206 if done > 0 && starts_at(&response, done) => {}
+            206 if done > 0 && begins_at(&response, done) => {}
             200 => {
                 // No ranges there: pass over what we have. Should it differ, the digest will tell.
                 if let Err(broken) = self.skip(&mut response, done) {
@@ -350,13 +347,6 @@ impl Fetch<'_> {
     fn not_written(&self, error: std::io::Error, writer: &BlobWriter) -> Error {
         Error::Store(store::Error::io("write", writer.path(), error))
     }
-}
-
-/// Whether a partial answer begins where it should (`Content-Range: bytes 5-9/10`).
-fn starts_at(response: &Response, done: u64) -> bool {
-    let range = response.header("content-range").and_then(|text| text.strip_prefix("bytes "));
-    let start = range.and_then(|text| text.split('-').next()?.trim().parse().ok());
-    start == Some(done)
 }
 
 /// Blobs that are being fetched, so that two builds in one process do not fetch one twice at once.

@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 
-use ureq::http::Method;
-
 use super::answer::Asked;
 use super::error::Error;
 use super::pull::in_parallel;
-use super::transport::{Payload, Request};
 use super::upload::{Upload, Way};
 use super::{Client, Progress, Target, resolve};
 use crate::config::Place;
+use crate::http::{Method, Payload, Request};
 use crate::image::{Content, Document, MANIFEST_LIMIT, document};
 use crate::oci::{Descriptor, Digest, MAX_INDEX_DEPTH, Reference, TooDeep};
 use crate::store::Store;

@@ -1,11 +1,9 @@
 //! From a name to one image: manifest, configuration, layers.
 
-use ureq::http::Method;
-
 use super::answer::Asked;
 use super::error::Error;
-use super::transport::Request;
 use super::{Client, Target};
+use crate::http::{Method, Request};
 use crate::image::{self, CONFIG_LIMIT, Document, Documents, Fault, MANIFEST_LIMIT, PlatformImage, document};
 use crate::oci::{Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Reference};
 use crate::store::{self, Store};

@@ -4,14 +4,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ureq::http::Method;
-
 use super::answer::Asked;
 use super::auth::percent_encode;
-use super::error::{Error, Problem};
-use super::retry::{Schedule, is_transient, retry_after};
-use super::transport::{Payload, Request, Response};
+use super::error::Error;
 use super::{Client, Progress, Target};
+use crate::http::{Method, Payload, Problem, Request, Response, Schedule, is_transient, retry_after};
 use crate::oci::Descriptor;
 use crate::store::Store;
 use crate::sync::lock;
@@ -55,7 +52,7 @@ impl Upload<'_> {
         if self.is_there()? {
             return Ok(Way::Known);
         }
-        let mut schedule = Schedule::new(&self.client.inner.settings);
+        let mut schedule = Schedule::new(&self.client.inner.settings.http);
         let mut in_chunks = self.blob.size > self.client.inner.settings.chunk_bytes;
         let mut begun = match self.client.other_home(&self.target, &self.blob.digest) {
             Some(from) => self.mount(&from)?,
@@ -145,7 +142,7 @@ impl Upload<'_> {
     fn send_chunks(&self, place: String) -> Attempt<()> {
         let settings = &self.client.inner.settings;
         let (mut place, mut at) = (place, 0);
-        let mut schedule = Schedule::new(settings);
+        let mut schedule = Schedule::new(&settings.http);
         loop {
             let end = (at + settings.chunk_bytes).min(self.blob.size);
             let sent = match at < self.blob.size {
@@ -156,7 +153,7 @@ impl Upload<'_> {
                 Ok(Some(response)) => {
                     place = self.place(&response)?;
                     at = received(&response).filter(|next| (at + 1..end).contains(next)).unwrap_or(end);
-                    schedule = Schedule::new(settings);
+                    schedule = Schedule::new(&settings.http);
                     continue;
                 }
                 Ok(None) => return Ok(Ok(())),

@@ -17,6 +17,7 @@ const HOUSE: [&str; 28] = [
     "import",
     "export",
     "registry",
+    "http",
     "upkeep",
     "exec",
     "cache",

@@ -50,3 +50,4 @@ mod smallest;
 mod stock;
 mod store;
 mod support;
+mod urls;

@@ -9,8 +9,9 @@ use crate::cli::Failure;
 use crate::cli::error::print;
 use crate::cli::options::configuration::{Configuration, RegistryArgs};
 use crate::cli::show::moving::explain;
+use crate::http::Environment;
 use crate::oci::Reference;
-use crate::registry::{self, Environment, KeepError, Kept, LoginAnswer};
+use crate::registry::{self, KeepError, Kept, LoginAnswer};
 use crate::report::Diagnostic;
 
 /// A password longer than this is something else.

@@ -18,6 +18,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::context::ignore;
 use crate::context::{self, Context, path};
 use crate::copy_files::FileTree;
+use crate::http::without_user_info as shown;
 use crate::secrets::{SecretError, Secrets};
 use mirror::Mirror;
 
@@ -306,14 +307,6 @@ fn set_time(path: &Path, time: std::time::SystemTime) -> io::Result<()> {
     let times = rustix::fs::Timestamps { last_access: stamp, last_modification: stamp };
     rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(())
-}
-
-/// A URL without user info.
-fn shown(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    format!("{scheme}://{host}{path}")
 }
 
 #[cfg(test)]

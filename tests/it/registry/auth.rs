@@ -1,7 +1,8 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rbuild::registry::{CredentialState, Environment, Error, Progress};
+use rbuild::http::Environment;
+use rbuild::registry::{CredentialState, Error, Progress};
 
 use super::{amd64, client, client_in, reference, small_image, store};
 use crate::support::http::{Received, Reply, Server, forward};

@@ -9,8 +9,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use rbuild::http::Environment;
 use rbuild::oci::Digest;
-use rbuild::registry::{Client, Environment, Error, Progress, Settings};
+use rbuild::registry::{Client, Error, Progress, Settings};
 use rbuild::store::Store;
 
 use super::push::keep;
@@ -122,8 +123,10 @@ impl World {
         if host == self.registry.host() {
             return client_in(environment);
         }
-        let stall_timeout = Duration::from_millis(400);
-        Client::new(Settings { stall_timeout, attempts: 5, chunk_bytes: 60_000, ..settings(environment) })
+        let mut settings = Settings { chunk_bytes: 60_000, ..settings(environment) };
+        settings.http.stall_timeout = Duration::from_millis(400);
+        settings.http.attempts = 5;
+        Client::new(settings)
     }
 }
 

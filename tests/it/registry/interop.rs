@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use rbuild::http::Environment;
 use rbuild::oci::{Digest, Index};
-use rbuild::registry::{Environment, Progress};
+use rbuild::registry::Progress;
 
 use super::push::keep;
-use super::tls::{certificates, tls_registry};
-use super::{amd64, client, client_in, reference, small_image, store};
+use super::tls::tls_registry;
+use super::{amd64, client, client_in, client_with_certs_d, reference, small_image, store};
 use crate::support::registry::{PASSWORD, Registry, USER};
+use crate::support::tls::certificates;
 use crate::support::{skip, tools};
 
 /// The image as an OCI layout that skopeo reads.
@@ -107,11 +109,11 @@ fn a_private_authority_and_a_login() {
     let (dir, store) = store();
     certificates(dir.path());
     let registry = tls_registry(dir.path());
-    let host = format!("localhost:{}", registry.1);
+    let host = format!("localhost:{}", registry.port);
     let certs_d = dir.path().join("certs.d");
     std::fs::create_dir_all(certs_d.join(&host)).unwrap();
     std::fs::copy(dir.path().join("ca.crt"), certs_d.join(&host).join("ca.crt")).unwrap();
-    let client = client_in(Environment::empty().with_certs_d(certs_d.clone()));
+    let client = client_with_certs_d(certs_d.clone());
     let descriptor = keep(&store, &small_image());
     let name = reference(&host, "app:1");
     client.push(&store, &descriptor, std::slice::from_ref(&name), &Progress::silent()).unwrap();

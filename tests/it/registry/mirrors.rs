@@ -3,7 +3,8 @@
 use std::sync::mpsc::channel;
 
 use rbuild::config::Flags;
-use rbuild::registry::{Client, Error, Problem};
+use rbuild::http::Problem;
+use rbuild::registry::{Client, Error};
 use rbuild::report::{Event, Events};
 
 use super::pull::{assert_complete, large_image, layer_requests, pull};

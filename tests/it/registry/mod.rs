@@ -12,11 +12,13 @@ mod resolve;
 mod tls;
 mod upload;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rbuild::config::{Config, Files, Flags, Sources};
+use rbuild::http::{self, Environment};
 use rbuild::oci::{Platform, Reference};
-use rbuild::registry::{Client, Environment, Settings};
+use rbuild::registry::{Client, Settings};
 use rbuild::store::Store;
 
 use crate::support::image::{TestImage, TestLayer};
@@ -33,23 +35,31 @@ fn client_in(environment: Environment) -> Client {
     Client::new(settings(environment))
 }
 
+/// A client that trusts what is in a folder of certificates for single hosts.
+fn client_with_certs_d(folder: PathBuf) -> Client {
+    let mut settings = settings(Environment::empty());
+    settings.http.certs_d.push(folder);
+    Client::new(settings)
+}
+
 /// On a busy machine an answer may take its time: only tests of stalls take that for one.
 fn settings(environment: Environment) -> Settings {
-    Settings {
+    let http = http::Settings {
         connect_timeout: Duration::from_secs(5),
         stall_timeout: Duration::from_secs(10),
         backoff: Duration::from_millis(1),
         attempts: 4,
         longest_wait: Duration::from_secs(2),
-        chunk_bytes: CHUNK,
-        ..Settings::with_environment(environment)
-    }
+        ..http::Settings::with_environment(environment)
+    };
+    Settings { http, chunk_bytes: CHUNK, ..Settings::with_environment(Environment::empty()) }
 }
 
 /// A client that takes 200 ms of silence for a stall.
 fn impatient_client() -> Client {
-    let stall_timeout = Duration::from_millis(200);
-    Client::new(Settings { stall_timeout, ..settings(Environment::empty()) })
+    let mut settings = settings(Environment::empty());
+    settings.http.stall_timeout = Duration::from_millis(200);
+    Client::new(settings)
 }
 
 /// A client with a configuration as rbuild's own file has it.

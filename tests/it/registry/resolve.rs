@@ -1,5 +1,6 @@
+use rbuild::http::{Environment, Problem};
 use rbuild::oci::{Descriptor, Digest, MediaType, Platform};
-use rbuild::registry::{Environment, Error, Problem};
+use rbuild::registry::Error;
 
 use super::{amd64, client, client_in, impatient_client, reference, small_image, store};
 use crate::support::http::{Ending, Reply, Server};

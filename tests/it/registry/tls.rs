@@ -1,30 +1,12 @@
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rbuild::config::Flags;
-use rbuild::registry::{Client, Environment, Error, Problem};
+use rbuild::http::{Environment, Problem};
+use rbuild::registry::{Client, Error};
 
-use super::{amd64, client, client_in, configured, flagged, reference, store};
-
-/// A certificate authority and a certificate of `localhost`, made by openssl.
-pub(super) fn certificates(dir: &Path) {
-    let script = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=ca \
-         -keyout ca.key -out ca.crt 2>/dev/null && \
-         openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost \
-         -keyout tls.key -out tls.csr 2>/dev/null && \
-         printf 'subjectAltName=DNS:localhost' > ext && \
-         openssl x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out tls.crt 2>/dev/null";
-    assert!(Command::new("sh").arg("-c").arg(script).current_dir(dir).status().unwrap().success());
-}
-
-pub(super) struct TlsServer(Child, pub(super) u16);
-
-impl Drop for TlsServer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use super::{amd64, client, client_in, client_with_certs_d, configured, flagged, reference, store};
+use crate::support::tls::{TlsServer, certificates};
 
 /// docker-registry with TLS on a free port.
 pub(super) fn tls_registry(dir: &Path) -> TlsServer {
@@ -42,7 +24,7 @@ pub(super) fn tls_registry(dir: &Path) -> TlsServer {
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    TlsServer(child, port)
+    TlsServer { child, port }
 }
 
 #[test]
@@ -50,7 +32,7 @@ fn a_registry_on_this_machine_may_speak_https() {
     let (dir, store) = store();
     certificates(dir.path());
     let registry = tls_registry(dir.path());
-    let host = format!("localhost:{}", registry.1);
+    let host = format!("localhost:{}", registry.port);
     let name = reference(&host, "base:1");
 
     let error = client().resolve(&store, &name, &amd64()).unwrap_err();
@@ -61,12 +43,12 @@ fn a_registry_on_this_machine_may_speak_https() {
     std::fs::create_dir_all(certs_d.join(&host)).unwrap();
     std::fs::copy(dir.path().join("ca.crt"), certs_d.join(&host).join("ca.crt")).unwrap();
     let trusting = [
-        Environment::empty().with_certs_d(certs_d),
-        Environment::empty().with("SSL_CERT_FILE", dir.path().join("ca.crt")),
+        client_with_certs_d(certs_d),
+        client_in(Environment::empty().with("SSL_CERT_FILE", dir.path().join("ca.crt"))),
     ];
-    for environment in trusting {
+    for client in trusting {
         // Empty as it is, it answers: that is all that matters here.
-        let error = client_in(environment).resolve(&store, &name, &amd64()).unwrap_err();
+        let error = client.resolve(&store, &name, &amd64()).unwrap_err();
         assert!(matches!(error, Error::UnknownManifest { .. }), "{error}");
     }
 }
@@ -76,7 +58,7 @@ fn configuration_and_flags_say_whom_to_trust() {
     let (dir, store) = store();
     certificates(dir.path());
     let registry = tls_registry(dir.path());
-    let host = format!("localhost:{}", registry.1);
+    let host = format!("localhost:{}", registry.port);
     let ask = |client: Client| client.resolve(&store, &reference(&host, "base:1"), &amd64()).unwrap_err();
     let ca = dir.path().join("ca.crt");
     let certificates_of_all = dir.path().join("all");

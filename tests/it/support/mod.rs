@@ -13,6 +13,7 @@ pub mod mounts;
 pub mod program;
 pub mod registry;
 pub mod terminal;
+pub mod tls;
 pub mod tools;
 pub mod wire;
 

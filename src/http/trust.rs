@@ -9,7 +9,6 @@ use std::sync::{Arc, OnceLock};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use super::environment::Environment;
-use super::place::Trusted;
 
 /// Where distributions keep the bundle of roots (the list of Go's `crypto/x509`).
 const BUNDLES: [&str; 6] = [
@@ -23,6 +22,15 @@ const BUNDLES: [&str; 6] = [
 
 /// A file of certificates larger than this is not one.
 const FILE_LIMIT: u64 = 16 << 20;
+
+/// What a connection to a host needs to be trusted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Trusted {
+    /// Any certificate will do.
+    pub insecure: bool,
+    /// Files and folders of certificates beside the usual ones.
+    pub ca: Vec<PathBuf>,
+}
 
 /// The trusted roots, read once.
 #[derive(Default)]
@@ -56,12 +64,12 @@ impl Trust {
 }
 
 /// The folders `certs.d/<host[:port]>` that exist for a host.
-pub(super) fn host_folders(environment: &Environment, host: &str, port: u16) -> Vec<PathBuf> {
+pub(super) fn host_folders(certs_d: &[PathBuf], host: &str, port: u16) -> Vec<PathBuf> {
     let mut names = vec![format!("{host}:{port}")];
     if port == 443 {
         names.push(host.to_owned());
     }
-    let candidates = environment.certs_d().iter().flat_map(|base| names.iter().map(|name| base.join(name)));
+    let candidates = certs_d.iter().flat_map(|base| names.iter().map(|name| base.join(name)));
     candidates.filter(|folder| folder.is_dir()).collect()
 }
 

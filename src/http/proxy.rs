@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::endpoint::{Origin, split_port};
 use super::environment::Environment;
+use super::origin::{Origin, split_port};
 
 /// The URL of the proxy for `origin`; `None` means to go there directly. This machine never needs one.
 pub(super) fn proxy_for<'a>(environment: &'a Environment, origin: &Origin) -> Option<&'a str> {
@@ -67,6 +67,7 @@ fn in_network(ip: IpAddr, network: &str, bits: &str) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use super::super::origin_of;
     use super::*;
 
     #[test]
@@ -77,7 +78,7 @@ mod tests {
                 .with("HTTP_PROXY", "http://plain:1")
                 .with("NO_PROXY", no_proxy)
         };
-        for (no_proxy, registry, plain, expected) in [
+        for (no_proxy, host, plain, expected) in [
             ("", "ghcr.io", false, Some("http://secure:1")),
             ("", "ghcr.io", true, Some("http://plain:1")),
             ("", "localhost:5000", true, None),
@@ -95,8 +96,9 @@ mod tests {
             ("0.0.0.0/0", "11.1.2.3:5000", false, None),
             ("fe80::/10", "[fe80::1]:5000", false, None),
         ] {
-            let origin = Origin::of_registry(registry, plain);
-            assert_eq!(proxy_for(&environment(no_proxy), &origin), expected, "{no_proxy} {registry}");
+            let scheme = if plain { "http" } else { "https" };
+            let origin = origin_of(&format!("{scheme}://{host}/")).unwrap();
+            assert_eq!(proxy_for(&environment(no_proxy), &origin), expected, "{no_proxy} {host}");
         }
     }
 }

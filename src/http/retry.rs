@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use super::Settings;
-use super::transport::{Failure, Request, Response, Transport};
+use super::connections::Connections;
+use super::date::date_of;
+use super::failure::Failure;
+use super::request::{Request, Response};
 
 /// A deterministic schedule of waits: each twice as long as the one before.
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     left: u32,
     wait: Duration,
     longest: Duration,
 }
 
 impl Schedule {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         Self {
             left: settings.attempts.saturating_sub(1),
             wait: settings.backoff,
@@ -23,7 +26,7 @@ impl Schedule {
 
     /// How long to wait before the next attempt, at least as long as the other side asked for; `None` when
     /// it is time to give up.
-    pub(super) fn next(&mut self, asked: Option<Duration>) -> Option<Duration> {
+    pub(crate) fn next(&mut self, asked: Option<Duration>) -> Option<Duration> {
         if self.left == 0 || asked.is_some_and(|a| a > self.longest) {
             return None;
         }
@@ -36,17 +39,13 @@ impl Schedule {
 
 /// Makes a request until it is answered by something else than "not now"; one that must not be repeated once. The
 /// last answer or failure is the result.
-pub(super) fn exchange(
-    transport: &Transport,
-    request: &Request<'_>,
-    settings: &Settings,
-) -> Result<Response, Failure> {
-    let mut schedule = Schedule::new(settings);
+pub(crate) fn exchange(connections: &Connections, request: &Request<'_>) -> Result<Response, Failure> {
+    let mut schedule = Schedule::new(connections.settings());
     if !request.is_repeatable {
-        return transport.exchange(request);
+        return connections.exchange(request);
     }
     loop {
-        let result = transport.exchange(request);
+        let result = connections.exchange(request);
         let asked = match &result {
             Ok(response) if is_transient(response.status.as_u16()) => retry_after(response),
             Err(failure) if failure.is_transient() => None,
@@ -60,12 +59,12 @@ pub(super) fn exchange(
 }
 
 /// Whether a status says "not now".
-pub(super) fn is_transient(status: u16) -> bool {
+pub(crate) fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
 /// The `Retry-After` header.
-pub(super) fn retry_after(response: &Response) -> Option<Duration> {
+pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     wait_of(response.header("retry-after")?.trim(), jiff::Timestamp::now())
 }
 
@@ -77,22 +76,6 @@ fn wait_of(text: &str, now: jiff::Timestamp) -> Option<Duration> {
     let date = date_of(text)?;
     // A date in the past means now.
     Some(date.duration_since(now).try_into().unwrap_or_default())
-}
-
-/// A date in a header, in seconds since the epoch: in each of the three forms that RFC 9110 (5.6.7) has recipients take.
-pub fn http_date(text: &str) -> Option<i64> {
-    date_of(text.trim()).map(jiff::Timestamp::as_second)
-}
-
-fn date_of(text: &str) -> Option<jiff::Timestamp> {
-    if let Ok(date) = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text) {
-        return Some(date);
-    }
-    // RFC 850's two digits of a year are POSIX's, 69 is 1969: what the RFC says instead depends on today.
-    let forms = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
-    let parse = |form: &&str| jiff::fmt::strtime::parse(form, text).ok()?.to_datetime().ok();
-    let date = forms.iter().find_map(parse)?;
-    date.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|date| date.timestamp())
 }
 
 #[cfg(test)]
@@ -111,21 +94,6 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(Schedule::new(&settings).next(Some(seconds(3))), Some(seconds(3)));
         assert_eq!(Schedule::new(&settings).next(Some(seconds(3600))), None);
-    }
-
-    #[test]
-    fn dates_have_three_forms() {
-        for (text, expected) in [
-            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
-            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(784_111_777)),
-            ("Sun Nov  6 08:49:37 1994", Some(784_111_777)),
-            ("Sun Nov 16 08:49:37 1997", Some(879_670_177)),
-            ("Sunday, 06-Nov-94 08:49:37", None),
-            ("Nov 6 1994", None),
-            ("", None),
-        ] {
-            assert_eq!(http_date(text), expected, "{text}");
-        }
     }
 
     #[test]
