@@ -6,6 +6,7 @@
 
 mod attack;
 mod bad_input;
+mod beneath;
 mod bombs;
 mod cache;
 mod cache_rule;

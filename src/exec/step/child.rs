@@ -279,6 +279,10 @@ fn resource(name: &str) -> Option<Resource> {
     })
 }
 
+/// What cannot be done with one id below a listener of somebody else.
+const SECOND_LISTENER: &str = "keep the owners that a step sets with one id: a container or program around rbuild has a \
+    seccomp listener already, and the kernel allows one; a user with ranges of ids needs none";
+
 /// Filter, identity, capabilities; the bounding set is limited already. The filter comes before the capabilities go: without no_new_privs,
 /// which would break sudo and ping in a RUN, only CAP_SYS_ADMIN may install one.
 fn confine(privilege: Privilege, spec: &Spec, ends: Ends<'_>) -> Result<(), Failure> {
@@ -288,7 +292,9 @@ fn confine(privilege: Privilege, spec: &Spec, ends: Ends<'_>) -> Result<(), Fail
     // With a single id there is nobody else to become: the keeper makes it look so.
     let become_user = || if single { Ok(()) } else { caps::become_user(&spec.credentials) };
     if let Some(profile) = profile {
-        install(seccomp::compiled(profile), spec, ends).doing(|| "install the seccomp filter".into())?;
+        let installed = install(seccomp::compiled(profile), spec, ends);
+        let is_second = installed.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY));
+        installed.doing(|| if is_second { SECOND_LISTENER } else { "install the seccomp filter" }.into())?;
     }
     let doing = || format!("become user {}:{}", spec.credentials.uid, spec.credentials.gid);
     if insecure {
