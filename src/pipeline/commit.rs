@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::diagnose_store;
-use super::shell::Opened;
+use super::shell::Shell;
 use crate::clock;
 use crate::dockerfile::syntax::{Dockerfile, InstructionKind};
 use crate::image::PlatformImage;
@@ -34,7 +34,7 @@ pub struct Commit {
 
 /// Makes the image: the layers of the session, what was changed in it as one more, and the configuration with the changes
 /// that are wanted. The session stays. `opened` is a room in it.
-pub fn commit(store: &Store, opened: &Opened, commit: &Commit) -> Result<Digest, Vec<Diagnostic>> {
+pub fn commit(store: &Store, opened: &Shell, commit: &Commit) -> Result<Digest, Vec<Diagnostic>> {
     let session = opened.session();
     let mut config = changed(&session.config, &commit.changes)?;
     let mut layers = session.layers.clone();

@@ -9,7 +9,7 @@ use crate::store::Store;
 
 /// One platform's plan, and what would become of each of its steps.
 #[derive(Debug)]
-pub struct Foresight {
+pub struct DryRun {
     /// The plan.
     pub plan: Plan,
     /// In the order of the plan's steps.
@@ -18,20 +18,20 @@ pub struct Foresight {
 
 /// Plans each platform of the request and looks its steps up in the cache. Nothing runs and no layer is fetched, but
 /// base images are resolved as a build would resolve them, since their digests are part of the keys.
-pub fn foresee(request: &Request, events: &Events) -> Result<Vec<Foresight>, Vec<Diagnostic>> {
+pub fn dry_run(request: &Request, events: &Events) -> Result<Vec<DryRun>, Vec<Diagnostic>> {
     let store = Store::open(&request.store_root).map_err(|e| vec![diagnose_store(&e)])?;
     let mut tools = tools::Tools::new(&store, request, &Stop::default());
     tools.pins = request.pins()?;
     let inputs = inputs::Inputs::open(request, &tools, events)?;
     let dockerfile = inputs.parse()?;
-    let mut foreseen = Vec::new();
+    let mut dry_runs = Vec::new();
     for platform in request.platforms_or_host() {
         let options = plan::Options { platform, ..request.options.clone() };
         let plan = inputs.plan(&dockerfile, &options)?;
         let environment = inputs.environment(&dockerfile, &plan, events);
         let outlooks = solve::forecast(&plan, inputs.source(), &environment)?;
-        foreseen.push(Foresight { plan, outlooks });
+        dry_runs.push(DryRun { plan, outlooks });
     }
     inputs.save_digests();
-    Ok(foreseen)
+    Ok(dry_runs)
 }

@@ -2,8 +2,7 @@
 
 use super::inputs::Inputs;
 use crate::dockerfile::syntax::Dockerfile;
-use crate::oci::{self, History, Seconds};
-use crate::plan::graph::{BaseOp, HistoryPlan, Plan};
+use crate::plan::graph::{BaseOp, Plan};
 use crate::plan::{self, Lowered, Options};
 use crate::solve::session::{Session, Sessions};
 
@@ -32,20 +31,7 @@ fn complete_one(
     let Ok(Lowered::Plan(plan)) = plan::lower(dockerfile, &options, bases) else { return None };
     let time = plan.epoch.unwrap_or(session.created);
     session.config = plan.image.config;
-    session.config.history = plan.image.history.iter().map(|entry| history(entry, time)).collect();
+    // Steps that were not all solved do not tell their times.
+    session.config.history = plan.image.history.iter().map(|entry| entry.entry(|_| time)).collect();
     Some(())
-}
-
-/// Steps that were not all solved do not tell their times.
-fn history(entry: &HistoryPlan, time: Seconds) -> History {
-    match entry {
-        HistoryPlan::Inherited(history) => history.clone(),
-        HistoryPlan::Made { created_by, author, layer, .. } => History {
-            created: Some(oci::rfc3339(time)),
-            created_by: Some(created_by.clone()),
-            author: author.clone(),
-            comment: Some("buildkit.dockerfile.v0".to_owned()),
-            empty_layer: layer.is_none(),
-        },
-    }
 }

@@ -34,7 +34,7 @@ use crate::{export, solve};
 pub use dockerfile::usual_path as usual_dockerfile;
 
 pub use check::{Checked, Outlined, check, outline, stages};
-pub use dry_run::{Foresight, foresee};
+pub use dry_run::{DryRun, dry_run};
 pub use lock::{Lock, Missing, Refresh, no_folder, refresh};
 pub use tools::{empty_trash, heed_quota};
 

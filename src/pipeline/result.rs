@@ -4,8 +4,8 @@ use super::tools::Tools;
 use super::{Built, Request, diagnose_store, push};
 use crate::export;
 use crate::oci::image::{self, Assembled};
-use crate::oci::{self, Descriptor, History, Layer, Seconds};
-use crate::plan::graph::{HistoryPlan, Plan};
+use crate::oci::{Descriptor, Layer};
+use crate::plan::graph::{HistoryPlan, Plan, StepId};
 use crate::report::{Diagnostic, Events, Outcome};
 use crate::solve::Solved;
 use crate::store::Store;
@@ -28,12 +28,13 @@ pub(super) fn assemble(
     layers: Vec<Layer>,
     store: &Store,
 ) -> Result<PlatformResult, Vec<Diagnostic>> {
-    let history = plan.image.history.iter().map(|entry| history(entry, plan.epoch, solved)).collect();
+    let time_of = |step: StepId| plan.epoch.unwrap_or_else(|| solved.root(step).time);
+    let history = plan.image.history.iter().map(|entry| entry.entry(time_of)).collect();
     let mut annotations = plan.image.annotations.clone();
     for output in &request.outputs {
         annotations.extend(output.manifest_annotations.clone());
     }
-    let created = plan.epoch.unwrap_or_else(|| solved.root(plan.image.result).time);
+    let created = time_of(plan.image.result);
     let Assembled { config_bytes, manifest_bytes, manifest_descriptor, .. } =
         image::assemble(plan.image.config.clone(), history, &layers, created, &annotations);
     for bytes in [&config_bytes, &manifest_bytes] {
@@ -58,23 +59,6 @@ fn notes(plan: &Plan, solved: &Solved) -> StepNotes {
         Some(StepNote { cached: outcome == Outcome::Cached, took_ms })
     };
     StepNotes { steps: plan.image.history.iter().map(note).collect() }
-}
-
-/// An entry of the history, its time known.
-pub(super) fn history(entry: &HistoryPlan, epoch: Option<Seconds>, solved: &Solved) -> History {
-    match entry {
-        HistoryPlan::Inherited(history) => history.clone(),
-        HistoryPlan::Made { created_by, author, layer, after } => {
-            let time = epoch.unwrap_or_else(|| solved.root(layer.unwrap_or(*after)).time);
-            History {
-                created: Some(oci::rfc3339(time)),
-                created_by: Some(created_by.clone()),
-                author: author.clone(),
-                comment: Some("buildkit.dockerfile.v0".to_owned()),
-                empty_layer: layer.is_none(),
-            }
-        }
-    }
 }
 
 /// Names the image and writes it wherever the request says: outputs first, so that a name never points at something

@@ -1,11 +1,11 @@
-//! Opens rooms: in a kept session, at a place of a Dockerfile, in an image. And makes images of kept sessions.
+//! Opens a root for commands: that of a kept session, of a place in a Dockerfile, of an image.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::tools::Tools;
-use super::{Failed, Request, Secret, diagnose_store, failed, inputs, result};
+use super::{Failed, Request, Secret, diagnose_store, failed, inputs};
 use crate::exec::{self, Attach, Dns, ExitReport, Limits, MountSpec, Stop, Ulimit};
 use crate::image::PlatformImage;
 use crate::oci::{self, Descriptor, ImageConfig, Platform, Reference};
@@ -21,9 +21,9 @@ use crate::solve::session::{EnterError, FailedSteps, Kind, Place, Room, Session,
 use crate::solve::{self, ContextFiles, Environment, Files};
 use crate::store::Store;
 
-/// What is wanted in a room beside what is there anyway.
+/// What a shell or a run is given beside what its step or image has.
 #[derive(Debug, Clone, Default)]
-pub struct Wishes {
+pub struct ShellOptions {
     /// Variables, later ones win.
     pub env: Vec<(String, String)>,
     /// The working directory, absolute.
@@ -34,7 +34,7 @@ pub struct Wishes {
     pub mounts: Vec<MountSpec>,
     /// The host name.
     pub hostname: Option<String>,
-    /// The network of an image's room.
+    /// The network, where no step says which.
     pub network: Option<Network>,
     /// `/etc/hosts`: name and address.
     pub extra_hosts: Vec<(String, String)>,
@@ -42,7 +42,7 @@ pub struct Wishes {
     pub shm_size_bytes: u64,
     /// Name, soft, hard.
     pub ulimits: Vec<(String, i64, i64)>,
-    /// What its commands may use.
+    /// What the commands may use.
     pub limits: Limits,
     /// What `/etc/resolv.conf` says instead of this machine's.
     pub dns: Dns,
@@ -59,7 +59,7 @@ pub enum ImageName {
     Stored(Descriptor),
 }
 
-/// A request for an image to open a room in; what is found is a [`PlatformImage`].
+/// A request for an image to run commands in; what is found is a [`PlatformImage`].
 #[derive(Debug, Clone)]
 pub struct ImageRequest {
     /// Which.
@@ -74,8 +74,8 @@ pub struct ImageRequest {
     pub pull: PullPolicy,
 }
 
-/// A room, open.
-pub struct Opened {
+/// A root file system, set up for commands to run in it one after the other.
+pub struct Shell {
     tools: Tools,
     room: Room,
     secrets: Vec<Secret>,
@@ -86,38 +86,43 @@ pub struct Opened {
     pub next: Option<(String, Vec<String>)>,
 }
 
-impl Opened {
+impl Shell {
     /// Takes up a kept session.
     pub fn kept(
         store: &Store,
         session: Session,
-        wishes: &Wishes,
+        options: &ShellOptions,
         stop: &Stop,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let tools = Tools::limited(store, &Settings::from_process(), &wishes.limits, stop);
+        let tools = Tools::limited(store, &Settings::from_process(), &options.limits, stop);
         let (contexts, mut notes) = (BTreeMap::new(), Vec::new());
-        let environment = environment(&tools, &contexts, &wishes.secrets);
+        let environment = environment(&tools, &contexts, &options.secrets);
         let mut room = Room::reopen(&environment, session, &mut notes)?;
         drop(environment);
-        if let Some(user) = &wishes.user {
+        if let Some(user) = &options.user {
             room.set_user(user).map_err(|e| vec![e])?;
         }
         let spec = room.spec_mut();
-        spec.env.extend(wishes.env.iter().cloned());
-        take_place(&mut spec.cwd, wishes.cwd.as_ref());
-        spec.mounts.extend(wishes.mounts.iter().cloned());
-        change(spec, wishes);
-        Ok(Self { tools, room, secrets: wishes.secrets.clone(), contexts, notes, next: None })
+        spec.env.extend(options.env.iter().cloned());
+        take_place(&mut spec.cwd, options.cwd.as_ref());
+        spec.mounts.extend(options.mounts.iter().cloned());
+        change(spec, options);
+        Ok(Self { tools, room, secrets: options.secrets.clone(), contexts, notes, next: None })
     }
 
     /// Builds up to where the request's options stop, or to the end of its target, and opens a room there.
-    pub fn step(request: &Request, wishes: &Wishes, events: &Events, stop: &Stop) -> Result<Self, Failed> {
+    pub fn step(
+        request: &Request,
+        options: &ShellOptions,
+        events: &Events,
+        stop: &Stop,
+    ) -> Result<Self, Failed> {
         let fail = |diagnostics| Failed { diagnostics, kept: None };
         let store = Store::open(&request.store_root).map_err(|e| fail(vec![diagnose_store(&e)]))?;
         let mut tools = Tools::new(&store, request, stop);
         tools.failed = FailedSteps::new(request.keep_failed);
         tools.pins = request.pins().map_err(fail)?;
-        let opened = open_step(request, wishes, &tools, events);
+        let opened = open_step(request, options, &tools, events);
         let (room, next) = opened.map_err(|diagnostics| {
             tools.empty_trash();
             Failed { diagnostics, kept: tools.failed.kept().into_iter().next().map(Box::new) }
@@ -131,10 +136,10 @@ impl Opened {
         store: &Store,
         ImageRequest { name, called, platform, registries, pull }: &ImageRequest,
         kind: Kind,
-        wishes: &Wishes,
+        options: &ShellOptions,
         (events, stop): (&Events, &Stop),
     ) -> Result<Self, Vec<Diagnostic>> {
-        let tools = Tools::limited(store, registries, &wishes.limits, stop);
+        let tools = Tools::limited(store, registries, &options.limits, stop);
         let found = match name {
             ImageName::Reference(reference) => {
                 images::find(store, &tools.registry, &tools.pins, (reference, platform), *pull)
@@ -144,7 +149,7 @@ impl Opened {
         let found = Arc::new(found.map_err(|e| vec![e.diagnose()])?);
         let contexts = BTreeMap::new();
         let config = found.config.clone();
-        let op = op_of(&config, wishes, platform);
+        let op = op_of(&config, options, platform);
         let plan = plan_of(&found, called, platform);
         let is_here = |layer: &oci::Layer| store.has_blob(&layer.descriptor.digest).is_some();
         let is_whole = found.layers.iter().all(is_here);
@@ -152,7 +157,7 @@ impl Opened {
         let source = Arc::new(Source { name: String::new(), text: String::new() });
         let room = {
             let environment = tools.environment(&contexts, &events);
-            let environment = Environment { dns: wishes.dns.clone(), ..environment };
+            let environment = Environment { dns: options.dns.clone(), ..environment };
             solve::announce(&plan, None, &environment);
             let solved = solve::run(&plan, &source, &environment)?;
             let root = solved.root(StepId(0));
@@ -161,7 +166,7 @@ impl Opened {
             Room::open(&environment, &source, place)?
         };
         let mut opened = Self { tools, room, secrets: Vec::new(), contexts, notes: Vec::new(), next: None };
-        opened.room.spec_mut().mounts.extend(wishes.mounts.iter().cloned());
+        opened.room.spec_mut().mounts.extend(options.mounts.iter().cloned());
         Ok(opened)
     }
 
@@ -221,29 +226,30 @@ type Next = Option<(String, Vec<String>)>;
 
 fn open_step(
     request: &Request,
-    wishes: &Wishes,
+    options: &ShellOptions,
     tools: &Tools,
     events: &Events,
 ) -> Result<(Room, Next), Vec<Diagnostic>> {
     let inputs = inputs::Inputs::open(request, tools, events)?;
     let (source, dockerfile) = (inputs.source(), inputs.parse()?);
     let platform = request.platforms_or_host().swap_remove(0);
-    let options = plan::Options { platform: platform.clone(), ..request.options.clone() };
-    let plan = inputs.plan(&dockerfile, &options)?;
+    let of_plan = plan::Options { platform: platform.clone(), ..request.options.clone() };
+    let plan = inputs.plan(&dockerfile, &of_plan)?;
     let environment = inputs.environment(&dockerfile, &plan, events);
     solve::announce(&plan, None, &environment);
     let solved = solve::run(&plan, source, &environment)
-        .inspect_err(|_| failed::complete(&inputs, &dockerfile, &options, &plan))?;
+        .inspect_err(|_| failed::complete(&inputs, &dockerfile, &of_plan, &plan))?;
     inputs.save_digests();
-    let history = plan.image.history.iter().map(|entry| result::history(entry, plan.epoch, &solved));
+    let time_of = |step: StepId| plan.epoch.unwrap_or_else(|| solved.root(step).time);
+    let history = plan.image.history.iter().map(|entry| entry.entry(time_of));
     let config = ImageConfig { history: history.collect(), ..plan.image.config.clone() };
     let next = plan.next.as_ref();
     let op = next.and_then(|next| next.op.as_deref());
     let mut op = op.map(|op| op.map(|part| Arc::clone(&solved.results[part.from.0])));
     if let Some(op) = &mut op {
-        wish(op, wishes);
+        apply(op, options);
     }
-    let op = op.unwrap_or_else(|| op_of(&config, wishes, &platform));
+    let op = op.unwrap_or_else(|| op_of(&config, options, &platform));
     let what = match next {
         Some(next) => format!("{} {}", next.place, next.title),
         None => format!("stage {}", request.options.target.as_deref().unwrap_or("of the image")),
@@ -257,7 +263,7 @@ fn open_step(
         span: next.map(|next| next.span),
     };
     let mut room = Room::open(&environment, source, place)?;
-    room.spec_mut().mounts.extend(wishes.mounts.iter().cloned());
+    room.spec_mut().mounts.extend(options.mounts.iter().cloned());
     let next = next.map(|next| {
         let args = next.op.as_ref().map(|op| op.args.clone()).unwrap_or_default();
         (format!("{} {}", next.place, next.title), args)
@@ -265,42 +271,42 @@ fn open_step(
     Ok((room, next))
 }
 
-fn wish<R>(op: &mut ExecOp<R>, wishes: &Wishes) {
-    Arc::make_mut(&mut op.env).extend(wishes.env.iter().cloned());
-    take_place(&mut op.cwd, wishes.cwd.as_ref());
-    take_place(&mut op.user, wishes.user.as_ref());
-    take_place(&mut op.hostname, wishes.hostname.as_ref());
-    op.network = wishes.network.unwrap_or(op.network);
-    op.extra_hosts.extend(wishes.extra_hosts.iter().cloned());
-    op.ulimits.extend(wishes.ulimits.iter().cloned());
-    if wishes.shm_size_bytes > 0 {
-        op.shm_size_bytes = wishes.shm_size_bytes;
+fn apply<R>(op: &mut ExecOp<R>, options: &ShellOptions) {
+    Arc::make_mut(&mut op.env).extend(options.env.iter().cloned());
+    take_place(&mut op.cwd, options.cwd.as_ref());
+    take_place(&mut op.user, options.user.as_ref());
+    take_place(&mut op.hostname, options.hostname.as_ref());
+    op.network = options.network.unwrap_or(op.network);
+    op.extra_hosts.extend(options.extra_hosts.iter().cloned());
+    op.ulimits.extend(options.ulimits.iter().cloned());
+    if options.shm_size_bytes > 0 {
+        op.shm_size_bytes = options.shm_size_bytes;
     }
 }
 
 /// Changes what a kept room has as far as that is wished.
-fn change(spec: &mut exec::Spec, wishes: &Wishes) {
-    if let Some(network) = wishes.network {
+fn change(spec: &mut exec::Spec, options: &ShellOptions) {
+    if let Some(network) = options.network {
         spec.network = solve::executed(network);
     }
-    if wishes.network.is_some() || wishes.dns != Dns::default() {
-        spec.resolv_conf = exec::resolv_conf_text(spec.network, &wishes.dns);
+    if options.network.is_some() || options.dns != Dns::default() {
+        spec.resolv_conf = exec::resolv_conf_text(spec.network, &options.dns);
     }
-    for (name, address) in &wishes.extra_hosts {
+    for (name, address) in &options.extra_hosts {
         let line = format!("{address}\t{name}\n");
         if !spec.hosts.contains(&line) {
             spec.hosts += &line;
         }
     }
-    let ulimits = wishes.ulimits.iter().cloned();
+    let ulimits = options.ulimits.iter().cloned();
     spec.ulimits.extend(ulimits.map(|(name, soft, hard)| Ulimit { name, soft, hard }));
-    if wishes.shm_size_bytes > 0 {
-        spec.shm_size_bytes = wishes.shm_size_bytes;
+    if options.shm_size_bytes > 0 {
+        spec.shm_size_bytes = options.shm_size_bytes;
     }
 }
 
 /// What a container of the image would be given.
-fn op_of(config: &ImageConfig, wishes: &Wishes, platform: &Platform) -> ExecOp<Arc<Files>> {
+fn op_of(config: &ImageConfig, options: &ShellOptions, platform: &Platform) -> ExecOp<Arc<Files>> {
     let mut env: Vec<(String, String)> = Vec::new();
     if !config.config.env.iter().any(|pair| pair.starts_with("PATH=")) {
         env.push(("PATH".to_owned(), plan::DEFAULT_PATH.to_owned()));
@@ -325,7 +331,7 @@ fn op_of(config: &ImageConfig, wishes: &Wishes, platform: &Platform) -> ExecOp<A
         ulimits: Vec::new(),
         platform: platform.clone(),
     };
-    wish(&mut op, wishes);
+    apply(&mut op, options);
     op
 }
 

@@ -17,7 +17,7 @@ use crate::cli::options::request;
 use crate::cli::options::sandbox::{self, Shown};
 use crate::cli::show::progress::json;
 use crate::exec::{Signals, Stop, restore_terminal};
-use crate::pipeline::shell::{Opened, Wishes};
+use crate::pipeline::shell::{Shell, ShellOptions};
 use crate::pipeline::{self, Built, Failed, Request};
 use crate::report::Diagnostic;
 use crate::solve::session::Session;
@@ -284,8 +284,8 @@ fn after_failure(
 fn enter_failed(session: Session, global: &Global, request: &Request, stop: &Stop) -> Result<(), Failure> {
     let (store, _) = pipeline::shell::sessions(&request.store_root).map_err(Failure::build)?;
     stop.resume();
-    let wishes = Wishes { secrets: request.secrets.clone(), ..Wishes::default() };
-    let mut opened = Opened::kept(&store, session, &wishes, stop).map_err(Failure::build)?;
+    let options = ShellOptions { secrets: request.secrets.clone(), ..ShellOptions::default() };
+    let mut opened = Shell::kept(&store, session, &options, stop).map_err(Failure::build)?;
     sandbox::shell(&mut opened, None, global)?;
     if let Some(session) = opened.leave(None).map_err(Failure::build)? {
         sandbox::tell_kept(&session, global);

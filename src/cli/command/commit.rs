@@ -10,7 +10,7 @@ use crate::cli::options::request::{all, tag};
 use crate::cli::options::sandbox::store_root;
 use crate::exec::Stop;
 use crate::pipeline::commit::{self, Commit};
-use crate::pipeline::shell::{Opened, Wishes, sessions};
+use crate::pipeline::shell::{Shell, ShellOptions, sessions};
 use crate::report::Diagnostic;
 
 /// Make an image of what was done in a shell, a run, or a failed step
@@ -84,7 +84,7 @@ pub(crate) fn run(global: &Global, args: &CommitArgs) -> Result<(), Failure> {
         changes: args.change.clone(),
     };
     let opened =
-        Opened::kept(&store, session, &Wishes::default(), &Stop::default()).map_err(Failure::build)?;
+        Shell::kept(&store, session, &ShellOptions::default(), &Stop::default()).map_err(Failure::build)?;
     let digest = commit::commit(&store, &opened, &wanted).map_err(Failure::build)?;
     print(&format!("{digest}\n"))
 }

@@ -7,7 +7,7 @@ use crate::cli::Failure;
 use crate::cli::error::{color_of, print, print_painted};
 use crate::cli::options::configuration::Configuration;
 use crate::cli::options::request;
-use crate::cli::show::forecast::{dot, json, text};
+use crate::cli::show::dry_run::{dot, json, text};
 use crate::cli::show::progress;
 use crate::pipeline;
 use crate::report::Events;
@@ -44,13 +44,13 @@ enum PlanFormat {
 pub(crate) fn run(global: &crate::cli::args::Global, args: &PlanArgs) -> Result<(), Failure> {
     request::refuse_at(&args.build)?;
     let request = request::from_args(global, &Configuration::load()?, &args.build)?;
-    let foreseen = pipeline::foresee(&request, &Events::silent()).map_err(Failure::build)?;
+    let dry_runs = pipeline::dry_run(&request, &Events::silent()).map_err(Failure::build)?;
     match args.format {
         PlanFormat::Text => {
             let color = color_of(&std::io::stdout());
-            print_painted(&text::render(&foreseen, color, progress::width_of_stdout()))
+            print_painted(&text::render(&dry_runs, color, progress::width_of_stdout()))
         }
-        PlanFormat::Json => print(&json::render(&foreseen)),
-        PlanFormat::Dot => print(&dot::render(&foreseen)),
+        PlanFormat::Json => print(&json::render(&dry_runs)),
+        PlanFormat::Dot => print(&dot::render(&dry_runs)),
     }
 }

@@ -8,10 +8,10 @@ use crate::cli::args::{Global, ProgressMode};
 use crate::cli::options::configuration::{Configuration, RegistryArgs};
 use crate::cli::options::limits::LimitArgs;
 use crate::cli::options::request::{self, all};
-use crate::cli::options::sandbox::{self, Visited, WishArgs};
+use crate::cli::options::sandbox::{self, ShellEnded, ShellOptionArgs};
 use crate::exec::Attach;
 use crate::oci::{Config, Platform};
-use crate::pipeline::shell::{ImageRequest, Opened};
+use crate::pipeline::shell::{ImageRequest, Shell};
 use crate::report::Diagnostic;
 use crate::solve::session::{EnterError, Kind};
 
@@ -65,7 +65,7 @@ pub(crate) struct RunArgs {
     entrypoint: Option<String>,
 
     #[command(flatten)]
-    wishes: WishArgs,
+    inside: ShellOptionArgs,
 
     /// The host name
     #[arg(long, value_name = "NAME", help_heading = "Inside")]
@@ -118,11 +118,11 @@ impl RunArgs {
 
 /// Runs it and passes its exit code on.
 pub(crate) fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
-    let mut wishes = args.wishes.wishes()?;
-    wishes.hostname.clone_from(&args.hostname);
+    let mut options = args.inside.options()?;
+    options.hostname.clone_from(&args.hostname);
     let configuration = Configuration::load()?;
-    args.limits.wish(&mut wishes, &configuration)?;
-    wishes.network = Some(args.limits.network(&configuration)?);
+    args.limits.apply(&mut options, &configuration)?;
+    options.network = Some(args.limits.network(&configuration)?);
     let platform = args.platform.as_slice();
     let platform =
         all(platform, "--platform", |text| text.parse::<Platform>().map_err(|e| e.to_string()))?.pop();
@@ -133,9 +133,9 @@ pub(crate) fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let registries = configuration.registries(&args.registries)?;
     let (store, name) = shell::image(global, args.image(), pull).map_err(failed)?;
     let image = ImageRequest { name, called: args.image().to_owned(), platform, registries, pull };
-    let open = move |events: &_, stop: &_| Opened::image(&store, &image, Kind::Run, &wishes, (events, stop));
+    let open = move |events: &_, stop: &_| Shell::image(&store, &image, Kind::Run, &options, (events, stop));
     let (progress, own) = (args.progress, global.clone());
-    let inside = move |opened: Opened| inside(opened, &args, keep_as, attach, &own);
+    let inside = move |opened: Shell| inside(opened, &args, keep_as, attach, &own);
     let visited = sandbox::visit(progress, open, inside).map_err(failed)?;
     match visited.code {
         0 => Ok(()),
@@ -176,12 +176,12 @@ fn new_name(global: &Global, name: String) -> Result<String, Failure> {
 }
 
 fn inside(
-    mut opened: Opened,
+    mut opened: Shell,
     args: &RunArgs,
     name: Option<String>,
     attach: Attach,
     global: &Global,
-) -> Result<Visited, Failure> {
+) -> Result<ShellEnded, Failure> {
     let command = command_of(&opened.session().config.config, args.entrypoint.as_deref(), args.command());
     if command.is_empty() {
         let error = Diagnostic::error(format!("`{}` has neither an entrypoint nor a command", args.image()));
@@ -193,7 +193,7 @@ fn inside(
         sandbox::tell_kept(&session, global);
     }
     match outcome {
-        Ok(report) => Ok(Visited { code: report.status.code() }),
+        Ok(report) => Ok(ShellEnded { code: report.status.code() }),
         Err(error) => {
             let code = match error {
                 EnterError::NotFound(_) => EXIT_NOT_FOUND,

@@ -8,10 +8,11 @@ use crate::cli::args::Global;
 use crate::cli::local;
 use crate::cli::options::configuration::Configuration;
 use crate::cli::options::request;
-use crate::cli::options::sandbox::{self, Visited, WishArgs};
+use crate::cli::options::sandbox::{self, ShellEnded, ShellOptionArgs};
 use crate::oci::Reference;
-use crate::pipeline::shell::{ImageName, ImageRequest, Opened};
+use crate::pipeline::shell::{ImageName, ImageRequest, Shell};
 use crate::pipeline::{self, ContextFrom, DockerfileFrom, PullPolicy, Request};
+use crate::plan;
 use crate::report::{Diagnostic, Events};
 use crate::solve::session::{Kind, Session, Sessions};
 use crate::text::closest;
@@ -52,7 +53,7 @@ pub(crate) struct ShellArgs {
     shell: Option<String>,
 
     #[command(flatten)]
-    wishes: WishArgs,
+    inside: ShellOptionArgs,
 
     #[command(flatten)]
     build: BuildArgs,
@@ -60,38 +61,37 @@ pub(crate) struct ShellArgs {
 
 /// Opens the shell.
 pub(crate) fn run(global: &Global, mut args: ShellArgs) -> Result<(), Failure> {
-    let mut wishes = args.wishes.wishes()?;
+    let mut options = args.inside.options()?;
     let configuration = Configuration::load()?;
     refuse_meaningless(&args.build)?;
-    args.build.limits.wish(&mut wishes, &configuration)?;
+    args.build.limits.apply(&mut options, &configuration)?;
     let mode = progress_mode(&args.build, &configuration)?;
     let (program, own) = (args.shell.take(), global.clone());
-    let inside = move |opened: Opened| visit(opened, program.as_deref(), &own);
+    let inside = move |opened: Shell| visit(opened, program.as_deref(), &own);
     let visited = match args.build.at.take() {
         None => {
             let (store, sessions) =
                 pipeline::shell::sessions(&sandbox::store_root(global)?).map_err(Failure::build)?;
             let session = find(&sessions, &args.build.context)?;
-            wishes.secrets = request::secrets(&args.build.secret)?;
-            let open = move |_: &_, stop: &_| Opened::kept(&store, session, &wishes, stop);
+            options.secrets = request::secrets(&args.build.secret)?;
+            let open = move |_: &_, stop: &_| Shell::kept(&store, session, &options, stop);
             sandbox::visit(mode, open, inside)?
         }
         Some(at) => match place(&at, request::from_args(global, &configuration, &args.build)?)? {
             At::Step(request) => {
                 let own = global.clone();
                 let open = move |events: &_, stop: &_| {
-                    Opened::step(&request, &wishes, events, stop)
+                    Shell::step(&request, &options, events, stop)
                         .map_err(|failed| sandbox::with_way_in(failed, &own))
                 };
                 sandbox::visit(mode, open, inside)?
             }
             At::Image(request, near) => {
                 let (store, name) = image(global, &at, request.pull)?;
-                let Request { options, registries, pull, .. } = *request;
-                let image =
-                    ImageRequest { name, called: at.clone(), platform: options.platform, registries, pull };
+                let Request { options: plan::Options { platform, .. }, registries, pull, .. } = *request;
+                let image = ImageRequest { name, called: at.clone(), platform, registries, pull };
                 let open = move |events: &_, stop: &_| {
-                    Opened::image(&store, &image, Kind::Shell, &wishes, (events, stop))
+                    Shell::image(&store, &image, Kind::Shell, &options, (events, stop))
                         .map_err(|told| no_image(told, &at, near))
                 };
                 sandbox::visit(mode, open, inside)?
@@ -133,7 +133,7 @@ fn refuse_meaningless(args: &BuildArgs) -> Result<(), Failure> {
     }
 }
 
-fn visit(mut opened: Opened, program: Option<&str>, global: &Global) -> Result<Visited, Failure> {
+fn visit(mut opened: Shell, program: Option<&str>, global: &Global) -> Result<ShellEnded, Failure> {
     let visited = sandbox::shell(&mut opened, program, global)?;
     let is_new = opened.session().id.is_empty();
     let keep = opened.is_changed().then_some(None);

@@ -7,7 +7,7 @@ use super::configuration::Configuration;
 use super::request::{self, all, bad, size};
 use crate::cli::Failure;
 use crate::exec::{Dns, Limits, PidsLimit};
-use crate::pipeline::shell::Wishes;
+use crate::pipeline::shell::ShellOptions;
 use crate::plan::graph::Network;
 
 /// In one place, because they belong together.
@@ -111,15 +111,19 @@ impl LimitArgs {
         all(&self.ulimit, "--ulimit", request::ulimit)
     }
 
-    /// Adds everything to what is wanted in a room. The network only if it was asked for: a kept step has its own.
-    pub(crate) fn wish(&self, wishes: &mut Wishes, configuration: &Configuration) -> Result<(), Failure> {
+    /// Sets everything in the options of a shell. The network only if it was asked for: a kept step has its own.
+    pub(crate) fn apply(
+        &self,
+        options: &mut ShellOptions,
+        configuration: &Configuration,
+    ) -> Result<(), Failure> {
         let network = self.network(configuration)?;
-        wishes.network = self.network.as_ref().map(|_| network);
-        wishes.extra_hosts = self.extra_hosts()?;
-        wishes.shm_size_bytes = self.shm_size_bytes()?;
-        wishes.ulimits = self.ulimits()?;
-        wishes.limits = self.limits()?;
-        wishes.dns = self.dns()?;
+        options.network = self.network.as_ref().map(|_| network);
+        options.extra_hosts = self.extra_hosts()?;
+        options.shm_size_bytes = self.shm_size_bytes()?;
+        options.ulimits = self.ulimits()?;
+        options.limits = self.limits()?;
+        options.dns = self.dns()?;
         Ok(())
     }
 

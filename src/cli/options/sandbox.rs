@@ -13,7 +13,7 @@ use crate::cli::interrupt::{self, Ended};
 use crate::cli::show::progress::{Progress, width_of_stdout};
 use crate::exec::{Attach, MountKind, MountSpec, Signals, Stop, restore_terminal};
 use crate::pipeline::Failed;
-use crate::pipeline::shell::{Opened, Wishes};
+use crate::pipeline::shell::{Shell, ShellOptions};
 use crate::report::{Diagnostic, Events};
 use crate::solve::session::{EnterError, Session};
 use crate::sync::lock;
@@ -21,7 +21,7 @@ use crate::text::terminal::cut;
 
 /// What a command finds, beside what the image or the step has.
 #[derive(Debug, Args)]
-pub(crate) struct WishArgs {
+pub(crate) struct ShellOptionArgs {
     /// Set a variable; without a value it is taken from the environment; may be repeated
     #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = "Inside")]
     env: Vec<String>,
@@ -39,9 +39,9 @@ pub(crate) struct WishArgs {
     volume: Vec<String>,
 }
 
-impl WishArgs {
+impl ShellOptionArgs {
     /// Checks them.
-    pub(crate) fn wishes(&self) -> Result<Wishes, Failure> {
+    pub(crate) fn options(&self) -> Result<ShellOptions, Failure> {
         let variable = |text: &String| match text.split_once('=') {
             Some((name, value)) => Some((name.to_owned(), value.to_owned())),
             None => std::env::var(text).ok().map(|value| (text.clone(), value)),
@@ -52,12 +52,12 @@ impl WishArgs {
         if let Some(text) = self.env.iter().find(|text| text.starts_with('=') || text.is_empty()) {
             return Err(bad("--env", text, "the name is missing"));
         }
-        Ok(Wishes {
+        Ok(ShellOptions {
             env: self.env.iter().filter_map(variable).collect(),
             cwd: self.workdir.clone(),
             user: self.user.clone(),
             mounts: all(&self.volume, "--volume", volume)?,
-            ..Wishes::default()
+            ..ShellOptions::default()
         })
     }
 }
@@ -86,7 +86,7 @@ fn volume(text: &str) -> Result<MountSpec, String> {
 
 /// How a visit ended: what rbuild's own exit code is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Visited {
+pub(crate) struct ShellEnded {
     pub(crate) code: i32,
 }
 
@@ -122,8 +122,8 @@ impl Shown {
 /// Opens a room and does something in it, interruptibly.
 pub(crate) fn visit<T: Send + 'static>(
     mode: ProgressMode,
-    open: impl FnOnce(&Events, &Stop) -> Result<Opened, Vec<Diagnostic>> + Send + 'static,
-    inside: impl FnOnce(Opened) -> Result<T, Failure> + Send + 'static,
+    open: impl FnOnce(&Events, &Stop) -> Result<Shell, Vec<Diagnostic>> + Send + 'static,
+    inside: impl FnOnce(Shell) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let no_thread = |e: std::io::Error| Failure::message(format!("cannot start: {e}"));
     let signals = Signals::hold().map_err(no_thread)?;
@@ -164,7 +164,11 @@ pub(crate) fn shell_command(wanted: Option<&str>, session: &Session) -> Vec<Stri
 }
 
 /// Lets somebody into a room with a shell. At a terminal it is told where this is.
-pub(crate) fn shell(opened: &mut Opened, wanted: Option<&str>, global: &Global) -> Result<Visited, Failure> {
+pub(crate) fn shell(
+    opened: &mut Shell,
+    wanted: Option<&str>,
+    global: &Global,
+) -> Result<ShellEnded, Failure> {
     let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     tell_notes(&opened.notes);
     if is_terminal {
@@ -173,7 +177,7 @@ pub(crate) fn shell(opened: &mut Opened, wanted: Option<&str>, global: &Global) 
     let args = shell_command(wanted, opened.session());
     let outcome = opened.run(&args, Attach { terminal: is_terminal, input: true });
     match outcome {
-        Ok(report) => Ok(Visited { code: report.status.code() }),
+        Ok(report) => Ok(ShellEnded { code: report.status.code() }),
         Err(EnterError::NotFound(_) | EnterError::NotExecutable(_)) => {
             Err(no_shell(&args, opened.session(), global))
         }
@@ -206,7 +210,7 @@ fn no_shell(args: &[String], session: &Session, global: &Global) -> Failure {
     Failure::build(vec![error.help("name a program that is there with `--shell PROGRAM`").help(bring)])
 }
 
-fn banner(opened: &Opened) -> String {
+fn banner(opened: &Shell) -> String {
     let session = opened.session();
     let mut lines = Vec::new();
     match &opened.next {

@@ -1,8 +1,8 @@
 //! What people and programs are shown: progress, forecasts, findings, tables, errors.
 
 pub(super) mod diagnostic;
+pub(super) mod dry_run;
 pub(super) mod findings;
-pub(super) mod forecast;
 pub(super) mod listing;
 pub(super) mod moving;
 pub(super) mod progress;

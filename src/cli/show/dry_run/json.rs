@@ -3,17 +3,17 @@
 use serde_json::{Value, json};
 
 use super::table::{Line, lines};
-use crate::pipeline::Foresight;
+use crate::pipeline::DryRun;
 use crate::solve::Outlook;
 use crate::text::terminal::harmless_json;
 
 /// `{"plans": [{"platform": …, "steps": […]}]}`
-pub(in crate::cli) fn render(foreseen: &[Foresight]) -> String {
-    let plans: Vec<Value> = foreseen
+pub(in crate::cli) fn render(dry_runs: &[DryRun]) -> String {
+    let plans: Vec<Value> = dry_runs
         .iter()
-        .map(|foresight| {
-            let steps: Vec<Value> = lines(foresight).iter().map(object).collect();
-            json!({"platform": foresight.plan.platform.to_string(), "steps": steps})
+        .map(|dry_run| {
+            let steps: Vec<Value> = lines(dry_run).iter().map(object).collect();
+            json!({"platform": dry_run.plan.platform.to_string(), "steps": steps})
         })
         .collect();
     harmless_json(format!("{:#}\n", json!({"plans": plans})))

@@ -1,7 +1,7 @@
 //! For Graphviz: a box for each stage, a node for each instruction, an arrow to whoever needs it.
 
 use super::table::{Line, lines};
-use crate::pipeline::Foresight;
+use crate::pipeline::DryRun;
 use crate::solve::Outlook;
 use crate::text::terminal::cut;
 
@@ -9,12 +9,12 @@ use crate::text::terminal::cut;
 const LONGEST_TITLE: usize = 60;
 
 /// One graph, with a part for each platform.
-pub(in crate::cli) fn render(foreseen: &[Foresight]) -> String {
+pub(in crate::cli) fn render(dry_runs: &[DryRun]) -> String {
     let mut out = String::from(
         "digraph plan {\n  rankdir=TB;\n  node [shape=box, style=filled, fontname=\"monospace\"];\n",
     );
-    for (part, foresight) in foreseen.iter().enumerate() {
-        let lines = lines(foresight);
+    for (part, dry_run) in dry_runs.iter().enumerate() {
+        let lines = lines(dry_run);
         let mut stages: Vec<(&str, Vec<&Line<'_>>)> = Vec::new();
         for line in &lines {
             let stage = stage(line.place);
@@ -24,9 +24,9 @@ pub(in crate::cli) fn render(foreseen: &[Foresight]) -> String {
             }
         }
         for (number, (stage, lines)) in stages.iter().enumerate() {
-            let label = match foreseen.len() {
+            let label = match dry_runs.len() {
                 1 => (*stage).to_owned(),
-                _ => format!("{} {stage}", foresight.plan.platform),
+                _ => format!("{} {stage}", dry_run.plan.platform),
             };
             out.push_str(&format!("  subgraph cluster_{part}_{number} {{\n    label={};\n", quoted(&label)));
             lines.iter().for_each(|line| out.push_str(&node(part, line)));

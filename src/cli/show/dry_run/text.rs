@@ -1,7 +1,7 @@
 //! For people: a line for each instruction, what becomes of it in front.
 
 use super::table::{Counts, Line, count, lines};
-use crate::pipeline::Foresight;
+use crate::pipeline::DryRun;
 use crate::solve::Outlook;
 use crate::text::terminal::for_people;
 use crate::text::{size::bytes, terminal::cut};
@@ -12,16 +12,16 @@ const YELLOW: &str = "\u{1b}[33m";
 const RESET: &str = "\u{1b}[0m";
 
 /// The plans, one after the other. `width` cuts lines, if it is known.
-pub(in crate::cli) fn render(foreseen: &[Foresight], color: bool, width: Option<usize>) -> String {
+pub(in crate::cli) fn render(dry_runs: &[DryRun], color: bool, width: Option<usize>) -> String {
     let mut out = String::new();
-    for foresight in foreseen {
-        if foreseen.len() > 1 {
-            out.push_str(&format!("{}:\n", foresight.plan.platform));
+    for dry_run in dry_runs {
+        if dry_runs.len() > 1 {
+            out.push_str(&format!("{}:\n", dry_run.plan.platform));
         }
-        let lines = lines(foresight);
+        let lines = lines(dry_run);
         lines.iter().for_each(|line| push(&mut out, line, color, width));
         out.push_str(&summary(&count(&lines)));
-        if foreseen.len() > 1 {
+        if dry_runs.len() > 1 {
             out.push('\n');
         }
     }

@@ -1,6 +1,6 @@
 //! A plan as a list of lines: what the three formats have in common.
 
-use crate::pipeline::Foresight;
+use crate::pipeline::DryRun;
 use crate::plan::graph::{ListedInstruction, StepId};
 use crate::solve::Outlook;
 
@@ -21,8 +21,8 @@ pub(super) struct Line<'f> {
 }
 
 /// The lines of a plan.
-pub(super) fn lines(foresight: &Foresight) -> Vec<Line<'_>> {
-    let Foresight { plan, outlooks } = foresight;
+pub(super) fn lines(dry_run: &DryRun) -> Vec<Line<'_>> {
+    let DryRun { plan, outlooks } = dry_run;
     let number_of = |id: StepId| plan.steps[id.0].number.0;
     let line = |(number, listed): (usize, &'_ ListedInstruction)| {
         let step = listed.step.map(|id| &plan.steps[id.0]);
