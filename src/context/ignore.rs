@@ -1,10 +1,16 @@
 //! `.dockerignore`: the file, its rules, and who is to blame when a file is not there.
 
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::Error;
 use super::matcher::{Inherited, Matcher};
 use super::path;
+use crate::rootfs::{Root, Symlinks};
 
 /// More than anyone writes by hand; bounds what a hostile context can make rbuild compile.
 const SIZE_LIMIT_BYTES: u64 = 4 << 20;
@@ -59,7 +65,8 @@ impl std::fmt::Display for Blame {
 }
 
 /// Reads the ignore file of a context: the one named after the Dockerfile, beside it, if there is one
-/// (`app.Dockerfile.dockerignore`), else `.dockerignore` of the context.
+/// (`app.Dockerfile.dockerignore`), else `.dockerignore` of the context. A link in the context that leads out of it is an
+/// error: a message could show what it leads to.
 pub fn load(context: &Path, dockerfile: Option<&Path>) -> Result<Option<Ignore>, Error> {
     let beside = dockerfile.map(|dockerfile| {
         let mut name = dockerfile.as_os_str().to_owned();
@@ -67,7 +74,7 @@ pub fn load(context: &Path, dockerfile: Option<&Path>) -> Result<Option<Ignore>,
         PathBuf::from(name)
     });
     for file in beside.into_iter().chain([context.join(".dockerignore")]) {
-        if let Some(text) = read_bounded(&file)? {
+        if let Some(text) = read_bounded(context, &file)? {
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             return parse(&text, &name).map(Some);
         }
@@ -113,17 +120,38 @@ fn parse_line(line: &[u8]) -> Option<Vec<u8>> {
     Some([mark, relative].concat())
 }
 
-fn read_bounded(file: &Path) -> Result<Option<Vec<u8>>, Error> {
+fn read_bounded(context: &Path, file: &Path) -> Result<Option<Vec<u8>>, Error> {
     let fail = |source| Error::Read { path: file.to_owned(), source };
-    match std::fs::metadata(file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(fail(error)),
-        Ok(metadata) if metadata.len() > SIZE_LIMIT_BYTES => {
-            return Err(Error::IgnoreTooLarge { path: file.to_owned(), limit: SIZE_LIMIT_BYTES });
+    let opened = match (file.parent() == Some(context), file.file_name()) {
+        (true, Some(name)) => open_inside(context, name),
+        _ => File::open(file),
+    };
+    let opened = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match file.symlink_metadata() {
+                Ok(_) => Err(Error::LeadsOut { path: file.to_owned() }),
+                Err(_) => Ok(None),
+            };
         }
-        Ok(_) => {}
+        opened => opened.map_err(fail)?,
+    };
+    let mut text = Vec::new();
+    opened.take(SIZE_LIMIT_BYTES + 1).read_to_end(&mut text).map_err(fail)?;
+    match text.len() as u64 > SIZE_LIMIT_BYTES {
+        true => Err(Error::IgnoreTooLarge { path: file.to_owned(), limit: SIZE_LIMIT_BYTES }),
+        false => Ok(Some(text)),
     }
-    std::fs::read(file).map(Some).map_err(fail)
+}
+
+/// A file of the context's own folder; links are followed as long as they stay in the context.
+pub fn open_inside(context: &Path, name: &OsStr) -> io::Result<File> {
+    // A fifo must not hold anybody up.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let root = match context.as_os_str().is_empty() {
+        true => Root::open(Path::new(".")),
+        false => Root::open(context),
+    };
+    root?.open_at(Path::new(name), flags, 0, Symlinks::FollowInside).map(File::from)
 }
 
 impl Ignore {

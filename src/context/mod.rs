@@ -58,6 +58,12 @@ pub enum Error {
         /// As written.
         pattern: String,
     },
+    /// The ignore file is a link out of the context, or to nothing.
+    #[error("`{}` is a link that leads out of the context", path.display())]
+    LeadsOut {
+        /// The ignore file.
+        path: PathBuf,
+    },
     /// The ignore file is absurdly large.
     #[error("`{}` is larger than {limit} bytes", path.display())]
     IgnoreTooLarge {

@@ -250,6 +250,9 @@ pub(super) fn diagnose(error: &context::Error) -> Diagnostic {
     match error {
         context::Error::Open { source, .. } if source.kind() == io::ErrorKind::NotADirectory => diagnostic
             .help("the context is the folder that COPY reads from; name a Dockerfile with `-f FILE`"),
+        context::Error::LeadsOut { .. } => {
+            diagnostic.help("copy the file into the context, or let the link point to a file inside of it")
+        }
         context::Error::Open { .. } => {
             diagnostic.help("the last argument is the folder that COPY reads from, such as `.`")
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use super::{DockerfileFrom, Request};
+use crate::context::ignore;
 use crate::dockerfile::check_options;
 use crate::dockerfile::syntax::{CheckDirective, Dockerfile};
 use crate::layer::contents;
@@ -101,16 +102,23 @@ pub(super) fn read_host(from: &DockerfileFrom, context: &Path) -> Result<Option<
         DockerfileFrom::Context => short_name(&path),
         _ => path.display().to_string(),
     };
-    match File::open(&path).and_then(read_limited) {
+    let opened = match (from, path.file_name()) {
+        (DockerfileFrom::Context, Some(name)) => ignore::open_inside(context, name),
+        _ => File::open(&path),
+    };
+    match opened.and_then(read_limited) {
         Ok(bytes) => Ok(Some((source(&name, bytes)?, Some(path)))),
-        Err(error) => Err(vec![explain_missing(context, &name, &error)]),
+        Err(error) => Err(vec![match path.read_link() {
+            Ok(target) if error.kind() == io::ErrorKind::NotFound => explain_link(&name, &path, &target),
+            _ => explain_missing(context, &name, &error),
+        }]),
     }
 }
 
 /// Where the Dockerfile of a folder is, if nobody says.
 pub fn usual_path(context: &Path) -> PathBuf {
     let usual = USUAL_NAMES.map(|name| context.join(name));
-    usual.iter().find(|path| path.exists()).unwrap_or(&usual[0]).clone()
+    usual.iter().find(|path| path.symlink_metadata().is_ok()).unwrap_or(&usual[0]).clone()
 }
 
 /// From standard input or a URL.
@@ -181,6 +189,19 @@ fn short_name(path: &Path) -> String {
 
 fn unreadable(name: &str, error: &io::Error) -> Diagnostic {
     Diagnostic::error(format!("cannot read the Dockerfile `{name}`: {error}"))
+}
+
+/// The Dockerfile is a link to nothing, or out of the context, which is not followed.
+fn explain_link(name: &str, path: &Path, target: &Path) -> Diagnostic {
+    let target = target.display();
+    match path.exists() {
+        true => Diagnostic::error(format!("`{name}` is a link that leads out of the context, to `{target}`"))
+            .help(format!(
+                "copy the file, or name it yourself with `-f {name}`, which follows links anywhere"
+            )),
+        false => Diagnostic::error(format!("`{name}` is a link to `{target}`, which is not there"))
+            .help("mend the link, or name another file with `-f FILE`"),
+    }
 }
 
 fn explain_missing(context: &Path, name: &str, error: &io::Error) -> Diagnostic {

@@ -45,7 +45,7 @@ pub use options::{ContextSource, Entitlement, Options};
 use place::Place;
 pub use remote::{Kind as SourceKind, kind as source_kind};
 use scope::Globals;
-use stage::Stages;
+use stage::{Stage, Stages};
 use state::State;
 pub use state::{DEFAULT_PATH, key_value};
 
@@ -80,6 +80,9 @@ pub fn lower(file: &Dockerfile, options: &Options, bases: &[BaseOp]) -> Result<L
         return Ok(Lowered::Needs(prepared.missing));
     }
     let Prepared { globals, stages, needed, mut warnings, .. } = prepared;
+    if !options.lint {
+        refuse_windows(&stages, &needed)?;
+    }
     let mut lowering = Lowering::new(&stages, &globals, &bases);
     lowering.run(&needed);
     if !lowering.faults.is_empty() {
@@ -107,6 +110,18 @@ pub fn lower(file: &Dockerfile, options: &Options, bases: &[BaseOp]) -> Result<L
         epoch: globals.epoch,
         next: lowering.next,
     })))
+}
+
+/// Images for Windows are another world of paths, users and commands.
+fn refuse_windows(stages: &Stages<'_>, needed: &BTreeSet<usize>) -> Result<(), Vec<Diagnostic>> {
+    let target = &stages.options().platform;
+    let is_foreign = |stage: &&Stage| stage.platform.as_ref().unwrap_or(target).os == "windows";
+    let Some(stage) = needed.iter().map(|index| &stages.list[*index]).find(is_foreign) else { return Ok(()) };
+    let message =
+        "rbuild does not build images for windows: paths, users and commands have other rules there";
+    let span = stage.from.platform.as_ref().map_or(stage.from.image.span, |platform| platform.span);
+    let fault = stages.place.fault(span, message);
+    Err(vec![fault.help("`rbuild copy`, `pull` and `push` move images of any platform")])
 }
 
 /// The findings that come up before the first of `faults`: nothing of the instructions from there on is looked at.

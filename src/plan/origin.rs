@@ -105,6 +105,8 @@ pub(super) fn of_context(key: &str, source: &ContextSource, name: Name<'_>, own:
     let remote = |url: &str, kind| Origin::Remote(Remote { name: key.to_owned(), url: url.to_owned(), kind });
     match source {
         ContextSource::Dir(_) => Origin::Local(key.to_owned()),
+        // As in BuildKit; with a tag it is an image like any other.
+        ContextSource::Image(reference) if reference.to_string() == "scratch" => Origin::Scratch,
         ContextSource::Image(reference) => image(name, reference.clone()),
         ContextSource::Layout { path, selector } => {
             base(name, BaseOrigin::Layout { path: path.clone(), selector: selector.clone() })

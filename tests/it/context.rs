@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::support::http::{Ending, Reply, Server};
+use crate::support::program::World;
 
 /// A folder with a store in it; rbuild runs there.
 struct Bench {
@@ -544,4 +545,60 @@ node_modules/  .dockerignore line 1: `node_modules`
     }
     bench.run(&["context", "-"]).failed("only folders can be listed");
     bench.run(&["context", "nowhere"]).failed("cannot open the context `nowhere`");
+}
+
+#[test]
+fn links_out_of_the_context_are_refused() {
+    let world = World::new();
+    let secret = world.path().join("secret");
+    std::fs::write(&secret, "TOP SECRET\n").unwrap();
+    let context = world.context();
+    std::fs::create_dir_all(&context).unwrap();
+    let dockerfile = context.join("Dockerfile");
+    let refused = |told: &str| {
+        let ran = world.build([""; 0]).any_status().run();
+        assert_eq!(ran.status, Some(1), "{}", ran.stderr);
+        assert!(ran.stderr.contains(told), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("TOP"), "{}", ran.stderr);
+    };
+    for target in ["../secret", secret.to_str().unwrap()] {
+        std::os::unix::fs::symlink(target, &dockerfile).unwrap();
+        refused(&format!("`Dockerfile` is a link that leads out of the context, to `{target}`"));
+        std::fs::remove_file(&dockerfile).unwrap();
+    }
+    std::os::unix::fs::symlink("gone", &dockerfile).unwrap();
+    refused("`Dockerfile` is a link to `gone`, which is not there");
+    std::fs::remove_file(&dockerfile).unwrap();
+    // Within the context it is followed, and anywhere when it is named.
+    world.file("real", "FROM scratch\nCOPY real /\n");
+    std::os::unix::fs::symlink("real", &dockerfile).unwrap();
+    world.build([""; 0]).run();
+    std::fs::write(&secret, "FROM scratch\nCOPY real /\n").unwrap();
+    std::os::unix::fs::symlink("../secret", context.join("elsewhere")).unwrap();
+    world.build(["-f".as_ref(), context.join("elsewhere").as_os_str()]).run();
+    for name in [".dockerignore", "Dockerfile.dockerignore"] {
+        std::fs::write(&secret, "TOP SECRET[\n").unwrap();
+        std::os::unix::fs::symlink("../secret", context.join(name)).unwrap();
+        refused(&format!("{name}` is a link that leads out of the context"));
+        std::fs::remove_file(context.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn a_named_context_may_be_nothing() {
+    let world = World::new();
+    world.file("a", "").dockerfile("FROM whatever\nCOPY --from=whatever / /none/\nCOPY a /\n");
+    world.build(["--build-context=whatever=docker-image://scratch", "--offline"]).run();
+}
+
+#[test]
+fn images_for_windows_are_refused() {
+    let world = World::new();
+    world.dockerfile("FROM scratch\nWORKDIR C:\\app\n");
+    let ran = world.build(["--platform=windows/amd64"]).any_status().run();
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.stderr.contains("does not build images for windows"), "{}", ran.stderr);
+    world.dockerfile("FROM --platform=windows/amd64 scratch AS windows\nFROM scratch\n");
+    world.build([""; 0]).remarks().run();
+    world.rbuild(["--check", "--target=windows", "."]).any_stdout().run();
 }
