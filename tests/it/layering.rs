@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the top to the foundation, as in `docs/architecture.md`.
-const HOUSE: [&str; 28] = [
+const HOUSE: &[&str] = &[
     "cli",
     "pipeline",
     "transport",
