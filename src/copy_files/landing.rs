@@ -10,16 +10,17 @@ use super::tree::{FileTree, Item, ItemKind, Step, follow};
 use crate::context::path;
 use crate::layer::entry::{Content, Entry, EntryKind};
 use crate::oci::Seconds;
+use links::Links;
 use put::{Mark, Put};
 
+mod links;
 mod put;
 
 /// See the module. Paths are relative and clean; parents are looked at before what they hold.
 pub(crate) struct Landing<'p> {
     parent: &'p FileTree,
     new: Put,
-    /// Hard links by the path that they name.
-    links: HashMap<Vec<u8>, Vec<Vec<u8>>>,
+    links: Links,
     /// Directories of the parent that something else has replaced.
     hidden: HashSet<Vec<u8>>,
     /// The latest mtime of what was brought, directories left aside.
@@ -80,7 +81,7 @@ pub(crate) enum Existing {
 
 impl<'p> Landing<'p> {
     pub(crate) fn new(parent: &'p FileTree) -> Self {
-        let (new, links, hidden) = (Put::default(), HashMap::new(), HashSet::new());
+        let (new, links, hidden) = (Put::default(), Links::default(), HashSet::new());
         Self { parent, new, links, hidden, newest: None }
     }
 
@@ -157,13 +158,18 @@ impl<'p> Landing<'p> {
     }
 
     /// Puts anything but a directory at `at`, in place of anything but a directory.
-    pub(crate) fn put(&mut self, at: &[u8], kind: LandedKind, attributes: Attributes) -> Result<(), Error> {
+    pub(crate) fn put(
+        &mut self,
+        at: &[u8],
+        mut kind: LandedKind,
+        attributes: Attributes,
+    ) -> Result<(), Error> {
         if let Seen::Directory(_) = self.look(at)? {
             return Err(Error::ReplaceDirectory(shown(at)));
         }
         self.newest = self.newest.max(attributes.mtime);
-        if let LandedKind::HardLink(target) = &kind {
-            self.links.entry(target.clone()).or_default().push(at.to_vec());
+        if let LandedKind::HardLink(target) = &mut kind {
+            *target = self.links.add(target, at);
         }
         self.insert(at, kind, attributes);
         Ok(())
@@ -190,7 +196,11 @@ impl<'p> Landing<'p> {
 
     /// The entry that this step has put at `at`.
     pub(crate) fn landed(&self, at: &[u8]) -> Option<Landed> {
-        self.new.get(at).and_then(|(entry, mark)| landed(entry, mark))
+        let mut found = self.new.get(at).and_then(|(entry, mark)| landed(entry, mark))?;
+        if let LandedKind::HardLink(target) = &mut found.kind {
+            *target = self.links.target(target);
+        }
+        Some(found)
     }
 
     /// How much this step holds in memory: entries, and bytes of their paths.
@@ -213,6 +223,11 @@ impl<'p> Landing<'p> {
         }
         let hidden = self.hidden;
         let mut entries = self.new.finish(time);
+        for entry in &mut entries {
+            if let EntryKind::HardLink(target) = &mut entry.kind {
+                *target = self.links.target(target);
+            }
+        }
         if !hidden.is_empty() {
             let is_opaque =
                 |entry: &&Entry| matches!(entry.kind, EntryKind::Directory) && hidden.contains(&entry.path);
@@ -261,24 +276,17 @@ impl<'p> Landing<'p> {
         self.new.remove(at);
     }
 
-    /// Before the first name of a file goes, makes its next name the one that has the content.
+    /// Before the name of a file that has the content goes, gives it to the next name.
     fn promote_link(&mut self, at: &[u8]) {
-        if self.links.is_empty() {
-            return;
+        let Self { links, new, .. } = self;
+        let is_link = |path: &[u8], link: &[u8]| {
+            let kind = new.get(path).map(|(entry, _)| &entry.kind);
+            matches!(kind, Some(EntryKind::HardLink(to)) if to == link)
+        };
+        let Some(next) = links.pass_on(at, is_link) else { return };
+        if let Some((file, mark)) = new.get(at).map(|(entry, mark)| (entry.clone(), mark)) {
+            new.insert(Entry { path: next, ..file }, mark);
         }
-        let Some(links) = self.links.remove(at) else { return };
-        let Some((file, mark)) = self.new.get(at).map(|(entry, mark)| (entry.clone(), mark)) else { return };
-        let is_link = |path: &Vec<u8>| matches!(self.new.get(path), Some((Entry { kind: EntryKind::HardLink(to), .. }, _)) if to == at);
-        let mut links = links.into_iter().filter(is_link).collect::<Vec<_>>().into_iter();
-        let Some(first) = links.next() else { return };
-        let others: Vec<Vec<u8>> = links.collect();
-        for path in &others {
-            if let Some((entry, _)) = self.new.get_mut(path) {
-                entry.kind = EntryKind::HardLink(first.clone());
-            }
-        }
-        self.new.insert(Entry { path: first.clone(), ..file }, mark);
-        self.links.insert(first, others);
     }
 }
 

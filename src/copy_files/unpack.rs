@@ -59,8 +59,12 @@ impl Transfer<'_> {
             Seen::Symlink(_) => archive.known = Known::new(),
             Seen::Directory(_) | Seen::Nothing | Seen::Other(_) => {}
         }
+        if is_directory {
+            return self.member_directory(&at, attributes);
+        }
+        // A link to what goes now leads nowhere, or to another name of the same file.
+        self.landing.clear(&at)?;
         let kind = match member.kind {
-            MemberKind::Directory => return self.member_directory(&at, attributes),
             MemberKind::File { size } => LandedKind::File(archive.bytes.content(member.offset, size)),
             MemberKind::Symlink(target) => LandedKind::Symlink(target),
             MemberKind::HardLink(target) => {
@@ -76,10 +80,9 @@ impl Transfer<'_> {
             MemberKind::Fifo => LandedKind::Fifo,
             MemberKind::CharDevice { major, minor } => LandedKind::CharDevice(major, minor),
             MemberKind::BlockDevice { major, minor } => LandedKind::BlockDevice(major, minor),
-            // Read with literal names, no member is one of these.
-            MemberKind::Whiteout | MemberKind::Opaque => return Ok(()),
+            // Read with literal names, no member is a mark; directories were handled above.
+            MemberKind::Directory | MemberKind::Whiteout | MemberKind::Opaque => return Ok(()),
         };
-        self.landing.clear(&at)?;
         self.landing.put(&at, kind, attributes)
     }
 

@@ -139,6 +139,29 @@ fn members_replace_what_others_lead_through() {
     }
 }
 
+/// A member takes away what is in its place before it links, as docker has it.
+#[test]
+fn a_hard_link_in_the_place_of_another_name() {
+    let unpacked = |members: &[(&str, u8, u32, &str)]| {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("x.tar"), tar(members)).unwrap();
+        listing(&run("ADD x.tar /", &context(dir.path()), &image(&[])))
+    };
+    let file = ("f", b'0', 0o644, "text");
+    assert_eq!(unpacked(&[file, ("l", b'1', 0, "f"), ("f", b'1', 0, "l")]), ["f => l", "l 644 11:22 text"]);
+    // Each in turn loses the name that has the content.
+    let (b, c) = (("b", b'1', 0, "f"), ("c", b'1', 0, "f"));
+    let (new, d) = (("f", b'0', 0o600, "new"), ("d", b'1', 0, "f"));
+    assert_eq!(
+        unpacked(&[file, b, c, new, d, ("b", b'2', 0, "x"), ("e", b'1', 0, "c")]),
+        ["b -> x 11:22", "c 644 11:22 text", "d => f", "e => c", "f 600 11:22 new"]
+    );
+    for members in [&[file, ("f", b'1', 0, "f")][..], &[("d/f", b'0', 0o644, ""), ("d", b'1', 0, "d/f")]] {
+        let lines = unpacked(members);
+        assert!(lines[0].contains("leads to `/") && lines[0].contains("which is not there"), "{lines:?}");
+    }
+}
+
 /// The key was made of the digest; so what is unpacked has that digest, also where no time tells of a change.
 #[test]
 fn an_archive_that_does_not_have_its_digest_is_an_error() {

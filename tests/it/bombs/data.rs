@@ -154,6 +154,28 @@ fn in_an_archive() {
         }
         tar.into_inner().unwrap()
     };
+    // Each link takes the content over from the one before, which goes.
+    let passed_on = {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut put = |name: &str, target: Option<&str>| {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(if target.is_some() {
+                tar::EntryType::Link
+            } else {
+                tar::EntryType::Regular
+            });
+            header.set_size(0);
+            header.set_mode(0o755);
+            match target {
+                Some(target) => tar.append_link(&mut header, name, target).unwrap(),
+                None => tar.append_data(&mut header, name, &[] as &[u8]).unwrap(),
+            }
+        };
+        put("0", None);
+        (1..up_to(30_000)).for_each(|at| put(&at.to_string(), Some("0")));
+        (0..up_to(30_000)).for_each(|at| put(&at.to_string(), None));
+        tar.into_inner().unwrap()
+    };
     let longer = {
         let mut tar = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
@@ -171,6 +193,7 @@ fn in_an_archive() {
         ("deep paths of their own", deep(140, 140), Refused("more than 536870912 bytes of names")),
         ("a path that a symlink makes longer", longer, Refused("is longer than 4095")),
         ("a directory and a file in turn", turns, Done),
+        ("a content that goes from name to name", passed_on, Done),
         ("extended headers", comments(10_000, up_to(10_000)), Done),
         // No archive for other readers, either: it is copied as a file.
         ("a large extended header", comments(2 << 20, 1), Done),
