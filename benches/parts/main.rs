@@ -53,6 +53,7 @@ const TIMED: &[Case] = &[
     ("scan 10,000 files, cold", |setting| scan::cold(setting)),
     ("scan 10,000 files, warm", |setting| scan::warm(setting)),
     ("write gzip", |setting| write::tree(setting, write::GZIP)),
+    ("write level 6", |setting| write::tree(setting, write::GZIP_6)),
     ("write zstd", |setting| write::tree(setting, write::ZSTD)),
     ("write estargz", |setting| write::tree(setting, write::ESTARGZ)),
     ("write uncompressed", |setting| write::tree(setting, write::NONE)),

@@ -16,6 +16,8 @@ use super::{Setting, Work, tree};
 
 /// What rbuild writes unless told otherwise.
 pub(crate) const GZIP: Compression = Compression::Gzip { level: 1 };
+/// `compression-level=6`, as `gzip` has it without an option.
+pub(crate) const GZIP_6: Compression = Compression::Gzip { level: 6 };
 /// `compression=zstd` at its fastest usual level.
 pub(crate) const ZSTD: Compression = Compression::Zstd { level: 1 };
 /// `compression=estargz`

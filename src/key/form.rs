@@ -14,9 +14,11 @@ pub struct LayerForm {
 }
 
 impl LayerForm {
-    /// Adds what differs from the usual form to a key, so that builds that want other bytes share no layer.
+    /// Adds what differs from the usual form to a key, so that builds that want other bytes share no layer; and the version of
+    /// how gzip is written.
     pub fn push_to(self, key: &mut Preimage) {
         let Self { compression, newest } = self;
+        push_gzip_version(compression, key);
         match compression {
             usual if usual == Compression::default() => {}
             other => key.push("compression", other.to_string()),
@@ -27,19 +29,33 @@ impl LayerForm {
     }
 }
 
+/// How segments become gzip: 1, which had no field, was a member for each, 2 is one for all. It is no operation's version, so
+/// that layers in other forms are found as before.
+const GZIP_VERSION: u32 = 2;
+
+/// For each key of a layer that may be gzip.
+pub(super) fn push_gzip_version(compression: Compression, key: &mut Preimage) {
+    match compression {
+        Compression::Gzip { .. } => key.push("form of gzip", GZIP_VERSION.to_string()),
+        Compression::None | Compression::Zstd { .. } | Compression::Estargz { .. } => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_the_usual_form_leaves_a_key_alone() {
+    fn every_form_has_a_key_of_its_own() {
         let key = |form: LayerForm| {
             let mut key = Preimage::new("x/1");
             form.push_to(&mut key);
             key.key()
         };
         let usual = LayerForm::default();
-        assert_eq!(key(usual), Preimage::new("x/1").key());
+        let mut gzip = Preimage::new("x/1");
+        gzip.push("form of gzip", "2");
+        assert_eq!(key(usual), gzip.key());
         let forms = [
             usual,
             LayerForm { newest: Some(0), ..usual },
@@ -53,5 +69,7 @@ mod tests {
         for (at, form) in forms.iter().enumerate() {
             assert!(forms[..at].iter().all(|other| key(*other) != key(*form)), "{form:?}");
         }
+        // What version 1 wrote under the key without a field is found by nobody.
+        assert!(forms.iter().all(|form| key(*form) != Preimage::new("x/1").key()));
     }
 }

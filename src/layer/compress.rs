@@ -1,6 +1,6 @@
-//! Compresses one segment of a layer: one gzip member or one zstd frame.
+//! Compresses one segment of a layer: some blocks of one gzip member, or one zstd frame.
 //!
-//! Members and frames may stand one after the other in a blob (RFC 1952, 2.2; RFC 8878, 3), so that
+//! Neither refers to what stands before it, and they may stand one after the other (RFC 1951, 2; RFC 8878, 3), so that
 //! segments are compressed independently of one another and in any order.
 
 use std::fmt;
@@ -9,6 +9,7 @@ use libdeflater::{CompressionLvl, Compressor, Decompressor};
 use serde::{Deserialize, Serialize};
 
 use super::deflate;
+use super::member::{self, Sum};
 use super::writer::TABLE_ANNOTATION;
 use crate::oci::{Descriptor, MediaType};
 
@@ -17,7 +18,7 @@ use crate::oci::{Descriptor, MediaType};
 pub enum Compression {
     /// Not at all: the blob is the tar.
     None,
-    /// gzip, level 0 to 12: 1 is our own encoder, the others are libdeflate's.
+    /// gzip, level 0 to 12: 0 and 1 are our own encoder, the others are libdeflate's.
     Gzip {
         /// 0 stores, 12 takes longest.
         level: u8,
@@ -53,6 +54,9 @@ pub enum CompressError {
     /// libdeflate asked for more room than its own bound, which it promises not to.
     #[error("libdeflate exceeded its own bound")]
     Bound,
+    /// libdeflate wrote something else than a deflate stream.
+    #[error("libdeflate wrote no whole stream")]
+    NoStream,
 }
 
 impl fmt::Display for Compression {
@@ -109,18 +113,43 @@ impl Compression {
         }
     }
 
-    /// Compresses `raw` to the start of `packed`, which grows as needed and is never shortened, and
-    /// gives the number of bytes. For [`Compression::None`] nothing is written and the answer is 0; for
-    /// [`Compression::Estargz`] it is one of the members.
+    /// What a blob has before its segments.
+    pub(super) fn head(self) -> Vec<u8> {
+        match self {
+            Compression::Gzip { level } => member::header(level).to_vec(),
+            // Frames and members have heads of their own.
+            Compression::None | Compression::Zstd { .. } | Compression::Estargz { .. } => Vec::new(),
+        }
+    }
+
+    /// What [`Compression::tail`] wants of a segment: nothing, where it is empty.
+    pub(super) fn sum(self, raw: &[u8]) -> Sum {
+        match self {
+            Compression::Gzip { .. } => Sum::of(raw),
+            Compression::None | Compression::Zstd { .. } | Compression::Estargz { .. } => Sum::default(),
+        }
+    }
+
+    /// What a blob has behind its segments, `sum` being that of all of them.
+    pub(super) fn tail(self, sum: &Sum) -> Vec<u8> {
+        match self {
+            Compression::Gzip { .. } => sum.trailer().to_vec(),
+            Compression::None | Compression::Zstd { .. } | Compression::Estargz { .. } => Vec::new(),
+        }
+    }
+
+    /// Compresses a segment, `raw`, to the start of `packed`, which grows as needed and is never shortened, and
+    /// gives the number of bytes. Nothing is written, and the answer is 0, for [`Compression::None`], and for
+    /// [`Compression::Estargz`], whose members are made elsewhere.
     ///
     /// The encoder is made afresh for every segment: its output then cannot depend on what the thread
     /// compressed before, and making one costs less than a hundredth of using it.
-    pub fn pack(self, raw: &[u8], packed: &mut Vec<u8>) -> Result<usize, CompressError> {
+    pub(super) fn pack(self, raw: &[u8], packed: &mut Vec<u8>) -> Result<usize, CompressError> {
         match self {
-            Compression::None => Ok(0),
-            Compression::Gzip { level } | Compression::Estargz { level } => {
-                let level = if is_noise(raw)? { 0 } else { level };
-                gzip(raw, level, packed)
+            Compression::None | Compression::Estargz { .. } => Ok(0),
+            Compression::Gzip { level } => {
+                let level = if is_noise(raw) { STORED } else { level };
+                deflated(raw, level, packed)
             }
             Compression::Zstd { level } => {
                 let mut encoder = zstd::bulk::Compressor::new(level).map_err(CompressError::Zstd)?;
@@ -130,15 +159,21 @@ impl Compression {
         }
     }
 
-    /// Decompresses what [`Compression::pack`] made of exactly `raw.len()` bytes; whether it was that.
-    pub fn unpack(self, packed: &[u8], raw: &mut [u8]) -> bool {
-        let len = match self {
+    /// Decompresses what [`Compression::pack`] made of exactly `raw.len()` bytes, the first `len` bytes of `packed`; whether
+    /// it was that. What is behind them may be overwritten.
+    pub(super) fn unpack(self, packed: &mut Vec<u8>, len: usize, raw: &mut [u8]) -> bool {
+        let unpacked = match self {
             // Nothing is remembered of these.
             Compression::None | Compression::Estargz { .. } => None,
-            Compression::Gzip { .. } => Decompressor::new().gzip_decompress(packed, raw).ok(),
-            Compression::Zstd { .. } => zstd::bulk::decompress_to_buffer(packed, raw).ok(),
+            Compression::Gzip { .. } => {
+                let end = len + deflate::END.len();
+                grow(packed, end);
+                packed[len..end].copy_from_slice(&deflate::END);
+                Decompressor::new().deflate_decompress(&packed[..end], raw).ok()
+            }
+            Compression::Zstd { .. } => zstd::bulk::decompress_to_buffer(&packed[..len], raw).ok(),
         };
-        len == Some(raw.len())
+        unpacked == Some(raw.len())
     }
 }
 
@@ -148,16 +183,22 @@ const ZSTD: &str = "zstd-sys 2.1.2+zstd.1.5.7";
 /// Goes up with every change of [`is_noise`].
 const NOISE_RULE: u32 = 2;
 
-/// The level that [`deflate`] is.
+/// The levels that [`deflate`] is.
+const STORED: u8 = 0;
 const FASTEST: u8 = 1;
 
-fn gzip(raw: &[u8], level: u8, packed: &mut Vec<u8>) -> Result<usize, CompressError> {
-    if level == FASTEST {
-        return Ok(deflate::gzip(raw, packed));
+/// Deflate blocks that leave the stream open.
+fn deflated(raw: &[u8], level: u8, packed: &mut Vec<u8>) -> Result<usize, CompressError> {
+    match level {
+        STORED => Ok(deflate::store(raw, packed)),
+        FASTEST => Ok(deflate::compress(raw, packed)),
+        _ => {
+            let mut encoder = Compressor::new(gzip_level(level)?);
+            grow(packed, encoder.deflate_compress_bound(raw.len()) + deflate::SLACK);
+            let len = encoder.deflate_compress(raw, packed).map_err(|_| CompressError::Bound)?;
+            deflate::reopen(packed, len).ok_or(CompressError::NoStream)
+        }
     }
-    let mut encoder = Compressor::new(gzip_level(level)?);
-    grow(packed, encoder.gzip_compress_bound(raw.len()));
-    encoder.gzip_compress(raw, packed).map_err(|_| CompressError::Bound)
 }
 
 /// Whether compressing would be in vain, as for archives, pictures and whatever else is compressed already:
@@ -166,9 +207,9 @@ fn gzip(raw: &[u8], level: u8, packed: &mut Vec<u8>) -> Result<usize, CompressEr
 ///
 /// Looks at samples: first whether all byte values are equally frequent in them, which costs next to nothing;
 /// if so, whether one really does not compress. Integers only, so that all machines decide alike.
-pub(super) fn is_noise(raw: &[u8]) -> Result<bool, CompressError> {
+pub(super) fn is_noise(raw: &[u8]) -> bool {
     if raw.len() < SAMPLES * SAMPLE_LEN * 2 {
-        return Ok(false);
+        return false;
     }
     let sample = |index: usize| &raw[index * (raw.len() / SAMPLES)..][..SAMPLE_LEN];
     let mut counts = [0_u64; 256];
@@ -179,15 +220,17 @@ pub(super) fn is_noise(raw: &[u8]) -> Result<bool, CompressError> {
     let total = (SAMPLES * SAMPLE_LEN) as u64;
     let squares: u64 = counts.iter().map(|count| count * count).sum();
     if squares * 100 > total * total / 256 * 105 {
-        return Ok(false);
+        return false;
     }
     let middle = &raw[raw.len() / 2..][..SAMPLES * SAMPLE_LEN / 4];
-    Ok(gzip(middle, FASTEST, &mut Vec::new())? >= middle.len())
+    deflate::size(middle) + GZIP_BYTES >= middle.len()
 }
 
 /// 64 KiB of every segment.
 const SAMPLES: usize = 16;
 const SAMPLE_LEN: usize = 4096;
+/// Header and trailer of a gzip member.
+const GZIP_BYTES: usize = 18;
 
 pub(super) fn gzip_level(level: u8) -> Result<CompressionLvl, CompressError> {
     CompressionLvl::new(i32::from(level)).map_err(|_| CompressError::GzipLevel(level))
@@ -223,13 +266,15 @@ mod tests {
         mixed[..1 << 19].fill(b'x');
         let cases = [(&random, true), (&ramp, false), (&mixed, false), (&noise(100_000), false)];
         for (bytes, expected) in cases {
-            assert_eq!(is_noise(bytes).unwrap(), expected);
+            assert_eq!(is_noise(bytes), expected);
             let mut packed = Vec::new();
             let len = Compression::default().pack(bytes, &mut packed).unwrap();
-            let mut unpacked = Vec::new();
-            let mut decoder = flate2::read::GzDecoder::new(&packed[..len]);
-            std::io::Read::read_to_end(&mut decoder, &mut unpacked).unwrap();
+            assert_eq!(len > bytes.len(), expected || bytes.len() == 100_000);
+            let mut unpacked = vec![0; bytes.len()];
+            assert!(Compression::default().unpack(&mut packed, len, &mut unpacked));
             assert!(unpacked == *bytes);
+            assert!(!Compression::default().unpack(&mut packed, len - 1, &mut unpacked));
+            assert!(!Compression::default().unpack(&mut packed, len, &mut unpacked[1..]));
         }
     }
 

@@ -8,6 +8,7 @@ pub mod entry;
 pub mod erofs;
 mod header;
 pub mod index;
+mod member;
 mod pipeline;
 mod repack;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use rayon::prelude::*;
 
 use super::compress::{CompressError, Compression};
+use super::member::Sum;
 use crate::oci::{DiffId, Digest, Hasher};
 
 /// Borders follow from the bytes alone, so that the same tar always gives the same blob.
@@ -37,8 +38,11 @@ pub fn repack(
     if let Compression::Estargz { .. } = compression {
         return Err(io::Error::other("a tar cannot be made an eStargz layer without reading its entries"));
     }
-    let mut hashers = (Hasher::new(), Hasher::new());
-    let mut size = 0;
+    let mut tar_hasher = Hasher::new();
+    let mut blob = Blob { sink: blob, hasher: Hasher::new(), size: 0 };
+    let mut sum = Sum::default();
+    blob.put(&compression.head())?;
+    let mut is_first = true;
     let mut raw = piece(&mut tar)?;
     loop {
         // The next ones are read, and these hashed, while these are compressed.
@@ -46,21 +50,41 @@ pub fn repack(
             true => Ok(Vec::new()),
             false => piece(&mut tar),
         };
-        let tar_hasher = &mut hashers.0;
         let (next, (packed, ())) = rayon::join(read, || {
-            rayon::join(|| pack(&raw, compression, size == 0), || tar_hasher.update(&raw))
+            rayon::join(|| pack(&raw, compression, is_first), || tar_hasher.update(&raw))
         });
         for segment in packed.map_err(io::Error::other)? {
-            hashers.1.update(&segment);
-            size += segment.len() as u64;
-            blob.write_all(&segment)?;
+            blob.put(&segment.packed)?;
+            sum.append(&segment.sum);
         }
+        is_first = false;
         raw = next?;
         if raw.is_empty() {
-            let (diff_id, digest) = (DiffId(hashers.0.finish()), hashers.1.finish());
-            return Ok(Repacked { digest, size, diff_id });
+            blob.put(&compression.tail(&sum))?;
+            let (diff_id, digest) = (DiffId(tar_hasher.finish()), blob.hasher.finish());
+            return Ok(Repacked { digest, size: blob.size, diff_id });
         }
     }
+}
+
+/// The sink, and what was written to it.
+struct Blob<'s, S> {
+    sink: &'s mut S,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl<S: Write> Blob<'_, S> {
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        self.sink.write_all(bytes)
+    }
+}
+
+struct Segment {
+    packed: Vec<u8>,
+    sum: Sum,
 }
 
 /// The next bytes: fewer than [`PIECE_BYTES`] only at the end.
@@ -70,16 +94,17 @@ fn piece(tar: &mut impl Read) -> io::Result<Vec<u8>> {
     Ok(raw)
 }
 
-/// The segments of `raw`, compressed. A blob has at least one, as no bytes at all are neither gzip nor zstd.
-fn pack(raw: &[u8], compression: Compression, is_first: bool) -> Result<Vec<Vec<u8>>, CompressError> {
-    let pack = |segment: &[u8]| -> Result<Vec<u8>, CompressError> {
+/// The segments of `raw`, compressed. A blob has at least one, as no bytes at all are not zstd.
+fn pack(raw: &[u8], compression: Compression, is_first: bool) -> Result<Vec<Segment>, CompressError> {
+    let pack = |segment: &[u8]| -> Result<Segment, CompressError> {
+        let sum = compression.sum(segment);
         if compression == Compression::None {
-            return Ok(segment.to_vec());
+            return Ok(Segment { packed: segment.to_vec(), sum });
         }
         let mut packed = Vec::new();
         let len = compression.pack(segment, &mut packed)?;
         packed.truncate(len);
-        Ok(packed)
+        Ok(Segment { packed, sum })
     };
     match raw.is_empty() && is_first {
         true => pack(raw).map(|only| vec![only]),
@@ -131,6 +156,12 @@ mod tests {
             assert_eq!(decoder.format().is_some(), form != Compression::None, "{form}");
             decoder.read_to_end(&mut unpacked).unwrap();
             assert!(unpacked == tar, "{form}, {} bytes", tar.len());
+            if let Compression::Gzip { .. } = form {
+                // A reader of one member finds all of it, too.
+                unpacked.clear();
+                flate2::read::GzDecoder::new(blob.as_slice()).read_to_end(&mut unpacked).unwrap();
+                assert!(unpacked == tar, "{form}, {} bytes", tar.len());
+            }
         }
     }
 

@@ -42,6 +42,7 @@ mod outputs;
 mod plan;
 mod processes;
 mod push;
+mod readers;
 mod registry;
 mod reproducible;
 mod sessions;

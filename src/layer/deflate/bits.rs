@@ -29,6 +29,11 @@ impl<'o> Bits<'o> {
         self.count &= 7;
     }
 
+    /// Whether the last byte is whole.
+    pub(super) fn is_aligned(&self) -> bool {
+        self.count == 0
+    }
+
     /// Goes on with a whole byte.
     pub(super) fn align(&mut self) {
         self.put(0, (8 - self.count) & 7);

@@ -6,21 +6,21 @@ use super::matches::{Block, Token};
 use super::symbols::{self, DISTANCES, END, LENGTHS, LITERALS, MIN_LEN};
 
 /// In this order the lengths of the codes for lengths are written.
-const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
+pub(super) const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 const STORED: u64 = 0;
 const DYNAMIC: u64 = 2;
 const MAX_STORED: usize = 0xffff;
 
-/// Writes `block` in the shorter way.
+/// Writes `block` in the shorter way. It is not marked as the last one, whatever follows.
 pub(super) fn write(block: &Block<'_>, bits: &mut Bits<'_>) {
     let codes = Codes::of(block);
     if codes.size_bits(block) < stored_bits(block.raw.len()) {
-        bits.put(u64::from(block.is_last) | DYNAMIC << 1, 3);
+        bits.put(DYNAMIC << 1, 3);
         codes.write(bits);
         // By value, so that it stays in registers.
         *bits = codes.write_tokens(block.tokens, std::mem::take(bits));
     } else {
-        store(block, bits);
+        store(block.raw, bits);
     }
 }
 
@@ -28,11 +28,12 @@ fn stored_bits(len: usize) -> u64 {
     (len + 5 * (len / MAX_STORED + 1)) as u64 * 8
 }
 
-fn store(block: &Block<'_>, bits: &mut Bits<'_>) {
-    let mut rest = block.raw;
+/// Writes `raw` as it is; a whole number of bytes, if `bits` had one.
+pub(super) fn store(raw: &[u8], bits: &mut Bits<'_>) {
+    let mut rest = raw;
     loop {
         let (piece, after) = rest.split_at(rest.len().min(MAX_STORED));
-        bits.put(u64::from(block.is_last && after.is_empty()) | STORED << 1, 3);
+        bits.put(STORED << 1, 3);
         bits.align();
         let len = piece.len() as u16;
         bits.put(u64::from(len) | u64::from(!len) << 16, 32);

@@ -5,22 +5,24 @@
 //! compressed bytes are not kept a second time: they are a part of the earlier layer's blob.
 //!
 //! What a segment is made of is either its bytes, or headers and the digests of files, for which nothing need be
-//! read. With each segment goes what both digests of the layer were after it, so that a layer which begins with the
-//! segments of the earlier one goes on from there.
+//! read. With each segment goes what the tar's digest and sum were after it, so that a layer which begins with the segments of
+//! the earlier one goes on from there.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
+use crate::layer::member::{Sum, SumState};
 use crate::oci::{Hasher, HasherState};
 
 mod identity;
 
 pub(super) use identity::{of_bytes, of_sources};
 
-const MAGIC: &[u8; 8] = b"rbsegm\0\x02";
-const RECORD_BYTES: usize = 32 + 8 + 32 + size_of::<HasherState>();
+/// Ends with a version: 2 had a gzip member for each segment.
+const MAGIC: &[u8; 8] = b"rbsegm\0\x03";
+const RECORD_BYTES: usize = 32 + 8 + 8 + 32 + size_of::<HasherState>() + size_of::<SumState>();
 
 /// How much of a blob is in memory while it is copied, in bytes.
 const COPY_BYTES: usize = 256 << 10;
@@ -36,12 +38,16 @@ pub struct Segments {
 pub(super) struct Written {
     /// See [`of_sources`] and [`of_bytes`].
     pub(super) id: [u8; 32],
+    /// Its first byte in the blob.
+    pub(super) packed_at: u64,
     /// How many bytes of the blob it became.
     pub(super) packed_bytes: u64,
     /// BLAKE3 of those bytes.
     pub(super) packed: [u8; 32],
     /// The tar's hasher after it.
     pub(super) raw: HasherState,
+    /// The tar's sum after it.
+    pub(super) sum: SumState,
 }
 
 impl From<Vec<Written>> for Segments {
@@ -63,11 +69,13 @@ impl Segments {
     /// The file form.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(self.list.len() * RECORD_BYTES);
-        for Written { id, packed_bytes, packed, raw } in &self.list {
+        for Written { id, packed_at, packed_bytes, packed, raw, sum } in &self.list {
             body.extend_from_slice(id);
+            body.extend_from_slice(&packed_at.to_le_bytes());
             body.extend_from_slice(&packed_bytes.to_le_bytes());
             body.extend_from_slice(packed);
             body.extend_from_slice(raw);
+            body.extend_from_slice(sum);
         }
         [MAGIC.as_slice(), blake3::hash(&body).as_bytes(), &body].concat()
     }
@@ -86,13 +94,17 @@ impl Segments {
 impl Written {
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (id, bytes) = bytes.split_first_chunk::<32>()?;
+        let (packed_at, bytes) = bytes.split_first_chunk()?;
         let (packed_bytes, bytes) = bytes.split_first_chunk()?;
-        let (packed, raw) = bytes.split_first_chunk::<32>()?;
+        let (packed, bytes) = bytes.split_first_chunk::<32>()?;
+        let (raw, sum) = bytes.split_first_chunk()?;
         Some(Self {
             id: *id,
+            packed_at: u64::from_le_bytes(*packed_at),
             packed_bytes: u64::from_le_bytes(*packed_bytes),
             packed: *packed,
-            raw: raw.try_into().ok()?,
+            raw: *raw,
+            sum: sum.try_into().ok()?,
         })
     }
 }
@@ -102,58 +114,55 @@ impl Written {
 pub struct Remembered {
     blob: File,
     list: Vec<Written>,
-    /// By id, the number of each and its first byte in the blob.
-    places: HashMap<[u8; 32], (usize, u64)>,
+    /// By id, the number of each.
+    numbers: HashMap<[u8; 32], usize>,
 }
 
 impl Remembered {
     /// `segments` are those of `blob`.
     pub fn new(blob: File, segments: &Segments) -> Self {
-        let mut at = 0;
-        let place = |(number, segment): (usize, &Written)| {
-            at += segment.packed_bytes;
-            (segment.id, (number, at - segment.packed_bytes))
-        };
-        let places = segments.list.iter().enumerate().map(place).collect();
-        Self { blob, list: segments.list.clone(), places }
+        let numbers =
+            segments.list.iter().enumerate().map(|(number, segment)| (segment.id, number)).collect();
+        Self { blob, list: segments.list.clone(), numbers }
     }
 
     /// Reads the compressed form of a segment to the start of `packed`, which grows as needed.
     /// `None` when there is none, or when the blob does not have it any more: then it is compressed.
     pub(super) fn fetch(&self, id: &[u8; 32], packed: &mut Vec<u8>) -> Option<Fetched> {
-        let (number, offset) = *self.places.get(id)?;
-        let segment = &self.list[number];
-        let len = self.read(segment, offset, packed)?;
+        let segment = &self.list[*self.numbers.get(id)?];
+        let len = self.read(segment, packed)?;
         Some(Fetched { len, hash: segment.packed })
     }
 
-    fn read(&self, segment: &Written, offset: u64, packed: &mut Vec<u8>) -> Option<usize> {
+    fn read(&self, segment: &Written, packed: &mut Vec<u8>) -> Option<usize> {
         let len = usize::try_from(segment.packed_bytes).ok()?;
         if packed.len() < len {
             packed.resize(len, 0);
         }
-        self.blob.read_exact_at(&mut packed[..len], offset).ok()?;
+        self.blob.read_exact_at(&mut packed[..len], segment.packed_at).ok()?;
         (*blake3::hash(&packed[..len]).as_bytes() == segment.packed).then_some(len)
     }
 
-    /// What a layer of segments with these ids begins with, as the earlier one does.
-    pub(super) fn start(&self, ids: &[Option<[u8; 32]>]) -> Start<'_> {
+    /// What a layer of segments with these ids, and `head` before them, begins with, as the earlier one does.
+    pub(super) fn start(&self, head: Vec<u8>, ids: &[Option<[u8; 32]>]) -> Start<'_> {
         let is_same = |(id, written): &(&Option<[u8; 32]>, &Written)| **id == Some(written.id);
         let count = ids.iter().zip(&self.list).take_while(is_same).count();
-        self.checked(count).unwrap_or_default()
+        let start = Start::new(head);
+        self.checked(&self.list[..count], start.clone()).unwrap_or(start)
     }
 
-    /// The first `count` segments, if the blob still has the bytes that were written.
-    fn checked(&self, count: usize) -> Option<Start<'_>> {
-        let segments = &self.list[..count];
-        let raw = Hasher::resume(&segments.last()?.raw)?;
-        let (mut packed, mut size, mut buffer) = (Hasher::new(), 0, Vec::new());
+    /// `start` and then `segments`, if the blob still has the bytes that were written.
+    fn checked<'m>(&'m self, segments: &'m [Written], mut start: Start<'m>) -> Option<Start<'m>> {
+        let last = segments.last()?;
+        (start.raw, start.sum) = (Hasher::resume(&last.raw)?, Sum::resume(&last.sum));
+        let mut buffer = Vec::new();
         for segment in segments {
-            let len = self.read(segment, size, &mut buffer)?;
-            packed.update(&buffer[..len]);
-            size += segment.packed_bytes;
+            let len = self.read(segment, &mut buffer)?;
+            start.packed.update(&buffer[..len]);
+            start.size = (segment.packed_at == start.size).then_some(start.size + segment.packed_bytes)?;
         }
-        Some(Start { segments, raw, packed, size, blob: Some(&self.blob) })
+        (start.segments, start.blob) = (segments, Some(&self.blob));
+        Some(start)
     }
 }
 
@@ -165,11 +174,13 @@ pub(super) struct Fetched {
     pub(super) hash: [u8; 32],
 }
 
-/// What a layer takes from the beginning of an earlier one, and its hashers after that.
-#[derive(Default)]
+/// What a layer begins with: its head, what it takes from the beginning of an earlier one, and its hashers after that.
+#[derive(Clone)]
 pub(super) struct Start<'m> {
+    head: Vec<u8>,
     pub(super) segments: &'m [Written],
     pub(super) raw: Hasher,
+    pub(super) sum: Sum,
     pub(super) packed: Hasher,
     /// Of the blob, in bytes.
     pub(super) size: u64,
@@ -177,11 +188,20 @@ pub(super) struct Start<'m> {
 }
 
 impl Start<'_> {
+    /// Of a layer that takes nothing.
+    pub(super) fn new(head: Vec<u8>) -> Self {
+        let mut packed = Hasher::new();
+        packed.update(&head);
+        let size = head.len() as u64;
+        Self { head, segments: &[], raw: Hasher::new(), sum: Sum::default(), packed, size, blob: None }
+    }
+
     /// Writes the blob's beginning.
     pub(super) fn copy_to(&self, sink: &mut impl Write) -> io::Result<()> {
+        sink.write_all(&self.head)?;
         let Some(blob) = self.blob else { return Ok(()) };
         let mut buffer = vec![0; COPY_BYTES];
-        let mut at = 0;
+        let mut at = self.head.len() as u64;
         while at < self.size {
             let len = (self.size - at).min(COPY_BYTES as u64) as usize;
             blob.read_exact_at(&mut buffer[..len], at)?;
@@ -201,9 +221,11 @@ mod tests {
     fn the_file_form_comes_back_and_damage_is_found() {
         let segment = |at: u8| Written {
             id: [at; 32],
+            packed_at: u64::from(at) * 10_000,
             packed_bytes: u64::from(at) * 1000,
             packed: [at + 1; 32],
             raw: Hasher::new().state(),
+            sum: Sum::of(&[at]).state(),
         };
         let segments = Segments { list: (0..5).map(segment).collect() };
         let bytes = segments.to_bytes();
@@ -214,5 +236,8 @@ mod tests {
             assert_eq!(Segments::from_bytes(&damaged), None, "byte {at}");
             assert_eq!(Segments::from_bytes(&bytes[..at]), None, "cut at {at}");
         }
+        // Version 2, whose segments were gzip members.
+        let earlier = [b"rbsegm\0\x02".as_slice(), blake3::hash(b"").as_bytes()].concat();
+        assert_eq!(Segments::from_bytes(&earlier), None);
     }
 }

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod one_member;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -285,7 +287,14 @@ fn the_number_of_threads_does_not_change_a_byte() {
     let dir = tempfile::tempdir().unwrap();
     let entries = several_segments(dir.path());
     let (plain, tar) = tar_of(entries.clone());
-    for compression in [Compression::None, Compression::Gzip { level: 1 }, Compression::Zstd { level: 3 }] {
+    let compressions = [
+        Compression::None,
+        Compression::Gzip { level: 0 },
+        Compression::Gzip { level: 1 },
+        Compression::Gzip { level: 6 },
+        Compression::Zstd { level: 3 },
+    ];
+    for compression in compressions {
         let mut blobs = [1, 2, 8].map(|threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let (written, blob) = pool.install(|| written(entries.clone(), compression));
@@ -324,7 +333,9 @@ fn a_layer_with_remembered_segments_has_the_bytes_of_a_full_write() {
     changed.kind = EntryKind::File(Content::Bytes(b"something else".as_slice().into()));
     after.push(file("many/0000-new", b"new"));
     after.retain(|entry| entry.path != b"many/77");
-    for compression in [Compression::Gzip { level: 1 }, Compression::Zstd { level: 3 }] {
+    for compression in
+        [Compression::Gzip { level: 1 }, Compression::Gzip { level: 5 }, Compression::Zstd { level: 3 }]
+    {
         let (first, blob) = remembering(&before, compression, None);
         assert!(blob == written(before.clone(), compression).1);
         let segments = Segments::from_bytes(&first.segments.to_bytes()).unwrap();
@@ -354,6 +365,7 @@ fn what_did_not_change_is_not_read_again() {
     for (changed, compression) in [
         (110, Compression::Gzip { level: 1 }),
         (40, Compression::Gzip { level: 1 }),
+        (110, Compression::Gzip { level: 6 }),
         (40, Compression::Zstd { level: 3 }),
     ] {
         let dir = tempfile::tempdir().unwrap();

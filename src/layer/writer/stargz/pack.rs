@@ -43,7 +43,7 @@ pub(in crate::layer::writer) fn pack(
     members.clear();
     for piece in pieces(entries, layout, segment) {
         let raw = &raw[(piece.start - segment.start) as usize..(piece.end - segment.start) as usize];
-        let encoder = if is_noise(raw)? { &mut store } else { &mut encoder };
+        let encoder = if is_noise(raw) { &mut store } else { &mut encoder };
         let bound = at + encoder.gzip_compress_bound(raw.len());
         if packed.len() < bound {
             packed.resize(bound, 0);
