@@ -86,3 +86,29 @@ fn the_authorities_of_the_machine_count_for_files_contexts_and_dockerfiles() {
     fs::create_dir(bench.path("context")).unwrap();
     bench.is_trusted_by(&["-f", &bench.url("alone"), "context"], &VARIABLES);
 }
+
+#[test]
+fn the_authorities_of_the_machine_count_for_repositories() {
+    let bench = Bench::new();
+    let script = "git init -q -b main r.git; cd r.git; echo fetched > f; printf 'FROM scratch\\nCOPY f /f\\n' > Dockerfile; \
+         git add -A; git -c user.name=t -c user.email=t@example.com commit -qm one; git update-server-info";
+    let made = Command::new("sh").args(["-euc", script]).current_dir(bench.path("served")).status();
+    assert!(made.unwrap().success());
+    let url = bench.url("r.git/.git");
+    fs::write(bench.path("Dockerfile"), format!("FROM scratch\nADD {url} /\n")).unwrap();
+    fs::write(bench.path("empty.crt"), "").unwrap();
+    for context in [url.as_str(), "."] {
+        bench.is_trusted_by(&[context], &[("SSL_CERT_FILE", "ca.crt"), ("GIT_SSL_CAINFO", "ca.crt")]);
+        // What is meant for git alone goes before.
+        let both = [("SSL_CERT_FILE", bench.path("empty.crt")), ("GIT_SSL_CAINFO", bench.path("ca.crt"))];
+        assert_eq!(bench.run(&[context], &both).0, Some(0));
+        fs::write(
+            bench.path("gitconfig"),
+            format!("[http]\n\tsslCAInfo = {}\n", bench.path("ca.crt").display()),
+        )
+        .unwrap();
+        let (code, said) = bench.run(&[context], &[("SSL_CERT_FILE", bench.path("empty.crt"))]);
+        assert_eq!(code, Some(0), "{said}");
+        fs::remove_file(bench.path("gitconfig")).unwrap();
+    }
+}

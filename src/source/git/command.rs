@@ -20,6 +20,16 @@ pub(super) enum Reach {
     ServersAndFiles,
 }
 
+/// What commands that ask servers are told beside the user's configuration.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told<'t> {
+    pub(super) login: Option<Login<'t>>,
+    /// A file of certificate authorities.
+    pub(super) authorities: Option<&'t OsStr>,
+    /// Filters that are switched off by name.
+    pub(super) filters: &'t [OsString],
+}
+
 /// A header for one server.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Login<'l> {
@@ -98,12 +108,11 @@ fn protocols(reach: Reach, users: Option<&str>) -> String {
     allowed.collect::<Vec<_>>().join(":")
 }
 
-/// Runs git in `folder`, which is the repository or the one where it is made. `filters` are switched off by name.
+/// Runs git in `folder`, which is the repository or the one where it is made.
 pub(super) fn run<'a>(
     folder: &Path,
     reach: Reach,
-    login: Option<Login<'_>>,
-    filters: &[OsString],
+    told: Told<'_>,
     arguments: impl Iterator<Item = &'a OsStr>,
 ) -> io::Result<Said> {
     let mut command = Command::new("git");
@@ -130,7 +139,7 @@ pub(super) fn run<'a>(
             command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
             command.env_remove("GIT_CONFIG_COUNT");
         }
-        Reach::Servers | Reach::ServersAndFiles => configure(&mut command, login, filters),
+        Reach::Servers | Reach::ServersAndFiles => configure(&mut command, told),
     }
     for setting in SETTINGS {
         command.args(["-c", setting]);
@@ -141,7 +150,11 @@ pub(super) fn run<'a>(
 }
 
 /// Adds to what the environment configures. Not as arguments, which every process of the machine could read.
-fn configure(command: &mut Command, login: Option<Login<'_>>, filters: &[OsString]) {
+fn configure(command: &mut Command, told: Told<'_>) {
+    let Told { login, authorities, filters } = told;
+    if let Some(file) = authorities {
+        command.env("GIT_SSL_CAINFO", file);
+    }
     let number = std::env::var("GIT_CONFIG_COUNT").ok().and_then(|count| count.parse().ok());
     let mut number: u32 = number.unwrap_or(0);
     let mut set = |key: &OsStr, value: &str| {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::command::{self, Login, Reach, Said};
+use super::command::{self, Login, Reach, Said, Told};
 use super::submodules::{self, Place};
 use super::{GitError, GitSource, is_commit, shown};
 
@@ -21,6 +21,8 @@ pub(super) struct Mirror<'s> {
     source: &'s GitSource,
     server: Option<String>,
     folder: PathBuf,
+    /// Those of `SSL_CERT_FILE`, if git is told nothing else about them.
+    authorities: Option<OsString>,
     _lock: File,
 }
 
@@ -52,12 +54,25 @@ impl<'s> Mirror<'s> {
         let lock = cache.join(format!("{}.lock", &name[..32]));
         let lock = File::options().create(true).truncate(false).read(true).write(true).open(lock)?;
         lock.lock()?;
-        let mirror = Self { source, server: source.server(), folder, _lock: lock };
+        let mut mirror = Self { source, server: source.server(), folder, authorities: None, _lock: lock };
         if !mirror.folder.join("HEAD").exists() {
             let is_long = is_commit(&source.reference) && source.reference.len() == 64;
             mirror.make(if is_long { Hash::Sha256 } else { Hash::Sha1 })?;
         }
+        mirror.authorities = mirror.authorities()?;
         Ok(mirror)
+    }
+
+    /// Git's libraries do not look at `SSL_CERT_FILE`, which counts for everything else that rbuild fetches.
+    fn authorities(&self) -> Result<Option<OsString>, GitError> {
+        let is_told = std::env::var_os("GIT_SSL_CAINFO").is_some();
+        let Some(file) = std::env::var_os("SSL_CERT_FILE").filter(|file| !(is_told || file.is_empty()))
+        else {
+            return Ok(None);
+        };
+        let config = ["config", "--name-only", "--get-regexp", r"^http\..*sslcainfo$"];
+        let configured = self.say(&self.folder, Reach::ServersAndFiles, &[], &config)?;
+        Ok(configured.output.is_empty().then_some(file))
     }
 
     fn make(&self, hash: Hash) -> Result<(), GitError> {
@@ -262,7 +277,7 @@ impl<'s> Mirror<'s> {
         arguments: Vec<&OsStr>,
     ) -> Result<Vec<u8>, GitError> {
         let command = arguments.first().map(|name| name.to_string_lossy().into_owned());
-        let said = command::run(folder, reach, self.login(), filters, arguments.into_iter());
+        let said = command::run(folder, reach, self.told(filters), arguments.into_iter());
         let said = said.map_err(GitError::NoGit)?;
         if said.is_done {
             return Ok(said.output);
@@ -283,8 +298,12 @@ impl<'s> Mirror<'s> {
         filters: &[OsString],
         arguments: &[&str],
     ) -> Result<Said, GitError> {
-        command::run(folder, reach, self.login(), filters, arguments.iter().map(OsStr::new))
+        command::run(folder, reach, self.told(filters), arguments.iter().map(OsStr::new))
             .map_err(GitError::NoGit)
+    }
+
+    fn told<'t>(&'t self, filters: &'t [OsString]) -> Told<'t> {
+        Told { login: self.login(), authorities: self.authorities.as_deref(), filters }
     }
 
     fn login(&self) -> Option<Login<'_>> {
