@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use crate::processes::worlds;
 use crate::support::base::{DebianRegistry, busybox};
 use crate::support::image::{TestImage, TestLayer};
 use crate::support::program::World;
@@ -55,6 +56,40 @@ fn base() -> TestImage {
     let mut with_more = TestImage::new("linux/amd64", layers.collect());
     std::mem::swap(&mut with_more.config.created, &mut image.config.created);
     with_more
+}
+
+/// With ranges of ids there are no devices in trees; what takes the place of one is there, and so are its other names.
+#[test]
+fn a_file_in_the_place_of_a_device_has_its_links() {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, kind: tar::EntryType, link: &str, content: &str| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        header.set_device_major(1).unwrap();
+        header.set_device_minor(3).unwrap();
+        if !link.is_empty() {
+            header.set_link_name(link).unwrap();
+        }
+        tar.append_data(&mut header, name, content.as_bytes()).unwrap();
+    };
+    add("device", tar::EntryType::Char, "", "");
+    add("gone", tar::EntryType::Link, "device", "");
+    add("device", tar::EntryType::Regular, "", "text");
+    add("link", tar::EntryType::Link, "device", "");
+    let layer = TestLayer::gzip(&tar.into_inner().unwrap());
+    let layers = busybox().layers.into_iter().chain([layer]).collect();
+    let registry = Registry::start();
+    registry.push(&TestImage::new("linux/amd64", layers), "base", "1");
+    for world in worlds() {
+        world.dockerfile(&format!(
+            "FROM {}/base:1 AS a\nRUN cat /device /link >/seen\nFROM scratch\nCOPY --from=a /seen /\n",
+            registry.host()
+        ));
+        let ran = world.build(["-t", "x"]).env("RBUILD_LAYERS", "tree").remarks().run();
+        assert_eq!(world.images().image(&ran.digest()).files()["seen"].content, b"texttext");
+    }
 }
 
 const STEPS: &str = "

@@ -1,7 +1,7 @@
 //! Puts entries into the tree as they come: everything but whiteouts and the metadata of directories, which
 //! follow when the whole layer is known.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -27,6 +27,8 @@ pub(super) struct Unpacker<'u> {
     /// The bytes of all paths that were ever in `made`: through symlinks of lower layers there may be more than the names
     /// of the layer stand for.
     made_bytes: u64,
+    /// Where devices would be that may not be made here.
+    unmade: HashSet<Vec<u8>>,
     /// Where directories of the layer land in the tree.
     landings: HashMap<Vec<u8>, Vec<u8>>,
     /// The directory of the last entry: its path in the tree, open.
@@ -43,6 +45,7 @@ impl<'u> Unpacker<'u> {
             notes: Vec::new(),
             made: BTreeSet::new(),
             made_bytes: 0,
+            unmade: HashSet::new(),
             landings: HashMap::new(),
             parent: None,
             buffer: vec![0; COPY_BUFFER_BYTES],
@@ -66,6 +69,9 @@ impl<'u> Unpacker<'u> {
             return self.make_directory(&path, &landing.path);
         }
         self.forget_below(&path);
+        if !matches!(&landing.link, Some(Link::Here(target)) if *target == landing.path) {
+            self.unmade.remove(&path);
+        }
         match (&member.kind, &landing.link) {
             (Kind::HardLink(_), Some(Link::Here(target))) => {
                 let target = self.place(target, builder);
@@ -122,7 +128,7 @@ impl<'u> Unpacker<'u> {
                 let file = spot.create_file(root)?;
                 return set_device(&file, path, metadata, device, &mut self.notes);
             }
-            self.notes.push(Note::Device { path: path.to_vec() });
+            self.leave_out(path);
             return Ok(());
         }
         let mut notes = Vec::new();
@@ -131,15 +137,18 @@ impl<'u> Unpacker<'u> {
         Ok(())
     }
 
+    fn leave_out(&mut self, device: &[u8]) {
+        self.unmade.insert(device.to_vec());
+        self.notes.push(Note::Device { path: device.to_vec() });
+    }
+
     /// Another name of a file of this layer. The header's metadata are the file's from now on.
     fn link(&mut self, path: &[u8], target: &[u8], member: &Member) -> Result<(), UnpackError> {
         if path == target {
             return Ok(());
         }
-        let is_missing =
-            self.notes.iter().any(|note| matches!(note, Note::Device { path } if path == target));
-        if is_missing {
-            self.notes.push(Note::Device { path: path.to_vec() });
+        if self.unmade.contains(target) {
+            self.leave_out(path);
             return Ok(());
         }
         let (root, owners) = (self.dest, self.options.owners);
