@@ -48,6 +48,7 @@ fn run_once(executor: &Executor, root: &std::path::Path, active: &std::path::Pat
         hostname: "buildkitsandbox".into(),
         network: Network::Host,
         security: Security::Sandbox,
+        hidden: Vec::new(),
         mounts: Vec::new(),
         hosts: "127.0.0.1\tlocalhost\n".into(),
         resolv_conf: String::new(),

@@ -117,6 +117,16 @@ fn killed_text(signal: i32, out_of_memory: bool) -> String {
 
 impl ExecError {
     pub(super) fn new(failure: Failure, spec: &Spec) -> Self {
+        match failure {
+            Failure::Start { program, errno: libc::ENOEXEC } => {
+                ExecError::WrongFormat { program, platform: spec.platform.to_string() }
+            }
+            failure => Self::without_spec(failure),
+        }
+    }
+
+    /// Of something that is no step, too.
+    pub(super) fn without_spec(failure: Failure) -> Self {
         let os = io::Error::from_raw_os_error;
         match failure {
             Failure::Overlay { errno, log } => ExecError::Overlay { error: os(errno), log },
@@ -129,9 +139,6 @@ impl ExecError {
             Failure::Setup { doing, errno } => ExecError::Setup { doing, error: os(errno) },
             Failure::Start { program, errno: libc::ENOENT | libc::ENOTDIR } => {
                 ExecError::NotFound { program }
-            }
-            Failure::Start { program, errno: libc::ENOEXEC } => {
-                ExecError::WrongFormat { program, platform: spec.platform.to_string() }
             }
             Failure::Start { program, errno } => ExecError::NotExecutable { program, error: os(errno) },
         }

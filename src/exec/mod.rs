@@ -26,6 +26,7 @@ pub use host::console::restore_terminal;
 pub use host::doctor::{Examination, Finding, State};
 pub use host::emulation::emulation_help;
 pub use host::executor::{Config, Executor, Stop};
+pub use host::memory::{MemoryMount, room_in_memory};
 pub use host::pids::PidsLimit;
 pub use host::user::{Credentials, UserError, resolve_user};
 pub use host::userns::{SingleIdReason, UsernsError};
@@ -33,8 +34,8 @@ pub use host::worker::{Job, Jobs};
 pub use network::files::{Dns, hosts_text, resolv_conf_text};
 pub use privilege::Privilege;
 pub use spec::{
-    ExitReport, ExitStatus, MountKind, MountSpec, Network, OwnedPath, ProcessLimit, RootSource, Security,
-    Spec, Ulimit,
+    ExitReport, ExitStatus, Hidden, MountKind, MountSpec, Network, OwnedPath, ProcessLimit, RootSource,
+    Security, Spec, Ulimit, Writes,
 };
 pub use step::image::MountedImage;
 pub use sys::signals::Signals;

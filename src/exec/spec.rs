@@ -28,6 +28,9 @@ pub struct Spec {
     pub network: Network,
     /// What it may do.
     pub security: Security,
+    /// What lower directories hide of those below them and cannot say themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hidden: Vec<Hidden>,
     /// What is mounted besides the usual; parents are mounted before what is below them, whatever the
     /// order here.
     pub mounts: Vec<MountSpec>,
@@ -46,6 +49,15 @@ pub struct Spec {
     pub platform: Platform,
 }
 
+/// See [`Spec::hidden`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hidden {
+    /// A lower directory, as the root or a mount names it.
+    pub by: PathBuf,
+    /// Paths relative to it: what lower directories have there is not seen.
+    pub paths: Vec<Vec<u8>>,
+}
+
 /// See [`Spec::owned_paths`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnedPath {
@@ -59,7 +71,7 @@ pub struct OwnedPath {
 
 impl Spec {
     /// The lower directories of the root and of what is mounted in it.
-    pub(super) fn lowers(&self) -> impl Iterator<Item = &PathBuf> {
+    pub fn lowers(&self) -> impl Iterator<Item = &PathBuf> {
         let mounted = self.mounts.iter().filter_map(|mount| match &mount.kind {
             MountKind::Layers { lowers, .. } => Some(lowers),
             _ => None,
@@ -70,7 +82,7 @@ impl Spec {
     /// The same, to be named otherwise.
     pub(super) fn lowers_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let root = match &mut self.root {
-            RootSource::Overlay { lowers, .. } | RootSource::Fuse { lowers, .. } => Some(lowers),
+            RootSource::Overlay { lowers, .. } => Some(lowers),
             RootSource::Plain { .. } => None,
         };
         let mounted = self.mounts.iter_mut().filter_map(|mount| match &mut mount.kind {
@@ -84,7 +96,7 @@ impl Spec {
 impl RootSource {
     fn lowers(&self) -> Option<&Vec<PathBuf>> {
         match self {
-            Self::Overlay { lowers, .. } | Self::Fuse { lowers, .. } => Some(lowers),
+            Self::Overlay { lowers, .. } => Some(lowers),
             Self::Plain { .. } => None,
         }
     }
@@ -93,27 +105,14 @@ impl RootSource {
 /// Where a root file system comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RootSource {
-    /// An overlay, mounted for the step alone. All paths are absolute directories of one file system.
+    /// An overlay, mounted for the step alone. All paths are absolute directories, `upper` and `work` of one file system
+    /// that takes an upper directory.
     Overlay {
         /// Unpacked layers, top first; may be empty.
         lowers: Vec<PathBuf>,
         /// Receives the changes.
         upper: PathBuf,
         /// Overlayfs's own; empty, beside `upper`.
-        work: PathBuf,
-        /// An empty directory to mount on.
-        merged: PathBuf,
-    },
-    /// The same through a FUSE server, where the kernel refuses an overlay (a store that is itself on one).
-    /// Whiteouts and opaque marks are fuse-overlayfs's: `.wh.` files where it can do no better.
-    Fuse {
-        /// fuse-overlayfs.
-        program: PathBuf,
-        /// Unpacked layers, top first, at least one; no path may hold `:`, `,` or `\\`.
-        lowers: Vec<PathBuf>,
-        /// Receives the changes.
-        upper: PathBuf,
-        /// The server's own; empty.
         work: PathBuf,
         /// An empty directory to mount on.
         merged: PathBuf,
@@ -171,9 +170,9 @@ pub enum MountKind {
         lowers: Vec<PathBuf>,
         /// Absolute path in them of a file or directory; symbolic links are followed inside.
         path: String,
-        /// An empty directory, on the file system of the lowers, for what the step writes; without it
-        /// the mount is read-only.
-        scratch: Option<PathBuf>,
+        /// What becomes of what the step writes.
+        #[serde(default)]
+        writes: Writes,
     },
     /// An empty file system in memory.
     Tmpfs {
@@ -205,6 +204,18 @@ pub enum MountKind {
         /// Group.
         gid: u32,
     },
+}
+
+/// What becomes of what a step writes to a [`MountKind::Layers`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Writes {
+    /// They fail.
+    #[default]
+    Refused,
+    /// It lies in this empty directory, on a file system that takes an upper directory.
+    ToFolder(PathBuf),
+    /// It is in memory, and gone with the step.
+    ToMemory,
 }
 
 /// One resource limit.

@@ -35,25 +35,24 @@ pub struct Dirs {
     pub work: PathBuf,
     /// Where to mount the root; for [`OverlayKind::Copy`] the same as `upper`.
     pub merged: PathBuf,
-    /// Where to mount a tmpfs before [`Dirs::make`], for [`OverlayKind::TmpfsUpper`] only.
+    /// Where to mount a tmpfs before [`Dirs::to_make`], for [`OverlayKind::Memory`] only.
     pub tmpfs: Option<PathBuf>,
 }
 
 impl Dirs {
     fn below(base: &Path, kind: OverlayKind) -> Self {
         let merged = base.join("merged");
-        let tmpfs = (kind == OverlayKind::TmpfsUpper).then(|| base.join("tmpfs"));
+        let tmpfs = (kind == OverlayKind::Memory).then(|| base.join("tmpfs"));
         let parts = tmpfs.as_deref().unwrap_or(base);
         let upper = if kind == OverlayKind::Copy { merged.clone() } else { parts.join("upper") };
         Self { upper, work: parts.join("work"), merged, tmpfs }
     }
 
-    /// Makes `upper` and `work`. For [`OverlayKind::TmpfsUpper`] whoever mounted the tmpfs calls this, where it
-    /// is mounted; for the others it is done already.
-    pub fn make(&self) -> Result<(), Error> {
+    /// The directories that overlayfs needs, with their modes. For [`OverlayKind::Memory`] whoever mounted the tmpfs makes
+    /// them, where it is mounted.
+    pub fn to_make(&self) -> [(&Path, u32); 2] {
         // The upper directory's mode is that of the root directory which the command sees.
-        make_dir(&self.upper, 0o755)?;
-        make_dir(&self.work, 0o700)
+        [(&self.upper, 0o755), (&self.work, 0o700)]
     }
 }
 
@@ -72,8 +71,10 @@ impl ActiveSnapshot {
         let dirs = Dirs::below(scratch.path(), kind);
         make_dir(&dirs.merged, 0o755)?;
         match kind {
-            OverlayKind::Native | OverlayKind::Fuse => dirs.make()?,
-            OverlayKind::TmpfsUpper => {
+            OverlayKind::Native => {
+                dirs.to_make().iter().try_for_each(|(path, mode)| make_dir(path, *mode))?
+            }
+            OverlayKind::Memory => {
                 dirs.tmpfs.iter().try_for_each(|tmpfs| make_dir(tmpfs, 0o700))?;
             }
             OverlayKind::Copy => {}
@@ -100,9 +101,10 @@ impl ActiveSnapshot {
         Self { dirs: Dirs::below(folder, kind), lowers, kind, mark, scratch: None }
     }
 
-    /// Whether anything may have been changed; surely not when this says no.
-    pub fn is_changed(&self) -> bool {
-        let is_empty = fs::read_dir(&self.dirs.upper).map(|mut entries| entries.next().is_none());
+    /// Whether anything may have been changed; surely not when this says no. `upper` is where this process sees the upper
+    /// directory.
+    pub fn is_changed(&self, upper: &Path) -> bool {
+        let is_empty = fs::read_dir(upper).map(|mut entries| entries.next().is_none());
         self.kind == OverlayKind::Copy || !matches!(is_empty, Ok(true))
     }
 
@@ -134,8 +136,7 @@ impl ActiveSnapshot {
     /// step and are no part of its changes.
     pub fn diff_job(&self, stubs: Vec<PathBuf>, owners: Owners) -> DiffJob {
         let form = match self.kind {
-            OverlayKind::Native | OverlayKind::TmpfsUpper => Form::Overlay(self.mark),
-            OverlayKind::Fuse => Form::FuseOverlay,
+            OverlayKind::Native | OverlayKind::Memory => Form::Overlay(self.mark),
             OverlayKind::Copy => Form::Whole,
         };
         DiffJob {

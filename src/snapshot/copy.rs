@@ -35,9 +35,19 @@ pub fn copy_tree(job: &CopyJob) -> Result<(), Error> {
     let to = open(&job.target)?;
     for lower in job.lowers.iter().rev() {
         let from = open(lower)?;
+        for path in super::hidden_by(lower)? {
+            remove(&to, Path::new(OsStr::from_bytes(&path)))?;
+        }
         Copier { mark: job.mark, from: &from, to: &to, links: HashMap::new() }.tree()?;
     }
     Ok(())
+}
+
+/// Removes what a tree hides; where there is no such folder there is nothing to hide.
+fn remove(root: &Root, path: &Path) -> Result<(), Error> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let Ok(folder) = root.folder(parent, Symlinks::Refuse) else { return Ok(()) };
+    folder.remove(name).map_err(|error| Error::io("remove", root.path().join(path))(error))
 }
 
 struct Copier<'a> {
@@ -95,10 +105,8 @@ impl Copier<'_> {
         let mut directories = Vec::new();
         for name in pair.from.names().map_err(self.failed("list", &pair, OsStr::new("")))? {
             let stat = pair.from.stat(&name).map_err(self.failed("look at", &pair, &name))?;
-            if let Some(hidden) = hidden(&name, &stat) {
-                pair.to.remove(hidden).map_err(self.failed("remove", &pair, hidden))?;
-            } else if name.as_bytes().starts_with(b".wh.") {
-                // A mark that is read elsewhere, or one of nothing.
+            if files::is_whiteout(&stat) {
+                pair.to.remove(&name).map_err(self.failed("remove", &pair, &name))?;
             } else if is_directory(&stat) {
                 self.make_directory(&pair, &name).map_err(self.failed("copy", &pair, &name))?;
                 directories.push((path.join(name), stat));
@@ -120,8 +128,7 @@ impl Copier<'_> {
     }
 
     fn is_opaque(&self, pair: &Pair<'_>, name: &OsStr) -> io::Result<bool> {
-        let is_marked = files::xattr(&pair.from, name, self.mark.xattr())?.is_some_and(|value| value == b"y");
-        Ok(is_marked || self.from.stat(&pair.path.join(name).join(".wh..wh..opq")).is_ok())
+        Ok(files::xattr(&pair.from, name, self.mark.xattr())?.is_some_and(|value| value == b"y"))
     }
 
     fn other(&mut self, pair: &Pair<'_>, name: &OsStr, stat: &Stat) -> io::Result<()> {
@@ -142,17 +149,6 @@ impl Copier<'_> {
         }
         dress(pair, name, stat)
     }
-}
-
-/// What is deleted by something of this name: trees on overlayfs, which lets nobody else make its whiteouts, have them
-/// as layers do. A step can make names such as `.wh...`, which delete nothing.
-fn hidden<'n>(name: &'n OsStr, stat: &Stat) -> Option<&'n OsStr> {
-    if files::is_whiteout(stat) {
-        return Some(name);
-    }
-    let hidden = name.as_bytes().strip_prefix(b".wh.")?;
-    let is_name = !matches!(hidden, b"" | b"." | b"..") && hidden != b".wh..opq";
-    is_name.then_some(OsStr::from_bytes(hidden))
 }
 
 /// Gives the copy the metadata of what it was copied from. The order matters: a change of owner clears capabilities and

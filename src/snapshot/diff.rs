@@ -61,8 +61,6 @@ pub enum Form {
     /// An upper directory of overlayfs: deleted files are devices 0/0, a directory with this mark replaces the
     /// lower one.
     Overlay(OpaqueMark),
-    /// An upper directory of fuse-overlayfs, which may also use names as in layers (`.wh.NAME`).
-    FuseOverlay,
     /// A whole root: what is not in it was deleted.
     Whole,
 }
@@ -237,10 +235,9 @@ impl<'a> Differ<'a> {
         lower: Lower,
         found: &mut Found,
     ) -> Result<(), Error> {
-        if let Some(name) = self.removed_name(on_disk.name.as_bytes(), &on_disk.stat) {
-            let path = [&path[..path.len() - on_disk.name.len()], name].concat();
+        if self.job.form != Form::Whole && files::is_whiteout(&on_disk.stat) {
             // A whiteout of what the parent does not have says nothing: the command made and removed it.
-            if !name.is_empty() && lower == Lower::Visible && self.parent.entry(&path).is_some() {
+            if lower == Lower::Visible && self.parent.entry(&path).is_some() {
                 found.push(removed(path, EntryKind::Whiteout));
             }
             return Ok(());
@@ -254,16 +251,6 @@ impl<'a> Differ<'a> {
         }
     }
 
-    /// If `name` stands for something deleted: its name. Empty for a mark that is read elsewhere.
-    fn removed_name<'n>(&self, name: &'n [u8], stat: &Stat) -> Option<&'n [u8]> {
-        match self.job.form {
-            Form::Whole => None,
-            Form::FuseOverlay if name == b".wh..wh..opq" => Some(b""),
-            Form::FuseOverlay if name.starts_with(b".wh.") => name.strip_prefix(b".wh."),
-            Form::Overlay(_) | Form::FuseOverlay => files::is_whiteout(stat).then_some(name),
-        }
-    }
-
     /// The directory itself; what is in it comes later.
     fn subdirectory(
         &self,
@@ -273,7 +260,7 @@ impl<'a> Differ<'a> {
         found: &mut Found,
     ) -> Result<(), Error> {
         let below = below.filter(ViewEntry::is_dir);
-        let is_opaque = self.is_opaque(&path, on_disk)?;
+        let is_opaque = self.is_opaque(on_disk)?;
         // Over something that is no directory, the directory's own entry does what an opaque mark would.
         if is_opaque && below.is_some() && self.parent.list(&path).next().is_some() {
             found.push(removed(path.clone(), EntryKind::OpaqueWhiteout));
@@ -287,12 +274,11 @@ impl<'a> Differ<'a> {
         Ok(())
     }
 
-    fn is_opaque(&self, path: &[u8], on_disk: &OnDisk<'_>) -> Result<bool, Error> {
+    fn is_opaque(&self, on_disk: &OnDisk<'_>) -> Result<bool, Error> {
         let names: &[&str] = match self.job.form {
             Form::Whole => &[],
             Form::Overlay(OpaqueMark::Trusted) => &["trusted.overlay."],
             Form::Overlay(OpaqueMark::User) => &["user.overlay."],
-            Form::FuseOverlay => &["trusted.overlay.", "user.overlay.", "user.fuseoverlayfs."],
         };
         for prefix in names {
             if on_disk.xattr(&format!("{prefix}redirect"))?.is_some() {
@@ -303,8 +289,7 @@ impl<'a> Differ<'a> {
                 return Ok(true);
             }
         }
-        let mark = || Path::new(OsStr::from_bytes(path)).join(".wh..wh..opq");
-        Ok(self.job.form == Form::FuseOverlay && self.root.stat(&mark()).is_ok())
+        Ok(false)
     }
 
     /// Anything that is no directory, if it changed.

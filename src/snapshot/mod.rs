@@ -14,6 +14,8 @@ mod diff;
 mod error;
 #[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod files;
+#[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
+mod hidden;
 mod ids;
 #[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod overlay;
@@ -28,7 +30,8 @@ pub use copy::{CopyJob, copy_tree};
 pub use diff::{DiffJob, Form, Owners, diff};
 pub use error::Error;
 pub use files::remove;
+pub use hidden::hidden_by;
 pub use ids::{IdMap, IdRange};
-pub use overlay::{OverlayKind, find_fuse};
+pub use overlay::OverlayKind;
 pub use trees::{TreeKind, Trees};
 pub use unpack::{PackJob, UnpackJob, pack_layer, unpack_tree, unpack_tree_on};

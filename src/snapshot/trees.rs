@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ROOT/rbuild/trees/<kind>/<chain id>/fs     the tree; a file to mount in the kind `erofs`
+//! ROOT/rbuild/trees/<kind>/<chain id>/hidden what the tree hides and cannot say, on overlayfs
 //! ROOT/rbuild/trees/<kind>/<chain id>/boot   the boot that made it
 //! ```
 //!
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 
 use super::Error;
 use super::files::make_dir;
+use super::overlay::is_overlayfs;
 use crate::oci::ChainId;
 use crate::store::Store;
 use crate::sync::lock;
@@ -66,7 +68,13 @@ pub struct Trees {
 impl Trees {
     /// The trees of `store` of one kind.
     pub fn new(store: &Store, kind: &TreeKind) -> Result<Self, Error> {
-        let dir = store.private("trees").join(kind.name());
+        // On overlayfs what is deleted stands beside the tree; earlier versions had it in the tree.
+        let name = if is_overlayfs(store.root()) {
+            format!("{}-beside", kind.name())
+        } else {
+            kind.name().to_owned()
+        };
+        let dir = store.private("trees").join(name);
         fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
         Ok(Self { store: store.clone(), dir, making: Mutex::default() })
     }

@@ -29,7 +29,8 @@ pub struct UnpackJob {
     pub parents: Vec<PathBuf>,
     /// The trees of the layers below, the top one first: for hard links into them.
     pub lowers: Vec<PathBuf>,
-    /// The directory to make and fill.
+    /// The directory to make and fill. What the tree hides and cannot say comes in a file beside it, see
+    /// [`super::hidden_by`].
     pub target: PathBuf,
     /// The marks of opaque directories.
     pub mark: OpaqueMark,
@@ -58,6 +59,7 @@ pub fn unpack_tree_on(job: &UnpackJob, below: &RootView) -> Result<Vec<String>, 
     let done = unpack::unpack(blob, &target, below, &options(job), &mut open_lower)?;
     check(&job.blob, job.diff_id, done.diff_id)?;
     write_index(job.index.as_deref(), &done.index)?;
+    super::hidden::write(&job.target, &done.hidden)?;
     Ok(done.notes.iter().map(note).collect())
 }
 

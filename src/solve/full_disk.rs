@@ -7,6 +7,9 @@ use crate::report::Diagnostic;
 
 /// What the system says, and programs print, when a file system is full.
 pub(super) const NO_SPACE: &str = "No space left on device";
+/// How to go on when a step's changes do not fit in memory.
+pub(super) const FULL_MEMORY: &str =
+    "put the store on ext4, xfs, btrfs or tmpfs, in a container on a volume: `--root DIR`";
 /// Less than this is no room to go on; the rest may be kept for root.
 const LITTLE_BYTES: u64 = 64 << 20;
 
@@ -33,6 +36,14 @@ pub(super) fn explain_command(diagnostic: Diagnostic, store: &Path) -> Diagnosti
         }
         Some((_, false)) | None => diagnostic,
     }
+}
+
+/// Says that a command has filled the memory for its changes, and what comes of it. Which is no failure yet.
+pub(super) fn memory_note(title: &str, size_bytes: u64) -> String {
+    format!(
+        "{title}: what it changes does not fit into {} of memory; it runs again, on a copy of the root file system ({FULL_MEMORY})",
+        binary(size_bytes)
+    )
 }
 
 fn with_help(diagnostic: Diagnostic) -> Diagnostic {

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::state::Environment;
-use crate::exec::Executor;
+use crate::exec::{Executor, MemoryMount};
 use crate::layer::unpack::Owners;
 use crate::layer::view::RootView;
 use crate::rootfs::{RecordedOwner, Root, Symlinks};
@@ -71,13 +71,23 @@ pub(super) fn unpack(
     run(environment, "unpack", job, |job| snapshot::unpack_tree_on(job, below))
 }
 
-/// Writes a command's changes against `parent` as a layer.
+/// Unpacks a layer at a place that only steps and those among them see; `job.parents` are read.
+pub(super) fn unpack_among(
+    environment: &Environment<'_>,
+    memory: Option<&MemoryMount>,
+    job: &UnpackJob,
+) -> Result<Vec<String>, String> {
+    run_with((environment.executor, memory), "unpack", job, snapshot::unpack_tree)
+}
+
+/// Writes a command's changes against `parent` as a layer. When they are in `memory`, `job.parents` are read.
 pub(super) fn commit(
     environment: &Environment<'_>,
+    memory: Option<&MemoryMount>,
     job: &CommitJob,
     parent: &RootView,
 ) -> Result<Committed, String> {
-    run(environment, "commit", job, |job| snapshot::commit_on(job, parent))
+    run_with((environment.executor, memory), "commit", job, |job| snapshot::commit_on(job, parent))
 }
 
 /// Copies a whole root.
@@ -87,7 +97,7 @@ pub(super) fn copy(environment: &Environment<'_>, job: &CopyJob) -> Result<(), S
 
 /// Deletes what an ordinary user may not.
 pub fn remove_left(executor: &Executor, path: &PathBuf) -> Result<(), String> {
-    run_with(executor, "remove", path, |path| snapshot::remove(path))
+    run_with((executor, None), "remove", path, |path| snapshot::remove(path))
 }
 
 /// Makes the directory of a cache mount.
@@ -145,20 +155,24 @@ fn run<J: Serialize, T: DeserializeOwned, E: std::fmt::Display>(
     job: &J,
     here: impl FnOnce(&J) -> Result<T, E>,
 ) -> Result<T, String> {
-    run_with(environment.executor, name, job, here)
+    run_with((environment.executor, None), name, job, here)
 }
 
 fn run_with<J: Serialize, T: DeserializeOwned, E: std::fmt::Display>(
-    executor: &Executor,
+    (executor, memory): (&Executor, Option<&MemoryMount>),
     name: &str,
     job: &J,
     here: impl FnOnce(&J) -> Result<T, E>,
 ) -> Result<T, String> {
-    if !executor.is_rootless() {
+    if memory.is_none() && !executor.is_rootless() {
         return here(job).map_err(|e| e.to_string());
     }
     let job = serde_json::to_vec(job).map_err(|e| e.to_string())?;
-    let answer = executor.run_job(name, &job).map_err(|e| e.to_string())?;
+    let answer = match memory {
+        Some(memory) => executor.run_job_among(memory, name, &job),
+        None => executor.run_job(name, &job),
+    };
+    let answer = answer.map_err(|e| e.to_string())?;
     serde_json::from_slice(&answer).map_err(|e| e.to_string())
 }
 

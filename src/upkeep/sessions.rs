@@ -15,6 +15,8 @@ struct Session {
     name: Option<String>,
     created: i64,
     layers: Vec<Layer>,
+    #[serde(default)]
+    changes: Option<Layer>,
 }
 
 /// All of them: those that may go first, then those that stay because they have a name.
@@ -30,7 +32,7 @@ pub(super) fn units(store: &Store, measuring: &mut Measuring) -> Result<(Vec<Uni
             // Nobody can enter it.
             None => unnamed.push(unit(
                 path,
-                &Session { name: None, created: changed, layers: Vec::new() },
+                &Session { name: None, created: changed, layers: Vec::new(), changes: None },
                 own_bytes,
             )),
         }
@@ -40,6 +42,7 @@ pub(super) fn units(store: &Store, measuring: &mut Measuring) -> Result<(Vec<Uni
 
 fn unit(path: PathBuf, session: &Session, own_bytes: u64) -> Unit {
     let mut chain = ChainId::EMPTY;
+    let layers = || session.layers.iter().chain(&session.changes);
     let chains = session.layers.iter().map(|layer| {
         chain = chain.push(layer.diff_id);
         chain
@@ -49,7 +52,7 @@ fn unit(path: PathBuf, session: &Session, own_bytes: u64) -> Unit {
         kind: UnitKind::Session(path),
         last_used: session.created,
         own_bytes,
-        blobs: session.layers.iter().map(|layer| layer.descriptor.digest).collect(),
-        diff_ids: session.layers.iter().map(|layer| layer.diff_id).collect(),
+        blobs: layers().map(|layer| layer.descriptor.digest).collect(),
+        diff_ids: layers().map(|layer| layer.diff_id).collect(),
     }
 }

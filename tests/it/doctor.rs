@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use crate::support::accounts::Account;
-use crate::support::is_root;
 use crate::support::program::World;
+use crate::support::{is_root, skip};
 
 #[track_caller]
 fn examined(world: &World, status: i32) -> serde_json::Value {
@@ -65,4 +65,28 @@ fn a_masked_proc_is_named() {
     assert_eq!(output.status.code(), Some(1), "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.starts_with("RUN does not work here; builds without RUN do\n"), "{text}");
     assert!(text.contains("something is mounted on /proc/"), "{text}");
+}
+
+/// In a container the store is mostly on the container's own overlay.
+#[test]
+fn a_store_on_an_overlay_is_told() {
+    if !is_root() {
+        skip!("only root mounts an overlay for the store");
+    }
+    let world = World::new();
+    let script = "set -e; mkdir -p ../store ../layers; mount -t tmpfs none ../layers; cd ../layers; \
+        mkdir lower upper work; \
+        mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work none ../store; cd ../store; exec \"$@\"";
+    let wrapper = ["unshare", "--mount", "sh", "-c", script, "sh"];
+    let told = |size: &str| {
+        let words = ["doctor", "--format", "json"];
+        let ran = world.through(&wrapper, words).env("RBUILD_RUN_MEMORY", size).any_stdout().run();
+        let found: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(finding(&found, "writable roots")["state"], "limited");
+        finding(&found, "writable roots")["detail"].as_str().unwrap().to_owned()
+    };
+    let detail = told("1g");
+    assert!(detail.starts_with("what a RUN changes is kept in memory, 1024 MiB at most: "), "{detail}");
+    let detail = told("0");
+    assert!(detail.starts_with("every RUN copies its whole root (`RBUILD_RUN_MEMORY` is 0): "), "{detail}");
 }

@@ -142,14 +142,19 @@ impl Executor {
         let place = directory.parent().unwrap_or(directory).display();
         match self.try_overlay(directory) {
             Ok(()) => Finding::new(name, State::Works, format!("overlayfs, in {place}")),
-            Err(error) => Finding::new(
-                name,
-                State::Limited,
-                format!("every RUN copies its whole root: overlayfs is refused in {place} ({error})"),
-            )
-            .with(vec![
-                "put the store on ext4, xfs, btrfs or tmpfs, in a container on a volume: --root DIR".into(),
-            ]),
+            Err(error) => {
+                let how = match self.try_overlay_in_memory(directory) {
+                    Ok(room) => {
+                        format!("what a RUN changes is kept in memory, {} MiB at most", room >> 20)
+                    }
+                    Err(error) => format!("every RUN copies its whole root ({error})"),
+                };
+                let detail = format!("{how}: overlayfs writes nothing in {place} ({error})");
+                Finding::new(name, State::Limited, detail).with(vec![
+                    "put the store on ext4, xfs, btrfs or tmpfs, in a container on a volume: --root DIR"
+                        .into(),
+                ])
+            }
         }
     }
 }
@@ -332,6 +337,7 @@ fn trial(directory: &Path) -> Spec {
         hostname: "doctor".into(),
         network: Network::Host,
         security: Security::Sandbox,
+        hidden: Vec::new(),
         mounts: Vec::new(),
         hosts: String::new(),
         resolv_conf: String::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::attach::{self, Attach};
 use super::cgroup::{Cgroup, Limits};
+use super::memory::MemoryMount;
 use super::output::Output;
 use super::pids::{Bound, Hold};
 use super::program::{Program, Protected};
@@ -17,7 +18,7 @@ use super::userns::{SingleIdReason, Userns, UsernsError, find_in_path};
 use super::worker::Worker;
 use crate::exec::failure::{ExecError, Failure};
 use crate::exec::privilege::Privilege;
-use crate::exec::spec::{ExitReport, ExitStatus, Network, ProcessLimit, RootSource, Spec};
+use crate::exec::spec::{ExitReport, ExitStatus, Network, ProcessLimit, Spec};
 use crate::exec::step::{caps, image};
 use crate::exec::wire::channel;
 use crate::exec::wire::order::{self, Order, Outcome, Preparation, Stdin};
@@ -52,6 +53,8 @@ pub struct Executor {
     zygote: Mutex<Option<Arc<Zygote>>>,
     /// Started with the first job.
     worker: Mutex<Option<Arc<Worker>>>,
+    /// So many file systems in memory are mounted for steps.
+    pub(super) memory_mounts: Arc<AtomicUsize>,
     /// So many steps are surely to come.
     expected: AtomicUsize,
     stop: Stop,
@@ -115,6 +118,7 @@ impl Executor {
             userns: OnceLock::new(),
             zygote: Mutex::default(),
             worker: Mutex::default(),
+            memory_mounts: Arc::default(),
             expected: AtomicUsize::new(0),
             stop,
             next: AtomicU64::new(0),
@@ -178,9 +182,11 @@ impl Executor {
         let opened: Vec<OwnedFd> =
             images.iter().map(|path| image::reopen(path)).collect::<io::Result<_>>()?;
         let order = serde_json::to_vec(&Order { spec: spec.clone(), stdin, images })?;
-        let zygote = self.zygote(userns)?;
+        let zygote = self.zygote()?;
+        let sees_memory = self.memory_mounts.load(Ordering::Relaxed) > 0;
         let socket = match &hold.group {
             Some(group) => zygote.held_init(&preparation, |init| group.add(init).map_err(ExecError::from))?,
+            None if sees_memory => zygote.fresh_init(&preparation).map_err(ExecError::Spawn)?,
             None => zygote.init(&preparation).map_err(ExecError::Spawn)?,
         };
         // A failure to send shows below, as an init without a report.
@@ -192,7 +198,7 @@ impl Executor {
         }
         drop((files, opened));
         let number = self.register(&socket).map_err(ExecError::Spawn)?;
-        let is_one_like_another = preparation.served.is_none() && !preparation.is_held;
+        let is_one_like_another = !preparation.is_held && !sees_memory;
         // Where processes are counted by their users, those of a spare would count.
         let is_counted = matches!(preparation.bound, Bound::Users { .. });
         if self.expected.load(Ordering::Relaxed) > 0 && is_one_like_another && !is_counted {
@@ -201,7 +207,8 @@ impl Executor {
         Ok(Begun { socket, number, hold })
     }
 
-    fn zygote(&self, userns: Option<&Userns>) -> Result<Arc<Zygote>, ExecError> {
+    pub(super) fn zygote(&self) -> Result<Arc<Zygote>, ExecError> {
+        let userns = self.userns()?;
         let mut zygote = lock(&self.zygote);
         if let Some(zygote) = &*zygote {
             return Ok(Arc::clone(zygote));
@@ -240,8 +247,22 @@ impl Executor {
 
     /// Runs a job as root of the user namespace (or simply as root), in another process.
     pub fn run_job(&self, job: &str, input: &[u8]) -> Result<Vec<u8>, ExecError> {
+        self.run_job_in(None, job, input)
+    }
+
+    /// The same among the mounts of steps: the job sees what they see at the place where `memory` is mounted.
+    pub fn run_job_among(&self, memory: &MemoryMount, job: &str, input: &[u8]) -> Result<Vec<u8>, ExecError> {
+        self.run_job_in(Some(memory.namespace()), job, input)
+    }
+
+    fn run_job_in(
+        &self,
+        mounts: Option<BorrowedFd<'_>>,
+        job: &str,
+        input: &[u8],
+    ) -> Result<Vec<u8>, ExecError> {
         let worker = self.worker(self.userns()?)?;
-        let answer = worker.run(job, input).map_err(ExecError::Spawn)?;
+        let answer = worker.run(job, input, mounts).map_err(ExecError::Spawn)?;
         let Some(answer) = answer else {
             // The next job gets another.
             let mut current = lock(&self.worker);
@@ -344,7 +365,6 @@ fn preparation(spec: &Spec, privilege: Privilege, hold: &Hold) -> Result<Prepara
         shm_size_bytes: spec.shm_size_bytes,
         bound: hold.bound,
         pasta,
-        served: matches!(spec.root, RootSource::Fuse { .. }).then(|| spec.root.clone()),
         is_held: hold.group.is_some(),
     })
 }

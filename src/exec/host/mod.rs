@@ -6,6 +6,7 @@ pub(super) mod console;
 pub(super) mod doctor;
 pub(super) mod emulation;
 pub(super) mod executor;
+pub(super) mod memory;
 pub(super) mod output;
 pub(super) mod pids;
 pub(super) mod probe;

@@ -11,10 +11,12 @@ use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use super::executor::Executor;
+use super::memory::room_in_memory;
 use crate::exec::failure::Failure;
 use crate::exec::step::caps;
 use crate::exec::step::image::MountedImage;
-use crate::exec::step::overlay::Layers;
+use crate::exec::step::memory::{self, Memory};
+use crate::exec::step::overlay::{Layers, open_directory};
 use crate::exec::sys;
 use crate::layer::archive::Limits;
 use crate::layer::erofs;
@@ -30,16 +32,27 @@ struct Trial {
     parent: PathBuf,
     /// A directory with a file called `file`, to be the lower one; else one is made.
     lower: Option<PathBuf>,
+    /// The upper directory is to be in memory.
+    in_memory: bool,
 }
 
 impl Executor {
     pub(in crate::exec) fn try_overlay(&self, directory: &Path) -> Result<(), String> {
-        self.try_overlay_on(directory, None)
+        self.attempt(&Trial { parent: directory.to_owned(), lower: None, in_memory: false })
     }
 
-    fn try_overlay_on(&self, directory: &Path, lower: Option<PathBuf>) -> Result<(), String> {
-        let trial = Trial { parent: directory.to_owned(), lower };
-        let trial = serde_json::to_vec(&trial).map_err(|error| error.to_string())?;
+    /// Whether overlays can be mounted whose lower directories are in `directory` and whose changes are in memory; gives how
+    /// many bytes a step may change. Some milliseconds.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn try_overlay_in_memory(&self, directory: &Path) -> Result<u64, String> {
+        let room = room_in_memory()?;
+        self.attempt(&Trial { parent: directory.to_owned(), lower: None, in_memory: true }).map(|()| room)
+    }
+
+    fn attempt(&self, trial: &Trial) -> Result<(), String> {
+        let trial = serde_json::to_vec(trial).map_err(|error| error.to_string())?;
         self.run_job(OVERLAY_JOB, &trial).map(drop).map_err(|error| error.to_string())
     }
 
@@ -55,7 +68,8 @@ impl Executor {
         let path = directory.join(format!("probe-{}.erofs", std::process::id()));
         let tried = write_image(&path).and_then(|()| {
             let image = MountedImage::mount(&path).map_err(|error| error.to_string())?;
-            self.try_overlay_on(directory, Some(image.path())).map(|()| image.how)
+            let trial = Trial { parent: directory.to_owned(), lower: Some(image.path()), in_memory: false };
+            self.attempt(&trial).map(|()| image.how)
         });
         let _ = fs::remove_file(&path);
         tried
@@ -79,31 +93,49 @@ fn write_image(path: &Path) -> Result<(), String> {
 pub(in crate::exec) fn try_overlay(input: &[u8]) -> Result<Vec<u8>, String> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let Trial { parent, lower } = serde_json::from_slice(input).map_err(|error| error.to_string())?;
+    let Trial { parent, lower, in_memory } =
+        serde_json::from_slice(input).map_err(|error| error.to_string())?;
     let directory = parent.join(format!("probe-{}-{number}", std::process::id()));
-    let result = try_in(&directory, lower);
-    let _ = rustix::mount::unmount(directory.join("merged"), rustix::mount::UnmountFlags::DETACH);
+    let result = try_in(&directory, lower, in_memory);
+    for mounted in ["merged", "memory"] {
+        let _ = rustix::mount::unmount(directory.join(mounted), rustix::mount::UnmountFlags::DETACH);
+    }
     let _ = fs::remove_dir_all(&directory);
     result.map(|()| Vec::new())
 }
 
-fn try_in(directory: &Path, given: Option<PathBuf>) -> Result<(), String> {
+fn try_in(directory: &Path, given: Option<PathBuf>, in_memory: bool) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
-    let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| directory.join(name));
-    for path in [&lower, &upper, &work, &merged] {
+    let [lower, memory, merged] = ["lower", "memory", "merged"].map(|name| directory.join(name));
+    for path in [&lower.join("folder"), &memory, &merged] {
         fs::create_dir_all(path).map_err(text)?;
     }
     fs::write(lower.join("file"), "").map_err(text)?;
-    let lower = given.unwrap_or(lower);
     sys::unshare(UnshareFlags::NEWNS).map_err(text)?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(|errno| text(errno.into()))?;
+    if in_memory {
+        memory::mount(&Memory { at: memory.clone(), size_bytes: 1 << 20, folders: Vec::new() })
+            .map_err(explain)?;
+    }
+    let [upper, work] = ["upper", "work"].map(|name| memory.join(name));
+    for path in [&upper, &work] {
+        fs::create_dir(path).map_err(text)?;
+    }
+    let is_own = given.is_none();
+    let lower = given.unwrap_or(lower);
     let mark = if caps::is_privileged() { OpaqueMark::Trusted } else { OpaqueMark::User };
-    Layers::open([lower.as_path()], Some((&upper, &work)))
+    open_directory(&lower)
+        .and_then(|lower| Layers::new(vec![lower], Some((&upper, &work))))
         .and_then(|layers| layers.mount(rustix::fs::CWD, &merged, mark))
         .map_err(explain)?;
     fs::remove_file(merged.join("file")).map_err(text)?;
     fs::create_dir(merged.join("new")).map_err(text)?;
+    if is_own {
+        // A directory in the place of another needs a mark: an attribute that not every file system takes.
+        fs::remove_dir(merged.join("folder")).map_err(text)?;
+        fs::create_dir(merged.join("folder")).map_err(text)?;
+    }
     let whiteout = fs::symlink_metadata(upper.join("file")).map_err(text)?;
     if whiteout.file_type().is_char_device() && whiteout.rdev() == 0 {
         Ok(())

@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use super::program::Program;
 use super::{probe, userns};
 use crate::exec::privilege::Privilege;
+use crate::exec::step::memory;
 use crate::exec::wire::order;
 use crate::exec::wire::spawn::Process;
 use crate::exec::wire::{channel, role};
@@ -46,15 +47,20 @@ impl Worker {
         Ok(Self { child, socket: Mutex::new(Some(socket)) })
     }
 
-    /// Does a job; `None` when the worker is gone.
+    /// Does a job, in the mount namespace `mounts` if there is one; `None` when the worker is gone.
     pub(in crate::exec) fn run(
         &self,
         job: &str,
         input: &[u8],
+        mounts: Option<BorrowedFd<'_>>,
     ) -> io::Result<Option<Result<Vec<u8>, String>>> {
         let (ours, theirs) = UnixStream::pair()?;
         let sent = match &*lock(&self.socket) {
-            Some(socket) => channel::send(socket, job.as_bytes(), Some(OwnedFd::from(theirs).as_fd())),
+            Some(socket) => {
+                let theirs = OwnedFd::from(theirs);
+                let files: Vec<_> = std::iter::once(theirs.as_fd()).chain(mounts).collect();
+                channel::send_with(socket, job.as_bytes(), &files)
+            }
             None => return Ok(None),
         };
         // One that is gone does not listen, either.
@@ -78,7 +84,7 @@ impl Drop for Worker {
     }
 }
 
-/// The worker's side. Each message brings a job's name and a socket, over which one more message comes (the input) and one
+/// The worker's side. Each message brings a job's name, a socket and perhaps the mount namespace to do it in. Over the socket one more message comes (the input) and one
 /// goes (a first byte 0 and the result, or 1 and a message). Ends when rbuild's end closes, whatever is going on: a second
 /// belt besides the death signal.
 pub(in crate::exec) fn serve(control: &UnixStream, jobs: Jobs) -> io::Result<()> {
@@ -90,20 +96,25 @@ pub(in crate::exec) fn serve(control: &UnixStream, jobs: Jobs) -> io::Result<()>
         userns::enter(&namespace, privilege)?;
         bind()?;
     }
-    while let Some((name, Some(socket))) = channel::receive(control)? {
-        let socket = UnixStream::from(socket);
+    while let Some((name, files)) = channel::receive_with(control)? {
+        let mut files = files.into_iter();
+        let Some(socket) = files.next().map(UnixStream::from) else { break };
+        let mounts = files.next();
         std::thread::Builder::new().name("job".into()).spawn(move || {
             // Nobody waits for the answer any more.
-            let _ = answer(&socket, &name, jobs);
+            let _ = answer(&socket, &name, mounts, jobs);
         })?;
     }
     std::process::exit(0)
 }
 
-fn answer(socket: &UnixStream, name: &[u8], jobs: Jobs) -> io::Result<()> {
+fn answer(socket: &UnixStream, name: &[u8], mounts: Option<OwnedFd>, jobs: Jobs) -> io::Result<()> {
     let Some((input, _)) = channel::receive(socket)? else { return Ok(()) };
+    let entered = mounts.map_or(Ok(()), |mounts| memory::enter(mounts.as_fd()));
     let result = match find(name, jobs) {
-        Some(job) => job(&input),
+        Some(job) => entered
+            .map_err(|error| format!("cannot enter the mounts of steps: {error}"))
+            .and_then(|()| job(&input)),
         None => Err(format!("no job is named `{}`", String::from_utf8_lossy(name))),
     };
     let mut answer = vec![u8::from(result.is_err())];

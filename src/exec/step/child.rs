@@ -11,6 +11,7 @@ use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, Signal};
 
 use super::extra::Extra;
+use super::lowers::Masks;
 use super::mounts::{self, Surroundings};
 use super::overlay::{self, Layers};
 use super::stubs::Made;
@@ -171,20 +172,21 @@ fn complete_root(preparation: &Preparation, spec: &Spec, ready: &Ready) -> Resul
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .doing(|| "make mounts private".into())?;
     let marks = preparation.privilege.opaque_mark();
-    let directory = mount_root(&spec.root, marks)?;
+    let masks = Masks { hidden: &spec.hidden, memory: &ready.memory };
+    let directory = mount_root(&spec.root, masks, marks)?;
     if spec.security == Security::Sandbox {
         mounts::restrict(&directory, MountAttrFlags::MOUNT_ATTR_NODEV)
             .doing(|| "mount the root nodev".into())?;
     }
     let upper = match &spec.root {
-        RootSource::Overlay { upper, .. } | RootSource::Fuse { upper, .. } => Some(upper.as_path()),
+        RootSource::Overlay { upper, .. } => Some(upper.as_path()),
         RootSource::Plain { .. } => None,
     };
     let mut root = Root::new(directory.as_fd(), upper);
     root.records_owners = !preparation.privilege.has_other_ids();
     mounts::move_usual(&ready.memory, &mut root)?;
     let devices = spec.security == Security::Insecure;
-    let mut extra = Extra { root: &mut root, memory: &ready.memory, marks, devices, files: 0 };
+    let mut extra = Extra { root: &mut root, memory: &ready.memory, masks, marks, devices, files: 0 };
     for (path, text) in [("/etc/resolv.conf", &spec.resolv_conf), ("/etc/hosts", &spec.hosts)] {
         extra.mount(&configuration_file(path, text))?;
     }
@@ -210,15 +212,15 @@ fn configuration_file(path: &str, text: &str) -> MountSpec {
 }
 
 /// Mounts the root where its source says, and gives it.
-fn mount_root(source: &RootSource, marks: OpaqueMark) -> Result<OwnedFd, Failure> {
+fn mount_root(source: &RootSource, masks: Masks<'_>, marks: OpaqueMark) -> Result<OwnedFd, Failure> {
     match source {
         RootSource::Overlay { lowers, upper, work, merged } => {
             // An overlay needs a lower layer; for a step on an empty root, the empty mount point is one.
             let lowers = if lowers.is_empty() { std::slice::from_ref(merged) } else { lowers };
-            let layers = Layers::open(lowers.iter().map(PathBuf::as_path), Some((upper, work)))?;
+            let layers = Layers::new(masks.open(lowers, "root")?, Some((upper, work)))?;
             layers.mount(rustix::fs::CWD, merged, marks)
         }
-        RootSource::Plain { dir } | RootSource::Fuse { merged: dir, .. } => {
+        RootSource::Plain { dir } => {
             let root = mounts::clone_tree(rustix::fs::CWD, &dir.to_string_lossy())
                 .doing(|| format!("open {}", dir.display()))?;
             overlay::attach(&root, rustix::fs::CWD, dir).doing(|| format!("mount {}", dir.display()))?;

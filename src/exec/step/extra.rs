@@ -1,17 +1,18 @@
 //! What a step has mounted besides the usual: binds, stacked layers, files in memory.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::mount::MountAttrFlags;
 
+use super::lowers::Masks;
 use super::mounts;
 use super::overlay::{self, Layers};
 use super::target::{Keep, Leaf, Root};
 use crate::exec::failure::{Doing as _, Failure};
-use crate::exec::spec::{MountKind, MountSpec};
+use crate::exec::spec::{MountKind, MountSpec, Writes};
 use crate::exec::sys::pipe::write_all;
 use crate::layer::unpack::OpaqueMark;
 
@@ -20,6 +21,7 @@ pub(in crate::exec) struct Extra<'a, 'r> {
     pub(in crate::exec) root: &'a mut Root<'r>,
     /// A file system out of the step's sight.
     pub(in crate::exec) memory: &'a OwnedFd,
+    pub(in crate::exec) masks: Masks<'a>,
     pub(in crate::exec) marks: OpaqueMark,
     /// Devices in them can be opened.
     pub(in crate::exec) devices: bool,
@@ -32,7 +34,7 @@ impl Extra<'_, '_> {
         let doing = || format!("mount {}", mount.target);
         let tree = match &mount.kind {
             MountKind::Bind { source } => open_source(source)?,
-            MountKind::Layers { lowers, path, scratch } => self.layers(lowers, path, scratch.as_deref())?,
+            MountKind::Layers { lowers, path, writes } => self.layers(lowers, path, writes)?,
             MountKind::Tmpfs { size_bytes, mode } => tmpfs(*size_bytes, *mode).doing(doing)?,
             MountKind::File { content, mode, uid, gid } => {
                 self.file(content, *mode, (*uid, *gid)).doing(doing)?
@@ -55,7 +57,7 @@ impl Extra<'_, '_> {
         let target = self.root.open_or_make(&mount.target, leaf, Keep::Remove);
         let target = target.doing(|| format!("make mount point {}", mount.target))?;
         mounts::move_onto(&tree, target.as_fd()).doing(doing)?;
-        let always_readonly = matches!(mount.kind, MountKind::Layers { scratch: None, .. });
+        let always_readonly = matches!(mount.kind, MountKind::Layers { writes: Writes::Refused, .. });
         let mut flags = MountAttrFlags::empty();
         flags.set(MountAttrFlags::MOUNT_ATTR_RDONLY, mount.readonly || always_readonly);
         flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, !self.devices);
@@ -63,10 +65,10 @@ impl Extra<'_, '_> {
     }
 
     /// A path in stacked directories. The stack is mounted in memory, out of sight.
-    fn layers(&mut self, lowers: &[PathBuf], path: &str, scratch: Option<&Path>) -> Result<OwnedFd, Failure> {
-        let stack = match (lowers, scratch) {
-            ([only], None) => overlay::open_directory(only)?,
-            _ => self.stack(lowers, scratch)?,
+    fn layers(&mut self, lowers: &[PathBuf], path: &str, writes: &Writes) -> Result<OwnedFd, Failure> {
+        let stack = match (lowers, writes) {
+            ([only], Writes::Refused) => overlay::open_directory(only)?,
+            _ => self.stack(lowers, writes)?,
         };
         let inside = Root::new(stack.as_fd(), None);
         let found = inside.open(path).doing(|| format!("open {path}"))?;
@@ -75,20 +77,26 @@ impl Extra<'_, '_> {
         mounts::clone_tree(&found, "").doing(|| format!("bind {path}"))
     }
 
-    fn stack(&mut self, lowers: &[PathBuf], scratch: Option<&Path>) -> Result<OwnedFd, Failure> {
-        let writable = match scratch {
-            Some(scratch) => {
-                let (upper, work) = (scratch.join("upper"), scratch.join("work"));
-                for path in [&upper, &work] {
-                    make_directory(path)?;
-                }
-                Some((upper, work))
-            }
-            None => None,
-        };
-        let writable = writable.as_ref().map(|(upper, work)| (upper.as_path(), work.as_path()));
-        let layers = Layers::open(lowers.iter().map(PathBuf::as_path), writable)?;
+    fn stack(&mut self, lowers: &[PathBuf], writes: &Writes) -> Result<OwnedFd, Failure> {
         let name = self.next_name();
+        let scratch = match writes {
+            Writes::Refused => None,
+            Writes::ToFolder(folder) => Some(folder.clone()),
+            Writes::ToMemory => {
+                let changes = format!("{name}-changes");
+                rustix::fs::mkdirat(self.memory, &changes, Mode::from_raw_mode(0o755))
+                    .doing(|| "make a directory in memory".into())?;
+                Some(PathBuf::from(format!("/proc/self/fd/{}/{changes}", self.memory.as_raw_fd())))
+            }
+        };
+        let writable = scratch.map(|scratch| (scratch.join("upper"), scratch.join("work")));
+        if let Some((upper, work)) = &writable {
+            make_directory(upper)?;
+            make_directory(work)?;
+        }
+        let writable = writable.as_ref().map(|(upper, work)| (upper.as_path(), work.as_path()));
+        let lowers = self.masks.open(lowers, &format!("{name}-lower"))?;
+        let layers = Layers::new(lowers, writable)?;
         rustix::fs::mkdirat(self.memory, &name, Mode::from_raw_mode(0o755))
             .doing(|| "make a directory".into())?;
         layers.mount(self.memory.as_fd(), Path::new(&name), self.marks)

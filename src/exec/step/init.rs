@@ -16,13 +16,13 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
-use super::{child, fuse};
+use super::child;
 use crate::exec::failure::{Doing as _, Failure};
 use crate::exec::host::pids::Watch;
 use crate::exec::network::pasta;
 use crate::exec::owners::{self, Listening};
 use crate::exec::seccomp::{self, Profile};
-use crate::exec::spec::{ExitReport, ExitStatus, Network, ProcessLimit, RootSource, Security};
+use crate::exec::spec::{ExitReport, ExitStatus, Network, ProcessLimit, Security};
 use crate::exec::sys::{self, pipe};
 use crate::exec::wire::order::{self, InitReport, Outcome, Preparation, Progress};
 use crate::rootfs::SpecialOwner;
@@ -43,18 +43,12 @@ fn run_command(socket: &UnixStream, preparation: &Preparation) -> Result<InitRep
         std::process::exit(1);
     }
     let own_pids = leave_namespaces(preparation)?;
-    let mut flags = UnshareFlags::NEWPID;
-    if let Some(RootSource::Fuse { program, lowers, upper, work, merged }) = &preparation.served {
-        fuse::serve(&fuse::Mount { program, lowers, upper, work, merged })?;
-        // The server goes on in the mounts as they are: the command's pivot_root would take its root away.
-        flags |= UnshareFlags::NEWNS;
-    }
     if preparation.security == Security::Sandbox && preparation.network == Network::Host {
         // Here, so that sockets which are made in the command's place are within the same bounds as its own.
         sys::scope_abstract_sockets().doing(|| "close off abstract sockets".into())?;
     }
     let keeper = if !preparation.privilege.has_other_ids() { Some(owners::start()?) } else { None };
-    sys::unshare(flags).doing(|| "make namespaces for the command".into())?;
+    sys::unshare(UnshareFlags::NEWPID).doing(|| "make a pid namespace for the command".into())?;
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".into())?;
     let profile = Profile::of(preparation.privilege, preparation.network, preparation.security)
         .filter(|profile| keeper.is_none() && seccomp::asks(seccomp::compiled(*profile)));

@@ -3,9 +3,10 @@
 pub(super) mod caps;
 pub(super) mod child;
 pub(super) mod extra;
-pub(super) mod fuse;
 pub(super) mod image;
 pub(super) mod init;
+pub(super) mod lowers;
+pub(super) mod memory;
 pub(super) mod mounts;
 pub(super) mod overlay;
 pub(super) mod start;

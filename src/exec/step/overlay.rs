@@ -31,17 +31,16 @@ const OPTIONS: [(&str, &str); 4] =
 const VOLATILE: &str = "volatile";
 
 impl Layers {
-    /// Opens the directories: lowers top first, then upper and work.
-    pub(in crate::exec) fn open<'p>(
-        lowers: impl IntoIterator<Item = &'p Path>,
+    /// Those of `lowers`, top first, which are open; opens upper and work.
+    pub(in crate::exec) fn new(
+        lowers: Vec<OwnedFd>,
         writable: Option<(&Path, &Path)>,
     ) -> Result<Self, Failure> {
-        let lowers: Result<Vec<OwnedFd>, Failure> = lowers.into_iter().map(open_directory).collect();
         let writable = match writable {
             Some((upper, work)) => Some((open_directory(upper)?, open_directory(work)?)),
             None => None,
         };
-        Ok(Self { lowers: lowers?, writable })
+        Ok(Self { lowers, writable })
     }
 
     /// Mounts them at `name` in `parent`, and returns the root of the mount.

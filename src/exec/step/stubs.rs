@@ -24,7 +24,7 @@ pub(in crate::exec) struct Made {
 impl Made {
     pub(in crate::exec) fn new(root: &RootSource, stubs: Stubs) -> Self {
         let (base, is_upper) = match root {
-            RootSource::Overlay { upper, .. } | RootSource::Fuse { upper, .. } => (upper, true),
+            RootSource::Overlay { upper, .. } => (upper, true),
             RootSource::Plain { dir } => (dir, false),
         };
         Self { base: base.clone(), is_upper, stubs }

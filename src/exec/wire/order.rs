@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::exec::failure::Failure;
 use crate::exec::host::pids::Bound;
 use crate::exec::privilege::Privilege;
-use crate::exec::spec::{ExitReport, Network, RootSource, Security, Spec};
+use crate::exec::spec::{ExitReport, Network, Security, Spec};
+use crate::exec::step::memory::Memory;
 use crate::exec::step::stubs::Made;
 
 /// Reads one message. Every message between rbuild and the processes around a step is read here.
@@ -29,6 +30,7 @@ pub fn decode_orders(bytes: &[u8]) -> usize {
     [
         is_one::<Privilege>(bytes),
         is_one::<Preparation>(bytes),
+        is_one::<ZygoteRequest>(bytes),
         is_one::<Order>(bytes),
         is_one::<Progress>(bytes),
         is_one::<InitReport>(bytes),
@@ -40,7 +42,6 @@ pub fn decode_orders(bytes: &[u8]) -> usize {
 }
 
 /// What the processes around a step need to know to get ready for it: nothing of it that another step would not share.
-/// A message to the zygote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::exec) struct Preparation {
     pub(in crate::exec) privilege: Privilege,
@@ -50,11 +51,23 @@ pub(in crate::exec) struct Preparation {
     pub(in crate::exec) bound: Bound,
     /// The program, for the network that needs it.
     pub(in crate::exec) pasta: Option<PathBuf>,
-    /// A root of which a server must be started first.
-    pub(in crate::exec) served: Option<RootSource>,
     /// rbuild is told the init's number, and lets it begin with a byte.
     pub(in crate::exec) is_held: bool,
 }
+
+/// A message to the zygote, with a socket for the answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::exec) enum ZygoteRequest {
+    /// An init that gets ready for a step, and takes its order over the socket.
+    Init(Preparation),
+    /// A file system in memory for the steps that are started from now on; a [`Mounted`] comes back.
+    Mount(Memory),
+    /// Such a file system is not needed any more; there is no answer.
+    Unmount(PathBuf),
+}
+
+/// What comes of [`ZygoteRequest::Mount`]: with it come the mount namespace and the root of the file system.
+pub(in crate::exec) type Mounted = Result<(), Failure>;
 
 /// The message to whoever is ready for it. Its files are the command's output and error output, and the one that
 /// [`Stdin`] speaks of.

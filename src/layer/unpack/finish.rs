@@ -1,6 +1,5 @@
 //! What can be done only when the whole layer is known: whiteouts, opaque marks, metadata of directories.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, XattrFlags};
@@ -13,10 +12,18 @@ use crate::layer::archive::split;
 use crate::layer::index::{Index, Kind, What};
 use crate::layer::view::{Change, RootView, ViewEntry, changes, hides_something};
 
+/// A tree that is complete; see [`super::Unpacked`].
+pub(super) struct Finished {
+    pub(super) index: Arc<Index>,
+    pub(super) view: RootView,
+    pub(super) notes: Vec<Note>,
+    pub(super) hidden: Vec<Vec<u8>>,
+}
+
 impl Unpacker<'_> {
     /// Completes the tree of a layer whose every entry has been applied.
-    pub(super) fn finish(mut self, index: &Arc<Index>) -> Result<(RootView, Vec<Note>), UnpackError> {
-        let changes = changes(self.below, index);
+    pub(super) fn finish(mut self, index: Arc<Index>) -> Result<Finished, UnpackError> {
+        let changes = changes(self.below, &index);
         if changes.iter().any(|change| change.is_moved) {
             changes.iter().try_for_each(|change| refuse_file_as_parent(&changes, change))?;
         }
@@ -41,27 +48,21 @@ impl Unpacker<'_> {
                 self.mark_opaque(&change.path)?;
             }
         }
-        let merged = self.below.push(index.clone());
-        self.set_directories(&merged)?;
-        Ok((merged, self.notes))
+        let view = self.below.push(index.clone());
+        self.set_directories(&view)?;
+        Ok(Finished { index, view, notes: self.notes, hidden: self.hidden })
     }
 
     fn whiteout(&mut self, path: &[u8]) -> Result<(), UnpackError> {
-        let (folder, name) = split(path);
+        let (folder, _) = split(path);
         let parent = self.open_parent(folder)?;
         let spot = Spot { parent: &parent, path };
         if spot.node(self.dest, FileType::CharacterDevice, (0, 0))? {
             return Ok(());
         }
-        // Overlayfs lets nobody else make its whiteouts. A store on one has roots that are copies, and those
-        // know this mark as well.
-        self.mark_by_name(&parent, folder, &[b".wh.", name].concat())
-    }
-
-    /// An empty file that means something, as in a layer's archive.
-    fn mark_by_name(&self, parent: &OwnedFd, folder: &[u8], name: &[u8]) -> Result<(), UnpackError> {
-        let path = if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() };
-        Spot { parent, path: &path }.create_file(self.dest).map(drop)
+        // Overlayfs lets nobody else make its whiteouts.
+        self.hidden.push(path.to_vec());
+        Ok(())
     }
 
     /// Overlayfs does not ask whether the root of a layer is opaque: hide what the root has one by one.
@@ -88,8 +89,11 @@ impl Unpacker<'_> {
         drop(self.open_parent(path)?);
         let directory = open_directory(self.dest, path).map_err(failed("open", path))?;
         match rustix::fs::fsetxattr(&directory, self.options.opaque.xattr(), b"y", XattrFlags::empty()) {
-            // Overlayfs of older kernels keeps its own attributes to itself.
-            Err(Errno::NOTSUP) => self.mark_by_name(&directory, path, b".wh..wh..opq"),
+            // Overlayfs of kernels before 6.7 keeps its own attributes to itself.
+            Err(Errno::NOTSUP) => {
+                self.hidden.push(path.to_vec());
+                Ok(())
+            }
             other => other.map_err(failed("mark as opaque", path)),
         }
     }

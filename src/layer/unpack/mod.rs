@@ -23,6 +23,7 @@ use super::pipeline;
 use super::view::{RootView, ViewEntry};
 use crate::oci::DiffId;
 use crate::rootfs::Root;
+use finish::Finished;
 use stream::Unpacker;
 
 /// How to unpack.
@@ -78,6 +79,9 @@ pub struct Unpacked {
     pub uncompressed_bytes: u64,
     /// What the tree lacks of what the layer has.
     pub notes: Vec<Note>,
+    /// What the layer hides of the layers below although the tree cannot say so, as paths in it: overlayfs lets nobody
+    /// make its marks. What the tree itself has at such a path stays.
+    pub hidden: Vec<Vec<u8>>,
 }
 
 /// Something that could not be put into the tree, which is no reason to fail.
@@ -139,20 +143,20 @@ pub fn unpack(
     options: &UnpackOptions,
     open_lower: &mut OpenLower<'_>,
 ) -> Result<Unpacked, UnpackError> {
-    let ((index, view, notes), diff_id, uncompressed_bytes) = pipeline::run_with(blob, |stream| {
-        let mut reader = Reader::new(stream, Names::Layer, options.limits);
-        let mut builder = Builder::new(options.limits);
-        let mut unpacker = Unpacker::new(dest, below, *options);
-        while let Some(member) = reader.next_member()? {
-            let landing = builder.add(member.clone())?;
-            unpacker.apply(&member, &landing, &builder, &mut reader, open_lower)?;
-        }
-        reader.finish()?;
-        let index = Arc::new(builder.finish()?);
-        let (view, notes) = unpacker.finish(&index)?;
-        Ok::<_, UnpackError>((index, view, notes))
-    })?;
-    Ok(Unpacked { index, view, diff_id, uncompressed_bytes, notes })
+    let (Finished { index, view, notes, hidden }, diff_id, uncompressed_bytes) =
+        pipeline::run_with(blob, |stream| {
+            let mut reader = Reader::new(stream, Names::Layer, options.limits);
+            let mut builder = Builder::new(options.limits);
+            let mut unpacker = Unpacker::new(dest, below, *options);
+            while let Some(member) = reader.next_member()? {
+                let landing = builder.add(member.clone())?;
+                unpacker.apply(&member, &landing, &builder, &mut reader, open_lower)?;
+            }
+            reader.finish()?;
+            let index = Arc::new(builder.finish()?);
+            unpacker.finish(index)
+        })?;
+    Ok(Unpacked { index, view, diff_id, uncompressed_bytes, notes, hidden })
 }
 
 #[cfg(test)]

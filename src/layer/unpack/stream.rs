@@ -22,6 +22,7 @@ pub(super) struct Unpacker<'u> {
     pub(super) below: &'u RootView,
     pub(super) options: UnpackOptions,
     pub(super) notes: Vec<Note>,
+    pub(super) hidden: Vec<Vec<u8>>,
     /// Directories made so far, by their paths in the tree.
     pub(super) made: BTreeSet<Vec<u8>>,
     /// The bytes of all paths that were ever in `made`: through symlinks of lower layers there may be more than the names
@@ -43,6 +44,7 @@ impl<'u> Unpacker<'u> {
             below,
             options,
             notes: Vec::new(),
+            hidden: Vec::new(),
             made: BTreeSet::new(),
             made_bytes: 0,
             unmade: HashSet::new(),

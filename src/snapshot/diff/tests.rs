@@ -340,27 +340,12 @@ fn owners_are_translated_or_read_from_records() {
 }
 
 #[test]
-fn fuse_overlayfs_marks_are_understood() {
-    let Some(base) = sample() else { return };
-    let snapshot = base.snapshot(OverlayKind::Fuse);
-    let upper = &snapshot.dirs().upper;
-    fs::create_dir_all(upper.join("etc/conf.d")).unwrap();
-    for path in ["etc/.wh.new", "etc/.wh.never", "etc/conf.d/.wh..wh..opq", "etc/conf.d/a"] {
-        fs::write(upper.join(path), "").unwrap();
-    }
-    assert_eq!(
-        listing(&base.changes(&snapshot)),
-        "opaque etc/conf.d\ngone etc/new\nfile(0) 644 0:0 etc/conf.d/a\n"
-    );
-}
-
-#[test]
 fn an_upper_directory_in_memory() {
     if !can_mount() {
         return;
     }
     let Some(base) = sample() else { return };
-    let snapshot = base.snapshot(OverlayKind::TmpfsUpper);
+    let snapshot = base.snapshot(OverlayKind::Memory);
     let dirs = snapshot.dirs();
     let tmpfs = dirs.tmpfs.as_ref().unwrap();
     // In this order, within the namespace that the step runs in.

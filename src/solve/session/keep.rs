@@ -1,9 +1,10 @@
 //! From a command that has ended to a session that is kept.
 
-use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::super::ops::exec::mounts::{Held, HeldMount, MountedRoot};
+use super::super::ops::exec::writable::WritableRoot;
+use super::super::ops::exec::write_changes;
 use super::super::state::RootState;
 use super::super::{Failures, StepContext};
 use super::record::{KeptLock, KeptSecret, Kind, Session, Sessions};
@@ -12,7 +13,6 @@ use crate::exec::{self, RootSource, Spec};
 use crate::oci::ImageConfig;
 use crate::plan::graph::{ExecOp, MountKind, Sharing};
 use crate::rootfs::SpecialOwner;
-use crate::snapshot::ActiveSnapshot;
 use crate::store;
 use crate::sync::lock;
 
@@ -56,7 +56,7 @@ pub(in crate::solve) struct Left<'a> {
 }
 
 /// Keeps the root of a step that failed, if that is wanted. What does not work out is no further failure.
-pub(in crate::solve) fn keep_failed(step: &StepContext<'_>, left: &Left<'_>, snapshot: ActiveSnapshot) {
+pub(in crate::solve) fn keep_failed(step: &StepContext<'_>, left: &Left<'_>, snapshot: WritableRoot) {
     let environment = step.environment;
     let root = environment.store.root();
     let is_full = rustix::fs::statvfs(root).is_ok_and(|stat| stat.f_bavail * stat.f_frsize < FREE_BYTES);
@@ -112,6 +112,7 @@ pub(super) fn describe(
         locks: Vec::new(),
         lost: Vec::new(),
         special_owners: left.special.to_vec(),
+        changes: None,
     };
     for HeldMount { mount, held } in *held {
         forget_secrets(&mut session, &mount.target, &mount.kind, held);
@@ -119,6 +120,19 @@ pub(super) fn describe(
     // Proxies may hold passwords, and are the build's affair, not the step's.
     session.spec.env.retain(|variable| !op.proxy_env.contains(variable));
     Ok(session)
+}
+
+/// What is in memory would be gone: it becomes a layer of the store's, from which it is restored.
+pub(super) fn keep_memory(
+    step: &StepContext<'_>,
+    session: &mut Session,
+    snapshot: &WritableRoot,
+) -> Result<(), Failures> {
+    if snapshot.memory().is_some() {
+        let layer = write_changes(step, &session.root(), snapshot, &session.special_owners)?;
+        session.changes = Some(layer);
+    }
+    Ok(())
 }
 
 fn without_root(spec: &Spec) -> Spec {
@@ -161,7 +175,7 @@ fn forget_secrets(session: &mut Session, target: &str, kind: &MountKind<MountedR
 pub(super) fn keep(
     step: &StepContext<'_>,
     mut session: Session,
-    snapshot: ActiveSnapshot,
+    snapshot: WritableRoot,
 ) -> Result<Session, Failures> {
     let sessions = Sessions::of(&step.environment.store);
     while session.id.is_empty() || sessions.folder(&session.id).exists() {
@@ -171,14 +185,13 @@ pub(super) fn keep(
     session.overlay = snapshot.kind();
     (session.created, session.created_ms) = (now(), now_ms());
     for mount in &mut session.spec.mounts {
-        if let exec::MountKind::Layers { lowers, scratch, .. } = &mut mount.kind {
+        if let exec::MountKind::Layers { lowers, .. } = &mut mount.kind {
             step.environment.snapshots.lasting(lowers);
-            // Gone with the build; another is made.
-            scratch.iter_mut().for_each(PathBuf::clear);
         }
     }
+    keep_memory(step, &mut session, &snapshot)?;
     let folder = sessions.folder(&session.id);
-    let kept = snapshot.keep(&folder, &[("session.json", &session.to_bytes())]);
+    let kept = snapshot.into_snapshot().keep(&folder, &[("session.json", &session.to_bytes())]);
     kept.map_err(|e| vec![step.error(e.to_string())])?;
     sessions.expire(now());
     Ok(session)

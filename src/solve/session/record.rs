@@ -3,7 +3,8 @@
 //! ```text
 //! ROOT/rbuild/sessions/<id>/session.json    what it is, mode 0600
 //! ROOT/rbuild/sessions/<id>/lock            held while somebody is in it
-//! ROOT/rbuild/sessions/<id>/upper, work     what was changed, as overlayfs has it
+//! ROOT/rbuild/sessions/<id>/upper, work     what was changed, as overlayfs has it; a layer of the store's where it was
+//!                                           in memory
 //! ```
 
 use std::fs;
@@ -11,8 +12,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::state::RootState;
 use crate::exec::Spec;
-use crate::oci::{ImageConfig, Layer, Seconds};
+use crate::oci::{ChainId, DiffId, ImageConfig, Layer, Seconds};
 use crate::rootfs::SpecialOwner;
 use crate::snapshot::OverlayKind;
 use crate::store::{self, Store};
@@ -64,6 +66,9 @@ pub struct Session {
     pub(super) lost: Vec<String>,
     /// Owners that cannot be written down beside their files.
     pub(super) special_owners: Vec<SpecialOwner>,
+    /// What was changed on `layers`, where it was in memory; else it is in the folder.
+    #[serde(default)]
+    pub(super) changes: Option<Layer>,
 }
 
 /// How a session came to be.
@@ -105,6 +110,12 @@ impl Session {
     /// What to call it: its name, else its id.
     pub fn title(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.id)
+    }
+
+    /// What it stands on.
+    pub(super) fn root(&self) -> RootState {
+        let diff_ids: Vec<DiffId> = self.layers.iter().map(|layer| layer.diff_id).collect();
+        RootState { layers: self.layers.clone(), chain: ChainId::of(&diff_ids), time: self.time }
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {

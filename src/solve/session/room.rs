@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::ops::exec::mounts::{self, Held};
+use super::super::ops::exec::writable::WritableRoot;
 use super::super::ops::exec::{spec, write_changes};
 use super::super::state::{Environment, Files, RootState};
 use super::keep::{self, Left};
 use super::record::{Kind, Session, Sessions};
-use crate::exec::{self, Attach, ExecError, ExitReport, MountKind, MountSpec, Spec, Ulimit};
-use crate::oci::{ChainId, DiffId, ImageConfig, Layer};
+use crate::exec::{self, Attach, ExecError, ExitReport, MountKind, MountSpec, Spec, Ulimit, Writes};
+use crate::oci::{ImageConfig, Layer};
 use crate::plan::graph::{ExecOp, Op, Step};
 use crate::report::{Diagnostic, Source, Span, StepNumber};
 use crate::rootfs::SpecialOwner;
-use crate::snapshot::ActiveSnapshot;
 use crate::solve::{Failures, StepContext, passwd};
 
 /// Where a new room is.
@@ -39,11 +39,13 @@ pub struct Room {
     /// What is kept of it, or would be.
     session: Session,
     spec: Spec,
-    snapshot: ActiveSnapshot,
+    snapshot: WritableRoot,
     source: Arc<Source>,
     span: Option<Span>,
     /// Whether it stays where it is.
     is_kept: bool,
+    /// Whether a command has run in it since it was opened.
+    has_run: bool,
     _held: Vec<Held>,
     _locks: Vec<File>,
 }
@@ -96,7 +98,17 @@ impl Room {
         let session = Session { what: what.clone(), kind, ..session };
         let source = Arc::clone(source);
         let held = held.into_iter().map(|mount| mount.held).collect();
-        Ok(Self { session, spec, snapshot, source, span, is_kept: false, _held: held, _locks: Vec::new() })
+        Ok(Self {
+            session,
+            spec,
+            snapshot,
+            source,
+            span,
+            is_kept: false,
+            has_run: false,
+            _held: held,
+            _locks: Vec::new(),
+        })
     }
 
     /// Takes up one that was kept. What is not there any more is left out and told in `notes`.
@@ -128,11 +140,17 @@ impl Room {
             File::options().create(true).truncate(false).read(true).write(true).open(folder.join("lock"));
         let lock = lock.map_err(|e| fail(format!("cannot open session {}: {e}", session.id)))?;
         lock.try_lock().map_err(|_| fail(format!("somebody is in session {} already", session.id)))?;
-        let lowers = environment.snapshots.lowers(&step, &root_of(&session))?;
-        let snapshot = environment.snapshots.reopen(&step, &folder, lowers, session.overlay)?;
+        let parent = session.root();
+        let kept = (session.overlay, session.changes.as_ref());
+        let snapshot = environment.snapshots.reopen(&step, &folder, kept, &parent)?;
         let mut spec = session.spec.clone();
         spec.root = spec::root_source(&snapshot);
         let locks = restore(&step, &session, &mut spec, notes)?;
+        environment.snapshots.hide(&step, &mut spec)?;
+        if let Some(changes) = &session.changes {
+            let shown = parent.with(changes.clone(), session.time);
+            spec.owned_paths = environment.snapshots.owned_paths(&step, &shown)?;
+        }
         let locks = locks.into_iter().chain([lock]).collect();
         let source = Arc::clone(&source);
         Ok(Self {
@@ -142,6 +160,7 @@ impl Room {
             source,
             span: None,
             is_kept: true,
+            has_run: false,
             _held: Vec::new(),
             _locks: locks,
         })
@@ -154,7 +173,7 @@ impl Room {
 
     /// Lets its commands run as this user: empty, or `user[:group]`, names or numbers.
     pub fn set_user(&mut self, user: &str) -> Result<(), Diagnostic> {
-        let trees: Vec<_> = std::iter::once(self.snapshot.dirs().upper.clone())
+        let trees: Vec<_> = std::iter::once(self.snapshot.upper_here())
             .chain(self.snapshot.lowers().iter().cloned())
             .collect();
         let read = |path| passwd::read_in_trees(&trees, path).flatten().unwrap_or_default();
@@ -195,12 +214,13 @@ impl Room {
             spec.root = spec::root_source(&self.snapshot);
             let report = match environment.executor.attach(&spec, attach) {
                 Err(ExecError::Overlay { error, .. }) if !self.is_kept => {
-                    self.fall_back(environment, &error).map_err(EnterError::Failed)?;
+                    self.fall_back(environment, &error, &mut spec).map_err(EnterError::Failed)?;
                     continue;
                 }
                 Err(error) => return Err(explain(&error)),
                 Ok(report) => report,
             };
+            self.has_run = true;
             let known = std::mem::take(&mut self.session.special_owners);
             let is_told =
                 |owner: &SpecialOwner| report.special_owners.iter().any(|new| new.file == owner.file);
@@ -218,10 +238,16 @@ impl Room {
         }
     }
 
-    fn fall_back(&mut self, environment: &Environment<'_>, error: &std::io::Error) -> Result<(), Failures> {
+    fn fall_back(
+        &mut self,
+        environment: &Environment<'_>,
+        error: &std::io::Error,
+        spec: &mut Spec,
+    ) -> Result<(), Failures> {
         self.with_step(environment, |step| {
             let snapshots = environment.snapshots;
             snapshots.fall_back(step, self.snapshot.kind(), error)?;
+            snapshots.hide(step, spec)?;
             snapshots.prepare(step, self.snapshot.lowers(), snapshots.kind(step))
         })
         .map(|snapshot| self.snapshot = snapshot)
@@ -242,13 +268,10 @@ impl Room {
 
     /// Keeps it, under a name if it is given one.
     pub fn keep(self, environment: &Environment<'_>, name: Option<String>) -> Result<Session, Failures> {
-        let Self { mut session, snapshot, source, span, is_kept, .. } = self;
-        if is_kept {
-            // Only the story goes on.
-            let _ = Sessions::of(&environment.store).update(&session);
-            return Ok(session);
+        let Self { mut session, snapshot, source, span, is_kept, has_run, .. } = self;
+        if !is_kept {
+            session.name = name;
         }
-        session.name = name;
         let own = step_at(span);
         let what = session.what.clone();
         let step = StepContext {
@@ -260,24 +283,31 @@ impl Room {
             started: Instant::now(),
             took_then: Arc::default(),
         };
-        keep::keep(&step, session, snapshot)
+        if !is_kept {
+            return keep::keep(&step, session, snapshot);
+        }
+        // Only the story goes on, and what is in memory.
+        if has_run {
+            keep::keep_memory(&step, &mut session, &snapshot)?;
+        }
+        let _ = Sessions::of(&environment.store).update(&session);
+        Ok(session)
     }
 
     /// Writes what was changed as a layer into the store.
     pub fn commit(&self, environment: &Environment<'_>) -> Result<Layer, Failures> {
+        // What was restored from a layer is that layer.
+        if let Some(layer) = self.session.changes.as_ref().filter(|_| !self.has_run) {
+            return Ok(layer.clone());
+        }
         self.with_step(environment, |step| {
-            write_changes(step, &root_of(&self.session), &self.snapshot, &self.session.special_owners)
+            write_changes(step, &self.session.root(), &self.snapshot, &self.session.special_owners)
         })
     }
 }
 
 fn nowhere() -> Arc<Source> {
     Arc::new(Source { name: String::new(), text: String::new() })
-}
-
-fn root_of(session: &Session) -> RootState {
-    let diff_ids: Vec<DiffId> = session.layers.iter().map(|layer| layer.diff_id).collect();
-    RootState { layers: session.layers.clone(), chain: ChainId::of(&diff_ids), time: session.time }
 }
 
 /// What programs may expect of the terminal. Few images know more kinds than these.
@@ -308,9 +338,9 @@ fn restore(
     for mut mount in std::mem::take(&mut spec.mounts) {
         let is_there = match &mut mount.kind {
             MountKind::Bind { source } => source.exists(),
-            MountKind::Layers { lowers, scratch, .. } => {
-                if let Some(scratch) = scratch {
-                    *scratch = step.environment.snapshots.scratch(step)?;
+            MountKind::Layers { lowers, writes, .. } => {
+                if *writes != Writes::Refused {
+                    *writes = step.environment.snapshots.writes(step)?;
                 }
                 step.environment.snapshots.at_hand(lowers)
             }

@@ -2,7 +2,6 @@
 
 mod death;
 mod escapes;
-mod fuse;
 mod own_program;
 mod owners;
 mod rootless;

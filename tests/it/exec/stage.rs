@@ -100,6 +100,7 @@ impl Stage {
             hostname: "buildkitsandbox".into(),
             network: Network::Host,
             security: Security::Sandbox,
+            hidden: Vec::new(),
             mounts: Vec::new(),
             hosts: "127.0.0.1\tlocalhost\n".into(),
             resolv_conf: "nameserver 192.0.2.1\n".into(),
@@ -127,7 +128,7 @@ impl Stage {
         })?;
         let (out, err) = text.into_inner().unwrap();
         let upper = match &spec.root {
-            RootSource::Overlay { upper, .. } | RootSource::Fuse { upper, .. } => upper.clone(),
+            RootSource::Overlay { upper, .. } => upper.clone(),
             RootSource::Plain { dir } => dir.clone(),
         };
         Ok(Ran { out, err, report, upper })

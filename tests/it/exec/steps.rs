@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rbuild::exec::{
     Config, Credentials, ExecError, Executor, ExitStatus, MountKind, Network, RootSource, Security, State,
-    Ulimit,
+    Ulimit, Writes,
 };
 
 use super::stage::{Stage, listing, mount};
@@ -329,17 +329,17 @@ fn stacked_layers_are_read_only_or_thrown_away() {
     fs::write(high.join("d/a"), "high a\n").unwrap();
     std::os::unix::fs::symlink("/d", high.join("link")).unwrap();
     let scratch = stage.layer("scratch");
-    let layers = |path: &str, scratch| MountKind::Layers {
+    let layers = |path: &str, writes| MountKind::Layers {
         lowers: vec![high.clone(), low.clone()],
         path: path.into(),
-        scratch,
+        writes,
     };
     let script = "cat /s/a /s/b /one; (echo x > /s/c) 2>/dev/null || echo ro; echo more >> /w/a; cat /w/a";
     let out = stage.sh_with("a", script, |spec| {
         spec.mounts = vec![
-            mount("/s", layers("/link", None)),
-            mount("/one", layers("/d/b", None)),
-            mount("/w", layers("/d", Some(scratch))),
+            mount("/s", layers("/link", Writes::Refused)),
+            mount("/one", layers("/d/b", Writes::Refused)),
+            mount("/w", layers("/d", Writes::ToFolder(scratch))),
         ];
     });
     assert_eq!(out, "high a\nlow b\nlow b\nro\nhigh a\nmore\n");

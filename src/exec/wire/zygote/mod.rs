@@ -17,11 +17,13 @@ use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::order::Preparation;
+use super::order::{Mounted, Preparation, ZygoteRequest};
 use super::spawn::Process;
-use super::{channel, role};
+use super::{channel, order, role};
+use crate::exec::failure::ExecError;
 use crate::exec::host::program::Protected;
 use crate::exec::privilege::Privilege;
+use crate::exec::step::memory::Memory;
 use crate::sync::lock;
 
 pub(in crate::exec) use serve::serve;
@@ -61,6 +63,26 @@ impl Zygote {
             return Ok(spare);
         }
         control.fork(preparation)
+    }
+
+    /// The same, but surely started after this call, so that it sees what is mounted now.
+    pub(in crate::exec) fn fresh_init(&self, preparation: &Preparation) -> io::Result<UnixStream> {
+        self.control().fork(preparation)
+    }
+
+    /// Mounts a file system in memory for the inits that are started from now on; gives the mount namespace and the root of
+    /// the file system.
+    pub(in crate::exec) fn mount(&self, memory: &Memory) -> Result<[OwnedFd; 2], ExecError> {
+        let socket = self.control().ask(&ZygoteRequest::Mount(memory.clone()))?;
+        let Some((answer, files)) = channel::receive_with(&socket)? else { return Err(ExecError::Vanished) };
+        order::decode::<Mounted>(&answer)?.map_err(ExecError::without_spec)?;
+        files.try_into().map_err(|_| ExecError::Vanished)
+    }
+
+    /// Unmounts it there.
+    pub(in crate::exec) fn unmount(&self, at: &Path) {
+        // Without a zygote it is gone already.
+        let _ = self.control().ask(&ZygoteRequest::Unmount(at.to_owned()));
     }
 
     /// An init that waits until `hold` was called with its number. Nothing was started by it before.
@@ -111,9 +133,13 @@ fn start(program: &Path) -> io::Result<Process> {
 
 impl Control {
     fn fork(&mut self, preparation: &Preparation) -> io::Result<UnixStream> {
+        self.ask(&ZygoteRequest::Init(preparation.clone()))
+    }
+
+    fn ask(&mut self, request: &ZygoteRequest) -> io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
         let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        channel::send(socket, &serde_json::to_vec(preparation)?, Some(OwnedFd::from(theirs).as_fd()))?;
+        channel::send(socket, &serde_json::to_vec(request)?, Some(OwnedFd::from(theirs).as_fd()))?;
         Ok(ours)
     }
 }

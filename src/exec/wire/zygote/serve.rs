@@ -1,7 +1,7 @@
 //! The zygote's own side.
 
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags};
@@ -12,9 +12,10 @@ use crate::exec::failure::{Doing as _, Failure};
 use crate::exec::host::userns;
 use crate::exec::privilege::Privilege;
 use crate::exec::seccomp::{self, Profile};
+use crate::exec::step::memory::{self, Memory};
 use crate::exec::step::{init, stubs};
 use crate::exec::sys::{self, pipe};
-use crate::exec::wire::order::{InitReport, Outcome, Preparation};
+use crate::exec::wire::order::{InitReport, Mounted, Outcome, ZygoteRequest};
 use crate::exec::wire::{channel, order};
 
 /// Starts inits as rbuild asks for them, until that is gone or wants no more.
@@ -30,7 +31,20 @@ pub(in crate::exec) fn serve(control: UnixStream) -> io::Result<()> {
     };
     let entered = entered.doing(|| "enter the user namespace".into());
     let mut steps: Vec<Step> = Vec::new();
-    while let Some(Request { preparation, socket }) = next_request(&control, &mut steps)? {
+    let mut has_own_mounts = false;
+    while let Some((request, socket)) = next_request(&control, &mut steps)? {
+        let preparation = match request {
+            ZygoteRequest::Init(preparation) => preparation,
+            ZygoteRequest::Mount(memory) => {
+                let mounted = entered.clone().and_then(|()| mount(&memory, &mut has_own_mounts));
+                answer_mount(&socket, mounted);
+                continue;
+            }
+            ZygoteRequest::Unmount(at) => {
+                memory::unmount(&at);
+                continue;
+            }
+        };
         // Once for all steps of a kind.
         Profile::of(preparation.privilege, preparation.network, preparation.security).map(seccomp::compiled);
         let forked = entered.clone().and_then(|()| fork());
@@ -62,10 +76,24 @@ pub(in crate::exec) fn serve(control: UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-/// rbuild wants an init, and will talk to it over this socket.
-struct Request {
-    preparation: Preparation,
-    socket: UnixStream,
+/// The first time this leaves the mount namespace of the machine.
+fn mount(wanted: &Memory, has_own_mounts: &mut bool) -> Result<[OwnedFd; 2], Failure> {
+    if !*has_own_mounts {
+        memory::leave_mounts()?;
+        *has_own_mounts = true;
+    }
+    memory::mount(wanted)
+}
+
+/// rbuild that is gone needs no answer.
+fn answer_mount(socket: &UnixStream, mounted: Result<[OwnedFd; 2], Failure>) {
+    let (answer, files): (Mounted, Vec<OwnedFd>) = match mounted {
+        Ok(files) => (Ok(()), files.into()),
+        Err(failure) => (Err(failure), Vec::new()),
+    };
+    let bytes = serde_json::to_vec(&answer).expect("plain data with string keys always serialises");
+    let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+    let _ = channel::send_with(socket, &bytes, &files);
 }
 
 /// Both sides of a fork.
@@ -84,8 +112,11 @@ struct Step {
     socket: UnixStream,
 }
 
-/// The next request; deals with steps that end meanwhile. `None` when rbuild has closed its end.
-fn next_request(control: &UnixStream, steps: &mut Vec<Step>) -> io::Result<Option<Request>> {
+/// The next request, and the socket over which to answer or to talk to the init; deals with steps that end meanwhile. `None` when rbuild has closed its end.
+fn next_request(
+    control: &UnixStream,
+    steps: &mut Vec<Step>,
+) -> io::Result<Option<(ZygoteRequest, UnixStream)>> {
     loop {
         let happened = wait(control, steps)?;
         for (at, (said, ended)) in happened.steps.into_iter().enumerate().rev() {
@@ -97,9 +128,9 @@ fn next_request(control: &UnixStream, steps: &mut Vec<Step>) -> io::Result<Optio
             }
         }
         if happened.control {
-            let Some((preparation, socket)) = channel::receive(control)? else { return Ok(None) };
+            let Some((request, socket)) = channel::receive(control)? else { return Ok(None) };
             let socket = UnixStream::from(socket.ok_or(io::ErrorKind::InvalidData)?);
-            return Ok(Some(Request { preparation: order::decode(&preparation)?, socket }));
+            return Ok(Some((order::decode(&request)?, socket)));
         }
     }
 }

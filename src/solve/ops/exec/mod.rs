@@ -15,6 +15,7 @@ mod output;
 #[allow(clippy::disallowed_methods, reason = "the store's own folders, by hash and number")]
 mod snapshots;
 pub(in crate::solve) mod spec;
+pub(in crate::solve) mod writable;
 
 use std::sync::Arc;
 
@@ -22,19 +23,21 @@ use self::mounts::MountedRoot;
 use self::output::Tail;
 pub use self::snapshots::Snapshots;
 pub use self::spec::executed;
+use self::writable::WritableRoot;
 use super::super::session::{self, Left};
 use super::super::state::{Files, RootState};
 use super::super::{Done, Failures, StepContext, jobs};
 use super::{commit, copy};
 use crate::cache::Record;
 use crate::clock;
-use crate::exec::{ExecError, ExitStatus};
+use crate::exec::{ExecError, ExitReport, ExitStatus};
 use crate::key::{self, LayerForm, Shown};
 use crate::oci::{Descriptor, Layer, Seconds};
 use crate::plan::graph::ExecOp;
 use crate::report::{Event, Outcome};
 use crate::rootfs::SpecialOwner;
-use crate::snapshot::{ActiveSnapshot, CommitJob, DiffJob, OverlayKind};
+use crate::snapshot::{CommitJob, DiffJob, OverlayKind};
+use crate::solve::full_disk;
 
 /// Takes the layer from the cache, or runs the command.
 pub(super) fn run(
@@ -86,8 +89,10 @@ fn execute(
     let snapshots = &environment.snapshots;
     let lowers = snapshots.lowers(step, parent)?;
     let held = mounts::hold(step, op)?;
+    let mut full = false;
     loop {
-        let kind = snapshots.kind(step);
+        // What has filled the memory is copied, this once.
+        let kind = if full { OverlayKind::Copy } else { snapshots.kind(step) };
         let snapshot = snapshots.prepare(step, &lowers, kind)?;
         let spec = spec::make(step, op, parent, &snapshot, &held)?;
         let mut tail = Tail::default();
@@ -97,6 +102,13 @@ fn execute(
             log.line(line);
             environment.events.send(Event::Log { step: step.number(), stream, line: line.to_owned() });
         });
+        if let Some(size_bytes) = overflowed(&outcome, &snapshot, &tail) {
+            let note = full_disk::memory_note(step.title, size_bytes);
+            log.end(note.clone());
+            environment.events.send(Event::Note(note));
+            full = true;
+            continue;
+        }
         let special = match outcome {
             Ok(report) if report.status == ExitStatus::Code(0) => {
                 log.end(failure::ended(&report));
@@ -129,11 +141,20 @@ fn execute(
     }
 }
 
+/// How much memory there was for the changes of a command that found it too little. Where nothing is left in the end,
+/// something may be missing whatever the command says of it.
+fn overflowed(outcome: &Result<ExitReport, ExecError>, snapshot: &WritableRoot, tail: &Tail) -> Option<u64> {
+    let (memory, report) = (snapshot.memory()?, outcome.as_ref().ok()?);
+    let is_told = || tail.text().is_some_and(|text| text.contains(full_disk::NO_SPACE));
+    let has_failed = report.status != ExitStatus::Code(0);
+    (memory.is_full() || has_failed && is_told()).then(|| memory.size_bytes())
+}
+
 /// Writes what a command changed as a layer into the store.
 pub(in crate::solve) fn write_changes(
     step: &StepContext<'_>,
     parent: &RootState,
-    snapshot: &ActiveSnapshot,
+    snapshot: &WritableRoot,
     special: &[SpecialOwner],
 ) -> Result<Layer, Failures> {
     let environment = step.environment;
@@ -143,7 +164,7 @@ pub(in crate::solve) fn write_changes(
     let job = CommitJob {
         diff: DiffJob { newest, ..environment.snapshots.diff_job(step, snapshot, special)? },
         // For a worker, which has no view.
-        parents: match environment.executor.is_rootless() {
+        parents: match snapshot.memory().is_some() || environment.executor.is_rootless() {
             true => environment.snapshots.index_files(step, &parent.layers)?,
             false => Vec::new(),
         },
@@ -152,7 +173,7 @@ pub(in crate::solve) fn write_changes(
         index: scratch.path().join("index"),
     };
     let view = environment.roots.view(&parent.layers).map_err(|e| fail(e.to_string()))?;
-    let committed = jobs::commit(environment, &job, &view).map_err(fail)?;
+    let committed = jobs::commit(environment, snapshot.memory(), &job, &view).map_err(fail)?;
     environment.store.adopt_blob(&job.blob, committed.digest).map_err(|e| fail(e.to_string()))?;
     environment.roots.adopt(committed.diff_id, &job.index).map_err(|e| fail(e.to_string()))?;
     let descriptor = Descriptor {

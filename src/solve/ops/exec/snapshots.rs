@@ -1,6 +1,6 @@
 //! The root file systems of one build: trees of layers, and which kind of writable root works here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,8 @@ use std::sync::{Mutex, OnceLock};
 use super::super::super::state::{Environment, RootState};
 use super::super::super::{Failures, StepContext, jobs};
 use super::images::{Images, Usable};
-use crate::exec::{OwnedPath, Privilege};
+use super::writable::WritableRoot;
+use crate::exec::{Hidden, MemoryMount, OwnedPath, Privilege, Spec, Writes, room_in_memory};
 use crate::layer::view::{Kind, Node};
 use crate::oci::{ChainId, Layer};
 use crate::report::Event;
@@ -17,9 +18,10 @@ use crate::rootfs::SpecialOwner;
 use crate::snapshot::{
     ActiveSnapshot, CopyJob, DiffJob, Error, IdMap, OverlayKind, Owners, PackJob, TreeKind, Trees, UnpackJob,
 };
+use crate::solve::full_disk::{FULL_MEMORY, binary};
 use crate::store::{ScratchDir, Store};
 use crate::sync::lock;
-use crate::{key, layer};
+use crate::{key, layer, snapshot};
 
 /// Shared by all RUN steps of a build.
 pub struct Snapshots {
@@ -27,10 +29,8 @@ pub struct Snapshots {
     trees: OnceLock<Trees>,
     images: Images,
     tree_kind: OnceLock<TreeKind>,
-    order: Vec<OverlayKind>,
-    kind: Mutex<OverlayKind>,
-    /// What to tell the user at the first RUN: that not even the first kind is the native one.
-    note: Mutex<Option<&'static str>>,
+    /// Which kind of writable root works here, once it was asked for.
+    kind: Mutex<Option<OverlayKind>>,
     /// Whether the user was told who the steps run as.
     is_announced: AtomicBool,
     /// The trees of roots that this build has seen, the top one first; none of them goes while it runs.
@@ -42,17 +42,12 @@ pub struct Snapshots {
 impl Snapshots {
     /// Nothing is unpacked or tried yet.
     pub fn new(store: &Store) -> Self {
-        let mut order = OverlayKind::order(store.root(), false);
-        order.retain(|kind| matches!(kind, OverlayKind::Native | OverlayKind::Copy));
-        let first = order.first().copied().unwrap_or(OverlayKind::Copy);
         Self {
             store: store.clone(),
             trees: OnceLock::new(),
             images: Images::new(store),
             tree_kind: OnceLock::new(),
-            order,
-            kind: Mutex::new(first),
-            note: Mutex::new(first.note()),
+            kind: Mutex::default(),
             is_announced: AtomicBool::new(false),
             known: Mutex::default(),
             scratch: Mutex::default(),
@@ -82,7 +77,7 @@ impl Snapshots {
     }
 
     /// Who owns what cannot tell itself in a root, where owners are only written down.
-    pub(super) fn owned_paths(
+    pub(in crate::solve) fn owned_paths(
         &self,
         step: &StepContext<'_>,
         root: &RootState,
@@ -122,10 +117,46 @@ impl Snapshots {
             let why_single = executor.why_single().ok().flatten();
             step.environment.events.send(Event::RunsAs(privilege.note(why_single)));
         }
-        if let Some(note) = lock(&self.note).take() {
-            step.environment.events.send(Event::Note(note.to_owned()));
+        self.chosen(step)
+    }
+
+    /// What is in use now, chosen if need be.
+    fn chosen(&self, step: &StepContext<'_>) -> OverlayKind {
+        let order = OverlayKind::order(self.store.root());
+        let mut kind = lock(&self.kind);
+        *kind.get_or_insert_with(|| match order.first() {
+            // Whether it works is seen at the first step.
+            Some(OverlayKind::Native) => OverlayKind::Native,
+            _ => self.choose(step, order, "the store is on an overlayfs itself"),
+        })
+    }
+
+    /// The first of `kinds` that works, for the reason that is given; says so once.
+    fn choose(&self, step: &StepContext<'_>, kinds: &[OverlayKind], reason: &str) -> OverlayKind {
+        let mut reasons = reason.to_owned();
+        for kind in kinds {
+            let note = match kind {
+                OverlayKind::Native => return OverlayKind::Native,
+                OverlayKind::Memory => match self.try_memory(step) {
+                    Ok(room) => format!("keeping what RUN changes in memory, {} at most", binary(room)),
+                    Err(error) => {
+                        reasons = format!("{reasons}; {error}");
+                        continue;
+                    }
+                },
+                OverlayKind::Copy => break,
+            };
+            step.environment.events.send(Event::Note(format!("{note}: {reasons}")));
+            return *kind;
         }
-        *lock(&self.kind)
+        let note = format!("copying the root file system for every RUN: {reasons}");
+        step.environment.events.send(Event::Note(note));
+        OverlayKind::Copy
+    }
+
+    fn try_memory(&self, step: &StepContext<'_>) -> Result<u64, String> {
+        let scratch = self.store.scratch_dir().map_err(|e| e.to_string())?;
+        step.environment.executor.try_overlay_in_memory(scratch.path())
     }
 
     /// Goes on to the next kind after `failed` was refused, and says so once.
@@ -135,17 +166,22 @@ impl Snapshots {
         failed: OverlayKind,
         error: &io::Error,
     ) -> Result<(), Failures> {
+        let next = match failed {
+            OverlayKind::Native => &[OverlayKind::Memory, OverlayKind::Copy][..],
+            OverlayKind::Memory => &[OverlayKind::Copy],
+            // What was refused is a mount of the step, which has no other kind.
+            OverlayKind::Copy => {
+                let error = step.error(format!("the kernel refuses an overlay that the step needs: {error}"));
+                return Err(vec![error.help(
+                    "put the store on ext4, xfs, btrfs or tmpfs, in a container on a volume: `--root DIR`",
+                )]);
+            }
+        };
         let mut kind = lock(&self.kind);
-        if *kind != failed {
+        if *kind != Some(failed) {
             return Ok(());
         }
-        let next = failed.next(&self.order).ok_or_else(|| {
-            vec![step.error(format!("no kind of writable root file system works here: {error}"))]
-        })?;
-        *kind = next;
-        if let Some(note) = next.note() {
-            step.environment.events.send(Event::Note(format!("{note} ({error})")));
-        }
+        *kind = Some(self.choose(step, next, &format!("the store's file system takes no overlay ({error})")));
         Ok(())
     }
 
@@ -195,7 +231,7 @@ impl Snapshots {
     ) -> Result<Option<PathBuf>, Failures> {
         let environment = step.environment;
         // A root that is a copy is made faster from trees.
-        if *lock(&self.kind) != OverlayKind::Native {
+        if self.chosen(step) != OverlayKind::Native {
             return Ok(None);
         }
         let fail = |message: String| vec![step.error(message)];
@@ -318,7 +354,7 @@ impl Snapshots {
         step: &StepContext<'_>,
         lowers: &[PathBuf],
         kind: OverlayKind,
-    ) -> Result<ActiveSnapshot, Failures> {
+    ) -> Result<WritableRoot, Failures> {
         let environment = step.environment;
         let fail = |message: String| vec![step.error(message)];
         let mark = self.privilege(step)?.opaque_mark();
@@ -327,18 +363,78 @@ impl Snapshots {
         if let Some(job) = snapshot.copy_job() {
             jobs::copy(environment, &job).map_err(fail)?;
         }
-        Ok(snapshot)
+        let memory = self.mount_memory(step, &snapshot, &snapshot.dirs().to_make())?;
+        Ok(WritableRoot::new(snapshot, memory))
     }
 
-    /// A writable root that was kept in `folder`.
+    /// What the upper directory of `snapshot` is in, if that is memory, with these folders.
+    fn mount_memory(
+        &self,
+        step: &StepContext<'_>,
+        snapshot: &ActiveSnapshot,
+        folders: &[(&Path, u32)],
+    ) -> Result<Option<MemoryMount>, Failures> {
+        let Some(at) = &snapshot.dirs().tmpfs else { return Ok(None) };
+        let room = room_in_memory().map_err(|why| vec![step.error(why).help(FULL_MEMORY)])?;
+        let mounted = step.environment.executor.mount_memory(at, room, folders);
+        mounted.map(Some).map_err(|e| vec![step.error(e.to_string())])
+    }
+
+    /// A writable root that was kept in `folder`. One that was in memory is filled again with `changes`, a layer on `parent`.
     pub(in crate::solve) fn reopen(
         &self,
         step: &StepContext<'_>,
         folder: &Path,
-        lowers: Vec<PathBuf>,
-        kind: OverlayKind,
-    ) -> Result<ActiveSnapshot, Failures> {
-        Ok(ActiveSnapshot::reopen(folder, lowers, kind, self.privilege(step)?.opaque_mark()))
+        (kind, changes): (OverlayKind, Option<&Layer>),
+        parent: &RootState,
+    ) -> Result<WritableRoot, Failures> {
+        let lowers = self.lowers(step, parent)?;
+        let privilege = self.privilege(step)?;
+        let snapshot = ActiveSnapshot::reopen(folder, lowers, kind, privilege.opaque_mark());
+        let [upper, work] = snapshot.dirs().to_make();
+        let Some(layer) = changes else {
+            let memory = self.mount_memory(step, &snapshot, &[upper, work])?;
+            return Ok(WritableRoot::new(snapshot, memory));
+        };
+        let memory = self.mount_memory(step, &snapshot, &[work])?;
+        let job = UnpackJob {
+            blob: step.environment.store.blob_path(&layer.descriptor.digest),
+            diff_id: layer.diff_id,
+            parents: self.index_files(step, &parent.layers)?,
+            lowers: snapshot.lowers().to_vec(),
+            target: upper.0.to_owned(),
+            mark: privilege.opaque_mark(),
+            owners: privilege.owners(),
+            index: None,
+        };
+        let filled = jobs::unpack_among(step.environment, memory.as_ref(), &job);
+        filled.map_err(|e| vec![step.error(format!("cannot restore what was changed: {e}"))])?;
+        Ok(WritableRoot::new(snapshot, memory))
+    }
+
+    /// Lets `spec` know what its lower directories hide and cannot say.
+    pub(in crate::solve) fn hide(&self, step: &StepContext<'_>, spec: &mut Spec) -> Result<(), Failures> {
+        spec.hidden.clear();
+        // Where steps write to native overlays, layers are unpacked with overlayfs's own marks.
+        if self.chosen(step) == OverlayKind::Native {
+            return Ok(());
+        }
+        let lowers: BTreeSet<PathBuf> = spec.lowers().cloned().collect();
+        for by in lowers {
+            let paths = snapshot::hidden_by(&by).map_err(|e| vec![step.error(e.to_string())])?;
+            if !paths.is_empty() {
+                spec.hidden.push(Hidden { by, paths });
+            }
+        }
+        Ok(())
+    }
+
+    /// What becomes of what a step writes to the mounted files of a root.
+    pub(in crate::solve) fn writes(&self, step: &StepContext<'_>) -> Result<Writes, Failures> {
+        match self.chosen(step) {
+            OverlayKind::Native => Ok(Writes::ToFolder(self.scratch(step)?)),
+            OverlayKind::Memory | OverlayKind::Copy => Ok(Writes::ToMemory),
+        }
     }
 
     /// What finds the changes of a step that has ended.

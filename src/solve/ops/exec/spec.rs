@@ -2,7 +2,7 @@
 
 use super::super::super::state::RootState;
 use super::mounts::{Held, HeldMount, MountedRoot};
-use crate::exec::{self, MountSpec, RootSource, Spec, Ulimit};
+use crate::exec::{self, MountSpec, RootSource, Spec, Ulimit, Writes};
 use crate::plan::graph::{ExecOp, MountKind, Network, Security};
 use crate::snapshot::{ActiveSnapshot, OverlayKind};
 use crate::solve::{Failures, StepContext, passwd};
@@ -24,7 +24,7 @@ pub(in crate::solve) fn make(
         env.extend(secret_variable(held));
         mounts.extend(mount_spec(step, held)?);
     }
-    Ok(Spec {
+    let mut spec = Spec {
         root: root_source(snapshot),
         args: op.args.clone(),
         env,
@@ -36,6 +36,7 @@ pub(in crate::solve) fn make(
             Security::Sandbox => exec::Security::Sandbox,
             Security::Insecure => exec::Security::Insecure,
         },
+        hidden: Vec::new(),
         mounts,
         hosts: exec::hosts_text(&op.hostname, &op.extra_hosts),
         resolv_conf: exec::resolv_conf_text(network, &step.environment.dns),
@@ -43,7 +44,9 @@ pub(in crate::solve) fn make(
         ulimits: limits(op, held),
         owned_paths: step.environment.snapshots.owned_paths(step, parent)?,
         platform: op.platform.clone(),
-    })
+    };
+    step.environment.snapshots.hide(step, &mut spec)?;
+    Ok(spec)
 }
 
 /// A core file of a process that has read a secret would take it into the layer: with secrets and agents there are none, whatever
@@ -74,7 +77,7 @@ pub(in crate::solve) fn root_source(snapshot: &ActiveSnapshot) -> RootSource {
     let dirs = snapshot.dirs();
     match snapshot.kind() {
         OverlayKind::Copy => RootSource::Plain { dir: dirs.merged.clone() },
-        OverlayKind::Native | OverlayKind::Fuse | OverlayKind::TmpfsUpper => RootSource::Overlay {
+        OverlayKind::Native | OverlayKind::Memory => RootSource::Overlay {
             lowers: snapshot.lowers().to_vec(),
             upper: dirs.upper.clone(),
             work: dirs.work.clone(),
@@ -166,9 +169,9 @@ fn layers(
     writable: bool,
 ) -> Result<exec::MountKind, Failures> {
     let lowers = step.environment.snapshots.lowers(step, root)?;
-    let scratch = match writable {
-        true => Some(step.environment.snapshots.scratch(step)?),
-        false => None,
+    let writes = match writable {
+        true => step.environment.snapshots.writes(step)?,
+        false => Writes::Refused,
     };
-    Ok(exec::MountKind::Layers { lowers, path: source.to_owned(), scratch })
+    Ok(exec::MountKind::Layers { lowers, path: source.to_owned(), writes })
 }

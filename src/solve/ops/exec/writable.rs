@@ -1,0 +1,50 @@
+//! The root of a command, and what keeps its changes.
+
+use std::ops::Deref;
+use std::path::PathBuf;
+
+use crate::exec::MemoryMount;
+use crate::snapshot::ActiveSnapshot;
+
+/// A root that a command can change.
+pub(in crate::solve) struct WritableRoot {
+    // Declared first: what is mounted in the snapshot's folder goes before the folder.
+    memory: Option<MemoryMount>,
+    snapshot: ActiveSnapshot,
+}
+
+impl WritableRoot {
+    /// `memory` is what the snapshot's upper directory is in, if it is in memory.
+    pub(in crate::solve) fn new(snapshot: ActiveSnapshot, memory: Option<MemoryMount>) -> Self {
+        Self { memory, snapshot }
+    }
+
+    /// What its changes are in, when they are not on disk.
+    pub(in crate::solve) fn memory(&self) -> Option<&MemoryMount> {
+        self.memory.as_ref()
+    }
+
+    /// The directory of its changes, by a path of this process.
+    pub(in crate::solve) fn upper_here(&self) -> PathBuf {
+        let upper = &self.snapshot.dirs().upper;
+        self.memory.as_ref().map_or_else(|| upper.clone(), |memory| memory.here(upper))
+    }
+
+    /// Whether anything may have been changed; surely not when this says no.
+    pub(in crate::solve) fn is_changed(&self) -> bool {
+        self.snapshot.is_changed(&self.upper_here())
+    }
+
+    /// Lets go of what is in memory.
+    pub(in crate::solve) fn into_snapshot(self) -> ActiveSnapshot {
+        self.snapshot
+    }
+}
+
+impl Deref for WritableRoot {
+    type Target = ActiveSnapshot;
+
+    fn deref(&self) -> &ActiveSnapshot {
+        &self.snapshot
+    }
+}
