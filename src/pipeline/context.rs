@@ -12,9 +12,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::tools::Tools;
-use super::{ContextFrom, DockerfileFrom, Request, dockerfile};
+use super::{ContextFrom, DockerfileFrom, Request, dockerfile, epoch};
 use crate::context::{self, Context, statcache::StatCache};
 use crate::layer::archive;
+use crate::oci::Seconds;
 use crate::plan::{self, Lowered};
 use crate::report::{Diagnostic, Event, Events, Source};
 use crate::solve::{self, ContextFiles, RootState};
@@ -34,6 +35,8 @@ pub(super) struct MainContext {
     pub(super) files: ContextFiles,
     /// The Dockerfile.
     pub(super) dockerfile: Arc<Source>,
+    /// The time that it has by itself: of the commit, of the file on the server, of the newest file of the archive.
+    pub(super) time: Option<Seconds>,
     /// What tells this build from others in the same store.
     pub(super) project: String,
     /// Where `files` are, if they are only there for this build.
@@ -73,7 +76,7 @@ fn directory(request: &Request, tools: &Tools, path: &Path) -> Result<MainContex
     let files = ContextFiles::Folder(folder(&tools.store, path, at.as_deref())?);
     let project = at.as_deref().unwrap_or(path);
     let project = std::fs::canonicalize(project).unwrap_or_else(|_| project.to_owned());
-    Ok(MainContext { files, dockerfile, project: project.display().to_string(), scratch: None })
+    Ok(MainContext { files, dockerfile, time: None, project: project.display().to_string(), scratch: None })
 }
 
 /// A tar, or a Dockerfile that needs no context.
@@ -97,7 +100,7 @@ fn stdin(request: &Request, tools: &Tools) -> Result<MainContext, Vec<Diagnostic
         let bytes = dockerfile::read_limited(&start[..]).map_err(fail)?;
         let dockerfile = dockerfile::source("<stdin>", bytes)?;
         let files = ContextFiles::Folder(plain(scratch.path())?);
-        return Ok(MainContext { files, dockerfile, project, scratch: Some(scratch) });
+        return Ok(MainContext { files, dockerfile, time: None, project, scratch: Some(scratch) });
     }
     let mut copy = || -> io::Result<()> {
         let mut file = File::create_new(scratch.path().join("context"))?;
@@ -106,7 +109,7 @@ fn stdin(request: &Request, tools: &Tools) -> Result<MainContext, Vec<Diagnostic
     };
     copy().map_err(fail)?;
     drop(start);
-    archived(request, tools, &scratch, "standard input", project)
+    archived(request, tools, &scratch, "standard input", project, None)
 }
 
 /// `-f FILE -` with a Dockerfile on standard input.
@@ -131,13 +134,13 @@ fn download(
     let file = scratch.path().join("context");
     let name = text::url::without_password(url);
     events.send(Event::Note(format!("fetching the context `{name}`")));
-    http::fetch_to(url, &request.secrets(), &file).map_err(|error| {
+    let fetched = http::fetch_to(url, &request.secrets(), &file).map_err(|error| {
         let diagnostic = Diagnostic::error(format!("no context: {error}"));
         vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
     })?;
     let fail = |e: io::Error| vec![Diagnostic::error(format!("cannot read the context `{name}`: {e}"))];
     if archive::is_archive(File::open(&file).map_err(fail)?) {
-        return archived(request, tools, &scratch, &name, url.to_owned());
+        return archived(request, tools, &scratch, &name, url.to_owned(), fetched.modified);
     }
     let files = ContextFiles::Folder(plain(scratch.path())?);
     let dockerfile = match request.dockerfile {
@@ -150,7 +153,8 @@ fn download(
             dockerfile::source(&name, bytes)?
         }
     };
-    Ok(MainContext { files, dockerfile, project: url.to_owned(), scratch: Some(scratch) })
+    let (project, time) = (url.to_owned(), fetched.modified);
+    Ok(MainContext { files, dockerfile, time, project, scratch: Some(scratch) })
 }
 
 /// What is compressed, but no tar, is no Dockerfile either.
@@ -172,6 +176,7 @@ fn archived(
     scratch: &ScratchDir,
     name: &str,
     project: String,
+    modified: Option<Seconds>,
 ) -> Result<MainContext, Vec<Diagnostic>> {
     let root = unpack(tools, scratch.path()).map_err(|diagnostics| {
         let plainly = |d: Diagnostic| Diagnostic { labels: Vec::new(), source: None, ..d };
@@ -179,7 +184,9 @@ fn archived(
     })?;
     let read = |path: &Path| dockerfile::in_layers(&tools.store, &root, path);
     let dockerfile = dockerfile::read_remote(&tools.store, request, &read)?;
-    Ok(MainContext { files: ContextFiles::Root(root), dockerfile, project, scratch: None })
+    let newest = || epoch::of_archive(&scratch.path().join("context"));
+    let time = modified.or_else(|| epoch::may_be_asked(request, &dockerfile).then(newest)?);
+    Ok(MainContext { files: ContextFiles::Root(root), dockerfile, time, project, scratch: None })
 }
 
 /// Lets a Dockerfile of rbuild's own unpack the archive.
@@ -212,11 +219,11 @@ fn repository(
     let source = GitSource::new(url, None, keeps_git_dir(&request.options));
     let source = source.and_then(|source| source.log_in(&request.secrets())).map_err(fail)?;
     let context = git::check_out_context(&source, &tools.store.private("git"), scratch.path());
-    let context = context.map_err(fail)?;
+    let (context, time) = context.map_err(fail)?;
     let read = |path: &Path| dockerfile::in_folder(context.root(), path);
     let dockerfile = dockerfile::read_remote(&tools.store, request, &read)?;
-    let files = ContextFiles::Folder(context);
-    Ok(MainContext { files, dockerfile, project: url.to_owned(), scratch: Some(scratch) })
+    let (files, project) = (ContextFiles::Folder(context), url.to_owned());
+    Ok(MainContext { files, dockerfile, time: Some(time), project, scratch: Some(scratch) })
 }
 
 /// Nothing may be fetched then, a context neither.
@@ -240,7 +247,7 @@ fn plain(path: &Path) -> Result<Arc<Context>, Vec<Diagnostic>> {
     Context::open(path, None, None).map(Arc::new).map_err(|e| vec![diagnose(&e)])
 }
 
-fn scratch(tools: &Tools) -> Result<ScratchDir, Vec<Diagnostic>> {
+pub(super) fn scratch(tools: &Tools) -> Result<ScratchDir, Vec<Diagnostic>> {
     tools.store.scratch_dir().map_err(|e| vec![super::diagnose_store(&e)])
 }
 

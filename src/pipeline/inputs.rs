@@ -1,13 +1,14 @@
 //! What a build reads: Dockerfile, contexts, base images.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::context::{self, MainContext};
 use super::tools::Tools;
-use super::{Request, bases, check, dockerfile};
+use super::{Request, bases, check, dockerfile, epoch};
 use crate::dockerfile::checks::Filtered;
 use crate::dockerfile::syntax::{Dockerfile, Instruction, InstructionKind, Word};
+use crate::oci::Seconds;
 use crate::plan::graph::{BaseOp, BaseRequest, Plan};
 use crate::plan::{self, ContextSource, Lowered, Options};
 use crate::report::{Diagnostic, Events, Source};
@@ -26,6 +27,10 @@ pub(super) struct Inputs<'r> {
     tools: &'r Tools,
     contexts: BTreeMap<String, ContextFiles>,
     source: Arc<Source>,
+    /// The main context's own, see [`MainContext`].
+    time: Option<Seconds>,
+    /// What SOURCE_DATE_EPOCH stands for where it is a name; looked up once for all platforms.
+    epoch: OnceLock<Option<Seconds>>,
     project: String,
     /// What was fetched for this build only.
     _scratch: Option<ScratchDir>,
@@ -38,7 +43,8 @@ impl<'r> Inputs<'r> {
         tools: &'r Tools,
         events: &Events,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let MainContext { files, dockerfile, project, scratch } = context::open(request, tools, events)?;
+        let MainContext { files, dockerfile, time, project, scratch } =
+            context::open(request, tools, events)?;
         let mut contexts = BTreeMap::from([(String::new(), files)]);
         for (name, source) in &request.options.contexts {
             if let ContextSource::Dir(path) = source {
@@ -46,7 +52,16 @@ impl<'r> Inputs<'r> {
                 contexts.insert(name.clone(), ContextFiles::Folder(folder));
             }
         }
-        Ok(Self { request, tools, contexts, source: dockerfile, project, _scratch: scratch })
+        Ok(Self {
+            request,
+            tools,
+            contexts,
+            source: dockerfile,
+            time,
+            epoch: OnceLock::new(),
+            project,
+            _scratch: scratch,
+        })
     }
 
     /// What the build works with.
@@ -88,6 +103,7 @@ impl<'r> Inputs<'r> {
 
     /// Resolves the bases that the Dockerfile needs and lowers it to a plan. Triggers of a base can need more bases.
     pub(super) fn plan(&self, dockerfile: &Dockerfile, options: &Options) -> Result<Plan, Vec<Diagnostic>> {
+        let options = &self.dated(dockerfile, options)?;
         let mut wanted = plan::bases(dockerfile, options)?;
         let mut resolved: Vec<BaseOp> = Vec::new();
         for _ in 0..MAX_ROUNDS {
@@ -98,6 +114,17 @@ impl<'r> Inputs<'r> {
             }
         }
         Err(vec![Diagnostic::error("the triggers of base images name ever more base images")])
+    }
+
+    /// The options with the time that SOURCE_DATE_EPOCH names.
+    fn dated(&self, dockerfile: &Dockerfile, options: &Options) -> Result<Options, Vec<Diagnostic>> {
+        let mut options = options.clone();
+        let Some(source) = plan::epoch_source(dockerfile, &options)? else { return Ok(options) };
+        if self.epoch.get().is_none() {
+            let _ = self.epoch.set(epoch::look_up(&source, self.time, self.request, self.tools)?);
+        }
+        options.epoch_of_source = self.epoch.get().copied().flatten();
+        Ok(options)
     }
 
     /// Finds bases, several at a time; the error is that of the first one in the order of the file.

@@ -7,6 +7,7 @@ mod context;
 mod dockerfile;
 mod dry_run;
 mod early_upload;
+mod epoch;
 mod failed;
 pub mod form;
 mod inputs;

@@ -9,6 +9,7 @@ mod begin;
 mod builder;
 mod chmod;
 mod config;
+mod epoch;
 mod exec;
 mod files;
 mod from;
@@ -39,6 +40,7 @@ use crate::report::{Diagnostic, Severity};
 use crate::text::closest;
 
 use bases::Bases;
+pub use epoch::EpochSource;
 use graph::{BaseOp, BaseRequest, HistoryPlan, ImagePlan, Plan};
 use lower::Lowering;
 pub use options::{ContextSource, Entitlement, Options};
@@ -66,6 +68,12 @@ pub enum Lowered {
 pub fn bases(file: &Dockerfile, options: &Options) -> Result<Vec<BaseRequest>, Vec<Diagnostic>> {
     let prepared = Prepared::new(file, options, &Bases::new(&[]))?;
     Ok(prepared.missing)
+}
+
+/// What SOURCE_DATE_EPOCH names instead of being a number, if it does. Its time goes into [`Options::epoch_of_source`]
+/// before the file is lowered.
+pub fn epoch_source(file: &Dockerfile, options: &Options) -> Result<Option<EpochSource>, Vec<Diagnostic>> {
+    Ok(Globals::new(file, &Place::of(file), options)?.epoch_source)
 }
 
 /// Makes the plan for `options.platform`. `bases` answer what [`bases()`] asked for, and further requests

@@ -44,7 +44,9 @@ pub struct Options {
     pub contexts: Vec<(String, ContextSource)>,
     /// SOURCE_DATE_EPOCH of rbuild's own environment. It counts as a build argument (as with buildx), so an
     /// ARG can declare it; one that is given goes before it.
-    pub epoch: Option<i64>,
+    pub epoch: Option<String>,
+    /// The time that [`super::epoch_source`] stands for, once it was looked up; what has none leaves SOURCE_DATE_EPOCH unset.
+    pub epoch_of_source: Option<i64>,
     /// `--allow`.
     pub entitlements: BTreeSet<Entitlement>,
     /// Nothing is to be built, the file is only looked at: without a target all stages are lowered, everything is allowed,
@@ -74,6 +76,7 @@ impl Default for Options {
             hostname: None,
             contexts: Vec::new(),
             epoch: None,
+            epoch_of_source: None,
             entitlements: BTreeSet::new(),
             lint: false,
             proxy_env: Vec::new(),
@@ -90,7 +93,7 @@ impl Options {
     /// The build arguments by name, with the proxies and the epoch that come from elsewhere.
     pub(super) fn arguments(&self) -> BTreeMap<String, String> {
         let mut arguments: BTreeMap<String, String> = self.proxy_env.iter().cloned().collect();
-        if let Some(epoch) = self.epoch {
+        if let Some(epoch) = &self.epoch {
             arguments.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_string());
         }
         for (name, value) in &self.build_args {

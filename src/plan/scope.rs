@@ -15,6 +15,7 @@ use crate::oci::Platform;
 use crate::report::{Diagnostic, Span};
 use crate::text::closest;
 
+use super::epoch::{self, EpochSource, NAME};
 use super::options::Options;
 use super::place::{Fault, Place};
 
@@ -68,6 +69,15 @@ impl Variables {
     }
 }
 
+impl Variables {
+    fn unset(&mut self, name: &str) {
+        self.list = OnceLock::new();
+        if let Some(place) = self.places.remove(name) {
+            self.slots[place] = None;
+        }
+    }
+}
+
 impl Environment {
     /// Without variables, for the same file.
     pub(super) fn emptied(&self) -> Self {
@@ -83,6 +93,13 @@ impl Environment {
     /// Sets a variable and makes it the last one.
     pub(super) fn set(&mut self, name: &str, value: &str) {
         Arc::make_mut(&mut self.variables).set(name, value);
+    }
+
+    /// Takes a variable away.
+    pub(super) fn unset(&mut self, name: &str) {
+        if self.value(name).is_some() {
+            Arc::make_mut(&mut self.variables).unset(name);
+        }
     }
 
     /// How many there are.
@@ -125,6 +142,8 @@ pub(super) struct Globals {
     pub(super) arguments: BTreeMap<String, String>,
     /// SOURCE_DATE_EPOCH.
     pub(super) epoch: Option<i64>,
+    /// What it is taken from, if it is no number.
+    pub(super) epoch_source: Option<EpochSource>,
 }
 
 impl Globals {
@@ -136,30 +155,49 @@ impl Globals {
             .map_err(|fault| vec![*fault])?;
         let defaults = evaluate(&file.global_args, place, predefined, &BTreeMap::new()).ok();
         let declared = declarations(&file.global_args).map(|arg| arg.name.text.clone()).collect();
-        let mut globals = Self { env, defaults, declared, arguments, epoch: None };
-        globals.find_epoch(file, place).map_err(|fault| vec![*fault])?;
+        let mut globals = Self { env, defaults, declared, arguments, epoch: None, epoch_source: None };
+        globals.find_epoch(file, place, options).map_err(|fault| vec![*fault])?;
         Ok(globals)
     }
 
     /// A build argument SOURCE_DATE_EPOCH goes before a global ARG with a value. An empty one switches
-    /// it off.
-    fn find_epoch(&mut self, file: &Dockerfile, place: &Place) -> Result<(), Fault> {
-        const NAME: &str = "SOURCE_DATE_EPOCH";
+    /// it off. The name of something that has a time stands for that time, which is looked up elsewhere.
+    fn find_epoch(&mut self, file: &Dockerfile, place: &Place, options: &Options) -> Result<(), Fault> {
         let given = self.arguments.get(NAME).map(String::as_str);
         let text = match given.or_else(|| self.env.value(NAME).filter(|value| !value.is_empty())) {
             None | Some("") => return Ok(()),
             Some(text) => text,
         };
-        let seconds = text.parse::<i64>().map_err(|_| {
-            let message = format!("invalid SOURCE_DATE_EPOCH `{text}`: it must be seconds since 1970");
+        if let Ok(seconds) = text.parse::<i64>() {
+            self.epoch = Some(seconds);
+            return Ok(());
+        }
+        let source = epoch::source(text, file, options, &self.env).map_err(|problem| {
+            let message = format!("invalid SOURCE_DATE_EPOCH `{text}`: {problem}");
             let declared = declarations(&file.global_args).find(|arg| arg.name.text == NAME);
             match declared {
                 Some(arg) if given.is_none() => place.fault(arg.name.span, message),
                 Some(_) | None => Box::new(Diagnostic::error(message)),
             }
         })?;
-        self.epoch = Some(seconds);
+        self.epoch_source = Some(source);
+        self.set_epoch(options.epoch_of_source);
         Ok(())
+    }
+
+    /// What was given under a name has this value from now on, or none.
+    fn set_epoch(&mut self, seconds: Option<i64>) {
+        self.epoch = seconds;
+        let is_given = self.arguments.remove(NAME).is_some();
+        let is_global = self.env.value(NAME).is_some();
+        self.env.unset(NAME);
+        let Some(text) = seconds.map(|seconds| seconds.to_string()) else { return };
+        if is_global {
+            self.env.set(NAME, &text);
+        }
+        if is_given {
+            self.arguments.insert(NAME.to_owned(), text);
+        }
     }
 
     /// The proxy variables that a command gets without asking, in both cases of letters; those that it
@@ -183,7 +221,7 @@ impl Globals {
 pub(super) fn needs_no_declaration(name: &str) -> bool {
     PROXIES.iter().any(|proxy| name.eq_ignore_ascii_case(proxy))
         || name.starts_with("BUILDKIT_")
-        || name == "SOURCE_DATE_EPOCH"
+        || name == NAME
 }
 
 /// All names that some ARG instructions declare.

@@ -90,7 +90,7 @@ pub fn download(
     let expected =
         checksum.map(|text| text.parse::<Digest>().map_err(|_| HttpError::Checksum(text.to_owned())));
     let expected = expected.transpose()?;
-    let Fetched { digest: actual, mtime } = fetch_to(url, secrets, &into.join("content"))?;
+    let Fetched { digest: actual, modified } = fetch_to(url, secrets, &into.join("content"))?;
     match expected {
         Some(expected) if expected != actual => {
             return Err(HttpError::Mismatch { url: Address::new(url).shown, expected, actual });
@@ -98,7 +98,10 @@ pub fn download(
         _ => {}
     }
     let tree = FileTree::Context(Arc::new(Context::open(into, None, None)?));
-    Ok((Download { tree, path: b"content".to_vec(), name: file_name(url), mtime }, actual))
+    Ok((
+        Download { tree, path: b"content".to_vec(), name: file_name(url), mtime: modified.unwrap_or(0) },
+        actual,
+    ))
 }
 
 /// What a server sent.
@@ -106,8 +109,8 @@ pub fn download(
 pub struct Fetched {
     /// Of the file.
     pub digest: Digest,
-    /// `Last-Modified`, or 0.
-    pub mtime: Seconds,
+    /// `Last-Modified`, if the server says that.
+    pub modified: Option<Seconds>,
 }
 
 /// Fetches `url` into `file`, which must not exist. The secrets for its host log in.
@@ -115,7 +118,7 @@ pub fn fetch_to(url: &str, secrets: &Secrets, file: &Path) -> Result<Fetched, Ht
     let address = address(url, secrets)?;
     let settings = Settings { redirects: Redirects::USUAL, ..Settings::from_process() };
     match http::download(&Connections::new(settings), &address, file, SIZE_LIMIT_BYTES) {
-        Ok(found) => Ok(Fetched { digest: found.digest, mtime: found.modified.unwrap_or(0) }),
+        Ok(found) => Ok(Fetched { digest: found.digest, modified: found.modified }),
         Err(error) => Err(HttpError::of(address.shown, error)),
     }
 }

@@ -103,14 +103,21 @@ fn listing(tar: &Path) -> Vec<String> {
 
 /// A tar of these files: name, text, owner.
 fn tar_of(files: &[(&str, &str, u64)]) -> Vec<u8> {
+    let files: Vec<_> =
+        files.iter().map(|(path, text, owner)| (*path, *text, *owner, 1_500_000_000)).collect();
+    dated_tar(&files)
+}
+
+/// A tar of these files: name, text, owner, time.
+fn dated_tar(files: &[(&str, &str, u64, u64)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
-    for (path, text, owner) in files {
+    for (path, text, owner, time) in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(text.len() as u64);
         header.set_mode(0o640);
         header.set_uid(*owner);
         header.set_gid(*owner);
-        header.set_mtime(1_500_000_000);
+        header.set_mtime(*time);
         builder.append_data(&mut header, path, text.as_bytes()).unwrap();
     }
     builder.into_inner().unwrap()
@@ -278,7 +285,7 @@ fn urls_of_archives_and_dockerfiles() {
     bench.run(&[&url("/ctx")]).failed("the context has no Dockerfile `Dockerfile`");
     bench.run(&[&url("/nothing")]).failed("invalid response status 404").failed("spelling");
     bench.run(&[&url("/packed")]).failed("no tar archive");
-    bench.run(&[&url("/half")]).failed("ended the connection after 20 bytes");
+    bench.run(&[&url("/half")]).failed("the connection was closed after 20 bytes");
     bench.run(&["-f", &url("/nothing"), "."]).failed("no Dockerfile").failed("404");
 }
 
@@ -601,4 +608,63 @@ fn images_for_windows_are_refused() {
     world.dockerfile("FROM --platform=windows/amd64 scratch AS windows\nFROM scratch\n");
     world.build([""; 0]).remarks().run();
     world.rbuild(["--check", "--target=windows", "."]).any_stdout().run();
+}
+
+#[test]
+fn the_epoch_may_be_the_time_of_a_context_or_of_a_stage() {
+    let bench = Bench::new(&[
+        ("Dockerfile", "FROM scratch\nCOPY stage /\n"),
+        ("stage", "FROM scratch AS src\nARG F=dated\nADD http://HOST/$F /\nFROM scratch\nWORKDIR /w\n"),
+        (
+            "repository",
+            "ARG SOURCE_DATE_EPOCH=src\nFROM scratch AS src\nADD http://HOST/r.git#main /\nFROM scratch\nWORKDIR /w\n",
+        ),
+    ]);
+    fs::create_dir_all(bench.path("r")).unwrap();
+    git(
+        &bench.path("r"),
+        "git init -q -b main . && printf 'FROM scratch\\nCOPY . /\\n' > Dockerfile && git add -A && git commit -qm one && \
+         git clone -q --bare . ../r.git && git --git-dir=../r.git update-server-info",
+    );
+    let files = [("Dockerfile", "FROM scratch\nCOPY a /\n", 0, 60), ("a", "a", 0, 120), ("b", "b", 0, 90)];
+    let tar = dated_tar(&files);
+    let (root, sent) = (bench.path(""), tar.clone());
+    let server = Server::start(move |request| match request.path.as_str() {
+        "/dated" => Reply::new(200, sent.clone()).header("Last-Modified", "Thu, 01 Jan 1970 00:10:00 GMT"),
+        "/plain" => Reply::new(200, sent.clone()),
+        path => match fs::read(root.join(path.split('?').next().unwrap().trim_start_matches('/'))) {
+            Ok(bytes) => Reply::new(200, bytes),
+            Err(_) => Reply::new(404, ""),
+        },
+    });
+    for file in ["stage", "repository"] {
+        let text = fs::read_to_string(bench.path(file)).unwrap().replace("HOST", &server.host());
+        fs::write(bench.path(file), text).unwrap();
+    }
+    let url = |path: &str| format!("http://{}/{path}", server.host());
+    let by_context = ["--build-arg", "SOURCE_DATE_EPOCH=context"];
+    let created = |arguments: &[&str], stdin: &[u8]| {
+        bench.run_with(&[arguments, &["-t", "e"]].concat(), stdin, &[]).ok();
+        bench.run(&["inspect", "-f", "{{.Created}}", "e"]).ok().stdout.trim().to_owned()
+    };
+    let commit = "2017-07-14T02:40:00Z";
+    assert_eq!(created(&[&by_context[..], &[&url("r.git")]].concat(), b""), commit);
+    assert_eq!(created(&[&by_context[..], &[&url("dated")]].concat(), b""), "1970-01-01T00:10:00Z");
+    assert_eq!(created(&[&by_context[..], &[&url("plain")]].concat(), b""), "1970-01-01T00:02:00Z");
+    assert_eq!(created(&[&by_context[..], &["-"]].concat(), &tar), "1970-01-01T00:02:00Z");
+    let named =
+        ["--build-context", &format!("lib={}", url("r.git")), "--build-arg", "SOURCE_DATE_EPOCH=lib", "."];
+    assert_eq!(created(&named, b""), commit);
+    assert_eq!(created(&["-f", "repository", "."], b""), commit);
+    let by_stage = ["-f", "stage", "--build-arg", "SOURCE_DATE_EPOCH=SRC"];
+    assert_eq!(created(&[&by_stage[..], &["."]].concat(), b""), "1970-01-01T00:10:00Z");
+    assert_eq!(
+        created(&[&by_stage[..], &["--build-arg", "F=plain", "."]].concat(), b""),
+        "1970-01-01T00:02:00Z"
+    );
+    // A folder has no time of its own: SOURCE_DATE_EPOCH is unset.
+    let unset = created(&["."], b"");
+    assert_eq!(created(&[&by_context[..], &["."]].concat(), b""), unset);
+    bench.run(&["--build-arg", "SOURCE_DATE_EPOCH=nobody", "."]).failed("invalid SOURCE_DATE_EPOCH `nobody`");
+    bench.run(&[&by_stage[..], &["--offline", "."]].concat()).failed("`--offline` forbids");
 }

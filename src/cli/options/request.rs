@@ -23,7 +23,6 @@ pub(crate) fn from_args(
 ) -> Result<Request, Failure> {
     let store_root = global.store_root().ok_or_else(Failure::no_store_root)?;
     let platforms = platforms(configuration, &args.platform)?;
-    let epoch = source_date_epoch(args)?;
     let options = Options {
         build_args: args
             .build_arg
@@ -48,7 +47,8 @@ pub(crate) fn from_args(
         contexts: all(&args.build_context, "--build-context", named_context)?,
         proxy_env: Vec::new(),
         hostname: None,
-        epoch,
+        epoch: std::env::var("SOURCE_DATE_EPOCH").ok().filter(|text| !text.is_empty()),
+        epoch_of_source: None,
     };
     let tags = all(&args.tag, "--tag", tag)?;
     let outputs = all(&args.output, "--output", |text| Output::parse(text).map_err(|e| e.to_string()))?;
@@ -392,18 +392,6 @@ pub(crate) fn dockerfile(file: Option<&str>, context: &str) -> Result<Dockerfile
         Some(url) if plan::source_kind(url) == SourceKind::Url => Ok(DockerfileFrom::Url(url.to_owned())),
         Some(path) => Ok(DockerfileFrom::Path(PathBuf::from(path))),
         None => Ok(DockerfileFrom::Context),
-    }
-}
-
-/// SOURCE_DATE_EPOCH of the environment or of `--build-arg`, which wins.
-fn source_date_epoch(args: &BuildArgs) -> Result<Option<i64>, Failure> {
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    let given = args.build_arg.iter().rev().filter_map(|text| build_arg(text)).find(|(name, _)| name == NAME);
-    let text = given.map(|(_, value)| value).or_else(|| std::env::var(NAME).ok()).filter(|v| !v.is_empty());
-    let Some(text) = text else { return Ok(None) };
-    match text.parse::<i64>() {
-        Ok(seconds) => Ok(Some(seconds)),
-        Err(_) => Err(bad(NAME, &text, "it is a number of seconds since 1970")),
     }
 }
 

@@ -136,11 +136,11 @@ fn of_triggers() {
 fn of_the_epoch() {
     same(
         &build("FROM scratch").arg("SOURCE_DATE_EPOCH", "yesterday").faults(),
-        "invalid SOURCE_DATE_EPOCH `yesterday`: it must be seconds since 1970",
+        "invalid SOURCE_DATE_EPOCH `yesterday`: it must be seconds since 1970, `context`, or the name of a context or stage",
     );
     same(
         &build("ARG SOURCE_DATE_EPOCH=x\nFROM scratch").faults(),
-        "1:5 invalid SOURCE_DATE_EPOCH `x`: it must be seconds since 1970",
+        "1:5 invalid SOURCE_DATE_EPOCH `x`: it must be seconds since 1970, `context`, or the name of a context or stage",
     );
 }
 

@@ -1,6 +1,6 @@
 //! ARG and ENV: who sees what.
 
-use super::{build, dump, same};
+use super::{Build, ContextSource, EpochSource, build, dump, epoch_source, same};
 
 /// What a RUN at the end sees of ARG and ENV, without PATH.
 fn seen(text: &str, arguments: &[(&str, &str)]) -> String {
@@ -111,7 +111,7 @@ fn epoch() {
         assert_eq!(build.plan().epoch, epoch);
     }
     let mut from_environment = build("ARG SOURCE_DATE_EPOCH=5\nFROM base\nARG SOURCE_DATE_EPOCH\nRUN x");
-    from_environment.options.epoch = Some(9);
+    from_environment.options.epoch = Some("9".to_owned());
     assert_eq!(from_environment.plan().epoch, Some(9));
     assert!(dump::history(&from_environment.plan()).contains("|1 SOURCE_DATE_EPOCH=9 "));
     assert_eq!(from_environment.arg("SOURCE_DATE_EPOCH", "").plan().epoch, None);
@@ -122,4 +122,47 @@ fn epoch() {
          2 local ``
          3 copy 2:a -> /a epoch=5 on 1",
     );
+}
+
+#[test]
+fn an_epoch_by_name() {
+    let source = |build: &Build| epoch_source(&build.file().unwrap(), &build.options).unwrap();
+    let named = |build: Build, name: &str| build.arg("SOURCE_DATE_EPOCH", name);
+    let remote = |url: &str, checksum: Option<&str>| {
+        Some(EpochSource::Remote { url: url.to_owned(), checksum: checksum.map(str::to_owned) })
+    };
+    assert_eq!(source(&build("FROM base")), None);
+    assert_eq!(source(&named(build("FROM base"), "7")), None);
+    assert_eq!(source(&named(build("FROM base"), "context")), Some(EpochSource::Context));
+    assert_eq!(source(&build("ARG SOURCE_DATE_EPOCH=context\nFROM base")), Some(EpochSource::Context));
+    let git = ContextSource::Git("https://h/r.git".to_owned());
+    let with_context = build("FROM scratch AS lib\nADD https://h/a /").context("lib", git.clone());
+    assert_eq!(source(&named(with_context, "lib")), Some(EpochSource::Named(git)));
+    let stage = "ARG V=1\nFROM scratch AS Src\nARG W=2\nADD https://h/a-$V-$W /\nFROM base";
+    assert_eq!(source(&named(build(stage), "src")), remote("https://h/a-1-2", None));
+    let stage = "FROM scratch AS src\nADD --checksum=abc https://h/r.git#main /\nFROM base";
+    assert_eq!(source(&named(build(stage), "src")), remote("https://h/r.git#main", Some("abc")));
+    for (stage, fault) in [
+        ("FROM base AS src\nADD https://h/a /", "FROM scratch"),
+        ("FROM scratch AS src\nADD a /", "exactly one ADD, of one URL"),
+        ("FROM scratch AS src\nADD https://h/a https://h/b /", "exactly one ADD"),
+        ("FROM scratch AS src\nADD https://h/a /\nADD https://h/b /", "exactly one ADD"),
+        ("FROM scratch AS src", "exactly one ADD"),
+        ("FROM scratch AS src\nRUN x", "has no RUN, only ADD and ARG"),
+    ] {
+        let faults = named(build(stage), "src").faults();
+        assert!(faults.contains(fault), "{stage}: {faults}");
+    }
+}
+
+#[test]
+fn an_epoch_that_was_looked_up_is_as_if_it_had_been_given() {
+    let text = "ARG SOURCE_DATE_EPOCH=context\nFROM base\nARG SOURCE_DATE_EPOCH\nRUN x";
+    for mut build in [build(text), build(text).arg("SOURCE_DATE_EPOCH", "context")] {
+        assert_eq!(build.plan().epoch, None, "what has no time leaves it unset");
+        assert!(!dump::history(&build.plan()).contains("=context"));
+        build.options.epoch_of_source = Some(9);
+        assert_eq!(build.plan().epoch, Some(9));
+        assert!(dump::history(&build.plan()).contains("|1 SOURCE_DATE_EPOCH=9 "));
+    }
 }

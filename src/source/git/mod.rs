@@ -19,6 +19,7 @@ use crate::context::ignore;
 use crate::context::{self, Context, path};
 use crate::copy_files::FileTree;
 use crate::http::without_user_info as shown;
+use crate::oci::Seconds;
 use crate::secrets::{SecretError, Secrets};
 use mirror::Mirror;
 
@@ -247,16 +248,32 @@ fn qualified(prefix: &str, name: &str) -> String {
 
 /// Fetches into the cache folder and checks out into `into`, which must be an empty folder; gives the commit, too.
 pub fn checkout(source: &GitSource, cache: &Path, into: &Path) -> Result<(FileTree, String), GitError> {
-    let (context, commit) = check_out(source, cache, into)?;
-    Ok((FileTree::Context(context), commit))
+    let (mirror, commit) = fetch(source, cache)?;
+    Ok((FileTree::Context(check_out(source, &mirror, &commit, into)?), commit))
 }
 
-/// [`checkout`] as a context.
-pub fn check_out_context(source: &GitSource, cache: &Path, into: &Path) -> Result<Arc<Context>, GitError> {
-    check_out(source, cache, into).map(|(context, _)| context)
+/// [`checkout`] as a context, with the time of the commit.
+pub fn check_out_context(
+    source: &GitSource,
+    cache: &Path,
+    into: &Path,
+) -> Result<(Arc<Context>, Seconds), GitError> {
+    let (mirror, commit) = fetch(source, cache)?;
+    let context = check_out(source, &mirror, &commit, into)?;
+    Ok((context, seconds(mirror.time(&commit)?)))
 }
 
-fn check_out(source: &GitSource, cache: &Path, into: &Path) -> Result<(Arc<Context>, String), GitError> {
+/// Fetches into the cache folder; the time of the commit.
+pub fn commit_time(source: &GitSource, cache: &Path) -> Result<Seconds, GitError> {
+    let (mirror, commit) = fetch(source, cache)?;
+    Ok(seconds(mirror.time(&commit)?))
+}
+
+fn seconds(time: u64) -> Seconds {
+    Seconds::try_from(time).unwrap_or(Seconds::MAX)
+}
+
+fn fetch<'s>(source: &'s GitSource, cache: &Path) -> Result<(Mirror<'s>, String), GitError> {
     let mirror = Mirror::open(source, cache)?;
     let commit = mirror.fetch()?;
     let is_other = |expected: &&String| !commit.starts_with(&expected.to_ascii_lowercase());
@@ -267,8 +284,17 @@ fn check_out(source: &GitSource, cache: &Path, into: &Path) -> Result<(Arc<Conte
             actual: commit,
         });
     }
-    let time = mirror.time(&commit)?;
-    mirror.check_out(&commit, into)?;
+    Ok((mirror, commit))
+}
+
+fn check_out(
+    source: &GitSource,
+    mirror: &Mirror<'_>,
+    commit: &str,
+    into: &Path,
+) -> Result<Arc<Context>, GitError> {
+    let time = mirror.time(commit)?;
+    mirror.check_out(commit, into)?;
     normalise(into, UNIX_EPOCH + Duration::from_secs(time))?;
     let subdirectory = path::below_root(source.subdirectory.as_bytes());
     let root = into.join(context::scan::as_path(&subdirectory));
@@ -280,7 +306,7 @@ fn check_out(source: &GitSource, cache: &Path, into: &Path) -> Result<(Arc<Conte
     }
     let rules = if source.keep_git_dir { "" } else { ".git" };
     let ignore = ignore::parse(rules.as_bytes(), "git")?;
-    Ok((Arc::new(Context::open(&root, Some(ignore), None)?), commit))
+    Ok(Arc::new(Context::open(&root, Some(ignore), None)?))
 }
 
 /// Modes without the umask, and the commit's time.

@@ -1,0 +1,99 @@
+//! The time that SOURCE_DATE_EPOCH names: of a repository's commit, of a file on a server, of the newest file of an archive.
+
+use std::fs::File;
+use std::path::Path;
+
+use super::tools::Tools;
+use super::{Request, context};
+use crate::layer::archive::{Kind, Limits, Names, Reader, decompress};
+use crate::oci::Seconds;
+use crate::plan::{self, ContextSource, EpochSource, SourceKind};
+use crate::report::{Diagnostic, Source};
+use crate::source::git::{self, GitSource};
+use crate::source::http;
+use crate::text;
+
+/// The time of what `source` names; `None` when it has none, as a folder of this machine. `main` is the main context's.
+pub(super) fn look_up(
+    source: &EpochSource,
+    main: Option<Seconds>,
+    request: &Request,
+    tools: &Tools,
+) -> Result<Option<Seconds>, Vec<Diagnostic>> {
+    match source {
+        EpochSource::Context => Ok(main),
+        EpochSource::Named(ContextSource::Git(url)) => of_repository(url, None, request, tools),
+        EpochSource::Named(ContextSource::Url(url)) => of_file(url, None, request, tools),
+        EpochSource::Named(
+            ContextSource::Dir(_)
+            | ContextSource::Image(_)
+            | ContextSource::Layout { .. }
+            | ContextSource::Target(_),
+        ) => Ok(None),
+        EpochSource::Remote { url, checksum } => match plan::source_kind(url) {
+            SourceKind::Git => of_repository(url, checksum.as_deref(), request, tools),
+            SourceKind::Url | SourceKind::Path => of_file(url, checksum.as_deref(), request, tools),
+        },
+    }
+}
+
+/// Whether somebody may ask for the main context's time: reading a whole archive for it costs something.
+pub(super) fn may_be_asked(request: &Request, dockerfile: &Source) -> bool {
+    const CONTEXT: &str = "context";
+    let options = &request.options;
+    let given = options.build_args.iter().any(|(_, value)| value.as_deref() == Some(CONTEXT));
+    given || options.epoch.as_deref() == Some(CONTEXT) || dockerfile.text.contains("SOURCE_DATE_EPOCH")
+}
+
+fn of_repository(
+    url: &str,
+    checksum: Option<&str>,
+    request: &Request,
+    tools: &Tools,
+) -> Result<Option<Seconds>, Vec<Diagnostic>> {
+    context::refuse_offline(request, url)?;
+    let time = GitSource::new(url, checksum, false)
+        .and_then(|source| source.log_in(&request.secrets()))
+        .and_then(|source| git::commit_time(&source, &tools.store.private("git")));
+    time.map(Some).map_err(|error| no_time(url, &error, error.help()))
+}
+
+fn of_file(
+    url: &str,
+    checksum: Option<&str>,
+    request: &Request,
+    tools: &Tools,
+) -> Result<Option<Seconds>, Vec<Diagnostic>> {
+    context::refuse_offline(request, url)?;
+    let scratch = context::scratch(tools)?;
+    let file = scratch.path().join("file");
+    let fetched = http::fetch_to(url, &request.secrets(), &file);
+    let fetched = fetched.map_err(|error| no_time(url, &error, error.help()))?;
+    match checksum.filter(|wanted| **wanted != fetched.digest.to_string()) {
+        None => Ok(fetched.modified.or_else(|| of_archive(&file))),
+        Some(expected) => {
+            let name = text::url::without_password(url);
+            let message = format!("`{name}` is {}, and --checksum says {expected}", fetched.digest);
+            Err(vec![Diagnostic::error(message)])
+        }
+    }
+}
+
+fn no_time(url: &str, error: &dyn std::error::Error, help: Option<&str>) -> Vec<Diagnostic> {
+    let name = text::url::without_password(url);
+    let diagnostic = Diagnostic::error(format!("no SOURCE_DATE_EPOCH from `{name}`: {error}"));
+    vec![help.into_iter().fold(diagnostic, Diagnostic::help)]
+}
+
+/// The time of the newest plain file in an archive; `None` of what is no archive or holds none.
+pub(super) fn of_archive(file: &Path) -> Option<Seconds> {
+    let decoder = decompress(File::open(file).ok()?).ok()?;
+    let mut reader = Reader::new(decoder, Names::Literal, Limits::default());
+    let mut newest = None;
+    while let Some(member) = reader.next_member().ok()? {
+        if matches!(member.kind, Kind::File { .. }) {
+            newest = newest.max(Some(member.mtime));
+        }
+    }
+    newest
+}
