@@ -5,8 +5,8 @@
 use std::io::Read;
 
 use libfuzzer_sys::fuzz_target;
-use rbuild::layer::Compression;
 use rbuild::layer::archive::{Limits, Names, Reader, decompress, detect, is_archive};
+use rbuild::layer::{Compression, repack};
 
 const LIMITS: Limits = Limits { entries: 1_000, metadata_bytes: 1 << 20, archive_bytes: 1 << 20 };
 /// How the magic numbers of gzip, zstd, bzip2 and xz begin, and what comes next in most of their streams.
@@ -62,16 +62,17 @@ impl<R: Read> Read for Counted<'_, R> {
 fn round_trip(form: Compression, raw: &[u8]) {
     let mut packed = Vec::new();
     let len = form.pack(raw, &mut packed).expect("the level is one that there is");
-    let packed = &packed[..len];
-    let mut unpacked = vec![0; raw.len()];
-    assert!(form.unpack(packed, &mut unpacked));
-    assert_eq!(unpacked, raw);
-    let mut read = Vec::new();
-    let mut stream = decompress(packed).expect("it begins as its format says");
-    stream.read_to_end(&mut read).expect("what was compressed can be decompressed");
-    assert_eq!(read, raw);
     // The same bytes always.
     let mut again = vec![0xaa; 10];
     assert_eq!(form.pack(raw, &mut again).ok(), Some(len));
-    assert_eq!(&again[..len], packed);
+    assert_eq!(&again[..len], &packed[..len]);
+    let mut unpacked = vec![0; raw.len()];
+    assert!(form.unpack(&mut packed, len, &mut unpacked));
+    assert_eq!(unpacked, raw);
+    let mut blob = Vec::new();
+    repack(raw, form, &mut blob).expect("the level is one that there is");
+    let mut read = Vec::new();
+    let mut stream = decompress(blob.as_slice()).expect("it begins as its format says");
+    stream.read_to_end(&mut read).expect("what was compressed can be decompressed");
+    assert_eq!(read, raw);
 }

@@ -144,7 +144,7 @@ impl Compression {
     ///
     /// The encoder is made afresh for every segment: its output then cannot depend on what the thread
     /// compressed before, and making one costs less than a hundredth of using it.
-    pub(super) fn pack(self, raw: &[u8], packed: &mut Vec<u8>) -> Result<usize, CompressError> {
+    pub fn pack(self, raw: &[u8], packed: &mut Vec<u8>) -> Result<usize, CompressError> {
         match self {
             Compression::None | Compression::Estargz { .. } => Ok(0),
             Compression::Gzip { level } => {
@@ -161,7 +161,7 @@ impl Compression {
 
     /// Decompresses what [`Compression::pack`] made of exactly `raw.len()` bytes, the first `len` bytes of `packed`; whether
     /// it was that. What is behind them may be overwritten.
-    pub(super) fn unpack(self, packed: &mut Vec<u8>, len: usize, raw: &mut [u8]) -> bool {
+    pub fn unpack(self, packed: &mut Vec<u8>, len: usize, raw: &mut [u8]) -> bool {
         let unpacked = match self {
             // Nothing is remembered of these.
             Compression::None | Compression::Estargz { .. } => None,
