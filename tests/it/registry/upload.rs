@@ -1,7 +1,7 @@
 //! Blobs that are large enough to be sent in chunks.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rbuild::oci::Descriptor;
 use rbuild::registry::{Error, Progress};
@@ -114,9 +114,11 @@ fn a_token_that_expires_on_the_way_is_replaced() {
     let (_dir, store) = store();
     let (image, descriptor) = large(&store);
     // Each token is good for one chunk; other requests, which go beside it, are fine with any.
-    let (upstream, valid) = (registry.host(), Mutex::new(1));
+    let accepted = Arc::new(Mutex::new(Vec::new()));
+    let (upstream, seen) = (registry.host(), Arc::clone(&accepted));
     let server = Server::start(move |request| {
-        let mut valid = valid.lock().unwrap();
+        let mut seen = seen.lock().unwrap();
+        let valid = seen.len() + 1;
         let host = request.header("host").unwrap_or_default().to_owned();
         if request.path.starts_with("/token") {
             return Reply::new(200, format!(r#"{{"token":"{valid}","expires_in":3600}}"#));
@@ -127,14 +129,14 @@ fn a_token_that_expires_on_the_way_is_replaced() {
             return Reply::new(401, "").header("www-authenticate", challenge);
         }
         if request.method == "PATCH" {
-            *valid += 1;
+            seen.extend(token.map(str::to_owned));
         }
         forward(&upstream, request)
     });
     push(&server, &store, &descriptor).unwrap();
     assert_arrived(&registry, &image);
-    let tokens = server.requests().iter().filter(|r| r.contains("/token")).count();
-    assert!((4..=6).contains(&tokens), "{tokens}");
+    // How often a token was asked for is chance: the configuration goes up at the same time, and they share them.
+    assert_eq!(*accepted.lock().unwrap(), ["1", "2", "3"]);
 }
 
 #[test]
