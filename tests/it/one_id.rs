@@ -1,6 +1,6 @@
 //! A user with one id gets the image that root gets: owners are recorded, and programs see them.
 
-use crate::headline::assert_same;
+use crate::install_vim::assert_same;
 use crate::support::accounts::Account;
 use crate::support::base::DebianRegistry;
 use crate::support::is_root;

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::time::{Duration, Instant};
 
 use rbuild::exec::{
     Config, Credentials, ExecError, Executor, ExitStatus, MountKind, Network, RootSource, Security, State,
@@ -256,10 +255,9 @@ fn abstract_sockets_of_the_machine_are_closed_off() {
 #[test]
 fn a_background_process_neither_outlives_nor_blocks_the_step() {
     let stage = Stage::new();
-    let started = Instant::now();
-    let out = stage.sh("a", "sleep 300 & setsid sleep 301 & echo started");
+    // To wait for them would be to wait for ever.
+    let out = stage.sh("a", "sleep infinity & setsid sleep infinity & echo started");
     assert_eq!(out, "started\n");
-    assert!(started.elapsed() < Duration::from_secs(20));
 }
 
 #[test]
@@ -471,12 +469,11 @@ fn many_steps_at_once() {
 #[test]
 fn cancelled_steps_end_soon() {
     let stage = Stage::new();
-    let started = Instant::now();
     let (sender, ready) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         for (name, script) in [
             ("polite", "trap 'echo bye; exit 3' TERM; echo ready; while true; do sleep 0.1; done"),
-            ("stubborn", "echo ready; while true; do sleep 300; done"),
+            ("stubborn", "echo ready; while true; do sleep infinity; done"),
         ] {
             let (stage, sender) = (&stage, sender.clone());
             scope.spawn(move || {
@@ -489,7 +486,6 @@ fn cancelled_steps_end_soon() {
         assert_eq!(two, ["ready", "ready"]);
         stage.executor.cancel_all();
     });
-    assert!(started.elapsed() < Duration::from_secs(10));
     assert!(matches!(stage.try_run(&stage.spec("late", "true")), Err(ExecError::Cancelled)));
     assert!(ready.try_iter().any(|line| line == "bye"));
 }

@@ -1,7 +1,6 @@
 //! The cache: hits, misses, and what it says about them.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use rbuild::cache::{Cache, Key, Preimage, Record};
 use rbuild::key::files::{FileKind, FileState, push_name};
@@ -223,15 +222,14 @@ fn fifty_thousand_files_are_cheap() {
     }
     let key = why.key();
     cache.publish(record(&store, &why, b"layer"), &why, "s").unwrap();
-    let size = fs::metadata(record_path(&store, &key).with_extension("why")).unwrap().len();
+    let told = record_path(&store, &key).with_extension("why");
+    let size = fs::metadata(&told).unwrap().len();
     assert!(size < 50_000 * 160, "{size}");
-    let lookup = (0..20).map(|_| {
-        let start = Instant::now();
-        assert!(cache.lookup(&key).unwrap().is_some());
-        start.elapsed()
-    });
-    let lookup = lookup.min().unwrap();
-    assert!(lookup < Duration::from_millis(2), "{lookup:?}");
+    // A lookup does not read the reasons, so their number costs it nothing.
+    let away = told.with_extension("away");
+    fs::rename(&told, &away).unwrap();
+    assert!(cache.lookup(&key).unwrap().is_some());
+    fs::rename(&away, &told).unwrap();
     let mut changed = Preimage::default();
     let mut name = "";
     for (at, field) in why.fields().enumerate() {

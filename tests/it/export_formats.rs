@@ -537,7 +537,7 @@ fn other_users_can_export_too() {
     let exe = f.path("it");
     crate::support::copy_of_this_program(&exe);
     let mut child = Command::new(&exe);
-    child.args(["--exact", "export::child_exports", "--nocapture"]);
+    child.args(["--exact", "export_formats::child_exports", "--nocapture"]);
     child
         .env("RBUILD_TEST_EXPORT", f.dir.path())
         .env("RBUILD_TEST_IMAGE", serde_json::to_string(&f.image).unwrap());
