@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use super::command::{
     build::BuildArgs,
@@ -31,6 +31,8 @@ use super::command::{
     tag::TagArgs,
     verify::VerifyArgs,
 };
+
+use crate::text::closest;
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no network unless something remote is named.
 #[derive(Debug, Parser)]
@@ -158,11 +160,10 @@ pub(super) enum ProgressMode {
     Json,
 }
 
-const COMMANDS: [&str; 25] = [
-    "build", "plan", "lock", "images", "history", "inspect", "pull", "push", "save", "load", "copy", "login",
-    "logout", "tag", "rmi", "prune", "du", "verify", "context", "shell", "run", "commit", "sessions", "logs",
-    "doctor",
-];
+/// The names of all commands.
+fn commands() -> Vec<String> {
+    Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect()
+}
 
 /// Words to arguments. `Err` is clap's own message: help, version, or what is wrong.
 pub(super) fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
@@ -170,11 +171,15 @@ pub(super) fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
 }
 
 /// The first word when it is no option, no command and no path, but nearly a command; and that command.
-pub(super) fn misspelt_command(words: &[OsString]) -> Option<(String, &'static str)> {
+pub(super) fn misspelt_command(words: &[OsString]) -> Option<(String, String)> {
     let word = words.get(first_own_word(words))?.to_str()?;
+    if Command::has_subcommand(word) {
+        return None;
+    }
     let is_plain = !word.starts_with('-') && !word.contains(['/', ':']) && !Path::new(word).exists();
-    let near = crate::text::closest(word, COMMANDS).filter(|_| is_plain)?;
-    Some((word.to_owned(), near))
+    let commands = if is_plain { commands() } else { return None };
+    let near = closest(word, commands.iter().map(String::as_str))?;
+    Some((word.to_owned(), near.to_owned()))
 }
 
 /// Puts `build` in front of the first word that is neither a global option nor a command.
@@ -184,7 +189,7 @@ fn with_command(mut words: Vec<OsString>) -> Vec<OsString> {
     let at = first_own_word(&words);
     let is_top_level = |word: &OsStr| {
         let word = word.to_string_lossy();
-        COMMANDS.contains(&word.as_ref()) || matches!(word.as_ref(), "-h" | "--help" | "-V" | "--version")
+        Command::has_subcommand(&word) || matches!(word.as_ref(), "-h" | "--help" | "-V" | "--version")
     };
     match words.get(at) {
         Some(word) if is_top_level(word) => {}
@@ -222,7 +227,6 @@ mod tests {
 
     #[test]
     fn the_grammar_holds_together() {
-        use clap::CommandFactory as _;
         Cli::command().debug_assert();
     }
 

@@ -58,7 +58,7 @@ impl Failure {
     }
 
     /// A word that is neither a folder nor a command, but nearly one: as it was written, and as it may have been meant.
-    pub(super) fn no_such_command(meant: Option<(String, &str)>) -> Self {
+    pub(super) fn no_such_command(meant: Option<(String, String)>) -> Self {
         let (word, near) = meant.unwrap_or_default();
         let diagnostic = Diagnostic::error(format!("there is neither a command nor a folder `{word}`"));
         Self::usage(diagnostic.help(format!("did you mean `rbuild {near}`?")))

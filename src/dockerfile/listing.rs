@@ -1,8 +1,8 @@
 //! A parsed file as lines to read: what was understood of it.
 
 use super::syntax::{
-    ArgDeclaration, Command, Dockerfile, From, Healthcheck, Heredoc, Instruction, InstructionKind, Pair,
-    Transfer, Word,
+    ArgDeclaration, Command, Dockerfile, From, Given, Healthcheck, Heredoc, Instruction, InstructionKind,
+    Pair, Transfer, Word,
 };
 
 /// Everything that the instructions say, one text each, spans and spelling left out. The bodies of
@@ -98,9 +98,11 @@ fn transfer(transfer: &Transfer) -> String {
 }
 
 fn flags(transfer: &Transfer) -> String {
-    let texts = transfer.flags.texts().map(|(name, word)| format!(" --{name}={:?}", word.text));
-    let booleans = transfer.flags.booleans().map(|(name, flag)| format!(" --{name}={}", flag.value));
-    texts.chain(booleans).collect()
+    let flags = transfer.flags.given().map(|(name, given)| match given {
+        Given::Text(word) => format!(" --{name}={:?}", word.text),
+        Given::Switch(flag) => format!(" --{name}={}", flag.value),
+    });
+    flags.collect()
 }
 
 fn healthcheck(check: &Healthcheck) -> String {

@@ -6,8 +6,8 @@
 use std::fmt::{self, Display, Write};
 
 use super::syntax::{
-    ArgDeclaration, Command, Dockerfile, From, Healthcheck, Heredoc, Instruction, InstructionKind, Pair, Run,
-    Transfer, Word,
+    ArgDeclaration, Command, Dockerfile, From, Given, Healthcheck, Heredoc, Instruction, InstructionKind,
+    Pair, Run, Transfer, Word,
 };
 
 /// Writes a file that reads as the same instructions.
@@ -135,9 +135,11 @@ impl Printer {
     }
 
     fn transfer(&self, out: &mut impl Write, keyword: &str, transfer: &Transfer) -> fmt::Result {
-        let texts = transfer.flags.texts().map(|(name, word)| self.flag(name, word));
-        let booleans = transfer.flags.booleans().map(|(name, flag)| format!(" --{name}={}", flag.value));
-        let flags: String = texts.chain(booleans).collect();
+        let flags = transfer.flags.given().map(|(name, given)| match given {
+            Given::Text(word) => self.flag(name, word),
+            Given::Switch(flag) => format!(" --{name}={}", flag.value),
+        });
+        let flags: String = flags.collect();
         let markers: Vec<String> = transfer.heredocs.iter().map(marker).collect();
         let words = transfer.sources.iter().chain([&transfer.destination]).map(|word| word.text.as_str());
         let words: Vec<&str> = markers.iter().map(String::as_str).chain(words).collect();

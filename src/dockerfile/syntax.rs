@@ -235,28 +235,26 @@ pub struct TransferFlags {
     pub unpack: Option<Flag>,
 }
 
-impl TransferFlags {
-    /// The flags with a value that were given, by name.
-    pub(super) fn texts(&self) -> impl Iterator<Item = (&'static str, &Word)> {
-        let singles = [
-            ("from", &self.from),
-            ("chown", &self.chown),
-            ("chmod", &self.chmod),
-            ("checksum", &self.checksum),
-        ];
-        let singles = singles.into_iter().filter_map(|(name, word)| Some((name, word.as_ref()?)));
-        singles.chain(self.excludes.iter().map(|word| ("exclude", word)))
-    }
+/// One flag as it was given.
+pub(super) enum Given<'f> {
+    /// With a value.
+    Text(&'f Word),
+    /// On or off.
+    Switch(Flag),
+}
 
-    /// The boolean flags that were given, by name.
-    pub(super) fn booleans(&self) -> impl Iterator<Item = (&'static str, Flag)> {
-        let flags = [
-            ("link", self.link),
-            ("parents", self.parents),
-            ("keep-git-dir", self.keep_git_dir),
-            ("unpack", self.unpack),
-        ];
-        flags.into_iter().filter_map(|(name, flag)| Some((name, flag?)))
+impl TransferFlags {
+    /// The flags that were given, by name: those with a value first.
+    pub(super) fn given(&self) -> impl Iterator<Item = (&'static str, Given<'_>)> {
+        // Named one by one, so that the compiler asks for a new one here.
+        let Self { from, chown, chmod, link, parents, excludes, keep_git_dir, checksum, unpack } = self;
+        let texts = [("from", from), ("chown", chown), ("chmod", chmod), ("checksum", checksum)];
+        let texts = texts.into_iter().filter_map(|(name, word)| Some((name, word.as_ref()?)));
+        let texts = texts.chain(excludes.iter().map(|word| ("exclude", word)));
+        let switches =
+            [("link", link), ("parents", parents), ("keep-git-dir", keep_git_dir), ("unpack", unpack)];
+        let switches = switches.into_iter().filter_map(|(name, flag)| Some((name, Given::Switch((*flag)?))));
+        texts.map(|(name, word)| (name, Given::Text(word))).chain(switches)
     }
 }
 

@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 
 use super::Error;
+use super::destination::sink::OpenSink;
 use super::naming::{self, Named};
-use super::sink::OpenSink;
 use crate::oci::Digest;
 use crate::store::Store;
 

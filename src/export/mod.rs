@@ -5,38 +5,23 @@
 
 mod archive;
 mod contents;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the destination that the user names, until something of an image is put in it"
+)]
+mod destination;
 #[allow(clippy::disallowed_methods, reason = "indexes in the store, by digest")]
 mod files;
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the destination that the user names, until something of an image is put in it"
-)]
-mod layout;
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the destination that the user names, until something of an image is put in it"
-)]
-mod local;
 mod naming;
 mod output;
 mod parse;
 mod save;
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the destination that the user names, until something of an image is put in it"
-)]
-mod sink;
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the destination that the user names, until something of an image is put in it"
-)]
-mod tar;
 mod tree;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use output::{Compression, LayerOptions, LocalMode, Output, OutputError, Sink, Target};
+pub use output::{LayerOptions, LocalMode, Output, OutputError, Sink, Target};
 
 use crate::layer;
 use crate::oci::{Descriptor, DiffId, Digest, Reference, TooDeep};
@@ -44,9 +29,10 @@ use crate::report::Events;
 use crate::store::{self, Store};
 use archive::Dialect;
 use contents::Contents;
+use destination::sink::OpenSink;
+use destination::{layout, local, tar};
 use naming::Named;
 pub use save::{Call, SaveTo, Saved, save};
-use sink::OpenSink;
 
 /// Why an image could not be written.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::contents::{Contents, Image};
+use crate::image;
 use crate::oci::{Descriptor, Index, MediaType, Platform, Reference};
 
 /// The tag alone (image-spec, "Pre-Defined Annotation Keys"; BuildKit writes it so).
@@ -101,10 +102,8 @@ fn docker_names(names: &[Reference]) -> Vec<String> {
 }
 
 fn for_this_machine(images: &[Image]) -> Option<&Image> {
-    let host = Platform::host();
-    let rank = |image: &Image| image.descriptor.platform.as_ref().and_then(|p| host.match_rank(p));
-    let best = images.iter().filter_map(|image| Some((rank(image)?, image))).min_by_key(|(rank, _)| *rank);
-    best.map(|(_, image)| image).or(images.first())
+    let best = image::best(&Platform::host(), images, |image| image.descriptor.platform.clone());
+    best.or(images.first())
 }
 
 fn json<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {

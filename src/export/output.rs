@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::parse;
+use crate::layer::Compression;
 use crate::oci::Reference;
 use crate::text::csv;
 
@@ -82,27 +83,12 @@ pub enum LocalMode {
 /// Keys about layers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LayerOptions {
-    /// `compression=`
+    /// `compression=` with `compression-level=`; `None` when the output does not care. One that forces a compression cares.
     pub compression: Option<Compression>,
-    /// `compression-level=`, checked against the compression; with gzip and eStargz -1 is the usual one.
-    pub level: Option<i64>,
     /// `force-compression=true`: also layers that exist already.
     pub force: bool,
     /// `rewrite-timestamp=true`: times newer than SOURCE_DATE_EPOCH become it.
     pub rewrite_timestamp: bool,
-}
-
-/// `compression=`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// `uncompressed`
-    None,
-    /// `gzip`
-    Gzip,
-    /// `zstd`
-    Zstd,
-    /// `estargz`
-    Estargz,
 }
 
 /// Why a text is no [`Output`].

@@ -2,40 +2,100 @@
 
 use std::path::PathBuf;
 
-use super::output::{Compression, LayerOptions, LocalMode, Output, OutputError, Sink, Target};
+use super::output::{LocalMode, Output, OutputError, Sink, Target};
+use crate::layer::Compression;
 use crate::oci::Reference;
 use crate::text::{boolean, closest, csv};
 
-/// Every `type=`.
+/// `type=`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Oci,
+    Docker,
+    Local,
+    Tar,
+    Image,
+    Registry,
+    CacheOnly,
+}
+
+/// A key beside `type` and the annotations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    Dest,
+    /// `tar=false` is a directory.
+    Tar,
+    Push,
+    Mode,
+    PlatformSplit,
+    Name,
+    Compression,
+    CompressionLevel,
+    ForceCompression,
+    RewriteTimestamp,
+    OciMediatypes,
+}
+
+/// How the keys are written.
+const KEYS: [(&str, Key); 11] = [
+    ("dest", Key::Dest),
+    ("tar", Key::Tar),
+    ("push", Key::Push),
+    ("mode", Key::Mode),
+    ("platform-split", Key::PlatformSplit),
+    ("name", Key::Name),
+    ("compression", Key::Compression),
+    ("compression-level", Key::CompressionLevel),
+    ("force-compression", Key::ForceCompression),
+    ("rewrite-timestamp", Key::RewriteTimestamp),
+    ("oci-mediatypes", Key::OciMediatypes),
+];
+
+/// Every type, as it is written.
 pub(super) const TYPES: [&str; 7] = ["oci", "docker", "local", "tar", "image", "registry", "cacheonly"];
 
-/// Which keys a type has, beside `type`.
-fn keys_of(kind: &str) -> &'static [&'static str] {
-    const IMAGE: &[&str] = &[
-        "dest",
-        "tar",
-        "name",
-        "compression",
-        "compression-level",
-        "force-compression",
-        "rewrite-timestamp",
-        "oci-mediatypes",
-    ];
-    const STORE: &[&str] = &[
-        "push",
-        "name",
-        "compression",
-        "compression-level",
-        "force-compression",
-        "rewrite-timestamp",
-        "oci-mediatypes",
-    ];
-    match kind {
-        "oci" | "docker" => IMAGE,
-        "image" | "registry" => STORE,
-        "local" => &["dest", "mode", "platform-split"],
-        "tar" => &["dest", "platform-split"],
-        _ => &[],
+impl Kind {
+    fn named(name: &str) -> Option<Self> {
+        use Kind::{CacheOnly, Docker, Image, Local, Oci, Registry, Tar};
+        let kinds = [Oci, Docker, Local, Tar, Image, Registry, CacheOnly];
+        kinds.into_iter().find(|kind| kind.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        let [oci, docker, local, tar, image, registry, cache_only] = TYPES;
+        match self {
+            Kind::Oci => oci,
+            Kind::Docker => docker,
+            Kind::Local => local,
+            Kind::Tar => tar,
+            Kind::Image => image,
+            Kind::Registry => registry,
+            Kind::CacheOnly => cache_only,
+        }
+    }
+
+    /// Whether it makes an image, whose layers, names and annotations can be told.
+    fn is_image(self) -> bool {
+        match self {
+            Kind::Oci | Kind::Docker | Kind::Image | Kind::Registry => true,
+            Kind::Local | Kind::Tar | Kind::CacheOnly => false,
+        }
+    }
+
+    fn has(self, key: Key) -> bool {
+        match key {
+            Key::Dest => matches!(self, Kind::Oci | Kind::Docker | Kind::Local | Kind::Tar),
+            Key::Tar => matches!(self, Kind::Oci | Kind::Docker),
+            Key::Push => matches!(self, Kind::Image | Kind::Registry),
+            Key::Mode => self == Kind::Local,
+            Key::PlatformSplit => matches!(self, Kind::Local | Kind::Tar),
+            Key::Name
+            | Key::Compression
+            | Key::CompressionLevel
+            | Key::ForceCompression
+            | Key::RewriteTimestamp
+            | Key::OciMediatypes => self.is_image(),
+        }
     }
 }
 
@@ -89,31 +149,35 @@ struct Settings {
     mode: LocalMode,
     split: Option<bool>,
     push: Option<bool>,
+    encoding: Option<Encoding>,
+    level: Option<i64>,
 }
 
 fn from_pairs(pairs: &[(String, String)], text: &str) -> Result<Output, OutputError> {
     let is_type = |key: &str| key.eq_ignore_ascii_case("type");
-    let kind = pairs.iter().rev().find(|(key, _)| is_type(key)).map(|(_, value)| value.clone());
-    let kind = kind.ok_or_else(|| OutputError::NoType { text: text.to_owned() })?;
-    if !TYPES.contains(&kind.as_str()) {
-        let suggestion = closest(&kind, TYPES);
-        return Err(OutputError::UnknownType { found: kind, suggestion });
-    }
+    let named = pairs.iter().rev().find(|(key, _)| is_type(key)).map(|(_, value)| value.clone());
+    let named = named.ok_or_else(|| OutputError::NoType { text: text.to_owned() })?;
+    let kind = Kind::named(&named).ok_or_else(|| {
+        let suggestion = closest(&named, TYPES);
+        OutputError::UnknownType { found: named, suggestion }
+    })?;
     let mut output = Output::new(Target::CacheOnly);
     let mut settings = Settings::default();
     for (key, value) in pairs.iter().filter(|(key, _)| !is_type(key)) {
-        if !annotation(&mut output, &kind, key, value)? {
-            let key = known_key(&kind, key)?;
-            set(&mut output, &mut settings, key, value)?;
+        if !annotation(&mut output, kind, key, value)? {
+            set(&mut output, &mut settings, known_key(kind, key)?, value)?;
         }
     }
-    check_level(&output.layers)?;
-    output.target = target(&kind, settings)?;
+    let Settings { encoding, level, .. } = settings;
+    if encoding.is_some() || level.is_some() || output.layers.force {
+        output.layers.compression = Some(compression(encoding.unwrap_or(Encoding::Gzip), level)?);
+    }
+    output.target = target(kind, settings)?;
     Ok(output)
 }
 
-fn target(kind: &str, settings: Settings) -> Result<Target, OutputError> {
-    let Settings { dest, tar, mode, split, push } = settings;
+fn target(kind: Kind, settings: Settings) -> Result<Target, OutputError> {
+    let Settings { dest, tar, mode, split, push, .. } = settings;
     let directory = |what| match &dest {
         Some(dest) if dest != "-" && !dest.is_empty() => Ok(PathBuf::from(dest)),
         _ => Err(OutputError::NoDestination { what }),
@@ -123,66 +187,68 @@ fn target(kind: &str, settings: Settings) -> Result<Target, OutputError> {
         Some(path) => Sink::File(PathBuf::from(path)),
     };
     Ok(match (kind, tar) {
-        ("oci" | "docker", Some(false)) => Target::OciDirectory(directory("tar=false")?),
-        ("oci", _) => Target::OciArchive(sink),
-        ("docker", _) => Target::DockerArchive(sink),
-        ("local", _) => Target::LocalDirectory { dest: directory("type=local")?, mode, split },
-        ("tar", _) => Target::Tar { sink, split },
-        ("image", _) => Target::Image { push: push.unwrap_or(false) },
-        ("registry", _) => Target::Image { push: push.unwrap_or(true) },
-        _ => Target::CacheOnly,
+        (Kind::Oci | Kind::Docker, Some(false)) => Target::OciDirectory(directory("tar=false")?),
+        (Kind::Oci, _) => Target::OciArchive(sink),
+        (Kind::Docker, _) => Target::DockerArchive(sink),
+        (Kind::Local, _) => Target::LocalDirectory { dest: directory("type=local")?, mode, split },
+        (Kind::Tar, _) => Target::Tar { sink, split },
+        (Kind::Image, _) => Target::Image { push: push.unwrap_or(false) },
+        (Kind::Registry, _) => Target::Image { push: push.unwrap_or(true) },
+        (Kind::CacheOnly, _) => Target::CacheOnly,
     })
 }
 
-fn known_key(kind: &str, key: &str) -> Result<&'static str, OutputError> {
+fn known_key(kind: Kind, key: &str) -> Result<Key, OutputError> {
     let lower = key.to_ascii_lowercase();
-    let keys = keys_of(kind);
-    if let Some(known) = keys.iter().find(|k| **k == lower) {
-        return Ok(known);
+    let mut keys = KEYS.iter().filter(|(_, key)| kind.has(*key));
+    if let Some((_, known)) = keys.clone().find(|(name, _)| *name == lower) {
+        return Ok(*known);
     }
     if let Some((_, reason)) = REFUSED.iter().find(|(k, _)| *k == lower) {
         return Err(OutputError::NotPossible { key: key.to_owned(), reason });
     }
-    let suggestion = closest(&lower, keys.iter().copied());
-    Err(OutputError::UnknownKey { kind: kind.to_owned(), key: key.to_owned(), suggestion })
+    let suggestion = closest(&lower, keys.by_ref().map(|(name, _)| *name));
+    Err(OutputError::UnknownKey { kind: kind.name().to_owned(), key: key.to_owned(), suggestion })
 }
 
-fn set(output: &mut Output, settings: &mut Settings, key: &str, value: &str) -> Result<(), OutputError> {
-    let bad = |expected: &str| OutputError::BadValue {
-        key: key.to_owned(),
-        value: value.to_owned(),
-        expected: expected.to_owned(),
-    };
+fn set(output: &mut Output, settings: &mut Settings, key: Key, value: &str) -> Result<(), OutputError> {
+    let name = KEYS.iter().find(|(_, known)| *known == key).map_or("", |(name, _)| name);
+    let bad = |expected: &str| bad_value(name, value, expected.to_owned());
     let flag = || boolean(value).ok_or_else(|| bad("it is true or false"));
     match key {
-        "dest" => settings.dest = Some(value.to_owned()),
-        "tar" => settings.tar = Some(value.is_empty() || flag()?),
-        "platform-split" => settings.split = Some(flag()?),
-        "push" => settings.push = Some(value.is_empty() || flag()?),
-        "mode" => settings.mode = local_mode(value).ok_or_else(|| bad("it is copy or delete"))?,
-        "name" => {
+        Key::Dest => settings.dest = Some(value.to_owned()),
+        Key::Tar => settings.tar = Some(value.is_empty() || flag()?),
+        Key::PlatformSplit => settings.split = Some(flag()?),
+        Key::Push => settings.push = Some(value.is_empty() || flag()?),
+        Key::Mode => settings.mode = local_mode(value).ok_or_else(|| bad("it is copy or delete"))?,
+        Key::Name => {
             for name in value.split(',').filter(|name| !name.is_empty()) {
                 let name: Reference = name.parse().map_err(|e| bad(&format!("{e}")))?;
                 output.names.push(name.with_default_tag());
             }
         }
-        "compression" => {
-            let compression =
-                compression(value).ok_or_else(|| bad("it is gzip, estargz, zstd or uncompressed"))?;
-            output.layers.compression = Some(compression);
+        Key::Compression => {
+            let known = Encoding::named(value);
+            settings.encoding = Some(known.ok_or_else(|| bad("it is gzip, estargz, zstd or uncompressed"))?);
         }
-        "compression-level" => {
-            output.layers.level = Some(value.parse().map_err(|_| bad("it is a whole number"))?);
+        Key::CompressionLevel => {
+            settings.level = Some(value.parse().map_err(|_| bad("it is a whole number"))?);
         }
-        "force-compression" => output.layers.force = value.is_empty() || flag()?,
-        "rewrite-timestamp" => output.layers.rewrite_timestamp = value.is_empty() || flag()?,
-        "oci-mediatypes" if !value.is_empty() && !flag()? => {
-            let reason = "images are always written with OCI's media types, which docker reads since 17.10";
-            return Err(OutputError::NotPossible { key: format!("{key}={value}"), reason });
+        Key::ForceCompression => output.layers.force = value.is_empty() || flag()?,
+        Key::RewriteTimestamp => output.layers.rewrite_timestamp = value.is_empty() || flag()?,
+        Key::OciMediatypes => {
+            if !value.is_empty() && !flag()? {
+                let reason =
+                    "images are always written with OCI's media types, which docker reads since 17.10";
+                return Err(OutputError::NotPossible { key: format!("{name}={value}"), reason });
+            }
         }
-        _ => {}
     }
     Ok(())
+}
+
+fn bad_value(key: &str, value: &str, expected: String) -> OutputError {
+    OutputError::BadValue { key: key.to_owned(), value: value.to_owned(), expected }
 }
 
 fn local_mode(value: &str) -> Option<LocalMode> {
@@ -193,20 +259,68 @@ fn local_mode(value: &str) -> Option<LocalMode> {
     }
 }
 
-fn compression(value: &str) -> Option<Compression> {
-    match value {
-        "uncompressed" => Some(Compression::None),
-        "gzip" => Some(Compression::Gzip),
-        "zstd" => Some(Compression::Zstd),
-        "estargz" => Some(Compression::Estargz),
-        _ => None,
+/// `compression=`, whose level is a key of its own.
+#[derive(Debug, Clone, Copy)]
+enum Encoding {
+    Uncompressed,
+    Gzip,
+    Zstd,
+    Estargz,
+}
+
+impl Encoding {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "uncompressed" => Some(Encoding::Uncompressed),
+            "gzip" => Some(Encoding::Gzip),
+            "zstd" => Some(Encoding::Zstd),
+            "estargz" => Some(Encoding::Estargz),
+            _ => None,
+        }
     }
 }
 
+/// `zstd` without a level: as the program of that name.
+const ZSTD_LEVEL: i32 = 3;
+/// Numbers above it are this level, and those below 1 are 1, as BuildKit takes each for the nearest speed of its encoder.
+const ZSTD_LEVEL_MAX: i64 = 22;
+/// `estargz` without a level: as gzip without one.
+const ESTARGZ_LEVEL: u8 = 1;
+
+/// A compression with its level. BuildKit takes the same, but for a level of no compression at all, which it ignores.
+fn compression(encoding: Encoding, level: Option<i64>) -> Result<Compression, OutputError> {
+    let at_most = |name: &str, max: i64| match level {
+        Some(level) if level > max => {
+            let expected = format!("with compression={name} it is at most {max}");
+            Err(bad_value("compression-level", &level.to_string(), expected))
+        }
+        Some(level) if level < -1 => {
+            let expected = format!("with compression={name} it is at least 0, or -1 for the usual one");
+            Err(bad_value("compression-level", &level.to_string(), expected))
+        }
+        _ => Ok(level.and_then(|level| u8::try_from(level).ok())),
+    };
+    Ok(match encoding {
+        Encoding::Uncompressed => {
+            at_most("uncompressed", 0)?;
+            Compression::None
+        }
+        Encoding::Gzip => match at_most("gzip", 9)? {
+            Some(level) => Compression::Gzip { level },
+            None => Compression::default(),
+        },
+        Encoding::Estargz => Compression::Estargz { level: at_most("estargz", 9)?.unwrap_or(ESTARGZ_LEVEL) },
+        Encoding::Zstd => {
+            let level = level.map_or(ZSTD_LEVEL, |level| level.clamp(1, ZSTD_LEVEL_MAX) as i32);
+            Compression::Zstd { level }
+        }
+    })
+}
+
 /// Takes `annotation….KEY=`; `false` for other keys.
-fn annotation(output: &mut Output, kind: &str, key: &str, value: &str) -> Result<bool, OutputError> {
-    let is_image = keys_of(kind).contains(&"name");
-    let Some((level, name)) = key.split_once('.').filter(|(l, _)| is_image && l.starts_with("annotation"))
+fn annotation(output: &mut Output, kind: Kind, key: &str, value: &str) -> Result<bool, OutputError> {
+    let Some((level, name)) =
+        key.split_once('.').filter(|(level, _)| kind.is_image() && level.starts_with("annotation"))
     else {
         return Ok(false);
     };
@@ -224,20 +338,38 @@ fn annotation(output: &mut Output, kind: &str, key: &str, value: &str) -> Result
     Ok(true)
 }
 
-/// What BuildKit takes, but for a level of no compression at all, which it ignores.
-fn check_level(layers: &LayerOptions) -> Result<(), OutputError> {
-    let Some(level) = layers.level else { return Ok(()) };
-    let (name, max) = match layers.compression {
-        // BuildKit takes any number here, for the nearest of its encoder's speeds.
-        Some(Compression::Zstd) => return Ok(()),
-        Some(Compression::Estargz) => ("estargz", 9),
-        Some(Compression::None) => ("uncompressed", 0),
-        Some(Compression::Gzip) | None => ("gzip", 9),
-    };
-    let expected = match level {
-        _ if level > max => format!("with compression={name} it is at most {max}"),
-        _ if level < -1 => format!("with compression={name} it is at least 0, or -1 for the usual one"),
-        _ => return Ok(()),
-    };
-    Err(OutputError::BadValue { key: "compression-level".to_owned(), value: level.to_string(), expected })
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn types_and_keys_are_all_listed() {
+        for name in TYPES {
+            assert_eq!(Kind::named(name).unwrap().name(), name);
+        }
+        for (at, (name, key)) in KEYS.iter().enumerate() {
+            assert_eq!(*key as usize, at, "{name}");
+            assert!(TYPES.iter().any(|kind| Kind::named(kind).unwrap().has(*key)), "{name}");
+        }
+    }
+
+    #[test]
+    fn compressions_by_name() {
+        let of = |keys: &str| Output::parse(&format!("type=oci,dest=a{keys}")).unwrap().layers.compression;
+        assert_eq!(of(""), None);
+        assert_eq!(of(",compression=uncompressed"), Some(Compression::None));
+        assert_eq!(of(",compression=zstd"), Some(Compression::Zstd { level: 3 }));
+        assert_eq!(of(",compression=estargz"), Some(Compression::Estargz { level: 1 }));
+        assert_eq!(of(",compression=estargz,compression-level=9"), Some(Compression::Estargz { level: 9 }));
+        assert_eq!(of(",compression=gzip,compression-level=-1"), Some(Compression::default()));
+        assert_eq!(of(",compression=estargz,compression-level=-1"), Some(Compression::Estargz { level: 1 }));
+        for (level, expected) in [("-7", 1), ("-1", 1), ("0", 1), ("9", 9), ("22", 22), ("4000000000", 22)] {
+            let zstd = of(&format!(",compression=zstd,compression-level={level}"));
+            assert_eq!(zstd, Some(Compression::Zstd { level: expected }), "{level}");
+        }
+        // What names no compression, but speaks of one, means gzip.
+        assert_eq!(of(",compression-level=9"), Some(Compression::Gzip { level: 9 }));
+        assert_eq!(of(",force-compression=true"), Some(Compression::default()));
+    }
 }

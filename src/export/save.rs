@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::archive::{self, Dialect};
 use super::contents::Contents;
+use super::destination::sink::OpenSink;
 use super::naming::{self, Named};
-use super::sink::OpenSink;
 use super::{Error, Sink, layout, refuse_several};
 use crate::oci::{Descriptor, Reference};
 use crate::store::Store;

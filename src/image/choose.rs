@@ -101,6 +101,16 @@ fn runs_on<D: Documents>(documents: &D, manifest: &Manifest, wanted: &Platform) 
     Ok(wanted.match_rank(&config.platform()).is_some())
 }
 
+/// The one of `offered` that serves `wanted` best, and of equally good ones the first; `platform_of` says what each is for.
+pub fn best<T>(
+    wanted: &Platform,
+    offered: impl IntoIterator<Item = T>,
+    platform_of: impl Fn(&T) -> Option<Platform>,
+) -> Option<T> {
+    let ranked = offered.into_iter().filter_map(|one| Some((wanted.match_rank(&platform_of(&one)?)?, one)));
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, one)| one)
+}
+
 /// The entries worth opening, best first: those that fit by their own word in order of rank and then of the
 /// index, then those that do not say.
 fn candidates<'a>(index: &'a Index, wanted: &Platform) -> Vec<&'a Descriptor> {

@@ -8,7 +8,7 @@ mod choose;
 pub mod document;
 mod stored;
 
-pub use choose::{Documents, choose, is_attestation, resolve};
+pub use choose::{Documents, best, choose, is_attestation, resolve};
 pub use document::{Content, Document};
 pub use stored::{Error, Image, StoredPlatform};
 

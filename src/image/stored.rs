@@ -144,8 +144,7 @@ impl Image {
 
     /// The platform that serves `wanted` best.
     pub fn for_platform(&self, wanted: &Platform) -> Option<&StoredPlatform> {
-        let ranked = self.platforms.iter().filter_map(|p| Some((wanted.match_rank(&p.platform()?)?, p)));
-        ranked.min_by_key(|(rank, _)| *rank).map(|(_, platform)| platform)
+        super::best(wanted, &self.platforms, |platform| platform.platform())
     }
 
     /// The configurations of its platforms, each once.

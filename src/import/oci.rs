@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{DOCUMENT_LIMIT, Error, Files, Listed};
-use crate::image::{CONFIG_LIMIT, MANIFEST_LIMIT};
+use crate::image::{self, CONFIG_LIMIT, MANIFEST_LIMIT};
 use crate::oci::image::assemble_index;
 use crate::oci::{Descriptor, Digest, Index, MAX_INDEX_DEPTH, Manifest, Platform, Reference, TooDeep};
 use crate::store::{self, Store};
@@ -134,8 +134,7 @@ fn choose(files: &dyn Files, index: Index, wanted: &Platform) -> Result<Descript
         Err(Error::Missing { .. }) => Ok(None),
         outcome => outcome.map(Some),
     })?;
-    let rank = |d: &Descriptor| d.platform.as_ref().and_then(|p| wanted.match_rank(p));
-    let best = entries.iter().filter(|d| rank(d).is_some()).min_by_key(|d| rank(d));
+    let best = image::best(wanted, &entries, |entry| entry.platform.clone());
     best.cloned().ok_or_else(|| Error::NoPlatform {
         name: files.name(),
         wanted: Box::new(wanted.clone()),

@@ -186,7 +186,7 @@ impl<'r> Inputs<'r> {
             pull: self.request.pull,
             offline: self.request.offline,
             no_cache: self.request.no_cache,
-            form: self.request.form(plan.epoch),
+            form: self.request.layer_form(plan.epoch),
             secrets: self.request.secrets(),
             dns: self.request.dns.clone(),
             ssh: self.request.ssh.iter().cloned().collect(),

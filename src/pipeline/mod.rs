@@ -9,8 +9,8 @@ mod dry_run;
 mod early_upload;
 mod epoch;
 mod failed;
-pub mod form;
 mod inputs;
+mod layer_form;
 mod layout;
 pub mod listing;
 mod lock;
@@ -36,6 +36,7 @@ pub use dockerfile::usual_path as usual_dockerfile;
 
 pub use check::{Checked, Outlined, check, outline, stages};
 pub use dry_run::{DryRun, dry_run};
+pub use layer_form::agree as agree_about_layers;
 pub use lock::{Lock, Missing, Refresh, no_folder, refresh};
 pub use tools::{empty_trash, heed_quota};
 
@@ -205,7 +206,7 @@ fn run_with(request: &Request, tools: &tools::Tools, events: &Events) -> Result<
         };
         let environment = inputs.environment(&dockerfile, &plan, events);
         let environment = Environment { on_layers: Some(&hear), ..environment };
-        request.warn_of_form(plan.epoch, events);
+        request.warn_of_rewriting(plan.epoch, events);
         solve::announce(&plan, request.push_title(), &environment);
         for warning in inputs.warnings(&dockerfile, &plan)? {
             // Most are the same for every platform.

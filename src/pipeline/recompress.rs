@@ -19,7 +19,7 @@ use crate::report::{Diagnostic, Event, Events, Source};
 impl Request {
     /// What every layer has to be; `None` when they may stay as they are.
     pub(super) fn forced(&self) -> Option<Compression> {
-        let LayerForm { compression, .. } = self.form(None);
+        let LayerForm { compression, .. } = self.layer_form(None);
         self.outputs.iter().any(|output| output.layers.force).then_some(compression)
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rbuild::export::{self, Error, LocalMode, Output, OutputError, Sink, Target};
+use rbuild::layer::Compression;
 use rbuild::oci::{
     Descriptor, DiffId, Digest, History, ImageConfig, Layer, MediaType, Platform, Reference, image, rfc3339,
 };
@@ -378,10 +379,10 @@ fn outputs_are_read_as_docker_reads_them() {
         full.names.iter().map(Reference::full).collect::<Vec<_>>(),
         ["docker.io/library/a:latest", "docker.io/library/b:2"]
     );
-    assert_eq!(full.layers.compression, Some(export::Compression::Zstd));
+    assert_eq!(full.layers.compression, Some(Compression::Zstd { level: 19 }));
     let lazy = Output::parse("type=registry,name=a,compression=estargz,compression-level=9").unwrap().layers;
-    assert_eq!((lazy.compression, lazy.level), (Some(export::Compression::Estargz), Some(9)));
-    assert_eq!((full.layers.level, full.layers.force, full.layers.rewrite_timestamp), (Some(19), true, true));
+    assert_eq!(lazy.compression, Some(Compression::Estargz { level: 9 }));
+    assert!(full.layers.force && full.layers.rewrite_timestamp);
     assert_eq!(full.manifest_annotations["k"], "v=w");
     assert_eq!(full.index_annotations["i"], "1");
 }

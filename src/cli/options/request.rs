@@ -52,7 +52,7 @@ pub(crate) fn from_args(
     };
     let tags = all(&args.tag, "--tag", tag)?;
     let outputs = all(&args.output, "--output", |text| Output::parse(text).map_err(|e| e.to_string()))?;
-    pipeline::form::check(&outputs).map_err(Failure::usage)?;
+    pipeline::agree_about_layers(&outputs).map_err(Failure::usage)?;
     if args.offline && outputs.iter().any(Output::pushes) {
         return Err(bad("--output", "type=registry", "`--offline` forbids to push"));
     }

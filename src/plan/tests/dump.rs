@@ -61,12 +61,27 @@ fn epoch(epoch: Option<i64>) -> String {
 }
 
 fn transfer_op(transfer: &CopyOp) -> String {
-    let mut out = match transfer.kind {
+    // Named one by one, so that a new flag cannot be left out here.
+    let CopyOp {
+        kind,
+        sources,
+        destination,
+        chown,
+        chmod,
+        link,
+        parents,
+        excludes,
+        unpack,
+        checksum,
+        keep_git_dir,
+        epoch: time,
+    } = transfer;
+    let mut out = match kind {
         CopyKind::Copy => "copy",
         CopyKind::Add => "add",
     }
     .to_owned();
-    for source in &transfer.sources {
+    for source in sources {
         match source {
             CopySource::Path { from, pattern, .. } => write!(out, " {}:{pattern}", from.0),
             CopySource::Inline { name, content } => write!(out, " <<{name}={content:?}"),
@@ -75,24 +90,24 @@ fn transfer_op(transfer: &CopyOp) -> String {
         }
         .unwrap();
     }
-    write!(out, " -> {}", transfer.destination).unwrap();
+    write!(out, " -> {}", destination).unwrap();
     let flags = [
-        transfer.chown.as_ref().map(|chown| format!("chown={chown}")),
-        transfer.chmod.as_ref().map(|chmod| match chmod {
+        chown.as_ref().map(|chown| format!("chown={chown}")),
+        chmod.as_ref().map(|chmod| match chmod {
             Chmod::Octal(mode) => format!("chmod={mode:04o}"),
             Chmod::Symbolic(text) => format!("chmod={text}"),
         }),
-        transfer.link.then(|| "link".to_owned()),
-        transfer.parents.then(|| "parents".to_owned()),
-        (!transfer.excludes.is_empty()).then(|| format!("exclude={}", transfer.excludes.join(","))),
-        transfer.unpack.map(|unpack| format!("unpack={unpack}")),
-        transfer.checksum.clone().map(|checksum| format!("checksum={checksum}")),
-        transfer.keep_git_dir.then(|| "keep-git-dir".to_owned()),
+        link.then(|| "link".to_owned()),
+        parents.then(|| "parents".to_owned()),
+        (!excludes.is_empty()).then(|| format!("exclude={}", excludes.join(","))),
+        unpack.map(|unpack| format!("unpack={unpack}")),
+        checksum.clone().map(|checksum| format!("checksum={checksum}")),
+        keep_git_dir.then(|| "keep-git-dir".to_owned()),
     ];
     for flag in flags.into_iter().flatten() {
         write!(out, " {flag}").unwrap();
     }
-    out + &epoch(transfer.epoch)
+    out + &epoch(*time)
 }
 
 fn exec_op(exec: &ExecOp) -> String {

@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Error;
-use super::files::{Files, Roots};
 use super::sink::OpenSink;
+use crate::export::Error;
+use crate::export::files::{Files, Roots};
 use crate::layer::entry::{Content, Entry, EntryKind};
 use crate::layer::view::{Kind, ViewEntry};
 use crate::layer::{self, Compression, WriteOptions};
@@ -17,7 +17,7 @@ use crate::store::Store;
 
 /// Writes the files of `roots` to `sink`: by path, so that equal images give equal bytes. Contents pass
 /// through a temporary file in the store, because layers hold them in another order.
-pub(super) fn write(store: &Store, roots: &Roots, sink: &mut OpenSink) -> Result<(), Error> {
+pub(in crate::export) fn write(store: &Store, roots: &Roots, sink: &mut OpenSink) -> Result<(), Error> {
     let scratch = store.scratch_dir()?;
     let mut spool = Spool::create(&scratch.path().join("contents"))?;
     let mut entries = Vec::new();

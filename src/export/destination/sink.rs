@@ -5,11 +5,11 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use super::{Error, Sink};
+use crate::export::{Error, Sink};
 
 /// An archive that is being written. Unless it is finished, a new file disappears on drop.
 #[derive(Debug)]
-pub(super) struct OpenSink {
+pub(in crate::export) struct OpenSink {
     file: File,
     /// What to call it in messages.
     name: PathBuf,
@@ -20,7 +20,7 @@ pub(super) struct OpenSink {
 impl OpenSink {
     /// Opens what `sink` names. A pipe or a device is written directly; a symlink's target is replaced,
     /// not the symlink.
-    pub(super) fn open(sink: &Sink) -> Result<Self, Error> {
+    pub(in crate::export) fn open(sink: &Sink) -> Result<Self, Error> {
         let path = match sink {
             Sink::Stdout => return Self::stdout(),
             Sink::File(path) => path,
@@ -52,17 +52,17 @@ impl OpenSink {
     }
 
     /// What to write to. A plain file, so that `io::copy` lets the kernel move the bytes.
-    pub(super) fn file(&mut self) -> &mut File {
+    pub(in crate::export) fn file(&mut self) -> &mut File {
         &mut self.file
     }
 
     /// Names a failed write.
-    pub(super) fn error(&self, source: io::Error) -> Error {
+    pub(in crate::export) fn error(&self, source: io::Error) -> Error {
         Error::io("write", &self.name, source)
     }
 
     /// Lets the file appear under its name.
-    pub(super) fn finish(mut self) -> Result<(), Error> {
+    pub(in crate::export) fn finish(mut self) -> Result<(), Error> {
         if let Some((temporary, path)) = &self.pending {
             fs::rename(temporary, path).map_err(|e| Error::io("write", path, e))?;
             self.pending = None;
@@ -80,7 +80,7 @@ impl Drop for OpenSink {
 }
 
 /// A hidden name in the same directory, so that renaming is possible.
-pub(super) fn beside(path: &Path) -> Result<PathBuf, Error> {
+pub(in crate::export) fn beside(path: &Path) -> Result<PathBuf, Error> {
     let Some(name) = path.file_name() else { return Err(Error::IsADirectory { path: path.to_owned() }) };
     let mut hidden = std::ffi::OsString::from(".");
     // Names have at most 255 bytes; what the temporary file is called is nobody's affair.

@@ -8,15 +8,15 @@ use std::path::Path;
 
 use rustix::fs::FlockOperation;
 
-use super::contents::Contents;
 use super::sink::beside;
-use super::{Error, naming};
+use crate::export::contents::Contents;
+use crate::export::{Error, naming};
 use crate::oci::{Descriptor, Digest, Index};
 use crate::store::{Store, has_seal, seal};
 
 /// Adds the blobs of `contents` to the layout `dest`, then `entries` to its `index.json`. An entry of
 /// the same name is replaced; the index changes last and at once.
-pub(super) fn write(
+pub(in crate::export) fn write(
     store: &Store,
     contents: &Contents,
     entries: Vec<Descriptor>,

@@ -14,16 +14,16 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::files::{self, Roots, bytes_path};
-use super::tree::{CAPABILITY, Stat, Tree};
-use super::{Error, LocalMode, contents::Contents};
+use crate::export::files::{self, Roots, bytes_path};
+use crate::export::tree::{CAPABILITY, Stat, Tree};
+use crate::export::{Error, LocalMode, contents::Contents};
 use crate::layer::view::{Kind, ViewEntry};
 use crate::report::{Event, Events};
 use crate::rootfs::{Folder, Root, Symlinks};
 use crate::store::Store;
 
 /// Writes the files of every image in `contents`; with `split`, each into a folder named after its platform.
-pub(super) fn write(
+pub(in crate::export) fn write(
     store: &Store,
     contents: &Contents,
     dest: &Path,

@@ -1,0 +1,66 @@
+//! What the outputs want of new layers.
+
+use super::Request;
+use crate::export::Output;
+use crate::key::LayerForm;
+use crate::oci::Seconds;
+use crate::report::{Diagnostic, Event, Events};
+
+impl Request {
+    /// How new layers are written. `epoch` is what `rewrite-timestamp=true` rewrites times to.
+    pub(super) fn layer_form(&self, epoch: Option<Seconds>) -> LayerForm {
+        let wanted = self.outputs.iter().find_map(|output| output.layers.compression);
+        let rewrites = self.outputs.iter().any(|output| output.layers.rewrite_timestamp);
+        LayerForm { compression: wanted.unwrap_or_default(), newest: epoch.filter(|_| rewrites) }
+    }
+
+    /// Says that `rewrite-timestamp=true` has nothing to rewrite times to, as BuildKit does.
+    pub(super) fn warn_of_rewriting(&self, epoch: Option<Seconds>, events: &Events) {
+        if epoch.is_none() && self.outputs.iter().any(|output| output.layers.rewrite_timestamp) {
+            let text = "rewrite-timestamp=true does nothing without SOURCE_DATE_EPOCH";
+            events.send(Event::Note(text.to_owned()));
+        }
+    }
+}
+
+/// Refuses what cannot be done: a build makes its layers once, so its outputs must agree about them.
+pub fn agree(outputs: &[Output]) -> Result<(), Diagnostic> {
+    let mut wanted = outputs.iter().filter_map(|output| output.layers.compression);
+    let Some(first) = wanted.next() else { return Ok(()) };
+    match wanted.find(|other| *other != first) {
+        None => Ok(()),
+        Some(_) => {
+            let message = "the outputs want different compressions, but an image has its layers only once";
+            Err(Diagnostic::error(message).help("give all of them the same `compression=`, or build twice"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn checked(outputs: &[&str]) -> Result<(), String> {
+        let outputs: Vec<Output> = outputs.iter().map(|text| Output::parse(text).unwrap()).collect();
+        agree(&outputs).map_err(|diagnostic| diagnostic.message)
+    }
+
+    #[test]
+    fn outputs_agree_about_layers() {
+        assert_eq!(checked(&["type=oci,dest=a,compression=zstd", "type=local,dest=d"]), Ok(()));
+        assert_eq!(
+            checked(&["type=oci,dest=a,compression=gzip", "type=oci,dest=b,compression-level=1"]),
+            Ok(())
+        );
+        let several = ["type=oci,dest=a,compression=zstd", "type=oci,dest=b,compression=gzip"];
+        assert!(checked(&several).unwrap_err().contains("different compressions"));
+        assert_eq!(
+            checked(&["type=oci,dest=a,force-compression=true,compression=zstd", "type=image"]),
+            Ok(())
+        );
+        // It forces gzip.
+        let several = ["type=oci,dest=a,force-compression=true", "type=oci,dest=b,compression=zstd"];
+        assert!(checked(&several).is_err());
+    }
+}
