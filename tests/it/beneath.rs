@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::processes::worlds;
+use crate::process_limits::worlds;
 use crate::support::accounts::Account;
 use crate::support::base::with_busybox;
 use crate::support::program::{Ran, World};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::processes::worlds;
+use crate::process_limits::worlds;
 use crate::support::base::{DebianRegistry, busybox};
 use crate::support::image::{TestImage, TestLayer};
 use crate::support::program::World;

@@ -22,7 +22,8 @@ fn vim_on_debian() {
     };
     let (as_root, as_user) = std::thread::scope(|scope| {
         let root = is_root().then(|| scope.spawn(|| root_builds(&debian)));
-        let user = account.map(|account| scope.spawn(|| user_builds(&debian, account)));
+        let debian = &debian;
+        let user = account.map(|account| scope.spawn(move || user_builds(debian, account)));
         (root.map(|build| build.join().unwrap()), user.map(|build| build.join().unwrap()))
     });
     if let (Some(as_root), Some(as_user)) = (as_root, as_user) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::processes::{children, worlds};
+use crate::process_limits::{children, worlds};
 use crate::support::base::{busybox_registry, with_busybox};
 use crate::support::program::World;
 use crate::support::{is_root, skip};

@@ -92,7 +92,7 @@ fn commands_killed_at_random_moments() {
 fn any_process_of_a_build_killed() {
     let registry = crate::support::base::busybox_registry();
     let (mut chance, mut tally) = (Chance::of("kills of processes"), Tally::of("kills of processes"));
-    for world in crate::processes::worlds() {
+    for world in crate::process_limits::worlds() {
         let mark = format!("rbuild-victim-{}-{}", std::process::id(), world.account().uid);
         world.dockerfile(&format!(
             "FROM {}/busybox\nRUN : {mark}; usleep 20000; (sleep 900 & wait); echo no >/no\n",

@@ -180,7 +180,7 @@ fn outputs_over_links_of_other_images() {
 fn a_cache_mount_whose_folders_become_links() {
     let mut tally = Tally::of("links in a shared cache mount");
     let registry = busybox_registry();
-    for world in crate::processes::worlds() {
+    for world in crate::process_limits::worlds() {
         let outside = world.path().join("outside");
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("file"), OUTSIDE).unwrap();
