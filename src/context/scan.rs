@@ -36,6 +36,12 @@ pub struct Context {
     whole: Once,
 }
 
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("root", &self.root.path()).finish_non_exhaustive()
+    }
+}
+
 impl Context {
     /// Opens the folder; nothing in it is read yet. Digests come from `cache` where its records still hold.
     pub fn open(path: &Path, ignore: Option<Ignore>, cache: Option<StatCache>) -> Result<Self, Error> {

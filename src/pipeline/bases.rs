@@ -2,30 +2,30 @@
 
 use std::sync::Arc;
 
-use super::tools::Tools;
 use crate::dockerfile::syntax::Dockerfile;
 use crate::oci::Reference;
 use crate::plan;
 use crate::plan::graph::{BaseOp, BaseOrigin, BaseRequest};
 use crate::report::Diagnostic;
+use crate::solve::Services;
 use crate::solve::images::{self, ImageError, PullPolicy};
 use crate::store::Store;
 use crate::text::closest;
 
 /// Finds what `request` asks for; an error points at the FROM line of `file` that caused it.
 pub(super) fn resolve(
-    tools: &Tools,
+    services: &Services,
     pull: PullPolicy,
     request: &BaseRequest,
     file: &Dockerfile,
 ) -> Result<BaseOp, Diagnostic> {
-    let store = &tools.store;
+    let store = &services.store;
     let point = |diagnostic: Diagnostic| diagnostic.at(&file.source, request.span, "");
     let explain = |error: ImageError| point(error.diagnose());
     let found = match &request.origin {
         BaseOrigin::Image(reference) => {
             let wanted = (reference, &request.platform);
-            images::find(store, &tools.registry, &tools.pins, wanted, pull).map_err(|error| {
+            images::find(store, &services.registry, &services.pins, wanted, pull).map_err(|error| {
                 let hint = plan::stage_hint(file, &request.name).or_else(|| near_image(store, reference));
                 hint.into_iter().fold(explain(error), Diagnostic::help)
             })
@@ -39,11 +39,12 @@ pub(super) fn resolve(
 }
 
 /// What `request` asks for, if the store has it or, where one `may_ask`, its registry answers.
-pub(super) fn known(tools: &Tools, may_ask: bool, request: &BaseRequest) -> Option<BaseOp> {
+pub(super) fn known(services: &Services, may_ask: bool, request: &BaseRequest) -> Option<BaseOp> {
     let BaseOrigin::Image(reference) = &request.origin else { return None };
-    let image = images::remembered(&tools.store, reference, &request.platform).or_else(|| {
+    let image = images::remembered(&services.store, reference, &request.platform).or_else(|| {
         let wanted = (reference, &request.platform);
-        let ask = || images::find(&tools.store, &tools.registry, &tools.pins, wanted, PullPolicy::Missing);
+        let ask =
+            || images::find(&services.store, &services.registry, &services.pins, wanted, PullPolicy::Missing);
         may_ask.then(ask)?.ok()
     });
     Some(BaseOp { request: request.clone(), image: Arc::new(image?) })

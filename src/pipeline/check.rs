@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ContextFrom, PullPolicy, Request, bases, context, diagnose_store, dockerfile, inputs, tools};
+use super::{ContextFrom, PullPolicy, Request, bases, context, dockerfile};
 use crate::context::{Ignore, ignore};
 use crate::dockerfile::checks::{self, Filtered, Phase, Rule, message};
 use crate::dockerfile::syntax::{Dockerfile, From};
@@ -17,12 +17,10 @@ use crate::exec::Stop;
 use crate::image::PlatformImage;
 use crate::oci::{Config, ImageConfig, Platform};
 use crate::plan::graph::{BaseOp, BaseRequest, CopyKind, CopySource, Op, Plan};
-use crate::plan::{self, Lowered, Options};
+use crate::plan::{self, Options};
 use crate::report::{Diagnostic, Events, Severity, Source};
+use crate::solve::Services;
 use crate::store::Store;
-
-/// Triggers that named contexts bring in may name further images; so many rounds are heeded.
-const MAX_ROUNDS: usize = 32;
 
 /// What looking at a Dockerfile gave.
 #[derive(Debug)]
@@ -117,10 +115,8 @@ fn read(request: &Request, events: &Events) -> Result<(Arc<Source>, Option<Ignor
     {
         return Ok((source, ignored(path, at.as_deref())?));
     }
-    let store = Store::open(&request.store_root).map_err(|e| vec![diagnose_store(&e)])?;
-    let tools = tools::Tools::new(&store, request, &Stop::default());
-    let inputs = inputs::Inputs::open(request, &tools, events)?;
-    Ok((Arc::clone(inputs.source()), None))
+    let services = request.services(&Stop::default(), events)?;
+    Ok((context::open(request, &services)?.dockerfile, None))
 }
 
 fn ignored(path: &Path, dockerfile: Option<&Path>) -> Result<Option<Ignore>, Vec<Diagnostic>> {
@@ -135,20 +131,13 @@ fn lower(file: &Dockerfile, request: &Request, known: &[BaseOp]) -> Result<Plan,
     }
     let platform = request.platforms_or_host().swap_remove(0);
     let options = Options { platform, ..request.options.clone() };
-    let base = |request: BaseRequest| {
+    let base = |request: &BaseRequest| {
         let same = |base: &&BaseOp| {
             (&base.request.origin, &base.request.platform) == (&request.origin, &request.platform)
         };
-        known.iter().find(same).cloned().unwrap_or_else(|| unknown(request))
+        known.iter().find(same).cloned().unwrap_or_else(|| unknown(request.clone()))
     };
-    let mut bases: Vec<BaseOp> = plan::bases(&file, &options)?.into_iter().map(base).collect();
-    for _ in 0..MAX_ROUNDS {
-        match plan::lower(&file, &options, &bases)? {
-            Lowered::Plan(plan) => return Ok(*plan),
-            Lowered::Needs(more) => bases.extend(more.into_iter().map(base)),
-        }
-    }
-    Err(vec![Diagnostic::error("the triggers of base images name ever more base images")])
+    plan::lower_with(&file, &options, &mut |wanted| Ok(wanted.iter().map(base).collect()))
 }
 
 /// An image of which nothing is known but what was asked for.
@@ -173,8 +162,8 @@ fn known_bases(request: &Request, file: &Dockerfile, stages: &[usize]) -> Vec<Ba
     let mut registries = request.registries.clone();
     registries.http.connect_timeout = Duration::from_secs(3);
     registries.http.attempts = 1;
-    let tools = tools::Tools::new(&store, &Request { registries, ..request.clone() }, &Stop::default());
-    wanted.iter().filter_map(|base| bases::known(&tools, may_ask, base)).collect()
+    let services = Services::new(&store, &registries, &request.limits, &Stop::default(), &Events::silent());
+    wanted.iter().filter_map(|base| bases::known(&services, may_ask, base)).collect()
 }
 
 /// Whether the stage's FROM names the image.

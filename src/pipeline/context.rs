@@ -11,14 +11,13 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::tools::Tools;
 use super::{ContextFrom, DockerfileFrom, Request, dockerfile, epoch};
 use crate::context::{self, Context, statcache::StatCache};
 use crate::layer::archive;
 use crate::oci::Seconds;
-use crate::plan::{self, Lowered};
-use crate::report::{Diagnostic, Event, Events, Source};
-use crate::solve::{self, ContextFiles, RootState};
+use crate::plan;
+use crate::report::{Diagnostic, Event, Source};
+use crate::solve::{self, ContextFiles, Environment, Given, Policy, RootState, Services};
 use crate::source::git::{self, GitError, GitSource};
 use crate::source::http;
 use crate::store::{ScratchDir, Store};
@@ -44,19 +43,15 @@ pub(super) struct MainContext {
 }
 
 /// Opens what the request names; of a folder nothing is read yet but the ignore file.
-pub(super) fn open(
-    request: &Request,
-    tools: &Tools,
-    events: &Events,
-) -> Result<MainContext, Vec<Diagnostic>> {
+pub(super) fn open(request: &Request, services: &Services) -> Result<MainContext, Vec<Diagnostic>> {
     if let DockerfileFrom::Url(url) = &request.dockerfile {
         refuse_offline(request, url)?;
     }
     match &request.context {
-        ContextFrom::Directory(path) => directory(request, tools, path),
-        ContextFrom::Stdin => stdin(request, tools),
-        ContextFrom::Git(url) => repository(request, tools, url, events),
-        ContextFrom::Url(url) => download(request, tools, url, events),
+        ContextFrom::Directory(path) => directory(request, services, path),
+        ContextFrom::Stdin => stdin(request, services),
+        ContextFrom::Git(url) => repository(request, services, url),
+        ContextFrom::Url(url) => download(request, services, url),
     }
 }
 
@@ -71,16 +66,16 @@ pub(super) fn folder(
     Context::open(path, ignore, Some(cache)).map(Arc::new).map_err(|e| vec![diagnose(&e)])
 }
 
-fn directory(request: &Request, tools: &Tools, path: &Path) -> Result<MainContext, Vec<Diagnostic>> {
-    let (dockerfile, at) = dockerfile::read_local(&tools.store, request, path)?;
-    let files = ContextFiles::Folder(folder(&tools.store, path, at.as_deref())?);
+fn directory(request: &Request, services: &Services, path: &Path) -> Result<MainContext, Vec<Diagnostic>> {
+    let (dockerfile, at) = dockerfile::read_local(&services.store, request, path)?;
+    let files = ContextFiles::Folder(folder(&services.store, path, at.as_deref())?);
     let project = at.as_deref().unwrap_or(path);
     let project = std::fs::canonicalize(project).unwrap_or_else(|_| project.to_owned());
     Ok(MainContext { files, dockerfile, time: None, project: project.display().to_string(), scratch: None })
 }
 
 /// A tar, or a Dockerfile that needs no context.
-fn stdin(request: &Request, tools: &Tools) -> Result<MainContext, Vec<Diagnostic>> {
+fn stdin(request: &Request, services: &Services) -> Result<MainContext, Vec<Diagnostic>> {
     let mut stdin = io::stdin().lock();
     let fail = |e: io::Error| vec![Diagnostic::error(format!("cannot read standard input: {e}"))];
     // As much of it as a Dockerfile may have, which is enough to tell one from an archive.
@@ -92,7 +87,7 @@ fn stdin(request: &Request, tools: &Tools) -> Result<MainContext, Vec<Diagnostic
             diagnostic.help("the context `-` wants a tar of the context, or a Dockerfile, on standard input"),
         ]);
     }
-    let scratch = scratch(tools)?;
+    let scratch = scratch(services)?;
     let project = "<stdin>".to_owned();
     if !archive::is_archive(&start[..]) {
         refuse_packed("standard input", &start)?;
@@ -109,7 +104,7 @@ fn stdin(request: &Request, tools: &Tools) -> Result<MainContext, Vec<Diagnostic
     };
     copy().map_err(fail)?;
     drop(start);
-    archived(request, tools, &scratch, "standard input", project, None)
+    archived(request, services, &scratch, "standard input", project, None)
 }
 
 /// `-f FILE -` with a Dockerfile on standard input.
@@ -123,29 +118,24 @@ fn refuse_two_dockerfiles(from: &DockerfileFrom) -> Result<(), Vec<Diagnostic>> 
 }
 
 /// An archive, or a Dockerfile; then the context holds nothing but that file, as `context`.
-fn download(
-    request: &Request,
-    tools: &Tools,
-    url: &str,
-    events: &Events,
-) -> Result<MainContext, Vec<Diagnostic>> {
+fn download(request: &Request, services: &Services, url: &str) -> Result<MainContext, Vec<Diagnostic>> {
     refuse_offline(request, url)?;
-    let scratch = scratch(tools)?;
+    let scratch = scratch(services)?;
     let file = scratch.path().join("context");
     let name = text::url::without_password(url);
-    events.send(Event::Note(format!("fetching the context `{name}`")));
+    services.events.send(Event::Note(format!("fetching the context `{name}`")));
     let fetched = http::fetch_to(url, &request.secrets(), &file).map_err(|error| {
         let diagnostic = Diagnostic::error(format!("no context: {error}"));
         vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
     })?;
     let fail = |e: io::Error| vec![Diagnostic::error(format!("cannot read the context `{name}`: {e}"))];
     if archive::is_archive(File::open(&file).map_err(fail)?) {
-        return archived(request, tools, &scratch, &name, url.to_owned(), fetched.modified);
+        return archived(request, services, &scratch, &name, url.to_owned(), fetched.modified);
     }
     let files = ContextFiles::Folder(plain(scratch.path())?);
     let dockerfile = match request.dockerfile {
         DockerfileFrom::Stdin | DockerfileFrom::Url(_) => {
-            dockerfile::read_remote(&tools.store, request, &|_| Ok(None))?
+            dockerfile::read_remote(&services.store, request, &|_| Ok(None))?
         }
         DockerfileFrom::Context | DockerfileFrom::Path(_) => {
             let bytes = File::open(&file).and_then(dockerfile::read_limited).map_err(fail)?;
@@ -172,56 +162,52 @@ fn refuse_packed(what: &str, start: &[u8]) -> Result<(), Vec<Diagnostic>> {
 /// The context in the archive `context` of a scratch folder.
 fn archived(
     request: &Request,
-    tools: &Tools,
+    services: &Services,
     scratch: &ScratchDir,
     name: &str,
     project: String,
     modified: Option<Seconds>,
 ) -> Result<MainContext, Vec<Diagnostic>> {
-    let root = unpack(tools, scratch.path()).map_err(|diagnostics| {
+    let root = unpack(services, scratch.path()).map_err(|diagnostics| {
         let plainly = |d: Diagnostic| Diagnostic { labels: Vec::new(), source: None, ..d };
         diagnostics.into_iter().map(|d| plainly(d).note(format!("the context is {name}"))).collect::<Vec<_>>()
     })?;
-    let read = |path: &Path| dockerfile::in_layers(&tools.store, &root, path);
-    let dockerfile = dockerfile::read_remote(&tools.store, request, &read)?;
+    let read = |path: &Path| dockerfile::in_layers(&services.store, &root, path);
+    let dockerfile = dockerfile::read_remote(&services.store, request, &read)?;
     let newest = || epoch::of_archive(&scratch.path().join("context"));
     let time = modified.or_else(|| epoch::may_be_asked(request, &dockerfile).then(newest)?);
     Ok(MainContext { files: ContextFiles::Root(root), dockerfile, time, project, scratch: None })
 }
 
 /// Lets a Dockerfile of rbuild's own unpack the archive.
-fn unpack(tools: &Tools, folder: &Path) -> Result<RootState, Vec<Diagnostic>> {
+fn unpack(services: &Services, folder: &Path) -> Result<RootState, Vec<Diagnostic>> {
     let source = Arc::new(Source { name: "context".to_owned(), text: UNPACK.to_owned() });
     let file = crate::dockerfile::parse(&source)?;
-    let Lowered::Plan(plan) = plan::lower(&file, &plan::Options::default(), &[])? else {
-        return Err(vec![Diagnostic::error("unpacking a context needs an image; that is a bug of rbuild's")]);
-    };
+    let mut plan = plan::lower_with(&file, &plan::Options::default(), &mut |_| Ok(Vec::new()))?;
+    // The build has not begun.
+    plan.listing.clear();
     let contexts = BTreeMap::from([(String::new(), ContextFiles::Folder(plain(folder)?))]);
-    let environment = tools.environment(&contexts, &Events::silent());
-    let solved = solve::run(&plan, &source, &environment)?;
+    let environment =
+        Environment { services, policy: Policy::default(), given: Given::new(&contexts, &source) };
+    let solved = solve::run(&plan, &environment, &|_| ())?;
     Ok(solved.root(plan.image.result).clone())
 }
 
 /// A checkout; of its submodules, too.
-fn repository(
-    request: &Request,
-    tools: &Tools,
-    url: &str,
-    events: &Events,
-) -> Result<MainContext, Vec<Diagnostic>> {
+fn repository(request: &Request, services: &Services, url: &str) -> Result<MainContext, Vec<Diagnostic>> {
     refuse_offline(request, url)?;
-    let scratch = scratch(tools)?;
-    events.send(Event::Note(format!("fetching the context `{}`", text::url::without_password(url))));
+    let scratch = scratch(services)?;
+    services.events.send(Event::Note(format!("fetching the context `{}`", text::url::without_password(url))));
     let fail = |error: GitError| {
         let diagnostic = Diagnostic::error(format!("no context: {error}"));
         vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
     };
     let source = GitSource::new(url, None, keeps_git_dir(&request.options));
     let source = source.and_then(|source| source.log_in(&request.secrets())).map_err(fail)?;
-    let context = git::check_out_context(&source, &tools.store.private("git"), scratch.path());
+    let context = git::check_out_context(&source, &services.store.private("git"), scratch.path());
     let (context, time) = context.map_err(fail)?;
     let read = |path: &Path| dockerfile::in_folder(context.root(), path);
-    let dockerfile = dockerfile::read_remote(&tools.store, request, &read)?;
+    let dockerfile = dockerfile::read_remote(&services.store, request, &read)?;
     let (files, project) = (ContextFiles::Folder(context), url.to_owned());
     Ok(MainContext { files, dockerfile, time: Some(time), project, scratch: Some(scratch) })
 }
@@ -247,8 +233,8 @@ fn plain(path: &Path) -> Result<Arc<Context>, Vec<Diagnostic>> {
     Context::open(path, None, None).map(Arc::new).map_err(|e| vec![diagnose(&e)])
 }
 
-pub(super) fn scratch(tools: &Tools) -> Result<ScratchDir, Vec<Diagnostic>> {
-    tools.store.scratch_dir().map_err(|e| vec![super::diagnose_store(&e)])
+pub(super) fn scratch(services: &Services) -> Result<ScratchDir, Vec<Diagnostic>> {
+    services.store.scratch_dir().map_err(|e| vec![super::diagnose_store(&e)])
 }
 
 /// A fault of a context in words.

@@ -15,7 +15,7 @@ use crate::layer::contents;
 use crate::plan::Options;
 use crate::report::{Diagnostic, Source};
 use crate::rootfs::{Root, Symlinks};
-use crate::solve::{RootState, Roots};
+use crate::solve::{LayerIndexes, RootState};
 use crate::source::http;
 use crate::store::Store;
 
@@ -153,7 +153,7 @@ pub(super) fn in_folder(root: &Root, path: &Path) -> io::Result<Option<Vec<u8>>>
 /// A file of a context that was unpacked into a layer; symlinks are followed inside it.
 pub(super) fn in_layers(store: &Store, root: &RootState, path: &Path) -> io::Result<Option<Vec<u8>>> {
     use std::os::unix::ffi::OsStrExt as _;
-    let view = Roots::new(store.clone()).view(&root.layers).map_err(io::Error::other)?;
+    let view = LayerIndexes::new(store.clone()).view(&root.layers).map_err(io::Error::other)?;
     let open = |layer: usize| {
         let blob = store.open_blob(&root.layers[layer].descriptor.digest);
         blob.map(|file| Box::new(file) as _).map_err(io::Error::other)

@@ -10,10 +10,10 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::Request;
-use super::tools::Tools;
 use crate::oci::{Descriptor, Digest, Layer, Reference};
 use crate::registry::{self, Client, Progress};
 use crate::report::{Event, Events, StepNumber};
+use crate::solve::Services;
 use crate::store::Store;
 use crate::sync::lock;
 
@@ -46,14 +46,14 @@ struct Work {
 
 impl Ahead {
     /// Starts the threads; `None` when nothing is to be pushed.
-    pub(super) fn start(request: &Request, tools: &Tools) -> Option<Self> {
+    pub(super) fn start(request: &Request, services: &Services) -> Option<Self> {
         let names = request.pushed_names();
         if names.is_empty() {
             return None;
         }
         let (sender, layers) = channel();
         let stop = Arc::<AtomicBool>::default();
-        let (store, registry) = (tools.store.clone(), tools.registry.clone());
+        let (store, registry) = (services.store.clone(), services.registry.clone());
         let work =
             Arc::new(Work { store, registry, names, layers: Mutex::new(layers), stop: Arc::clone(&stop) });
         let start = |_| {

@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::tools::Tools;
 use super::{Request, context};
 use crate::layer::archive::{Kind, Limits, Names, Reader, decompress};
 use crate::oci::Seconds;
 use crate::plan::{self, ContextSource, EpochSource, SourceKind};
 use crate::report::{Diagnostic, Source};
+use crate::solve::Services;
 use crate::source::git::{self, GitSource};
 use crate::source::http;
 use crate::text;
@@ -18,12 +18,12 @@ pub(super) fn look_up(
     source: &EpochSource,
     main: Option<Seconds>,
     request: &Request,
-    tools: &Tools,
+    services: &Services,
 ) -> Result<Option<Seconds>, Vec<Diagnostic>> {
     match source {
         EpochSource::Context => Ok(main),
-        EpochSource::Named(ContextSource::Git(url)) => of_repository(url, None, request, tools),
-        EpochSource::Named(ContextSource::Url(url)) => of_file(url, None, request, tools),
+        EpochSource::Named(ContextSource::Git(url)) => of_repository(url, None, request, services),
+        EpochSource::Named(ContextSource::Url(url)) => of_file(url, None, request, services),
         EpochSource::Named(
             ContextSource::Dir(_)
             | ContextSource::Image(_)
@@ -31,8 +31,8 @@ pub(super) fn look_up(
             | ContextSource::Target(_),
         ) => Ok(None),
         EpochSource::Remote { url, checksum } => match plan::source_kind(url) {
-            SourceKind::Git => of_repository(url, checksum.as_deref(), request, tools),
-            SourceKind::Url | SourceKind::Path => of_file(url, checksum.as_deref(), request, tools),
+            SourceKind::Git => of_repository(url, checksum.as_deref(), request, services),
+            SourceKind::Url | SourceKind::Path => of_file(url, checksum.as_deref(), request, services),
         },
     }
 }
@@ -49,12 +49,12 @@ fn of_repository(
     url: &str,
     checksum: Option<&str>,
     request: &Request,
-    tools: &Tools,
+    services: &Services,
 ) -> Result<Option<Seconds>, Vec<Diagnostic>> {
     context::refuse_offline(request, url)?;
     let time = GitSource::new(url, checksum, false)
         .and_then(|source| source.log_in(&request.secrets()))
-        .and_then(|source| git::commit_time(&source, &tools.store.private("git")));
+        .and_then(|source| git::commit_time(&source, &services.store.private("git")));
     time.map(Some).map_err(|error| no_time(url, &error, error.help()))
 }
 
@@ -62,10 +62,10 @@ fn of_file(
     url: &str,
     checksum: Option<&str>,
     request: &Request,
-    tools: &Tools,
+    services: &Services,
 ) -> Result<Option<Seconds>, Vec<Diagnostic>> {
     context::refuse_offline(request, url)?;
-    let scratch = context::scratch(tools)?;
+    let scratch = context::scratch(services)?;
     let file = scratch.path().join("file");
     let fetched = http::fetch_to(url, &request.secrets(), &file);
     let fetched = fetched.map_err(|error| no_time(url, &error, error.help()))?;

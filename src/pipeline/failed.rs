@@ -8,12 +8,12 @@ use crate::solve::session::{Session, Sessions};
 
 /// Adds to each failed step the configuration that its stage had before it. What cannot be found out stays out: the root
 /// can be entered without it.
-pub(super) fn complete(inputs: &Inputs<'_>, dockerfile: &Dockerfile, options: &Options, plan: &Plan) {
+pub(super) fn complete(inputs: &Inputs<'_>, options: &Options, plan: &Plan) {
     let bases = plan.bases();
-    let tools = inputs.tools();
-    for mut session in tools.failed.kept() {
-        if complete_one(&mut session, dockerfile, options, &bases).is_some()
-            && let Err(error) = Sessions::of(&tools.store).update(&session)
+    let services = inputs.services();
+    for mut session in services.failed.kept() {
+        if complete_one(&mut session, inputs.dockerfile(), options, &bases).is_some()
+            && let Err(error) = Sessions::of(&services.store).update(&session)
         {
             tracing::info!(%error, "cannot complete what was kept of a failed step");
         }

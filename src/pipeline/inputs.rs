@@ -4,19 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use super::context::{self, MainContext};
-use super::tools::Tools;
 use super::{Request, bases, check, dockerfile, epoch};
 use crate::dockerfile::checks::Filtered;
 use crate::dockerfile::syntax::{Dockerfile, Instruction, InstructionKind, Word};
 use crate::oci::Seconds;
 use crate::plan::graph::{BaseOp, BaseRequest, Plan};
-use crate::plan::{self, ContextSource, Lowered, Options};
-use crate::report::{Diagnostic, Events, Source};
-use crate::solve::{self, ContextFiles, Environment};
+use crate::plan::{self, ContextSource, Options};
+use crate::report::{Diagnostic, Source};
+use crate::solve::{ContextFiles, Environment, Given, Policy, Services};
 use crate::store::ScratchDir;
-
-/// Triggers of base images may name further images, whose triggers may name further ones; so many rounds are heeded.
-const MAX_ROUNDS: usize = 32;
 
 /// Base images that are looked up at the same time.
 const BASES_AT_ONCE: usize = 8;
@@ -24,9 +20,10 @@ const BASES_AT_ONCE: usize = 8;
 /// Everything that outlives the single platforms of a build.
 pub(super) struct Inputs<'r> {
     request: &'r Request,
-    tools: &'r Tools,
+    services: &'r Services,
     contexts: BTreeMap<String, ContextFiles>,
     source: Arc<Source>,
+    dockerfile: Dockerfile,
     /// The main context's own, see [`MainContext`].
     time: Option<Seconds>,
     /// What SOURCE_DATE_EPOCH stands for where it is a name; looked up once for all platforms.
@@ -38,35 +35,24 @@ pub(super) struct Inputs<'r> {
 
 impl<'r> Inputs<'r> {
     /// Opens the contexts and reads the Dockerfile; of folders nothing is read yet but the ignore files.
-    pub(super) fn open(
-        request: &'r Request,
-        tools: &'r Tools,
-        events: &Events,
-    ) -> Result<Self, Vec<Diagnostic>> {
-        let MainContext { files, dockerfile, time, project, scratch } =
-            context::open(request, tools, events)?;
+    pub(super) fn open(request: &'r Request, services: &'r Services) -> Result<Self, Vec<Diagnostic>> {
+        let MainContext { files, dockerfile: source, time, project, scratch } =
+            context::open(request, services)?;
         let mut contexts = BTreeMap::from([(String::new(), files)]);
         for (name, source) in &request.options.contexts {
             if let ContextSource::Dir(path) = source {
-                let folder = context::folder(&tools.store, path, None)?;
+                let folder = context::folder(&services.store, path, None)?;
                 contexts.insert(name.clone(), ContextFiles::Folder(folder));
             }
         }
-        Ok(Self {
-            request,
-            tools,
-            contexts,
-            source: dockerfile,
-            time,
-            epoch: OnceLock::new(),
-            project,
-            _scratch: scratch,
-        })
+        let dockerfile = dockerfile::parse(&source, &request.options)?;
+        let epoch = OnceLock::new();
+        Ok(Self { request, services, contexts, source, dockerfile, time, epoch, project, _scratch: scratch })
     }
 
     /// What the build works with.
-    pub(super) fn tools(&self) -> &'r Tools {
-        self.tools
+    pub(super) fn services(&self) -> &'r Services {
+        self.services
     }
 
     /// The text of the Dockerfile.
@@ -74,18 +60,18 @@ impl<'r> Inputs<'r> {
         &self.source
     }
 
-    /// The Dockerfile, parsed.
-    pub(super) fn parse(&self) -> Result<Dockerfile, Vec<Diagnostic>> {
-        dockerfile::parse(&self.source, &self.request.options)
+    /// The Dockerfile.
+    pub(super) fn dockerfile(&self) -> &Dockerfile {
+        &self.dockerfile
     }
 
     /// Begins to list the context where a step will surely copy all of it: while registries are asked for the bases,
     /// there is nothing else to do.
-    pub(super) fn read_ahead(&self, dockerfile: &Dockerfile) {
+    pub(super) fn read_ahead(&self) {
         let Some(ContextFiles::Folder(context)) = self.contexts.get("") else { return };
         let stage = match &self.request.options.target {
-            None => dockerfile.stages.last(),
-            Some(target) => dockerfile.stages.iter().find(|stage| {
+            None => self.dockerfile.stages.last(),
+            Some(target) => self.dockerfile.stages.iter().find(|stage| {
                 stage.from.name.as_ref().is_some_and(|name| name.text.eq_ignore_ascii_case(target))
             }),
         };
@@ -101,39 +87,27 @@ impl<'r> Inputs<'r> {
         }
     }
 
-    /// Resolves the bases that the Dockerfile needs and lowers it to a plan. Triggers of a base can need more bases.
-    pub(super) fn plan(&self, dockerfile: &Dockerfile, options: &Options) -> Result<Plan, Vec<Diagnostic>> {
-        let options = &self.dated(dockerfile, options)?;
-        let mut wanted = plan::bases(dockerfile, options)?;
-        let mut resolved: Vec<BaseOp> = Vec::new();
-        for _ in 0..MAX_ROUNDS {
-            resolved.extend(self.resolve(&wanted, dockerfile)?);
-            match plan::lower(dockerfile, options, &resolved)? {
-                Lowered::Plan(plan) => return Ok(*plan),
-                Lowered::Needs(more) => wanted = more,
-            }
-        }
-        Err(vec![Diagnostic::error("the triggers of base images name ever more base images")])
+    /// Resolves the bases that the Dockerfile needs and lowers it to a plan.
+    pub(super) fn plan(&self, options: &Options) -> Result<Plan, Vec<Diagnostic>> {
+        plan::lower_with(&self.dockerfile, &self.dated(options)?, &mut |wanted| self.resolve(wanted))
     }
 
     /// The options with the time that SOURCE_DATE_EPOCH names.
-    fn dated(&self, dockerfile: &Dockerfile, options: &Options) -> Result<Options, Vec<Diagnostic>> {
+    fn dated(&self, options: &Options) -> Result<Options, Vec<Diagnostic>> {
         let mut options = options.clone();
-        let Some(source) = plan::epoch_source(dockerfile, &options)? else { return Ok(options) };
+        let Some(source) = plan::epoch_source(&self.dockerfile, &options)? else { return Ok(options) };
         if self.epoch.get().is_none() {
-            let _ = self.epoch.set(epoch::look_up(&source, self.time, self.request, self.tools)?);
+            let _ = self.epoch.set(epoch::look_up(&source, self.time, self.request, self.services)?);
         }
         options.epoch_of_source = self.epoch.get().copied().flatten();
         Ok(options)
     }
 
     /// Finds bases, several at a time; the error is that of the first one in the order of the file.
-    fn resolve(
-        &self,
-        wanted: &[BaseRequest],
-        dockerfile: &Dockerfile,
-    ) -> Result<Vec<BaseOp>, Vec<Diagnostic>> {
-        let one = |request: &BaseRequest| bases::resolve(self.tools, self.request.pull, request, dockerfile);
+    fn resolve(&self, wanted: &[BaseRequest]) -> Result<Vec<BaseOp>, Vec<Diagnostic>> {
+        let one = |request: &BaseRequest| {
+            bases::resolve(self.services, self.request.pull, request, &self.dockerfile)
+        };
         let mut resolved = Vec::new();
         for some in wanted.chunks(BASES_AT_ONCE) {
             let found: Vec<Result<BaseOp, Diagnostic>> = match some {
@@ -156,16 +130,12 @@ impl<'r> Inputs<'r> {
 
     /// The findings of a plan, and of its files where the context's ignore file tells; an error when the Dockerfile wants
     /// findings to be errors.
-    pub(super) fn warnings(
-        &self,
-        dockerfile: &Dockerfile,
-        plan: &Plan,
-    ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+    pub(super) fn warnings(&self, plan: &Plan) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
         let ignore = match self.contexts.get("") {
             Some(ContextFiles::Folder(context)) => context.ignore(),
             Some(ContextFiles::Root(_)) | None => None,
         };
-        let Filtered { findings, error } = check::ignored_copies(dockerfile, plan, ignore);
+        let Filtered { findings, error } = check::ignored_copies(&self.dockerfile, plan, ignore);
         let all: Vec<Diagnostic> = plan.warnings.iter().cloned().chain(findings).collect();
         match error {
             Some(error) => Err(all.into_iter().chain([error]).collect()),
@@ -174,24 +144,19 @@ impl<'r> Inputs<'r> {
     }
 
     /// What the steps of one platform's plan work with.
-    pub(super) fn environment<'a>(
-        &'a self,
-        dockerfile: &'a Dockerfile,
-        plan: &Plan,
-        events: &Events,
-    ) -> Environment<'a> {
+    pub(super) fn environment(&self, plan: &Plan) -> Environment<'_> {
+        let Request { jobs, pull, offline, no_cache, .. } = *self.request;
         Environment {
-            dockerfile: Some(dockerfile),
-            jobs: self.request.jobs.unwrap_or_else(solve::usual_jobs),
-            pull: self.request.pull,
-            offline: self.request.offline,
-            no_cache: self.request.no_cache,
-            form: self.request.layer_form(plan.epoch),
-            secrets: self.request.secrets(),
-            dns: self.request.dns.clone(),
-            ssh: self.request.ssh.iter().cloned().collect(),
-            project: self.project.clone(),
-            ..self.tools.environment(&self.contexts, events)
+            services: self.services,
+            policy: Policy { jobs, pull, offline, no_cache, form: self.request.layer_form(plan.epoch) },
+            given: Given {
+                dockerfile: Some(&self.dockerfile),
+                secrets: self.request.secrets(),
+                ssh: self.request.ssh.iter().cloned().collect(),
+                dns: self.request.dns.clone(),
+                project: self.project.clone(),
+                ..Given::new(&self.contexts, &self.source)
+            },
         }
     }
 

@@ -3,15 +3,12 @@
 use std::path::PathBuf;
 
 use super::inputs::Inputs;
-use super::tools::Tools;
-use super::{PullPolicy, Request, diagnose_store};
+use super::{PullPolicy, Request};
 use crate::config::{Change, Lockfile};
 use crate::exec::Stop;
-use crate::oci::Platform;
 use crate::plan;
 use crate::report::{Diagnostic, Event, Events};
-use crate::solve::{self, Pins, Unpinned};
-use crate::store::Store;
+use crate::solve::{self, Pins, Services, Unpinned};
 
 /// The lock file of a build and what to do with it. One that is there always holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,31 +80,26 @@ pub fn refresh(request: &Request, refresh: Refresh, events: &Events) -> Result<V
         Refresh::Missing => (before.clone().unwrap_or_default(), request.pull),
         Refresh::All => (Lockfile::default(), PullPolicy::Newest),
     };
-    let store = Store::open(&request.store_root).map_err(|e| vec![diagnose_store(&e)])?;
-    let pins = Pins::new(known, Unpinned::Allowed);
-    let mut tools = Tools::new(&store, request, &Stop::default());
-    tools.pins = pins;
-    tools.registry.tell(events);
-    let outcome = visit(&Request { pull, ..request.clone() }, &tools, events);
-    tools.empty_trash();
+    let services = request.services(&Stop::default(), events)?;
+    let services = Services { pins: Pins::new(known, Unpinned::Allowed), ..services };
+    services.registry.tell(events);
+    let outcome = visit(&Request { pull, ..request.clone() }, &services);
+    services.empty_trash();
     outcome?;
-    write(lock, before.as_ref(), tools.pins.found(), refresh)
+    write(lock, before.as_ref(), services.pins.found(), refresh)
 }
 
 /// Looks at the sources of every target.
-fn visit(request: &Request, tools: &Tools, events: &Events) -> Result<(), Vec<Diagnostic>> {
-    let inputs = Inputs::open(request, tools, events)?;
-    let dockerfile = inputs.parse()?;
-    let named = dockerfile.stages.iter().filter_map(|stage| stage.from.name.as_ref());
+fn visit(request: &Request, services: &Services) -> Result<(), Vec<Diagnostic>> {
+    let inputs = Inputs::open(request, services)?;
+    let named = inputs.dockerfile().stages.iter().filter_map(|stage| stage.from.name.as_ref());
     let mut targets: Vec<Option<String>> = named.map(|name| Some(name.text.clone())).collect();
     targets.push(request.options.target.clone());
-    let platforms: Vec<Platform> = request.platforms_or_host();
-    for (platform, target) in platforms.iter().flat_map(|p| targets.iter().map(move |t| (p, t))) {
-        let (platform, target) = (platform.clone(), target.clone());
-        let options = plan::Options { platform, target, ..request.options.clone() };
-        let plan = inputs.plan(&dockerfile, &options)?;
-        let environment = inputs.environment(&dockerfile, &plan, events);
-        solve::visit_sources(&plan, inputs.source(), &environment)?;
+    for (options, target) in
+        request.options_of_platforms().flat_map(|o| targets.iter().map(move |t| (o.clone(), t)))
+    {
+        let plan = inputs.plan(&plan::Options { target: target.clone(), ..options })?;
+        solve::visit_sources(&plan, &inputs.environment(&plan))?;
     }
     Ok(())
 }

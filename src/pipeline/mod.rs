@@ -15,22 +15,24 @@ mod layout;
 pub mod listing;
 mod lock;
 pub mod push;
+mod quota;
 mod recompress;
 mod result;
 pub mod shell;
-mod tools;
 
 use std::path::PathBuf;
 
 use crate::exec::{Dns, Limits, Stop};
 use crate::oci::{Digest, Layer, Platform, Reference};
-use crate::plan;
+use crate::plan::{self, graph::Plan};
 use crate::report::{Diagnostic, Event, Events, StepNumber};
 use crate::secrets::Secrets;
-use crate::solve::Environment;
 use crate::solve::session::{FailedSteps, Session};
+use crate::solve::{HearLayers, Services};
 use crate::store::{self, Store};
 use crate::{export, solve};
+
+use inputs::Inputs;
 
 pub use dockerfile::usual_path as usual_dockerfile;
 
@@ -38,7 +40,7 @@ pub use check::{Checked, Outlined, check, outline, stages};
 pub use dry_run::{DryRun, dry_run};
 pub use layer_form::agree as agree_about_layers;
 pub use lock::{Lock, Missing, Refresh, no_folder, refresh};
-pub use tools::{empty_trash, heed_quota};
+pub use quota::{empty_trash, heed_quota};
 
 /// Everything that one build was asked for.
 #[derive(Debug, Clone)]
@@ -161,75 +163,123 @@ pub struct Failed {
 /// Builds. Everything that went wrong comes back as what to tell the user; then nothing was tagged or written, unless
 /// only a push failed, which comes last. `stop` ends the build early.
 pub fn run(request: &Request, events: &Events, stop: &Stop) -> Result<Built, Failed> {
-    let fail = |diagnostics| Failed { diagnostics, kept: None };
-    let store = Store::open(&request.store_root).map_err(|e| fail(vec![diagnose_store(&e)]))?;
+    let services = request.services(stop, events).map_err(Failed::before)?;
     if let Some(quota) = request.store_quota {
-        heed_quota(&store, quota).map_err(|e| fail(vec![diagnose_store(&e)]))?;
+        heed_quota(&services.store, quota).map_err(|e| Failed::before(vec![diagnose_store(&e)]))?;
     }
-    let mut tools = tools::Tools::new(&store, request, stop);
-    tools.failed = FailedSteps::new(request.keep_failed);
-    tools.pins = request.pins().map_err(fail)?;
-    let outcome = run_with(request, &tools, events);
-    tools.empty_trash();
-    let kept = tools.failed.kept().into_iter().next().map(Box::new);
-    outcome.map_err(|diagnostics| Failed { diagnostics, kept })
+    let outcome = run_with(request, &services);
+    services.empty_trash();
+    outcome.map_err(|diagnostics| Failed::while_building(diagnostics, &services))
 }
 
-fn run_with(request: &Request, tools: &tools::Tools, events: &Events) -> Result<Built, Vec<Diagnostic>> {
-    tools.registry.tell(events);
-    let inputs = inputs::Inputs::open(request, tools, events)?;
-    let source = inputs.source();
-    let dockerfile = inputs.parse()?;
-    inputs.read_ahead(&dockerfile);
-    let mut images = Vec::new();
-    let mut last_step = StepNumber(0);
-    let ahead = early_upload::Ahead::start(request, tools);
+fn run_with(request: &Request, services: &Services) -> Result<Built, Vec<Diagnostic>> {
+    let events = &services.events;
+    services.registry.tell(events);
+    let inputs = inputs::Inputs::open(request, services)?;
+    inputs.read_ahead();
+    let ahead = early_upload::Ahead::start(request, services);
     // Of several platforms each has its own numbers of steps, and an upload may outlast them.
     let is_single = request.platforms.len() < 2;
     let uploads = if is_single { events.clone() } else { Events::silent() };
-    let forced = request.forced();
+    let mut images = Vec::new();
+    let mut last_step = StepNumber(0);
     let mut told = Vec::new();
-    for platform in request.platforms_or_host() {
-        let options = plan::Options { platform, ..request.options.clone() };
-        let plan = inputs.plan(&dockerfile, &options)?;
+    for options in request.options_of_platforms() {
+        let plan = inputs.plan(&options)?;
+        request.announce(&inputs, &plan, &mut told)?;
         last_step = StepNumber(plan.listing.len());
-        if let Some(forced) = forced {
-            recompress::check(forced, &plan, source)?;
-        }
         let hear = |layers: &[Layer]| {
             if let Some(ahead) = &ahead {
-                // What is made anew in the end need not be sent.
-                let stays = |layer: &&Layer| forced.is_none_or(|form| form.is_form_of(&layer.descriptor));
-                let layers: Vec<Layer> = layers.iter().filter(stays).cloned().collect();
-                ahead.hear(&layers, &uploads, last_step);
+                ahead.hear(&request.layers_that_stay(layers), &uploads, last_step);
             }
         };
-        let environment = inputs.environment(&dockerfile, &plan, events);
-        let environment = Environment { on_layers: Some(&hear), ..environment };
-        request.warn_of_rewriting(plan.epoch, events);
-        solve::announce(&plan, request.push_title(), &environment);
-        for warning in inputs.warnings(&dockerfile, &plan)? {
-            // Most are the same for every platform.
+        images.push(build(request, &inputs, &options, &plan, &hear)?);
+    }
+    let began = ahead.and_then(early_upload::Ahead::finish).filter(|_| is_single);
+    let line = push::Line { step: last_step, began };
+    let built = result::publish(request, services, &images, &line)?;
+    inputs.save_digests();
+    request.save_lock(&services.pins, events)?;
+    Ok(built)
+}
+
+/// Builds for one platform; `hear` is told of layers that are complete.
+fn build(
+    request: &Request,
+    inputs: &Inputs<'_>,
+    options: &plan::Options,
+    plan: &Plan,
+    hear: &HearLayers<'_>,
+) -> Result<result::PlatformResult, Vec<Diagnostic>> {
+    let services = inputs.services();
+    let solved = solve::run(plan, &inputs.environment(plan), hear)
+        .inspect_err(|_| failed::complete(inputs, options, plan))?;
+    let layers = &solved.root(plan.image.result).layers;
+    let layers = match request.forced() {
+        Some(forced) => recompress::convert(layers, forced, services)?,
+        None => layers.clone(),
+    };
+    result::assemble(request, plan, &solved, layers, &services.store)
+}
+
+impl Request {
+    /// What a build of this request works with: its store is open, and its lock file read.
+    fn services(&self, stop: &Stop, events: &Events) -> Result<Services, Vec<Diagnostic>> {
+        let store = Store::open(&self.store_root).map_err(|e| vec![diagnose_store(&e)])?;
+        let services = Services::new(&store, &self.registries, &self.limits, stop, events);
+        Ok(Services { failed: FailedSteps::new(self.keep_failed), pins: self.pins()?, ..services })
+    }
+
+    /// What the plan of each platform depends on.
+    fn options_of_platforms(&self) -> impl Iterator<Item = plan::Options> {
+        let of = |platform| plan::Options { platform, ..self.options.clone() };
+        self.platforms_or_host().into_iter().map(of)
+    }
+
+    /// Says what is about to be built, and what is wrong with it; most findings are the same for every platform, and are
+    /// `told` once.
+    ///
+    /// # Errors
+    /// What could not be done in the end; and findings, when the Dockerfile wants them to be errors.
+    fn announce(
+        &self,
+        inputs: &Inputs<'_>,
+        plan: &Plan,
+        told: &mut Vec<Diagnostic>,
+    ) -> Result<(), Vec<Diagnostic>> {
+        let events = &inputs.services().events;
+        if let Some(forced) = self.forced() {
+            recompress::check(forced, plan, inputs.source())?;
+        }
+        self.warn_of_rewriting(plan.epoch, events);
+        solve::announce(plan, self.push_title(), events);
+        for warning in inputs.warnings(plan)? {
             if !told.contains(&warning) {
                 events.send(Event::Warning(warning.clone()));
                 told.push(warning);
             }
         }
-        let solved = solve::run(&plan, source, &environment)
-            .inspect_err(|_| failed::complete(&inputs, &dockerfile, &options, &plan))?;
-        let layers = &solved.root(plan.image.result).layers;
-        let layers = match forced {
-            Some(forced) => recompress::convert(layers, forced, tools, events)?,
-            None => layers.clone(),
-        };
-        images.push(result::assemble(request, &plan, &solved, layers, &tools.store)?);
+        Ok(())
     }
-    let began = ahead.and_then(early_upload::Ahead::finish).filter(|_| is_single);
-    let line = push::Line { step: last_step, began };
-    let built = result::publish(request, tools, &images, events, &line)?;
-    inputs.save_digests();
-    request.save_lock(&tools.pins, events)?;
-    Ok(built)
+
+    /// Those of `layers` that the result will have; what is made anew in the end is not among them.
+    fn layers_that_stay(&self, layers: &[Layer]) -> Vec<Layer> {
+        let forced = self.forced();
+        let stays = |layer: &&Layer| forced.is_none_or(|form| form.is_form_of(&layer.descriptor));
+        layers.iter().filter(stays).cloned().collect()
+    }
+}
+
+impl Failed {
+    /// Nothing had run yet.
+    fn before(diagnostics: Vec<Diagnostic>) -> Self {
+        Self { diagnostics, kept: None }
+    }
+
+    /// The first step that failed may have been kept.
+    fn while_building(diagnostics: Vec<Diagnostic>, services: &Services) -> Self {
+        Self { diagnostics, kept: services.failed.kept().into_iter().next().map(Box::new) }
+    }
 }
 
 impl Request {

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use super::Request;
-use super::tools::Tools;
 use crate::export::Output;
 use crate::oci::{Descriptor, Reference};
 use crate::registry::Progress;
-use crate::report::{Diagnostic, Event, Events, Outcome, StepNumber};
+use crate::report::{Diagnostic, Event, Outcome, StepNumber};
+use crate::solve::Services;
 
 impl Request {
     /// Under which names the image is pushed, each once: an output that pushes adds its own names to those of the
@@ -53,9 +53,8 @@ pub(super) struct Line {
 /// Uploads `image` under all names that are to be pushed.
 pub(super) fn run(
     request: &Request,
-    tools: &Tools,
+    services: &Services,
     image: &Descriptor,
-    events: &Events,
     line: &Line,
 ) -> Result<(), Vec<Diagnostic>> {
     let names = request.pushed_names();
@@ -64,18 +63,18 @@ pub(super) fn run(
     }
     let step = line.step;
     let started = line.began.unwrap_or_else(|| {
-        events.send(Event::Started(step));
+        services.events.send(Event::Started(step));
         Instant::now()
     });
-    let progress = Progress::new(events.clone(), step);
-    let pushed = tools.registry.push(&tools.store, image, &names, &progress);
+    let progress = Progress::new(services.events.clone(), step);
+    let pushed = services.registry.push(&services.store, image, &names, &progress);
     let took = started.elapsed();
     pushed.map_err(|error| {
-        events.send(Event::Failed { step, took });
+        services.events.send(Event::Failed { step, took });
         let diagnostic = Diagnostic::error(error.to_string());
         let diagnostic = error.help().into_iter().fold(diagnostic, Diagnostic::help);
         vec![diagnostic.note("the image itself was built, and is kept in the local store")]
     })?;
-    events.send(Event::Finished { step, outcome: Outcome::Ran, took });
+    services.events.send(Event::Finished { step, outcome: Outcome::Ran, took });
     Ok(())
 }

@@ -6,15 +6,15 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::tools::Tools;
 use super::{Request, diagnose_store};
-use crate::cache::{Cache, Record};
+use crate::cache::Record;
 use crate::key::{self, LayerForm};
 use crate::layer::archive::{Limits, decompress};
 use crate::layer::{Compression, repack};
 use crate::oci::{ChainId, Descriptor, Layer};
 use crate::plan::graph::{Op, Plan};
-use crate::report::{Diagnostic, Event, Events, Source};
+use crate::report::{Diagnostic, Event, Source};
+use crate::solve::Services;
 
 impl Request {
     /// What every layer has to be; `None` when they may stay as they are.
@@ -52,18 +52,15 @@ fn not_made_estargz() -> Diagnostic {
 pub(super) fn convert(
     layers: &[Layer],
     forced: Compression,
-    tools: &Tools,
-    events: &Events,
+    services: &Services,
 ) -> Result<Vec<Layer>, Vec<Diagnostic>> {
-    let conversion = Conversion { forced, tools, cache: Cache::new(tools.store.clone()), events };
+    let conversion = Conversion { forced, services };
     layers.iter().map(|layer| conversion.of(layer)).collect()
 }
 
 struct Conversion<'a> {
     forced: Compression,
-    tools: &'a Tools,
-    cache: Cache,
-    events: &'a Events,
+    services: &'a Services,
 }
 
 impl Conversion<'_> {
@@ -74,14 +71,14 @@ impl Conversion<'_> {
         let fail = |e: crate::cache::Error| vec![Diagnostic::error(e.to_string())];
         let preimage = key::recompress(&layer.descriptor.digest, self.forced);
         let key = preimage.key();
-        let known = self.cache.lookup(&key).map_err(fail)?;
+        let known = self.services.cache.lookup(&key).map_err(fail)?;
         if let Some(known) = known.filter(|known| known.layer.diff_id == layer.diff_id) {
             return Ok(known.layer);
         }
         let made = self.make(layer)?;
         // For those who ask which stack it belongs to, it stands alone; it is of no time.
         let record = Record::new(key, made.clone(), ChainId::of(&[made.diff_id]), 0);
-        self.cache.publish_alias(record, &preimage).map_err(fail)?;
+        self.services.cache.publish_alias(record, &preimage).map_err(fail)?;
         Ok(made)
     }
 
@@ -92,12 +89,12 @@ impl Conversion<'_> {
         }
         let note =
             format!("making layer {} {} anew, for force-compression=true", digest.short(), self.forced);
-        self.events.send(Event::Note(note));
-        let store = &self.tools.store;
+        self.services.events.send(Event::Note(note));
+        let store = &self.services.store;
         let of_store = |e| vec![diagnose_store(&e)];
         let file = store.open_blob(&digest).map_err(of_store)?;
         let mut blob = store.new_blob().map_err(of_store)?.without_hashing();
-        let tar = decompress(Stoppable { file, tools: self.tools });
+        let tar = decompress(Stoppable { file, services: self.services });
         let repacked =
             tar.and_then(|tar| repack(tar.take(Limits::default().archive_bytes), self.forced, &mut blob));
         let repacked = repacked
@@ -119,12 +116,12 @@ impl Conversion<'_> {
 /// Ends early when the build is stopped.
 struct Stoppable<'a> {
     file: std::fs::File,
-    tools: &'a Tools,
+    services: &'a Services,
 }
 
 impl Read for Stoppable<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self.tools.is_stopped() {
+        match self.services.executor.is_cancelled() {
             true => Err(io::Error::other("the build was stopped")),
             false => self.file.read(into),
         }

@@ -1,13 +1,12 @@
 //! From solved steps to a published image.
 
-use super::tools::Tools;
 use super::{Built, Request, diagnose_store, push};
 use crate::export;
 use crate::oci::image::{self, Assembled};
 use crate::oci::{Descriptor, Layer};
 use crate::plan::graph::{HistoryPlan, Plan, StepId};
-use crate::report::{Diagnostic, Events, Outcome};
-use crate::solve::Solved;
+use crate::report::{Diagnostic, Outcome};
+use crate::solve::{Services, Solved};
 use crate::store::Store;
 use crate::upkeep::{StepNote, StepNotes};
 
@@ -66,17 +65,16 @@ fn notes(plan: &Plan, solved: &Solved) -> StepNotes {
 /// are those of `line`.
 pub(super) fn publish(
     request: &Request,
-    tools: &Tools,
+    services: &Services,
     images: &[PlatformResult],
-    events: &Events,
     line: &push::Line,
 ) -> Result<Built, Vec<Diagnostic>> {
-    let store = &tools.store;
+    let store = &services.store;
     let target = match images {
         [only] => only.manifest.clone(),
         several => index(request, store, several)?,
     };
-    export::write(store, &target, &request.tags, &request.outputs, events)
+    export::write(store, &target, &request.tags, &request.outputs, &services.events)
         .map_err(|e| vec![Diagnostic::error(e.to_string())])?;
     let named = request
         .outputs
@@ -92,7 +90,7 @@ pub(super) fn publish(
     for name in &names {
         store.set_tag(name, &target).map_err(|e| vec![diagnose_store(&e)])?;
     }
-    push::run(request, tools, &target, events, line)?;
+    push::run(request, services, &target, line)?;
     let size = |image: &PlatformResult| {
         image.config_bytes + image.layers.iter().map(|l| l.descriptor.size).sum::<u64>()
     };

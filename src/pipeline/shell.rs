@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::tools::Tools;
-use super::{Failed, Request, Secret, diagnose_store, failed, inputs};
-use crate::exec::{self, Attach, Dns, ExitReport, Limits, MountSpec, Stop, Ulimit};
+use super::inputs::Inputs;
+use super::{Failed, Request, Secret, diagnose_store, failed};
+use crate::exec::{self, Attach, Dns, ExecError, ExitReport, Limits, MountSpec, Stop, Ulimit};
 use crate::image::PlatformImage;
 use crate::oci::{self, Descriptor, ImageConfig, Platform, Reference};
 use crate::plan::graph::{
@@ -17,8 +17,8 @@ use crate::plan::{self, key_value};
 use crate::registry::Settings;
 use crate::report::{Diagnostic, Events, Source, Span, StepNumber};
 use crate::solve::images::{self, PullPolicy};
-use crate::solve::session::{EnterError, FailedSteps, Kind, Place, Room, Session, Sessions};
-use crate::solve::{self, ContextFiles, Environment, Files};
+use crate::solve::session::{Kind, Place, Room, Session, Sessions};
+use crate::solve::{self, Environment, Files, Given, Policy, Services};
 use crate::store::Store;
 
 /// What a shell or a run is given beside what its step or image has.
@@ -74,12 +74,25 @@ pub struct ImageRequest {
     pub pull: PullPolicy,
 }
 
+/// Why a command did not run in a room.
+#[derive(Debug)]
+pub enum EnterError {
+    /// The program is not in the root.
+    NotFound(String),
+    /// The program is there, but cannot be executed; in words.
+    NotExecutable(String),
+    /// Somebody wanted it to end.
+    Stopped,
+    /// Something else.
+    Failed(Vec<Diagnostic>),
+}
+
 /// A root file system, set up for commands to run in it one after the other.
 pub struct Shell {
-    tools: Tools,
+    services: Services,
     room: Room,
-    secrets: Vec<Secret>,
-    contexts: BTreeMap<String, ContextFiles>,
+    /// Where messages point.
+    place: At,
     /// What is not as it was, for the user.
     pub notes: Vec<String>,
     /// The instruction that would come next, if it stands before one, and what RUN would run.
@@ -94,20 +107,22 @@ impl Shell {
         options: &ShellOptions,
         stop: &Stop,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let tools = Tools::limited(store, &Settings::from_process(), &options.limits, stop);
-        let (contexts, mut notes) = (BTreeMap::new(), Vec::new());
-        let environment = environment(&tools, &contexts, &options.secrets);
-        let mut room = Room::reopen(&environment, session, &mut notes)?;
-        drop(environment);
+        let settings = Settings::from_process();
+        let services = Services::new(store, &settings, &options.limits, stop, &Events::silent());
+        let secrets = options.secrets.iter().map(|secret| (secret.id.clone(), secret.from.clone())).collect();
+        let mut notes = Vec::new();
+        let place = (nowhere(), None);
+        let mut room = Room::reopen(&services, &secrets, session, &mut notes)
+            .map_err(|error| vec![diagnose(&error, &services, &place)])?;
         if let Some(user) = &options.user {
-            room.set_user(user).map_err(|e| vec![e])?;
+            room.set_user(user).map_err(|e| vec![Diagnostic::error(e.to_string())])?;
         }
         let spec = room.spec_mut();
         spec.env.extend(options.env.iter().cloned());
         take_place(&mut spec.cwd, options.cwd.as_ref());
         spec.mounts.extend(options.mounts.iter().cloned());
         change(spec, options);
-        Ok(Self { tools, room, secrets: options.secrets.clone(), contexts, notes, next: None })
+        Ok(Self { services, room, place, notes, next: None })
     }
 
     /// Builds up to where the request's options stop, or to the end of its target, and opens a room there.
@@ -117,18 +132,16 @@ impl Shell {
         events: &Events,
         stop: &Stop,
     ) -> Result<Self, Failed> {
-        let fail = |diagnostics| Failed { diagnostics, kept: None };
-        let store = Store::open(&request.store_root).map_err(|e| fail(vec![diagnose_store(&e)]))?;
-        let mut tools = Tools::new(&store, request, stop);
-        tools.failed = FailedSteps::new(request.keep_failed);
-        tools.pins = request.pins().map_err(fail)?;
-        let opened = open_step(request, options, &tools, events);
-        let (room, next) = opened.map_err(|diagnostics| {
-            tools.empty_trash();
-            Failed { diagnostics, kept: tools.failed.kept().into_iter().next().map(Box::new) }
-        })?;
-        let secrets = request.secrets.clone();
-        Ok(Self { tools, room, secrets, contexts: BTreeMap::new(), notes: Vec::new(), next })
+        let services = request.services(stop, events).map_err(Failed::before)?;
+        match open_step(request, options, &services) {
+            Ok((room, place, next)) => {
+                Ok(Self { services: services.silenced(), room, place, notes: Vec::new(), next })
+            }
+            Err(diagnostics) => {
+                services.empty_trash();
+                Err(Failed::while_building(diagnostics, &services))
+            }
+        }
     }
 
     /// Opens a room in an image, whose missing layers are fetched. Gives also the image's configuration.
@@ -139,35 +152,34 @@ impl Shell {
         options: &ShellOptions,
         (events, stop): (&Events, &Stop),
     ) -> Result<Self, Vec<Diagnostic>> {
-        let tools = Tools::limited(store, registries, &options.limits, stop);
+        let mut services = Services::new(store, registries, &options.limits, stop, events);
         let found = match name {
             ImageName::Reference(reference) => {
-                images::find(store, &tools.registry, &tools.pins, (reference, platform), *pull)
+                images::find(store, &services.registry, &services.pins, (reference, platform), *pull)
             }
             ImageName::Stored(target) => images::in_store(store, target, called, platform),
         };
         let found = Arc::new(found.map_err(|e| vec![e.diagnose()])?);
-        let contexts = BTreeMap::new();
+        let is_here = |layer: &oci::Layer| store.has_blob(&layer.descriptor.digest).is_some();
+        if found.layers.iter().all(is_here) {
+            services = services.silenced();
+        }
         let config = found.config.clone();
         let op = op_of(&config, options, platform);
         let plan = plan_of(&found, called, platform);
-        let is_here = |layer: &oci::Layer| store.has_blob(&layer.descriptor.digest).is_some();
-        let is_whole = found.layers.iter().all(is_here);
-        let events = if is_whole { Events::silent() } else { events.clone() };
-        let source = Arc::new(Source { name: String::new(), text: String::new() });
-        let room = {
-            let environment = tools.environment(&contexts, &events);
-            let environment = Environment { dns: options.dns.clone(), ..environment };
-            solve::announce(&plan, None, &environment);
-            let solved = solve::run(&plan, &source, &environment)?;
+        let place = (nowhere(), None);
+        let mut room = {
+            let contexts = BTreeMap::new();
+            let given = Given { dns: options.dns.clone(), ..Given::new(&contexts, &place.0) };
+            let environment = Environment { services: &services, policy: Policy::default(), given };
+            solve::announce(&plan, None, &services.events);
+            let solved = solve::run(&plan, &environment, &|_| ())?;
             let root = solved.root(StepId(0));
-            let what = called.to_owned();
-            let place = Place { what, kind, op: &op, root, config, span: None };
-            Room::open(&environment, &source, place)?
+            let entered = Place { what: called.to_owned(), kind, op: &op, root, config };
+            Room::open(&environment, entered).map_err(|error| vec![environment.diagnose(&error, None)])?
         };
-        let mut opened = Self { tools, room, secrets: Vec::new(), contexts, notes: Vec::new(), next: None };
-        opened.room.spec_mut().mounts.extend(options.mounts.iter().cloned());
-        Ok(opened)
+        room.spec_mut().mounts.extend(options.mounts.iter().cloned());
+        Ok(Self { services: services.silenced(), room, place, notes: Vec::new(), next: None })
     }
 
     /// What is known of the room.
@@ -180,8 +192,8 @@ impl Shell {
         if !self.room.has_changes() {
             return Ok(None);
         }
-        let environment = environment(&self.tools, &self.contexts, &self.secrets);
-        self.room.commit(&environment).map(Some)
+        let committed = self.room.commit(&self.services).map(Some);
+        committed.map_err(|error| vec![diagnose(&error, &self.services, &self.place)])
     }
 
     /// Whether something may have been changed in it.
@@ -191,35 +203,41 @@ impl Shell {
 
     /// Runs a command in it.
     pub fn run(&mut self, args: &[String], attach: Attach) -> Result<ExitReport, EnterError> {
-        let environment = environment(&self.tools, &self.contexts, &self.secrets);
-        self.room.run(&environment, args, attach)
+        self.room.run(&self.services, args, attach).map_err(|error| match error {
+            solve::Error::Exec(error @ ExecError::NotFound { .. }) => EnterError::NotFound(error.to_string()),
+            solve::Error::Exec(error @ (ExecError::NotExecutable { .. } | ExecError::WrongFormat { .. })) => {
+                EnterError::NotExecutable(error.to_string())
+            }
+            solve::Error::Exec(ExecError::Cancelled) => EnterError::Stopped,
+            error => EnterError::Failed(vec![diagnose(&error, &self.services, &self.place)]),
+        })
     }
 
     /// Leaves the room, which is kept if `keep` says so, under a name if it gives one. One that was kept before stays.
     pub fn leave(self, keep: Option<Option<String>>) -> Result<Option<Session>, Vec<Diagnostic>> {
-        let Self { tools, room, contexts, secrets, .. } = self;
-        let environment = environment(&tools, &contexts, &secrets);
+        let Self { services, room, place, .. } = self;
         let kept = match keep {
-            Some(name) => room.keep(&environment, name).map(Some),
-            None if room.is_kept() => room.keep(&environment, None).map(Some),
+            Some(name) => room.keep(&services, name).map(Some),
+            None if room.is_kept() => room.keep(&services, None).map(Some),
             None => {
                 drop(room);
                 Ok(None)
             }
         };
-        drop(environment);
-        tools.empty_trash();
-        kept
+        services.empty_trash();
+        kept.map_err(|error| vec![diagnose(&error, &services, &place)])
     }
 }
 
-fn environment<'a>(
-    tools: &'a Tools,
-    contexts: &'a BTreeMap<String, ContextFiles>,
-    secrets: &[Secret],
-) -> Environment<'a> {
-    let secrets = secrets.iter().map(|secret| (secret.id.clone(), secret.from.clone())).collect();
-    Environment { secrets, ..tools.environment(contexts, &Events::silent()) }
+/// Where messages of a room point, if that is known.
+type At = (Arc<Source>, Option<Span>);
+
+fn diagnose(error: &solve::Error, services: &Services, (source, span): &At) -> Diagnostic {
+    error.diagnose(source, *span, services.store.root())
+}
+
+fn nowhere() -> Arc<Source> {
+    Arc::new(Source { name: String::new(), text: String::new() })
 }
 
 type Next = Option<(String, Vec<String>)>;
@@ -227,18 +245,16 @@ type Next = Option<(String, Vec<String>)>;
 fn open_step(
     request: &Request,
     options: &ShellOptions,
-    tools: &Tools,
-    events: &Events,
-) -> Result<(Room, Next), Vec<Diagnostic>> {
-    let inputs = inputs::Inputs::open(request, tools, events)?;
-    let (source, dockerfile) = (inputs.source(), inputs.parse()?);
+    services: &Services,
+) -> Result<(Room, At, Next), Vec<Diagnostic>> {
+    let inputs = Inputs::open(request, services)?;
     let platform = request.platforms_or_host().swap_remove(0);
     let of_plan = plan::Options { platform: platform.clone(), ..request.options.clone() };
-    let plan = inputs.plan(&dockerfile, &of_plan)?;
-    let environment = inputs.environment(&dockerfile, &plan, events);
-    solve::announce(&plan, None, &environment);
-    let solved = solve::run(&plan, source, &environment)
-        .inspect_err(|_| failed::complete(&inputs, &dockerfile, &of_plan, &plan))?;
+    let plan = inputs.plan(&of_plan)?;
+    let environment = inputs.environment(&plan);
+    solve::announce(&plan, None, &services.events);
+    let solved = solve::run(&plan, &environment, &|_| ())
+        .inspect_err(|_| failed::complete(&inputs, &of_plan, &plan))?;
     inputs.save_digests();
     let time_of = |step: StepId| plan.epoch.unwrap_or_else(|| solved.root(step).time);
     let history = plan.image.history.iter().map(|entry| entry.entry(time_of));
@@ -254,21 +270,16 @@ fn open_step(
         Some(next) => format!("{} {}", next.place, next.title),
         None => format!("stage {}", request.options.target.as_deref().unwrap_or("of the image")),
     };
-    let place = Place {
-        what,
-        kind: Kind::Shell,
-        op: &op,
-        root: solved.root(plan.image.result),
-        config,
-        span: next.map(|next| next.span),
-    };
-    let mut room = Room::open(&environment, source, place)?;
+    let (root, span) = (solved.root(plan.image.result), next.map(|next| next.span));
+    let place = Place { what, kind: Kind::Shell, op: &op, root, config };
+    let room = Room::open(&environment, place);
+    let mut room = room.map_err(|error| vec![environment.diagnose(&error, span)])?;
     room.spec_mut().mounts.extend(options.mounts.iter().cloned());
     let next = next.map(|next| {
         let args = next.op.as_ref().map(|op| op.args.clone()).unwrap_or_default();
         (format!("{} {}", next.place, next.title), args)
     });
-    Ok((room, next))
+    Ok((room, (Arc::clone(inputs.source()), span), next))
 }
 
 fn apply<R>(op: &mut ExecOp<R>, options: &ShellOptions) {

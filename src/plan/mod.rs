@@ -76,6 +76,31 @@ pub fn epoch_source(file: &Dockerfile, options: &Options) -> Result<Option<Epoch
     Ok(Globals::new(file, &Place::of(file), options)?.epoch_source)
 }
 
+/// Triggers of base images may name further images, whose triggers may name further ones; so many rounds are heeded.
+const MAX_ROUNDS: usize = 32;
+
+/// Makes the plan for `options.platform`. `resolve` finds the images that it asks for, each once; triggers of these may
+/// need more.
+///
+/// # Errors
+/// Those of `resolve`, and of [`lower()`].
+pub fn lower_with(
+    file: &Dockerfile,
+    options: &Options,
+    resolve: &mut dyn FnMut(&[BaseRequest]) -> Result<Vec<BaseOp>, Vec<Diagnostic>>,
+) -> Result<Plan, Vec<Diagnostic>> {
+    let mut wanted = bases(file, options)?;
+    let mut resolved = Vec::new();
+    for _ in 0..MAX_ROUNDS {
+        resolved.extend(resolve(&wanted)?);
+        match lower(file, options, &resolved)? {
+            Lowered::Plan(plan) => return Ok(*plan),
+            Lowered::Needs(more) => wanted = more,
+        }
+    }
+    Err(vec![Diagnostic::error("the triggers of base images name ever more base images")])
+}
+
 /// Makes the plan for `options.platform`. `bases` answer what [`bases()`] asked for, and further requests
 /// of [`Lowered::Needs`]; more than needed does no harm.
 ///

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use super::Failures;
 use crate::report::Diagnostic;
 
 /// What the system says, and programs print, when a file system is full.
@@ -13,17 +12,14 @@ pub(super) const FULL_MEMORY: &str =
 /// Less than this is no room to go on; the rest may be kept for root.
 const LITTLE_BYTES: u64 = 64 << 20;
 
-/// Explains those errors of rbuild's own that come of a full disk. They come as text, from other processes of the build
+/// Explains an error of rbuild's own that comes of a full disk. They come as text, from other processes of the build
 /// too, and whatever the place, what a step makes is in the store.
-pub(super) fn explain(failures: Failures, store: &Path) -> Failures {
-    let explained = |diagnostic: Diagnostic| match diagnostic.message.contains(NO_SPACE) {
-        true => match state(store) {
-            Some((what, _)) => with_help(diagnostic.note(format!("the file system of {what}"))),
-            None => diagnostic,
-        },
-        false => diagnostic,
-    };
-    failures.into_iter().map(explained).collect()
+pub(super) fn explain(diagnostic: Diagnostic, store: &Path) -> Diagnostic {
+    let is_of_it = diagnostic.message.contains(NO_SPACE);
+    match is_of_it.then(|| state(store)).flatten() {
+        Some((what, _)) => with_help(diagnostic.note(format!("the file system of {what}"))),
+        None => diagnostic,
+    }
 }
 
 /// Explains the failure of a command that printed [`NO_SPACE`], if the store's file system is full: a step's own in memory

@@ -3,6 +3,7 @@
 //! As root that is this process. Without root it is a process inside the user namespace: rbuild starts itself
 //! again there as a worker, which finds the function by its name in [`TABLE`].
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -11,12 +12,12 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::state::Environment;
-use crate::exec::{Executor, MemoryMount};
+use crate::exec::{ExecError, Executor, MemoryMount};
 use crate::layer::unpack::Owners;
 use crate::layer::view::RootView;
 use crate::rootfs::{RecordedOwner, Root, Symlinks};
 use crate::snapshot::{self, CommitJob, Committed, CopyJob, UnpackJob, Views};
+use crate::store::Store;
 use crate::sync::lock;
 
 /// What a worker can do, by name.
@@ -32,6 +33,36 @@ pub const TABLE: &[(&str, crate::exec::Job)] = &[
 fn view(layers: &[PathBuf]) -> Result<RootView, snapshot::Error> {
     static VIEWS: Mutex<Option<Views>> = Mutex::new(None);
     lock(&VIEWS).get_or_insert_default().get(layers)
+}
+
+/// Why a job was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// Here, as root.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    /// By a worker, which tells what happened in words.
+    #[error(transparent)]
+    Worker(#[from] ExecError),
+    /// It could not be described, or what a worker answered could not be understood.
+    #[error(transparent)]
+    Encoding(#[from] serde_json::Error),
+    /// The directory of a cache mount could not be made.
+    #[error("cannot make `{}`: {source}", path.display())]
+    CacheDirectory {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The directory of a cache mount could not be filled.
+    #[error("cannot fill a cache mount from `{from}`: {source}")]
+    Fill {
+        /// The part of the root.
+        from: String,
+        /// Why not.
+        source: io::Error,
+    },
 }
 
 /// A directory for a cache mount, to be made if it is not there.
@@ -64,49 +95,49 @@ pub(super) struct Fill {
 
 /// Unpacks a layer on the root `below`; gives notes about what the tree lacks.
 pub(super) fn unpack(
-    environment: &Environment<'_>,
+    executor: &Executor,
     job: &UnpackJob,
     below: &RootView,
-) -> Result<Vec<String>, String> {
-    run(environment, "unpack", job, |job| snapshot::unpack_tree_on(job, below))
+) -> Result<Vec<String>, JobError> {
+    run(executor, "unpack", job, |job| snapshot::unpack_tree_on(job, below))
 }
 
 /// Unpacks a layer at a place that only steps and those among them see; `job.parents` are read.
 pub(super) fn unpack_among(
-    environment: &Environment<'_>,
+    executor: &Executor,
     memory: Option<&MemoryMount>,
     job: &UnpackJob,
-) -> Result<Vec<String>, String> {
-    run_with((environment.executor, memory), "unpack", job, snapshot::unpack_tree)
+) -> Result<Vec<String>, JobError> {
+    run_among((executor, memory), "unpack", job, snapshot::unpack_tree)
 }
 
 /// Writes a command's changes against `parent` as a layer. When they are in `memory`, `job.parents` are read.
 pub(super) fn commit(
-    environment: &Environment<'_>,
+    executor: &Executor,
     memory: Option<&MemoryMount>,
     job: &CommitJob,
     parent: &RootView,
-) -> Result<Committed, String> {
-    run_with((environment.executor, memory), "commit", job, |job| snapshot::commit_on(job, parent))
+) -> Result<Committed, JobError> {
+    run_among((executor, memory), "commit", job, |job| snapshot::commit_on(job, parent))
 }
 
 /// Copies a whole root.
-pub(super) fn copy(environment: &Environment<'_>, job: &CopyJob) -> Result<(), String> {
-    run(environment, "copy", job, snapshot::copy_tree)
+pub(super) fn copy(executor: &Executor, job: &CopyJob) -> Result<(), JobError> {
+    run(executor, "copy", job, snapshot::copy_tree)
 }
 
 /// Deletes what an ordinary user may not.
-pub fn remove_left(executor: &Executor, path: &PathBuf) -> Result<(), String> {
-    run_with((executor, None), "remove", path, |path| snapshot::remove(path))
+fn remove(executor: &Executor, path: &PathBuf) -> Result<(), JobError> {
+    run(executor, "remove", path, |path| snapshot::remove(path))
 }
 
 /// Makes the directory of a cache mount.
-pub(super) fn cache_directory(environment: &Environment<'_>, job: &CacheDirectory) -> Result<(), String> {
-    run(environment, "cache-directory", job, make_cache_directory)
+pub(super) fn cache_directory(executor: &Executor, job: &CacheDirectory) -> Result<(), JobError> {
+    run(executor, "cache-directory", job, make_cache_directory)
 }
 
-fn make_cache_directory(job: &CacheDirectory) -> Result<(), String> {
-    let fail = |e: std::io::Error| format!("cannot make `{}`: {e}", job.path.display());
+fn make_cache_directory(job: &CacheDirectory) -> Result<(), JobError> {
+    let fail = |source: io::Error| JobError::CacheDirectory { path: job.path.clone(), source };
     // Made under another name first: whoever sees the directory sees it finished.
     make_empty(job).map_err(fail)?;
     if let Some(fill) = &job.fill {
@@ -114,12 +145,12 @@ fn make_cache_directory(job: &CacheDirectory) -> Result<(), String> {
     }
     // A plain rename would put it in the place of an empty one that another step has mounted in the meantime.
     match renameat_with(CWD, &job.fresh, CWD, &job.path, RenameFlags::NOREPLACE) {
-        Err(Errno::EXIST) => snapshot::remove(&job.fresh).map_err(|e| e.to_string()),
+        Err(Errno::EXIST) => Ok(snapshot::remove(&job.fresh)?),
         renamed => renamed.map_err(|e| fail(e.into())),
     }
 }
 
-fn make_empty(job: &CacheDirectory) -> std::io::Result<()> {
+fn make_empty(job: &CacheDirectory) -> io::Result<()> {
     use std::os::unix::fs::{PermissionsExt as _, chown};
     std::fs::create_dir(&job.fresh)?;
     match job.owners {
@@ -130,14 +161,15 @@ fn make_empty(job: &CacheDirectory) -> std::io::Result<()> {
 }
 
 /// Moves a part of a copied root to `cache`, the looks of its directory included.
-fn fill_from(fill: &Fill, cache: &Path) -> Result<(), String> {
-    std::fs::create_dir(&fill.copy.target).map_err(|e| e.to_string())?;
-    snapshot::copy_tree(&fill.copy).map_err(|e| e.to_string())?;
+fn fill_from(fill: &Fill, cache: &Path) -> Result<(), JobError> {
+    let fail = |source: io::Error| JobError::Fill { from: fill.source.clone(), source };
+    std::fs::create_dir(&fill.copy.target).map_err(fail)?;
+    snapshot::copy_tree(&fill.copy)?;
     // The path is the Dockerfile's and the links in it are the image's: they lead inside the copied root, as in a step.
-    let moved = || -> std::io::Result<()> {
+    let moved = || -> io::Result<()> {
         let root = Root::open(&fill.copy.target)?;
         let part = match root.folder(Path::new(&fill.source), Symlinks::FollowInside) {
-            Err(error) if fill.may_be_missing && error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if fill.may_be_missing && error.kind() == io::ErrorKind::NotFound => {
                 return Ok(());
             }
             opened => opened?,
@@ -146,34 +178,42 @@ fn fill_from(fill: &Fill, cache: &Path) -> Result<(), String> {
         part.move_all(&cache)?;
         cache.look_like(&part)
     };
-    moved().map_err(|e| format!("cannot fill a cache mount from `{}`: {e}", fill.source))
+    moved().map_err(fail)
 }
 
-fn run<J: Serialize, T: DeserializeOwned, E: std::fmt::Display>(
-    environment: &Environment<'_>,
+/// Deletes what is in a store's trash. Files of other owners can be deleted only inside the user namespace.
+pub fn empty_trash(store: &Store, executor: &Executor) {
+    for left in store.empty_trash() {
+        if let Err(error) = remove(executor, &left) {
+            tracing::warn!(%error, path = %left.display(), "cannot delete what was thrown away");
+        }
+    }
+}
+
+fn run<J: Serialize, T: DeserializeOwned, E: Into<JobError>>(
+    executor: &Executor,
     name: &str,
     job: &J,
     here: impl FnOnce(&J) -> Result<T, E>,
-) -> Result<T, String> {
-    run_with((environment.executor, None), name, job, here)
+) -> Result<T, JobError> {
+    run_among((executor, None), name, job, here)
 }
 
-fn run_with<J: Serialize, T: DeserializeOwned, E: std::fmt::Display>(
+fn run_among<J: Serialize, T: DeserializeOwned, E: Into<JobError>>(
     (executor, memory): (&Executor, Option<&MemoryMount>),
     name: &str,
     job: &J,
     here: impl FnOnce(&J) -> Result<T, E>,
-) -> Result<T, String> {
+) -> Result<T, JobError> {
     if memory.is_none() && !executor.is_rootless() {
-        return here(job).map_err(|e| e.to_string());
+        return here(job).map_err(Into::into);
     }
-    let job = serde_json::to_vec(job).map_err(|e| e.to_string())?;
+    let job = serde_json::to_vec(job)?;
     let answer = match memory {
-        Some(memory) => executor.run_job_among(memory, name, &job),
-        None => executor.run_job(name, &job),
+        Some(memory) => executor.run_job_among(memory, name, &job)?,
+        None => executor.run_job(name, &job)?,
     };
-    let answer = answer.map_err(|e| e.to_string())?;
-    serde_json::from_slice(&answer).map_err(|e| e.to_string())
+    Ok(serde_json::from_slice(&answer)?)
 }
 
 /// The worker's side of [`run`].

@@ -2,40 +2,55 @@
 //!
 //! Decides nothing about images or Dockerfiles: that is in the plan.
 
+mod changes;
+mod environment;
+mod error;
+mod failure;
 mod forecast;
 #[allow(clippy::disallowed_methods, reason = "the path is the store's own, which its user chose")]
 mod full_disk;
 pub mod images;
 #[allow(clippy::disallowed_methods, reason = "the store's own files and folders, by digest and number")]
+mod indexes;
+#[allow(clippy::disallowed_methods, reason = "the store's own files and folders, by digest and number")]
 pub mod jobs;
 #[allow(clippy::disallowed_methods, reason = "the store's own files, by number")]
 pub mod log;
 pub mod ops;
+mod outlook;
 mod passwd;
 mod pins;
-#[allow(clippy::disallowed_methods, reason = "the store's own files and folders, by digest and number")]
-mod roots;
 mod schedule;
 #[allow(clippy::disallowed_methods, reason = "folders of kept sessions, by number")]
 pub mod session;
+#[allow(clippy::disallowed_methods, reason = "the store's own folders, by hash and number")]
+mod snapshots;
 mod state;
+mod step;
 #[allow(clippy::disallowed_methods, reason = "the store's own files and folders, by digest and number")]
 mod trees;
+mod writable;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::cache::{Preimage, Reasons, Record};
+use step::{Done, StepContext};
+
+use crate::oci::Layer;
 use crate::plan::graph::{ListedInstruction, Op, Plan, Step, StepId};
-use crate::report::{Diagnostic, Event, Outcome, Source, Span, StepHeading, StepNumber};
+use crate::report::{Diagnostic, Event, Events, Outcome, StepHeading, StepNumber};
 
-pub use forecast::{Outlook, forecast};
+pub use environment::{Environment, Given, Policy, Services};
+pub use error::Error;
+pub use forecast::forecast;
+pub use indexes::LayerIndexes;
 pub use ops::exec::agent::protocol as ssh_protocol;
-pub use ops::exec::{Snapshots, executed};
+pub use ops::exec::executed;
+pub use outlook::Outlook;
 pub use pins::{NotPinned, Pins, Unpinned};
-pub use roots::Roots;
-pub use state::{ContextFiles, Environment, Files, HearLayers, RootState, SshSource};
+pub use snapshots::Snapshots;
+pub use state::{ContextFiles, Files, RootState, SshSource};
 
 /// How many steps may be under way at once unless somebody says otherwise: more on larger machines. Steps mostly wait
 /// (for processes, disks and networks); what needs the processor is bounded by rayon's threads.
@@ -66,8 +81,11 @@ impl Solved {
 /// Why a build failed: what to tell, in order.
 pub type Failures = Vec<Diagnostic>;
 
+/// Hears of the layers of a result as soon as they are complete, lowest first; of the same ones more than once.
+pub type HearLayers<'a> = dyn Fn(&[Layer]) + Sync + 'a;
+
 /// Tells the display what is to come; `last` follows the plan's own steps.
-pub fn announce(plan: &Plan, last: Option<String>, environment: &Environment<'_>) {
+pub fn announce(plan: &Plan, last: Option<String>, events: &Events) {
     let heading = |(number, listed): (usize, &ListedInstruction)| StepHeading {
         number: StepNumber(number),
         place: listed.place.clone(),
@@ -76,17 +94,22 @@ pub fn announce(plan: &Plan, last: Option<String>, environment: &Environment<'_>
     let mut headings: Vec<StepHeading> = plan.listing.iter().enumerate().map(heading).collect();
     let number = StepNumber(headings.len());
     headings.extend(last.map(|title| StepHeading { number, place: String::new(), title }));
-    environment.events.send(Event::Planned(headings));
+    events.send(Event::Planned(headings));
 }
 
-/// Runs every step of `plan`, or takes its layer from the cache. `source` is the Dockerfile.
-pub fn run(plan: &Plan, source: &Arc<Source>, environment: &Environment<'_>) -> Result<Solved, Failures> {
+/// Runs every step of `plan`, or takes its layer from the cache. Nobody is told of steps that the plan does not list.
+pub fn run(
+    plan: &Plan,
+    environment: &Environment<'_>,
+    on_layers: &HearLayers<'_>,
+) -> Result<Solved, Failures> {
     let steps = plan.steps.iter().map(|_| OnceLock::new()).collect();
-    let solver =
-        Solver { plan, source, environment, steps, ran: AtomicUsize::new(0), cached: AtomicUsize::new(0) };
+    let (ran, cached) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let solver = Solver { plan, environment, on_layers, steps, ran, cached };
     let needed = plan.needed();
     let commands = plan.steps.iter().zip(&needed).filter(|(step, needed)| **needed && is_command(step));
-    environment.executor.expect(commands.count());
+    let executor = &environment.services.executor;
+    executor.expect(commands.count());
     let shape = schedule::Shape {
         inputs: plan.steps.iter().map(|step| step.op.inputs().iter().map(|id| id.0).collect()).collect(),
         weights: plan.steps.iter().map(|step| weight(&step.op)).collect(),
@@ -95,30 +118,18 @@ pub fn run(plan: &Plan, source: &Arc<Source>, environment: &Environment<'_>) -> 
         true => solver.step(at, &plan.steps[at].op.map(|id| inputs.of(id.0))),
         false => Ok(Files::Root(RootState::empty(0))),
     };
-    let results = schedule::run(&shape, environment.jobs, work, || environment.executor.cancel_all())?;
+    let jobs = environment.policy.jobs.unwrap_or_else(usual_jobs);
+    let results = schedule::run(&shape, jobs, work, || executor.cancel_all())?;
     let steps = solver.steps.into_iter().map(OnceLock::into_inner).collect();
     Ok(Solved { results, steps, ran: solver.ran.into_inner(), cached: solver.cached.into_inner() })
 }
 
 /// Looks at everything that the plan's steps take from elsewhere, for a lock file; bases were looked at before.
-pub fn visit_sources(
-    plan: &Plan,
-    source: &Arc<Source>,
-    environment: &Environment<'_>,
-) -> Result<(), Failures> {
-    for step in &plan.steps {
-        let (started, took_then) = (Instant::now(), Arc::default());
-        ops::visit(&StepContext {
-            step,
-            title: "",
-            source,
-            environment,
-            is_looked_into: false,
-            started,
-            took_then,
-        })?;
-    }
-    Ok(())
+pub fn visit_sources(plan: &Plan, environment: &Environment<'_>) -> Result<(), Failures> {
+    plan.steps.iter().try_for_each(|step| {
+        let visited = ops::visit(environment, &step.op);
+        visited.map_err(|error| vec![environment.diagnose(&error, step.span)])
+    })
 }
 
 fn is_command(step: &Step) -> bool {
@@ -139,184 +150,60 @@ fn weight(op: &Op) -> u64 {
 /// One run of one plan.
 struct Solver<'a> {
     plan: &'a Plan,
-    source: &'a Arc<Source>,
     environment: &'a Environment<'a>,
+    on_layers: &'a HearLayers<'a>,
     steps: Vec<OnceLock<(Outcome, Option<Duration>)>>,
     ran: AtomicUsize,
     cached: AtomicUsize,
 }
 
-/// What an operation sees of its step and of the build.
-pub(crate) struct StepContext<'a> {
-    /// The step.
-    pub(crate) step: &'a Step,
-    /// What to call it: `[build 2/5] RUN make`.
-    pub(crate) title: &'a str,
-    /// The Dockerfile.
-    pub(crate) source: &'a Arc<Source>,
-    /// What the build works with.
-    pub(crate) environment: &'a Environment<'a>,
-    /// Whether a later step asks which files this one leaves, not only runs something on them.
-    pub(crate) is_looked_into: bool,
-    /// When it began.
-    pub(crate) started: Instant,
-    /// How long the step took when it ran in another build, if the cache told.
-    pub(crate) took_then: Arc<OnceLock<Duration>>,
-}
-
-impl StepContext<'_> {
-    /// An error at `span`, else at the step's line.
-    pub(crate) fn error_at(&self, span: Option<Span>, message: impl Into<String>) -> Diagnostic {
-        let diagnostic = Diagnostic::error(message);
-        match span.or(self.step.span) {
-            Some(span) => diagnostic.at(self.source, span, ""),
-            None => diagnostic,
-        }
-    }
-
-    /// An error at the step's line.
-    pub(crate) fn error(&self, message: impl Into<String>) -> Diagnostic {
-        self.error_at(None, message)
-    }
-
-    /// The step's place in the display.
-    pub(crate) fn number(&self) -> StepNumber {
-        self.step.number
-    }
-
-    /// The key of a step whose layer is written in the form that the build wants.
-    pub(crate) fn in_form(&self, mut preimage: Preimage) -> Preimage {
-        self.environment.form.push_to(&mut preimage);
-        preimage
-    }
-
-    /// Looks a key up, unless everything is to run again.
-    pub(crate) fn lookup(&self, preimage: &dyn Reasons) -> Result<Option<Record>, Failures> {
-        let cache = &self.environment.cache;
-        if self.environment.no_cache {
-            return Ok(None);
-        }
-        let key = preimage.key();
-        let found = cache.lookup(&key).map_err(|e| vec![self.error(e.to_string())])?;
-        if let Some(found) = &found {
-            let _ = found.took.map(|took| self.took_then.set(took));
-            // Forgetting a slot's last key costs an explanation, not a build.
-            let _ = cache.remember(&self.slot(), &key);
-        }
-        Ok(found)
-    }
-
-    /// The same, without remembering the key for explanations.
-    pub(crate) fn lookup_quietly(&self, preimage: &dyn Reasons) -> Result<Option<Record>, Failures> {
-        if self.environment.no_cache {
-            return Ok(None);
-        }
-        self.environment.cache.lookup(&preimage.key()).map_err(|e| vec![self.error(e.to_string())])
-    }
-
-    /// What this step of this project made last, unless everything is to be made again.
-    pub(crate) fn last_record(&self) -> Option<Record> {
-        if self.environment.no_cache {
-            return None;
-        }
-        self.environment.cache.last_record(&self.slot())
-    }
-
-    /// Tells why the step is not in the cache.
-    pub(crate) fn missed(&self, preimage: &dyn Reasons) {
-        let why = self.why_missed(preimage);
-        self.environment.events.send(Event::Missed { step: self.number(), why });
-    }
-
-    /// Why the step is not in the cache, in one clause.
-    pub(crate) fn why_missed(&self, preimage: &dyn Reasons) -> String {
-        match self.environment.no_cache {
-            true => "--no-cache".to_owned(),
-            false => self.environment.cache.explain(&self.slot(), preimage),
-        }
-    }
-
-    /// Publishes what the step made; when another build was faster, gives that one's record.
-    pub(crate) fn publish(&self, record: Record, preimage: &dyn Reasons) -> Result<Record, Failures> {
-        let Environment { cache, no_cache, .. } = self.environment;
-        let record = Record { took: Some(self.started.elapsed()), ..record };
-        let published = match no_cache {
-            true => cache.replace(record, preimage, &self.slot()),
-            false => cache.publish(record, preimage, &self.slot()),
-        };
-        published.map_err(|e| vec![self.error(e.to_string())])
-    }
-
-    /// The step's name in this project, for comparing with the last build.
-    fn slot(&self) -> String {
-        format!("{}\n{}", self.environment.project, self.step.slot)
-    }
-}
-
-/// A step's result and whether it had to run for it.
-pub(crate) struct Done {
-    /// What it left.
-    pub(crate) files: Files,
-    /// How it came to be.
-    pub(crate) outcome: Outcome,
-}
-
 impl Solver<'_> {
     fn step(&self, at: usize, op: &Op<Arc<Files>>) -> Result<Files, Failures> {
-        let step = &self.plan.steps[at];
-        if self.environment.executor.is_cancelled() {
+        let (step, services) = (&self.plan.steps[at], self.environment.services);
+        if services.executor.is_cancelled() {
             return Err(vec![Diagnostic::error("the build was stopped")]);
         }
         if is_command(step) {
-            self.environment.executor.expect_one_less();
+            services.executor.expect_one_less();
         }
-        let events = &self.environment.events;
-        let shown = step.number.0 < self.plan.listing.len()
-            && self.plan.listing[step.number.0].step == Some(StepId(at));
-        let started = Instant::now();
-        if shown {
-            events.send(Event::Started(step.number));
-        }
-        let is_looked_into = self.plan.steps.iter().any(|later| ops::looks_into(later, StepId(at)));
-        let title = self.plan.listing.get(step.number.0);
-        let title = title.map_or_else(String::new, |l| format!("{} {}", l.place, l.title));
-        let title = title.trim();
-        let environment = self.environment;
+        let listed = self.plan.listing.get(step.number.0);
+        let is_shown = listed.is_some_and(|listed| listed.step == Some(StepId(at)));
+        let tell = |event| is_shown.then(|| services.events.send(event));
+        let title = listed.map_or_else(String::new, |l| format!("{} {}", l.place, l.title));
         let context = StepContext {
-            step,
-            title,
-            source: self.source,
-            environment,
-            is_looked_into,
-            started,
-            took_then: Arc::default(),
+            title: title.trim().to_owned(),
+            is_listed: listed.is_some(),
+            is_looked_into: self.plan.steps.iter().any(|later| ops::looks_into(later, StepId(at))),
+            ..StepContext::new(step, self.environment)
         };
-        let done =
-            ops::run(&context, op).map_err(|failures| full_disk::explain(failures, environment.store.root()));
-        let took = started.elapsed();
-        let done = done.inspect_err(|_| events.send(Event::Failed { step: step.number, took }))?;
-        let took_ever =
-            if done.outcome == Outcome::Cached { context.took_then.get().copied() } else { Some(took) };
-        let _ = self.steps[at].set((done.outcome.clone(), took_ever));
-        match done.outcome {
+        tell(Event::Started(step.number));
+        let done = ops::run(&context, op);
+        let took = context.elapsed();
+        let Done { files, outcome } = done.map_err(|error| {
+            if context.is_listed {
+                services.events.send(Event::Failed { step: step.number, took });
+            }
+            vec![context.diagnose(&error)]
+        })?;
+        let took_ever = if outcome == Outcome::Cached { context.took_then() } else { Some(took) };
+        let _ = self.steps[at].set((outcome.clone(), took_ever));
+        match outcome {
             Outcome::Ran if op.parent().is_some() => drop(self.ran.fetch_add(1, Ordering::Relaxed)),
             Outcome::Cached if op.parent().is_some() => drop(self.cached.fetch_add(1, Ordering::Relaxed)),
             Outcome::Ran | Outcome::Cached | Outcome::ConfigOnly => {}
         }
-        if shown {
-            events.send(Event::Finished { step: step.number, outcome: done.outcome, took });
-        }
+        tell(Event::Finished { step: step.number, outcome, took });
         self.finish_configuration_after(StepId(at));
-        self.tell_layers(StepId(at), &done.files);
-        Ok(done.files)
+        self.tell_layers(StepId(at), &files);
+        Ok(files)
     }
 
     /// Tells of a step's layers if they are part of the result.
     fn tell_layers(&self, step: StepId, files: &Files) {
-        let (Some(hear), Files::Root(root)) = (self.environment.on_layers, files) else { return };
+        let Files::Root(root) = files else { return };
         let parent = |id: &StepId| self.plan.steps[id.0].op.parent().copied();
         if std::iter::successors(Some(self.plan.image.result), parent).any(|id| id == step) {
-            hear(&root.layers);
+            (self.on_layers)(&root.layers);
         }
     }
 
@@ -324,9 +211,13 @@ impl Solver<'_> {
     fn finish_configuration_after(&self, step: StepId) {
         for (number, listed) in self.plan.listing.iter().enumerate() {
             if listed.step.is_none() && listed.after == Some(step) {
-                let took = std::time::Duration::ZERO;
+                let took = Duration::ZERO;
                 let step = StepNumber(number);
-                self.environment.events.send(Event::Finished { step, outcome: Outcome::ConfigOnly, took });
+                self.environment.services.events.send(Event::Finished {
+                    step,
+                    outcome: Outcome::ConfigOnly,
+                    took,
+                });
             }
         }
     }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::state::{Environment, RootState};
+use super::environment::Services;
+use super::state::RootState;
 use crate::layer::contents::read_small_file;
 use crate::layer::view::RootView;
 use crate::rootfs::{Root, Symlinks};
@@ -15,14 +16,10 @@ use crate::rootfs::{Root, Symlinks};
 const LIMIT: u64 = 8 << 20;
 
 /// Reads `path`, such as `/etc/passwd`, out of a root's layers; `None` when it is not there.
-pub(super) fn read_one(
-    environment: &Environment<'_>,
-    root: &RootState,
-    path: &str,
-) -> io::Result<Option<Vec<u8>>> {
-    let view = environment.roots.view(&root.layers).map_err(io::Error::other)?;
+pub(super) fn read_one(services: &Services, root: &RootState, path: &str) -> io::Result<Option<Vec<u8>>> {
+    let view = services.indexes.view(&root.layers).map_err(io::Error::other)?;
     let open = |layer: usize| {
-        let blob = environment.store.open_blob(&root.layers[layer].descriptor.digest);
+        let blob = services.store.open_blob(&root.layers[layer].descriptor.digest);
         blob.map(|file| Box::new(file) as _).map_err(io::Error::other)
     };
     read_small_file(&view, path.trim_start_matches('/').as_bytes(), LIMIT, &open).map_err(io::Error::other)

@@ -4,30 +4,26 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use super::state::{ContextFiles, Files, RootState};
-use super::{Failures, StepContext};
+use super::environment::Services;
+use super::error::Error;
+use super::state::{Files, RootState};
 use crate::copy_files::FileTree;
 use crate::copy_files::stored::StoredLayers;
 use crate::copy_files::tree::LayerTree;
 use crate::store::Store;
 
 /// The files that a step left.
-pub(super) fn of(step: &StepContext<'_>, files: &Files) -> Result<FileTree, Failures> {
+pub(super) fn of(services: &Services, files: &Files) -> Result<FileTree, Error> {
     match files {
-        Files::Root(root) => of_root(step, root),
-        Files::Local(name) => match step.environment.contexts.get(name) {
-            Some(ContextFiles::Folder(context)) => Ok(FileTree::Context(Arc::clone(context))),
-            Some(ContextFiles::Root(root)) => of_root(step, root),
-            None => Err(vec![step.error(format!("there is no context `{name}`; that is a bug of rbuild's"))]),
-        },
+        Files::Root(root) => of_root(services, root),
+        Files::Folder(_, context) => Ok(FileTree::Context(Arc::clone(context))),
     }
 }
 
 /// The files of a stack of layers; their bytes come out of the blobs.
-pub(super) fn of_root(step: &StepContext<'_>, root: &RootState) -> Result<FileTree, Failures> {
-    let environment = step.environment;
-    let view = environment.roots.view(&root.layers).map_err(|e| vec![step.error(e.to_string())])?;
-    let store = environment.store.clone();
+pub(super) fn of_root(services: &Services, root: &RootState) -> Result<FileTree, Error> {
+    let view = services.indexes.view(&root.layers)?;
+    let store = services.store.clone();
     let digests: Vec<_> = root.layers.iter().map(|layer| layer.descriptor.digest).collect();
     let open = {
         let store = store.clone();

@@ -11,9 +11,9 @@ use crate::cli::options::request::{self, all};
 use crate::cli::options::sandbox::{self, ShellEnded, ShellOptionArgs};
 use crate::exec::Attach;
 use crate::oci::{Config, Platform};
-use crate::pipeline::shell::{ImageRequest, Shell};
+use crate::pipeline::shell::{EnterError, ImageRequest, Shell};
 use crate::report::Diagnostic;
-use crate::solve::session::{EnterError, Kind};
+use crate::solve::session::Kind;
 
 /// What docker says when rbuild itself fails, and not the command.
 const EXIT_FAILED: i32 = 125;

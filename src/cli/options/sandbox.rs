@@ -13,9 +13,9 @@ use crate::cli::interrupt::{self, Ended};
 use crate::cli::show::progress::{Progress, width_of_stdout};
 use crate::exec::{Attach, MountKind, MountSpec, Signals, Stop, restore_terminal};
 use crate::pipeline::Failed;
-use crate::pipeline::shell::{Shell, ShellOptions};
+use crate::pipeline::shell::{EnterError, Shell, ShellOptions};
 use crate::report::{Diagnostic, Events};
-use crate::solve::session::{EnterError, Session};
+use crate::solve::session::Session;
 use crate::sync::lock;
 use crate::text::terminal::cut;
 

@@ -10,17 +10,19 @@ mod workdir;
 
 use std::sync::Arc;
 
+use super::environment::Environment;
+use super::error::Error;
 use super::state::Files;
-use super::{Done, Failures, StepContext};
+use super::step::{Done, StepContext};
 use crate::copy_files;
 use crate::plan::graph::{CopySource, Op, Step, StepId};
 use crate::report::Outcome;
 
 /// Looks at what a step takes from elsewhere, for a lock file.
-pub(super) fn visit(step: &StepContext<'_>) -> Result<(), Failures> {
-    match &step.step.op {
-        Op::Image(op) => source::find(step, op).map(drop),
-        Op::Copy { op, .. } => copy::visit(step, op),
+pub(super) fn visit(environment: &Environment<'_>, op: &Op) -> Result<(), Error> {
+    match op {
+        Op::Image(op) => source::find(environment, op).map(drop),
+        Op::Copy { op, .. } => copy::visit(environment, op),
         Op::Scratch | Op::Base(_) | Op::Local(_) | Op::Workdir { .. } | Op::Exec { .. } => Ok(()),
     }
 }
@@ -40,10 +42,10 @@ pub(super) fn looks_into(step: &Step, other: StepId) -> bool {
 }
 
 /// Does the step: `op` is its operation with the results that it needs.
-pub(super) fn run(step: &StepContext<'_>, op: &Op<Arc<Files>>) -> Result<Done, Failures> {
+pub(super) fn run(step: &StepContext<'_>, op: &Op<Arc<Files>>) -> Result<Done, Error> {
     match op {
-        Op::Scratch => Ok(Done { files: Files::Root(source::scratch(step)), outcome: Outcome::Cached }),
-        Op::Local(op) => Ok(source::local(step, op)),
+        Op::Scratch => Ok(Done { files: Files::Root(source::scratch()), outcome: Outcome::Cached }),
+        Op::Local(op) => Ok(Done { files: source::local(step.environment, op), outcome: Outcome::Cached }),
         Op::Base(op) => source::base(step, op),
         Op::Image(op) => source::image(step, op),
         Op::Workdir { parent, op } => workdir::run(step, op, parent.root()),

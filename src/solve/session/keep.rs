@@ -3,16 +3,19 @@
 use std::sync::Mutex;
 
 use super::super::ops::exec::mounts::{Held, HeldMount, MountedRoot};
-use super::super::ops::exec::writable::WritableRoot;
-use super::super::ops::exec::write_changes;
-use super::super::state::RootState;
-use super::super::{Failures, StepContext};
 use super::record::{KeptLock, KeptSecret, Kind, Session, Sessions};
 use crate::clock::{now, now_ms};
 use crate::exec::{self, RootSource, Spec};
-use crate::oci::ImageConfig;
+use crate::key::LayerForm;
+use crate::oci::{ImageConfig, Layer};
 use crate::plan::graph::{ExecOp, MountKind, Sharing};
 use crate::rootfs::SpecialOwner;
+use crate::solve::changes;
+use crate::solve::environment::Services;
+use crate::solve::error::Error;
+use crate::solve::state::RootState;
+use crate::solve::step::StepContext;
+use crate::solve::writable::WritableRoot;
 use crate::store;
 use crate::sync::lock;
 
@@ -57,13 +60,13 @@ pub(in crate::solve) struct Left<'a> {
 
 /// Keeps the root of a step that failed, if that is wanted. What does not work out is no further failure.
 pub(in crate::solve) fn keep_failed(step: &StepContext<'_>, left: &Left<'_>, snapshot: WritableRoot) {
-    let environment = step.environment;
-    let root = environment.store.root();
+    let services = step.environment.services;
+    let root = services.store.root();
     let is_full = rustix::fs::statvfs(root).is_ok_and(|stat| stat.f_bavail * stat.f_frsize < FREE_BYTES);
-    if !environment.failed.keep || is_full || environment.executor.is_cancelled() {
+    if !services.failed.keep || is_full || services.executor.is_cancelled() {
         return;
     }
-    let what = step.title.to_owned();
+    let what = step.title.clone();
     let command = left.spec.args.clone();
     let ended = left.ended.clone();
     let platform = &left.op.platform;
@@ -74,22 +77,16 @@ pub(in crate::solve) fn keep_failed(step: &StepContext<'_>, left: &Left<'_>, sna
         variant: platform.variant.clone(),
         ..ImageConfig::default()
     };
-    let Ok(session) = describe(step, left, config) else { return };
+    let Ok(session) = describe(services, left, config) else { return };
     let session = Session { kind: Kind::Failed, what, command, ended, origin: step.step.origin, ..session };
-    match keep(step, session, snapshot) {
-        Ok(session) => {
-            lock(&environment.failed.kept).push(session);
-        }
+    match keep(services, session, snapshot) {
+        Ok(session) => lock(&services.failed.kept).push(session),
         Err(error) => tracing::info!(?error, "cannot keep a failed step"),
     }
 }
 
 /// What is kept of a session, without its own story.
-pub(super) fn describe(
-    step: &StepContext<'_>,
-    left: &Left<'_>,
-    config: ImageConfig,
-) -> Result<Session, Failures> {
+pub(super) fn describe(services: &Services, left: &Left<'_>, config: ImageConfig) -> Result<Session, Error> {
     let Left { op, parent, spec, held, .. } = left;
     let mut session = Session {
         version: Session::VERSION,
@@ -105,8 +102,8 @@ pub(super) fn describe(
         time: parent.time,
         config,
         origin: None,
-        overlay: step.environment.snapshots.kind(step),
-        tree_kind: step.environment.snapshots.tree_kind(step)?.name().to_owned(),
+        overlay: services.snapshots.kind(),
+        tree_kind: services.snapshots.tree_kind()?.name().to_owned(),
         spec: without_root(spec),
         secrets: Vec::new(),
         locks: Vec::new(),
@@ -124,15 +121,21 @@ pub(super) fn describe(
 
 /// What is in memory would be gone: it becomes a layer of the store's, from which it is restored.
 pub(super) fn keep_memory(
-    step: &StepContext<'_>,
+    services: &Services,
     session: &mut Session,
     snapshot: &WritableRoot,
-) -> Result<(), Failures> {
+) -> Result<(), Error> {
     if snapshot.memory().is_some() {
-        let layer = write_changes(step, &session.root(), snapshot, &session.special_owners)?;
-        session.changes = Some(layer);
+        session.changes = Some(session.write_changes(services, snapshot)?);
     }
     Ok(())
+}
+
+impl Session {
+    /// Writes what was changed in it as a layer into the store.
+    pub(super) fn write_changes(&self, services: &Services, snapshot: &WritableRoot) -> Result<Layer, Error> {
+        changes::write((services, LayerForm::default()), &self.root(), snapshot, &self.special_owners)
+    }
 }
 
 fn without_root(spec: &Spec) -> Spec {
@@ -173,11 +176,11 @@ fn forget_secrets(session: &mut Session, target: &str, kind: &MountKind<MountedR
 
 /// Gives the session an id and moves its directories to where they stay.
 pub(super) fn keep(
-    step: &StepContext<'_>,
+    services: &Services,
     mut session: Session,
     snapshot: WritableRoot,
-) -> Result<Session, Failures> {
-    let sessions = Sessions::of(&step.environment.store);
+) -> Result<Session, Error> {
+    let sessions = Sessions::of(&services.store);
     while session.id.is_empty() || sessions.folder(&session.id).exists() {
         // The random part of a name that nobody else has.
         session.id = store::unique().chars().rev().take(6).collect();
@@ -186,13 +189,12 @@ pub(super) fn keep(
     (session.created, session.created_ms) = (now(), now_ms());
     for mount in &mut session.spec.mounts {
         if let exec::MountKind::Layers { lowers, .. } = &mut mount.kind {
-            step.environment.snapshots.lasting(lowers);
+            services.snapshots.lasting(lowers);
         }
     }
-    keep_memory(step, &mut session, &snapshot)?;
+    keep_memory(services, &mut session, &snapshot)?;
     let folder = sessions.folder(&session.id);
-    let kept = snapshot.into_snapshot().keep(&folder, &[("session.json", &session.to_bytes())]);
-    kept.map_err(|e| vec![step.error(e.to_string())])?;
+    snapshot.into_snapshot().keep(&folder, &[("session.json", &session.to_bytes())])?;
     sessions.expire(now());
     Ok(session)
 }

@@ -9,4 +9,4 @@ pub use keep::FailedSteps;
 pub(in crate::solve) use keep::Left;
 pub(in crate::solve) use keep::keep_failed;
 pub use record::{Kind, Session, Sessions};
-pub use room::{EnterError, Place, Room};
+pub use room::{Place, Room};

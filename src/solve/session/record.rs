@@ -12,11 +12,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::state::RootState;
 use crate::exec::Spec;
 use crate::oci::{ChainId, DiffId, ImageConfig, Layer, Seconds};
 use crate::rootfs::SpecialOwner;
 use crate::snapshot::OverlayKind;
+use crate::solve::state::RootState;
 use crate::store::{self, Store};
 
 /// The format of what is kept.

@@ -6,70 +6,65 @@
 )]
 pub(in crate::solve) mod agent;
 #[allow(clippy::disallowed_methods, reason = "the store's own folders, by hash and number")]
-mod failure;
-#[allow(clippy::disallowed_methods, reason = "the store's own folders, by hash and number")]
-mod images;
-#[allow(clippy::disallowed_methods, reason = "the store's own folders, by hash and number")]
 pub(in crate::solve) mod mounts;
 mod output;
-#[allow(clippy::disallowed_methods, reason = "the store's own folders, by hash and number")]
-mod snapshots;
 pub(in crate::solve) mod spec;
-pub(in crate::solve) mod writable;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::mounts::MountedRoot;
 use self::output::Tail;
-pub use self::snapshots::Snapshots;
 pub use self::spec::executed;
-use self::writable::WritableRoot;
-use super::super::session::{self, Left};
-use super::super::state::{Files, RootState};
-use super::super::{Done, Failures, StepContext, jobs};
-use super::{commit, copy};
+use super::copy;
 use crate::cache::Record;
 use crate::clock;
-use crate::exec::{ExecError, ExitReport, ExitStatus};
-use crate::key::{self, LayerForm, Shown};
-use crate::oci::{Descriptor, Layer, Seconds};
+use crate::exec::{ExecError, ExitReport, ExitStatus, emulation_help};
+use crate::key::{self, Shown};
+use crate::oci::{Layer, Seconds};
 use crate::plan::graph::ExecOp;
 use crate::report::{Event, Outcome};
-use crate::rootfs::SpecialOwner;
-use crate::snapshot::{CommitJob, DiffJob, OverlayKind};
-use crate::solve::full_disk;
+use crate::snapshot::OverlayKind;
+use crate::solve::error::Error;
+use crate::solve::failure::{self, CommandError};
+use crate::solve::session::{self, Left};
+use crate::solve::state::{Files, RootState};
+use crate::solve::step::{Done, StepContext};
+use crate::solve::writable::WritableRoot;
+use crate::solve::{changes, full_disk};
 
 /// Takes the layer from the cache, or runs the command.
 pub(super) fn run(
     step: &StepContext<'_>,
     op: &ExecOp<Arc<Files>>,
     parent: &RootState,
-) -> Result<Done, Failures> {
-    let op = &mounts::with_roots(step, op)?;
-    let owners = step.environment.snapshots.owners(step)?;
-    let key = |shown: &ExecOp<Shown>| step.in_form(key::run(shown, parent.chain, owners));
+) -> Result<Done, Error> {
+    let environment = step.environment;
+    let op = &mounts::with_roots((environment, &step.slot().name), op)?;
+    let owners = environment.services.snapshots.owners()?;
+    let key = |shown: &ExecOp<Shown>| environment.in_form(key::run(shown, parent.chain, owners));
     let by_roots = key(&mounts::by_roots(op));
     // As with COPY: first by the identity of what the mounts read, which costs nothing, then by what they show of it.
     let (quick, preimage) = match mounts::show_parts(op) {
         false => (None, by_roots),
         true => {
-            if let Some(record) = step.lookup_quietly(&by_roots)? {
+            if let Some(record) = environment.lookup(&by_roots)? {
                 return Ok(cached(parent, record));
             }
-            let by_files = key(&mounts::by_files(step, op)?);
+            let by_files = key(&mounts::by_files(environment.services, op)?);
             (Some(by_roots).filter(|quick| *quick != by_files), by_files)
         }
     };
     if let Some(record) = step.lookup(&preimage)? {
-        copy::alias(step, quick.as_ref(), &record);
+        copy::alias(environment, quick.as_ref(), &record);
         return Ok(cached(parent, record));
     }
     step.missed(&preimage);
-    let (layer, time) = execute(step, op, parent)?;
-    let root = commit::publish(step, parent, &preimage, layer, time)?;
+    let made = execute(step, op, parent)?;
+    let root = environment.publish(&step.slot(), parent, &preimage, made)?;
     if let Some(layer) = root.layers.last() {
         let record = Record::new(preimage.key(), layer.clone(), root.chain, root.time);
-        copy::alias(step, quick.as_ref(), &record);
+        copy::alias(environment, quick.as_ref(), &record);
     }
     Ok(Done { files: Files::Root(root), outcome: Outcome::Ran })
 }
@@ -84,28 +79,28 @@ fn execute(
     step: &StepContext<'_>,
     op: &ExecOp<MountedRoot>,
     parent: &RootState,
-) -> Result<(Layer, Seconds), Failures> {
-    let environment = step.environment;
-    let snapshots = &environment.snapshots;
-    let lowers = snapshots.lowers(step, parent)?;
-    let held = mounts::hold(step, op)?;
+) -> Result<(Layer, Seconds), Error> {
+    let (environment, services) = (step.environment, step.environment.services);
+    let snapshots = &services.snapshots;
+    let lowers = snapshots.lowers(parent)?;
+    let held = mounts::hold(environment, op)?;
     let mut full = false;
     loop {
         // What has filled the memory is copied, this once.
-        let kind = if full { OverlayKind::Copy } else { snapshots.kind(step) };
-        let snapshot = snapshots.prepare(step, &lowers, kind)?;
-        let spec = spec::make(step, op, parent, &snapshot, &held)?;
+        let kind = if full { OverlayKind::Copy } else { snapshots.kind() };
+        let snapshot = snapshots.prepare(&lowers, kind)?;
+        let spec = spec::make(environment, op, parent, &snapshot, &held)?;
         let mut tail = Tail::default();
-        let mut log = environment.log.step(&environment.project, step.number(), step.title);
-        let outcome = environment.executor.run(&spec, |stream, line| {
+        let mut log = services.log.step(&environment.given.project, step.number(), &step.title);
+        let outcome = services.executor.run(&spec, |stream, line| {
             tail.push(line);
             log.line(line);
-            environment.events.send(Event::Log { step: step.number(), stream, line: line.to_owned() });
+            services.events.send(Event::Log { step: step.number(), stream, line: line.to_owned() });
         });
         if let Some(size_bytes) = overflowed(&outcome, &snapshot, &tail) {
-            let note = full_disk::memory_note(step.title, size_bytes);
+            let note = full_disk::memory_note(&step.title, size_bytes);
             log.end(note.clone());
-            environment.events.send(Event::Note(note));
+            services.events.send(Event::Note(note));
             full = true;
             continue;
         }
@@ -120,21 +115,23 @@ fn execute(
                 let special = &report.special_owners;
                 let left = Left { op, parent, spec: &spec, held: &held, ended, special };
                 session::keep_failed(step, &left, snapshot);
-                return Err(vec![failure::explain(step, op, &report, &tail, logged)]);
+                return Err(failed(op, report, &tail, logged).into());
             }
             Err(ExecError::Overlay { error, .. }) => {
-                snapshots.fall_back(step, kind, &error)?;
+                snapshots.fall_back(kind, error)?;
                 continue;
             }
-            Err(error) => {
-                log.end(error.to_string());
-                return Err(vec![failure::explain_start(step, op, &error)]);
+            Err(source) => {
+                log.end(source.to_string());
+                let emulation = emulation_help(&op.platform);
+                return Err(CommandError::NotStarted { source, emulation }.into());
             }
         };
-        let layer = write_changes(step, parent, &snapshot, &special)?;
+        let form = environment.policy.form;
+        let layer = changes::write((services, form), parent, &snapshot, &special)?;
         // A tree must be what its layer unpacks to, so rewritten times rule the directory out.
-        if matches!(snapshot.kind(), OverlayKind::Native) && environment.form.newest.is_none() {
-            environment.snapshots.adopt(parent.chain.push(layer.diff_id), &snapshot);
+        if matches!(snapshot.kind(), OverlayKind::Native) && form.newest.is_none() {
+            snapshots.adopt(parent.chain.push(layer.diff_id), &snapshot);
         }
         // The one place where the clock enters an image.
         return Ok((layer, clock::now()));
@@ -150,35 +147,13 @@ fn overflowed(outcome: &Result<ExitReport, ExecError>, snapshot: &WritableRoot, 
     (memory.is_full() || has_failed && is_told()).then(|| memory.size_bytes())
 }
 
-/// Writes what a command changed as a layer into the store.
-pub(in crate::solve) fn write_changes(
-    step: &StepContext<'_>,
-    parent: &RootState,
-    snapshot: &WritableRoot,
-    special: &[SpecialOwner],
-) -> Result<Layer, Failures> {
-    let environment = step.environment;
-    let fail = |message: String| vec![step.error(message)];
-    let scratch = environment.store.scratch_dir().map_err(|e| fail(e.to_string()))?;
-    let LayerForm { compression, newest } = environment.form;
-    let job = CommitJob {
-        diff: DiffJob { newest, ..environment.snapshots.diff_job(step, snapshot, special)? },
-        // For a worker, which has no view.
-        parents: match snapshot.memory().is_some() || environment.executor.is_rootless() {
-            true => environment.snapshots.index_files(step, &parent.layers)?,
-            false => Vec::new(),
-        },
-        compression,
-        blob: scratch.path().join("blob"),
-        index: scratch.path().join("index"),
-    };
-    let view = environment.roots.view(&parent.layers).map_err(|e| fail(e.to_string()))?;
-    let committed = jobs::commit(environment, snapshot.memory(), &job, &view).map_err(fail)?;
-    environment.store.adopt_blob(&job.blob, committed.digest).map_err(|e| fail(e.to_string()))?;
-    environment.roots.adopt(committed.diff_id, &job.index).map_err(|e| fail(e.to_string()))?;
-    let descriptor = Descriptor {
-        annotations: committed.annotations,
-        ..Descriptor::new(compression.media_type(), committed.digest, committed.size)
-    };
-    Ok(Layer { descriptor, diff_id: committed.diff_id })
+/// A command that did not succeed; `logged` is the number of lines that it printed, and where they are.
+fn failed<R>(
+    op: &ExecOp<R>,
+    report: ExitReport,
+    tail: &Tail,
+    (lines, path): (u64, Option<PathBuf>),
+) -> CommandError {
+    let log = path.filter(|_| !tail.is_all()).map(|path| (lines, path));
+    CommandError::Failed { command: spec::shown_command(op), report, output: tail.text(), log }
 }

@@ -1,16 +1,18 @@
 //! What the mounts of a RUN read, and what must be held while it runs.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::super::state::{Files, RootState};
-use super::super::super::{Failures, StepContext, jobs, trees};
 use super::agent::Agent;
 use crate::copy_files;
 use crate::key::{self, CacheIdentity, Shown};
 use crate::plan::graph::{CacheOwner, ExecOp, Mount, MountKind, Mounted, Sharing};
-use crate::solve::ops::{context_layer, copy};
+use crate::solve::environment::{Environment, Services};
+use crate::solve::error::Error;
+use crate::solve::ops::context_layer;
+use crate::solve::state::{Files, RootState};
+use crate::solve::{jobs, trees};
 use crate::store::ScratchDir;
 
 /// The root that a mount shows files of.
@@ -23,15 +25,16 @@ pub(in crate::solve) struct MountedRoot {
 }
 
 /// The command with the roots that its mounts show. A context becomes a layer of its own, so that a step sees what the
-/// ignore file lets through, owned by root, and nothing else.
+/// ignore file lets through, owned by root, and nothing else. `slot` is what the step is remembered under.
 pub(in crate::solve) fn with_roots(
-    step: &StepContext<'_>,
+    (environment, slot): (&Environment<'_>, &str),
     op: &ExecOp<Arc<Files>>,
-) -> Result<ExecOp<MountedRoot>, Failures> {
+) -> Result<ExecOp<MountedRoot>, Error> {
     op.try_map(|Mounted { from, source, span }| match &**from {
         Files::Root(root) => Ok(MountedRoot { root: root.clone(), is_part: source != "/" }),
-        Files::Local(name) => {
-            let root = context_layer::make(step, name, source, span)?;
+        Files::Folder(name, context) => {
+            let slot = format!("{slot}/context:{name}:{source}");
+            let root = context_layer::make((environment, &slot), context, source, span)?;
             Ok(MountedRoot { root, is_part: false })
         }
     })
@@ -49,17 +52,16 @@ pub(in crate::solve::ops) fn show_parts(op: &ExecOp<MountedRoot>) -> bool {
 
 /// What the mounts say to the key where a part of a root counts by the files that are in it.
 pub(in crate::solve::ops) fn by_files(
-    step: &StepContext<'_>,
+    services: &Services,
     op: &ExecOp<MountedRoot>,
-) -> Result<ExecOp<Shown>, Failures> {
+) -> Result<ExecOp<Shown>, Error> {
     op.try_map(|Mounted { from: MountedRoot { root, is_part }, source, .. }| {
         let by_root = Shown::Root(root.chain);
         if !is_part {
             return Ok(by_root);
         }
-        let tree = trees::of_root(step, root)?;
-        let found = copy_files::mounted(&tree, source.as_bytes());
-        let found = found.map_err(|error| vec![copy::explain(step, &error)])?;
+        let tree = trees::of_root(services, root)?;
+        let found = copy_files::mounted(&tree, source.as_bytes())?;
         Ok(found.map_or(by_root, |files| Shown::Files(files.key())))
     })
 }
@@ -96,10 +98,10 @@ pub(in crate::solve) struct HeldMount<'o> {
 
 /// Gets what each mount of `op` needs, in their order; waits for cache mounts that others have locked.
 pub(in crate::solve) fn hold<'o>(
-    step: &StepContext<'_>,
+    environment: &Environment<'_>,
     op: &'o ExecOp<MountedRoot>,
-) -> Result<Vec<HeldMount<'o>>, Failures> {
-    let owners = step.environment.snapshots.tree_kind(step)?.name();
+) -> Result<Vec<HeldMount<'o>>, Error> {
+    let owners = environment.services.snapshots.tree_kind()?.name();
     let named = op.mounts.iter().enumerate();
     let mut wanted: Vec<_> = named.map(|(at, mount)| (cache_name(mount, owners), at, mount)).collect();
     // Every step, of every build, locks its caches in the order of their names: two that want the same two never wait for
@@ -108,8 +110,8 @@ pub(in crate::solve) fn hold<'o>(
     let mut held: Vec<(usize, HeldMount<'o>)> = Vec::with_capacity(wanted.len());
     for (name, at, mount) in wanted {
         let needed = match name {
-            Some(name) => cache(step, mount, &name, &held)?,
-            None => hold_one(step, mount)?,
+            Some(name) => cache(environment.services, mount, &name, &held)?,
+            None => hold_one(environment, mount)?,
         };
         held.push((at, HeldMount { mount, held: needed }));
     }
@@ -124,50 +126,43 @@ fn cache_name(mount: &Mount<MountedRoot>, owners: &str) -> Option<String> {
     Some(key::cache_directory(&CacheIdentity { id, from, owner: *owner }, owners).hex())
 }
 
-fn hold_one(step: &StepContext<'_>, mount: &Mount<MountedRoot>) -> Result<Held, Failures> {
+fn hold_one(environment: &Environment<'_>, mount: &Mount<MountedRoot>) -> Result<Held, Error> {
     match &mount.kind {
         MountKind::Bind { .. } | MountKind::Tmpfs { .. } | MountKind::Cache { .. } => Ok(Held::Nothing),
-        MountKind::Secret { id, required, .. } => secret(step, mount, id, *required),
-        MountKind::Ssh { id, required, .. } => agent(step, mount, id, *required),
-    }
-}
-
-fn secret<R>(step: &StepContext<'_>, mount: &Mount<R>, id: &str, required: bool) -> Result<Held, Failures> {
-    let value = step.environment.secrets.read(id);
-    let value = value.map_err(|error| vec![step.error_at(mount.span, error.to_string())])?;
-    if value.is_none() && required {
-        let error = step.error_at(mount.span, format!("secret {id}: not found"));
-        return Err(vec![
-            error.help(format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`")),
-        ]);
-    }
-    Ok(Held::Secret(value))
-}
-
-fn agent<R>(step: &StepContext<'_>, mount: &Mount<R>, id: &str, required: bool) -> Result<Held, Failures> {
-    let fail = |message: String| vec![step.error_at(mount.span, message)];
-    let Some(source) = step.environment.ssh.get(id) else {
-        if !required {
-            return Ok(Held::Nothing);
+        MountKind::Secret { id, required, .. } => {
+            secret(environment, id, *required).map_err(|e| e.at(mount.span))
         }
-        let error = step.error_at(mount.span, format!("no SSH key `{id}` was given"));
-        return Err(vec![error.help(format!("give it with `--ssh {id}` (your agent) or `--ssh {id}=FILE`"))]);
+        MountKind::Ssh { id, required, .. } => {
+            agent(environment, id, *required).map_err(|e| e.at(mount.span))
+        }
+    }
+}
+
+fn secret(environment: &Environment<'_>, id: &str, required: bool) -> Result<Held, Error> {
+    match environment.given.secrets.read(id)? {
+        None if required => Err(Error::NoSecret(id.to_owned())),
+        value => Ok(Held::Secret(value)),
+    }
+}
+
+fn agent(environment: &Environment<'_>, id: &str, required: bool) -> Result<Held, Error> {
+    let Some(source) = environment.given.ssh.get(id) else {
+        return if required { Err(Error::NoAgent(id.to_owned())) } else { Ok(Held::Nothing) };
     };
-    let folder = step.environment.store.scratch_dir().map_err(|e| fail(e.to_string()))?;
-    let agent = Agent::start(source, folder.path()).map_err(|e| fail(e.to_string()))?;
+    let folder = environment.services.store.scratch_dir()?;
+    let agent = Agent::start(source, folder.path())?;
     Ok(Held::Agent { agent, _folder: folder })
 }
 
 /// The directory of a cache mount. Instances of a private one are numbered; the first that nobody has is taken.
 fn cache(
-    step: &StepContext<'_>,
+    services: &Services,
     mount: &Mount<MountedRoot>,
     name: &str,
     others: &[(usize, HeldMount<'_>)],
-) -> Result<Held, Failures> {
-    let MountKind::Cache { sharing, from, owner, .. } = &mount.kind else { return Ok(Held::Nothing) };
-    let fail = |message: String| vec![step.error_at(mount.span, message)];
-    let folder = step.environment.store.private("cachemounts");
+) -> Result<Held, Error> {
+    let MountKind::Cache { sharing, .. } = &mount.kind else { return Ok(Held::Nothing) };
+    let folder = services.store.private("cachemounts");
     for instance in 0.. {
         let name = if instance == 0 { name.to_owned() } else { format!("{name}-{instance}") };
         let lock_path = folder.join(format!("{name}.lock"));
@@ -177,42 +172,52 @@ fn cache(
         if others.iter().any(|(_, other)| is_mine(&other.held)) {
             return Ok(Held::Cache { path, _lock: None });
         }
+        let fail = |action| {
+            let path = lock_path.clone();
+            move |source| Error::CacheMount { action, path, source }.at(mount.span)
+        };
         // For reading too: with a fifo in its place, nobody is waited for.
         let lock = File::options().create(true).truncate(false).read(true).write(true).open(&lock_path);
-        let lock = lock.map_err(|e| fail(format!("cannot open `{}`: {e}", lock_path.display())))?;
+        let lock = lock.map_err(fail("open"))?;
         let taken = match sharing {
             Sharing::Shared => lock.lock_shared().map(|()| true),
             Sharing::Locked => lock.lock().map(|()| true),
             Sharing::Private => Ok(lock.try_lock().is_ok()),
         };
-        step.environment.store.note_use(&lock_path);
-        if !taken.map_err(|e| fail(format!("cannot lock `{}`: {e}", lock_path.display())))? {
+        services.store.note_use(&lock_path);
+        if !taken.map_err(fail("lock"))? {
             continue;
         }
         if !path.is_dir() {
-            let snapshots = step.environment.snapshots;
-            let scratch = step.environment.store.scratch_dir().map_err(|e| fail(e.to_string()))?;
-            let CacheOwner { mode, uid, gid } = owner.unwrap_or_default();
-            let fill = match from {
-                Some((part, source)) => Some(jobs::Fill {
-                    copy: snapshots.copy_of(step, &part.root)?,
-                    source: source.clone(),
-                    may_be_missing: owner.is_some(),
-                }),
-                None => None,
-            };
-            let job = jobs::CacheDirectory {
-                path: path.clone(),
-                fresh: scratch.path().join("cache"),
-                mode,
-                uid,
-                gid,
-                owners: snapshots.privilege(step)?.owners(),
-                fill,
-            };
-            jobs::cache_directory(step.environment, &job).map_err(fail)?;
+            make_cache(services, &mount.kind, &path).map_err(|e| e.at(mount.span))?;
         }
         return Ok(Held::Cache { path, _lock: Some(lock) });
     }
     Ok(Held::Nothing)
+}
+
+/// Makes the directory of a cache mount, empty or filled.
+fn make_cache(services: &Services, kind: &MountKind<MountedRoot>, path: &Path) -> Result<(), Error> {
+    let MountKind::Cache { from, owner, .. } = kind else { return Ok(()) };
+    let snapshots = &services.snapshots;
+    let scratch = services.store.scratch_dir()?;
+    let CacheOwner { mode, uid, gid } = owner.unwrap_or_default();
+    let fill = match from {
+        Some((part, source)) => Some(jobs::Fill {
+            copy: snapshots.copy_of(&part.root)?,
+            source: source.clone(),
+            may_be_missing: owner.is_some(),
+        }),
+        None => None,
+    };
+    let job = jobs::CacheDirectory {
+        path: path.to_owned(),
+        fresh: scratch.path().join("cache"),
+        mode,
+        uid,
+        gid,
+        owners: snapshots.privilege()?.owners(),
+        fill,
+    };
+    Ok(jobs::cache_directory(&services.executor, &job)?)
 }

@@ -1,28 +1,31 @@
 //! From a step's operation to what the executor runs.
 
-use super::super::super::state::RootState;
 use super::mounts::{Held, HeldMount, MountedRoot};
 use crate::exec::{self, MountSpec, RootSource, Spec, Ulimit, Writes};
 use crate::plan::graph::{ExecOp, MountKind, Network, Security};
 use crate::snapshot::{ActiveSnapshot, OverlayKind};
-use crate::solve::{Failures, StepContext, passwd};
+use crate::solve::environment::{Environment, Services};
+use crate::solve::error::Error;
+use crate::solve::passwd;
+use crate::solve::snapshots::Snapshots;
+use crate::solve::state::RootState;
 
 /// The executor's order for `op` in the root of `snapshot`.
 pub(in crate::solve) fn make(
-    step: &StepContext<'_>,
+    environment: &Environment<'_>,
     op: &ExecOp<MountedRoot>,
     parent: &RootState,
     snapshot: &ActiveSnapshot,
     held: &[HeldMount<'_>],
-) -> Result<Spec, Failures> {
-    let credentials = credentials(step, op, parent, snapshot)?;
+) -> Result<Spec, Error> {
+    let credentials = credentials(environment.services, op, parent, snapshot)?;
     let network = executed(op.network);
     let mut env = op.proxy_env.clone();
     env.extend(op.env.iter().cloned());
     let mut mounts = pipes(op);
     for held in held {
         env.extend(secret_variable(held));
-        mounts.extend(mount_spec(step, held)?);
+        mounts.extend(mount_spec(&environment.services.snapshots, held)?);
     }
     let mut spec = Spec {
         root: root_source(snapshot),
@@ -39,13 +42,13 @@ pub(in crate::solve) fn make(
         hidden: Vec::new(),
         mounts,
         hosts: exec::hosts_text(&op.hostname, &op.extra_hosts),
-        resolv_conf: exec::resolv_conf_text(network, &step.environment.dns),
+        resolv_conf: exec::resolv_conf_text(network, &environment.given.dns),
         shm_size_bytes: op.shm_size_bytes,
         ulimits: limits(op, held),
-        owned_paths: step.environment.snapshots.owned_paths(step, parent)?,
+        owned_paths: environment.services.snapshots.owned_paths(parent)?,
         platform: op.platform.clone(),
     };
-    step.environment.snapshots.hide(step, &mut spec)?;
+    environment.services.snapshots.hide(&mut spec)?;
     Ok(spec)
 }
 
@@ -88,24 +91,21 @@ pub(in crate::solve) fn root_source(snapshot: &ActiveSnapshot) -> RootSource {
 
 /// USER by the root's own account files, out of the trees that are there for the command anyway.
 fn credentials<R>(
-    step: &StepContext<'_>,
+    services: &Services,
     op: &ExecOp<R>,
     parent: &RootState,
     snapshot: &ActiveSnapshot,
-) -> Result<exec::Credentials, Failures> {
-    let view = step.environment.roots.view(&parent.layers).map_err(|e| vec![step.error(e.to_string())])?;
-    let read = |path: &str| {
+) -> Result<exec::Credentials, Error> {
+    let view = services.indexes.view(&parent.layers)?;
+    let read = |path: &'static str| {
         let bytes = match passwd::read_unpacked(&view, snapshot.lowers(), path) {
             Some(found) => Ok(found),
-            None => passwd::read_one(step.environment, parent, path),
+            None => passwd::read_one(services, parent, path),
         };
-        bytes.map(Option::unwrap_or_default).map_err(|e| vec![step.error(format!("cannot read {path}: {e}"))])
+        bytes.map(Option::unwrap_or_default).map_err(|source| Error::Accounts { path, source })
     };
     let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);
-    exec::resolve_user(&op.user, &passwd, &group).map_err(|error| {
-        let error = step.error(error.to_string());
-        vec![error.help("USER names an account of the image; create it in a RUN before, or use a number")]
-    })
+    Ok(exec::resolve_user(&op.user, &passwd, &group)?)
 }
 
 /// Here-documents with a `#!` line, which the shell runs as files.
@@ -136,12 +136,12 @@ fn secret_variable(HeldMount { mount, held }: &HeldMount<'_>) -> Option<(String,
 
 /// The mount for the executor; nothing for a secret or agent that is not there, or that is a variable only.
 fn mount_spec(
-    step: &StepContext<'_>,
+    snapshots: &Snapshots,
     HeldMount { mount, held }: &HeldMount<'_>,
-) -> Result<Option<MountSpec>, Failures> {
+) -> Result<Option<MountSpec>, Error> {
     let (readonly, kind) = match (&mount.kind, held) {
         (MountKind::Bind { from, source, writable }, _) => {
-            (!writable, layers(step, &from.root, source, *writable)?)
+            (!writable, layers(snapshots, &from.root, source, *writable)?)
         }
         (MountKind::Cache { readonly, .. }, Held::Cache { path, .. }) => {
             // It was filled when it was made.
@@ -163,14 +163,14 @@ fn mount_spec(
 }
 
 fn layers(
-    step: &StepContext<'_>,
+    snapshots: &Snapshots,
     root: &RootState,
     source: &str,
     writable: bool,
-) -> Result<exec::MountKind, Failures> {
-    let lowers = step.environment.snapshots.lowers(step, root)?;
+) -> Result<exec::MountKind, Error> {
+    let lowers = snapshots.lowers(root)?;
     let writes = match writable {
-        true => step.environment.snapshots.writes(step)?,
+        true => snapshots.writes()?,
         false => Writes::Refused,
     };
     Ok(exec::MountKind::Layers { lowers, path: source.to_owned(), writes })

@@ -24,7 +24,7 @@ use crate::solve::SshSource;
 
 /// Why there is no agent for a step.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AgentError {
+pub enum AgentError {
     /// A key file cannot be used.
     #[error("cannot use the key `{path}`: {reason}")]
     Key {

@@ -1,13 +1,9 @@
 //! How a command failed, in words.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::super::super::StepContext;
-use super::super::super::full_disk::{self, binary};
-use super::output::Tail;
-use super::spec;
-use crate::exec::{ExecError, ExitReport, ExitStatus, emulation_help};
-use crate::plan::graph::ExecOp;
+use super::full_disk::{self, binary};
+use crate::exec::{ExecError, ExitReport, ExitStatus};
 use crate::report::Diagnostic;
 
 /// `exit code: 2`, or what ended it, and which limit was in its way.
@@ -89,28 +85,64 @@ fn signal_name(signal: i32) -> String {
     name.map_or_else(|| format!("signal {signal}"), |(_, name)| (*name).to_owned())
 }
 
-/// The error of a command that did not succeed; `logged` is the number of lines that it printed and where they are.
-pub(super) fn explain<R>(
-    step: &StepContext<'_>,
-    op: &ExecOp<R>,
+/// Why a command gave no layer.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It did not succeed.
+    #[error("process \"{command}\" did not complete successfully: {}", ended(report))]
+    Failed {
+        /// As the user wrote it.
+        command: String,
+        /// How it ended.
+        report: ExitReport,
+        /// Its last lines, if it printed any.
+        output: Option<String>,
+        /// Where all of its lines are, and how many, if `output` is not all.
+        log: Option<(u64, PathBuf)>,
+    },
+    /// It could not be started.
+    #[error("{source}")]
+    NotStarted {
+        /// Why not.
+        source: ExecError,
+        /// Which platform it is for, if that is another than this machine's, and how it would be run.
+        emulation: Option<String>,
+    },
+}
+
+impl CommandError {
+    /// Adds what is known, and ways to go on.
+    pub(super) fn explain(&self, diagnostic: Diagnostic, store: &Path) -> Diagnostic {
+        match self {
+            Self::Failed { report, output, log, .. } => {
+                explain_failed(diagnostic, report, output.as_deref(), log.as_ref(), store)
+            }
+            Self::NotStarted { source, emulation } => {
+                start_help(source, emulation.as_deref()).into_iter().fold(diagnostic, Diagnostic::help)
+            }
+        }
+    }
+}
+
+fn explain_failed(
+    mut diagnostic: Diagnostic,
     report: &ExitReport,
-    tail: &Tail,
-    logged: (u64, Option<PathBuf>),
+    output: Option<&str>,
+    log: Option<&(u64, PathBuf)>,
+    store: &Path,
 ) -> Diagnostic {
-    let (command, ended) = (spec::shown_command(op), ended(report));
-    let mut diagnostic = step.error(format!("process \"{command}\" did not complete successfully: {ended}"));
-    if let Some(text) = tail.text() {
-        diagnostic = diagnostic.note(match logged {
-            (lines, Some(path)) if !tail.is_all() => {
+    if let Some(text) = output {
+        diagnostic = diagnostic.note(match log {
+            Some((lines, path)) => {
                 format!("the end of its output; all {lines} lines are in {}:\n{text}", path.display())
             }
-            _ => format!("its last output:\n{text}"),
+            None => format!("its last output:\n{text}"),
         });
     }
-    if tail.text().is_some_and(|text| text.contains(full_disk::NO_SPACE)) {
-        diagnostic = full_disk::explain_command(diagnostic, step.environment.store.root());
+    if output.is_some_and(|text| text.contains(full_disk::NO_SPACE)) {
+        diagnostic = full_disk::explain_command(diagnostic, store);
     }
-    if let Some(help) = process_help(report, tail.text().as_deref()) {
+    if let Some(help) = process_help(report, output) {
         diagnostic = diagnostic.help(help);
     }
     if report.status == ExitStatus::Code(127) {
@@ -124,21 +156,17 @@ pub(super) fn explain<R>(
     diagnostic
 }
 
-/// The error of a command that could not be started.
-pub(super) fn explain_start<R>(step: &StepContext<'_>, op: &ExecOp<R>, error: &ExecError) -> Diagnostic {
-    let diagnostic = step.error(error.to_string());
-    let emulation = emulation_help(&op.platform);
+fn start_help<'h>(error: &ExecError, emulation: Option<&'h str>) -> Option<&'h str> {
     match (error, emulation) {
-        (ExecError::WrongFormat { .. } | ExecError::NotFound { .. }, Some(help)) => diagnostic.help(help),
-        (ExecError::WrongFormat { .. }, None) => {
-            diagnostic.help("is the image for another platform than it says?")
+        (ExecError::WrongFormat { .. } | ExecError::NotFound { .. }, Some(help)) => Some(help),
+        (ExecError::WrongFormat { .. }, None) => Some("is the image for another platform than it says?"),
+        (ExecError::NotFound { .. }, None) => {
+            Some("the root file system of this stage does not have it; a stage FROM scratch has no shell")
         }
-        (ExecError::NotFound { .. }, None) => diagnostic
-            .help("the root file system of this stage does not have it; a stage FROM scratch has no shell"),
-        (ExecError::Killed { signal: libc::SIGKILL, .. }, _) => diagnostic.help(
+        (ExecError::Killed { signal: libc::SIGKILL, .. }, _) => Some(
             "more memory or swap helps, or fewer steps at once (`--jobs 1`), or a limit (`--memory`), which ends the step alone",
         ),
-        _ => diagnostic,
+        _ => None,
     }
 }
 

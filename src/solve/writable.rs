@@ -7,7 +7,7 @@ use crate::exec::MemoryMount;
 use crate::snapshot::ActiveSnapshot;
 
 /// A root that a command can change.
-pub(in crate::solve) struct WritableRoot {
+pub(super) struct WritableRoot {
     // Declared first: what is mounted in the snapshot's folder goes before the folder.
     memory: Option<MemoryMount>,
     snapshot: ActiveSnapshot,
@@ -15,28 +15,28 @@ pub(in crate::solve) struct WritableRoot {
 
 impl WritableRoot {
     /// `memory` is what the snapshot's upper directory is in, if it is in memory.
-    pub(in crate::solve) fn new(snapshot: ActiveSnapshot, memory: Option<MemoryMount>) -> Self {
+    pub(super) fn new(snapshot: ActiveSnapshot, memory: Option<MemoryMount>) -> Self {
         Self { memory, snapshot }
     }
 
     /// What its changes are in, when they are not on disk.
-    pub(in crate::solve) fn memory(&self) -> Option<&MemoryMount> {
+    pub(super) fn memory(&self) -> Option<&MemoryMount> {
         self.memory.as_ref()
     }
 
     /// The directory of its changes, by a path of this process.
-    pub(in crate::solve) fn upper_here(&self) -> PathBuf {
+    pub(super) fn upper_here(&self) -> PathBuf {
         let upper = &self.snapshot.dirs().upper;
         self.memory.as_ref().map_or_else(|| upper.clone(), |memory| memory.here(upper))
     }
 
     /// Whether anything may have been changed; surely not when this says no.
-    pub(in crate::solve) fn is_changed(&self) -> bool {
+    pub(super) fn is_changed(&self) -> bool {
         self.snapshot.is_changed(&self.upper_here())
     }
 
     /// Lets go of what is in memory.
-    pub(in crate::solve) fn into_snapshot(self) -> ActiveSnapshot {
+    pub(super) fn into_snapshot(self) -> ActiveSnapshot {
         self.snapshot
     }
 }

@@ -70,13 +70,9 @@ impl Images {
     /// Whether images are wanted, and can be mounted under overlays in this store.
     ///
     /// # Errors
-    /// In words, when the environment says something that nobody knows.
-    pub(super) fn are_usable(&self, executor: &Executor) -> Result<Usable, String> {
-        let wanted = self.wanted.as_ref().map_err(|word| {
-            format!(
-                "the environment variable `RBUILD_LAYERS` is `{word}`; it may be `tree`, `auto` or `erofs`"
-            )
-        })?;
+    /// When the environment says something that nobody knows.
+    pub(super) fn are_usable(&self, executor: &Executor) -> Result<Usable, super::Error> {
+        let wanted = self.wanted.as_ref().map_err(|word| super::Error::UnknownLayers(word.clone()))?;
         if *wanted == LayersAs::Trees || executor.is_rootless() {
             return Ok(Usable::No);
         }

@@ -14,7 +14,7 @@ use crate::sync::lock;
 
 /// Why a layer could not be looked into.
 #[derive(Debug, thiserror::Error)]
-pub enum RootError {
+pub enum IndexError {
     /// The store could not give its blob.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -36,7 +36,7 @@ pub enum RootError {
     },
     /// Its index cannot be kept.
     #[error("cannot write `{}`: {source}", path.display())]
-    Index {
+    Save {
         /// Where.
         path: PathBuf,
         /// Why.
@@ -45,7 +45,7 @@ pub enum RootError {
 }
 
 /// Indexes and views; each is made when it is first asked for, by one thread while others wait.
-pub struct Roots {
+pub struct LayerIndexes {
     store: Store,
     indexes: Memo<DiffId, Index>,
     /// By all their layers: computing a chain id takes longer than comparing.
@@ -56,14 +56,14 @@ pub struct Roots {
 
 type Memo<K, V> = Mutex<HashMap<K, Arc<Mutex<Option<Arc<V>>>>>>;
 
-impl Roots {
+impl LayerIndexes {
     /// Nothing is known yet but what the store remembers.
     pub fn new(store: Store) -> Self {
         Self { store, indexes: Mutex::default(), views: Mutex::default(), kept: Mutex::default() }
     }
 
     /// The index of a layer whose blob is in the store: from memory, from the store, or by reading the blob.
-    pub fn index(&self, layer: &Layer) -> Result<Arc<Index>, RootError> {
+    pub fn index(&self, layer: &Layer) -> Result<Arc<Index>, IndexError> {
         remembered(&self.indexes, layer.diff_id, || match self.load(layer.diff_id) {
             Some(index) => Ok(index),
             None => self.read(layer),
@@ -71,7 +71,7 @@ impl Roots {
     }
 
     /// The merged view of a stack of layers, lowest first.
-    pub fn view(&self, layers: &[Layer]) -> Result<Arc<RootView>, RootError> {
+    pub fn view(&self, layers: &[Layer]) -> Result<Arc<RootView>, IndexError> {
         let diff_ids: Vec<DiffId> = layers.iter().map(|l| l.diff_id).collect();
         let Some((top, below)) = layers.split_last() else { return Ok(Arc::default()) };
         remembered(&self.views, diff_ids, || {
@@ -81,18 +81,18 @@ impl Roots {
     }
 
     /// Takes the index of a layer that was just written or unpacked, so that nobody has to read it again.
-    pub fn remember(&self, diff_id: DiffId, index: Index) -> Result<(), RootError> {
-        let index = remembered(&self.indexes, diff_id, || Ok::<_, RootError>(index))?;
+    pub fn remember(&self, diff_id: DiffId, index: Index) -> Result<(), IndexError> {
+        let index = remembered(&self.indexes, diff_id, || Ok::<_, IndexError>(index))?;
         self.save(diff_id, &index);
         Ok(())
     }
 
-    fn read(&self, layer: &Layer) -> Result<Index, RootError> {
+    fn read(&self, layer: &Layer) -> Result<Index, IndexError> {
         let blob = self.store.open_blob(&layer.descriptor.digest)?;
         let read = Index::read(blob, Limits::default())
-            .map_err(|source| RootError::Archive { layer: layer.diff_id, source })?;
+            .map_err(|source| IndexError::Archive { layer: layer.diff_id, source })?;
         if read.diff_id != layer.diff_id {
-            return Err(RootError::WrongDiffId { expected: layer.diff_id, actual: read.diff_id });
+            return Err(IndexError::WrongDiffId { expected: layer.diff_id, actual: read.diff_id });
         }
         self.save(layer.diff_id, &read.index);
         Ok(read.index)
@@ -110,9 +110,9 @@ impl Roots {
     }
 
     /// Takes over a file with a layer's index that a worker wrote.
-    pub fn adopt(&self, diff_id: DiffId, file: &Path) -> Result<(), RootError> {
+    pub fn adopt(&self, diff_id: DiffId, file: &Path) -> Result<(), IndexError> {
         let path = self.path(diff_id);
-        supersede(file, &path).map_err(|source| RootError::Index { path, source })
+        supersede(file, &path).map_err(|source| IndexError::Save { path, source })
     }
 
     fn path(&self, diff_id: DiffId) -> PathBuf {

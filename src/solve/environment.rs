@@ -1,0 +1,215 @@
+//! What a build works with: services that its steps share, the policy that holds for them, and what it was given.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::error::Error;
+use super::images::PullPolicy;
+use super::indexes::LayerIndexes;
+use super::jobs;
+use super::log::BuildLog;
+use super::pins::Pins;
+use super::session::FailedSteps;
+use super::snapshots::Snapshots;
+use super::state::{ContextFiles, RootState, SshSource};
+use crate::cache::{Cache, Preimage, Reasons, Record};
+use crate::dockerfile::syntax::Dockerfile;
+use crate::exec::{Config, Dns, Executor, Limits, Stop};
+use crate::key::LayerForm;
+use crate::oci::{Layer, Seconds};
+use crate::registry::{Client, Settings};
+use crate::report::{Diagnostic, Events, Source, Span};
+use crate::secrets::Secrets;
+use crate::store::Store;
+
+/// What all parts of one build share. Made once; nothing is contacted or started yet.
+pub struct Services {
+    /// Where blobs are.
+    pub store: Store,
+    /// Where layers of earlier builds are found.
+    pub cache: Cache,
+    /// What is known of layers, and of stacks of them.
+    pub indexes: Arc<LayerIndexes>,
+    /// Root file systems for RUN.
+    pub snapshots: Snapshots,
+    /// Runs commands.
+    pub executor: Arc<Executor>,
+    /// Talks to registries.
+    pub registry: Client,
+    /// What a lock file says of what comes from elsewhere; nothing at first.
+    pub pins: Pins,
+    /// Where events go.
+    pub events: Events,
+    /// Keeps what commands print.
+    pub log: BuildLog,
+    /// What becomes of the roots of steps that fail; they are not kept at first.
+    pub failed: FailedSteps,
+}
+
+/// What holds for all steps of a build.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    /// So many steps may be under way at once; as many as usual when absent.
+    pub jobs: Option<usize>,
+    /// When a registry is asked for an image.
+    pub pull: PullPolicy,
+    /// Fetch nothing from anywhere.
+    pub offline: bool,
+    /// Take nothing from the cache.
+    pub no_cache: bool,
+    /// How new layers are written.
+    pub form: LayerForm,
+}
+
+/// What a build was given.
+pub struct Given<'a> {
+    /// The contexts by name; the main one has the empty name.
+    pub contexts: &'a BTreeMap<String, ContextFiles>,
+    /// The text that messages point into: the Dockerfile's.
+    pub source: Arc<Source>,
+    /// The Dockerfile, once there is one: for hints when a name in it leads nowhere.
+    pub dockerfile: Option<&'a Dockerfile>,
+    /// What RUN --mount=type=secret may ask for, and logins of what ADD fetches.
+    pub secrets: Secrets,
+    /// What RUN --mount=type=ssh may ask for, by id.
+    pub ssh: BTreeMap<String, SshSource>,
+    /// What replaces this machine's resolv.conf.
+    pub dns: Dns,
+    /// What tells this build from others in the same store: the Dockerfile's absolute path.
+    pub project: String,
+}
+
+/// All of it.
+pub struct Environment<'a> {
+    /// What all parts of the build share.
+    pub services: &'a Services,
+    /// What holds for all steps.
+    pub policy: Policy,
+    /// What the build was given.
+    pub given: Given<'a>,
+}
+
+/// What the results of a step are remembered under, and since when it works on them.
+pub(super) struct Slot<'s> {
+    /// Its name in the project.
+    pub(super) name: Cow<'s, str>,
+    /// When it began.
+    pub(super) started: Instant,
+}
+
+impl<'a> Given<'a> {
+    /// Contexts, and what messages point into; nothing else.
+    pub fn new(contexts: &'a BTreeMap<String, ContextFiles>, source: &Arc<Source>) -> Self {
+        Self {
+            contexts,
+            source: Arc::clone(source),
+            dockerfile: None,
+            secrets: Secrets::default(),
+            ssh: BTreeMap::new(),
+            dns: Dns::default(),
+            project: String::new(),
+        }
+    }
+}
+
+impl Services {
+    /// Steps keep to `limits`, end when `stop` says so, and tell `events` what happens.
+    pub fn new(store: &Store, registries: &Settings, limits: &Limits, stop: &Stop, events: &Events) -> Self {
+        let config = Config { limits: limits.clone(), ..Config::default() };
+        let executor = Arc::new(Executor::stopped_by(config, stop.clone()));
+        let indexes = Arc::new(LayerIndexes::new(store.clone()));
+        Self {
+            store: store.clone(),
+            cache: Cache::new(store.clone()),
+            snapshots: Snapshots::new(store, &executor, &indexes, events),
+            indexes,
+            executor,
+            registry: Client::new(registries.clone()),
+            pins: Pins::default(),
+            events: events.clone(),
+            log: BuildLog::new(store),
+            failed: FailedSteps::default(),
+        }
+    }
+
+    /// The same from now on in silence: who heard of events until now need not wait for more.
+    pub fn silenced(self) -> Self {
+        let events = Events::silent();
+        Self { snapshots: self.snapshots.telling(&events), events, ..self }
+    }
+
+    /// Deletes what was thrown away.
+    pub fn empty_trash(&self) {
+        jobs::empty_trash(&self.store, &self.executor);
+    }
+}
+
+impl Environment<'_> {
+    /// What went wrong, told at `span` unless it has a place of its own.
+    pub fn diagnose(&self, error: &Error, span: Option<Span>) -> Diagnostic {
+        error.diagnose(&self.given.source, span, self.services.store.root())
+    }
+
+    /// The key of a step whose layer is written in the form that the build wants.
+    pub(super) fn in_form(&self, mut preimage: Preimage) -> Preimage {
+        self.policy.form.push_to(&mut preimage);
+        preimage
+    }
+
+    /// Looks a key up, unless everything is to run again.
+    pub(super) fn lookup(&self, preimage: &dyn Reasons) -> Result<Option<Record>, Error> {
+        match self.policy.no_cache {
+            true => Ok(None),
+            false => Ok(self.services.cache.lookup(&preimage.key())?),
+        }
+    }
+
+    /// Remembers a record that was found, for explanations.
+    pub(super) fn remember(&self, slot: &Slot<'_>, found: &Record) {
+        // Forgetting a slot's last key costs an explanation, not a build.
+        let _ = self.services.cache.remember(&self.name(slot), &found.key);
+    }
+
+    /// What a step of this project made last, unless everything is to be made again.
+    pub(super) fn last_record(&self, slot: &Slot<'_>) -> Option<Record> {
+        match self.policy.no_cache {
+            true => None,
+            false => self.services.cache.last_record(&self.name(slot)),
+        }
+    }
+
+    /// Why a step is not in the cache, in one clause.
+    pub(super) fn why_missed(&self, slot: &Slot<'_>, preimage: &dyn Reasons) -> String {
+        match self.policy.no_cache {
+            true => "--no-cache".to_owned(),
+            false => self.services.cache.explain(&self.name(slot), preimage),
+        }
+    }
+
+    /// Publishes a layer whose blob is in the store, and gives the root with it, or with what another build published
+    /// first, on top.
+    pub(super) fn publish(
+        &self,
+        slot: &Slot<'_>,
+        parent: &RootState,
+        preimage: &dyn Reasons,
+        (layer, time): (Layer, Seconds),
+    ) -> Result<RootState, Error> {
+        let chain = parent.chain.push(layer.diff_id);
+        let took = Some(slot.started.elapsed());
+        let record = Record { took, ..Record::new(preimage.key(), layer, chain, time) };
+        let (cache, name) = (&self.services.cache, self.name(slot));
+        let record = match self.policy.no_cache {
+            true => cache.replace(record, preimage, &name)?,
+            false => cache.publish(record, preimage, &name)?,
+        };
+        Ok(parent.with(record.layer, record.time))
+    }
+
+    /// The slot's name among those of all projects.
+    fn name(&self, slot: &Slot<'_>) -> String {
+        format!("{}\n{}", self.given.project, slot.name)
+    }
+}

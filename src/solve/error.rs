@@ -1,0 +1,259 @@
+//! Why a step failed, as facts; and the one place that makes words for people of them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::failure::CommandError;
+use super::full_disk;
+use super::images::ImageError;
+use super::indexes::IndexError;
+use super::jobs::JobError;
+use super::ops::exec::agent::AgentError;
+use super::pins::NotPinned;
+use crate::copy_files;
+use crate::exec::{ExecError, UserError};
+use crate::layer::{WriteError, archive};
+use crate::oci::Digest;
+use crate::report::{Diagnostic, Source, Span};
+use crate::secrets::SecretError;
+use crate::source::git::GitError;
+use crate::source::http::HttpError;
+use crate::{cache, registry, snapshot, store};
+
+/// Why a step, or a root that somebody enters, could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another error, and where in the Dockerfile it belongs.
+    #[error("{source}")]
+    At {
+        /// Where; the step's line if that is not known.
+        span: Option<Span>,
+        /// What.
+        source: Box<Error>,
+    },
+    /// The build is to end.
+    #[error("the build was stopped")]
+    Stopped,
+    /// The store refused something.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The cache did.
+    #[error(transparent)]
+    Cache(#[from] cache::Error),
+    /// A layer cannot be looked into.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The index of a layer, which a worker needs as a file, cannot be saved.
+    #[error("cannot save the index of a layer")]
+    IndexNotSaved,
+    /// A layer cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A layer that was just written cannot be indexed.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
+    /// A layer cannot be given another compression.
+    #[error("cannot compress layer {layer} anew: {source}")]
+    Recompress {
+        /// Its blob.
+        layer: Digest,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A root file system cannot be made.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    /// A layer cannot be unpacked.
+    #[error("cannot unpack a layer: {0}")]
+    Unpack(#[source] snapshot::Error),
+    /// The same, by a job.
+    #[error("cannot unpack a layer: {0}")]
+    UnpackJob(#[source] JobError),
+    /// Work on files that have owners failed.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// The kernel takes none of the mounts that a step needs.
+    #[error("the kernel refuses an overlay that the step needs: {0}")]
+    OverlayRefused(#[source] io::Error),
+    /// There is no memory for what a step changes; in words.
+    #[error("{0}")]
+    NoRoomInMemory(String),
+    /// What was changed in a kept session cannot be had again.
+    #[error("cannot restore what was changed: {0}")]
+    Restore(#[source] JobError),
+    /// What the environment says of the form of layers.
+    #[error("the environment variable `RBUILD_LAYERS` is `{0}`; it may be `tree`, `auto` or `erofs`")]
+    UnknownLayers(String),
+    /// Commands cannot be run here.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// A command failed.
+    #[error(transparent)]
+    Command(Box<CommandError>),
+    /// The image has no such account.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// The image's accounts cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Accounts {
+        /// The file in the image.
+        path: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The image of a step cannot be found.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The same, and a stage may have been meant.
+    #[error("no earlier stage is named `{name}`, and there is no such image")]
+    NoStage {
+        /// As the user wrote it.
+        name: String,
+        /// Which stage.
+        hint: String,
+        /// Why there is no such image.
+        source: ImageError,
+    },
+    /// A layer cannot be fetched.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// COPY, ADD or WORKDIR cannot be done.
+    #[error(transparent)]
+    Files(#[from] copy_files::Error),
+    /// A file cannot be fetched.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// What is behind a URL is not what the lock file says.
+    #[error("`{url}` changed: the lock file says {expected}, the content is {actual}")]
+    Changed {
+        /// Without a password.
+        url: String,
+        /// What the lock file says.
+        expected: Digest,
+        /// What it is.
+        actual: Digest,
+    },
+    /// A repository cannot be fetched.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// Something that a lock file had to have.
+    #[error(transparent)]
+    NotPinned(#[from] NotPinned),
+    /// Something that would have to be fetched.
+    #[error("`{}` would have to be fetched, and `--offline` forbids that", crate::text::url::without_password(.0))]
+    Offline(String),
+    /// A secret cannot be used.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A secret that must be there was not given.
+    #[error("secret {0}: not found")]
+    NoSecret(String),
+    /// An agent that must be there was not given.
+    #[error("no SSH key `{0}` was given")]
+    NoAgent(String),
+    /// An agent cannot be used.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// A cache mount cannot be had.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    CacheMount {
+        /// What was tried: a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A kept session is of no use to this user.
+    #[error("session {0} was made by another user, or with other ids")]
+    OtherIds(String),
+    /// A kept session cannot be opened.
+    #[error("cannot open session {id}: {source}")]
+    Session {
+        /// Which.
+        id: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Somebody is in a kept session.
+    #[error("somebody is in session {0} already")]
+    InUse(String),
+}
+
+impl Error {
+    /// The same, told at `span` if that is known.
+    pub(super) fn at(self, span: Option<Span>) -> Self {
+        Self::At { span, source: Box::new(self) }
+    }
+
+    /// For people: what, where in `source`, and how to go on. What has no place of its own is at `span`. `store` is the
+    /// store's folder, whose disk may be the reason.
+    pub fn diagnose(&self, source: &Arc<Source>, span: Option<Span>, store: &Path) -> Diagnostic {
+        let (error, own) = self.located();
+        let diagnostic = full_disk::explain(error.in_words(store), store);
+        match own.or(span) {
+            Some(span) => diagnostic.at(source, span, ""),
+            None => diagnostic,
+        }
+    }
+
+    /// What happened, and where if that is known.
+    fn located(&self) -> (&Self, Option<Span>) {
+        match self {
+            Self::At { span, source } => {
+                let (error, inner) = source.located();
+                (error, inner.or(*span))
+            }
+            Self::Files(error) => (self, error.span()),
+            _ => (self, None),
+        }
+    }
+
+    fn in_words(&self, store: &Path) -> Diagnostic {
+        let diagnostic = Diagnostic::error(self.to_string());
+        match self {
+            Self::Image(error) => error.diagnose(),
+            // A stage of nearly that name is the better guess, so it goes first.
+            Self::NoStage { source, hint, .. } => diagnostic.note(source.diagnose().message).help(hint),
+            Self::Command(error) => error.explain(diagnostic, store),
+            _ => self.help().into_iter().fold(diagnostic, Diagnostic::help),
+        }
+    }
+
+    /// Ways to go on.
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::Registry(error) => error.help().map(String::from).into_iter().collect(),
+            Self::Files(error) => error.help().into_iter().map(Into::into).collect(),
+            Self::Http(error) => error.help().map(String::from).into_iter().collect(),
+            Self::Git(error) => error.help().map(String::from).into_iter().collect(),
+            Self::NotPinned(error) => vec![error.help().to_owned()],
+            Self::Changed { .. } => {
+                vec!["`rbuild lock --update` takes what is there now, and shows what moved".to_owned()]
+            }
+            Self::Offline(_) => vec!["fetch it yourself and COPY it, or leave `--offline` out".to_owned()],
+            Self::User(_) => vec![
+                "USER names an account of the image; create it in a RUN before, or use a number".to_owned(),
+            ],
+            Self::NoSecret(id) => {
+                vec![format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`")]
+            }
+            Self::NoAgent(id) => {
+                vec![format!("give it with `--ssh {id}` (your agent) or `--ssh {id}=FILE`")]
+            }
+            Self::OverlayRefused(_) | Self::NoRoomInMemory(_) => vec![full_disk::FULL_MEMORY.to_owned()],
+            Self::OtherIds(_) => {
+                vec!["enter it as who made it, with the same lines in /etc/subuid and /etc/subgid".to_owned()]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl From<CommandError> for Error {
+    fn from(error: CommandError) -> Self {
+        Self::Command(Box::new(error))
+    }
+}

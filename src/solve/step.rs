@@ -1,0 +1,101 @@
+//! What an operation sees of its step, and what it gives back.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use super::environment::{Environment, Slot};
+use super::error::Error;
+use super::state::Files;
+use crate::cache::{Reasons, Record};
+use crate::plan::graph::Step;
+use crate::report::{Diagnostic, Event, Outcome, StepNumber};
+
+/// A step that is under way.
+pub(super) struct StepContext<'a> {
+    /// The step.
+    pub(super) step: &'a Step,
+    /// What to call it: `[build 2/5] RUN make`.
+    pub(super) title: String,
+    /// What the build works with.
+    pub(super) environment: &'a Environment<'a>,
+    /// Whether the display knows its number.
+    pub(super) is_listed: bool,
+    /// Whether a later step asks which files this one leaves, not only runs something on them.
+    pub(super) is_looked_into: bool,
+    /// When it began.
+    pub(super) started: Instant,
+    /// How long the step took when it ran in another build, if the cache told.
+    pub(super) took_then: OnceLock<Duration>,
+}
+
+/// A step's result, and how it came to be.
+pub(super) struct Done {
+    /// What it left.
+    pub(super) files: Files,
+    /// How it came to be.
+    pub(super) outcome: Outcome,
+}
+
+impl<'a> StepContext<'a> {
+    /// A step that begins now and that nobody has a name for.
+    pub(super) fn new(step: &'a Step, environment: &'a Environment<'a>) -> Self {
+        Self {
+            step,
+            title: String::new(),
+            environment,
+            is_listed: false,
+            is_looked_into: false,
+            started: Instant::now(),
+            took_then: OnceLock::new(),
+        }
+    }
+
+    /// The step's place in the display.
+    pub(super) fn number(&self) -> StepNumber {
+        self.step.number
+    }
+
+    /// Since when it is under way.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// How long it took when it ran, in another build, if the cache told.
+    pub(super) fn took_then(&self) -> Option<Duration> {
+        self.took_then.get().copied()
+    }
+
+    /// What went wrong, told at the step's line unless it has a place of its own.
+    pub(super) fn diagnose(&self, error: &Error) -> Diagnostic {
+        self.environment.diagnose(error, self.step.span)
+    }
+
+    /// What this step of this project is remembered under.
+    pub(super) fn slot(&self) -> Slot<'a> {
+        Slot { name: self.step.slot.as_str().into(), started: self.started }
+    }
+
+    /// Looks a key up, unless everything is to run again.
+    pub(super) fn lookup(&self, preimage: &dyn Reasons) -> Result<Option<Record>, Error> {
+        let found = self.environment.lookup(preimage)?;
+        if let Some(found) = &found {
+            let _ = found.took.map(|took| self.took_then.set(took));
+            self.environment.remember(&self.slot(), found);
+        }
+        Ok(found)
+    }
+
+    /// Tells why the step is not in the cache.
+    pub(super) fn missed(&self, preimage: &dyn Reasons) {
+        if !self.is_listed {
+            return;
+        }
+        let why = self.why_missed(preimage);
+        self.environment.services.events.send(Event::Missed { step: self.number(), why });
+    }
+
+    /// Why the step is not in the cache, in one clause.
+    pub(super) fn why_missed(&self, preimage: &dyn Reasons) -> String {
+        self.environment.why_missed(&self.slot(), preimage)
+    }
+}
