@@ -36,18 +36,20 @@ pub(crate) fn find(store: &Store, name: &str) -> Result<(StoredPlatform, Arc<Ima
 
 /// The manifest or index that `name` means; it is not read.
 pub(crate) fn find_target(store: &Store, name: &str) -> Result<Descriptor, Failure> {
+    if let Some(wanted) = name.parse::<Reference>().ok()
+        && let Some(target) = store.tag(&wanted)?
+    {
+        return Ok(target);
+    }
     let tags = store.tags()?;
-    let wanted = name.parse::<Reference>().ok().map(Reference::with_default_tag);
-    let by_name =
-        tags.iter().find(|(reference, _)| wanted.as_ref().is_some_and(|w| w.full() == reference.full()));
-    let target = match by_name {
-        Some((_, target)) => target.clone(),
-        None => match by_digest(&tags, name) {
-            Some(target) => target,
-            None => unnamed(store, name)?.ok_or_else(|| not_found(&tags, name))?,
-        },
-    };
-    Ok(target)
+    if let Some(target) = by_digest(&tags, name) {
+        return Ok(target);
+    }
+    match unnamed(store, name)?.as_slice() {
+        [] => Err(not_found(&tags, name)),
+        [target] => Ok(target.clone()),
+        several => Err(ambiguous(name, several)),
+    }
 }
 
 /// A name to be given: it has a tag, and no digest.
@@ -76,19 +78,40 @@ fn by_digest(tags: &[(Reference, Descriptor)], name: &str) -> Option<Descriptor>
     found.all(|(_, d)| d.digest == first.1.digest).then(|| first.1.clone())
 }
 
-/// What a whole digest means that no name points at: `rbuild -q` prints those of builds without `-t`.
-fn unnamed(store: &Store, name: &str) -> Result<Option<Descriptor>, Failure> {
+/// What a digest, or its first digits, mean that no name points at: `rbuild -q` prints those of builds without `-t`, and
+/// `images -a` lists them.
+fn unnamed(store: &Store, name: &str) -> Result<Vec<Descriptor>, Failure> {
+    let digits = name.strip_prefix("sha256:").unwrap_or(name);
+    if digits.len() < 4 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for digest in store.blobs_that_begin_with(digits)? {
+        found.extend(described(store, digest)?);
+    }
+    // An image of several platforms is meant, not one of those.
+    let indexes: Vec<Descriptor> = found.iter().filter(|d| d.media_type.is_index()).cloned().collect();
+    Ok(if indexes.is_empty() { found } else { indexes })
+}
+
+/// The blob as the manifest or index that it is, if it is one.
+fn described(store: &Store, digest: Digest) -> Result<Option<Descriptor>, Failure> {
     #[derive(serde::Deserialize)]
     struct Typed {
         #[serde(rename = "mediaType")]
         media_type: MediaType,
     }
-    let Ok(digest) = name.parse::<Digest>() else { return Ok(None) };
     let Some(size) = store.has_blob(&digest).filter(|size| *size <= MANIFEST_LIMIT) else { return Ok(None) };
     let bytes = store.read_blob(&Descriptor::new(MediaType::MANIFEST, digest, size), MANIFEST_LIMIT)?;
     let Ok(Typed { media_type }) = serde_json::from_slice(&bytes) else { return Ok(None) };
     let describes = media_type.is_index() || media_type.is_manifest();
     Ok(describes.then(|| Descriptor::new(media_type, digest, size)))
+}
+
+fn ambiguous(name: &str, several: &[Descriptor]) -> Failure {
+    let all: Vec<String> = several.iter().map(|target| target.digest.to_string()).collect();
+    let diagnostic = Diagnostic::error(format!("`{name}` may mean several images: {}", all.join(", ")));
+    Failure::build(vec![diagnostic.help("write more of its digits")])
 }
 
 fn not_found(tags: &[(Reference, Descriptor)], name: &str) -> Failure {

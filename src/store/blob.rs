@@ -112,6 +112,21 @@ impl Store {
         meta.is_file() && (meta.ctime() > boot_time() || is_on_disk()) && self.is_sealed(meta)
     }
 
+    /// The digests of the blobs whose hex digits begin with `digits`.
+    pub fn blobs_that_begin_with(&self, digits: &str) -> Result<Vec<Digest>, Error> {
+        let folder = self.inner.root.join("blobs/sha256");
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(|e| Error::io("read", &folder, e))? {
+            let name = entry.map_err(|e| Error::io("read", &folder, e))?.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(digits) {
+                found.extend(format!("sha256:{name}").parse::<Digest>().ok());
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
     /// Every blob that is there, by digest. Files with other names are left out.
     pub fn blobs(&self) -> Result<BTreeMap<Digest, BlobState>, Error> {
         let mut blobs = BTreeMap::new();

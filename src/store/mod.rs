@@ -24,6 +24,7 @@
 mod blob;
 mod error;
 mod files;
+mod index;
 mod layout;
 mod lock;
 mod partial;

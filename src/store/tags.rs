@@ -1,6 +1,8 @@
 //! Names of images, and `index.json` as other tools see them.
 //!
-//! The truth is one file for each name; `index.json` is written anew from all of them, under a lock.
+//! The truth is one file for each name, which is all that is opened to look one up. `index.json` is made of them under a
+//! lock, one line for each. As long as nothing else has changed since it was written, a change of a name is a change of
+//! its line ([`index`]).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,13 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Store, files, lock};
-use crate::oci::{Descriptor, Digest, Index, MediaType, Reference};
-
-/// What other tools call the image by (image-spec, "Pre-Defined Annotation Keys").
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// containerd's word for the full name.
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
+use super::{Error, Store, files, index, lock};
+use crate::oci::{Descriptor, Digest, Reference};
 
 /// Names and what they name.
 pub type Tags = Vec<(Reference, Descriptor)>;
@@ -51,18 +48,24 @@ impl Store {
         &self,
         tags: impl IntoIterator<Item = (&'t Reference, &'t Descriptor)>,
     ) -> Result<(), Error> {
-        let tags: BTreeMap<String, &Descriptor> =
+        let mut tags: BTreeMap<String, &Descriptor> =
             tags.into_iter().map(|(reference, descriptor)| (full_name(reference), descriptor)).collect();
         if tags.is_empty() {
             return Ok(());
         }
         let _lock = lock::exclusive(&self.index_lock())?;
-        for (name, descriptor) in tags {
-            let path = self.tag_path(&name);
-            let record = TagRecord { version: 1, name, descriptor: descriptor.clone() };
-            files::replace(&self.next_path()?, &path, &json(&record), 0o600)?;
-        }
-        self.project()
+        let known = |name: &str| read(&self.tag_path(name)).ok().flatten().map(|(_, known)| known);
+        tags.retain(|name, descriptor| known(name).as_ref() != Some(*descriptor));
+        self.change_index(|| {
+            let mut changes = Vec::new();
+            for (name, descriptor) in tags {
+                let path = self.tag_path(&name);
+                let record = TagRecord { version: 1, name: name.clone(), descriptor: descriptor.clone() };
+                files::replace(&self.next_path()?, &path, &json(&record), 0o600)?;
+                changes.push((name, Some(descriptor.clone())));
+            }
+            Ok(changes)
+        })
     }
 
     /// What `reference` names here.
@@ -109,13 +112,19 @@ impl Store {
 
     /// Forgets a name; whether there was one. The blobs stay.
     pub fn remove_tag(&self, reference: &Reference) -> Result<bool, Error> {
-        let path = self.tag_path(&full_name(reference));
+        let name = full_name(reference);
+        let path = self.tag_path(&name);
         let _lock = lock::exclusive(&self.index_lock())?;
-        match fs::remove_file(&path) {
-            Ok(()) => self.project().map(|()| true),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        let mut was_there = false;
+        self.change_index(|| match fs::remove_file(&path) {
+            Ok(()) => {
+                was_there = true;
+                Ok(vec![(name, None)])
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(e) => Err(Error::io("remove", &path, e)),
-        }
+        })?;
+        Ok(was_there)
     }
 
     /// Names may be longer than a file's name can be, so the file is called by the name's digest.
@@ -173,10 +182,73 @@ impl Store {
         self.inner.own.join("index.lock")
     }
 
-    /// Writes `index.json`; the caller holds the lock.
+    /// Changes names and then `index.json`; the caller holds the lock. `change` gives the full names that changed, with what
+    /// they name now. Where nothing did, and `index.json` is as it was left, nothing is written.
+    fn change_index(&self, change: impl FnOnce() -> Result<Changes, Error>) -> Result<(), Error> {
+        let was_current = State::of(self).is_some_and(|now| State::written(self) == Some(now));
+        let changes = change()?;
+        match (was_current, changes.is_empty()) {
+            (true, true) => Ok(()),
+            (true, false) => match self.spliced(changes)? {
+                Some(index) => self.write_index(&index),
+                None => self.project(),
+            },
+            (false, _) => self.project(),
+        }
+    }
+
+    /// `index.json` with some of its lines changed; `None` when it does not look as rbuild writes it.
+    fn spliced(&self, changes: Changes) -> Result<Option<Vec<u8>>, Error> {
+        let Some(text) = files::read_small(&self.root().join("index.json"))? else { return Ok(None) };
+        Ok(index::splice(&text, changes))
+    }
+
+    /// Writes `index.json` of all names; the caller holds the lock.
     fn project(&self) -> Result<(), Error> {
-        let index = index(&self.private("tags"))?;
-        files::replace(&self.next_path()?, &self.root().join("index.json"), &index, 0o644)
+        self.write_index(&index_of(&self.tags()?))
+    }
+
+    fn write_index(&self, index: &[u8]) -> Result<(), Error> {
+        files::replace(&self.next_path()?, &self.root().join("index.json"), index, 0o644)?;
+        match State::of(self) {
+            Some(state) => files::replace(&self.next_path()?, &State::path(self), &json(&state), 0o600),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Full names, and what they name now; `None` of one that is gone.
+type Changes = Vec<(String, Option<Descriptor>)>;
+
+/// By what `index.json` and the folder of names are known again: device and inode aside, all that changes with them.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    /// Inode, size, and the nanoseconds of the last change of content and of status of `index.json`.
+    index: [i128; 4],
+    /// The same of the folder of names, whose size says nothing.
+    names: [i128; 4],
+}
+
+impl State {
+    fn of(store: &Store) -> Option<Self> {
+        let look = |path: &Path| {
+            let meta = fs::symlink_metadata(path).ok()?;
+            let nanoseconds =
+                |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+            let size = if meta.is_dir() { 0 } else { i128::from(meta.len()) };
+            let changed = nanoseconds(meta.mtime(), meta.mtime_nsec());
+            Some([i128::from(meta.ino()), size, changed, nanoseconds(meta.ctime(), meta.ctime_nsec())])
+        };
+        Some(Self { index: look(&store.root().join("index.json"))?, names: look(&store.private("tags"))? })
+    }
+
+    /// As it was when `index.json` was written last.
+    fn written(store: &Store) -> Option<Self> {
+        serde_json::from_slice(&files::read_small(&Self::path(store)).ok()??).ok()
+    }
+
+    fn path(store: &Store) -> PathBuf {
+        store.inner.own.join("index.state")
     }
 }
 
@@ -186,12 +258,7 @@ pub(super) fn index(folder: &Path) -> Result<Vec<u8>, Error> {
 }
 
 fn index_of(tags: &[(Reference, Descriptor)]) -> Vec<u8> {
-    json(&Index {
-        schema_version: 2,
-        media_type: Some(MediaType::INDEX),
-        manifests: tags.iter().cloned().map(annotated).collect(),
-        annotations: BTreeMap::new(),
-    })
+    index::of_lines(tags.iter().map(|(reference, descriptor)| index::line(&reference.full(), descriptor)))
 }
 
 fn all(folder: &Path) -> Result<Tags, Error> {
@@ -205,12 +272,6 @@ fn all(folder: &Path) -> Result<Tags, Error> {
     }
     tags.sort_by_cached_key(|(reference, _)| reference.full());
     Ok(tags)
-}
-
-fn annotated((reference, mut descriptor): (Reference, Descriptor)) -> Descriptor {
-    descriptor.annotations.insert(REF_NAME.to_owned(), reference.full());
-    descriptor.annotations.insert(CONTAINERD_NAME.to_owned(), reference.full());
-    descriptor
 }
 
 fn full_name(reference: &Reference) -> String {

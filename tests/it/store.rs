@@ -591,3 +591,36 @@ fn who_writes_to_a_blob_is_found_out() {
     assert_eq!(store.intact_blob(&digest).unwrap(), Some(5));
     assert_eq!(store.intact_blob(&digest).unwrap(), Some(5));
 }
+
+#[test]
+fn index_json_is_written_only_when_a_name_moves() {
+    use std::os::unix::fs::MetadataExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let index = store.root().join("index.json");
+    let name = |n: usize| format!("image{n}:1").parse::<Reference>().unwrap();
+    let inode = || fs::metadata(&index).unwrap().ino();
+    for n in [5, 1, 9, 3] {
+        store.set_tag(&name(n), &descriptor(&[n as u8])).unwrap();
+    }
+    let before = inode();
+    store.set_tag(&name(5), &descriptor(&[5])).unwrap();
+    store.remove_tag(&name(7)).unwrap();
+    assert_eq!(inode(), before, "nothing moved");
+    for n in [0, 4, 99] {
+        store.set_tag(&name(n), &descriptor(&[n as u8])).unwrap();
+        assert!(store.index_is_current().unwrap(), "{n}");
+    }
+    store.set_tag(&name(9), &descriptor(b"other")).unwrap();
+    assert!(store.remove_tag(&name(1)).unwrap());
+    assert!(store.index_is_current().unwrap());
+    // What others wrote there, and what a crash between a name and the index left, is made good by the next build.
+    fs::write(&index, "{}\n").unwrap();
+    store.set_tag(&name(5), &descriptor(&[5])).unwrap();
+    assert!(store.index_is_current().unwrap());
+    let names: Vec<_> = fs::read_dir(store.root().join("rbuild/tags")).unwrap().collect();
+    fs::remove_file(names[0].as_ref().unwrap().path()).unwrap();
+    assert!(!store.index_is_current().unwrap());
+    store.set_tag(&store.tags().unwrap()[0].0.clone(), &store.tags().unwrap()[0].1.clone()).unwrap();
+    assert!(store.index_is_current().unwrap());
+}

@@ -168,3 +168,29 @@ fn fetched_bases_are_not_listed() {
         "app\n"
     );
 }
+
+#[test]
+fn images_without_a_name_are_called_by_their_first_digits() {
+    let world = world();
+    let (first, second) = {
+        let first = world.build([""; 0]).run().digest();
+        world.dockerfile("FROM scratch\nCOPY b /\nLABEL a=b\n");
+        (first, world.build([""; 0]).run().digest())
+    };
+    let listed = world.rbuild(["images", "-q", "--filter", "dangling=true"]).any_stdout().run().stdout;
+    let mut ids: Vec<&str> = listed.split_whitespace().collect();
+    ids.sort_by_key(|id| first["sha256:".len()..].starts_with(id));
+    let [other, id] = ids[..] else { panic!("two images: {listed}") };
+    assert!(
+        second["sha256:".len()..].starts_with(other) && first["sha256:".len()..].starts_with(id),
+        "{listed}"
+    );
+    world.rbuild(["inspect", "-f", "{{.Id}}", id]).any_stdout().run();
+    world.rbuild(["history", id]).any_stdout().run();
+    world.rbuild(["tag", id, "named:1"]).any_stdout().run();
+    world.rbuild(["save", "-o", "/dev/null", other]).any_stdout().run();
+    world.rbuild(["rmi", "named:1", other]).any_stdout().run();
+    world.rbuild(["images", "-q", "--filter", "dangling=true"]).stdout("").run();
+    let gone = world.rbuild(["rmi", other]).status(1).run();
+    assert!(gone.stderr.contains(&format!("no image `{other}` in the local store")), "{}", gone.stderr);
+}
