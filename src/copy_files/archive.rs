@@ -9,7 +9,7 @@ use super::error::shown;
 use super::tree::{Bytes, FileTree, Item, ItemKind};
 use crate::context::scan::as_path;
 use crate::context::{FileDigest, Meta};
-use crate::layer::archive::{self, Limits, Member, Names, Reader, decompress};
+use crate::layer::archive::{self, Limits, Member, Names, Reader, Streams};
 use crate::layer::entry::Content;
 
 /// Makes an empty file, open for reading and writing, that goes away when it is closed.
@@ -57,7 +57,7 @@ pub(super) fn unpack(
     check_unchanged(&file, path, item)?;
     let bytes = scratch().map_err(fail)?;
     let mut hashed = Hashed { reader: &file, hasher: blake3::Hasher::new() };
-    let decoder = decompress(&mut hashed).map_err(fail)?;
+    let decoder = Streams::new(&mut hashed).map_err(fail)?;
     let mut copied = Copied { reader: decoder, copy: BufWriter::with_capacity(1 << 20, bytes) };
     let members = read_members(&mut copied).map_err(|source| Error::Archive { path: shown(path), source })?;
     let bytes = copied.copy.into_inner().map_err(|error| fail(error.into_error()))?;

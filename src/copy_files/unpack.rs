@@ -45,10 +45,14 @@ impl Transfer<'_> {
     /// As docker's unpacker does: only a directory on a directory is merged, everything else replaces what is
     /// there; symlinks on the way are followed as if the destination were `/`.
     fn member(&mut self, archive: &mut Unpacking<'_>, member: Member) -> Result<(), Error> {
-        if member.path.is_empty() {
+        // Of the image's root nothing is in a layer.
+        if member.path.is_empty() && archive.root.is_empty() {
             return Ok(());
         }
-        let at = self.place(archive, &member)?;
+        let at = match member.path.is_empty() {
+            true => archive.root.to_vec(),
+            false => self.place(archive, &member)?,
+        };
         let mut attributes = self.attributes(member.mode, member.uid, member.gid);
         attributes.mtime = Some(member.mtime);
         attributes.capability = member.xattrs.get(CAPABILITY).map(|value| value.as_slice().into());

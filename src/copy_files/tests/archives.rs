@@ -66,6 +66,12 @@ fn archives() {
     let lines = listing(&Ok(outcome));
     assert!(lines.contains(&"q/p/ 755 0:0".to_owned()) && lines.contains(&"q/p/one 644 5:6 one".to_owned()));
     assert_eq!(run("ADD x.tar /o", &context(dir.path()), &parent).unwrap().time, 1400);
+    // The destination is `/` in an archive; `./` says nothing of it.
+    fs::write(dir.path().join("r.tar"), tar(&[("/", b'5', 0o750, ""), ("f", b'0', 0o644, "f")])).unwrap();
+    let listed = listing(&run("ADD r.tar /o/", &context(dir.path()), &parent));
+    assert_eq!(listed, ["o/ 750 11:22", "o/f 644 11:22 f"]);
+    let listed = listing(&run("ADD r.tar /", &context(dir.path()), &parent));
+    assert_eq!(listed, ["f 644 11:22 f"]);
     for instruction in ["ADD n.gz /o/n.gz", "ADD --unpack=false y /o/"] {
         assert_eq!(
             run(instruction, &context(dir.path()), &parent).unwrap().entries.len(),

@@ -3,13 +3,13 @@
 use std::io::{self, BufRead, BufReader, Read};
 
 /// How many bytes [`detect`] wants to see.
-const MAGIC_BYTES: usize = 8;
+pub(super) const MAGIC_BYTES: usize = 8;
 /// Compressed bytes are read in pieces of this size.
-const INPUT_BUFFER_BYTES: usize = 128 * 1024;
+pub(super) const INPUT_BUFFER_BYTES: usize = 128 * 1024;
 /// What a zstd frame may ask for as its window: 128 MiB, the limit of the `zstd` program.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// What the xz decoder may allocate; `xz -9` needs 65 MiB.
-const XZ_MEMORY_BYTES: u64 = 256 << 20;
+pub(super) const XZ_MEMORY_BYTES: u64 = 256 << 20;
 
 /// A compression format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub fn decompress<R: Read>(mut reader: R) -> io::Result<Decoder<R>> {
     Ok(Decoder { inner, is_damaged: false })
 }
 
-fn zstd_decoder<B: BufRead>(input: B) -> io::Result<zstd::stream::read::Decoder<'static, B>> {
+pub(super) fn zstd_decoder<B: BufRead>(input: B) -> io::Result<zstd::stream::read::Decoder<'static, B>> {
     let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
     Ok(decoder)

@@ -15,12 +15,14 @@ mod error;
 mod name;
 mod pax;
 mod reader;
+mod streams;
 
 pub use compression::{Decoder, Format, decompress, detect};
 pub use error::{Error, Problem};
 pub use name::{PATH_LIMIT, clean};
 pub(in crate::layer) use name::{join, split};
 pub use reader::{Data, Kind, Limits, Member, Names, Reader, is_archive};
+pub use streams::Streams;
 
 #[cfg(test)]
 mod tests;

@@ -76,7 +76,8 @@ pub enum Kind {
 pub enum Names {
     /// A layer: they are whiteouts, and entries for the root itself are skipped (no snapshotter applies them).
     Layer,
-    /// Any archive, as for ADD: names are names.
+    /// Any archive, as for ADD: names are names. The root itself is `/`, a directory; `.` and no name at all are skipped, as
+    /// docker's unpacker does.
     Literal,
 }
 
@@ -320,10 +321,10 @@ impl<R: Read> Reader<R> {
             Meaning::Path(path) => (path, kind()?),
         };
         match (path.is_empty(), &kind, self.names) {
-            (false, _, _) | (true, Kind::Opaque, _) | (true, Kind::Directory, Names::Literal) => {
-                Ok(Some((path, kind)))
-            }
+            (false, _, _) | (true, Kind::Opaque, _) => Ok(Some((path, kind))),
+            (true, Kind::Directory, Names::Literal) if name.starts_with(b"/") => Ok(Some((path, kind))),
             (true, Kind::Directory, Names::Layer) => Ok(None),
+            (true, _, Names::Literal) if !name.starts_with(b"/") => Ok(None),
             (true, _, _) => Err(Problem::NoName),
         }
     }

@@ -5,7 +5,9 @@ use std::io::{Read, Write};
 
 use proptest::prelude::*;
 
-use super::{Error, Format, Kind, Limits, Member, Names, Problem, Reader, decompress, detect, is_archive};
+use super::{
+    Error, Format, Kind, Limits, Member, Names, Problem, Reader, Streams, decompress, detect, is_archive,
+};
 use crate::layer::sample::tar;
 
 fn members(bytes: &[u8], names: Names) -> Result<Vec<Member>, Error> {
@@ -151,7 +153,6 @@ fn names_mean_what_the_caller_says() {
     assert_eq!(
         paths(Names::Literal),
         [
-            (String::new(), Kind::Directory),
             (".wh.a".into(), Kind::File { size: 0 }),
             (".wh..wh.plnk/x".into(), Kind::File { size: 1 }),
             ("d/.wh..wh..opq".into(), Kind::File { size: 0 }),
@@ -256,6 +257,51 @@ fn truncated_and_prolonged_streams() {
     let mut bytes = tar("f a 1");
     bytes.extend_from_slice(b"anything");
     assert_eq!(members(&bytes, Names::Layer).unwrap().len(), 1);
+}
+
+#[test]
+fn what_stands_behind_streams_is_left_alone() {
+    for format in [Format::Gzip, Format::Zstd, Format::Bzip2, Format::Xz] {
+        let read = |bytes: &[u8]| {
+            let mut text = String::new();
+            Streams::new(bytes).and_then(|mut streams| streams.read_to_string(&mut text)).map(|_| text)
+        };
+        let whole = [compressed(format, b"one "), compressed(format, b"two")].concat();
+        for behind in [b"".as_slice(), &[0; 1001], &[0; 10240], b"garbage", b"BZ", &[0x1f]] {
+            assert_eq!(read(&[&whole, behind].concat()).unwrap(), "one two", "{format:?}");
+        }
+        for len in [whole.len() - 1, 9] {
+            assert!(read(&whole[..len]).is_err(), "{format:?}: {len} of {} bytes", whole.len());
+        }
+        let mut damaged = whole.clone();
+        let at = whole.len() / 2 - 2;
+        damaged[at] ^= 0x55;
+        assert!(read(&damaged).map_or(true, |text| text != "one two"), "{format:?}");
+    }
+    let mut text = Vec::new();
+    Streams::new(b"plain".as_slice()).unwrap().read_to_end(&mut text).unwrap();
+    assert_eq!(text, b"plain");
+}
+
+#[test]
+fn only_a_slash_names_the_root() {
+    let named = |name: &str, flag: u8| {
+        let mut header = header(tar::EntryType::new(flag), 0);
+        header.as_mut_bytes()[..100].fill(0);
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_cksum();
+        members(header.as_bytes(), Names::Literal).map(|members| members.len())
+    };
+    for (name, flag, expected) in [
+        ("/", b'5', Ok(1)),
+        ("./", b'5', Ok(0)),
+        (".", b'0', Ok(0)),
+        ("", b'0', Ok(0)),
+        ("a/..", b'5', Ok(0)),
+        ("/", b'0', Err(())),
+    ] {
+        assert_eq!(named(name, flag).map_err(drop), expected, "{name:?}");
+    }
 }
 
 #[test]
