@@ -90,7 +90,7 @@ pub enum ExecError {
     /// The processes around the step vanished without a word.
     #[error("the processes around the step ended without a report; were they killed?")]
     Vanished,
-    /// The same of a worker.
+    /// The worker that did a job vanished without a word.
     #[error("a worker ended without an answer; was it killed?")]
     WorkerVanished,
     /// A value that cannot be passed on, such as a path that is no UTF-8.

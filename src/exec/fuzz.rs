@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 
-use super::decode_orders;
+use super::decode_messages;
 use super::wire::channel;
 
 /// Receives bytes as zygote, init and worker do: a message is what was said of its length, and what it decodes to reads the
@@ -21,10 +21,10 @@ pub fn check(bytes: &[u8]) {
         left = rest;
         // What the command's process tells comes one a line.
         message.split(|byte| *byte == b'\n').for_each(|line| {
-            decode_orders(line);
+            decode_messages(line);
         });
     }
-    decode_orders(bytes);
+    decode_messages(bytes);
 }
 
 #[cfg(test)]

@@ -39,5 +39,5 @@ pub use spec::{
 };
 pub use step::image::MountedImage;
 pub use sys::signals::Signals;
-pub use wire::order::decode_orders;
+pub use wire::messages::decode_messages;
 pub use wire::role::{Role, role_from_args};

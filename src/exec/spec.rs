@@ -79,7 +79,7 @@ impl Spec {
         self.root.lowers().into_iter().chain(mounted).flatten()
     }
 
-    /// The same, to be named otherwise.
+    /// Those that [`Self::lowers`] gives, for who names them otherwise.
     pub(super) fn lowers_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let root = match &mut self.root {
             RootSource::Overlay { lowers, .. } => Some(lowers),
@@ -152,7 +152,7 @@ pub struct MountSpec {
     pub target: String,
     /// Writes fail.
     pub readonly: bool,
-    /// What.
+    /// What is mounted there.
     pub kind: MountKind,
 }
 
@@ -239,11 +239,11 @@ impl Ulimit {
 /// How a step's process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitReport {
-    /// How.
+    /// Its exit code, or the signal that ended it.
     pub status: ExitStatus,
     /// Processor time of the command and all that it waited for.
     pub user_time: Duration,
-    /// The same in the kernel.
+    /// Processor time that the kernel spent for them.
     pub system_time: Duration,
     /// Largest resident set, in bytes.
     pub peak_memory_bytes: u64,

@@ -200,7 +200,7 @@ const WORKING_DIRECTORY: [(&str, &str); 11] = [
     ("exec/step/extra.rs", "sources of mounts: rbuild's own folders"),
     ("exec/step/memory.rs", "mounts on rbuild's own folders"),
     ("exec/step/mounts.rs", "/dev, /sys and control groups of the machine"),
-    ("exec/owners/", "the keeper is in the root of the step that asks"),
+    ("exec/owners/", "the owner supervisor is in the root of the step that asks"),
     ("exec/host/probe.rs", "rbuild's own folders"),
     ("exec/host/program.rs", "rbuild's own program"),
     ("solve/jobs.rs", "folders of cache mounts"),

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::console::{self, RawMode};
 use crate::exec::sys;
 use crate::exec::wire::channel;
-use crate::exec::wire::order::Stdin;
+use crate::exec::wire::messages::Stdin;
 use crate::report::Stream;
 
 /// How a command meets whoever started rbuild.
@@ -27,17 +27,17 @@ pub struct Attach {
 }
 
 /// Both ends of what connects them.
-pub(in crate::exec) struct Ends {
+pub(super) struct Ends {
     /// What the command reads.
     pub(in crate::exec) stdin: Stdin,
     /// The command's output, unless it has a terminal, and the file that belongs to its input.
-    pub(in crate::exec) files: Vec<OwnedFd>,
+    pub(super) files: Vec<OwnedFd>,
     /// rbuild's end.
-    pub(in crate::exec) relay: Relay,
+    pub(super) relay: Relay,
 }
 
 /// rbuild's end.
-pub(in crate::exec) struct Relay {
+pub(super) struct Relay {
     attach: Attach,
     /// Brings the terminal.
     console: Option<UnixStream>,
@@ -55,7 +55,7 @@ struct Input {
 }
 
 impl Ends {
-    pub(in crate::exec) fn open(attach: Attach) -> io::Result<Self> {
+    pub(super) fn open(attach: Attach) -> io::Result<Self> {
         let mut relay = Relay { attach, console: None, outputs: Vec::new(), input: None, terminal: None };
         if attach.terminal {
             let (ours, theirs) = UnixStream::pair()?;
@@ -110,7 +110,7 @@ impl Input {
 
 impl Relay {
     /// Passes everything on until the outcome has come, which is returned, or nobody is left to send it.
-    pub(in crate::exec) fn follow(mut self, step: &UnixStream) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn follow(mut self, step: &UnixStream) -> io::Result<Option<Vec<u8>>> {
         let _raw = self.take_terminal()?;
         for (_, file) in &self.outputs {
             rustix::io::ioctl_fionbio(file, true)?;

@@ -85,7 +85,7 @@ impl Limits {
     }
 
     /// Whether there is something that only a group can hold a step to.
-    pub(in crate::exec) fn wants_group(&self) -> bool {
+    pub(super) fn wants_group(&self) -> bool {
         !self.settings().is_empty()
     }
 
@@ -139,20 +139,20 @@ impl Limits {
 
 /// What a step was held to, and whether that ended it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::exec) struct MemoryUse {
-    pub(in crate::exec) kills: u64,
-    pub(in crate::exec) peak_bytes: u64,
+pub(super) struct MemoryUse {
+    pub(super) kills: u64,
+    pub(super) peak_bytes: u64,
 }
 
 /// The group of one step: a folder in each hierarchy that is needed.
 #[derive(Debug)]
-pub(in crate::exec) struct Cgroup {
+pub(super) struct Cgroup {
     folders: Vec<PathBuf>,
 }
 
 impl Cgroup {
     /// Makes a group with these limits.
-    pub(in crate::exec) fn create(limits: &Limits, machine: &Hierarchies) -> Result<Self, CgroupError> {
+    pub(super) fn create(limits: &Limits, machine: &Hierarchies) -> Result<Self, CgroupError> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let mut group = Self { folders: Vec::new() };
@@ -188,12 +188,12 @@ impl Cgroup {
     }
 
     /// Puts a process in, which has not started others yet.
-    pub(in crate::exec) fn add(&self, pid: u32) -> Result<(), CgroupError> {
+    pub(super) fn add(&self, pid: u32) -> Result<(), CgroupError> {
         self.folders.iter().try_for_each(|folder| set(folder, "cgroup.procs", &pid.to_string()))
     }
 
     /// Whether the kernel refused the step a process.
-    pub(in crate::exec) fn refused_a_process(&self) -> bool {
+    pub(super) fn refused_a_process(&self) -> bool {
         let texts =
             self.folders.iter().filter_map(|folder| fs::read_to_string(folder.join("pids.events")).ok());
         let refusals = |text: &str| {
@@ -202,7 +202,7 @@ impl Cgroup {
         texts.map(|text| refusals(&text)).sum::<u64>() > 0
     }
 
-    pub(in crate::exec) fn memory(&self) -> MemoryUse {
+    pub(super) fn memory(&self) -> MemoryUse {
         let read =
             |name: &str| self.folders.iter().find_map(|folder| fs::read_to_string(folder.join(name)).ok());
         let number = |name: &str| read(name).and_then(|text| text.trim().parse().ok());
@@ -249,7 +249,7 @@ fn set(folder: &Path, file: &str, value: &str) -> Result<(), CgroupError> {
 
 /// Where groups can be made on this machine.
 #[derive(Debug, Clone, Default)]
-pub(in crate::exec) struct Hierarchies {
+pub(super) struct Hierarchies {
     /// This process's group of version 2.
     new: Option<PathBuf>,
     /// Those of version 1, by controllers.
@@ -263,7 +263,7 @@ enum Place {
 
 impl Hierarchies {
     /// Those that this process is in.
-    pub(in crate::exec) fn here() -> Self {
+    pub(super) fn here() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         Self::from_texts(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"))
     }
@@ -304,7 +304,7 @@ impl Hierarchies {
     }
 
     /// Whether groups with this controller can be made, and nothing has to move for that.
-    pub(in crate::exec) fn is_divided(&self, controller: &str) -> bool {
+    pub(super) fn is_divided(&self, controller: &str) -> bool {
         let control = self.new.as_ref().map(|own| fs::read_to_string(own.join("cgroup.subtree_control")));
         let is_new =
             control.and_then(Result::ok).is_some_and(|t| t.split_whitespace().any(|c| c == controller));

@@ -33,13 +33,13 @@ pub(in crate::exec) fn give(socket: OwnedFd, (rows, columns): (u16, u16), owner:
 }
 
 /// Tells a terminal its size.
-pub(in crate::exec) fn resize(terminal: &OwnedFd, rows: u16, columns: u16) -> rustix::io::Result<()> {
+pub(super) fn resize(terminal: &OwnedFd, rows: u16, columns: u16) -> rustix::io::Result<()> {
     let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(terminal, size)
 }
 
 /// The rows and columns of the terminal that rbuild's standard output, input, or error output is.
-pub(in crate::exec) fn own_size() -> (u16, u16) {
+pub(super) fn own_size() -> (u16, u16) {
     let sizes = [
         rustix::termios::tcgetwinsize(rustix::stdio::stdout()),
         rustix::termios::tcgetwinsize(rustix::stdio::stdin()),
@@ -53,11 +53,11 @@ pub(in crate::exec) fn own_size() -> (u16, u16) {
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
 /// rbuild's terminal while it passes on every key as it is; as before when dropped.
-pub(in crate::exec) struct RawMode(());
+pub(super) struct RawMode(());
 
 impl RawMode {
     /// Every key is the command's from now on, Ctrl-C as well.
-    pub(in crate::exec) fn enter() -> rustix::io::Result<Self> {
+    pub(super) fn enter() -> rustix::io::Result<Self> {
         let before = rustix::termios::tcgetattr(rustix::stdio::stdin())?;
         let mut raw = before.clone();
         raw.make_raw();

@@ -61,12 +61,12 @@ impl Executor {
             findings.push(self.overlay(directory));
             findings.push(self.images(directory));
         }
-        findings.push(keeper(privilege));
+        findings.push(recorded_owners(privilege));
         findings.push(sockets());
         findings.push(user_mode_network());
         findings.extend(emulators());
         let blocks = |finding: &Finding| {
-            finding.state == State::Blocked && (finding.name == MOUNTS || finding.name == KEEPER)
+            finding.state == State::Blocked && (finding.name == MOUNTS || finding.name == RECORDED_OWNERS)
         };
         let privilege = privilege.filter(|_| !findings.iter().any(blocks));
         Examination { privilege, findings }
@@ -161,7 +161,7 @@ impl Executor {
 
 const IMAGES: &str = "layers as images";
 const MOUNTS: &str = "mounts";
-const KEEPER: &str = "recorded owners";
+const RECORDED_OWNERS: &str = "recorded owners";
 
 impl Finding {
     fn new(name: &'static str, state: State, detail: impl Into<String>) -> Self {
@@ -271,12 +271,16 @@ impl SingleIdReason {
     }
 }
 
-fn keeper(privilege: Option<Privilege>) -> Finding {
+fn recorded_owners(privilege: Option<Privilege>) -> Finding {
     if seccomp::can_ask() {
-        return Finding::new(KEEPER, State::Works, "seccomp passes calls on, for users with one id");
+        return Finding::new(RECORDED_OWNERS, State::Works, "seccomp passes calls on, for users with one id");
     }
     let state = if privilege == Some(Privilege::Single) { State::Blocked } else { State::Unused };
-    Finding::new(KEEPER, state, "the kernel has no seccomp notifications (Linux 5.9): one id is not enough")
+    Finding::new(
+        RECORDED_OWNERS,
+        state,
+        "the kernel has no seccomp notifications (Linux 5.9): one id is not enough",
+    )
 }
 
 fn sockets() -> Finding {

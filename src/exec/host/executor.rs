@@ -21,7 +21,7 @@ use crate::exec::privilege::Privilege;
 use crate::exec::spec::{ExitReport, ExitStatus, Network, ProcessLimit, Spec};
 use crate::exec::step::{caps, image};
 use crate::exec::wire::channel;
-use crate::exec::wire::order::{self, Order, Outcome, Preparation, Stdin};
+use crate::exec::wire::messages::{self, InitConfig, Outcome, RunRequest, Stdin};
 use crate::exec::wire::zygote::Zygote;
 use crate::report::Stream;
 use crate::sync::lock;
@@ -109,7 +109,7 @@ impl Executor {
         Self::stopped_by(config, Stop::default())
     }
 
-    /// The same; `stop` ends its steps.
+    /// Does nothing yet. `stop` ends its steps.
     pub fn stopped_by(config: Config, stop: Stop) -> Self {
         Self {
             program: Program(config.program),
@@ -172,37 +172,37 @@ impl Executor {
         self.end(spec, step, answer)
     }
 
-    /// Starts the processes around a step, or takes those that are ready. `files` go with the order.
+    /// Starts the processes around a step, or takes those that are ready. `files` go with the request.
     fn begin(&self, spec: &Spec, stdin: Stdin, files: Vec<OwnedFd>) -> Result<Begun, ExecError> {
         let userns = self.userns()?;
         let privilege = privilege_of(userns);
         let hold = Hold::prepare(&self.limits, privilege)?;
-        let preparation = preparation(spec, privilege, &hold)?;
+        let config = init_config(spec, privilege, &hold)?;
         let images = image::mounted_in(spec);
         let opened: Vec<OwnedFd> =
             images.iter().map(|path| image::reopen(path)).collect::<io::Result<_>>()?;
-        let order = serde_json::to_vec(&Order { spec: spec.clone(), stdin, images })?;
+        let request = serde_json::to_vec(&RunRequest { spec: spec.clone(), stdin, images })?;
         let zygote = self.zygote()?;
         let sees_memory = self.memory_mounts.load(Ordering::Relaxed) > 0;
         let socket = match &hold.group {
-            Some(group) => zygote.held_init(&preparation, |init| group.add(init).map_err(ExecError::from))?,
-            None if sees_memory => zygote.fresh_init(&preparation).map_err(ExecError::Spawn)?,
-            None => zygote.init(&preparation).map_err(ExecError::Spawn)?,
+            Some(group) => zygote.held_init(&config, |init| group.add(init).map_err(ExecError::from))?,
+            None if sees_memory => zygote.fresh_init(&config).map_err(ExecError::Spawn)?,
+            None => zygote.init(&config).map_err(ExecError::Spawn)?,
         };
         // A failure to send shows below, as an init without a report.
         let borrowed: Vec<_> = files.iter().map(AsFd::as_fd).collect();
-        let _ = channel::send_with(&socket, &order, &borrowed);
+        let _ = channel::send_with(&socket, &request, &borrowed);
         for some in opened.chunks(channel::MOST_FILES) {
             let some: Vec<_> = some.iter().map(AsFd::as_fd).collect();
             let _ = channel::send_with(&socket, &[], &some);
         }
         drop((files, opened));
         let number = self.register(&socket).map_err(ExecError::Spawn)?;
-        let is_one_like_another = !preparation.is_held && !sees_memory;
-        // Where processes are counted by their users, those of a spare would count.
-        let is_counted = matches!(preparation.bound, Bound::Users { .. });
+        let is_one_like_another = !config.is_held && !sees_memory;
+        // Where processes are counted by their users, those of a prewarmed init would count.
+        let is_counted = matches!(config.bound, Bound::Users { .. });
         if self.expected.load(Ordering::Relaxed) > 0 && is_one_like_another && !is_counted {
-            zygote.prepare(&preparation);
+            zygote.prewarm(&config);
         }
         Ok(Begun { socket, number, hold })
     }
@@ -232,7 +232,7 @@ impl Executor {
             return Err(ExecError::Cancelled);
         }
         let Some(answer) = answer.map_err(ExecError::Spawn)? else { return Err(ExecError::Vanished) };
-        match order::decode(&answer)? {
+        match messages::decode(&answer)? {
             Outcome::Exited(report) => {
                 Ok(with_process_limit(self.with_memory_events(report, hold.group.as_ref()), &hold))
             }
@@ -250,7 +250,7 @@ impl Executor {
         self.run_job_in(None, job, input)
     }
 
-    /// The same among the mounts of steps: the job sees what they see at the place where `memory` is mounted.
+    /// Runs a job as root of the user namespace, among the mounts of steps: it sees what they see at the place where `memory` is mounted.
     pub fn run_job_among(&self, memory: &MemoryMount, job: &str, input: &[u8]) -> Result<Vec<u8>, ExecError> {
         self.run_job_in(Some(memory.namespace()), job, input)
     }
@@ -294,7 +294,7 @@ impl Executor {
     }
 
     /// Why there is no user namespace, if one was wanted.
-    pub(in crate::exec) fn userns_error(&self) -> Option<&UsernsError> {
+    pub(super) fn userns_error(&self) -> Option<&UsernsError> {
         self.userns.get()?.as_ref().err()
     }
 
@@ -353,12 +353,12 @@ fn privilege_of(userns: Option<&Userns>) -> Privilege {
 }
 
 /// What the processes around `spec` need to know of it beforehand.
-fn preparation(spec: &Spec, privilege: Privilege, hold: &Hold) -> Result<Preparation, ExecError> {
+fn init_config(spec: &Spec, privilege: Privilege, hold: &Hold) -> Result<InitConfig, ExecError> {
     let pasta = match spec.network {
         Network::Pasta => Some(find_in_path("pasta").ok_or(ExecError::NoPasta)?),
         Network::Host | Network::None => None,
     };
-    Ok(Preparation {
+    Ok(InitConfig {
         privilege,
         network: spec.network,
         security: spec.security,

@@ -13,7 +13,7 @@ use crate::report::Stream;
 /// A longer line is cut into several.
 const LINE_LIMIT_BYTES: usize = 1 << 18;
 
-pub(in crate::exec) struct Output {
+pub(super) struct Output {
     pipes: [Lines; 2],
 }
 
@@ -25,14 +25,14 @@ struct Lines {
 }
 
 impl Output {
-    pub(in crate::exec) fn new(stdout: PipeReader, stderr: PipeReader) -> Self {
+    pub(super) fn new(stdout: PipeReader, stderr: PipeReader) -> Self {
         let lines = |stream, pipe| Lines { stream, pipe, open: true, pending: Vec::new() };
         Self { pipes: [lines(Stream::Stdout, stdout), lines(Stream::Stderr, stderr)] }
     }
 
     /// Passes lines on until the outcome has come, which is returned, or nobody is left to send it. Then takes
     /// what is still in the pipes, but waits no longer: someone outside the step may hold them open.
-    pub(in crate::exec) fn follow(
+    pub(super) fn follow(
         mut self,
         socket: &UnixStream,
         on_line: &mut dyn FnMut(Stream, &str),

@@ -25,8 +25,8 @@ use crate::exec::sys::{self, pipe};
 const USUAL: u64 = 32_768;
 /// Once the numbers have gone round, the kernel gives no number below this one (`RESERVED_PIDS`).
 const RESERVED_PIDS: u64 = 300;
-/// Zygote, init, keeper, pasta and [`Watch`]'s trials, which are no processes of the step, but count with them.
-pub(in crate::exec) const OWN: u64 = 5;
+/// Zygote, init, supervisor, pasta and [`Watch`]'s trials, which are no processes of the step, but count with them.
+pub(super) const OWN: u64 = 5;
 /// How often the init tries to start a process.
 const TRIAL_EVERY: Duration = Duration::from_millis(500);
 /// After so many trials that were refused, with never [`CALM`] good ones in between, a step does nothing but run into
@@ -59,14 +59,14 @@ pub(in crate::exec) enum Bound {
 
 /// What holds one step.
 #[derive(Debug, Default)]
-pub(in crate::exec) struct Hold {
+pub(super) struct Hold {
     /// Of this and all other limits.
-    pub(in crate::exec) group: Option<Cgroup>,
+    pub(super) group: Option<Cgroup>,
     pub(in crate::exec) bound: Bound,
     /// How many processes it may have.
-    pub(in crate::exec) most: Option<u64>,
+    pub(super) most: Option<u64>,
     /// The group tells whether it had as many.
-    pub(in crate::exec) is_told: bool,
+    pub(super) is_told: bool,
 }
 
 impl Hold {

@@ -23,7 +23,7 @@ use crate::layer::erofs;
 use crate::layer::unpack::OpaqueMark;
 use crate::layer::view::RootView;
 
-pub(in crate::exec) const OVERLAY_JOB: &str = "exec.try-overlay";
+pub(super) const OVERLAY_JOB: &str = "exec.try-overlay";
 
 /// What the job is to try.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ struct Trial {
 }
 
 impl Executor {
-    pub(in crate::exec) fn try_overlay(&self, directory: &Path) -> Result<(), String> {
+    pub(super) fn try_overlay(&self, directory: &Path) -> Result<(), String> {
         self.attempt(&Trial { parent: directory.to_owned(), lower: None, in_memory: false })
     }
 
@@ -90,7 +90,7 @@ fn write_image(path: &Path) -> Result<(), String> {
 }
 
 /// The job: mounts an overlay, and does in it what steps do.
-pub(in crate::exec) fn try_overlay(input: &[u8]) -> Result<Vec<u8>, String> {
+pub(super) fn try_overlay(input: &[u8]) -> Result<Vec<u8>, String> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let Trial { parent, lower, in_memory } =

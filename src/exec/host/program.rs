@@ -25,7 +25,7 @@ use crate::exec::sys;
 
 /// Which file to execute as a copy of rbuild.
 #[derive(Debug, Clone)]
-pub(in crate::exec) struct Program(pub(in crate::exec) PathBuf);
+pub(super) struct Program(pub(super) PathBuf);
 
 /// The program as a file that nobody can write to, however they got hold of it.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(in crate::exec) struct Protected(OwnedFd);
 
 impl Protected {
     /// Takes the mount that was made already, or makes one where this process may mount, or a copy.
-    pub(in crate::exec) fn of(program: &Program, mounted: Option<OwnedFd>) -> io::Result<Self> {
+    pub(super) fn of(program: &Program, mounted: Option<OwnedFd>) -> io::Result<Self> {
         if let Some(mounted) = mounted.or_else(|| mount(&program.0).ok()) {
             return Ok(Self(mounted));
         }
@@ -52,7 +52,7 @@ impl Protected {
 
 /// The program of this process, on a read-only mount. The process may have entered another mount namespace since it
 /// started, in which the program is looked for by its path.
-pub(in crate::exec) fn mount_own() -> io::Result<OwnedFd> {
+pub(super) fn mount_own() -> io::Result<OwnedFd> {
     let mounted = mount(&std::fs::read_link("/proc/self/exe")?)?;
     let (own, found) = (rustix::fs::stat("/proc/self/exe")?, rustix::fs::fstat(&mounted)?);
     match (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino) {

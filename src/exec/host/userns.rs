@@ -93,17 +93,17 @@ enum Mapping {
 
 /// A user namespace in which rbuild's user is root.
 #[derive(Debug)]
-pub(in crate::exec) struct Userns {
-    pub(in crate::exec) file: OwnedFd,
+pub(super) struct Userns {
+    pub(super) file: OwnedFd,
     pub(in crate::exec) privilege: Privilege,
-    pub(in crate::exec) why_single: Option<SingleIdReason>,
+    pub(super) why_single: Option<SingleIdReason>,
     /// The program on a read-only mount, which only root of the namespace could make.
     program: Mutex<Option<OwnedFd>>,
 }
 
 impl Userns {
     /// Makes one, with all ids that the user may map, else with a single one.
-    pub(in crate::exec) fn create(program: &Program) -> Result<Self, UsernsError> {
+    pub(super) fn create(program: &Program) -> Result<Self, UsernsError> {
         if caps::may_map_ids() {
             return Self::hold(program, &Mapping::Identity);
         }
@@ -118,7 +118,7 @@ impl Userns {
     }
 
     /// The program, for the first who asks.
-    pub(in crate::exec) fn take_program(&self) -> Option<OwnedFd> {
+    pub(super) fn take_program(&self) -> Option<OwnedFd> {
         lock(&self.program).take()
     }
 
@@ -280,7 +280,7 @@ pub(in crate::exec) fn fingerprint_of_ranges() -> String {
 }
 
 /// A program of PATH.
-pub(in crate::exec) fn find_in_path(name: &str) -> Option<std::path::PathBuf> {
+pub(super) fn find_in_path(name: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file())
 }

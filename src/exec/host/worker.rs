@@ -15,7 +15,7 @@ use super::program::Program;
 use super::{probe, userns};
 use crate::exec::privilege::Privilege;
 use crate::exec::step::memory;
-use crate::exec::wire::order;
+use crate::exec::wire::messages;
 use crate::exec::wire::spawn::Process;
 use crate::exec::wire::{channel, role};
 use crate::sync::lock;
@@ -28,7 +28,7 @@ pub type Jobs = &'static [(&'static str, Job)];
 
 /// A running worker.
 #[derive(Debug)]
-pub(in crate::exec) struct Worker {
+pub(super) struct Worker {
     child: Child,
     /// `None` when there will be no more jobs.
     socket: Mutex<Option<UnixStream>>,
@@ -36,7 +36,7 @@ pub(in crate::exec) struct Worker {
 
 impl Worker {
     /// Starts it; it enters the namespace.
-    pub(in crate::exec) fn start(
+    pub(super) fn start(
         program: &Program,
         privilege: Privilege,
         namespace: Option<BorrowedFd<'_>>,
@@ -48,7 +48,7 @@ impl Worker {
     }
 
     /// Does a job, in the mount namespace `mounts` if there is one; `None` when the worker is gone.
-    pub(in crate::exec) fn run(
+    pub(super) fn run(
         &self,
         job: &str,
         input: &[u8],
@@ -91,7 +91,7 @@ pub(in crate::exec) fn serve(control: &UnixStream, jobs: Jobs) -> io::Result<()>
     let bind = || rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     bind()?;
     let Some((privilege, namespace)) = channel::receive(control)? else { return Ok(()) };
-    let privilege: Privilege = order::decode(&privilege)?;
+    let privilege: Privilege = messages::decode(&privilege)?;
     if let Some(namespace) = namespace {
         userns::enter(&namespace, privilege)?;
         bind()?;

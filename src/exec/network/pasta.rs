@@ -16,7 +16,7 @@ use crate::exec::sys;
 use crate::exec::wire::channel;
 
 /// Who answers for names where the host's own server is on its loopback.
-pub(in crate::exec) const NAME_SERVER: &str = "169.254.1.1";
+pub(super) const NAME_SERVER: &str = "169.254.1.1";
 
 /// Nothing of the host's loopback is forwarded in either direction, and the gateway is no way to it. The namespace comes
 /// as standard input. Its end is not watched: pasta ends with the init.

@@ -1,4 +1,4 @@
-//! The system calls that the keeper of owners answers.
+//! The system calls that the supervisor of owners answers.
 
 /// What a call means, whatever its name on an architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The process that asks: its memory, and paths as it means them.
 //!
-//! The keeper's working directory is the `/proc` of the namespace that it shares with the step, so
+//! The supervisor's working directory is the `/proc` of the namespace that it shares with the step, so
 //! `PID/cwd/…`, `PID/fd/N/…` and `PID/root/…` lead where the process itself would get.
 
 use std::ffi::CString;
@@ -89,7 +89,7 @@ impl Caller {
         plain([base.as_bytes(), between, path].concat())
     }
 
-    /// The same for a path in its memory.
+    /// What [`Self::path`] gives for a path in its memory.
     pub(super) fn path_at(self, directory: u64, address: u64) -> Result<CString, Errno> {
         let path = self.text(address)?;
         if path.is_empty() { Err(Errno::NOENT) } else { Ok(self.path(directory, &path)) }

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Keeper;
+use super::OwnerSupervisor;
 use super::call::Call;
 use super::caller::{Caller, parent};
 use super::notify::{Answer, Question};
@@ -20,7 +20,7 @@ const HERE: u64 = libc::AT_FDCWD as u32 as u64;
 /// The least of `struct open_how`: flags, mode, how to resolve.
 const OPEN_HOW_BYTES: u64 = 24;
 
-impl Keeper {
+impl OwnerSupervisor {
     /// Who a new file at `path` belongs to.
     fn owner_of_new(&self, caller: Caller, path: &CStr) -> RecordedOwner {
         let who = self.identity(caller.pid);

@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, StatxFlags, Uid};
 use rustix::io::Errno;
 
-use super::Keeper;
+use super::OwnerSupervisor;
 use super::call::Call;
 use super::caller::Caller;
 use super::notify::{self, Answer, Question};
@@ -50,7 +50,7 @@ fn open_file(caller: Caller, fd: u64) -> Named {
     Named { path: caller.file(fd), follow: true }
 }
 
-impl Keeper {
+impl OwnerSupervisor {
     /// The stat… calls. What nobody wrote anything down about, the kernel tells.
     pub(super) fn tell_owner(&self, call: Call, question: &Question) -> Result<Answer, Errno> {
         let caller = Caller { pid: question.pid };

@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::Keeper;
+use super::OwnerSupervisor;
 use super::call::Call;
 use super::caller::Caller;
 use super::identity::{Change, Identity, Ids};
@@ -32,7 +32,7 @@ fn id_bytes(ids: &[u32], narrow: bool) -> Vec<u8> {
     }
 }
 
-impl Keeper {
+impl OwnerSupervisor {
     pub(super) fn identity(&self, pid: u32) -> &Identity {
         // A process that cannot be asked is gone, and its answer goes nowhere.
         self.identities.get(notify::carried(pid).unwrap_or(0))

@@ -1,7 +1,7 @@
 //! Owners for a user with one id.
 //!
 //! In a user namespace of a single id everything belongs to root, and there is nobody else to become. The
-//! *keeper*, a process beside the init, makes it look otherwise: the step's seccomp filter passes it the
+//! *owner supervisor*, a process beside the init, makes it look otherwise: the step's seccomp filter passes it the
 //! calls that change or tell owners and identities (seccomp_unotify(2)), and it answers for the kernel.
 //!
 //! Owners are written down with the files (see [`crate::rootfs::RecordedOwner`]). Who a process is, it
@@ -9,7 +9,7 @@
 //! inherited by children and kept by exec; the number in it is that of an [`identity::Identity`].
 //!
 //! Nothing here protects anything. The processes of a step have root's rights in their namespace, whoever they
-//! believe to be; a process that fools the keeper fools itself. What does protect is in [`sockets`]: with one id and without, calls
+//! believe to be; a process that fools the supervisor fools itself. What does protect is in [`sockets`]: with one id and without, calls
 //! of 32-bit programs that no filter can judge are answered here, too.
 
 mod call;
@@ -48,7 +48,7 @@ use super::wire::channel;
 use crate::exec::host::user::Credentials;
 use crate::rootfs::{FileId, RecordedOwner, SpecialOwner};
 
-/// A running keeper, as the init sees it.
+/// A running supervisor, as the init sees it.
 pub(super) struct Handle {
     pid: Pid,
     /// For the command: what it sends its filter's listener through.
@@ -56,15 +56,15 @@ pub(super) struct Handle {
     report: OwnedFd,
 }
 
-/// What the keeper learns of a step, with the listener.
+/// What the supervisor learns of a step, with the listener.
 #[derive(Debug, Serialize, Deserialize)]
 struct Known {
     credentials: Credentials,
     owned_paths: Vec<OwnedPath>,
 }
 
-/// Starts the keeper of a step. To be called before the command's pid namespace is made: the keeper must
-/// see the command, and the command must not see the keeper.
+/// Starts the supervisor of a step. To be called before the command's pid namespace is made: the supervisor must
+/// see the command, and the command must not see the supervisor.
 pub(super) fn start() -> Result<Handle, Failure> {
     let (ours, theirs) = UnixStream::pair().doing(|| "make a socket".into())?;
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".into())?;
@@ -81,7 +81,7 @@ pub(super) fn start() -> Result<Handle, Failure> {
 }
 
 impl Handle {
-    /// Waits for the keeper, which ends with the last process of the step, and takes what it alone knows.
+    /// Waits for the supervisor, which ends with the last process of the step, and takes what it alone knows.
     pub(super) fn finish(self) -> Vec<SpecialOwner> {
         drop(self.socket);
         let mut bytes = Vec::new();
@@ -91,13 +91,13 @@ impl Handle {
     }
 }
 
-/// The command's side: hands its listener to the keeper.
+/// The command's side: hands its listener to the supervisor.
 pub(super) fn hand_over(socket: &UnixStream, listener: &OwnedFd, spec: &Spec) -> std::io::Result<()> {
     let known = Known { credentials: spec.credentials.clone(), owned_paths: spec.owned_paths.clone() };
     channel::send(socket, &serde_json::to_vec(&known)?, Some(listener.as_fd()))
 }
 
-/// The keeper's life.
+/// The supervisor's life.
 fn keep(socket: &UnixStream) -> std::io::Result<Vec<SpecialOwner>> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     notify::outlive_the_step();
@@ -107,7 +107,7 @@ fn keep(socket: &UnixStream) -> std::io::Result<Vec<SpecialOwner>> {
     notify::prefer_turns(listener.as_fd());
     rustix::process::fchdir(&proc)?;
     let first = Identity::new(credentials.uid, credentials.gid, credentials.groups);
-    let mut keeper = Keeper {
+    let mut supervisor = OwnerSupervisor {
         listener,
         identities: Identities::new(first),
         records: Records::default(),
@@ -115,12 +115,12 @@ fn keep(socket: &UnixStream) -> std::io::Result<Vec<SpecialOwner>> {
         root: None,
         may_be_elsewhere: false,
     };
-    keeper.serve(&owned_paths)?;
-    let special = keeper.records.special.iter();
+    supervisor.serve(&owned_paths)?;
+    let special = supervisor.records.special.iter();
     Ok(special.map(|(file, owner)| SpecialOwner { file: *file, uid: owner.uid, gid: owner.gid }).collect())
 }
 
-struct Keeper {
+struct OwnerSupervisor {
     listener: OwnedFd,
     identities: Identities,
     records: Records,
@@ -132,7 +132,7 @@ struct Keeper {
     may_be_elsewhere: bool,
 }
 
-impl Keeper {
+impl OwnerSupervisor {
     /// Answers until no process is left that could ask.
     fn serve(&mut self, known: &[OwnedPath]) -> std::io::Result<()> {
         while let Some(question) = notify::next(self.listener.as_fd())? {
@@ -195,7 +195,7 @@ impl Keeper {
             Call::Prctl => self.keep_capabilities(question),
             Call::Getsockopt => self.tell_peer(question),
             Call::Setrlimit | Call::Getrlimit | Call::Prlimit => {
-                Keeper::hide_carrier(call, question, convention.wide)
+                OwnerSupervisor::hide_carrier(call, question, convention.wide)
             }
             Call::Setuid
             | Call::Setgid

@@ -1,5 +1,5 @@
 //! The kernel's side of answering for it: seccomp's notifications (seccomp_unotify(2)), and the memory and
-//! limits of the process that asks. All unsafe code of the keeper.
+//! limits of the process that asks. All unsafe code of the supervisor.
 
 #![allow(unsafe_code)]
 

@@ -5,7 +5,7 @@
 //! what they ask for is done as far as the filter allows it to `socket` and `setsockopt`: in the same network namespace, with the
 //! rights and the ids of the process that asks. The kernel is never told to go on by itself.
 //!
-//! Where there is a single id the keeper answers. Else the init starts a process for it with the first question, so that a step without
+//! Where there is a single id the supervisor answers. Else the init starts a process for it with the first question, so that a step without
 //! such programs pays for the listener alone.
 
 use std::io;

@@ -21,9 +21,9 @@ pub(super) enum Profile {
     Default,
     /// The default, and no sockets with which root could read or forge what others send over the machine's network.
     DefaultOnHost,
-    /// The default, and calls about owners and identities are for the keeper of them.
+    /// The default, and calls about owners and identities are for the supervisor of them.
     DefaultSingleId,
-    /// Everything is allowed, but calls about owners and identities are for the keeper of them.
+    /// Everything is allowed, but calls about owners and identities are for the supervisor of them.
     OnlySingleId,
 }
 
@@ -58,11 +58,11 @@ enum Action {
     OptionWithoutForging,
     /// Passed on to whoever holds the filter's listener.
     Ask,
-    /// The same when this argument has one of these bits, else allowed.
+    /// Passed on when this argument has one of these bits, else allowed.
     AskBits(u8, u32),
-    /// The same when this argument is this, else allowed.
+    /// Passed on when this argument is this, else allowed.
     AskValue(u8, u32),
-    /// The same when argument 0 is one of these, else allowed.
+    /// Passed on when argument 0 is one of these, else allowed.
     AskFirst(&'static [u32]),
 }
 

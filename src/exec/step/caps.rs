@@ -15,7 +15,7 @@ const ALL: std::ops::Range<u32> = 0..64;
 
 /// Takes every capability but the default ones from the bounding set, so that no program, setuid or not,
 /// can get them back.
-pub(in crate::exec) fn limit_bounding_set() -> rustix::io::Result<()> {
+pub(super) fn limit_bounding_set() -> rustix::io::Result<()> {
     for bit in ALL {
         if DEFAULT & (1 << bit) != 0 {
             continue;
@@ -30,7 +30,7 @@ pub(in crate::exec) fn limit_bounding_set() -> rustix::io::Result<()> {
 }
 
 /// Groups, group, user.
-pub(in crate::exec) fn become_user(user: &Credentials) -> rustix::io::Result<()> {
+pub(super) fn become_user(user: &Credentials) -> rustix::io::Result<()> {
     let groups: Vec<Gid> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     rustix::thread::set_thread_groups(&groups)?;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
@@ -39,7 +39,7 @@ pub(in crate::exec) fn become_user(user: &Credentials) -> rustix::io::Result<()>
 }
 
 /// Root keeps the default capabilities; for other users the kernel has cleared them all.
-pub(in crate::exec) fn keep_default() -> rustix::io::Result<()> {
+pub(super) fn keep_default() -> rustix::io::Result<()> {
     let now = rustix::thread::capabilities(None)?;
     let kept = now.permitted & CapabilitySet::from_bits_retain(DEFAULT);
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
@@ -47,9 +47,7 @@ pub(in crate::exec) fn keep_default() -> rustix::io::Result<()> {
 }
 
 /// Keeps all of rbuild's capabilities, whoever the user is; `change_user` runs in between.
-pub(in crate::exec) fn keep_all(
-    change_user: impl FnOnce() -> rustix::io::Result<()>,
-) -> rustix::io::Result<()> {
+pub(super) fn keep_all(change_user: impl FnOnce() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     rustix::thread::set_keep_capabilities(true)?;
     change_user()?;
     let permitted = rustix::thread::capabilities(None)?.permitted;

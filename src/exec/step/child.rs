@@ -24,49 +24,49 @@ use crate::exec::seccomp::{self, Profile};
 use crate::exec::spec::{MountKind, MountSpec, Network, RootSource, Security, Spec, Ulimit};
 use crate::exec::sys::pipe::write_all;
 use crate::exec::wire::channel;
-use crate::exec::wire::order::{self, Order, Preparation, Progress, Stdin};
+use crate::exec::wire::messages::{self, InitConfig, Progress, RunRequest, Stdin};
 use crate::exec::{owners, sys};
 use crate::layer::unpack::OpaqueMark;
 
 /// What connects the process with others.
 #[derive(Clone, Copy)]
 pub(in crate::exec) struct Ends<'a> {
-    /// Brings the order.
-    pub(in crate::exec) rbuild: &'a UnixStream,
+    /// Brings the request.
+    pub(super) rbuild: &'a UnixStream,
     /// Is told before the command starts.
-    pub(in crate::exec) report: &'a OwnedFd,
+    pub(super) report: &'a OwnedFd,
     /// Answers for owners when there is but one id.
-    pub(in crate::exec) keeper: Option<&'a UnixStream>,
-    /// Takes the filter's listener to the init when there is no keeper.
-    pub(in crate::exec) sockets: Option<&'a UnixStream>,
+    pub(super) supervisor: Option<&'a UnixStream>,
+    /// Takes the filter's listener to the init when there is no supervisor.
+    pub(super) sockets: Option<&'a UnixStream>,
 }
 
 /// Does everything; returns only when it failed.
-pub(in crate::exec) fn run(preparation: &Preparation, ends: Ends<'_>) -> Failure {
-    match prepare_and_start(preparation, ends) {
+pub(in crate::exec) fn run(config: &InitConfig, ends: Ends<'_>) -> Failure {
+    match prepare_and_start(config, ends) {
         Ok(never) => match never {},
         Err(failure) => failure,
     }
 }
 
-fn prepare_and_start(preparation: &Preparation, ends: Ends<'_>) -> Result<Infallible, Failure> {
-    let ready = prepare(preparation)?;
-    let doing = || "read the order".to_owned();
-    let Some((order, files)) = channel::receive_with(ends.rbuild).doing(doing)? else {
+fn prepare_and_start(config: &InitConfig, ends: Ends<'_>) -> Result<Infallible, Failure> {
+    let ready = prepare(config)?;
+    let doing = || "read the request".to_owned();
+    let Some((request, files)) = channel::receive_with(ends.rbuild).doing(doing)? else {
         std::process::exit(1)
     };
-    let mut order: Order = order::decode(&order).map_err(std::io::Error::from).doing(doing)?;
-    let images = take_images(&mut order, ends.rbuild).doing(|| "take the images of layers".into())?;
-    tell(ends.report, &Progress::Ordered);
-    let spec = &order.spec;
+    let mut request: RunRequest = messages::decode(&request).map_err(std::io::Error::from).doing(doing)?;
+    let images = take_images(&mut request, ends.rbuild).doing(|| "take the images of layers".into())?;
+    tell(ends.report, &Progress::Received);
+    let spec = &request.spec;
     let given = take_output(files).doing(|| "take the output".into())?;
     rustix::system::sethostname(spec.hostname.as_bytes()).doing(|| "set the host name".into())?;
-    let (stubs, cwd) = complete_root(preparation, spec, &ready)?;
+    let (stubs, cwd) = complete_root(config, spec, &ready)?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    preparation.bound.set_for_users()?;
+    config.bound.set_for_users()?;
     set_limits(&spec.ulimits)?;
-    set_stdin(&order, given)?;
-    confine(preparation.privilege, spec, ends)?;
+    set_stdin(&request, given)?;
+    confine(config.privilege, spec, ends)?;
     rustix::process::fchdir(&cwd).doing(|| format!("enter {}", spec.cwd))?;
     tell(ends.report, &Progress::Ready(Made::new(&spec.root, stubs)));
     sys::reset_signals();
@@ -78,7 +78,7 @@ fn prepare_and_start(preparation: &Preparation, ends: Ends<'_>) -> Result<Infall
     Err(start::start(spec, own))
 }
 
-/// What is made before there is an order.
+/// What is made before there is a request.
 struct Ready {
     own: start::Own,
     old_root: OwnedFd,
@@ -86,13 +86,13 @@ struct Ready {
     memory: OwnedFd,
 }
 
-/// Does all that depends on no order.
-fn prepare(preparation: &Preparation) -> Result<Ready, Failure> {
+/// Does all that depends on no request.
+fn prepare(config: &InitConfig) -> Result<Ready, Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .doing(|| "set the death signal".into())?;
     rustix::process::setsid().doing(|| "start a session".into())?;
     rustix::process::umask(Mode::empty());
-    if preparation.network != Network::Host {
+    if config.network != Network::Host {
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
         let socket = socket.doing(|| "open a socket".into())?;
         sys::loopback_up(socket.as_fd()).doing(|| "bring the loopback up".into())?;
@@ -104,34 +104,34 @@ fn prepare(preparation: &Preparation) -> Result<Ready, Failure> {
     // On top of the machine's root: no path leads there.
     overlay::attach(&memory, rustix::fs::CWD, Path::new("/")).doing(|| "mount on /".into())?;
     let mut inside = Root::new(memory.as_fd(), None);
-    mounts::mount_usual(&mut inside, &memory, surroundings(preparation))?;
-    if preparation.security == Security::Sandbox {
+    mounts::mount_usual(&mut inside, &memory, surroundings(config))?;
+    if config.security == Security::Sandbox {
         caps::limit_bounding_set().doing(|| "drop capabilities".into())?;
     }
     Ok(Ready { own, old_root, memory })
 }
 
-fn surroundings(preparation: &Preparation) -> Surroundings {
+fn surroundings(config: &InitConfig) -> Surroundings {
     Surroundings {
-        rootless: preparation.privilege.has_user_namespace(),
-        has_groups: preparation.privilege.has_other_ids(),
-        insecure: preparation.security == Security::Insecure,
-        shm_size_bytes: preparation.shm_size_bytes,
+        rootless: config.privilege.has_user_namespace(),
+        has_groups: config.privilege.has_other_ids(),
+        insecure: config.security == Security::Insecure,
+        shm_size_bytes: config.shm_size_bytes,
     }
 }
 
-/// Receives the images of layers, and lets the order name them by their descriptors here.
-fn take_images(order: &mut Order, rbuild: &UnixStream) -> std::io::Result<Vec<OwnedFd>> {
+/// Receives the images of layers, and lets the request name them by their descriptors here.
+fn take_images(request: &mut RunRequest, rbuild: &UnixStream) -> std::io::Result<Vec<OwnedFd>> {
     let mut files: Vec<OwnedFd> = Vec::new();
-    while files.len() < order.images.len() {
+    while files.len() < request.images.len() {
         match channel::receive_with(rbuild)? {
             Some((_, more)) if !more.is_empty() => files.extend(more),
             _ => return Err(std::io::ErrorKind::UnexpectedEof.into()),
         }
     }
-    for (image, file) in order.images.iter().zip(&files) {
+    for (image, file) in request.images.iter().zip(&files) {
         let here = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        order.spec.lowers_mut().filter(|lower| *lower == image).for_each(|lower| lower.clone_from(&here));
+        request.spec.lowers_mut().filter(|lower| *lower == image).for_each(|lower| lower.clone_from(&here));
     }
     Ok(files)
 }
@@ -146,10 +146,10 @@ fn take_output(files: Vec<OwnedFd>) -> rustix::io::Result<Option<OwnedFd>> {
     Ok(files.next())
 }
 
-fn set_stdin(order: &Order, given: Option<OwnedFd>) -> Result<(), Failure> {
-    let file = match (order.stdin, given) {
+fn set_stdin(request: &RunRequest, given: Option<OwnedFd>) -> Result<(), Failure> {
+    let file = match (request.stdin, given) {
         (Stdin::Terminal { rows, columns }, Some(socket)) => {
-            let owner = order.spec.credentials.uid;
+            let owner = request.spec.credentials.uid;
             return console::give(socket, (rows, columns), owner).doing(|| "make a terminal".into());
         }
         (Stdin::File, Some(file)) => file,
@@ -160,18 +160,18 @@ fn set_stdin(order: &Order, given: Option<OwnedFd>) -> Result<(), Failure> {
 }
 
 /// One JSON value a line.
-pub(in crate::exec) fn tell(report: &OwnedFd, progress: &Progress) {
+pub(super) fn tell(report: &OwnedFd, progress: &Progress) {
     let mut line = serde_json::to_vec(progress).expect("plain data with string keys always serialises");
     line.push(b'\n');
-    // Nobody to tell means that nobody needs to know.
+    // An init that is gone has taken this process along, or will at once.
     let _ = write_all(report, &line);
 }
 
 /// Mounts the step's root, moves what is ready into it, and makes it `/`.
-fn complete_root(preparation: &Preparation, spec: &Spec, ready: &Ready) -> Result<(Stubs, OwnedFd), Failure> {
+fn complete_root(config: &InitConfig, spec: &Spec, ready: &Ready) -> Result<(Stubs, OwnedFd), Failure> {
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .doing(|| "make mounts private".into())?;
-    let marks = preparation.privilege.opaque_mark();
+    let marks = config.privilege.opaque_mark();
     let masks = Masks { hidden: &spec.hidden, memory: &ready.memory };
     let directory = mount_root(&spec.root, masks, marks)?;
     if spec.security == Security::Sandbox {
@@ -183,7 +183,7 @@ fn complete_root(preparation: &Preparation, spec: &Spec, ready: &Ready) -> Resul
         RootSource::Plain { .. } => None,
     };
     let mut root = Root::new(directory.as_fd(), upper);
-    root.records_owners = !preparation.privilege.has_other_ids();
+    root.records_owners = !config.privilege.has_other_ids();
     mounts::move_usual(&ready.memory, &mut root)?;
     let devices = spec.security == Security::Insecure;
     let mut extra = Extra { root: &mut root, memory: &ready.memory, masks, marks, devices, files: 0 };
@@ -288,10 +288,10 @@ const SECOND_LISTENER: &str = "keep the owners that a step sets with one id: a c
 /// Filter, identity, capabilities; the bounding set is limited already. The filter comes before the capabilities go: without no_new_privs,
 /// which would break sudo and ping in a RUN, only CAP_SYS_ADMIN may install one.
 fn confine(privilege: Privilege, spec: &Spec, ends: Ends<'_>) -> Result<(), Failure> {
-    let single = ends.keeper.is_some();
+    let single = ends.supervisor.is_some();
     let insecure = spec.security == Security::Insecure;
     let profile = Profile::of(privilege, spec.network, spec.security);
-    // With a single id there is nobody else to become: the keeper makes it look so.
+    // With a single id there is nobody else to become: the supervisor makes it look so.
     let become_user = || if single { Ok(()) } else { caps::become_user(&spec.credentials) };
     if let Some(profile) = profile {
         let installed = install(seccomp::compiled(profile), spec, ends);
@@ -307,11 +307,11 @@ fn confine(privilege: Privilege, spec: &Spec, ends: Ends<'_>) -> Result<(), Fail
 }
 
 fn install(filter: &[sys::Instruction], spec: &Spec, ends: Ends<'_>) -> std::io::Result<()> {
-    if let Some(keeper) = ends.keeper {
-        // The number of who the step runs as. From the filter on, the keeper answers for what is watched.
+    if let Some(supervisor) = ends.supervisor {
+        // The number of who the step runs as. From the filter on, the supervisor answers for what is watched.
         owners::carry(0, 0)?;
         let listener = sys::install_asking_filter(filter)?;
-        return owners::hand_over(keeper, &listener, spec);
+        return owners::hand_over(supervisor, &listener, spec);
     }
     let Some(init) = ends.sockets else { return sys::install_filter(filter) };
     match sys::install_asking_filter(filter) {

@@ -17,20 +17,20 @@ use crate::exec::sys::pipe::write_all;
 use crate::layer::unpack::OpaqueMark;
 
 /// The mounts that a step asks for.
-pub(in crate::exec) struct Extra<'a, 'r> {
-    pub(in crate::exec) root: &'a mut Root<'r>,
+pub(super) struct Extra<'a, 'r> {
+    pub(super) root: &'a mut Root<'r>,
     /// A file system out of the step's sight.
-    pub(in crate::exec) memory: &'a OwnedFd,
-    pub(in crate::exec) masks: Masks<'a>,
-    pub(in crate::exec) marks: OpaqueMark,
+    pub(super) memory: &'a OwnedFd,
+    pub(super) masks: Masks<'a>,
+    pub(super) marks: OpaqueMark,
     /// Devices in them can be opened.
-    pub(in crate::exec) devices: bool,
+    pub(super) devices: bool,
     /// How many names in `memory` are taken.
-    pub(in crate::exec) files: u32,
+    pub(super) files: u32,
 }
 
 impl Extra<'_, '_> {
-    pub(in crate::exec) fn mount(&mut self, mount: &MountSpec) -> Result<(), Failure> {
+    pub(super) fn mount(&mut self, mount: &MountSpec) -> Result<(), Failure> {
         let doing = || format!("mount {}", mount.target);
         let tree = match &mount.kind {
             MountKind::Bind { source } => open_source(source)?,

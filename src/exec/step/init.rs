@@ -24,42 +24,42 @@ use crate::exec::owners::{self, Listening};
 use crate::exec::seccomp::{self, Profile};
 use crate::exec::spec::{ExitReport, ExitStatus, Network, ProcessLimit, Security};
 use crate::exec::sys::{self, pipe};
-use crate::exec::wire::order::{self, InitReport, Outcome, Preparation, Progress};
+use crate::exec::wire::messages::{self, InitConfig, InitReport, Outcome, Progress};
 use crate::rootfs::SpecialOwner;
 
 /// How long a cancelled step has between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// Runs one step, whose order comes over `socket`; gives what the zygote is to tell.
-pub(in crate::exec) fn run(socket: &UnixStream, preparation: &Preparation) -> InitReport {
-    run_command(socket, preparation)
+/// Runs one step, whose request comes over `socket`; gives what the zygote is to tell.
+pub(in crate::exec) fn run(socket: &UnixStream, config: &InitConfig) -> InitReport {
+    run_command(socket, config)
         .unwrap_or_else(|failure| InitReport { outcome: Outcome::Failed(failure), made: None })
 }
 
-fn run_command(socket: &UnixStream, preparation: &Preparation) -> Result<InitReport, Failure> {
+fn run_command(socket: &UnixStream, config: &InitConfig) -> Result<InitReport, Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .doing(|| "set the death signal".into())?;
-    if preparation.is_held && !is_told_something(socket) {
+    if config.is_held && !is_told_something(socket) {
         std::process::exit(1);
     }
-    let own_pids = leave_namespaces(preparation)?;
-    if preparation.security == Security::Sandbox && preparation.network == Network::Host {
+    let own_pids = leave_namespaces(config)?;
+    if config.security == Security::Sandbox && config.network == Network::Host {
         // Here, so that sockets which are made in the command's place are within the same bounds as its own.
         sys::scope_abstract_sockets().doing(|| "close off abstract sockets".into())?;
     }
-    let keeper = if !preparation.privilege.has_other_ids() { Some(owners::start()?) } else { None };
+    let supervisor = if !config.privilege.has_other_ids() { Some(owners::start()?) } else { None };
     sys::unshare(UnshareFlags::NEWPID).doing(|| "make a pid namespace for the command".into())?;
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".into())?;
-    let profile = Profile::of(preparation.privilege, preparation.network, preparation.security)
-        .filter(|profile| keeper.is_none() && seccomp::asks(seccomp::compiled(*profile)));
+    let profile = Profile::of(config.privilege, config.network, config.security)
+        .filter(|profile| supervisor.is_none() && seccomp::asks(seccomp::compiled(*profile)));
     let sockets = profile.map(|_| UnixStream::pair()).transpose().doing(|| "make a socket".into())?;
     let command = match sys::fork().doing(|| "fork".into())? {
         sys::Fork::Child => {
             drop(reader);
-            let keeper = keeper.as_ref().map(|keeper| &keeper.socket);
+            let supervisor = supervisor.as_ref().map(|supervisor| &supervisor.socket);
             let sockets = sockets.as_ref().map(|(_, theirs)| theirs);
-            let ends = child::Ends { rbuild: socket, report: &writer, keeper, sockets };
-            let failure = child::run(preparation, ends);
+            let ends = child::Ends { rbuild: socket, report: &writer, supervisor, sockets };
+            let failure = child::run(config, ends);
             child::tell(&writer, &Progress::Failed(failure));
             std::process::exit(127);
         }
@@ -69,28 +69,29 @@ fn run_command(socket: &UnixStream, preparation: &Preparation) -> Result<InitRep
     // Nothing but the command and what it starts is for the inner namespace.
     rustix::thread::move_into_link_name_space(own_pids.as_fd(), Some(LinkNameSpaceType::ProcessID))
         .doing(|| "leave the command's pid namespace".into())?;
-    preparation.bound.set_for_users()?;
+    config.bound.set_for_users()?;
     let sockets = profile.zip(sockets.map(|(ours, _)| Listening::Awaited(ours.into())));
     let (said, bomb) = watch(socket, command, &reader, sockets)?;
     let (ended, usage) = sys::wait(command).doing(|| "wait for the command".into())?;
-    let special_owners = keeper.map(owners::Handle::finish).unwrap_or_default();
+    let special_owners = supervisor.map(owners::Handle::finish).unwrap_or_default();
     Ok(conclude(&said, ended, usage, special_owners, bomb))
 }
 
 /// Makes the namespaces that init and command share; gives the init's own pid namespace.
-fn leave_namespaces(preparation: &Preparation) -> Result<OwnedFd, Failure> {
+fn leave_namespaces(config: &InitConfig) -> Result<OwnedFd, Failure> {
     let mut flags =
         UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
-    if preparation.network != Network::Host {
+    if config.network != Network::Host {
         flags |= UnshareFlags::NEWNET;
     }
-    let pasta = preparation.pasta.as_deref().map(pasta::Outside::start).transpose()?;
+    let pasta = config.pasta.as_deref().map(pasta::Outside::start).transpose()?;
     sys::unshare(flags).doing(|| "make namespaces".into())?;
     pasta.map_or(Ok(()), pasta::Outside::connect)?;
-    // What is unmounted outside goes here, too, for as long as nothing runs: nobody is kept from taking a disk out.
+    // What is unmounted outside is unmounted here, too, until the command has its root: an init that waits for its step
+    // keeps no file system of the machine busy.
     rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .doing(|| "make mounts private".into())?;
-    preparation.bound.set_for_namespace();
+    config.bound.set_for_namespace();
     let own = std::fs::File::open("/proc/self/ns/pid").doing(|| "open the pid namespace".into())?;
     Ok(own.into())
 }
@@ -106,43 +107,96 @@ fn watch(
     let pidfd =
         rustix::process::pidfd_open(command, PidfdFlags::empty()).doing(|| "watch the command".into())?;
     let mut said = Vec::new();
-    let mut deadline: Option<Instant> = None;
-    let mut listening = true;
-    // Before it has read its order there is nothing to limit, and what comes over the socket is not for us.
-    let mut processes: Option<Watch> = None;
+    let mut has_said_all = false;
+    let mut stage = Stage::Waiting;
     loop {
         let Happened { progressed, asked, ended, about_sockets } = {
-            let look = processes.as_ref().map(Watch::next);
-            let wake = deadline.into_iter().chain(look).min();
             let listener = sockets.as_ref().map(|(_, listening)| listening.file());
-            let progress = listening.then_some(progress.as_fd());
-            wait_for(&pidfd, (socket, processes.is_some()), [progress, listener], wake)?
+            let progress = (!has_said_all).then_some(progress.as_fd());
+            wait_for(&pidfd, (socket, stage.has_request()), [progress, listener], stage.wake())?
         };
         if about_sockets && !ended {
             sockets = sockets.and_then(|(profile, listening)| Some(profile).zip(listening.go_on(profile)));
         }
         if progressed {
-            listening = pipe::read_some(progress, &mut said).doing(|| "hear from the command".into())?;
+            has_said_all = !pipe::read_some(progress, &mut said).doing(|| "hear from the command".into())?;
             if !said.is_empty() {
-                processes.get_or_insert_with(Watch::new);
+                stage = stage.begin();
             }
         }
         if asked {
-            if processes.is_none() || !is_told_something(socket) {
+            if !stage.has_request() || !is_told_something(socket) {
                 std::process::exit(1);
             }
             sys::kill_all(libc::SIGTERM);
-            deadline.get_or_insert_with(|| Instant::now() + GRACE);
+            stage = stage.end();
         }
-        let is_hopeless = !ended && processes.as_mut().is_some_and(Watch::look);
-        if is_hopeless || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if !ended && stage.is_over() {
             sys::kill_all(libc::SIGKILL);
         }
         if ended {
-            while listening {
-                listening = pipe::read_some(progress, &mut said).doing(|| "hear from the command".into())?;
+            while !has_said_all {
+                has_said_all =
+                    !pipe::read_some(progress, &mut said).doing(|| "hear from the command".into())?;
             }
-            return Ok((said, processes.is_some_and(|processes| processes.was_refused)));
+            return Ok((said, stage.was_refused_a_process()));
+        }
+    }
+}
+
+/// How far a step is.
+enum Stage {
+    /// The command's process has no request yet: there is nothing to limit, and what comes over the socket is not for the
+    /// init.
+    Waiting,
+    /// It has one.
+    Running(Watch),
+    /// It was asked to end, and has until then.
+    Ending(Watch, Instant),
+}
+
+impl Stage {
+    fn has_request(&self) -> bool {
+        !matches!(self, Stage::Waiting)
+    }
+
+    fn begin(self) -> Self {
+        match self {
+            Stage::Waiting => Stage::Running(Watch::new()),
+            begun => begun,
+        }
+    }
+
+    fn end(self) -> Self {
+        match self {
+            Stage::Waiting => Stage::Waiting,
+            Stage::Running(processes) => Stage::Ending(processes, Instant::now() + GRACE),
+            ending @ Stage::Ending(..) => ending,
+        }
+    }
+
+    /// When to look again though nothing has happened.
+    fn wake(&self) -> Option<Instant> {
+        match self {
+            Stage::Waiting => None,
+            Stage::Running(processes) => Some(processes.next()),
+            Stage::Ending(processes, deadline) => Some(processes.next().min(*deadline)),
+        }
+    }
+
+    /// Whether there is no more patience with it: it only runs into its limit of processes, or did not end in time.
+    fn is_over(&mut self) -> bool {
+        match self {
+            Stage::Waiting => false,
+            Stage::Running(processes) => processes.look(),
+            Stage::Ending(processes, deadline) => processes.look() || *deadline <= Instant::now(),
+        }
+    }
+
+    fn was_refused_a_process(&self) -> bool {
+        match self {
+            Stage::Waiting => false,
+            Stage::Running(processes) | Stage::Ending(processes, _) => processes.was_refused,
         }
     }
 }
@@ -200,10 +254,10 @@ fn conclude(
 ) -> InitReport {
     let mut made = None;
     for line in said.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        match order::decode(line) {
+        match messages::decode(line) {
             Ok(Progress::Ready(ready)) => made = Some(ready),
             Ok(Progress::Failed(failure)) => return InitReport { outcome: Outcome::Failed(failure), made },
-            Ok(Progress::Ordered) | Err(_) => {}
+            Ok(Progress::Received) | Err(_) => {}
         }
     }
     if made.is_none() {

@@ -18,15 +18,15 @@ use crate::exec::spec::Hidden;
 
 /// What the lower directories of a step hide, and where masks are made.
 #[derive(Clone, Copy)]
-pub(in crate::exec) struct Masks<'a> {
-    pub(in crate::exec) hidden: &'a [Hidden],
+pub(super) struct Masks<'a> {
+    pub(super) hidden: &'a [Hidden],
     /// A file system out of the step's sight.
-    pub(in crate::exec) memory: &'a OwnedFd,
+    pub(super) memory: &'a OwnedFd,
 }
 
 impl Masks<'_> {
     /// Opens the directories, top first; `called` is a name in memory that nobody else uses.
-    pub(in crate::exec) fn open(&self, lowers: &[PathBuf], called: &str) -> Result<Vec<OwnedFd>, Failure> {
+    pub(super) fn open(&self, lowers: &[PathBuf], called: &str) -> Result<Vec<OwnedFd>, Failure> {
         let mut opened = Vec::with_capacity(lowers.len());
         for (number, lower) in lowers.iter().enumerate() {
             opened.push(open_directory(lower)?);

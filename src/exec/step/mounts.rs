@@ -60,22 +60,18 @@ const READONLY: [&str; 6] =
 
 /// What decides how the usual file systems are mounted.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::exec) struct Surroundings {
+pub(super) struct Surroundings {
     /// In a user namespace: devices cannot be made, and less can be mounted.
-    pub(in crate::exec) rootless: bool,
+    pub(super) rootless: bool,
     /// The user namespace has groups besides its root's.
-    pub(in crate::exec) has_groups: bool,
+    pub(super) has_groups: bool,
     /// Without masks, `/sys` writable.
-    pub(in crate::exec) insecure: bool,
+    pub(super) insecure: bool,
     pub(in crate::exec) shm_size_bytes: u64,
 }
 
 /// Mounts the usual file systems into `root`; `memory` is out of the step's sight.
-pub(in crate::exec) fn mount_usual(
-    root: &mut Root<'_>,
-    memory: &OwnedFd,
-    how: Surroundings,
-) -> Result<(), Failure> {
+pub(super) fn mount_usual(root: &mut Root<'_>, memory: &OwnedFd, how: Surroundings) -> Result<(), Failure> {
     let hard = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NOEXEC
         | MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -95,7 +91,7 @@ pub(in crate::exec) fn mount_usual(
 }
 
 /// Moves what [`mount_usual`] mounted into the root of `from` to the same places of another root.
-pub(in crate::exec) fn move_usual(from: &OwnedFd, root: &mut Root<'_>) -> Result<(), Failure> {
+pub(super) fn move_usual(from: &OwnedFd, root: &mut Root<'_>) -> Result<(), Failure> {
     for (name, path) in [("proc", "/proc"), ("dev", "/dev"), ("sys", "/sys")] {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let tree =
@@ -290,18 +286,13 @@ pub(in crate::exec) fn clone_tree(
 }
 
 /// Attaches a detached mount on an open file or directory.
-pub(in crate::exec) fn move_onto(mount: &OwnedFd, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
+pub(super) fn move_onto(mount: &OwnedFd, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(mount, "", target, "", flags)
 }
 
 /// Attaches a detached mount at a directory of the root, which is made when missing.
-pub(in crate::exec) fn put(
-    root: &mut Root<'_>,
-    mount: &OwnedFd,
-    path: &str,
-    keep: Keep,
-) -> Result<(), Failure> {
+pub(super) fn put(root: &mut Root<'_>, mount: &OwnedFd, path: &str, keep: Keep) -> Result<(), Failure> {
     let target =
         root.open_or_make(path, Leaf::Directory, keep).doing(|| format!("make mount point {path}"))?;
     move_onto(mount, target.as_fd()).doing(|| format!("mount {path}"))
@@ -309,7 +300,7 @@ pub(in crate::exec) fn put(
 
 /// Adds attributes to a mount, with all below it where the kernel can (5.12). Before that it must be
 /// attached already.
-pub(in crate::exec) fn restrict(mount: &OwnedFd, flags: MountAttrFlags) -> std::io::Result<()> {
+pub(super) fn restrict(mount: &OwnedFd, flags: MountAttrFlags) -> std::io::Result<()> {
     match crate::exec::sys::add_mount_attributes(mount.as_fd(), u64::from(flags.bits())) {
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
             let path = CString::new(format!("/proc/self/fd/{}", mount.as_raw_fd()))?;

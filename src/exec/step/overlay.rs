@@ -196,10 +196,6 @@ pub(in crate::exec) fn open_directory(path: &Path) -> Result<OwnedFd, Failure> {
 }
 
 /// Puts a detached mount on top of whatever is mounted at `name` in `parent`.
-pub(in crate::exec) fn attach(
-    mount: &OwnedFd,
-    parent: BorrowedFd<'_>,
-    name: &Path,
-) -> rustix::io::Result<()> {
+pub(super) fn attach(mount: &OwnedFd, parent: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<()> {
     rustix::mount::move_mount(mount, "", parent, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }

@@ -22,7 +22,7 @@ pub(in crate::exec) struct Made {
 }
 
 impl Made {
-    pub(in crate::exec) fn new(root: &RootSource, stubs: Stubs) -> Self {
+    pub(super) fn new(root: &RootSource, stubs: Stubs) -> Self {
         let (base, is_upper) = match root {
             RootSource::Overlay { upper, .. } => (upper, true),
             RootSource::Plain { dir } => (dir, false),

@@ -21,7 +21,7 @@ const LINK_LIMIT: u32 = 40;
 
 /// What to make where nothing is.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::exec) enum Leaf {
+pub(super) enum Leaf {
     /// A directory.
     Directory,
     /// An empty file (parents are directories).
@@ -30,7 +30,7 @@ pub(in crate::exec) enum Leaf {
 
 /// Who owns what is made, and whether it goes away again.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::exec) enum Keep {
+pub(super) enum Keep {
     /// A mount point: root's, removed after the step.
     Remove,
     /// A directory that stays: `/proc` of an empty root, or a working directory.
@@ -39,38 +39,38 @@ pub(in crate::exec) enum Keep {
 
 /// What was made for mounts in the root itself, and which directories that touched.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(in crate::exec) struct Stubs {
+pub(super) struct Stubs {
     /// Real paths relative to the root, parents first.
     pub(in crate::exec) made: Vec<PathBuf>,
     /// Directories of the root that got new entries, as they were before.
-    pub(in crate::exec) touched: Vec<Touched>,
+    pub(super) touched: Vec<Touched>,
 }
 
 /// See [`Stubs`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::exec) struct Touched {
-    pub(in crate::exec) path: PathBuf,
-    pub(in crate::exec) mode: u32,
-    pub(in crate::exec) uid: u32,
-    pub(in crate::exec) gid: u32,
-    pub(in crate::exec) modified: (i64, i64),
+pub(super) struct Touched {
+    pub(super) path: PathBuf,
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) modified: (i64, i64),
     /// The upper directory had it already.
-    pub(in crate::exec) existed: bool,
+    pub(super) existed: bool,
 }
 
 /// A root being prepared.
-pub(in crate::exec) struct Root<'r> {
-    pub(in crate::exec) directory: BorrowedFd<'r>,
-    pub(in crate::exec) stubs: Stubs,
+pub(super) struct Root<'r> {
+    pub(super) directory: BorrowedFd<'r>,
+    pub(super) stubs: Stubs,
     /// Owners are written down with the files instead of given to them.
-    pub(in crate::exec) records_owners: bool,
+    pub(super) records_owners: bool,
     mount_id: Option<u64>,
     upper: Option<&'r Path>,
 }
 
 impl<'r> Root<'r> {
     /// `upper` receives the root's changes, if it is an overlay.
-    pub(in crate::exec) fn new(directory: BorrowedFd<'r>, upper: Option<&'r Path>) -> Self {
+    pub(super) fn new(directory: BorrowedFd<'r>, upper: Option<&'r Path>) -> Self {
         Self {
             directory,
             stubs: Stubs::default(),
@@ -81,7 +81,7 @@ impl<'r> Root<'r> {
     }
 
     /// Opens `path` (absolute, in the root) with O_PATH, making what is missing.
-    pub(in crate::exec) fn open_or_make(&mut self, path: &str, leaf: Leaf, keep: Keep) -> Result<OwnedFd> {
+    pub(super) fn open_or_make(&mut self, path: &str, leaf: Leaf, keep: Keep) -> Result<OwnedFd> {
         let mut walk = Walk { root: self.directory, above: Vec::new(), links: 0 };
         let mut rest: Vec<OsString> = components(OsStr::new(path));
         while let Some(name) = rest.pop() {
@@ -108,7 +108,7 @@ impl<'r> Root<'r> {
     }
 
     /// Opens `path` without making anything; `None` when it is not there.
-    pub(in crate::exec) fn open(&self, path: &str) -> Result<Option<OwnedFd>> {
+    pub(super) fn open(&self, path: &str) -> Result<Option<OwnedFd>> {
         let mut walk = Walk { root: self.directory, above: Vec::new(), links: 0 };
         let mut rest = components(OsStr::new(path));
         while let Some(name) = rest.pop() {
@@ -163,13 +163,7 @@ impl<'r> Root<'r> {
     }
 
     /// Makes what was just made in `parent` that user's.
-    pub(in crate::exec) fn give(
-        &self,
-        parent: BorrowedFd<'_>,
-        name: &OsStr,
-        uid: u32,
-        gid: u32,
-    ) -> Result<()> {
+    pub(super) fn give(&self, parent: BorrowedFd<'_>, name: &OsStr, uid: u32, gid: u32) -> Result<()> {
         if !self.records_owners {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
             return rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
@@ -199,7 +193,7 @@ impl<'r> Root<'r> {
 }
 
 /// Gives a directory the times it had.
-pub(in crate::exec) fn restore_times(directory: BorrowedFd<'_>, before: &rustix::fs::Stat) -> Result<()> {
+pub(super) fn restore_times(directory: BorrowedFd<'_>, before: &rustix::fs::Stat) -> Result<()> {
     let time = |seconds: i64, nanos: i64| Timespec { tv_sec: seconds, tv_nsec: nanos as _ };
     let times = Timestamps {
         last_access: time(before.st_atime, before.st_atime_nsec as i64),

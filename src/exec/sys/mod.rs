@@ -202,7 +202,7 @@ pub(super) fn install_filter(filter: &[Instruction]) -> io::Result<()> {
     install(filter, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW).map(drop)
 }
 
-/// The same for a filter that passes calls on: gives the file on which they are answered.
+/// Installs a filter that passes calls on; gives the file on which they are answered.
 pub(super) fn install_asking_filter(filter: &[Instruction]) -> io::Result<OwnedFd> {
     use std::os::fd::FromRawFd as _;
     /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` (Linux 5.19): once a question was read, no signal but a deadly

@@ -26,7 +26,7 @@ pub(in crate::exec) fn send(
     send_with(socket, bytes, file.as_slice())
 }
 
-/// The same with several files.
+/// Sends one message; `files`, at most [`MOST_FILES`], travel with its first byte.
 pub(in crate::exec) fn send_with(
     mut socket: &UnixStream,
     bytes: &[u8],
@@ -49,7 +49,7 @@ pub(in crate::exec) fn receive(socket: &UnixStream) -> io::Result<Option<(Vec<u8
     Ok(receive_with(socket)?.map(|(bytes, files)| (bytes, files.into_iter().next())))
 }
 
-/// The same with several files.
+/// Receives one message with all its files; `None` when the other side closed before it began.
 pub(in crate::exec) fn receive_with(mut socket: &UnixStream) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut header = [0; 8];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];

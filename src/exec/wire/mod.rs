@@ -1,7 +1,7 @@
-//! How the two sides speak: orders and reports over sockets, and the processes that pass them on.
+//! How the two sides speak: requests and reports over sockets, and the processes that pass them on.
 
 pub(super) mod channel;
-pub(super) mod order;
+pub(super) mod messages;
 pub(super) mod role;
 pub(super) mod spawn;
 pub(super) mod zygote;

@@ -8,8 +8,8 @@ use super::zygote;
 use crate::exec::host::userns;
 use crate::exec::host::worker::{self, Jobs};
 
-pub(in crate::exec) const ZYGOTE: &str = "rbuild-zygote";
-pub(in crate::exec) const USERNS: &str = "rbuild-userns";
+pub(super) const ZYGOTE: &str = "rbuild-zygote";
+pub(super) const USERNS: &str = "rbuild-userns";
 pub(in crate::exec) const WORKER: &str = "rbuild-worker";
 
 /// Which part of a build this process plays.
@@ -19,7 +19,7 @@ pub enum Role {
     Zygote,
     /// Stands in a new user namespace until it is mapped.
     Userns,
-    /// Runs one job inside the user namespace.
+    /// Runs jobs inside the user namespace, each in a thread.
     Worker,
 }
 

@@ -4,7 +4,7 @@
 //! forks. So a step costs no `execve` of rbuild, no linking, no reading of its pages. It starts each step's init, waits
 //! until that is gone, and the mounts with it, removes what was made to mount on, and reports.
 //!
-//! While a step runs, the init of the next can get ready: a *spare*, with namespaces and the file systems that every step
+//! While a step runs, the init of the next is *prewarmed*: it gets ready, with namespaces and the file systems that every step
 //! has. It is used when the next step is of the same kind, else thrown away.
 
 mod serve;
@@ -17,9 +17,9 @@ use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::order::{Mounted, Preparation, ZygoteRequest};
+use super::messages::{InitConfig, Mounted, ZygoteRequest};
 use super::spawn::Process;
-use super::{channel, order, role};
+use super::{channel, messages, role};
 use crate::exec::failure::ExecError;
 use crate::exec::host::program::Protected;
 use crate::exec::privilege::Privilege;
@@ -39,7 +39,7 @@ struct Control {
     child: Child,
     /// `None` when there will be no more steps.
     socket: Option<UnixStream>,
-    spare: Option<(Preparation, UnixStream)>,
+    prewarmed: Option<(InitConfig, UnixStream)>,
 }
 
 impl Zygote {
@@ -52,22 +52,22 @@ impl Zygote {
         let Process { child, socket } = start(&program.path())?;
         drop(program);
         channel::send(&socket, &serde_json::to_vec(&privilege)?, namespace)?;
-        Ok(Self { control: Mutex::new(Control { child, socket: Some(socket), spare: None }) })
+        Ok(Self { control: Mutex::new(Control { child, socket: Some(socket), prewarmed: None }) })
     }
 
-    /// A socket to an init that is ready for a step, or will be soon. Nothing is said over it but the order, and requests to
+    /// A socket to an init that is ready for a step, or will be soon. Nothing is said over it but the request, and requests to
     /// end; what comes back is the outcome, when the step's processes and mounts are gone.
-    pub(in crate::exec) fn init(&self, preparation: &Preparation) -> io::Result<UnixStream> {
+    pub(in crate::exec) fn init(&self, config: &InitConfig) -> io::Result<UnixStream> {
         let mut control = self.control();
-        if let Some((_, spare)) = control.spare.take_if(|(kind, _)| kind == preparation) {
-            return Ok(spare);
+        if let Some((_, ready)) = control.prewarmed.take_if(|(kind, _)| kind == config) {
+            return Ok(ready);
         }
-        control.fork(preparation)
+        control.fork(config)
     }
 
-    /// The same, but surely started after this call, so that it sees what is mounted now.
-    pub(in crate::exec) fn fresh_init(&self, preparation: &Preparation) -> io::Result<UnixStream> {
-        self.control().fork(preparation)
+    /// A socket to an init that is started by this call and not before, so that it sees what is mounted now.
+    pub(in crate::exec) fn fresh_init(&self, config: &InitConfig) -> io::Result<UnixStream> {
+        self.control().fork(config)
     }
 
     /// Mounts a file system in memory for the inits that are started from now on; gives the mount namespace and the root of
@@ -75,7 +75,7 @@ impl Zygote {
     pub(in crate::exec) fn mount(&self, memory: &Memory) -> Result<[OwnedFd; 2], ExecError> {
         let socket = self.control().ask(&ZygoteRequest::Mount(memory.clone()))?;
         let Some((answer, files)) = channel::receive_with(&socket)? else { return Err(ExecError::Vanished) };
-        order::decode::<Mounted>(&answer)?.map_err(ExecError::without_spec)?;
+        messages::decode::<Mounted>(&answer)?.map_err(ExecError::without_spec)?;
         files.try_into().map_err(|_| ExecError::Vanished)
     }
 
@@ -88,10 +88,10 @@ impl Zygote {
     /// An init that waits until `hold` was called with its number. Nothing was started by it before.
     pub(in crate::exec) fn held_init<E: From<io::Error>>(
         &self,
-        preparation: &Preparation,
+        config: &InitConfig,
         hold: impl FnOnce(u32) -> Result<(), E>,
     ) -> Result<UnixStream, E> {
-        let mut socket = self.control().fork(preparation)?;
+        let mut socket = self.control().fork(config)?;
         let mut number = [0; 4];
         socket.read_exact(&mut number)?;
         hold(u32::from_le_bytes(number))?;
@@ -100,11 +100,11 @@ impl Zygote {
     }
 
     /// Lets an init get ready, unless one is.
-    pub(in crate::exec) fn prepare(&self, preparation: &Preparation) {
+    pub(in crate::exec) fn prewarm(&self, config: &InitConfig) {
         let mut control = self.control();
-        if control.spare.as_ref().is_none_or(|(kind, _)| kind != preparation) {
+        if control.prewarmed.as_ref().is_none_or(|(kind, _)| kind != config) {
             // Whoever has none starts one, and tells what is wrong.
-            control.spare = control.fork(preparation).ok().map(|socket| (preparation.clone(), socket));
+            control.prewarmed = control.fork(config).ok().map(|socket| (config.clone(), socket));
         }
     }
 
@@ -120,7 +120,7 @@ const TRIES: u32 = 200;
 /// A copy in memory is busy as long as a process that another thread forked meanwhile has not executed yet.
 fn start(program: &Path) -> io::Result<Process> {
     for _ in 0..TRIES {
-        // The steps' own output comes with their orders.
+        // The steps' own output comes with their requests.
         match Process::start_with(program, role::ZYGOTE, (Stdio::null(), Stdio::null())) {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
                 std::thread::sleep(Duration::from_millis(1));
@@ -132,8 +132,8 @@ fn start(program: &Path) -> io::Result<Process> {
 }
 
 impl Control {
-    fn fork(&mut self, preparation: &Preparation) -> io::Result<UnixStream> {
-        self.ask(&ZygoteRequest::Init(preparation.clone()))
+    fn fork(&mut self, config: &InitConfig) -> io::Result<UnixStream> {
+        self.ask(&ZygoteRequest::Init(config.clone()))
     }
 
     fn ask(&mut self, request: &ZygoteRequest) -> io::Result<UnixStream> {
@@ -147,7 +147,7 @@ impl Control {
 impl Drop for Control {
     /// Nothing is left when this returns.
     fn drop(&mut self) {
-        self.spare = None;
+        self.prewarmed = None;
         self.socket = None;
         let _ = self.child.wait();
     }

@@ -15,15 +15,15 @@ use crate::exec::seccomp::{self, Profile};
 use crate::exec::step::memory::{self, Memory};
 use crate::exec::step::{init, stubs};
 use crate::exec::sys::{self, pipe};
-use crate::exec::wire::order::{InitReport, Mounted, Outcome, ZygoteRequest};
-use crate::exec::wire::{channel, order};
+use crate::exec::wire::messages::{InitReport, Mounted, Outcome, ZygoteRequest};
+use crate::exec::wire::{channel, messages};
 
 /// Starts inits as rbuild asks for them, until that is gone or wants no more.
 pub(in crate::exec) fn serve(control: UnixStream) -> io::Result<()> {
     let bind = || rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     bind()?;
     let Some((privilege, namespace)) = channel::receive(&control)? else { return Ok(()) };
-    let privilege: Privilege = order::decode(&privilege)?;
+    let privilege: Privilege = messages::decode(&privilege)?;
     let entered = match namespace {
         // Changed credentials clear the death signal.
         Some(namespace) => userns::enter(&namespace, privilege).and_then(|()| bind()),
@@ -33,8 +33,8 @@ pub(in crate::exec) fn serve(control: UnixStream) -> io::Result<()> {
     let mut steps: Vec<Step> = Vec::new();
     let mut has_own_mounts = false;
     while let Some((request, socket)) = next_request(&control, &mut steps)? {
-        let preparation = match request {
-            ZygoteRequest::Init(preparation) => preparation,
+        let config = match request {
+            ZygoteRequest::Init(config) => config,
             ZygoteRequest::Mount(memory) => {
                 let mounted = entered.clone().and_then(|()| mount(&memory, &mut has_own_mounts));
                 answer_mount(&socket, mounted);
@@ -46,11 +46,11 @@ pub(in crate::exec) fn serve(control: UnixStream) -> io::Result<()> {
             }
         };
         // Once for all steps of a kind.
-        Profile::of(preparation.privilege, preparation.network, preparation.security).map(seccomp::compiled);
+        Profile::of(config.privilege, config.network, config.security).map(seccomp::compiled);
         let forked = entered.clone().and_then(|()| fork());
         match forked {
             Ok(Forked::Zygote { init, pidfd, report }) => {
-                if preparation.is_held {
+                if config.is_held {
                     // Who is gone does not wait for it.
                     let _ = (&socket).write_all(&init.as_raw_nonzero().get().to_le_bytes());
                 }
@@ -59,14 +59,14 @@ pub(in crate::exec) fn serve(control: UnixStream) -> io::Result<()> {
             Ok(Forked::Init { report }) => {
                 // Of other steps nothing is kept open here.
                 drop((control, steps));
-                let said = serde_json::to_vec(&init::run(&socket, &preparation)).unwrap_or_default();
+                let said = serde_json::to_vec(&init::run(&socket, &config)).unwrap_or_default();
                 let sent = pipe::write_all(&report, &said);
                 std::process::exit(i32::from(sent.is_err()));
             }
             Err(failure) => tell(&socket, &Outcome::Failed(failure)),
         }
     }
-    // What is still there is a spare, or has nobody to report to; each init takes along what is below it.
+    // What is still there is prewarmed, or has nobody to report to; each init takes along what is below it.
     for step in &steps {
         let _ = rustix::process::kill_process(step.init, Signal::KILL);
     }
@@ -130,7 +130,7 @@ fn next_request(
         if happened.control {
             let Some((request, socket)) = channel::receive(control)? else { return Ok(None) };
             let socket = UnixStream::from(socket.ok_or(io::ErrorKind::InvalidData)?);
-            return Ok(Some((order::decode(&request)?, socket)));
+            return Ok(Some((messages::decode(&request)?, socket)));
         }
     }
 }
@@ -185,7 +185,7 @@ impl Step {
             self.listen();
         }
         let ended = sys::wait(self.init);
-        let report = order::decode(&self.said).unwrap_or_else(|_| {
+        let report = messages::decode(&self.said).unwrap_or_else(|_| {
             let failure = match ended {
                 Ok((sys::Ended::Signal(signal), _)) => Failure::Killed { signal },
                 Ok((sys::Ended::Code(code), _)) => Failure::Setup {

@@ -19,7 +19,7 @@ pub(in crate::exec) fn decode<T: DeserializeOwned>(message: &[u8]) -> serde_json
 
 /// Reads bytes as every kind of message that the processes around a step take, for those who try what bytes do; gives how
 /// many kinds they are. What was read reads the same once it was written.
-pub fn decode_orders(bytes: &[u8]) -> usize {
+pub fn decode_messages(bytes: &[u8]) -> usize {
     fn is_one<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> bool {
         let Ok(message) = decode::<T>(bytes) else { return false };
         let written = serde_json::to_vec(&message).expect("plain data with string keys always serialises");
@@ -29,9 +29,9 @@ pub fn decode_orders(bytes: &[u8]) -> usize {
     }
     [
         is_one::<Privilege>(bytes),
-        is_one::<Preparation>(bytes),
+        is_one::<InitConfig>(bytes),
         is_one::<ZygoteRequest>(bytes),
-        is_one::<Order>(bytes),
+        is_one::<RunRequest>(bytes),
         is_one::<Progress>(bytes),
         is_one::<InitReport>(bytes),
         is_one::<Outcome>(bytes),
@@ -41,9 +41,10 @@ pub fn decode_orders(bytes: &[u8]) -> usize {
     .count()
 }
 
-/// What the processes around a step need to know to get ready for it: nothing of it that another step would not share.
+/// What an init must know before it has a step. All steps of a kind share it, so that one can be prewarmed for whichever
+/// comes next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::exec) struct Preparation {
+pub(in crate::exec) struct InitConfig {
     pub(in crate::exec) privilege: Privilege,
     pub(in crate::exec) network: Network,
     pub(in crate::exec) security: Security,
@@ -57,9 +58,9 @@ pub(in crate::exec) struct Preparation {
 
 /// A message to the zygote, with a socket for the answer.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::exec) enum ZygoteRequest {
-    /// An init that gets ready for a step, and takes its order over the socket.
-    Init(Preparation),
+pub(super) enum ZygoteRequest {
+    /// An init that gets ready for a step, and takes its request over the socket.
+    Init(InitConfig),
     /// A file system in memory for the steps that are started from now on; a [`Mounted`] comes back.
     Mount(Memory),
     /// Such a file system is not needed any more; there is no answer.
@@ -67,12 +68,12 @@ pub(in crate::exec) enum ZygoteRequest {
 }
 
 /// What comes of [`ZygoteRequest::Mount`]: with it come the mount namespace and the root of the file system.
-pub(in crate::exec) type Mounted = Result<(), Failure>;
+pub(super) type Mounted = Result<(), Failure>;
 
 /// The message to whoever is ready for it. Its files are the command's output and error output, and the one that
 /// [`Stdin`] speaks of.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::exec) struct Order {
+pub(in crate::exec) struct RunRequest {
     pub(in crate::exec) spec: Spec,
     pub(in crate::exec) stdin: Stdin,
     /// The lower directories in `spec` that are images which rbuild has mounted, as `spec` names them. They follow, opened, in
@@ -86,9 +87,9 @@ pub(in crate::exec) struct Order {
 pub(in crate::exec) enum Stdin {
     /// `/dev/null`.
     Nothing,
-    /// The order's last file.
+    /// The request's last file.
     File,
-    /// A terminal of the step's own, of this size, which is its output, too. The order's last file is a socket, over
+    /// A terminal of the step's own, of this size, which is its output, too. The request's last file is a socket, over
     /// which the terminal's other side comes back.
     Terminal { rows: u16, columns: u16 },
 }
@@ -96,8 +97,8 @@ pub(in crate::exec) enum Stdin {
 /// What the command's process tells before it becomes the command (and once more if it cannot).
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::exec) enum Progress {
-    /// It has read its order.
-    Ordered,
+    /// It has read its request.
+    Received,
     /// The root is ready.
     Ready(Made),
     /// It never will be.
@@ -124,10 +125,10 @@ mod tests {
 
     #[test]
     fn orders_are_told_from_other_bytes() {
-        assert_eq!(decode_orders(b"\"Root\""), 1);
-        assert_eq!(decode_orders(b"{\"Failed\":{\"Killed\":{\"signal\":9}}}"), 2);
+        assert_eq!(decode_messages(b"\"Root\""), 1);
+        assert_eq!(decode_messages(b"{\"Failed\":{\"Killed\":{\"signal\":9}}}"), 2);
         for bytes in [&b""[..], b"null", b"{}", b"\"Rooted\"", b"\xff", &[b'['; 100_000]] {
-            assert_eq!(decode_orders(bytes), 0);
+            assert_eq!(decode_messages(bytes), 0);
         }
     }
 }
