@@ -1,6 +1,36 @@
-//! rbuild builds OCI images from Dockerfiles.
+//! rbuild builds OCI images from Dockerfiles, without a daemon.
 //!
-//! The modules are listed from the top of the house to its foundation; a module names only modules
+//! The program is a thin skin: [`cli`] turns arguments into a [`pipeline::Request`] and shows what [`pipeline::run`] tells on
+//! the way. This builds an image without it:
+//!
+//! ```
+//! use rbuild::exec::Stop;
+//! use rbuild::pipeline::{self, Request};
+//! use rbuild::report::Events;
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let (context, store) = (folder.path().join("context"), folder.path().join("store"));
+//! # std::fs::create_dir(&context)?;
+//! std::fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY hello /hello\n")?;
+//! std::fs::write(context.join("hello"), "hello\n")?;
+//!
+//! let mut request = Request::new(store, context);
+//! request.tags = vec!["hello:1".parse()?];
+//! // A build without RUN needs neither privileges nor the program.
+//! let built = pipeline::run(&request, &Events::silent(), &Stop::default());
+//! let built = built.map_err(|failed| format!("{:?}", failed.diagnostics))?;
+//! assert_eq!((built.layers, built.ran), (1, 1));
+//!
+//! let again = pipeline::run(&request, &Events::silent(), &Stop::default());
+//! assert_eq!(again.unwrap().digest, built.digest);
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Start reading at [`pipeline`], which tells one build from top to bottom, and at [`plan::graph`], the values that all of it
+//! turns around. A RUN starts this very program again, so only a program that begins as `main.rs` does can run one.
+//!
+//! What is public is so for the program, for the tests in `tests/it`, for `benches` and `fuzz`: there is no promise that
+//! names stay. The modules are listed from the top of the house to its foundation; a module names only modules
 //! below it (`tests/it/layering.rs` holds that). `docs/architecture.md` tells the whole story.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make their own files"))]

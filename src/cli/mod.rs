@@ -1,6 +1,7 @@
 //! Arguments to requests, events and errors to text; one file per subcommand.
 //!
-//! The only part of rbuild that touches the terminal.
+//! What is printed is printed here. Beside it only exec touches a terminal, when it passes one on to a shell, and export,
+//! which writes archives to standard output.
 
 mod args;
 mod call;

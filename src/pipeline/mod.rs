@@ -116,6 +116,34 @@ pub enum ContextFrom {
 }
 
 impl Request {
+    /// A build of `Dockerfile` in the folder `context`, for this machine, into the store at `store_root`, with nothing said
+    /// beside. Logins and certificates are those of the user; no configuration is read.
+    pub fn new(store_root: PathBuf, context: PathBuf) -> Self {
+        Self {
+            store_root,
+            dockerfile: DockerfileFrom::Context,
+            context: ContextFrom::Directory(context),
+            options: plan::Options::default(),
+            platforms: Vec::new(),
+            tags: Vec::new(),
+            outputs: Vec::new(),
+            push: false,
+            iidfile: None,
+            jobs: None,
+            pull: PullPolicy::default(),
+            store_quota: None,
+            offline: false,
+            registries: crate::registry::Settings::from_process(),
+            lock: None,
+            no_cache: false,
+            secrets: Vec::new(),
+            keep_failed: false,
+            ssh: Vec::new(),
+            limits: Limits::default(),
+            dns: Dns::default(),
+        }
+    }
+
     fn secrets(&self) -> Secrets {
         self.secrets.iter().map(|secret| (secret.id.clone(), secret.from.clone())).collect()
     }

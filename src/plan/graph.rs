@@ -1,6 +1,6 @@
 //! The plan as values: steps whose inputs are earlier steps, and what the image is made of.
 //!
-//! What a step does stands in [`op`].
+//! What a step does is an [`Op`].
 
 mod op;
 
