@@ -143,6 +143,43 @@ pub struct StepHeading {
     pub place: String,
     /// The instruction as the user wrote it, on one line, variables expanded; secrets never are.
     pub title: String,
+    /// The steps whose results it needs, each once.
+    pub needs: Vec<StepNumber>,
+}
+
+/// What a step came to; of one that changes the configuration only, nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StepResult {
+    /// Its layer; none where it brought files that no step made.
+    pub layer: Option<LayerFacts>,
+    /// The key that the cache knows it by, in hexadecimal.
+    pub key: Option<String>,
+    /// The chain ids of the roots that it read, the one that it stands on first; the empty root has none.
+    pub inputs: Vec<String>,
+    /// What its command used, if one ran.
+    pub usage: Option<ResourceUsage>,
+}
+
+/// What is known of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerFacts {
+    /// Of its blob: `sha256:…`
+    pub digest: String,
+    /// Of its tar.
+    pub diff_id: String,
+    /// Of its blob.
+    pub size_bytes: u64,
+}
+
+/// What a command used, with all that it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResourceUsage {
+    /// Processor time in its own code.
+    pub user_time: Duration,
+    /// Processor time in the kernel.
+    pub system_time: Duration,
+    /// As much memory as it had at once.
+    pub peak_memory_bytes: u64,
 }
 
 /// Which of a step's two outputs a line came from.
@@ -207,6 +244,8 @@ pub enum Event {
         outcome: Outcome,
         /// How long it took.
         took: Duration,
+        /// What it came to.
+        result: Box<StepResult>,
     },
     /// A step failed; the error itself is the build's result.
     Failed {
@@ -214,6 +253,8 @@ pub enum Event {
         step: StepNumber,
         /// How long it took.
         took: Duration,
+        /// What its command used, if one ran.
+        usage: Option<ResourceUsage>,
     },
     /// A warning about the input or the machine.
     Warning(Diagnostic),

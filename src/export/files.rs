@@ -12,7 +12,7 @@ use crate::layer::archive::{Limits, Names, Reader, decompress};
 use crate::layer::index::Index;
 use crate::layer::view::{Kind, RootView, ViewEntry};
 use crate::oci::{Descriptor, DiffId, Digest, ImageConfig};
-use crate::store::Store;
+use crate::store::{Folder, Store};
 
 /// The roots of several images, each with the folder that it goes to (empty: the top).
 pub(super) type Roots = [(PathBuf, Files)];
@@ -112,7 +112,7 @@ fn give_layer(
 
 /// Other modules keep indexes by diff id; where there is none, the layer is read.
 fn index(store: &Store, layer: &Digest, diff_id: DiffId) -> Result<Index, Error> {
-    let kept = crate::rootfs::read_regular(&store.private("indexes").join(diff_id.0.hex())).ok();
+    let kept = crate::rootfs::read_regular(&store.private(Folder::Indexes).join(diff_id.0.hex())).ok();
     if let Some(index) = kept.and_then(|bytes| Index::from_bytes(&bytes).ok()) {
         return Ok(index);
     }

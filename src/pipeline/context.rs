@@ -20,7 +20,7 @@ use crate::report::{Diagnostic, Event, Source};
 use crate::solve::{self, ContextFiles, Environment, Given, Policy, RootState, Services};
 use crate::source::git::{self, GitError, GitSource};
 use crate::source::http;
-use crate::store::{ScratchDir, Store};
+use crate::store::{Folder, ScratchDir, Store};
 use crate::text;
 
 /// What an archive becomes a context by; `context` is its name in a folder of its own.
@@ -62,7 +62,7 @@ pub(super) fn folder(
     dockerfile: Option<&Path>,
 ) -> Result<Arc<Context>, Vec<Diagnostic>> {
     let ignore = context::ignore::load(path, dockerfile).map_err(|e| vec![diagnose(&e)])?;
-    let cache = StatCache::open(&store.private("statcache"), path, store.boot_id());
+    let cache = StatCache::open(&store.private(Folder::StatCache), path, store.boot_id());
     Context::open(path, ignore, Some(cache)).map(Arc::new).map_err(|e| vec![diagnose(&e)])
 }
 
@@ -204,7 +204,7 @@ fn repository(request: &Request, services: &Services, url: &str) -> Result<MainC
     };
     let source = GitSource::new(url, None, keeps_git_dir(&request.options));
     let source = source.and_then(|source| source.log_in(&request.secrets())).map_err(fail)?;
-    let context = git::check_out_context(&source, &services.store.private("git"), scratch.path());
+    let context = git::check_out_context(&source, &services.store.private(Folder::Git), scratch.path());
     let (context, time) = context.map_err(fail)?;
     let read = |path: &Path| dockerfile::in_folder(context.root(), path);
     let dockerfile = dockerfile::read_remote(&services.store, request, &read)?;

@@ -11,6 +11,7 @@ use crate::report::{Diagnostic, Source};
 use crate::solve::Services;
 use crate::source::git::{self, GitSource};
 use crate::source::http;
+use crate::store::Folder;
 use crate::text;
 
 /// The time of what `source` names; `None` when it has none, as a folder of this machine. `main` is the main context's.
@@ -54,7 +55,7 @@ fn of_repository(
     context::refuse_offline(request, url)?;
     let time = GitSource::new(url, checksum, false)
         .and_then(|source| source.log_in(&request.secrets()))
-        .and_then(|source| git::commit_time(&source, &services.store.private("git")));
+        .and_then(|source| git::commit_time(&source, &services.store.private(Folder::Git)));
     time.map(Some).map_err(|error| no_time(url, &error, error.help()))
 }
 

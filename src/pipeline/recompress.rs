@@ -3,18 +3,16 @@
 //! The tars stay, and with them diff ids, configuration and history. That is why eStargz is left out: its table is part of
 //! the tar.
 
-use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::{Request, diagnose_store};
+use super::Request;
 use crate::cache::Record;
 use crate::key::{self, LayerForm};
-use crate::layer::archive::{Limits, decompress};
-use crate::layer::{Compression, repack};
+use crate::layer::Compression;
 use crate::oci::{ChainId, Descriptor, Layer};
 use crate::plan::graph::{Op, Plan};
 use crate::report::{Diagnostic, Event, Source};
-use crate::solve::Services;
+use crate::solve::{Services, recompressed};
 
 impl Request {
     /// What every layer has to be; `None` when they may stay as they are.
@@ -83,47 +81,14 @@ impl Conversion<'_> {
     }
 
     fn make(&self, layer: &Layer) -> Result<Layer, Vec<Diagnostic>> {
-        let Descriptor { digest, .. } = layer.descriptor;
         if let Compression::Estargz { .. } = self.forced {
             return Err(vec![not_made_estargz()]);
         }
+        let Descriptor { digest, .. } = layer.descriptor;
         let note =
             format!("making layer {} {} anew, for force-compression=true", digest.short(), self.forced);
         self.services.events.send(Event::Note(note));
-        let store = &self.services.store;
-        let of_store = |e| vec![diagnose_store(&e)];
-        let file = store.open_blob(&digest).map_err(of_store)?;
-        let mut blob = store.new_blob().map_err(of_store)?.without_hashing();
-        let tar = decompress(Stoppable { file, services: self.services });
-        let repacked =
-            tar.and_then(|tar| repack(tar.take(Limits::default().archive_bytes), self.forced, &mut blob));
-        let repacked = repacked
-            .map_err(|e| vec![Diagnostic::error(format!("cannot compress layer {digest} anew: {e}"))])?;
-        if repacked.diff_id != layer.diff_id {
-            let message = format!(
-                "layer {digest} has another content than its image's configuration says: its diff id is {}, not {}",
-                repacked.diff_id, layer.diff_id
-            );
-            return Err(vec![Diagnostic::error(message)]);
-        }
-        blob.commit_trusted(repacked.digest, repacked.size).map_err(of_store)?;
-        // What annotations said of the old blob need not be true of the new one.
-        let descriptor = Descriptor::new(self.forced.media_type(), repacked.digest, repacked.size);
-        Ok(Layer { descriptor, diff_id: layer.diff_id })
-    }
-}
-
-/// Ends early when the build is stopped.
-struct Stoppable<'a> {
-    file: std::fs::File,
-    services: &'a Services,
-}
-
-impl Read for Stoppable<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self.services.executor.is_cancelled() {
-            true => Err(io::Error::other("the build was stopped")),
-            false => self.file.read(into),
-        }
+        recompressed(self.services, layer, self.forced)
+            .map_err(|error| vec![error.explain(self.services.store.root())])
     }
 }

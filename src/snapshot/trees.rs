@@ -21,7 +21,7 @@ use super::Error;
 use super::files::make_dir;
 use super::overlay::is_overlayfs;
 use crate::oci::ChainId;
-use crate::store::Store;
+use crate::store::{Folder, Store};
 use crate::sync::lock;
 
 /// What trees must have in common to be of use to one another: the owners of their files on disk. Also the name of the folder
@@ -74,7 +74,7 @@ impl Trees {
         } else {
             kind.name().to_owned()
         };
-        let dir = store.private("trees").join(name);
+        let dir = store.private(Folder::Trees).join(name);
         fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
         Ok(Self { store: store.clone(), dir, making: Mutex::default() })
     }

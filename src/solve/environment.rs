@@ -8,16 +8,17 @@ use std::time::Instant;
 use super::error::Error;
 use super::images::PullPolicy;
 use super::indexes::LayerIndexes;
-use super::jobs;
 use super::log::BuildLog;
 use super::pins::Pins;
 use super::session::FailedSteps;
 use super::snapshots::Snapshots;
 use super::state::{ContextFiles, RootState, SshSource};
+use super::{jobs, layers};
 use crate::cache::{Cache, Preimage, Reasons, Record};
 use crate::dockerfile::syntax::Dockerfile;
 use crate::exec::{Config, Dns, Executor, Limits, Stop};
 use crate::key::LayerForm;
+use crate::layer::entry::Entry;
 use crate::oci::{Layer, Seconds};
 use crate::registry::{Client, Settings};
 use crate::report::{Diagnostic, Events, Source, Span};
@@ -173,7 +174,7 @@ impl Environment<'_> {
     }
 
     /// What a step of this project made last, unless everything is to be made again.
-    pub(super) fn last_record(&self, slot: &Slot<'_>) -> Option<Record> {
+    fn last_record(&self, slot: &Slot<'_>) -> Option<Record> {
         match self.policy.no_cache {
             true => None,
             false => self.services.cache.last_record(&self.name(slot)),
@@ -186,6 +187,19 @@ impl Environment<'_> {
             true => "--no-cache".to_owned(),
             false => self.services.cache.explain(&self.name(slot), preimage),
         }
+    }
+
+    /// Writes `entries` as a layer, publishes it under the key of `preimage`, and gives the root with it on top.
+    pub(super) fn publish_entries(
+        &self,
+        slot: &Slot<'_>,
+        parent: &RootState,
+        preimage: &dyn Reasons,
+        (entries, time): (Vec<Entry>, Seconds),
+    ) -> Result<RootState, Error> {
+        let earlier = self.last_record(slot).map(|record| record.layer);
+        let layer = layers::of_entries(self.services, self.policy.form, entries, earlier.as_ref())?;
+        self.publish(slot, parent, preimage, (layer, time))
     }
 
     /// Publishes a layer whose blob is in the store, and gives the root with it, or with what another build published

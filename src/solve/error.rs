@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::failure::CommandError;
+use super::failure::{self, CommandError};
 use super::full_disk;
 use super::images::ImageError;
 use super::indexes::IndexError;
@@ -14,8 +14,8 @@ use super::pins::NotPinned;
 use crate::copy_files;
 use crate::exec::{ExecError, UserError};
 use crate::layer::{WriteError, archive};
-use crate::oci::Digest;
-use crate::report::{Diagnostic, Source, Span};
+use crate::oci::{DiffId, Digest};
+use crate::report::{Diagnostic, ResourceUsage, Source, Span};
 use crate::secrets::SecretError;
 use crate::source::git::GitError;
 use crate::source::http::HttpError;
@@ -61,6 +61,18 @@ pub enum Error {
         layer: Digest,
         /// Why not.
         source: io::Error,
+    },
+    /// A layer holds other files than the configuration of its image says.
+    #[error(
+        "layer {layer} has another content than its image's configuration says: its diff id is {actual}, not {expected}"
+    )]
+    OtherContent {
+        /// Its blob.
+        layer: Digest,
+        /// What the configuration says.
+        expected: DiffId,
+        /// What it is.
+        actual: DiffId,
     },
     /// A root file system cannot be made.
     #[error(transparent)]
@@ -183,6 +195,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// What the command used that failed.
+    pub(super) fn usage(&self) -> Option<ResourceUsage> {
+        match self {
+            Self::Command(error) => match &**error {
+                CommandError::Failed { report, .. } => Some(failure::usage(report)),
+                CommandError::NotStarted { .. } => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The same, told at `span` if that is known.
     pub(super) fn at(self, span: Option<Span>) -> Self {
         Self::At { span, source: Box::new(self) }
@@ -191,12 +214,16 @@ impl Error {
     /// For people: what, where in `source`, and how to go on. What has no place of its own is at `span`. `store` is the
     /// store's folder, whose disk may be the reason.
     pub fn diagnose(&self, source: &Arc<Source>, span: Option<Span>, store: &Path) -> Diagnostic {
-        let (error, own) = self.located();
-        let diagnostic = full_disk::explain(error.in_words(store), store);
-        match own.or(span) {
+        let diagnostic = self.explain(store);
+        match self.located().1.or(span) {
             Some(span) => diagnostic.at(source, span, ""),
             None => diagnostic,
         }
+    }
+
+    /// The same without a place.
+    pub fn explain(&self, store: &Path) -> Diagnostic {
+        full_disk::explain(self.located().0.in_words(store), store)
     }
 
     /// What happened, and where if that is known.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::full_disk::{self, binary};
 use crate::exec::{ExecError, ExitReport, ExitStatus};
-use crate::report::Diagnostic;
+use crate::report::{Diagnostic, ResourceUsage};
 
 /// `exit code: 2`, or what ended it, and which limit was in its way.
 pub(super) fn ended(report: &ExitReport) -> String {
@@ -18,6 +18,12 @@ pub(super) fn ended(report: &ExitReport) -> String {
         }
         None => status(report),
     }
+}
+
+/// What the command used.
+pub(super) fn usage(report: &ExitReport) -> ResourceUsage {
+    let ExitReport { user_time, system_time, peak_memory_bytes, .. } = *report;
+    ResourceUsage { user_time, system_time, peak_memory_bytes }
 }
 
 /// The limit of processes that was surely in the way of a command that failed.

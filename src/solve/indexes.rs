@@ -9,7 +9,7 @@ use crate::layer::archive::{self, Limits};
 use crate::layer::index::Index;
 use crate::layer::view::RootView;
 use crate::oci::{DiffId, Layer};
-use crate::store::{self, Store, supersede};
+use crate::store::{self, Folder, Store, supersede};
 use crate::sync::lock;
 
 /// Why a layer could not be looked into.
@@ -100,7 +100,7 @@ impl LayerIndexes {
 
     /// The file with a layer's index, if it was saved.
     pub fn index_file(&self, diff_id: DiffId) -> Option<PathBuf> {
-        let path = self.store.folder("indexes").join(diff_id.0.hex());
+        let path = self.store.folder(Folder::Indexes).join(diff_id.0.hex());
         let mut kept = lock(&self.kept);
         let is_there = kept.contains(&diff_id) || path.exists();
         if is_there {
@@ -116,7 +116,7 @@ impl LayerIndexes {
     }
 
     fn path(&self, diff_id: DiffId) -> PathBuf {
-        self.store.private("indexes").join(diff_id.0.hex())
+        self.store.private(Folder::Indexes).join(diff_id.0.hex())
     }
 
     /// What cannot be read, or is damaged, is as good as absent: the blob tells it again.

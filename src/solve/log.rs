@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{now, now_ms};
 use crate::oci::Seconds;
 use crate::report::StepNumber;
-use crate::store::{self, Store, write_private};
+use crate::store::{self, Folder, Store, write_private};
 
 /// So many builds keep their logs,
 const BUILDS: usize = 20;
@@ -95,7 +95,7 @@ impl BuildLog {
     }
 
     fn make(&self, what: &str) -> io::Result<PathBuf> {
-        let logs = self.store.private("logs");
+        let logs = self.store.private(Folder::Logs);
         expire(&self.store, now());
         loop {
             let id: String = store::unique().chars().rev().take(6).collect();
@@ -271,9 +271,10 @@ fn nameless(folder: &Path) -> io::Result<File> {
 
 /// The builds of which there is output, the newest first.
 pub fn logged_builds(store: &Store) -> Vec<About> {
-    let names = fs::read_dir(store.private("logs")).into_iter().flatten().flatten();
+    let names = fs::read_dir(store.private(Folder::Logs)).into_iter().flatten().flatten();
     let read = |id: String| {
-        let bytes = crate::rootfs::read_regular(&store.private("logs").join(&id).join("build.json")).ok()?;
+        let bytes =
+            crate::rootfs::read_regular(&store.private(Folder::Logs).join(&id).join("build.json")).ok()?;
         let about: About = serde_json::from_slice(&bytes).ok()?;
         Some(About { id, ..about })
     };
@@ -285,8 +286,8 @@ pub fn logged_builds(store: &Store) -> Vec<About> {
 
 /// The steps of a build of which there is output, by number.
 pub fn logged_steps(store: &Store, id: &str) -> Vec<LoggedStep> {
-    let text =
-        crate::rootfs::read_regular_text(&store.private("logs").join(id).join("steps")).unwrap_or_default();
+    let text = crate::rootfs::read_regular_text(&store.private(Folder::Logs).join(id).join("steps"))
+        .unwrap_or_default();
     let mut steps: Vec<LoggedStep> = Vec::new();
     for step in text.lines().filter_map(|line| serde_json::from_str::<LoggedStep>(line).ok()) {
         // The second time that a step is told of, it has ended.
@@ -301,14 +302,14 @@ pub fn logged_steps(store: &Store, id: &str) -> Vec<LoggedStep> {
 
 /// The output of a step.
 pub fn log_file(store: &Store, id: &str, step: &LoggedStep) -> PathBuf {
-    store.private("logs").join(id).join(&step.file)
+    store.private(Folder::Logs).join(id).join(&step.file)
 }
 
 /// Removes what is too old or too much.
 fn expire(store: &Store, now: Seconds) {
     let mut sum = 0;
     for (at, build) in logged_builds(store).iter().enumerate() {
-        let folder = store.private("logs").join(&build.id);
+        let folder = store.private(Folder::Logs).join(&build.id);
         sum += size(&folder);
         // One more is about to be made.
         if at + 1 >= BUILDS || build.created + SECONDS < now || sum > BYTES {
@@ -378,7 +379,7 @@ mod tests {
         assert!(text.starts_with("first\nxxx") && text.ends_with("xxx\nlast\n"));
         assert!(text.contains("bytes are left out here"));
         assert!(text.len() as u64 <= HEAD_BYTES + 3 * TAIL_BYTES, "{}", text.len());
-        let left = fs::read_dir(store.private("logs")).unwrap().next().unwrap().unwrap();
+        let left = fs::read_dir(store.private(Folder::Logs)).unwrap().next().unwrap().unwrap();
         assert_eq!(fs::read_dir(left.path()).unwrap().count(), 3);
     }
 

@@ -2,7 +2,6 @@
 //!
 //! Decides nothing about images or Dockerfiles: that is in the plan.
 
-mod changes;
 mod environment;
 mod error;
 mod failure;
@@ -14,6 +13,8 @@ pub mod images;
 mod indexes;
 #[allow(clippy::disallowed_methods, reason = "the store's own files and folders, by digest and number")]
 pub mod jobs;
+#[allow(clippy::disallowed_methods, reason = "the store's own files, by digest and number")]
+mod layers;
 #[allow(clippy::disallowed_methods, reason = "the store's own files, by number")]
 pub mod log;
 pub mod ops;
@@ -31,6 +32,7 @@ mod step;
 mod trees;
 mod writable;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -39,12 +41,13 @@ use step::{Done, StepContext};
 
 use crate::oci::Layer;
 use crate::plan::graph::{ListedInstruction, Op, Plan, Step, StepId};
-use crate::report::{Diagnostic, Event, Events, Outcome, StepHeading, StepNumber};
+use crate::report::{Diagnostic, Event, Events, LayerFacts, Outcome, StepHeading, StepNumber, StepResult};
 
 pub use environment::{Environment, Given, Policy, Services};
 pub use error::Error;
 pub use forecast::forecast;
 pub use indexes::LayerIndexes;
+pub use layers::recompressed;
 pub use ops::exec::agent::protocol as ssh_protocol;
 pub use ops::exec::executed;
 pub use outlook::Outlook;
@@ -90,11 +93,32 @@ pub fn announce(plan: &Plan, last: Option<String>, events: &Events) {
         number: StepNumber(number),
         place: listed.place.clone(),
         title: listed.title.clone(),
+        needs: needs(plan, number, listed),
     };
     let mut headings: Vec<StepHeading> = plan.listing.iter().enumerate().map(heading).collect();
     let number = StepNumber(headings.len());
-    headings.extend(last.map(|title| StepHeading { number, place: String::new(), title }));
+    headings.extend(last.map(|title| StepHeading {
+        number,
+        place: String::new(),
+        title,
+        needs: last_steps(plan),
+    }));
     events.send(Event::Planned(headings));
+}
+
+/// The instructions whose results one needs, each once.
+fn needs(plan: &Plan, number: usize, listed: &ListedInstruction) -> Vec<StepNumber> {
+    let steps = match listed.step {
+        Some(step) => plan.steps[step.0].op.inputs(),
+        None => Vec::from_iter(listed.after),
+    };
+    let numbers: BTreeSet<StepNumber> = steps.into_iter().map(|step| plan.steps[step.0].number).collect();
+    numbers.into_iter().filter(|needed| needed.0 != number && needed.0 < plan.listing.len()).collect()
+}
+
+/// The step that the image is made of.
+fn last_steps(plan: &Plan) -> Vec<StepNumber> {
+    Vec::from([plan.steps[plan.image.result.0].number])
 }
 
 /// Runs every step of `plan`, or takes its layer from the cache. Nobody is told of steps that the plan does not list.
@@ -147,6 +171,28 @@ fn weight(op: &Op) -> u64 {
     }
 }
 
+/// What is told of a step that is done.
+fn told(op: &Op<Arc<Files>>, done: &Done) -> StepResult {
+    let chain_of = |files: &&Arc<Files>| match &***files {
+        Files::Root(root) if !root.layers.is_empty() => Some(root.chain.to_string()),
+        Files::Root(_) | Files::Folder(..) => None,
+    };
+    let made = match (&done.files, op.parent()) {
+        (Files::Root(root), Some(_)) => root.layers.last(),
+        (Files::Root(_) | Files::Folder(..), _) => None,
+    };
+    StepResult {
+        layer: made.map(|layer| LayerFacts {
+            digest: layer.descriptor.digest.to_string(),
+            diff_id: layer.diff_id.to_string(),
+            size_bytes: layer.descriptor.size,
+        }),
+        key: done.key.map(|key| key.hex()),
+        inputs: op.inputs().iter().filter_map(chain_of).collect(),
+        usage: done.usage,
+    }
+}
+
 /// One run of one plan.
 struct Solver<'a> {
     plan: &'a Plan,
@@ -179,12 +225,14 @@ impl Solver<'_> {
         tell(Event::Started(step.number));
         let done = ops::run(&context, op);
         let took = context.elapsed();
-        let Done { files, outcome } = done.map_err(|error| {
+        let done = done.map_err(|error| {
             if context.is_listed {
-                services.events.send(Event::Failed { step: step.number, took });
+                services.events.send(Event::Failed { step: step.number, took, usage: error.usage() });
             }
             vec![context.diagnose(&error)]
         })?;
+        let result = Box::new(told(op, &done));
+        let Done { files, outcome, .. } = done;
         let took_ever = if outcome == Outcome::Cached { context.took_then() } else { Some(took) };
         let _ = self.steps[at].set((outcome.clone(), took_ever));
         match outcome {
@@ -192,7 +240,7 @@ impl Solver<'_> {
             Outcome::Cached if op.parent().is_some() => drop(self.cached.fetch_add(1, Ordering::Relaxed)),
             Outcome::Ran | Outcome::Cached | Outcome::ConfigOnly => {}
         }
-        tell(Event::Finished { step: step.number, outcome, took });
+        tell(Event::Finished { step: step.number, outcome, took, result });
         self.finish_configuration_after(StepId(at));
         self.tell_layers(StepId(at), &files);
         Ok(files)
@@ -217,6 +265,7 @@ impl Solver<'_> {
                     step,
                     outcome: Outcome::ConfigOnly,
                     took,
+                    result: Box::default(),
                 });
             }
         }

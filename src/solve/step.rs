@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::environment::{Environment, Slot};
 use super::error::Error;
-use super::state::Files;
-use crate::cache::{Reasons, Record};
+use super::state::{Files, RootState};
+use crate::cache::{Key, Reasons, Record};
 use crate::plan::graph::Step;
-use crate::report::{Diagnostic, Event, Outcome, StepNumber};
+use crate::report::{Diagnostic, Event, Outcome, ResourceUsage, StepNumber};
 
 /// A step that is under way.
 pub(super) struct StepContext<'a> {
@@ -34,6 +34,29 @@ pub(super) struct Done {
     pub(super) files: Files,
     /// How it came to be.
     pub(super) outcome: Outcome,
+    /// The key that the cache knows it by.
+    pub(super) key: Option<Key>,
+    /// What its command used, if one ran.
+    pub(super) usage: Option<ResourceUsage>,
+}
+
+impl Done {
+    /// Files that no step made.
+    pub(super) fn brought(files: Files, outcome: Outcome) -> Self {
+        Self { files, outcome, key: None, usage: None }
+    }
+
+    /// A layer that the cache had for a step on `parent`.
+    pub(super) fn cached(parent: &RootState, record: Record) -> Self {
+        let key = Some(record.key);
+        let files = Files::Root(parent.with(record.layer, record.time));
+        Self { files, outcome: Outcome::Cached, key, usage: None }
+    }
+
+    /// What a step left that ran, published under `key`.
+    pub(super) fn ran(root: RootState, key: Key) -> Self {
+        Self { files: Files::Root(root), outcome: Outcome::Ran, key: Some(key), usage: None }
+    }
 }
 
 impl<'a> StepContext<'a> {

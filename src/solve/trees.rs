@@ -10,7 +10,7 @@ use super::state::{Files, RootState};
 use crate::copy_files::FileTree;
 use crate::copy_files::stored::StoredLayers;
 use crate::copy_files::tree::LayerTree;
-use crate::store::Store;
+use crate::store::{Folder, Store};
 
 /// The files that a step left.
 pub(super) fn of(services: &Services, files: &Files) -> Result<FileTree, Error> {
@@ -35,7 +35,7 @@ pub(super) fn of_root(services: &Services, root: &RootState) -> Result<FileTree,
     let bytes = StoredLayers {
         open: Box::new(open),
         diff_ids: root.layers.iter().map(|layer| layer.diff_id).collect(),
-        folder: store.private("digests"),
+        folder: store.private(Folder::Digests),
         scratch: Box::new(move || scratch_file(&store)),
     };
     Ok(FileTree::Layers(LayerTree { view: view.as_ref().clone(), bytes: Arc::new(bytes) }))

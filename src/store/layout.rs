@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{Error, files};
+use super::{Error, Folder, files};
 
 /// The newest format that this program reads and writes.
 pub(super) const VERSION: u32 = 1;
@@ -24,8 +24,8 @@ pub(super) fn prepare(root: &Path) -> Result<(), Error> {
     make_dir(root, PUBLIC)?;
     make_dir(&root.join("rbuild"), PRIVATE)?;
     make_blobs(root)?;
-    for name in ["tmp", "trash", "tags", "records"] {
-        make_dir(&root.join("rbuild").join(name), PRIVATE)?;
+    for folder in [Folder::Scratch, Folder::Trash, Folder::Tags, Folder::Records] {
+        make_dir(&root.join("rbuild").join(folder.name()), PRIVATE)?;
     }
     let lock = super::lock::exclusive(&root.join("rbuild/index.lock"))?;
     // Another process may have finished this while we waited.

@@ -24,6 +24,7 @@
 mod blob;
 mod error;
 mod files;
+mod folder;
 mod index;
 mod layout;
 mod lock;
@@ -44,6 +45,7 @@ use std::time::Duration;
 
 pub use blob::{BlobState, BlobWriter};
 pub use error::Error;
+pub use folder::Folder;
 pub use lock::ExclusiveLock;
 pub use records::RecordState;
 pub use scratch::ScratchDir;
@@ -97,7 +99,7 @@ impl Store {
             lock::pass(&own.join(lock::DOOR))?;
         }
         let lock = lock::shared(&own.join("lock"))?;
-        scratch::clear_leftovers(&own.join("tmp"), &own.join("trash"));
+        scratch::clear_leftovers(&own.join(Folder::Scratch.name()), &own.join(Folder::Trash.name()));
         let inner = Inner {
             blobs: root.join("blobs/sha256"),
             own,
@@ -117,17 +119,21 @@ impl Store {
         &self.inner.root
     }
 
-    /// The folder `ROOT/rbuild/<name>` of another module, made when missing. When it cannot be made, using it
-    /// will say why.
-    pub fn private(&self, name: &str) -> PathBuf {
-        let path = self.inner.own.join(name);
+    /// The folder, made when missing. When it cannot be made, using it will say why.
+    pub fn private(&self, folder: Folder) -> PathBuf {
+        let path = self.folder(folder);
         let _ = layout::make_private(&path);
         path
     }
 
     /// Where [`Store::private`] would be; nothing is made.
-    pub fn folder(&self, name: &str) -> PathBuf {
-        self.inner.own.join(name)
+    pub fn folder(&self, folder: Folder) -> PathBuf {
+        self.inner.own.join(folder.name())
+    }
+
+    /// The file that says, for one boot, whether images of layers can be mounted.
+    pub fn images_note(&self) -> PathBuf {
+        self.inner.own.join("images")
     }
 
     /// What is in a folder of the store, each with the seconds since 1970 of its last change, in the order of names. A folder
@@ -148,13 +154,13 @@ impl Store {
 
     /// Moves `path`, which must be on the store's file system, to trash. One that does not exist is no error.
     pub fn trash(&self, path: &Path) -> Result<(), Error> {
-        trash::throw(path, &self.private("trash"))
+        trash::throw(path, &self.private(Folder::Trash))
     }
 
     /// Removes what is in trash, which can take long; gives what could not be removed: trees with files of
     /// other users, which the caller can have removed inside the user namespace that made them.
     pub fn empty_trash(&self) -> Vec<PathBuf> {
-        trash::empty(&self.private("trash"))
+        trash::empty(&self.private(Folder::Trash))
     }
 
     /// The whole store for this process alone, for collecting garbage; waits at most `patience` for others to end. What
@@ -183,7 +189,7 @@ impl Store {
         }
         let _guard = lock(&self.inner.making_process);
         if self.inner.process.get().is_none() {
-            let made = ProcessDir::create(&self.private("tmp"))?;
+            let made = ProcessDir::create(&self.private(Folder::Scratch))?;
             let _ = self.inner.process.set(made);
         }
         let process = self.inner.process.get().expect("it was set above, under the lock");
@@ -225,7 +231,7 @@ impl Drop for Opened {
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(process) = self.process.get() {
-            process.remove(&self.own.join("trash"));
+            process.remove(&self.own.join(Folder::Trash.name()));
         }
     }
 }

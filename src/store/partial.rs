@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::blob::BlobWriter;
-use super::{Error, Store, files, lock};
+use super::{Error, Folder, Store, files, lock};
 use crate::oci::{Digest, Hasher};
 
 /// A part that nobody went on with for so long is removed.
@@ -24,7 +24,7 @@ impl Store {
     /// # Errors
     /// What the system refuses.
     pub fn resume_blob(&self, digest: &Digest, known: &mut dyn FnMut(&[u8])) -> Result<BlobWriter, Error> {
-        let path = self.private("partial").join(digest.hex());
+        let path = self.private(Folder::Partial).join(digest.hex());
         let mut file = open_locked(&path)?;
         let (hasher, written) = read_again(&mut file, known).map_err(|e| Error::io("read", &path, e))?;
         Ok(BlobWriter::resumed(self.clone(), path, file, hasher, written))
@@ -33,7 +33,7 @@ impl Store {
     /// Removes parts that nobody goes on with.
     pub fn forget_old_partials(&self) {
         let oldest = SystemTime::now().checked_sub(KEPT_FOR);
-        let entries = fs::read_dir(self.private("partial")).into_iter().flatten().flatten();
+        let entries = fs::read_dir(self.private(Folder::Partial)).into_iter().flatten().flatten();
         for path in entries.map(|entry| entry.path()) {
             let modified = fs::metadata(&path).and_then(|meta| meta.modified()).ok();
             if modified.zip(oldest).is_some_and(|(modified, oldest)| modified < oldest)
@@ -136,7 +136,7 @@ mod tests {
         writer.write_all(b"world").unwrap();
         assert_eq!(writer.commit(Some(digest)).unwrap(), (digest, 11));
         assert_eq!(store.intact_blob(&digest).unwrap(), Some(11));
-        assert_eq!(fs::read_dir(store.private("partial")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(store.private(Folder::Partial)).unwrap().count(), 0);
     }
 
     #[test]
@@ -156,9 +156,9 @@ mod tests {
         let (writer, known) = resume(&store, &digest);
         assert_eq!(known, b"right");
         writer.forget();
-        assert_eq!(fs::read_dir(store.private("partial")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(store.private(Folder::Partial)).unwrap().count(), 0);
         drop(resume(&store, &digest));
-        assert_eq!(fs::read_dir(store.private("partial")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(store.private(Folder::Partial)).unwrap().count(), 0);
     }
 
     #[test]

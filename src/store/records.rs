@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use super::{Error, Store, files, layout};
+use super::{Error, Folder, Store, files, layout};
 
 /// What the file system knows of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Store {
     /// All records by name.
     pub fn record_names(&self) -> Result<BTreeMap<String, RecordState>, Error> {
         let mut names = BTreeMap::new();
-        for (folder, meta) in files::list(&self.folder("records"))? {
+        for (folder, meta) in files::list(&self.folder(Folder::Records))? {
             let Some(start) = folder.file_name().and_then(|n| n.to_str()).filter(|_| meta.is_dir()) else {
                 continue;
             };
@@ -81,7 +81,7 @@ impl Store {
             return Err(Error::BadRecordName { name: name.to_owned() });
         }
         let (folder, rest) = name.split_at(2);
-        Ok(self.inner.own.join("records").join(folder).join(rest))
+        Ok(self.folder(Folder::Records).join(folder).join(rest))
     }
 
     fn record_folder(&self, name: &str) -> Result<PathBuf, Error> {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Store, files, index, lock};
+use super::{Error, Folder, Store, files, index, lock};
 use crate::oci::{Descriptor, Digest, Reference};
 
 /// Names and what they name.
@@ -76,13 +76,13 @@ impl Store {
 
     /// All names in the order of their bytes, and what they name.
     pub fn tags(&self) -> Result<Tags, Error> {
-        all(&self.private("tags"))
+        all(&self.private(Folder::Tags))
     }
 
     /// Like [`Store::tags`], but files that do not parse are given beside the names, with what is wrong with them.
     pub fn tags_and_damage(&self) -> Result<(Tags, Vec<(PathBuf, String)>), Error> {
         let (mut tags, mut damaged) = (Vec::new(), Vec::new());
-        for (path, _) in files::list(&self.folder("tags"))? {
+        for (path, _) in files::list(&self.folder(Folder::Tags))? {
             match read(&path) {
                 Ok(tag) => tags.extend(tag),
                 Err(Error::Corrupt { reason, .. }) => damaged.push((path, reason)),
@@ -129,10 +129,10 @@ impl Store {
 
     /// Names may be longer than a file's name can be, so the file is called by the name's digest.
     fn tag_path(&self, name: &str) -> PathBuf {
-        self.named_file("tags", name)
+        self.named_file(Folder::Tags, name)
     }
 
-    fn named_file(&self, folder: &str, name: &str) -> PathBuf {
+    fn named_file(&self, folder: Folder, name: &str) -> PathBuf {
         self.private(folder).join(format!("{}.json", Digest::of(name.as_bytes()).hex()))
     }
 
@@ -140,7 +140,7 @@ impl Store {
     /// so again costs one look and notes the time.
     pub fn set_fetched(&self, reference: &Reference, target: &Descriptor) -> Result<(), Error> {
         let name = full_name(reference);
-        let path = self.named_file("fetched", &name);
+        let path = self.named_file(Folder::Fetched, &name);
         if read(&path).ok().flatten().is_some_and(|(_, known)| known == *target) {
             files::touch(&path);
             return Ok(());
@@ -151,7 +151,7 @@ impl Store {
 
     /// What `reference` stood for when a registry was asked last. Notes the time, as that of its last use.
     pub fn last_fetched(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
-        let path = self.named_file("fetched", &full_name(reference));
+        let path = self.named_file(Folder::Fetched, &full_name(reference));
         let record = read(&path)?;
         if record.is_some() {
             files::touch(&path);
@@ -161,7 +161,7 @@ impl Store {
 
     /// All names that registries were asked for. Files that do not parse are left out.
     pub fn fetched(&self) -> Result<Vec<Fetched>, Error> {
-        let folder = self.folder("fetched");
+        let folder = self.folder(Folder::Fetched);
         let mut all = Vec::new();
         for (path, meta) in files::list(&folder)? {
             if let Ok(Some((reference, target))) = read(&path) {
@@ -174,7 +174,7 @@ impl Store {
 
     /// Forgets what a registry said; one that is not remembered is no error.
     pub fn forget_fetched(&self, reference: &Reference) -> Result<(), Error> {
-        files::remove(&self.named_file("fetched", &full_name(reference)))
+        files::remove(&self.named_file(Folder::Fetched, &full_name(reference)))
     }
 
     /// Held while a name and `index.json` are changed, so that whoever holds it sees both before or after that.
@@ -239,7 +239,7 @@ impl State {
             let changed = nanoseconds(meta.mtime(), meta.mtime_nsec());
             Some([i128::from(meta.ino()), size, changed, nanoseconds(meta.ctime(), meta.ctime_nsec())])
         };
-        Some(Self { index: look(&store.root().join("index.json"))?, names: look(&store.private("tags"))? })
+        Some(Self { index: look(&store.root().join("index.json"))?, names: look(&store.private(Folder::Tags))? })
     }
 
     /// As it was when `index.json` was written last.

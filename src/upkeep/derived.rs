@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::inventory::{Error, Inventory};
 use crate::oci::{DiffId, Digest};
-use crate::store::Store;
+use crate::store::{Folder, Store};
 
 /// What a derived file belongs to, by its name.
 #[derive(Debug, Clone, Copy)]
@@ -20,20 +20,15 @@ pub(super) enum Derived {
 }
 
 /// Folders whose files are called by a layer's identity, and those whose files are called by a blob's digest.
-const OF_LAYERS: [&str; 2] = ["indexes", "digests"];
-const OF_BLOBS: [&str; 1] = ["segments"];
+const OF_LAYERS: [Folder; 2] = [Folder::Indexes, Folder::Digests];
+const OF_BLOBS: [Folder; 1] = [Folder::Segments];
 
-/// The derived files that are `unneeded`, and what they take up on disk. `notes` is a folder whose files are called by
-/// manifests.
-pub(super) fn files(
-    store: &Store,
-    notes: &str,
-    unneeded: impl Fn(Derived) -> bool,
-) -> Result<Vec<(PathBuf, u64)>, Error> {
+/// The derived files that are `unneeded`, and what they take up on disk.
+pub(super) fn files(store: &Store, unneeded: impl Fn(Derived) -> bool) -> Result<Vec<(PathBuf, u64)>, Error> {
     let of_layers: fn(Digest) -> Derived = |digest| Derived::OfLayer(DiffId(digest));
     let layers = OF_LAYERS.iter().map(|folder| (*folder, of_layers));
     let blobs = OF_BLOBS.iter().map(|folder| (*folder, Derived::OfBlob as fn(Digest) -> Derived));
-    let notes = [(notes, Derived::NoteOn as fn(Digest) -> Derived)];
+    let notes = [(Folder::Builds, Derived::NoteOn as fn(Digest) -> Derived)];
     let mut found = Vec::new();
     for (folder, derived) in layers.chain(blobs).chain(notes) {
         for (path, _) in store.entries_of(&store.folder(folder))? {

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use super::inventory::{Error, Inventory};
 use super::unit::{self, Unit, UnitKind};
-use super::{derived, sessions, steps};
+use super::{derived, sessions};
 use crate::oci::{ChainId, DiffId, Digest};
-use crate::store::{ExclusiveLock, Measuring, Store};
+use crate::store::{ExclusiveLock, Folder, Measuring, Store};
 
 /// What is to go beside what nothing can use any more. Nothing that a name needs ever goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -237,12 +237,12 @@ impl<'s> Planner<'s> {
         };
         if of_all {
             // What arrived of transfers that broke off.
-            for (path, _) in self.store.entries_of(&self.store.folder("partial"))? {
+            for (path, _) in self.store.entries_of(&self.store.folder(Folder::Partial))? {
                 self.plan.freed_bytes += Measuring::default().alone(&path).disk_bytes;
                 self.plan.files.push(path);
             }
         }
-        for (path, bytes) in derived::files(self.store, steps::FOLDER, unneeded)? {
+        for (path, bytes) in derived::files(self.store, unneeded)? {
             self.plan.files.push(path);
             self.plan.freed_bytes += bytes;
         }

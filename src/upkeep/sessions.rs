@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::inventory::Error;
 use super::unit::{Unit, UnitKind};
 use crate::oci::{ChainId, Layer};
-use crate::store::{Measuring, Store};
+use crate::store::{Folder, Measuring, Store};
 
 /// The part of `session.json` that counts here.
 #[derive(Deserialize)]
@@ -22,7 +22,7 @@ struct Session {
 /// All of them: those that may go first, then those that stay because they have a name.
 pub(super) fn units(store: &Store, measuring: &mut Measuring) -> Result<(Vec<Unit>, Vec<Unit>), Error> {
     let (mut unnamed, mut named) = (Vec::new(), Vec::new());
-    for (path, changed) in store.entries_of(&store.folder("sessions"))? {
+    for (path, changed) in store.entries_of(&store.folder(Folder::Sessions))? {
         let read = crate::rootfs::read_regular(&path.join("session.json")).ok();
         let session = read.and_then(|bytes| serde_json::from_slice::<Session>(&bytes).ok());
         let own_bytes = measuring.tree(&path).disk_bytes;

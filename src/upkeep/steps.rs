@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::oci::Digest;
-use crate::store::Store;
+use crate::store::{Folder, Store};
 
 /// One for each entry of an image's history, in its order.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,13 +21,10 @@ pub struct StepNote {
     pub took_ms: Option<u64>,
 }
 
-/// Where notes are, below the store's own folder.
-pub(super) const FOLDER: &str = "builds";
-
 impl StepNotes {
     /// Those of the image with that manifest; none when it was not built here.
     pub fn load(store: &Store, manifest: &Digest) -> Self {
-        let bytes = crate::rootfs::read_regular(&store.folder(FOLDER).join(manifest.hex())).ok();
+        let bytes = crate::rootfs::read_regular(&store.folder(Folder::Builds).join(manifest.hex())).ok();
         bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
@@ -37,7 +34,7 @@ impl StepNotes {
             let scratch = store.scratch_dir().map_err(std::io::Error::other)?;
             let temporary = scratch.path().join("notes");
             std::fs::write(&temporary, serde_json::to_vec(self)?)?;
-            std::fs::rename(&temporary, store.private(FOLDER).join(manifest.hex()))
+            std::fs::rename(&temporary, store.private(Folder::Builds).join(manifest.hex()))
         };
         if let Err(error) = write() {
             tracing::warn!(%error, "cannot keep the notes of a build");
@@ -46,7 +43,7 @@ impl StepNotes {
 
     /// Forgets those of an image that is gone.
     pub(super) fn remove(store: &Store, manifest: &Digest) {
-        let _ = std::fs::remove_file(store.folder(FOLDER).join(manifest.hex()));
+        let _ = std::fs::remove_file(store.folder(Folder::Builds).join(manifest.hex()));
     }
 
     /// What is known of the entry at `at`.

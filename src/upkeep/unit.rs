@@ -8,7 +8,7 @@ use super::sessions;
 use crate::cache::Key;
 use crate::image::Image;
 use crate::oci::{ChainId, DiffId, Digest, Reference};
-use crate::store::{Measuring, Store};
+use crate::store::{Folder, Measuring, Store};
 
 /// One thing that may go, with what it needs of others.
 #[derive(Debug, Clone)]
@@ -116,14 +116,14 @@ pub(super) fn all(store: &Store, inventory: &Inventory) -> Result<Vec<Unit>, Err
     Ok(units)
 }
 
-/// Folders whose entries are units each, and of which kind.
-type Folder = (&'static str, fn(PathBuf) -> UnitKind);
+/// A folder whose entries are units each, and of which kind.
+type Unitary = (Folder, fn(PathBuf) -> UnitKind);
 
-const FOLDERS: [Folder; 4] = [
-    ("cachemounts", UnitKind::CacheMount),
-    ("git", UnitKind::Git),
-    ("statcache", UnitKind::Context),
-    ("logs", UnitKind::Log),
+const FOLDERS: [Unitary; 4] = [
+    (Folder::CacheMounts, UnitKind::CacheMount),
+    (Folder::Git, UnitKind::Git),
+    (Folder::StatCache, UnitKind::Context),
+    (Folder::Logs, UnitKind::Log),
 ];
 
 fn plain(kind: UnitKind, last_used: i64, own_bytes: u64) -> Unit {
@@ -168,7 +168,7 @@ fn bases(inventory: &Inventory) -> Vec<Unit> {
 /// Every tree's own folder, of all kinds.
 pub(super) fn trees(store: &Store) -> Result<Vec<(PathBuf, i64)>, Error> {
     let mut homes = Vec::new();
-    for (kind, _) in store.entries_of(&store.folder("trees"))? {
+    for (kind, _) in store.entries_of(&store.folder(Folder::Trees))? {
         homes.extend(store.entries_of(&kind)?);
     }
     Ok(homes)

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::inventory::{Error, Inventory};
 use super::prune::{self, Policy};
 use crate::oci::Digest;
-use crate::store::{Measured, Measuring, Store};
+use crate::store::{Folder, Measured, Measuring, Store};
 
 /// The store's use of the disk. Sizes are allocated blocks, as `du` without `--apparent-size` counts them, directories
 /// included; a file with several names counts once.
@@ -49,9 +49,9 @@ pub fn usage(store: &Store) -> Result<Usage, Error> {
         let mut measured = Measured::default();
         let mut count = 0;
         for folder in folders {
-            let path = store.root().join("rbuild").join(folder);
+            let path = store.folder(*folder);
             measured += measuring.tree(&path);
-            count += count_in(store, &path, *folder == "trees")?;
+            count += count_in(store, &path, *folder == Folder::Trees)?;
         }
         all += measured;
         parts.push(Part { name, count, bytes: measured.disk_bytes });
@@ -71,16 +71,16 @@ pub fn usage(store: &Store) -> Result<Usage, Error> {
     })
 }
 
-const FOLDERS: [(&str, &[&str]); 9] = [
-    ("unpacked layers", &["trees"]),
-    ("indexes of layers", &["indexes", "digests", "segments"]),
-    ("cache mounts", &["cachemounts"]),
-    ("git repositories", &["git"]),
-    ("context digests", &["statcache"]),
-    ("cache records", &["records", "builds", "fetched"]),
-    ("kept sessions", &["sessions"]),
-    ("logs of builds", &["logs"]),
-    ("unfinished and trash", &["partial", "tmp", "trash"]),
+const FOLDERS: [(&str, &[Folder]); 9] = [
+    ("unpacked layers", &[Folder::Trees]),
+    ("indexes of layers", &[Folder::Indexes, Folder::Digests, Folder::Segments]),
+    ("cache mounts", &[Folder::CacheMounts]),
+    ("git repositories", &[Folder::Git]),
+    ("context digests", &[Folder::StatCache]),
+    ("cache records", &[Folder::Records, Folder::Builds, Folder::Fetched]),
+    ("kept sessions", &[Folder::Sessions]),
+    ("logs of builds", &[Folder::Logs]),
+    ("unfinished and trash", &[Folder::Partial, Folder::Scratch, Folder::Trash]),
 ];
 
 /// Trees are one level deeper, below their kind.

@@ -16,7 +16,7 @@ use crate::layer::erofs;
 use crate::layer::index::{Index, Kind, What};
 use crate::oci::{ChainId, DiffId, Digest, Layer, Reference, TooDeep};
 use crate::rootfs::Root;
-use crate::store::Store;
+use crate::store::{Folder, Store};
 use crate::sync::{into_inner, lock};
 
 /// Repairs need the store alone only for a moment at the end.
@@ -240,7 +240,7 @@ impl Check<'_> {
     }
 
     fn indexes(&mut self) -> Result<(), Error> {
-        for (path, _) in self.store.entries_of(&self.store.folder("indexes"))? {
+        for (path, _) in self.store.entries_of(&self.store.folder(Folder::Indexes))? {
             self.report.indexes += 1;
             let is_good =
                 crate::rootfs::read_regular(&path).is_ok_and(|bytes| Index::from_bytes(&bytes).is_ok());
@@ -258,7 +258,7 @@ impl Check<'_> {
             self.report.trees += 1;
             let layer = unit::chain_of(&home).and_then(|chain| self.layers.get(&chain)).copied();
             let index = layer.and_then(|layer| {
-                let path = self.store.folder("indexes").join(layer.0.hex());
+                let path = self.store.folder(Folder::Indexes).join(layer.0.hex());
                 Index::from_bytes(&crate::rootfs::read_regular(&path).ok()?).ok()
             });
             let files = home.join("fs");

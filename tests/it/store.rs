@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rbuild::oci::{Descriptor, Digest, MediaType, Reference};
-use rbuild::store::{Error, Store};
+use rbuild::store::{Error, Folder, Store};
 
 fn open(dir: &tempfile::TempDir) -> Store {
     Store::open(&dir.path().join("store")).unwrap()
@@ -339,7 +339,7 @@ fn scratch_directories_disappear() {
 fn trash_takes_everything_and_tells_what_stays() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);
-    let tree = store.private("trees").join("t");
+    let tree = store.private(Folder::Trees).join("t");
     fs::create_dir_all(tree.join("locked/inner")).unwrap();
     fs::write(tree.join("locked/inner/file"), "").unwrap();
     std::os::unix::fs::symlink(dir.path(), tree.join("link")).unwrap();

@@ -84,7 +84,7 @@ impl MovingArgs {
 }
 
 fn heading((number, title): (usize, &String)) -> StepHeading {
-    StepHeading { number: StepNumber(number), place: String::new(), title: title.clone() }
+    StepHeading { number: StepNumber(number), place: String::new(), title: title.clone(), needs: Vec::new() }
 }
 
 fn one<T>(
@@ -97,8 +97,8 @@ fn one<T>(
     let result = work(&Bytes::new(events.clone(), step));
     let took = started.elapsed();
     events.send(match result {
-        Ok(_) => Event::Finished { step, outcome: Outcome::Ran, took },
-        Err(_) => Event::Failed { step, took },
+        Ok(_) => Event::Finished { step, outcome: Outcome::Ran, took, result: Box::default() },
+        Err(_) => Event::Failed { step, took, usage: None },
     });
     result
 }

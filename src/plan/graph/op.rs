@@ -83,11 +83,11 @@ impl<R> Op<R> {
     }
 }
 
-impl Op {
-    /// The steps whose results it needs: its parent first, then what it reads, in the order of its sources or mounts.
-    pub fn inputs(&self) -> Vec<StepId> {
+impl<R: Clone> Op<R> {
+    /// The results that it needs: its parent first, then what it reads, in the order of its sources or mounts.
+    pub fn inputs(&self) -> Vec<R> {
         let mut inputs = Vec::new();
-        self.map(|id| inputs.push(*id));
+        self.map(|read| inputs.push(read.clone()));
         inputs
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{commit, copy};
+use super::copy;
 use crate::cache::Preimage;
 use crate::context::Context;
 use crate::copy_files::{self, Destination, FileReasons, FileTree, Selected};
@@ -39,7 +39,7 @@ pub(super) fn make(
         scratch: &|| trees::scratch_file(&services.store),
     };
     let landed = copy_files::land(&selected, &op, &destination)?;
-    commit::entries((environment, &slot), &parent, &reasons, landed.entries, landed.time)
+    environment.publish_entries(&slot, &parent, &reasons, (landed.entries, landed.time))
 }
 
 /// The same if it was made before.

@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::commit;
 use crate::cache::{Preimage, Reasons, Record};
 use crate::copy_files::select::Download;
 use crate::copy_files::{self, Destination, FileReasons, FileTree, Selected, Source};
 use crate::key;
 use crate::plan::graph::{CopyOp, CopySource};
-use crate::report::{Outcome, Span};
+use crate::report::Span;
 use crate::solve::environment::Environment;
 use crate::solve::error::Error;
 use crate::solve::state::{Files, RootState};
@@ -17,7 +16,7 @@ use crate::solve::step::{Done, StepContext};
 use crate::solve::{passwd, trees};
 use crate::source::git::{self, GitSource};
 use crate::source::http::{self, HttpError};
-use crate::store::ScratchDir;
+use crate::store::{Folder, ScratchDir};
 
 /// Takes the layer from the cache, or makes it.
 pub(super) fn run(
@@ -28,7 +27,7 @@ pub(super) fn run(
     let words = step.environment.in_form(key::copy(op, parent.chain));
     let quick = quick_preimage(&words, op);
     if let Some(record) = quick.as_ref().map_or(Ok(None), |quick| step.environment.lookup(quick))? {
-        return Ok(cached(parent, record));
+        return Ok(Done::cached(parent, record));
     }
     // What was fetched stays on disk until the layer is written.
     let mut fetched = Vec::new();
@@ -39,7 +38,7 @@ pub(super) fn run(
         drop(reasons);
         // Of many files that takes a while, and nobody waits for it.
         rayon::spawn(move || drop(selected));
-        return Ok(cached(parent, record));
+        return Ok(Done::cached(parent, record));
     }
     step.missed(&reasons);
     let root = make(step, op, parent, &selected, &reasons)?;
@@ -47,7 +46,7 @@ pub(super) fn run(
         let record = Record::new(reasons.key(), layer.clone(), root.chain, root.time);
         alias(step.environment, quick.as_ref(), &record);
     }
-    Ok(Done { files: Files::Root(root), outcome: Outcome::Ran })
+    Ok(Done::ran(root, reasons.key()))
 }
 
 /// The files that the instruction means. What had to be fetched for it lies in `fetched`.
@@ -69,10 +68,6 @@ pub(super) fn content_preimage(
 ) -> Result<Preimage, Error> {
     let selected = select(environment, op, &mut Vec::new())?;
     Ok(FileReasons::new(words, &selected, op)?.to_preimage())
-}
-
-fn cached(parent: &RootState, record: Record) -> Done {
-    Done { files: Files::Root(parent.with(record.layer, record.time)), outcome: Outcome::Cached }
 }
 
 /// A key that knows its sources by the steps that made them, as a whole: it costs nothing. There is none when
@@ -166,7 +161,7 @@ fn checkout<R>(
     let source = source.map_err(|e| at(e.into()))?;
     let pins = &environment.services.pins;
     let pinned = pins.git(source.clone()).map_err(|e| at(e.into()))?;
-    let cache = environment.services.store.private("git");
+    let cache = environment.services.store.private(Folder::Git);
     let (tree, commit) = git::checkout(&pinned, &cache, &into).map_err(|e| at(e.into()))?;
     pins.saw_git(&source, &commit);
     Ok(tree)
@@ -227,5 +222,5 @@ fn make<R>(
         scratch: &|| trees::scratch_file(&services.store),
     };
     let landed = copy_files::land(selected, op, &destination)?;
-    commit::entries((step.environment, &step.slot()), parent, reasons, landed.entries, landed.time)
+    step.environment.publish_entries(&step.slot(), parent, reasons, (landed.entries, landed.time))
 }

@@ -1,6 +1,5 @@
 //! What steps do: from a step's operation and its inputs to a layer.
 
-mod commit;
 mod context_layer;
 mod copy;
 pub(super) mod exec;
@@ -44,8 +43,8 @@ pub(super) fn looks_into(step: &Step, other: StepId) -> bool {
 /// Does the step: `op` is its operation with the results that it needs.
 pub(super) fn run(step: &StepContext<'_>, op: &Op<Arc<Files>>) -> Result<Done, Error> {
     match op {
-        Op::Scratch => Ok(Done { files: Files::Root(source::scratch()), outcome: Outcome::Cached }),
-        Op::Local(op) => Ok(Done { files: source::local(step.environment, op), outcome: Outcome::Cached }),
+        Op::Scratch => Ok(Done::brought(Files::Root(source::scratch()), Outcome::Cached)),
+        Op::Local(op) => Ok(Done::brought(source::local(step.environment, op), Outcome::Cached)),
         Op::Base(op) => source::base(step, op),
         Op::Image(op) => source::image(step, op),
         Op::Workdir { parent, op } => workdir::run(step, op, parent.root()),

@@ -53,7 +53,7 @@ fn brought(step: &StepContext<'_>, image: &PlatformImage) -> Result<Done, Error>
         Some(reference) => fetch(step, reference, &image.layers)?,
         None => Outcome::Cached,
     };
-    Ok(Done { files: Files::Root(root(image)), outcome })
+    Ok(Done::brought(Files::Root(root(image)), outcome))
 }
 
 /// The files of an image, fetched or not.

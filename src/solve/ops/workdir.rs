@@ -1,12 +1,10 @@
 //! WORKDIR as a step.
 
-use super::commit;
 use crate::copy_files::workdir;
 use crate::key;
 use crate::plan::graph::WorkdirOp;
-use crate::report::Outcome;
 use crate::solve::error::Error;
-use crate::solve::state::{Files, RootState};
+use crate::solve::state::RootState;
 use crate::solve::step::{Done, StepContext};
 use crate::solve::{passwd, trees};
 
@@ -14,15 +12,14 @@ use crate::solve::{passwd, trees};
 pub(super) fn run(step: &StepContext<'_>, op: &WorkdirOp, parent: &RootState) -> Result<Done, Error> {
     let preimage = step.environment.in_form(key::workdir(op, parent.chain));
     if let Some(record) = step.lookup(&preimage)? {
-        let root = parent.with(record.layer, record.time);
-        return Ok(Done { files: Files::Root(root), outcome: Outcome::Cached });
+        return Ok(Done::cached(parent, record));
     }
     step.missed(&preimage);
     let services = step.environment.services;
     let tree = trees::of_root(services, parent)?;
     let account = |path: &str| passwd::read_one(services, parent, path);
     let made = workdir::workdir(op, &tree, &account, parent.time)?;
-    let slot = step.slot();
-    let root = commit::entries((step.environment, &slot), parent, &preimage, made.entries, made.time)?;
-    Ok(Done { files: Files::Root(root), outcome: Outcome::Ran })
+    let environment = step.environment;
+    let root = environment.publish_entries(&step.slot(), parent, &preimage, (made.entries, made.time))?;
+    Ok(Done::ran(root, preimage.key()))
 }

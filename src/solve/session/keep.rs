@@ -10,9 +10,9 @@ use crate::key::LayerForm;
 use crate::oci::{ImageConfig, Layer};
 use crate::plan::graph::{ExecOp, MountKind, Sharing};
 use crate::rootfs::SpecialOwner;
-use crate::solve::changes;
 use crate::solve::environment::Services;
 use crate::solve::error::Error;
+use crate::solve::layers;
 use crate::solve::state::RootState;
 use crate::solve::step::StepContext;
 use crate::solve::writable::WritableRoot;
@@ -134,7 +134,7 @@ pub(super) fn keep_memory(
 impl Session {
     /// Writes what was changed in it as a layer into the store.
     pub(super) fn write_changes(&self, services: &Services, snapshot: &WritableRoot) -> Result<Layer, Error> {
-        changes::write((services, LayerForm::default()), &self.root(), snapshot, &self.special_owners)
+        layers::of_changes((services, LayerForm::default()), &self.root(), snapshot, &self.special_owners)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::oci::{ChainId, DiffId, ImageConfig, Layer, Seconds};
 use crate::rootfs::SpecialOwner;
 use crate::snapshot::OverlayKind;
 use crate::solve::state::RootState;
-use crate::store::{self, Store};
+use crate::store::{self, Folder, Store};
 
 /// The format of what is kept.
 const VERSION: u32 = 1;
@@ -131,12 +131,12 @@ impl Sessions {
 
     /// Where the session of this id is.
     pub(super) fn folder(&self, id: &str) -> PathBuf {
-        self.store.private("sessions").join(id)
+        self.store.private(Folder::Sessions).join(id)
     }
 
     /// All of them, the newest first. One that cannot be read is left out: another process may be removing it.
     pub fn list(&self) -> Vec<Session> {
-        let entries = fs::read_dir(self.store.private("sessions"));
+        let entries = fs::read_dir(self.store.private(Folder::Sessions));
         let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
         let mut list: Vec<Session> = names.filter_map(|name| self.read(name.to_str()?)).collect();
         list.sort_by(|a, b| (b.created_ms, &b.id).cmp(&(a.created_ms, &a.id)));

@@ -86,7 +86,7 @@ impl Images {
 
     /// Tries it, unless it was tried since the machine was started: the answer depends on kernel and file system.
     fn try_once(&self, executor: &Executor) -> Result<(), String> {
-        let note = self.store.folder("images");
+        let note = self.store.images_note();
         let known = crate::rootfs::read_regular_text(&note).unwrap_or_default();
         if let Some((boot, answer)) = known.split_once('\n')
             && boot == self.store.boot_id()

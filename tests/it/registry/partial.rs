@@ -1,7 +1,7 @@
 //! What arrived before a transfer broke off is there for the next process.
 
 use rbuild::registry::Error;
-use rbuild::store::Store;
+use rbuild::store::{Folder, Store};
 
 use super::pull::{assert_complete, large_image, layer_requests, pull};
 use super::{client, store};
@@ -35,7 +35,7 @@ fn the_next_process_goes_on_where_one_gave_up() {
     let resumed =
         layer_requests(&between).iter().filter(|r| r.header("range") == Some("bytes=100000-")).count();
     assert!(resumed >= 1, "{:?}", between.requests());
-    assert_eq!(std::fs::read_dir(second.private("partial")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(second.private(Folder::Partial)).unwrap().count(), 0);
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_damaged_part_costs_only_time() {
     let (_dir, store) = store();
     for (layer, damage) in image.layers.iter().zip([&b"wrong"[..], &[0; 700_000], &[0; 600_000], b"x", b"y"])
     {
-        let path = store.private("partial").join(layer.digest().hex());
+        let path = store.private(Folder::Partial).join(layer.digest().hex());
         std::fs::write(path, damage).unwrap();
     }
     pull(&client(), &store, &registry.host()).unwrap();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Display, Fate, Shown};
 use crate::dockerfile::checks::Rule;
 use crate::pipeline::Built;
-use crate::report::{Diagnostic, Event, Outcome, Severity, Stream};
+use crate::report::{Diagnostic, Event, Outcome, ResourceUsage, Severity, StepNumber, StepResult, Stream};
 use crate::text::terminal::{for_people, harmless_json};
 
 pub(super) struct Json {
@@ -65,7 +65,10 @@ fn object(event: &Event) -> Value {
         Event::Planned(headings) => {
             let steps: Vec<_> = headings
                 .iter()
-                .map(|h| json!({"step": h.number.0 + 1, "place": h.place, "title": h.title}))
+                .map(|h| {
+                    let needs = numbers(&h.needs);
+                    json!({"step": h.number.0 + 1, "place": h.place, "title": h.title, "needs": needs})
+                })
                 .collect();
             json!({"event": "planned", "steps": steps})
         }
@@ -81,21 +84,45 @@ fn object(event: &Event) -> Value {
         Event::Bytes { step, what, done, total } => {
             json!({"event": "bytes", "step": step.0 + 1, "what": what, "done": done, "total": total})
         }
-        Event::Finished { step, outcome, took } => {
+        Event::Finished { step, outcome, took, result } => {
             let outcome = match outcome {
                 Outcome::Ran => "ran",
                 Outcome::Cached => "cached",
                 Outcome::ConfigOnly => "config-only",
             };
-            json!({"event": "finished", "step": step.0 + 1, "outcome": outcome, "took_ms": took.as_millis() as u64})
+            let StepResult { layer, key, inputs, usage } = &**result;
+            let layer = layer.as_ref().map(
+                |layer| json!({"digest": layer.digest, "diff_id": layer.diff_id, "size": layer.size_bytes}),
+            );
+            json!({
+                "event": "finished", "step": step.0 + 1, "outcome": outcome, "took_ms": milliseconds(*took),
+                "layer": layer, "key": key, "inputs": inputs, "usage": usage.as_ref().map(used),
+            })
         }
-        Event::Failed { step, took } => {
-            json!({"event": "failed", "step": step.0 + 1, "took_ms": took.as_millis() as u64})
+        Event::Failed { step, took, usage } => {
+            let usage = usage.as_ref().map(used);
+            json!({"event": "failed", "step": step.0 + 1, "took_ms": milliseconds(*took), "usage": usage})
         }
         Event::Warning(diagnostic) => failure(diagnostic),
         Event::Note(text) => json!({"event": "note", "text": text}),
         Event::RunsAs(text) => json!({"event": "runs-as", "text": text}),
     }
+}
+
+fn numbers(steps: &[StepNumber]) -> Vec<usize> {
+    steps.iter().map(|step| step.0 + 1).collect()
+}
+
+fn milliseconds(took: Duration) -> u64 {
+    took.as_millis() as u64
+}
+
+fn used(usage: &ResourceUsage) -> Value {
+    let ResourceUsage { user_time, system_time, peak_memory_bytes } = *usage;
+    json!({
+        "user_ms": milliseconds(user_time), "system_ms": milliseconds(system_time),
+        "peak_memory": peak_memory_bytes,
+    })
 }
 
 fn texts(texts: &[String]) -> Vec<String> {

@@ -37,16 +37,16 @@ pub(in crate::cli) struct Progress {
 impl Progress {
     /// Starts to show a build.
     pub(in crate::cli) fn start(mode: ProgressMode) -> Self {
-        let (events, receiver) = channel();
         let started = Instant::now();
+        Self::show(move || vec![display(mode, started)])
+    }
+
+    /// Starts to show a build on several displays; each is told every event, one after the other.
+    fn show(displays: impl FnOnce() -> Vec<Box<dyn Display>> + Send + 'static) -> Self {
+        let (events, receiver) = channel();
         let abandoned = Arc::new(AtomicBool::new(false));
         let gone = Arc::clone(&abandoned);
-        let reader = std::thread::spawn(move || match mode.resolved() {
-            ProgressMode::Tty => drain(receiver, &gone, tty::Tty::new(color_of(&std::io::stderr()))),
-            ProgressMode::Json => drain(receiver, &gone, json::Json::new(started)),
-            ProgressMode::Quiet => drain(receiver, &gone, Quiet),
-            ProgressMode::Plain | ProgressMode::Auto => drain(receiver, &gone, plain::Plain::new(started)),
-        });
+        let reader = std::thread::spawn(move || drain(receiver, &gone, displays()));
         Self { events, reader, abandoned }
     }
 
@@ -83,17 +83,26 @@ impl ProgressMode {
     }
 }
 
-fn drain(receiver: EventReader, abandoned: &AtomicBool, mut display: impl Display) {
+fn display(mode: ProgressMode, started: Instant) -> Box<dyn Display> {
+    match mode.resolved() {
+        ProgressMode::Tty => Box::new(tty::Tty::new(color_of(&std::io::stderr()))),
+        ProgressMode::Json => Box::new(json::Json::new(started)),
+        ProgressMode::Quiet => Box::new(Quiet),
+        ProgressMode::Plain | ProgressMode::Auto => Box::new(plain::Plain::new(started)),
+    }
+}
+
+fn drain(receiver: EventReader, abandoned: &AtomicBool, mut displays: Vec<Box<dyn Display>>) {
     while !abandoned.load(Ordering::Relaxed) {
         match receiver.next_within(Duration::from_millis(100)) {
-            Ok((time, event)) => display.show(time, &event),
-            Err(RecvTimeoutError::Timeout) => display.tick(),
+            Ok((time, event)) => displays.iter_mut().for_each(|display| display.show(time, &event)),
+            Err(RecvTimeoutError::Timeout) => displays.iter_mut().for_each(|display| display.tick()),
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
     // Who still has output to show need not wait for somebody to take it.
     drop(receiver);
-    display.finish();
+    displays.iter_mut().for_each(|display| display.finish());
 }
 
 /// So many bytes of a step's output are shown; a CI system that keeps them all is rare, and `rbuild logs` has both ends of
@@ -141,4 +150,38 @@ pub(in crate::cli) fn width_of_stdout() -> Option<usize> {
     let stdout = std::io::stdout();
     let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns >= 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says under its own name what it was shown.
+    struct Noted(&'static str, std::sync::mpsc::Sender<String>);
+
+    impl Display for Noted {
+        fn show(&mut self, _: Instant, event: &Event) {
+            if let Event::Note(text) = event {
+                let _ = self.1.send(format!("{}: {text}", self.0));
+            }
+        }
+
+        fn finish(&mut self) {
+            let _ = self.1.send(format!("{} is over", self.0));
+        }
+    }
+
+    #[test]
+    fn several_displays_see_every_event() {
+        let (sender, shown) = std::sync::mpsc::channel();
+        let progress = Progress::show(move || -> Vec<Box<dyn Display>> {
+            vec![Box::new(Noted("one", sender.clone())), Box::new(Noted("two", sender))]
+        });
+        for text in ["a", "b"] {
+            progress.events().send(Event::Note(text.to_owned()));
+        }
+        progress.finish();
+        let expected = ["one: a", "two: a", "one: b", "two: b", "one is over", "two is over"];
+        assert_eq!(shown.iter().collect::<Vec<_>>(), expected);
+    }
 }

@@ -84,7 +84,7 @@ impl Plain {
             Event::Bytes { step, what, done, total } => {
                 self.transfer(&mut out, time, *step, what, (*done, *total));
             }
-            Event::Finished { step, outcome, took } => {
+            Event::Finished { step, outcome, took, .. } => {
                 self.introduce(&mut out, time, *step);
                 let text = match outcome {
                     Outcome::Ran => format!("DONE {}", seconds(*took)),
@@ -93,7 +93,7 @@ impl Plain {
                 };
                 line(&mut out, *step, &text);
             }
-            Event::Failed { step, took } => {
+            Event::Failed { step, took, .. } => {
                 line(&mut out, *step, &format!("FAILED after {}", seconds(*took)));
             }
             Event::Warning(diagnostic) => {
@@ -152,14 +152,27 @@ mod tests {
         let start = Instant::now();
         let mut plain = Plain::new(start);
         let step = StepNumber(0);
-        let heading = StepHeading { number: step, place: "[2/3]".to_owned(), title: "RUN make".to_owned() };
+        let heading = StepHeading {
+            number: step,
+            place: "[2/3]".to_owned(),
+            title: "RUN make".to_owned(),
+            needs: Vec::new(),
+        };
         let events = [
             (0, Event::Planned(vec![heading])),
             (0, Event::Started(step)),
             (0, Event::Missed { step, why: "src/app.py changed".to_owned() }),
             (1500, Event::Log { step, stream: Stream::Stdout, line: "cc \u{1b}[1mx.c".to_owned() }),
             (1600, Event::Log { step, stream: Stream::Stderr, line: "10%\r20%\r".to_owned() }),
-            (2000, Event::Finished { step, outcome: Outcome::Ran, took: Duration::from_secs(2) }),
+            (
+                2000,
+                Event::Finished {
+                    step,
+                    outcome: Outcome::Ran,
+                    took: Duration::from_secs(2),
+                    result: Box::default(),
+                },
+            ),
         ];
         let text: String =
             events.iter().map(|(ms, e)| plain.text(start + Duration::from_millis(*ms), e)).collect();

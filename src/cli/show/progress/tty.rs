@@ -184,7 +184,7 @@ impl Tty {
                 }
             }
             Event::Bytes { step, what, done, total } => self.transfer(*step, time, what, *done, *total),
-            Event::Finished { step, outcome, took } => {
+            Event::Finished { step, outcome, took, .. } => {
                 let tail = match outcome {
                     Outcome::Ran => seconds(*took),
                     Outcome::Cached => "cached".to_owned(),
@@ -192,7 +192,7 @@ impl Tty {
                 };
                 self.close(*step, &self.paint.green("✔"), &tail);
             }
-            Event::Failed { step, took } => self.close(*step, &self.paint.red("✘"), &seconds(*took)),
+            Event::Failed { step, took, .. } => self.close(*step, &self.paint.red("✘"), &seconds(*took)),
             Event::Warning(diagnostic) => {
                 let text = crate::cli::show::diagnostic::render(diagnostic, self.paint.color);
                 self.print(text.trim_end());
@@ -245,6 +245,7 @@ mod tests {
             number: StepNumber(number),
             place: format!("[{}/3]", number + 1),
             title: title.to_owned(),
+            needs: Vec::new(),
         };
         tty.event(
             Instant::now(),

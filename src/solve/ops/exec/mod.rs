@@ -23,7 +23,7 @@ use crate::exec::{ExecError, ExitReport, ExitStatus, emulation_help};
 use crate::key::{self, Shown};
 use crate::oci::{Layer, Seconds};
 use crate::plan::graph::ExecOp;
-use crate::report::{Event, Outcome};
+use crate::report::{Event, ResourceUsage};
 use crate::snapshot::OverlayKind;
 use crate::solve::error::Error;
 use crate::solve::failure::{self, CommandError};
@@ -31,7 +31,7 @@ use crate::solve::session::{self, Left};
 use crate::solve::state::{Files, RootState};
 use crate::solve::step::{Done, StepContext};
 use crate::solve::writable::WritableRoot;
-use crate::solve::{changes, full_disk};
+use crate::solve::{full_disk, layers};
 
 /// Takes the layer from the cache, or runs the command.
 pub(super) fn run(
@@ -49,7 +49,7 @@ pub(super) fn run(
         false => (None, by_roots),
         true => {
             if let Some(record) = environment.lookup(&by_roots)? {
-                return Ok(cached(parent, record));
+                return Ok(Done::cached(parent, record));
             }
             let by_files = key(&mounts::by_files(environment.services, op)?);
             (Some(by_roots).filter(|quick| *quick != by_files), by_files)
@@ -57,29 +57,26 @@ pub(super) fn run(
     };
     if let Some(record) = step.lookup(&preimage)? {
         copy::alias(environment, quick.as_ref(), &record);
-        return Ok(cached(parent, record));
+        return Ok(Done::cached(parent, record));
     }
     step.missed(&preimage);
-    let made = execute(step, op, parent)?;
+    let (made, usage) = execute(step, op, parent)?;
     let root = environment.publish(&step.slot(), parent, &preimage, made)?;
     if let Some(layer) = root.layers.last() {
         let record = Record::new(preimage.key(), layer.clone(), root.chain, root.time);
         copy::alias(environment, quick.as_ref(), &record);
     }
-    Ok(Done { files: Files::Root(root), outcome: Outcome::Ran })
+    Ok(Done { usage: Some(usage), ..Done::ran(root, preimage.key()) })
 }
 
-fn cached(parent: &RootState, record: Record) -> Done {
-    Done { files: Files::Root(parent.with(record.layer, record.time)), outcome: Outcome::Cached }
-}
-
-/// Runs the command and writes its changes; gives the layer, complete in the store, and its time. The directory with the
+/// Runs the command and writes its changes; gives the layer, complete in the store, its time, and what
+/// the command used. The directory with the
 /// changes becomes the layer's tree, so that the next RUN need not unpack what was just packed.
 fn execute(
     step: &StepContext<'_>,
     op: &ExecOp<MountedRoot>,
     parent: &RootState,
-) -> Result<(Layer, Seconds), Error> {
+) -> Result<((Layer, Seconds), ResourceUsage), Error> {
     let (environment, services) = (step.environment, step.environment.services);
     let snapshots = &services.snapshots;
     let lowers = snapshots.lowers(parent)?;
@@ -104,10 +101,10 @@ fn execute(
             full = true;
             continue;
         }
-        let special = match outcome {
+        let report = match outcome {
             Ok(report) if report.status == ExitStatus::Code(0) => {
                 log.end(failure::ended(&report));
-                report.special_owners
+                report
             }
             Ok(report) => {
                 let ended = failure::ended(&report);
@@ -128,13 +125,13 @@ fn execute(
             }
         };
         let form = environment.policy.form;
-        let layer = changes::write((services, form), parent, &snapshot, &special)?;
+        let layer = layers::of_changes((services, form), parent, &snapshot, &report.special_owners)?;
         // A tree must be what its layer unpacks to, so rewritten times rule the directory out.
         if matches!(snapshot.kind(), OverlayKind::Native) && form.newest.is_none() {
             snapshots.adopt(parent.chain.push(layer.diff_id), &snapshot);
         }
         // The one place where the clock enters an image.
-        return Ok((layer, clock::now()));
+        return Ok(((layer, clock::now()), failure::usage(&report)));
     }
 }
 

@@ -13,7 +13,7 @@ use crate::solve::error::Error;
 use crate::solve::ops::context_layer;
 use crate::solve::state::{Files, RootState};
 use crate::solve::{jobs, trees};
-use crate::store::ScratchDir;
+use crate::store::{Folder, ScratchDir};
 
 /// The root that a mount shows files of.
 #[derive(Debug, Clone)]
@@ -162,7 +162,7 @@ fn cache(
     others: &[(usize, HeldMount<'_>)],
 ) -> Result<Held, Error> {
     let MountKind::Cache { sharing, .. } = &mount.kind else { return Ok(Held::Nothing) };
-    let folder = services.store.private("cachemounts");
+    let folder = services.store.private(Folder::CacheMounts);
     for instance in 0.. {
         let name = if instance == 0 { name.to_owned() } else { format!("{name}-{instance}") };
         let lock_path = folder.join(format!("{name}.lock"));
