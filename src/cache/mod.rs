@@ -8,13 +8,17 @@
 
 mod explain;
 mod key;
+mod lookup;
 mod record;
 
 use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 pub use explain::difference;
 pub use key::{Field, Fields, Key, Preimage, Reasons, write_json};
+pub use lookup::{Dropped, Found, Lookup, Why};
 pub use record::Record;
 
 use crate::oci::Digest;
@@ -34,6 +38,26 @@ pub enum Error {
         /// Which.
         key: Key,
     },
+    /// Another place promised a blob, and does not have it.
+    #[error("the layer {digest} was to come from `{}`, and cannot: {source}", place.display())]
+    Broken {
+        /// The blob.
+        digest: Digest,
+        /// The place.
+        place: PathBuf,
+        /// What is wrong with it there.
+        source: store::Error,
+    },
+    /// A blob of another place could not be copied.
+    #[error("cannot copy the layer {digest} to `{}`: {source}", path.display())]
+    Copy {
+        /// The blob.
+        digest: Digest,
+        /// Where to.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
 }
 
 /// The cache of one store. Cheap to clone; may be shared between threads.
@@ -42,14 +66,6 @@ pub struct Cache {
     store: Store,
     /// Records that lookups have dropped in this process, and why: [`Cache::explain`] tells.
     dropped: Arc<Mutex<HashMap<Key, Dropped>>>,
-}
-
-/// Why a lookup dropped a record.
-#[derive(Debug, Clone, Copy)]
-enum Dropped {
-    Unreadable,
-    BlobMissing,
-    BlobDamaged,
 }
 
 impl Cache {
@@ -153,6 +169,12 @@ impl Cache {
         Ok(record)
     }
 
+    /// Keeps a record of another place whose blob is in the store now, in the place of what its key had. Its preimage is here.
+    fn adopt(&self, record: &Record) -> Result<(), Error> {
+        let record = Record { boot_id: self.store.boot_id().to_owned(), ..record.clone() };
+        Ok(self.store.put_record(&record.key.hex(), &record.to_bytes())?)
+    }
+
     fn put_preimage(&self, key: &Key, preimage: &dyn Reasons) -> Result<(), Error> {
         Ok(self.store.put_record_with(&why(key), |file| write_json(preimage, file))?)
     }
@@ -168,12 +190,16 @@ impl Cache {
         Ok(())
     }
 
+    /// Why there is no record of `key`.
+    fn why_missing(&self, key: &Key) -> Why {
+        lock(&self.dropped).get(key).copied().map_or(Why::Unknown, Why::Dropped)
+    }
+
     /// Why `preimage` missed, in one clause: compares it with what `slot` had last. Never fails: what cannot be
     /// read is as good as never built.
     pub fn explain(&self, slot: &str, preimage: &dyn Reasons) -> String {
         let key = preimage.key();
-        let dropped = lock(&self.dropped).get(&key).copied();
-        if let Some(dropped) = dropped {
+        if let Why::Dropped(dropped) = self.why_missing(&key) {
             return dropped.clause().to_owned();
         }
         match self.last_preimage(slot) {
@@ -206,16 +232,6 @@ impl Cache {
         lock(&self.dropped).insert(*key, why);
         self.store.remove_record(&key.hex())?;
         Ok(None)
-    }
-}
-
-impl Dropped {
-    fn clause(self) -> &'static str {
-        match self {
-            Dropped::Unreadable => "its cache record was damaged",
-            Dropped::BlobMissing => "its layer is no longer in the store",
-            Dropped::BlobDamaged => "its layer was damaged on disk",
-        }
     }
 }
 

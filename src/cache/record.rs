@@ -42,6 +42,7 @@ struct Written {
     time: Seconds,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     took_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     boot_id: String,
 }
 
@@ -49,6 +50,11 @@ impl Record {
     /// A record to be published.
     pub fn new(key: Key, layer: Layer, chain: ChainId, time: Seconds) -> Self {
         Self { key, layer, chain, time, took: None, boot_id: String::new() }
+    }
+
+    /// As it is handed to other machines: without what is true of this one only.
+    pub fn portable(&self) -> Vec<u8> {
+        Self { boot_id: String::new(), ..self.clone() }.to_bytes()
     }
 
     /// As it is kept.
@@ -71,7 +77,8 @@ impl Record {
         bytes
     }
 
-    /// `None` for anything that is no record of this version, and for one that is damaged.
+    /// What [`Record::to_bytes`] or [`Record::portable`] gave. `None` for anything that is no record of this version, and for
+    /// one that is damaged.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (json, checksum) = bytes.strip_suffix(b"\n")?.split_last_chunk::<CHECKSUM_LEN>()?;
         (blake3::hash(json).to_hex().as_bytes() == checksum).then_some(())?;
@@ -80,5 +87,26 @@ impl Record {
         (version == VERSION).then_some(())?;
         let took = took_ms.map(Duration::from_millis);
         Some(Self { key: Key::from_hex(&key)?, layer, chain, time, took, boot_id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::oci::{Descriptor, DiffId, Digest, MediaType};
+
+    #[test]
+    fn a_portable_record_knows_no_machine() {
+        let digest = Digest::of(b"layer");
+        let layer =
+            Layer { descriptor: Descriptor::new(MediaType::LAYER_GZIP, digest, 5), diff_id: DiffId(digest) };
+        let key = Key::from_hex(&"ab".repeat(32)).unwrap();
+        let record = Record::new(key, layer.clone(), ChainId::of(&[layer.diff_id]), 7);
+        let here = Record { boot_id: "b-o-o-t".to_owned(), took: Some(Duration::from_millis(3)), ..record };
+        let portable = here.portable();
+        assert!(!String::from_utf8_lossy(&portable).contains("boot"));
+        assert_eq!(Record::parse(&portable).unwrap(), Record { boot_id: String::new(), ..here.clone() });
+        assert_eq!(Record::parse(&here.to_bytes()).unwrap(), here);
     }
 }

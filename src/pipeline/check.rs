@@ -162,7 +162,12 @@ fn known_bases(request: &Request, file: &Dockerfile, stages: &[usize]) -> Vec<Ba
     let mut registries = request.registries.clone();
     registries.http.connect_timeout = Duration::from_secs(3);
     registries.http.attempts = 1;
-    let services = Services::new(&store, &registries, &request.limits, &Stop::default(), &Events::silent());
+    let services = Services::new(
+        (&store, Vec::new()),
+        &registries,
+        &request.limits,
+        (&Stop::default(), &Events::silent()),
+    );
     wanted.iter().filter_map(|base| bases::known(&services, may_ask, base)).collect()
 }
 

@@ -190,7 +190,12 @@ fn unpack(services: &Services, folder: &Path) -> Result<RootState, Vec<Diagnosti
     let environment =
         Environment { services, policy: Policy::default(), given: Given::new(&contexts, &source) };
     let solved = solve::run(&plan, &environment, &|_| ())?;
-    Ok(solved.root(plan.image.result).clone())
+    let root = solved.root(plan.image.result).clone();
+    for layer in &root.layers {
+        let brought = services.lookup.bring(layer);
+        brought.map_err(|error| vec![Diagnostic::error(error.to_string())])?;
+    }
+    Ok(root)
 }
 
 /// A checkout; of its submodules, too.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use super::{DockerfileFrom, Request};
+use crate::cache::Lookup;
 use crate::context::ignore;
 use crate::dockerfile::check_options;
 use crate::dockerfile::syntax::{CheckDirective, Dockerfile};
@@ -153,7 +154,9 @@ pub(super) fn in_folder(root: &Root, path: &Path) -> io::Result<Option<Vec<u8>>>
 /// A file of a context that was unpacked into a layer; symlinks are followed inside it.
 pub(super) fn in_layers(store: &Store, root: &RootState, path: &Path) -> io::Result<Option<Vec<u8>>> {
     use std::os::unix::ffi::OsStrExt as _;
-    let view = LayerIndexes::new(store.clone()).view(&root.layers).map_err(io::Error::other)?;
+    let view = LayerIndexes::new(store.clone(), &Arc::new(Lookup::new(store, Vec::new())))
+        .view(&root.layers)
+        .map_err(io::Error::other)?;
     let open = |layer: usize| {
         let blob = store.open_blob(&root.layers[layer].descriptor.digest);
         blob.map(|file| Box::new(file) as _).map_err(io::Error::other)

@@ -29,7 +29,7 @@ use crate::report::{Diagnostic, Event, Events, StepNumber};
 use crate::secrets::Secrets;
 use crate::solve::session::{FailedSteps, Session};
 use crate::solve::{HearLayers, Services};
-use crate::store::{self, Store};
+use crate::store::{self, OtherStore, Store};
 use crate::{export, solve};
 
 use inputs::Inputs;
@@ -47,6 +47,8 @@ pub use quota::{empty_trash, heed_quota};
 pub struct Request {
     /// The folder of the local store.
     pub store_root: PathBuf,
+    /// Folders of other stores whose layers may be taken; they are only read.
+    pub other_stores: Vec<PathBuf>,
     /// Where the Dockerfile is.
     pub dockerfile: DockerfileFrom,
     /// What COPY and ADD read.
@@ -121,6 +123,7 @@ impl Request {
     pub fn new(store_root: PathBuf, context: PathBuf) -> Self {
         Self {
             store_root,
+            other_stores: Vec::new(),
             dockerfile: DockerfileFrom::Context,
             context: ContextFrom::Directory(context),
             options: plan::Options::default(),
@@ -218,7 +221,9 @@ fn run_with(request: &Request, services: &Services) -> Result<Built, Vec<Diagnos
         last_step = StepNumber(plan.listing.len());
         let hear = |layers: &[Layer]| {
             if let Some(ahead) = &ahead {
-                ahead.hear(&request.layers_that_stay(layers), &uploads, last_step);
+                let mut layers = request.layers_that_stay(layers);
+                layers.retain(|layer| !services.lookup.is_elsewhere(layer));
+                ahead.hear(&layers, &uploads, last_step);
             }
         };
         images.push(build(request, &inputs, &options, &plan, &hear)?);
@@ -247,6 +252,11 @@ fn build(
         Some(forced) => recompress::convert(layers, forced, services)?,
         None => layers.clone(),
     };
+    // What the image is of has to be here, wherever it was made.
+    for layer in &layers {
+        let brought = services.lookup.bring(layer);
+        brought.map_err(|error| vec![solve::Error::from(error).explain(services.store.root())])?;
+    }
     result::assemble(request, plan, &solved, layers, &services.store)
 }
 
@@ -254,7 +264,8 @@ impl Request {
     /// What a build of this request works with: its store is open, and its lock file read.
     fn services(&self, stop: &Stop, events: &Events) -> Result<Services, Vec<Diagnostic>> {
         let store = Store::open(&self.store_root).map_err(|e| vec![diagnose_store(&e)])?;
-        let services = Services::new(&store, &self.registries, &self.limits, stop, events);
+        let others = self.other_stores.iter().map(|root| OtherStore::at(root)).collect();
+        let services = Services::new((&store, others), &self.registries, &self.limits, (stop, events));
         Ok(Services { failed: FailedSteps::new(self.keep_failed), pins: self.pins()?, ..services })
     }
 

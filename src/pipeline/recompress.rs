@@ -68,15 +68,14 @@ impl Conversion<'_> {
         }
         let fail = |e: crate::cache::Error| vec![Diagnostic::error(e.to_string())];
         let preimage = key::recompress(&layer.descriptor.digest, self.forced);
-        let key = preimage.key();
-        let known = self.services.cache.lookup(&key).map_err(fail)?;
+        let known = self.services.lookup.find(&preimage).map_err(fail)?.record();
         if let Some(known) = known.filter(|known| known.layer.diff_id == layer.diff_id) {
             return Ok(known.layer);
         }
         let made = self.make(layer)?;
         // For those who ask which stack it belongs to, it stands alone; it is of no time.
-        let record = Record::new(key, made.clone(), ChainId::of(&[made.diff_id]), 0);
-        self.services.cache.publish_alias(record, &preimage).map_err(fail)?;
+        let record = Record::new(preimage.key(), made.clone(), ChainId::of(&[made.diff_id]), 0);
+        self.services.lookup.publish_alias(record, &preimage).map_err(fail)?;
         Ok(made)
     }
 

@@ -108,7 +108,8 @@ impl Shell {
         stop: &Stop,
     ) -> Result<Self, Vec<Diagnostic>> {
         let settings = Settings::from_process();
-        let services = Services::new(store, &settings, &options.limits, stop, &Events::silent());
+        let services =
+            Services::new((store, Vec::new()), &settings, &options.limits, (stop, &Events::silent()));
         let secrets = options.secrets.iter().map(|secret| (secret.id.clone(), secret.from.clone())).collect();
         let mut notes = Vec::new();
         let place = (nowhere(), None);
@@ -152,7 +153,7 @@ impl Shell {
         options: &ShellOptions,
         (events, stop): (&Events, &Stop),
     ) -> Result<Self, Vec<Diagnostic>> {
-        let mut services = Services::new(store, registries, &options.limits, stop, events);
+        let mut services = Services::new((store, Vec::new()), registries, &options.limits, (stop, events));
         let found = match name {
             ImageName::Reference(reference) => {
                 images::find(store, &services.registry, &services.pins, (reference, platform), *pull)

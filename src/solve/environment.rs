@@ -14,7 +14,7 @@ use super::session::FailedSteps;
 use super::snapshots::Snapshots;
 use super::state::{ContextFiles, RootState, SshSource};
 use super::{jobs, layers};
-use crate::cache::{Cache, Preimage, Reasons, Record};
+use crate::cache::{Lookup, Preimage, Reasons, Record};
 use crate::dockerfile::syntax::Dockerfile;
 use crate::exec::{Config, Dns, Executor, Limits, Stop};
 use crate::key::LayerForm;
@@ -23,14 +23,14 @@ use crate::oci::{Layer, Seconds};
 use crate::registry::{Client, Settings};
 use crate::report::{Diagnostic, Events, Source, Span};
 use crate::secrets::Secrets;
-use crate::store::Store;
+use crate::store::{OtherStore, Store};
 
 /// What all parts of one build share. Made once; nothing is contacted or started yet.
 pub struct Services {
     /// Where blobs are.
     pub store: Store,
-    /// Where layers of earlier builds are found.
-    pub cache: Cache,
+    /// Where layers of earlier builds are found, and brought here from.
+    pub lookup: Arc<Lookup>,
     /// What is known of layers, and of stacks of them.
     pub indexes: Arc<LayerIndexes>,
     /// Root file systems for RUN.
@@ -116,15 +116,21 @@ impl<'a> Given<'a> {
 }
 
 impl Services {
-    /// Steps keep to `limits`, end when `stop` says so, and tell `events` what happens.
-    pub fn new(store: &Store, registries: &Settings, limits: &Limits, stop: &Stop, events: &Events) -> Self {
+    /// Layers are looked up in `store`, then in `others`. Steps keep to `limits`, end when `stop` says so, and tell `events` what happens.
+    pub fn new(
+        (store, others): (&Store, Vec<OtherStore>),
+        registries: &Settings,
+        limits: &Limits,
+        (stop, events): (&Stop, &Events),
+    ) -> Self {
         let config = Config { limits: limits.clone(), ..Config::default() };
         let executor = Arc::new(Executor::stopped_by(config, stop.clone()));
-        let indexes = Arc::new(LayerIndexes::new(store.clone()));
+        let lookup = Arc::new(Lookup::new(store, others));
+        let indexes = Arc::new(LayerIndexes::new(store.clone(), &lookup));
         Self {
             store: store.clone(),
-            cache: Cache::new(store.clone()),
-            snapshots: Snapshots::new(store, &executor, &indexes, events),
+            snapshots: Snapshots::new((store, &lookup), &executor, &indexes, events),
+            lookup,
             indexes,
             executor,
             registry: Client::new(registries.clone()),
@@ -163,21 +169,21 @@ impl Environment<'_> {
     pub(super) fn lookup(&self, preimage: &dyn Reasons) -> Result<Option<Record>, Error> {
         match self.policy.no_cache {
             true => Ok(None),
-            false => Ok(self.services.cache.lookup(&preimage.key())?),
+            false => Ok(self.services.lookup.find(preimage)?.record()),
         }
     }
 
     /// Remembers a record that was found, for explanations.
     pub(super) fn remember(&self, slot: &Slot<'_>, found: &Record) {
         // Forgetting a slot's last key costs an explanation, not a build.
-        let _ = self.services.cache.remember(&self.name(slot), &found.key);
+        let _ = self.services.lookup.remember(&self.name(slot), &found.key);
     }
 
     /// What a step of this project made last, unless everything is to be made again.
     fn last_record(&self, slot: &Slot<'_>) -> Option<Record> {
         match self.policy.no_cache {
             true => None,
-            false => self.services.cache.last_record(&self.name(slot)),
+            false => self.services.lookup.last_record(&self.name(slot)),
         }
     }
 
@@ -185,7 +191,7 @@ impl Environment<'_> {
     pub(super) fn why_missed(&self, slot: &Slot<'_>, preimage: &dyn Reasons) -> String {
         match self.policy.no_cache {
             true => "--no-cache".to_owned(),
-            false => self.services.cache.explain(&self.name(slot), preimage),
+            false => self.services.lookup.explain(&self.name(slot), preimage),
         }
     }
 
@@ -214,10 +220,10 @@ impl Environment<'_> {
         let chain = parent.chain.push(layer.diff_id);
         let took = Some(slot.started.elapsed());
         let record = Record { took, ..Record::new(preimage.key(), layer, chain, time) };
-        let (cache, name) = (&self.services.cache, self.name(slot));
+        let (lookup, name) = (&self.services.lookup, self.name(slot));
         let record = match self.policy.no_cache {
-            true => cache.replace(record, preimage, &name)?,
-            false => cache.publish(record, preimage, &name)?,
+            true => lookup.replace(record, preimage, &name)?,
+            false => lookup.publish(record, preimage, &name)?,
         };
         Ok(parent.with(record.layer, record.time))
     }

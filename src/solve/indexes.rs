@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use crate::cache::{self, Lookup};
 use crate::layer::archive::{self, Limits};
 use crate::layer::index::Index;
 use crate::layer::view::RootView;
@@ -18,6 +19,9 @@ pub enum IndexError {
     /// The store could not give its blob.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// Its blob could not be brought here.
+    #[error(transparent)]
+    Cache(#[from] cache::Error),
     /// Its blob is no layer.
     #[error("layer {layer} cannot be read: {source}")]
     Archive {
@@ -47,6 +51,7 @@ pub enum IndexError {
 /// Indexes and views; each is made when it is first asked for, by one thread while others wait.
 pub struct LayerIndexes {
     store: Store,
+    lookup: Arc<Lookup>,
     indexes: Memo<DiffId, Index>,
     /// By all their layers: computing a chain id takes longer than comparing.
     views: Memo<Vec<DiffId>, RootView>,
@@ -58,11 +63,17 @@ type Memo<K, V> = Mutex<HashMap<K, Arc<Mutex<Option<Arc<V>>>>>>;
 
 impl LayerIndexes {
     /// Nothing is known yet but what the store remembers.
-    pub fn new(store: Store) -> Self {
-        Self { store, indexes: Mutex::default(), views: Mutex::default(), kept: Mutex::default() }
+    pub fn new(store: Store, lookup: &Arc<Lookup>) -> Self {
+        Self {
+            store,
+            lookup: Arc::clone(lookup),
+            indexes: Mutex::default(),
+            views: Mutex::default(),
+            kept: Mutex::default(),
+        }
     }
 
-    /// The index of a layer whose blob is in the store: from memory, from the store, or by reading the blob.
+    /// The index of a layer: from memory, from the store, or by reading the blob.
     pub fn index(&self, layer: &Layer) -> Result<Arc<Index>, IndexError> {
         remembered(&self.indexes, layer.diff_id, || match self.load(layer.diff_id) {
             Some(index) => Ok(index),
@@ -88,6 +99,7 @@ impl LayerIndexes {
     }
 
     fn read(&self, layer: &Layer) -> Result<Index, IndexError> {
+        self.lookup.bring(layer)?;
         let blob = self.store.open_blob(&layer.descriptor.digest)?;
         let read = Index::read(blob, Limits::default())
             .map_err(|source| IndexError::Archive { layer: layer.diff_id, source })?;

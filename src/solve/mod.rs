@@ -173,7 +173,7 @@ fn weight(op: &Op) -> u64 {
 
 /// What is told of a step that is done.
 fn told(op: &Op<Arc<Files>>, done: &Done) -> StepResult {
-    let chain_of = |files: &&Arc<Files>| match &***files {
+    let chain_of = |files: Arc<Files>| match &*files {
         Files::Root(root) if !root.layers.is_empty() => Some(root.chain.to_string()),
         Files::Root(_) | Files::Folder(..) => None,
     };
@@ -188,7 +188,7 @@ fn told(op: &Op<Arc<Files>>, done: &Done) -> StepResult {
             size_bytes: layer.descriptor.size,
         }),
         key: done.key.map(|key| key.hex()),
-        inputs: op.inputs().iter().filter_map(chain_of).collect(),
+        inputs: op.inputs().into_iter().filter_map(chain_of).collect(),
         usage: done.usage,
     }
 }

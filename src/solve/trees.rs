@@ -24,11 +24,12 @@ pub(super) fn of(services: &Services, files: &Files) -> Result<FileTree, Error> 
 pub(super) fn of_root(services: &Services, root: &RootState) -> Result<FileTree, Error> {
     let view = services.indexes.view(&root.layers)?;
     let store = services.store.clone();
-    let digests: Vec<_> = root.layers.iter().map(|layer| layer.descriptor.digest).collect();
     let open = {
-        let store = store.clone();
+        let (store, lookup) = (store.clone(), Arc::clone(&services.lookup));
+        let layers = root.layers.clone();
         move |layer: usize| {
-            let blob = store.open_blob(&digests[layer]);
+            lookup.bring(&layers[layer]).map_err(io::Error::other)?;
+            let blob = store.open_blob(&layers[layer].descriptor.digest);
             blob.map(|file| Box::new(file) as Box<dyn io::Read>).map_err(io::Error::other)
         }
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Error, Folder, Store, files, layout};
 
@@ -74,14 +74,8 @@ impl Store {
         Ok(names)
     }
 
-    /// `records/ab/cdef…`: the first two characters are a folder, so that none grows too long.
     fn record_path(&self, name: &str) -> Result<PathBuf, Error> {
-        let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-        if name.len() < 4 || name.len() > 200 || name.starts_with('.') || !name.bytes().all(safe) {
-            return Err(Error::BadRecordName { name: name.to_owned() });
-        }
-        let (folder, rest) = name.split_at(2);
-        Ok(self.folder(Folder::Records).join(folder).join(rest))
+        path(&self.folder(Folder::Records), name)
     }
 
     fn record_folder(&self, name: &str) -> Result<PathBuf, Error> {
@@ -90,4 +84,14 @@ impl Store {
         layout::make_private(folder)?;
         Ok(path)
     }
+}
+
+/// `records/ab/cdef…`: the first two characters are a folder, so that none grows too long.
+pub(super) fn path(records: &Path, name: &str) -> Result<PathBuf, Error> {
+    let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    if name.len() < 4 || name.len() > 200 || name.starts_with('.') || !name.bytes().all(safe) {
+        return Err(Error::BadRecordName { name: name.to_owned() });
+    }
+    let (folder, rest) = name.split_at(2);
+    Ok(records.join(folder).join(rest))
 }

@@ -239,7 +239,10 @@ impl State {
             let changed = nanoseconds(meta.mtime(), meta.mtime_nsec());
             Some([i128::from(meta.ino()), size, changed, nanoseconds(meta.ctime(), meta.ctime_nsec())])
         };
-        Some(Self { index: look(&store.root().join("index.json"))?, names: look(&store.private(Folder::Tags))? })
+        Some(Self {
+            index: look(&store.root().join("index.json"))?,
+            names: look(&store.private(Folder::Tags))?,
+        })
     }
 
     /// As it was when `index.json` was written last.

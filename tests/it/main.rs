@@ -32,6 +32,7 @@ mod interrupt;
 mod keys;
 mod kill;
 mod layering;
+mod library;
 mod limits;
 mod lock;
 mod logs;

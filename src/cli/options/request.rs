@@ -59,6 +59,7 @@ pub(crate) fn from_args(
     pipeline::push::check(args.push, &tags, &outputs).map_err(Failure::usage)?;
     Ok(Request {
         store_root,
+        other_stores: Vec::new(),
         dockerfile: dockerfile(args.file.as_deref(), &args.context)?,
         context: context(&args.context),
         options,

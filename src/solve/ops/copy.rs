@@ -89,7 +89,7 @@ pub(super) fn alias(environment: &Environment<'_>, quick: Option<&Preimage>, rec
     let Some(quick) = quick else { return };
     let record = Record { key: quick.key(), ..record.clone() };
     // Without it the next build looks at the files again, no more.
-    if let Err(error) = environment.services.cache.publish_alias(record, quick) {
+    if let Err(error) = environment.services.lookup.publish_alias(record, quick) {
         tracing::warn!(%error, "cannot publish a quick key");
     }
 }

@@ -16,6 +16,7 @@ use super::indexes::LayerIndexes;
 use super::jobs;
 use super::state::RootState;
 use super::writable::WritableRoot;
+use crate::cache::Lookup;
 use crate::exec::{Executor, Hidden, MemoryMount, OwnedPath, Privilege, Spec, Writes, room_in_memory};
 use crate::layer::view::{Kind, Node};
 use crate::oci::{ChainId, Layer};
@@ -31,6 +32,7 @@ use crate::{key, layer};
 /// Shared by all RUN steps of a build.
 pub struct Snapshots {
     store: Store,
+    lookup: Arc<Lookup>,
     executor: Arc<Executor>,
     indexes: Arc<LayerIndexes>,
     events: Events,
@@ -50,13 +52,14 @@ pub struct Snapshots {
 impl Snapshots {
     /// Nothing is unpacked or tried yet.
     pub fn new(
-        store: &Store,
+        (store, lookup): (&Store, &Arc<Lookup>),
         executor: &Arc<Executor>,
         indexes: &Arc<LayerIndexes>,
         events: &Events,
     ) -> Self {
         Self {
             store: store.clone(),
+            lookup: Arc::clone(lookup),
             executor: Arc::clone(executor),
             indexes: Arc::clone(indexes),
             events: events.clone(),
@@ -207,15 +210,27 @@ impl Snapshots {
             }
             let tree = match self.trees()?.find(chain) {
                 Some(tree) => tree,
-                None => match self.image(chain, layer, below)? {
-                    Some(root) => root,
-                    None => self.unpack(chain, layer, below, &lowers)?,
-                },
+                None => self.make(chain, layer, below, &lowers)?,
             };
             lowers.insert(0, tree);
             self.known().insert(chain, lowers.clone());
         }
         Ok(lowers)
+    }
+
+    /// The tree of a layer, or the root of its image.
+    fn make(
+        &self,
+        chain: ChainId,
+        layer: &Layer,
+        below: &[Layer],
+        lowers: &[PathBuf],
+    ) -> Result<PathBuf, Error> {
+        self.lookup.bring(layer)?;
+        match self.image(chain, layer, below)? {
+            Some(root) => Ok(root),
+            None => self.unpack(chain, layer, below, lowers),
+        }
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<ChainId, Vec<PathBuf>>> {
