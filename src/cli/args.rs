@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use super::command::{
@@ -71,7 +72,14 @@ lists the options. A folder that is named like a command is written with a path:
 pub(super) struct Global {
     /// Where images and the cache are kept [default: /var/lib/rbuild for root, else
     /// $XDG_DATA_HOME/rbuild]
-    #[arg(long, global = true, value_name = "DIR", env = "RBUILD_ROOT", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "RBUILD_ROOT",
+        hide_env_values = true,
+        value_parser = OsStringValueParser::new().map(PathBuf::from)
+    )]
     pub(super) root: Option<PathBuf>,
 }
 
@@ -170,14 +178,17 @@ pub(super) fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(with_command(words))
 }
 
+/// The first word when it is no option, no command and no path.
+pub(super) fn unknown_word(words: &[OsString]) -> Option<&str> {
+    let word = words.get(first_own_word(words))?.to_str()?;
+    let is_plain = !word.starts_with('-') && !word.contains(['/', ':']) && !Path::new(word).exists();
+    (is_plain && !Command::has_subcommand(word)).then_some(word)
+}
+
 /// The first word when it is no option, no command and no path, but nearly a command; and that command.
 pub(super) fn misspelt_command(words: &[OsString]) -> Option<(String, String)> {
-    let word = words.get(first_own_word(words))?.to_str()?;
-    if Command::has_subcommand(word) {
-        return None;
-    }
-    let is_plain = !word.starts_with('-') && !word.contains(['/', ':']) && !Path::new(word).exists();
-    let commands = if is_plain { commands() } else { return None };
+    let word = unknown_word(words)?;
+    let commands = commands();
     let near = closest(word, commands.iter().map(String::as_str))?;
     Some((word.to_owned(), near.to_owned()))
 }

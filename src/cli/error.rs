@@ -3,6 +3,9 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::docker_words;
 use super::show::diagnostic;
 use crate::cli::show::progress::json;
 use crate::report::Diagnostic;
@@ -14,8 +17,8 @@ const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 /// rbuild itself is wrong.
 const EXIT_BUG: u8 = 255;
-/// Ended by Ctrl-C, as shells count it: 128 and the signal's number.
-const EXIT_INTERRUPTED: u8 = 130;
+/// Ended by Ctrl-C or SIGTERM, as shells count it: this and the signal's number.
+const EXIT_SIGNAL: i32 = 128;
 
 /// Why a command did not do what was asked: one message or several, and whose fault it is.
 #[derive(Debug)]
@@ -31,7 +34,8 @@ pub struct Failure {
 pub(super) enum FailureKind {
     Failed,
     Usage,
-    Interrupted,
+    /// By this signal.
+    Interrupted(i32),
     /// The exit code of a command that rbuild ran.
     Status(u8),
 }
@@ -64,16 +68,21 @@ impl Failure {
         Self::usage(diagnostic.help(format!("did you mean `rbuild {near}`?")))
     }
 
+    /// A command that docker has, and rbuild has not.
+    pub(super) fn dockers_command(word: &str, help: &str) -> Self {
+        Self::usage(Diagnostic::error(format!("rbuild has no command `{word}`")).help(help))
+    }
+
     /// Ctrl-C, or SIGTERM.
-    pub(super) fn interrupted() -> Self {
+    pub(super) fn interrupted(signal: i32) -> Self {
         let diagnostic = Diagnostic::error("interrupted: all steps were stopped, and no image was made");
-        Self { diagnostics: vec![diagnostic], kind: FailureKind::Interrupted, json: false }
+        Self { diagnostics: vec![diagnostic], kind: FailureKind::Interrupted(signal), json: false }
     }
 
     /// What rbuild ran for somebody was ended.
-    pub(super) fn stopped() -> Self {
+    pub(super) fn stopped(signal: i32) -> Self {
         let diagnostics = vec![Diagnostic::error("interrupted: what ran was stopped")];
-        Self { diagnostics, kind: FailureKind::Interrupted, json: false }
+        Self { diagnostics, kind: FailureKind::Interrupted(signal), json: false }
     }
 
     /// What rbuild ran for somebody ended with this code, and has said why itself.
@@ -86,7 +95,7 @@ impl Failure {
     pub(super) fn or_status(self, code: i32) -> Self {
         match self.kind {
             FailureKind::Failed => Self { kind: FailureKind::Status(code as u8), ..self },
-            FailureKind::Usage | FailureKind::Interrupted | FailureKind::Status(_) => self,
+            FailureKind::Usage | FailureKind::Interrupted(_) | FailureKind::Status(_) => self,
         }
     }
 
@@ -143,7 +152,7 @@ pub(super) fn report(failure: &Failure) -> ExitCode {
     ExitCode::from(match failure.kind {
         FailureKind::Failed => EXIT_FAILED,
         FailureKind::Usage => EXIT_USAGE,
-        FailureKind::Interrupted => EXIT_INTERRUPTED,
+        FailureKind::Interrupted(signal) => (EXIT_SIGNAL + signal) as u8,
         FailureKind::Status(code) => code,
     })
 }
@@ -152,6 +161,12 @@ pub(super) fn report(failure: &Failure) -> ExitCode {
 pub(super) fn usage(shown: &clap::Error) -> Result<(), Failure> {
     // Help goes to standard output and is no failure.
     let _ = shown.print();
+    let unknown = shown.get(ContextKind::InvalidArg).filter(|_| shown.kind() == ErrorKind::UnknownArgument);
+    if let Some(ContextValue::String(option)) = unknown
+        && let Some(help) = docker_words::option(option)
+    {
+        let _ = std::io::stderr().write_all(format!("\nhelp: {help}\n").as_bytes());
+    }
     if shown.use_stderr() {
         Err(Failure { diagnostics: Vec::new(), kind: FailureKind::Usage, json: false })
     } else {

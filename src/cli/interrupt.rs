@@ -15,15 +15,15 @@ const STACK_BYTES: usize = 16 << 20;
 pub(super) enum Ended<T> {
     /// It ran to its end.
     Done(T),
-    /// It was interrupted, and has ended.
-    Interrupted,
+    /// It was interrupted by this signal, and has ended.
+    Interrupted(i32),
     /// It was interrupted, and did not end in time; whatever it still does ends with the process.
-    Abandoned,
+    Abandoned(i32),
 }
 
 enum Happened<T> {
     Done(T),
-    Signal,
+    Signal(i32),
 }
 
 /// Does `work` in a thread of its own. At the first signal, `stop` is told; work that is done in spite of it counts as
@@ -40,28 +40,30 @@ pub(super) fn guard<T: Send + 'static>(
     std::thread::Builder::new().name("build".to_owned()).stack_size(STACK_BYTES).spawn(body)?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         loop {
-            signals.wait();
-            if sender.send(Happened::Signal).is_err() {
+            let signal = signals.wait();
+            if sender.send(Happened::Signal(signal)).is_err() {
                 return;
             }
         }
     })?;
     Ok(match receiver.recv() {
         Ok(Happened::Done(result)) => Ended::Done(result),
-        Ok(Happened::Signal) => {
+        Ok(Happened::Signal(signal)) => {
             stop.all();
-            after(&receiver, is_done)
+            after(signal, &receiver, is_done)
         }
-        Err(_) => Ended::Abandoned,
+        // The work's thread is gone without a word: it panicked, and said so.
+        Err(_) => Ended::Abandoned(libc::SIGABRT),
     })
 }
 
-fn after<T>(receiver: &Receiver<Happened<T>>, is_done: impl Fn(&T) -> bool) -> Ended<T> {
+fn after<T>(signal: i32, receiver: &Receiver<Happened<T>>, is_done: impl Fn(&T) -> bool) -> Ended<T> {
     let deadline = Instant::now() + PATIENCE;
     match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         Ok(Happened::Done(result)) if is_done(&result) => Ended::Done(result),
-        Ok(Happened::Done(_)) => Ended::Interrupted,
-        Ok(Happened::Signal) => Ended::Abandoned,
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ended::Abandoned,
+        Ok(Happened::Done(_)) => Ended::Interrupted(signal),
+        Ok(Happened::Signal(_)) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+            Ended::Abandoned(signal)
+        }
     }
 }

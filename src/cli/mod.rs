@@ -6,6 +6,7 @@
 mod args;
 mod call;
 mod command;
+mod docker_words;
 mod error;
 mod interrupt;
 mod local;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 pub use error::Failure;
 
 /// Runs the command line of this process and gives its exit code: 0 done, 1 the build failed,
-/// 2 wrong usage, 130 interrupted, 255 a bug of rbuild's own.
+/// 2 wrong usage, 130 and 143 ended by Ctrl-C and SIGTERM, 255 a bug of rbuild's own.
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(error::report_panic));
     let words: Vec<_> = std::env::args_os().collect();
@@ -28,6 +29,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
+    if let Some((word, help)) =
+        args::unknown_word(&words).and_then(|word| Some((word, docker_words::command(word)?)))
+    {
+        return Err(Failure::dockers_command(word, help));
+    }
     let meant = args::misspelt_command(&words);
     let cli = match args::parse(words) {
         Ok(cli) => cli,

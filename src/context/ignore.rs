@@ -1,11 +1,13 @@
 //! `.dockerignore`: the file, its rules, and who is to blame when a file is not there.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::Error;
 use super::matcher::{Inherited, Matcher};
@@ -147,6 +149,12 @@ fn read_bounded(context: &Path, file: &Path) -> Result<Option<Vec<u8>>, Error> {
 pub fn open_inside(context: &Path, name: &OsStr) -> io::Result<File> {
     // A fifo must not hold anybody up.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    // Mostly it is no link.
+    let options = (flags | OFlags::NOFOLLOW).bits() as i32;
+    match OpenOptions::new().read(true).custom_flags(options).open(context.join(name)) {
+        Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {}
+        opened => return opened,
+    }
     let root = match context.as_os_str().is_empty() {
         true => Root::open(Path::new(".")),
         false => Root::open(context),

@@ -234,3 +234,52 @@ fn a_reader_that_goes_away_is_no_failure() {
     let status = std::process::Command::new("bash").args(["-c", &script]).status().unwrap();
     assert!(status.success());
 }
+
+#[test]
+fn words_of_docker_are_answered() {
+    let world = World::new();
+    for (word, help) in [
+        ("ps", "podman or docker run containers"),
+        ("compose", "runs no services"),
+        ("system", "`rbuild du`, `rbuild prune` and `rbuild doctor`"),
+        ("help", "`rbuild --help`"),
+    ] {
+        let ran = world.rbuild([word]).status(2).run();
+        assert!(ran.stderr.starts_with(&format!("error: rbuild has no command `{word}`")), "{}", ran.stderr);
+        assert!(ran.stderr.contains(help) && !ran.stderr.contains("did you mean"), "{}", ran.stderr);
+    }
+    // A folder of that name is built.
+    world.file("compose/Dockerfile", "FROM scratch\n");
+    world.rbuild(["compose"]).any_stdout().remarks().run();
+    let ran = world.rbuild(["run", "-d", "app"]).status(2).run();
+    assert!(
+        ran.stderr.contains("unexpected argument '-d'") && ran.stderr.contains("podman or docker"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn empty_variables_are_as_none() {
+    let world = World::new();
+    world.dockerfile("FROM scratch\n");
+    let empty =
+        ["RBUILD_ROOT", "RBUILD_JOBS", "BUILDKIT_PROGRESS", "DOCKER_DEFAULT_PLATFORM", "SOURCE_DATE_EPOCH"];
+    empty.iter().fold(world.build([""; 0]), |build, name| build.env(name, "")).run();
+    let ran = world.build([""; 0]).env("RBUILD_JOBS", "many").status(2).run();
+    assert!(ran.stderr.contains("invalid value 'many' for '--jobs <N>'"), "{}", ran.stderr);
+}
+
+#[test]
+fn variables_of_docker_count() {
+    let world = World::new();
+    world.dockerfile("FROM scratch\n");
+    let ran = world.rbuild(["."]).env("BUILDKIT_PROGRESS", "rawjson").any_stdout().remarks().run();
+    assert!(ran.stderr.starts_with('{'), "{}", ran.stderr);
+    let ran = world.rbuild(["."]).env("BUILDKIT_PROGRESS", "loud").status(2).run();
+    assert!(ran.stderr.contains("bad value `loud` for $BUILDKIT_PROGRESS"), "{}", ran.stderr);
+    world.build(["-t", "a"]).env("DOCKER_DEFAULT_PLATFORM", "linux/arm64").run();
+    world.rbuild(["inspect", "-f", "{{.Architecture}}", "a"]).stdout("arm64\n").run();
+    world.build(["-t", "a", "--platform=linux/amd64"]).env("DOCKER_DEFAULT_PLATFORM", "linux/arm64").run();
+    world.rbuild(["inspect", "-f", "{{.Architecture}}", "a"]).stdout("amd64\n").run();
+}

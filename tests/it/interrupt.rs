@@ -73,3 +73,17 @@ fn waiting_for_a_cache_can_be_interrupted() {
     first.keys("\u{3}");
     assert_eq!(first.end(), Some(130));
 }
+
+#[test]
+fn sigterm_ends_a_build_with_its_own_code() {
+    let world = World::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // Nobody answers, so the build is under way until it is stopped.
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    for (signal, code) in [(rustix::process::Signal::TERM, 143), (rustix::process::Signal::INT, 130)] {
+        let mut child = world.rbuild([&url]).spawn();
+        let _asked = listener.accept().unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+    }
+}

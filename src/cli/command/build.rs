@@ -13,7 +13,7 @@ use crate::cli::error::print;
 use crate::cli::interrupt::{self, Ended};
 use crate::cli::options::configuration::{Configuration, RegistryArgs};
 use crate::cli::options::limits::LimitArgs;
-use crate::cli::options::request;
+use crate::cli::options::request::{self, variable};
 use crate::cli::options::sandbox::{self, Shown};
 use crate::cli::show::progress::json;
 use crate::exec::{Signals, Stop, restore_terminal};
@@ -151,7 +151,7 @@ pub(crate) struct BuildArgs {
     /// Have at most so many steps under way at once; 0 is no limit [default: 16, or the number of
     /// processors when that is more]
     #[arg(long, value_name = "N", env = "RBUILD_JOBS", hide_env_values = true, help_heading = "Steps")]
-    pub(crate) jobs: Option<usize>,
+    pub(crate) jobs: Option<Jobs>,
 
     /// Allow `network.host` or `security.insecure` to the Dockerfile; may be repeated
     #[arg(long, value_name = "ENTITLEMENT", help_heading = "Steps")]
@@ -215,19 +215,37 @@ pub(crate) fn run(global: &Global, args: &BuildArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How to show progress: as the command line says, else the configuration.
+/// So many steps at once, or as many as usual: an empty `$RBUILD_JOBS` says nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Jobs(pub(crate) Option<usize>);
+
+impl std::str::FromStr for Jobs {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() { Ok(Self(None)) } else { text.parse().map(|jobs| Self(Some(jobs))) }
+    }
+}
+
+/// How to show progress: as the command line says, else docker's variable, else the configuration.
 pub(super) fn progress_mode(
     args: &BuildArgs,
     configuration: &Configuration,
 ) -> Result<ProgressMode, Failure> {
-    match (&args.progress, &configuration.own.defaults.progress) {
-        _ if args.quiet => Ok(ProgressMode::Quiet),
-        (Some(mode), _) => Ok(*mode),
-        (None, Some(text)) => ProgressMode::from_str(text, false).map_err(|_| {
-            let message = format!("bad value `{text}` for `progress` in the configuration");
+    if args.quiet {
+        return Ok(ProgressMode::Quiet);
+    }
+    let given = |text: &str, place: &str| {
+        ProgressMode::from_str(text, false).map_err(|_| {
+            let message = format!("bad value `{text}` for {place}");
             Failure::usage(Diagnostic::error(message).help("it is auto, tty, plain, quiet or json"))
-        }),
-        (None, None) => Ok(ProgressMode::Auto),
+        })
+    };
+    match (&args.progress, variable("BUILDKIT_PROGRESS"), &configuration.own.defaults.progress) {
+        (Some(mode), ..) => Ok(*mode),
+        (None, Some(text), _) => given(&text, "$BUILDKIT_PROGRESS"),
+        (None, None, Some(text)) => given(text, "`progress` in the configuration"),
+        (None, None, None) => Ok(ProgressMode::Auto),
     }
 }
 
@@ -253,11 +271,11 @@ fn build_interruptibly(
     };
     match interrupt::guard(signals, &stop, Result::is_ok, work).map_err(no_thread)? {
         Ended::Done(outcome) => outcome,
-        Ended::Interrupted => Err(Failure::interrupted()),
-        Ended::Abandoned => {
+        Ended::Interrupted(signal) => Err(Failure::interrupted(signal)),
+        Ended::Abandoned(signal) => {
             restore_terminal();
             shown.abandon();
-            Err(Failure::interrupted())
+            Err(Failure::interrupted(signal))
         }
     }
 }

@@ -47,7 +47,7 @@ pub(crate) fn from_args(
         contexts: all(&args.build_context, "--build-context", named_context)?,
         proxy_env: Vec::new(),
         hostname: None,
-        epoch: std::env::var("SOURCE_DATE_EPOCH").ok().filter(|text| !text.is_empty()),
+        epoch: variable("SOURCE_DATE_EPOCH"),
         epoch_of_source: None,
     };
     let tags = all(&args.tag, "--tag", tag)?;
@@ -70,7 +70,7 @@ pub(crate) fn from_args(
         registries: configuration.registries(&args.registries)?,
         iidfile: args.iidfile.clone(),
         // As with podman, 0 is no limit; no plan has more steps than that.
-        jobs: args.jobs.map(|jobs| if jobs == 0 { usize::MAX } else { jobs }),
+        jobs: args.jobs.and_then(|jobs| jobs.0).map(|jobs| if jobs == 0 { usize::MAX } else { jobs }),
         pull: pull(args.pull.as_deref(), args.offline)?,
         store_quota: configuration.own.store_quota_bytes,
         offline: args.offline,
@@ -240,13 +240,17 @@ pub(crate) fn network(configuration: &Configuration, given: Option<&str>) -> Res
 /// What to build for; empty means this machine.
 fn platforms(configuration: &Configuration, given: &[String]) -> Result<Vec<Platform>, Failure> {
     let parse = |text: &str| text.parse::<Platform>().map_err(|e| e.to_string());
-    match &configuration.own.defaults.platform {
-        Some(text) if given.is_empty() => {
-            let several: Vec<String> = text.split(',').map(str::to_owned).collect();
-            all(&several, "`platform` in the configuration", parse)
-        }
+    let listed = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<String>>();
+    match (given, variable("DOCKER_DEFAULT_PLATFORM"), &configuration.own.defaults.platform) {
+        ([], Some(text), _) => all(&listed(&text), "$DOCKER_DEFAULT_PLATFORM", parse),
+        ([], None, Some(text)) => all(&listed(text), "`platform` in the configuration", parse),
         _ => all(given, "--platform", parse),
     }
+}
+
+/// A variable of rbuild's environment; an empty one is as none.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 
 fn entitlement(text: &str) -> Result<Entitlement, String> {

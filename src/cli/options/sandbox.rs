@@ -140,11 +140,11 @@ pub(crate) fn visit<T: Send + 'static>(
     };
     match interrupt::guard(signals, &stop, Result::is_ok, work).map_err(no_thread)? {
         Ended::Done(outcome) => outcome,
-        Ended::Interrupted => Err(Failure::stopped()),
-        Ended::Abandoned => {
+        Ended::Interrupted(signal) => Err(Failure::stopped(signal)),
+        Ended::Abandoned(signal) => {
             restore_terminal();
             shown.abandon();
-            Err(Failure::stopped())
+            Err(Failure::stopped(signal))
         }
     }
 }
@@ -189,7 +189,7 @@ pub(crate) fn shell(
 pub(crate) fn failure_of(error: EnterError) -> Failure {
     match error {
         EnterError::NotFound(text) | EnterError::NotExecutable(text) => Failure::message(text),
-        EnterError::Stopped => Failure::stopped(),
+        EnterError::Stopped => Failure::stopped(libc::SIGINT),
         EnterError::Failed(diagnostics) => Failure::build(diagnostics),
     }
 }
