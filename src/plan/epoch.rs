@@ -79,7 +79,7 @@ fn of_stage(
                 }
             }
             InstructionKind::Add(add) if found.is_none() => {
-                found = Some(of_add(add, |text| expand(text, &env))?)
+                found = Some(of_add(add, |text| expand(text, &env))?);
             }
             InstructionKind::Add(_) => return Err(ONE.to_owned()),
             _ => return Err(foreign(instruction)),

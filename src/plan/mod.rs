@@ -79,6 +79,9 @@ pub fn epoch_source(file: &Dockerfile, options: &Options) -> Result<Option<Epoch
 /// Triggers of base images may name further images, whose triggers may name further ones; so many rounds are heeded.
 const MAX_ROUNDS: usize = 32;
 
+/// Finds the images that are asked for.
+pub type Resolve<'r> = dyn FnMut(&[BaseRequest]) -> Result<Vec<BaseOp>, Vec<Diagnostic>> + 'r;
+
 /// Makes the plan for `options.platform`. `resolve` finds the images that it asks for, each once; triggers of these may
 /// need more.
 ///
@@ -87,7 +90,7 @@ const MAX_ROUNDS: usize = 32;
 pub fn lower_with(
     file: &Dockerfile,
     options: &Options,
-    resolve: &mut dyn FnMut(&[BaseRequest]) -> Result<Vec<BaseOp>, Vec<Diagnostic>>,
+    resolve: &mut Resolve<'_>,
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut wanted = bases(file, options)?;
     let mut resolved = Vec::new();

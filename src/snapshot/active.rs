@@ -72,7 +72,7 @@ impl ActiveSnapshot {
         make_dir(&dirs.merged, 0o755)?;
         match kind {
             OverlayKind::Native => {
-                dirs.to_make().iter().try_for_each(|(path, mode)| make_dir(path, *mode))?
+                dirs.to_make().iter().try_for_each(|(path, mode)| make_dir(path, *mode))?;
             }
             OverlayKind::Memory => {
                 dirs.tmpfs.iter().try_for_each(|tmpfs| make_dir(tmpfs, 0o700))?;

@@ -252,8 +252,8 @@ impl Error {
     /// Ways to go on.
     fn help(&self) -> Vec<String> {
         match self {
-            Self::Registry(error) => error.help().map(String::from).into_iter().collect(),
-            Self::Files(error) => error.help().into_iter().map(Into::into).collect(),
+            Self::Registry(error) => error.help().into_iter().collect(),
+            Self::Files(error) => error.help().into_iter().collect(),
             Self::Http(error) => error.help().map(String::from).into_iter().collect(),
             Self::Git(error) => error.help().map(String::from).into_iter().collect(),
             Self::NotPinned(error) => vec![error.help().to_owned()],

@@ -87,7 +87,9 @@ fn a_base_of_several_members_is_whole() {
         let mut header = tar::Header::new_ustar();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
-        [header.set_uid(0), header.set_gid(0), header.set_mtime(0)];
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         tar.append_data(&mut header, path, content.as_bytes()).unwrap();
     }
     let tar = tar.into_inner().unwrap();

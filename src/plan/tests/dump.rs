@@ -90,7 +90,7 @@ fn transfer_op(transfer: &CopyOp) -> String {
         }
         .unwrap();
     }
-    write!(out, " -> {}", destination).unwrap();
+    write!(out, " -> {destination}").unwrap();
     let flags = [
         chown.as_ref().map(|chown| format!("chown={chown}")),
         chmod.as_ref().map(|chmod| match chmod {

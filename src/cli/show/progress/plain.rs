@@ -97,7 +97,7 @@ impl Plain {
                 line(&mut out, *step, &format!("FAILED after {}", seconds(*took)));
             }
             Event::Warning(diagnostic) => {
-                out.push_str(&crate::cli::show::diagnostic::render(diagnostic, false))
+                out.push_str(&crate::cli::show::diagnostic::render(diagnostic, false));
             }
             Event::Note(note) => out.push_str(&format!("note: {}\n", for_people(note))),
             Event::RunsAs(text) => out.push_str(&format!("{}\n", harmless(text))),
