@@ -1,6 +1,7 @@
-//! The time of day, read nowhere else: what enters an image with it differs from build to build.
+//! The time of day, for whatever is written down: what enters an image with it differs from build to build.
 //!
-//! Times of files are compared with each other, and with [`std::time::SystemTime`] where that is what they are kept as.
+//! It is asked elsewhere only to be compared and forgotten: with times of files ([`context::statcache`](crate::context::statcache), partial
+//! downloads of [`store`](crate::store)), with the time that a server says to wait for ([`http`](crate::http)), and with the time since the machine started.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

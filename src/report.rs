@@ -64,7 +64,7 @@ pub enum Severity {
 /// A place in a source and what to say about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// Where.
+    /// What to underline.
     pub span: Span,
     /// What, in a few words; may be empty.
     pub text: String,
@@ -240,7 +240,7 @@ pub enum Event {
     Finished {
         /// The step.
         step: StepNumber,
-        /// How.
+        /// Whether it ran, or what made that unnecessary.
         outcome: Outcome,
         /// How long it took.
         took: Duration,

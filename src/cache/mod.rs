@@ -35,7 +35,7 @@ pub enum Error {
     /// A record kept being damaged or removed by somebody else while it was published.
     #[error("the cache record {key} changes again and again; is another program writing to the store?")]
     Unsettled {
-        /// Which.
+        /// The record's key.
         key: Key,
     },
     /// Another place promised a blob, and does not have it.
@@ -85,7 +85,7 @@ impl Cache {
         Ok(found)
     }
 
-    /// The same without noting the time.
+    /// Looks up as [`Cache::lookup`] does, but leaves no trace of having done so.
     fn find(&self, key: &Key) -> Result<Option<Record>, Error> {
         let Some(bytes) = self.store.record(&key.hex())? else { return Ok(None) };
         let Some(record) = Record::parse(&bytes).filter(|r| r.key == *key) else {
@@ -150,8 +150,8 @@ impl Cache {
         Err(Error::Unsettled { key })
     }
 
-    /// Publishes a record of which nobody will ask why it missed, replacing what this key had: another key of the same step
-    /// found or made it, or it is of no step.
+    /// Publishes a record that no slot names, so that [`Cache::explain`] never compares with it, and replaces what this key
+    /// had: the second key of a step, or that of work which is no step (recompressing).
     pub fn publish_alias(&self, record: Record, preimage: &dyn Reasons) -> Result<(), Error> {
         self.put_preimage(&record.key, preimage)?;
         let record = Record { boot_id: self.store.boot_id().to_owned(), ..record };

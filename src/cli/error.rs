@@ -91,7 +91,7 @@ impl Failure {
         Self { diagnostics: Vec::new(), kind: FailureKind::Status(code as u8), json: false }
     }
 
-    /// The same with this exit code, if it is a failure of rbuild's that has none of its own.
+    /// Gets this exit code, if it is a failure of rbuild's that has none of its own.
     pub(super) fn or_status(self, code: i32) -> Self {
         match self.kind {
             FailureKind::Failed => Self { kind: FailureKind::Status(code as u8), ..self },
@@ -99,7 +99,7 @@ impl Failure {
         }
     }
 
-    /// The same, to be printed as JSON if `wanted`.
+    /// Is printed as JSON if `wanted`.
     pub(super) fn in_json(self, wanted: bool) -> Self {
         Self { json: wanted, ..self }
     }

@@ -16,7 +16,7 @@ pub(crate) fn open_store(global: &Global) -> Result<Store, Failure> {
     Ok(Store::open(&root)?)
 }
 
-/// The same for a command that brings something in: what the store may hold is heeded.
+/// Opens the store for a command that brings something in: what it may hold is enforced first.
 pub(crate) fn open_to_write(global: &Global, configuration: &Configuration) -> Result<Store, Failure> {
     let store = open_store(global)?;
     if let Some(quota) = configuration.own.store_quota_bytes {

@@ -12,7 +12,7 @@ pub enum Error {
     /// A file that is there and cannot be read.
     #[error("cannot read `{}`: {reason}", path.display())]
     Unreadable {
-        /// Which.
+        /// The file, as it was looked for.
         path: PathBuf,
         /// What the system said.
         reason: String,
@@ -20,7 +20,7 @@ pub enum Error {
     /// A file that holds something that does not belong there.
     #[error("`{}`, line {line}: {reason}", path.display())]
     Bad {
-        /// Which.
+        /// The file that holds it.
         path: PathBuf,
         /// 1-based.
         line: usize,

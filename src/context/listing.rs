@@ -253,7 +253,7 @@ impl<'l> Entry<'l> {
         (self.listing, self.number)
     }
 
-    /// The same, independent of what it was borrowed from.
+    /// Itself, independent of what it was borrowed from.
     pub fn to_listed(&self) -> Listed {
         Listed { listing: Arc::clone(self.listing), number: self.number }
     }

@@ -31,7 +31,7 @@ pub enum Error {
     Open {
         /// As given.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         source: std::io::Error,
     },
     /// A file or directory in it cannot be read.
@@ -39,7 +39,7 @@ pub enum Error {
     Read {
         /// Relative to the context, or the ignore file.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         source: std::io::Error,
     },
     /// A file is not what it was when it was listed.

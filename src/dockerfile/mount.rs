@@ -12,7 +12,7 @@ pub enum MountType {
     Bind,
     /// A directory that outlives the build.
     Cache,
-    /// Memory.
+    /// An empty file system in memory.
     Tmpfs,
     /// A secret as a file or variable.
     Secret,
@@ -38,7 +38,7 @@ impl MountType {
 /// Who may use a cache mount at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
-    /// Everybody.
+    /// All steps at once.
     Shared,
     /// Each his own.
     Private,

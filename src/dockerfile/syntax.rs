@@ -50,7 +50,7 @@ pub struct CheckDirective {
 pub struct Word {
     /// With quotes, escapes and variables as written.
     pub text: String,
-    /// Where.
+    /// Where it stands in the file, quotes and continuations included.
     pub span: Span,
 }
 
@@ -263,7 +263,7 @@ impl TransferFlags {
 pub struct Flag {
     /// `--x`, `--x=true` or `--x=false`.
     pub value: bool,
-    /// Where.
+    /// The whole flag, with `--` and value.
     pub span: Span,
 }
 
@@ -301,9 +301,9 @@ pub struct Onbuild {
 /// Something legal but odd that only the parser can see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyntaxWarning {
-    /// What.
+    /// What is odd about it; its text is that of the kind.
     pub kind: SyntaxWarningKind,
-    /// Where.
+    /// What to underline.
     pub span: Span,
 }
 

@@ -106,7 +106,7 @@ pub struct ExpandedWords {
 pub struct ExpandError {
     /// The word as given.
     pub word: String,
-    /// Why.
+    /// What is wrong in it, or asked for by its own `:?`.
     pub fault: Fault,
 }
 

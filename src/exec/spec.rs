@@ -63,9 +63,9 @@ pub struct Hidden {
 pub struct OwnedPath {
     /// Relative to the root; its directories are no symbolic links.
     pub path: Vec<u8>,
-    /// User.
+    /// The user that it shall belong to.
     pub uid: u32,
-    /// Group.
+    /// The group that it shall belong to.
     pub gid: u32,
 }
 
@@ -186,22 +186,22 @@ pub enum MountKind {
         /// Its content.
         #[serde(with = "base64_bytes")]
         content: Vec<u8>,
-        /// Permissions.
+        /// Permission bits, `0o7777`.
         mode: u32,
-        /// Owner.
+        /// Owning user, as the command sees it.
         uid: u32,
-        /// Group.
+        /// Owning group, as the command sees it.
         gid: u32,
     },
     /// A unix socket of this machine; its owner and mode are changed to these.
     Socket {
         /// Absolute path.
         source: PathBuf,
-        /// Permissions.
+        /// Permission bits, `0o7777`.
         mode: u32,
-        /// Owner.
+        /// Owning user, as the command sees it.
         uid: u32,
-        /// Group.
+        /// Owning group, as the command sees it.
         gid: u32,
     },
 }

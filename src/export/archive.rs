@@ -15,7 +15,7 @@ use crate::store::Store;
 /// Which of Docker's files go into the archive beside `manifest.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
-    /// None.
+    /// None of them: an OCI layout and nothing else.
     Oci,
     /// `repositories`.
     Docker,

@@ -44,7 +44,7 @@ pub enum Error {
     /// A manifest that does not parse.
     #[error("the manifest {digest} does not parse: {reason}")]
     BadManifest {
-        /// Which.
+        /// The manifest's digest.
         digest: Digest,
         /// What the parser said.
         reason: String,
@@ -54,13 +54,13 @@ pub enum Error {
     BadLayer {
         /// Its blob.
         digest: Digest,
-        /// Why.
+        /// What the reader of archives met.
         source: layer::archive::Error,
     },
     /// The tar of the files could not be made.
     #[error("cannot write the files as a tar: {source}")]
     Archive {
-        /// Why.
+        /// What the writer of archives met.
         source: layer::WriteError,
     },
     /// A layer that is another one than the configuration says.
@@ -106,13 +106,13 @@ pub enum Error {
     /// A directory where a file is to be written.
     #[error("`{}` is a directory; name a file, or write a directory with tar=false or type=local", path.display())]
     IsADirectory {
-        /// Which.
+        /// The directory, as the user named it.
         path: PathBuf,
     },
     /// The destination of a layout is a store.
     #[error("`{}` is a store of rbuild; name another directory", path.display())]
     IsAStore {
-        /// Which.
+        /// The directory, as the user named it.
         path: PathBuf,
     },
     /// An `index.json` that does not parse.

@@ -46,7 +46,7 @@ pub enum Target {
     },
     /// `type=tar`: the files of the image.
     Tar {
-        /// Where.
+        /// The file, or standard output.
         sink: Sink,
         /// `platform-split=`
         split: Option<bool>,

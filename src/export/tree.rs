@@ -45,7 +45,7 @@ impl Tree {
         Self { root, directories: Vec::new() }
     }
 
-    /// The same, after everything was moved to that directory.
+    /// Goes on in that directory, to which the caller has moved everything.
     pub(super) fn moved(self, root: Root) -> Self {
         Self { root, ..self }
     }

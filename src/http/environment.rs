@@ -21,7 +21,7 @@ impl Environment {
         Self::default()
     }
 
-    /// The same with a variable set.
+    /// Sets a variable, in this value alone.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.variables.insert(name.into(), value.as_ref().to_owned());

@@ -13,7 +13,7 @@ use super::trust::Trusted;
 #[derive(Clone)]
 pub(crate) struct Request<'a> {
     pub(crate) method: Method,
-    /// Absolute.
+    /// Absolute, with scheme and host.
     pub(crate) url: String,
     pub(crate) headers: Vec<(&'static str, String)>,
     /// The Authorization header; goes to the origin of `url` and nowhere else.

@@ -25,7 +25,7 @@ pub enum Error {
     BadArchive {
         /// The file.
         name: String,
-        /// Why.
+        /// What the reader of archives met.
         source: layer::archive::Error,
     },
     /// A document that does not parse.
@@ -51,7 +51,7 @@ pub enum Error {
     Damaged {
         /// The file or folder.
         name: String,
-        /// Which.
+        /// The blob's path in it.
         file: String,
         /// What it is.
         actual: Digest,
@@ -61,7 +61,7 @@ pub enum Error {
     WrongSize {
         /// The file or folder.
         name: String,
-        /// Which.
+        /// The blob's path in it.
         file: String,
         /// What was said.
         expected: u64,
@@ -76,7 +76,7 @@ pub enum Error {
     TooLarge {
         /// The file or folder.
         name: String,
-        /// Which.
+        /// The document's path in it.
         file: String,
         /// Its size, as what names it says.
         size: u64,
@@ -88,7 +88,7 @@ pub enum Error {
     WrongDiffId {
         /// The file.
         name: String,
-        /// Which.
+        /// The layer's path in it.
         file: String,
         /// What the configuration says.
         expected: DiffId,

@@ -14,9 +14,9 @@ use crate::oci::Seconds;
 /// no layer), never with `.` or `..` components; bytes, because names need not be UTF-8.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Where.
+    /// Its path in the layer, as above.
     pub path: Vec<u8>,
-    /// What.
+    /// File, directory, link, device or whiteout, with what only that has.
     pub kind: EntryKind,
     /// Permission bits with setuid, setgid and sticky: `0o7777`. Ignored for symlinks (0777) and whiteouts.
     pub mode: u32,

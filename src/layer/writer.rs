@@ -105,7 +105,7 @@ pub enum WriteError {
         path: String,
         /// The file below its root.
         source_path: PathBuf,
-        /// Why.
+        /// What the system said.
         #[source]
         error: io::Error,
     },
@@ -114,7 +114,7 @@ pub enum WriteError {
     ReadScratch {
         /// The entry.
         path: String,
-        /// Why.
+        /// What the system said.
         #[source]
         error: io::Error,
     },
@@ -168,7 +168,7 @@ pub fn write(
     write_as(entries, options, Memory::Off, sink)
 }
 
-/// The same, to the byte; but segments that `earlier` has are taken from there instead of being compressed, and
+/// Writes what [`write()`] writes, to the byte; but segments that `earlier` has are taken from there instead of being compressed, and
 /// [`Written::segments`] tells what the next layer can take from this one. Where the digests of their files are known,
 /// they are not even read: those before the first that is another are copied, and those after it decompressed, as the
 /// tar has to be hashed.

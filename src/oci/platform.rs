@@ -50,7 +50,7 @@ impl Platform {
         platform
     }
 
-    /// The same platform in the usual words.
+    /// Renames architecture and variant to the usual words: `x86_64` is `amd64`.
     pub fn normalised(mut self) -> Self {
         self.normalise();
         self

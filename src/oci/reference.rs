@@ -91,7 +91,7 @@ impl Reference {
         }
     }
 
-    /// The same name with the tag `latest` if it has neither tag nor digest.
+    /// Gets the tag `latest` if it has neither tag nor digest.
     pub fn with_default_tag(mut self) -> Self {
         if self.tag.is_none() && self.digest.is_none() {
             self.tag = Some("latest".to_owned());
@@ -120,12 +120,12 @@ impl Reference {
         (!other.is_short()).then_some(Self { tag, digest, ..other })
     }
 
-    /// The same name, tag included, held to a digest.
+    /// Gets this digest and keeps its tag.
     pub fn pinned(&self, digest: Digest) -> Self {
         Self { digest: Some(digest), ..self.clone() }
     }
 
-    /// The same name without the digest; `latest` if there is no tag.
+    /// Loses its digest; gets `latest` if there is no tag.
     pub fn without_digest(&self) -> Self {
         Self { digest: None, ..self.clone() }.with_default_tag()
     }

@@ -91,7 +91,7 @@ pub(super) fn read_local(
 /// A Dockerfile with the path where it was read.
 type Located = (Arc<Source>, Option<PathBuf>);
 
-/// The same; `None` of a Dockerfile that must be fetched.
+/// Reads a Dockerfile of this machine; `None` of one that must be fetched.
 pub(super) fn read_host(from: &DockerfileFrom, context: &Path) -> Result<Option<Located>, Vec<Diagnostic>> {
     let path = match from {
         DockerfileFrom::Url(_) => return Ok(None),

@@ -10,7 +10,7 @@ use crate::report::Diagnostic;
 /// A folder as a context.
 pub struct Listing {
     seen: Context,
-    /// The same without its ignore rules.
+    /// The folder without its ignore rules.
     everything: Context,
     ignore: Option<Ignore>,
     folder: PathBuf,

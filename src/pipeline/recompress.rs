@@ -73,7 +73,7 @@ impl Conversion<'_> {
             return Ok(known.layer);
         }
         let made = self.make(layer)?;
-        // For those who ask which stack it belongs to, it stands alone; it is of no time.
+        // A record names a chain and a time, which matter to steps alone: a recompressed layer is its own chain, at 1970.
         let record = Record::new(preimage.key(), made.clone(), ChainId::of(&[made.diff_id]), 0);
         self.services.lookup.publish_alias(record, &preimage).map_err(fail)?;
         Ok(made)

@@ -62,7 +62,7 @@ pub enum ImageName {
 /// A request for an image to run commands in; what is found is a [`PlatformImage`].
 #[derive(Debug, Clone)]
 pub struct ImageRequest {
-    /// Which.
+    /// What to look up, and where.
     pub name: ImageName,
     /// As the user typed it.
     pub called: String,

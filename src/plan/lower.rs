@@ -33,7 +33,7 @@ pub(super) struct Lowering<'a> {
     pub(super) faults: Vec<Diagnostic>,
     /// What would come where the target is cut short.
     pub(super) next: Option<Next>,
-    /// CMD and ENTRYPOINT in shell form where somebody chose the shell, be it the base image.
+    /// CMD and ENTRYPOINT in shell form whose shell was chosen, by SHELL or by the base image's configuration.
     pub(super) with_chosen_shell: BTreeSet<Span>,
     pub(super) budget: Budget,
     /// How many stages that are still to come continue each; nobody but them needs its configuration.

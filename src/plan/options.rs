@@ -15,7 +15,7 @@ pub struct Options {
     pub build_args: Vec<(String, Option<String>)>,
     /// `--target`; the last stage when absent.
     pub target: Option<String>,
-    /// The same by its number in the file, 0 being the first, for one without a name; goes before `target`.
+    /// The target's number in the file, 0 being the first stage, for one without a name; goes before `target`.
     pub target_number: Option<usize>,
     /// Stop before this instruction of the target, FROM being the first: the plan is that of the instructions before it,
     /// and [`super::graph::Plan::next`] tells what would come.

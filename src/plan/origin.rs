@@ -12,7 +12,7 @@ use super::place::{Fault, Place};
 pub(super) enum Origin {
     /// A stage of this file, by its number.
     Stage(usize),
-    /// Nothing.
+    /// `FROM scratch`: no files and an empty configuration.
     Scratch,
     /// An image that must be resolved before planning: FROM needs its configuration, and an
     /// [`ImageOp`] cannot name a layout.

@@ -134,7 +134,7 @@ impl Lookup for Environment {
 pub(super) struct Globals {
     /// The platform arguments and the ARGs before the first FROM, evaluated.
     pub(super) env: Environment,
-    /// The same as if no build argument had been given for those ARGs; `None` when that is impossible.
+    /// What `env` would be had no build argument been given for those ARGs; `None` when that is impossible.
     pub(super) defaults: Option<Environment>,
     /// Names of the ARGs before the first FROM, also those without a value.
     pub(super) declared: Vec<String>,

@@ -32,7 +32,7 @@ pub enum KeepError {
         helper: String,
         /// The file that names it.
         path: PathBuf,
-        /// How.
+        /// What it said, or why it did not start.
         reason: String,
     },
     /// The system refused.

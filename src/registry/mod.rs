@@ -157,7 +157,7 @@ impl Progress {
         Self { events, step }
     }
 
-    /// Nobody.
+    /// Counts for nobody.
     pub fn silent() -> Self {
         Self::new(Events::silent(), StepNumber(0))
     }

@@ -37,7 +37,8 @@ impl Client {
         self.pull_layers_tapped(store, reference, layers, progress, &|_| None)
     }
 
-    /// The same; `tap` is asked, when a blob is about to be fetched, whether somebody wants to read along.
+    /// Fetches as [`Client::pull_layers`] does; `tap` is asked, when a blob is about to be fetched, whether somebody wants to
+    /// read along.
     pub fn pull_layers_tapped(
         &self,
         store: &Store,

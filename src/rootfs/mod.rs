@@ -56,7 +56,7 @@ impl Root {
         Ok(Self { fd: Arc::new(fd), path: path.to_owned() })
     }
 
-    /// The same for a directory that is open already; `path` is for messages.
+    /// Takes a directory that is open already; `path` is for messages.
     pub fn from_fd(fd: Arc<OwnedFd>, path: PathBuf) -> Self {
         Self { fd, path }
     }

@@ -18,9 +18,9 @@ pub const OWNER_ATTRIBUTE: &str = "user.rbuild.owner";
 /// What the attribute says: `UID:GID`, and for an empty file that stands for a device `UID:GID:c:MAJOR:MINOR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RecordedOwner {
-    /// User.
+    /// The user that the image shall name.
     pub uid: u32,
-    /// Group.
+    /// The group that the image shall name.
     pub gid: u32,
     /// The device that this file stands for.
     pub device: Option<RecordedDevice>,
@@ -108,7 +108,7 @@ impl FileId {
         Self::at(CWD, path, follow)
     }
 
-    /// The same, `path` being seen from an open directory.
+    /// What is at `path`, seen from an open directory.
     pub(super) fn at(
         directory: impl AsFd,
         path: impl rustix::path::Arg,
@@ -127,9 +127,9 @@ impl FileId {
 pub struct SpecialOwner {
     /// Which file.
     pub file: FileId,
-    /// User.
+    /// The user that the image shall name.
     pub uid: u32,
-    /// Group.
+    /// The group that the image shall name.
     pub gid: u32,
 }
 

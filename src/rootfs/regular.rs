@@ -42,7 +42,7 @@ pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The same as text.
+/// What is in a regular file of UTF-8 text.
 ///
 /// # Errors
 /// Those of [`read_regular`], and `InvalidData` for what is no UTF-8.

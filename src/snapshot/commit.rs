@@ -54,7 +54,8 @@ pub fn commit(job: &CommitJob) -> Result<Committed, Error> {
     commit_on(job, &read_view(&job.parents)?)
 }
 
-/// The same for a caller that has the parent's view already, as from [`Views`]; `job.parents` is not read.
+/// Commits as [`commit`] does, with a view of the parent that the caller has already, as from [`Views`]; `job.parents` is
+/// not read.
 pub fn commit_on(job: &CommitJob, parent: &RootView) -> Result<Committed, Error> {
     let entries = diff(&job.diff, parent)?;
     let file = File::create(&job.blob).map_err(Error::io("write", &job.blob))?;

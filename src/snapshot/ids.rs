@@ -20,9 +20,9 @@ pub struct IdRange {
 /// files made inside needs the ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMap {
-    /// Users.
+    /// Ranges of user ids.
     pub uids: Vec<IdRange>,
-    /// Groups.
+    /// Ranges of group ids.
     pub gids: Vec<IdRange>,
 }
 

@@ -47,7 +47,7 @@ pub fn unpack_tree(job: &UnpackJob) -> Result<Vec<String>, Error> {
     unpack_tree_on(job, &read_view(&job.parents)?)
 }
 
-/// The same for a caller that has the view of the layers below already; `job.parents` is not read.
+/// Unpacks as [`unpack_tree`] does, onto layers whose view the caller has already; `job.parents` is not read.
 pub fn unpack_tree_on(job: &UnpackJob, below: &RootView) -> Result<Vec<String>, Error> {
     let blob = crate::rootfs::open_regular(&job.blob).map_err(Error::io("open", &job.blob))?;
     let open = |path: &PathBuf| Root::open(path).map_err(Error::io("open", path));

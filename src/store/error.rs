@@ -15,14 +15,14 @@ pub enum Error {
     /// A blob that is not there.
     #[error("blob {digest} is not in the store")]
     NotFound {
-        /// Which.
+        /// The digest that was asked for.
         digest: Digest,
     },
     /// A blob whose bytes are not what its name says. It has been set aside, so that a new build or
     /// pull brings it again.
     #[error("blob {digest} was damaged on disk and has been set aside; build again to fetch or make it anew")]
     Damaged {
-        /// Which.
+        /// The digest that its bytes do not have.
         digest: Digest,
     },
     /// Bytes that are not what was announced.
@@ -36,7 +36,7 @@ pub enum Error {
     /// A size that is not what was announced.
     #[error("blob {digest} has {actual} bytes, not {expected} as announced")]
     WrongSize {
-        /// Which.
+        /// The digest by which it was announced.
         digest: Digest,
         /// What was announced.
         expected: u64,
@@ -46,7 +46,7 @@ pub enum Error {
     /// A blob that the caller does not want to hold in memory.
     #[error("blob {digest} has {size} bytes; more than {limit} are not read into memory")]
     TooLarge {
-        /// Which.
+        /// Its digest by its descriptor.
         digest: Digest,
         /// Its size by its descriptor.
         size: u64,

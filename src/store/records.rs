@@ -28,7 +28,7 @@ impl Store {
         self.put_record_with(name, |file| file.write_all(bytes))
     }
 
-    /// The same for a record that is too large to be in memory as a whole.
+    /// Writes the record through `fill`, as [`Store::put_record`] does, when it is too large to be in memory as a whole.
     pub fn put_record_with(
         &self,
         name: &str,

@@ -43,7 +43,7 @@ impl Store {
         self.set_tags([(reference, descriptor)])
     }
 
-    /// The same for many, of which the last counts where a name is there twice; `index.json` is written once.
+    /// Sets many names as [`Store::set_tag`] does; the last counts where a name is there twice. `index.json` is written once.
     pub fn set_tags<'t>(
         &self,
         tags: impl IntoIterator<Item = (&'t Reference, &'t Descriptor)>,
@@ -225,7 +225,7 @@ type Changes = Vec<(String, Option<Descriptor>)>;
 struct State {
     /// Inode, size, and the nanoseconds of the last change of content and of status of `index.json`.
     index: [i128; 4],
-    /// The same of the folder of names, whose size says nothing.
+    /// Inode, a zero, and the times of the folder of names, whose size says nothing.
     names: [i128; 4],
 }
 

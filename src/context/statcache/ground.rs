@@ -20,7 +20,7 @@ pub(super) struct Ground {
 /// How it becomes certain that the next write to a file changes its times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Files {
-    /// Never.
+    /// It does not.
     Unknown,
     /// By a lease, or by having its pages written back.
     Leased,

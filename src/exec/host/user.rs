@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 /// The identity of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credentials {
-    /// User.
+    /// The user's number in the image.
     pub uid: u32,
-    /// Group.
+    /// The primary group's number in the image.
     pub gid: u32,
     /// Supplementary groups, the group itself always among them.
     pub groups: Vec<u32>,

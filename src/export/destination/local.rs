@@ -168,7 +168,7 @@ impl Rights {
         !self.is_private
     }
 
-    /// The same of a device. Only root may make one anyhow.
+    /// Notes that a device may not be made there. Others than root cannot make one anyhow, so for them it is no loss.
     fn withhold_device(&self, path: &[u8]) -> bool {
         rustix::process::geteuid().is_root() && self.withhold(path)
     }

@@ -66,7 +66,7 @@ fn too_long(what: &'static str, len: usize, limit: usize) -> Result<(), Problem>
 /// What a cleaned path means in a layer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// Itself.
+    /// Something at this path.
     Path(Vec<u8>),
     /// This path of a lower layer is gone.
     Whiteout(Vec<u8>),

@@ -23,9 +23,9 @@ pub struct Member {
     pub kind: Kind,
     /// Permission bits, `0o7777`.
     pub mode: u32,
-    /// Owner.
+    /// Owning user, by number.
     pub uid: u32,
-    /// Group.
+    /// Owning group, by number.
     pub gid: u32,
     /// Modification time, rounded down to whole seconds.
     pub mtime: Seconds,
@@ -84,7 +84,7 @@ pub enum Names {
 /// Bounds on an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Entries.
+    /// How many entries it may have.
     pub entries: u64,
     /// Bytes of names, link targets and extended attributes, all entries together.
     pub metadata_bytes: u64,

@@ -37,7 +37,7 @@ pub(super) fn compress(raw: &[u8], packed: &mut Vec<u8>) -> usize {
     bits.finish()
 }
 
-/// The same without compressing.
+/// Copies `raw` into stored blocks, in the form that [`compress`] gives.
 pub(super) fn store(raw: &[u8], packed: &mut Vec<u8>) -> usize {
     let mut bits = Bits::new(with_room(raw.len(), packed));
     block::store(raw, &mut bits);

@@ -15,7 +15,7 @@ const OPAQUE: (&[u8], &[u8]) = (b"trusted.overlay.opaque", b"y");
 #[derive(Debug)]
 pub(super) struct Inode<'p> {
     pub(super) kind: Kind<'p>,
-    /// Permissions.
+    /// Permission bits, `0o7777`.
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,

@@ -97,9 +97,9 @@ pub struct Node<'i> {
     pub kind: Kind<'i>,
     /// Permission bits, `0o7777`.
     pub mode: u32,
-    /// Owner.
+    /// Owning user, by number.
     pub uid: u32,
-    /// Group.
+    /// Owning group, by number.
     pub gid: u32,
     /// Modification time.
     pub mtime: Seconds,
@@ -119,7 +119,7 @@ pub enum Kind<'i> {
     Directory,
     /// A regular file.
     File {
-        /// Bytes.
+        /// Its size in bytes.
         size: u64,
         /// Where they begin in the uncompressed tar.
         offset: u64,

@@ -386,7 +386,7 @@ fn overlay(merged: &[PathBuf], dir: &Path, out: &mut Vec<String>) {
     }
 }
 
-/// The same of a view; contents are looked up in the layers' tars.
+/// What a view has, written as [`overlay`] writes it; contents are looked up in the layers' tars.
 fn listing_of_view(view: &RootView, tars: &[Vec<u8>]) -> Vec<String> {
     use crate::layer::view::Kind;
     let describe = |entry: ViewEntry<'_>| {

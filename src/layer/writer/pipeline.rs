@@ -211,7 +211,7 @@ fn run_parallel(job: &Job<'_>, sink: &mut impl Write) -> Result<Identity, WriteE
 /// segment under way never waits for a buffer that a later one holds.
 struct Claims {
     free: Receiver<Buffers>,
-    /// Numbers.
+    /// Numbers of the segments that nobody has taken yet.
     segments: Range<usize>,
 }
 

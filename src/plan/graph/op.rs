@@ -57,7 +57,7 @@ impl<R> Op<R> {
         }
     }
 
-    /// The same with something else for all that it reads: `f` gets the parent first, then the sources or mounts in
+    /// Replaces all that it reads, as step numbers by results: `f` gets the parent first, then the sources or mounts in
     /// their order.
     ///
     /// # Errors
@@ -237,7 +237,7 @@ pub struct BaseOp {
 /// See [`Op::Image`].
 #[derive(Debug, Clone)]
 pub struct ImageOp {
-    /// Which.
+    /// The image as named, its digest included where that is known.
     pub reference: Reference,
     /// For which platform.
     pub platform: Platform,
@@ -362,7 +362,7 @@ pub struct ExecOp<R = StepId> {
     pub user: String,
     /// `--mount`s in order.
     pub mounts: Vec<Mount<R>>,
-    /// Files for here-documents that the command reads as `/dev/pipes/NAME`: name, content, executable.
+    /// Files for here-documents that the command reads as `/dev/pipes/NAME`: name and content, each with all permissions.
     pub pipes: Vec<(String, String)>,
     /// `--network`, or the build's.
     pub network: Network,
@@ -427,7 +427,7 @@ pub enum MountKind<R = StepId> {
     },
     /// `type=cache`
     Cache {
-        /// Which.
+        /// Mounts with equal ids share the directory; the target where `id=` is missing.
         id: String,
         /// Who else may use it at the same time.
         sharing: Sharing,
@@ -445,7 +445,7 @@ pub enum MountKind<R = StepId> {
     },
     /// `type=secret` as a file at the target and, or, as a variable
     Secret {
-        /// Which.
+        /// The name by which the caller gave the secret.
         id: String,
         /// Mount it as a file at the target.
         file: bool,
@@ -480,9 +480,9 @@ pub enum MountKind<R = StepId> {
 pub struct CacheOwner {
     /// `0o7777`
     pub mode: u32,
-    /// User.
+    /// Owning user, by number.
     pub uid: u32,
-    /// Group.
+    /// Owning group, by number.
     pub gid: u32,
 }
 

@@ -143,7 +143,7 @@ fn pipeline_until_closed(
     Ok((Pipeline(commands), closed))
 }
 
-/// The same behind a `dyn`, since the type of a recursive generic call would not end.
+/// Calls [`pipeline_until_closed`] behind a `dyn`, since the type of a recursive generic call would not end.
 fn boxed(
     tokens: &mut impl Iterator<Item = Token>,
     depth: usize,
