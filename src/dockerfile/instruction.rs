@@ -1,11 +1,11 @@
 //! Typed instructions from logical lines.
 
 mod command;
+mod copy;
 mod healthcheck;
 mod metadata;
 mod onbuild;
 mod stage;
-mod transfer;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -266,12 +266,12 @@ fn unknown(cx: &Context<'_>, header: &Header<'_>) -> Fault {
 fn kind(cx: &Context<'_>, header: &Header<'_>, keyword: Keyword) -> Fallible<InstructionKind> {
     let no_flags = || Flags::parse(cx, &header.flags, &[] as &[(&'static str, Kind)]);
     match keyword {
-        Keyword::Add => transfer::add(cx, header).map(Box::new).map(InstructionKind::Add),
+        Keyword::Add => copy::add(cx, header).map(Box::new).map(InstructionKind::Add),
         // ARG and STOPSIGNAL ignore flags, as BuildKit does.
         Keyword::Arg => metadata::arg(cx, header).map(InstructionKind::Arg),
         Keyword::Stopsignal => metadata::one(cx, header, keyword).map(InstructionKind::Stopsignal),
         Keyword::Cmd => no_flags().and_then(|_| command::command(cx, header)).map(InstructionKind::Cmd),
-        Keyword::Copy => transfer::copy(cx, header).map(Box::new).map(InstructionKind::Copy),
+        Keyword::Copy => copy::copy(cx, header).map(Box::new).map(InstructionKind::Copy),
         Keyword::Entrypoint => {
             no_flags().and_then(|_| command::command(cx, header)).map(InstructionKind::Entrypoint)
         }

@@ -362,7 +362,7 @@ pub struct ExecOp<R = StepId> {
     pub user: String,
     /// `--mount`s in order.
     pub mounts: Vec<Mount<R>>,
-    /// Files for here-documents that the command reads as `/dev/pipes/NAME`: name and content, each with all permissions.
+    /// Files for here-documents that the command reads as `/dev/pipes/NAME`: name and content. Root's, 0755, read-only.
     pub pipes: Vec<(String, String)>,
     /// `--network`, or the build's.
     pub network: Network,
