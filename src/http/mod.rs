@@ -2,7 +2,7 @@
 //!
 //! A thin synchronous client over `ureq`, and the only module that names it. It knows no registry and no build: a
 //! request is made of a URL, an answer of whatever status is an answer, and what it means is the caller's affair.
-//! Constructing [`Connections`] reads nothing; certificates are read at the first https request.
+//! Constructing `Connections` reads nothing; certificates are read at the first https request.
 
 mod address;
 mod connections;

@@ -2,7 +2,7 @@
 //!
 //! The truth is one file for each name, which is all that is opened to look one up. `index.json` is made of them under a
 //! lock, one line for each. As long as nothing else has changed since it was written, a change of a name is a change of
-//! its line ([`index`]).
+//! its line (`store/index.rs`).
 
 use std::collections::BTreeMap;
 use std::fs;
