@@ -44,6 +44,32 @@ fn every_rung_is_told() {
     }
 }
 
+/// A range that two users have would make the files of one the other's.
+#[test]
+fn a_range_that_nobody_has_is_proposed() {
+    if !is_root() {
+        skip!("only root can put another /etc/subuid in the place of the machine's");
+    }
+    let world = World::of(Account::without_ranges());
+    let account = world.account();
+    // The wrapper's program is on a file system that the mounts below do not hide.
+    let script = "printf 'somebody:100000:65536\nelse:231072:65536\n' >../subuid; \
+        printf 'somebody:165536:65536\n' >../subgid; \
+        mount --bind ../subuid /etc/subuid && mount --bind ../subgid /etc/subgid && u=$1 g=$2 && shift 2 && \
+        exec setpriv --reuid $u --regid $g --clear-groups \"$@\"";
+    let ids = [account.uid.to_string(), account.gid.to_string()];
+    let wrapper = ["unshare", "--mount", "sh", "-c", script, "sh", &ids[0], &ids[1]];
+    let ran = world.through(&wrapper, ["doctor", "--format", "json"]).any_stdout().run();
+    let found: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let ranges = finding(&found, "ranges of ids");
+    let free = "sudo usermod --add-subuids 296608-362143 --add-subgids 296608-362143 nobody";
+    assert_eq!(ranges["remedies"], serde_json::json!([free]));
+    assert_eq!(ranges["detail"], "there is no range for `nobody` in /etc/subuid and /etc/subgid");
+    world.dockerfile("FROM scratch\nRUN [\"/none\"]\n");
+    let ran = world.through(&wrapper, ["--progress=plain", "."]).status(1).any_stdout().run();
+    assert!(ran.stderr.contains(&format!("`{free}` adds one")), "{}", ran.stderr);
+}
+
 /// As in a container, whose runtime mounts something over parts of /proc.
 #[test]
 fn a_masked_proc_is_named() {

@@ -89,7 +89,7 @@ impl Executor {
                 [Finding::new(ranges, State::Works, detail), other]
             }
             Ok(Some(reason)) => {
-                let first = Finding::new(ranges, State::Blocked, reason.to_string()).with(reason.remedies());
+                let first = Finding::new(ranges, State::Blocked, reason.facts()).with(reason.remedies());
                 let detail = "user namespaces; RUN records owners and writes them into the layers";
                 [first, Finding::new(single, State::Works, detail)]
             }
@@ -257,13 +257,19 @@ fn remedies(error: &UsernsError, container: Option<Container>) -> Vec<String> {
 }
 
 impl SingleIdReason {
+    /// The reason without the line to type, which stands below it.
+    fn facts(&self) -> String {
+        match self {
+            SingleIdReason::NoRange(lack) => lack.text(),
+            SingleIdReason::NoTools | SingleIdReason::Broken(_) => self.to_string(),
+        }
+    }
+
     /// What to type, one way each.
     fn remedies(&self) -> Vec<String> {
         match self {
             SingleIdReason::NoTools => vec!["sudo apt-get install uidmap".into()],
-            SingleIdReason::NoRange { user, .. } => {
-                vec![format!("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}")]
-            }
+            SingleIdReason::NoRange(lack) => lack.remedy().into_iter().collect(),
             SingleIdReason::Broken(_) => {
                 vec!["sudo chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap".into()]
             }

@@ -6,6 +6,7 @@ pub(super) mod console;
 pub(super) mod doctor;
 pub(super) mod emulation;
 pub(super) mod executor;
+mod free_ids;
 pub(super) mod memory;
 pub(super) mod output;
 pub(super) mod pids;

@@ -11,6 +11,7 @@ use rustix::mount::MountPropagationFlags;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
+use super::free_ids::Lack;
 use super::program::{self, Program};
 use crate::exec::privilege::Privilege;
 use crate::exec::step::caps;
@@ -59,15 +60,8 @@ pub enum SingleIdReason {
     #[error("`newuidmap` and `newgidmap` are not installed (package `uidmap`)")]
     NoTools,
     /// No entry for the user.
-    #[error(
-        "there is no range for `{user}` in {file}; `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}` adds one"
-    )]
-    NoRange {
-        /// The user's name or number.
-        user: String,
-        /// /etc/subuid or /etc/subgid.
-        file: &'static str,
-    },
+    #[error("{}{}", .0.text(), .0.remedy().map(|line| format!("; `{line}` adds one")).unwrap_or_default())]
+    NoRange(Lack),
     /// The tools are there, but do not work.
     #[error("{0}")]
     Broken(UsernsError),
@@ -261,13 +255,18 @@ fn ranges() -> Result<(Vec<IdRange>, Vec<IdRange>), SingleIdReason> {
     let uid = rustix::process::geteuid().as_raw();
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = user_name(&passwd, uid).or_else(|| std::env::var("USER").ok());
-    let of = |file: &'static str| {
+    let of = |file: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
-        let ranges = parse_ranges(&text, name.as_deref(), uid);
-        let user = || name.clone().unwrap_or_else(|| uid.to_string());
-        if ranges.is_empty() { Err(SingleIdReason::NoRange { user: user(), file }) } else { Ok(ranges) }
+        parse_ranges(&text, name.as_deref(), uid)
     };
-    Ok((of("/etc/subuid")?, of("/etc/subgid")?))
+    let found = [("/etc/subuid", of("/etc/subuid")), ("/etc/subgid", of("/etc/subgid"))];
+    let missing: Vec<_> =
+        found.iter().filter(|(_, ranges)| ranges.is_empty()).map(|(file, _)| *file).collect();
+    let [(_, uids), (_, gids)] = found;
+    if missing.is_empty() {
+        return Ok((uids, gids));
+    }
+    Err(SingleIdReason::NoRange(Lack::find(name.unwrap_or_else(|| uid.to_string()), missing)))
 }
 
 /// Stands for the ranges of ids that users may map, in 16 hexadecimal digits: with others, what is on disk has other owners.
