@@ -45,12 +45,7 @@ pub mod transport;
 
 pub mod solve;
 
-pub mod source;
-
 pub mod copy_files;
-
-#[allow(clippy::disallowed_methods, reason = "the files that the user gives")]
-pub mod secrets;
 
 pub mod key;
 
@@ -64,6 +59,11 @@ pub mod export;
 
 #[allow(clippy::disallowed_methods, reason = "logins of the user; pieces of blobs by digest")]
 pub mod registry;
+
+pub mod source;
+
+#[allow(clippy::disallowed_methods, reason = "the files that the user gives")]
+pub mod secrets;
 
 #[allow(
     clippy::disallowed_methods,

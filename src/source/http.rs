@@ -1,11 +1,7 @@
 //! Fetches what an http(s) URL names: for ADD one file, mode 0600, with the server's time; for a context.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use crate::context::{self, Context};
-use crate::copy_files::FileTree;
-use crate::copy_files::select::Download;
 use crate::http::{self, Address, Connections, DownloadError, Failure, Problem, Redirects, Settings};
 use crate::oci::{Digest, Seconds};
 use crate::secrets::{SecretError, Secrets};
@@ -71,37 +67,28 @@ pub enum HttpError {
         /// As fetched.
         actual: Digest,
     },
-    /// The fetched file cannot be read back.
-    #[error(transparent)]
-    Context(#[from] context::Error),
     /// The secret that should log in is not usable.
     #[error(transparent)]
     Secret(#[from] SecretError),
 }
 
-/// Fetches `url` into the folder `into`, which must be empty, and checks it against `checksum`; gives its digest, too.
-/// The secrets for its host log in.
-pub fn download(
+/// Fetches `url` into `file`, which must not exist, and checks it against `checksum`. The secrets for its host log in.
+pub fn fetch_checked(
     url: &str,
     checksum: Option<&str>,
     secrets: &Secrets,
-    into: &Path,
-) -> Result<(Download, Digest), HttpError> {
+    file: &Path,
+) -> Result<Fetched, HttpError> {
     let expected =
         checksum.map(|text| text.parse::<Digest>().map_err(|_| HttpError::Checksum(text.to_owned())));
     let expected = expected.transpose()?;
-    let Fetched { digest: actual, modified } = fetch_to(url, secrets, &into.join("content"))?;
+    let fetched = fetch_to(url, secrets, file)?;
     match expected {
-        Some(expected) if expected != actual => {
-            return Err(HttpError::Mismatch { url: Address::new(url).shown, expected, actual });
+        Some(expected) if expected != fetched.digest => {
+            Err(HttpError::Mismatch { url: Address::new(url).shown, expected, actual: fetched.digest })
         }
-        _ => {}
+        _ => Ok(fetched),
     }
-    let tree = FileTree::Context(Arc::new(Context::open(into, None, None)?));
-    Ok((
-        Download { tree, path: b"content".to_vec(), name: file_name(url), mtime: modified.unwrap_or(0) },
-        actual,
-    ))
 }
 
 /// What a server sent.
@@ -133,7 +120,7 @@ fn address(url: &str, secrets: &Secrets) -> Result<Address, HttpError> {
 }
 
 /// The name that the file gets in a directory: from the path of the URL as written, whatever the server says.
-fn file_name(url: &str) -> Vec<u8> {
+pub fn file_name(url: &str) -> Vec<u8> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let path = rest.find('/').map_or("", |at| &rest[at..]);
     let path = http::percent_decoded(path.split(['?', '#']).next().unwrap_or(""));
@@ -177,8 +164,7 @@ impl HttpError {
             | Self::TooLarge { .. }
             | Self::Checksum(_)
             | Self::Mismatch { .. }
-            | Self::Secret(_)
-            | Self::Context(_) => None,
+            | Self::Secret(_) => None,
         }
     }
 }
@@ -215,11 +201,11 @@ mod tests {
         )
     }
 
-    fn add(url: &str, checksum: Option<&str>) -> Result<(Download, String), HttpError> {
+    fn add(url: &str, checksum: Option<&str>) -> Result<(Fetched, String), HttpError> {
         let folder = tempfile::tempdir().unwrap();
-        let (download, _) = download(url, checksum, &Secrets::default(), folder.path())?;
-        let text = std::fs::read_to_string(folder.path().join("content")).unwrap();
-        Ok((download, text))
+        let file = folder.path().join("content");
+        let fetched = fetch_checked(url, checksum, &Secrets::default(), &file)?;
+        Ok((fetched, std::fs::read_to_string(file).unwrap()))
     }
 
     #[test]
@@ -245,12 +231,9 @@ mod tests {
             answer("200 OK", modified, "hello\n"),
             answer("200 OK", "", "no time"),
         ]);
-        let (download, text) = add(&format!("{base}/f.txt"), None).unwrap();
-        assert_eq!(
-            (download.name.as_slice(), download.mtime, text.as_str()),
-            (&b"f.txt"[..], 784_111_777, "hello\n")
-        );
-        assert_eq!(add(&format!("{base}/f"), None).unwrap().0.mtime, 0);
+        let (fetched, text) = add(&format!("{base}/f.txt"), None).unwrap();
+        assert_eq!((fetched.modified, text.as_str()), (Some(784_111_777), "hello\n"));
+        assert_eq!(add(&format!("{base}/f"), None).unwrap().0.modified, None);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! COPY and ADD as a step: two lookups in the cache, then selecting, landing and writing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cache::{Preimage, Reasons, Record};
+use crate::context::Context;
 use crate::copy_files::select::Download;
 use crate::copy_files::{self, Destination, FileReasons, FileTree, Selected, Source};
 use crate::key;
@@ -14,7 +15,7 @@ use crate::solve::error::Error;
 use crate::solve::state::{Files, RootState};
 use crate::solve::step::{Done, StepContext};
 use crate::solve::{passwd, trees};
-use crate::source::git::{self, GitSource};
+use crate::source::git::{self, Checkout, GitSource};
 use crate::source::http::{self, HttpError};
 use crate::store::{Folder, ScratchDir};
 
@@ -133,17 +134,19 @@ fn download<R>(
     };
     let into = scratch(environment, fetched)?;
     let expected = op.checksum.as_deref().or(pinned.as_deref());
-    let downloaded = http::download(url, expected, &environment.given.secrets, &into);
-    let (download, digest) = downloaded.map_err(|error| match error {
+    let file = into.join("content");
+    let found = http::fetch_checked(url, expected, &environment.given.secrets, &file);
+    let found = found.map_err(|error| match error {
         HttpError::Mismatch { url, expected, actual } if pinned.is_some() => {
             at(Error::Changed { url, expected, actual })
         }
         error => at(error.into()),
     })?;
     if op.checksum.is_none() {
-        pins.saw_url(url, digest);
+        pins.saw_url(url, found.digest);
     }
-    Ok(download)
+    let (path, name) = (b"content".to_vec(), http::file_name(url));
+    Ok(Download { tree: tree_of(&into).map_err(at)?, path, name, mtime: found.modified.unwrap_or(0) })
 }
 
 fn checkout<R>(
@@ -162,9 +165,16 @@ fn checkout<R>(
     let pins = &environment.services.pins;
     let pinned = pins.git(source.clone()).map_err(|e| at(e.into()))?;
     let cache = environment.services.store.private(Folder::Git);
-    let (tree, commit) = git::checkout(&pinned, &cache, &into).map_err(|e| at(e.into()))?;
+    let checked_out = git::checkout(&pinned, &cache, &into);
+    let Checkout { root, commit, .. } = checked_out.map_err(|e| at(e.into()))?;
     pins.saw_git(&source, &commit);
-    Ok(tree)
+    tree_of(&root).map_err(at)
+}
+
+/// The files of a folder that rbuild filled itself; no ignore file counts in it.
+fn tree_of(folder: &Path) -> Result<FileTree, Error> {
+    let opened = Context::open(folder, None, None).map_err(copy_files::Error::from)?;
+    Ok(FileTree::Context(Arc::new(opened)))
 }
 
 /// Fetches what the instruction names outside of this machine, for a lock file alone. What is pinned, or was seen

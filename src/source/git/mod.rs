@@ -11,13 +11,11 @@ pub mod submodules;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::context::ignore;
-use crate::context::{self, Context, path};
-use crate::copy_files::FileTree;
+use crate::context::path;
+use crate::context::scan::as_path;
 use crate::http::without_user_info as shown;
 use crate::oci::Seconds;
 use crate::secrets::{SecretError, Secrets};
@@ -78,9 +76,6 @@ pub enum GitError {
     /// The cache or the checkout cannot be written.
     #[error("cannot write the checkout: {0}")]
     Io(#[from] io::Error),
-    /// The checkout cannot be read back.
-    #[error(transparent)]
-    Context(#[from] context::Error),
     /// The secret that should log in is not usable.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -120,8 +115,7 @@ impl GitError {
             | Self::Checksum { .. }
             | Self::NoSubdirectory { .. }
             | Self::Io(_)
-            | Self::Secret(_)
-            | Self::Context(_) => None,
+            | Self::Secret(_) => None,
         }
     }
 }
@@ -246,21 +240,29 @@ fn qualified(prefix: &str, name: &str) -> String {
     if name.starts_with(prefix) { name.to_owned() } else { format!("{prefix}{name}") }
 }
 
-/// Fetches into the cache folder and checks out into `into`, which must be an empty folder; gives the commit, too.
-pub fn checkout(source: &GitSource, cache: &Path, into: &Path) -> Result<(FileTree, String), GitError> {
-    let (mirror, commit) = fetch(source, cache)?;
-    Ok((FileTree::Context(check_out(source, &mirror, &commit, into)?), commit))
+/// The files of a repository at a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkout {
+    /// The folder with the files: the one that was given to check out into, or below it the subdirectory that the URL
+    /// names. It is inside of the given one, through whatever links the repository has.
+    pub root: PathBuf,
+    /// In hex digits.
+    pub commit: String,
+    /// When the commit was made, as its committer has it.
+    pub time: Seconds,
 }
 
-/// [`checkout`] as a context, with the time of the commit.
-pub fn check_out_context(
-    source: &GitSource,
-    cache: &Path,
-    into: &Path,
-) -> Result<(Arc<Context>, Seconds), GitError> {
+/// Fetches into the cache folder and checks out into `into`, which must be an empty folder.
+pub fn checkout(source: &GitSource, cache: &Path, into: &Path) -> Result<Checkout, GitError> {
     let (mirror, commit) = fetch(source, cache)?;
-    let context = check_out(source, &mirror, &commit, into)?;
-    Ok((context, seconds(mirror.time(&commit)?)))
+    let time = mirror.time(&commit)?;
+    mirror.check_out(&commit, into)?;
+    let root = root_in(source, into)?;
+    if !source.keep_git_dir {
+        remove_git_dir(&root)?;
+    }
+    normalise(into, UNIX_EPOCH + Duration::from_secs(time))?;
+    Ok(Checkout { root, commit, time: seconds(time) })
 }
 
 /// Fetches into the cache folder; the time of the commit.
@@ -287,26 +289,26 @@ fn fetch<'s>(source: &'s GitSource, cache: &Path) -> Result<(Mirror<'s>, String)
     Ok((mirror, commit))
 }
 
-fn check_out(
-    source: &GitSource,
-    mirror: &Mirror<'_>,
-    commit: &str,
-    into: &Path,
-) -> Result<Arc<Context>, GitError> {
-    let time = mirror.time(commit)?;
-    mirror.check_out(commit, into)?;
-    normalise(into, UNIX_EPOCH + Duration::from_secs(time))?;
-    let subdirectory = path::below_root(source.subdirectory.as_bytes());
-    let root = into.join(context::scan::as_path(&subdirectory));
-    // A symlink in the repository must not lead out of it.
+/// What is wanted of the checkout in `into`. A symlink in the repository must not lead out of it.
+fn root_in(source: &GitSource, into: &Path) -> Result<PathBuf, GitError> {
+    let root = into.join(as_path(&path::below_root(source.subdirectory.as_bytes())));
     let real = into.canonicalize()?;
-    if !root.canonicalize().is_ok_and(|root| root.is_dir() && root.starts_with(&real)) {
-        let subdirectory = source.subdirectory.clone();
-        return Err(GitError::NoSubdirectory { url: shown(&source.remote), subdirectory });
+    if root.canonicalize().is_ok_and(|root| root.is_dir() && root.starts_with(&real)) {
+        return Ok(root);
     }
-    let rules = if source.keep_git_dir { "" } else { ".git" };
-    let ignore = ignore::parse(rules.as_bytes(), "git")?;
-    Ok(Arc::new(Context::open(&root, Some(ignore), None)?))
+    let subdirectory = source.subdirectory.clone();
+    Err(GitError::NoSubdirectory { url: shown(&source.remote), subdirectory })
+}
+
+/// Removes what git keeps beside the files: a folder, or in a submodule a file that names one.
+fn remove_git_dir(root: &Path) -> io::Result<()> {
+    let path = root.join(".git");
+    match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Modes without the umask, and the commit's time.
@@ -338,6 +340,7 @@ fn set_time(path: &Path, time: std::time::SystemTime) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::MetadataExt as _;
     use std::process::Command;
 
     use super::*;
@@ -412,10 +415,13 @@ mod tests {
         let fetch = |suffix: &str, checksum: Option<&str>, keep: bool| {
             let into = tempfile::tempdir().unwrap();
             let source = GitSource::new(&format!("{remote}{suffix}"), checksum, keep)?;
-            let (tree, _) = checkout(&source, cache.path(), &into.path().canonicalize().unwrap())?;
-            let names = tree.list(b"").unwrap().into_iter().map(|(name, _)| String::from_utf8(name).unwrap());
+            let Checkout { root, .. } = checkout(&source, cache.path(), into.path())?;
+            let name =
+                |entry: io::Result<std::fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+            let mut names: Vec<String> = std::fs::read_dir(root).unwrap().map(name).collect();
+            names.sort();
             let text = std::fs::read_to_string(into.path().join("f")).unwrap();
-            Ok::<_, GitError>((names.collect::<Vec<_>>().join(" "), text))
+            Ok::<_, GitError>((names.join(" "), text))
         };
         for (suffix, keep, names, text) in [
             ("", false, "ex f l sub", "two\n"),
@@ -441,11 +447,12 @@ mod tests {
         let (repository, cache) = (repository(), tempfile::tempdir().unwrap());
         let into = tempfile::tempdir().unwrap();
         let source = GitSource::new(repository.path().to_str().unwrap(), None, false).unwrap();
-        let (tree, _) = checkout(&source, cache.path(), &into.path().canonicalize().unwrap()).unwrap();
-        for (name, mode) in [("f", 0o644), ("ex", 0o755)] {
-            let item = tree.entry(name.as_bytes()).unwrap().unwrap();
-            assert_eq!((item.mode, item.mtime), (mode, 1_500_000_000), "{name}");
+        let Checkout { root, commit, time } = checkout(&source, cache.path(), into.path()).unwrap();
+        assert!(is_commit(&commit) && time == 1_500_000_000);
+        for (name, mode) in [("f", Some(0o644)), ("ex", Some(0o755)), ("l", None)] {
+            let found = root.join(name).symlink_metadata().unwrap();
+            assert_eq!(found.mtime(), 1_500_000_000, "{name}");
+            assert!(mode.is_none_or(|mode| found.mode() & 0o7777 == mode), "{name}: {:o}", found.mode());
         }
-        assert_eq!(tree.entry(b"l").unwrap().unwrap().mtime, 1_500_000_000);
     }
 }
