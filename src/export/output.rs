@@ -117,7 +117,7 @@ pub enum OutputError {
         text: String,
     },
     /// Unknown `type=`.
-    #[error("there is no output type `{found}`{}; there are {}", did_you_mean(.suggestion), parse::TYPES.join(", "))]
+    #[error("there is no output type `{found}`{}; there are {}", did_you_mean(.suggestion), parse::types().join(", "))]
     UnknownType {
         /// As typed.
         found: String,

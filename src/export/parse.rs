@@ -52,26 +52,28 @@ const KEYS: [(&str, Key); 11] = [
 ];
 
 /// Every type, as it is written.
-pub(super) const TYPES: [&str; 7] = ["oci", "docker", "local", "tar", "image", "registry", "cacheonly"];
+const KINDS: [(&str, Kind); 7] = [
+    ("oci", Kind::Oci),
+    ("docker", Kind::Docker),
+    ("local", Kind::Local),
+    ("tar", Kind::Tar),
+    ("image", Kind::Image),
+    ("registry", Kind::Registry),
+    ("cacheonly", Kind::CacheOnly),
+];
+
+/// What may stand after `type=`.
+pub(super) fn types() -> [&'static str; KINDS.len()] {
+    KINDS.map(|(name, _)| name)
+}
 
 impl Kind {
     fn named(name: &str) -> Option<Self> {
-        use Kind::{CacheOnly, Docker, Image, Local, Oci, Registry, Tar};
-        let kinds = [Oci, Docker, Local, Tar, Image, Registry, CacheOnly];
-        kinds.into_iter().find(|kind| kind.name() == name)
+        KINDS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
     }
 
     fn name(self) -> &'static str {
-        let [oci, docker, local, tar, image, registry, cache_only] = TYPES;
-        match self {
-            Kind::Oci => oci,
-            Kind::Docker => docker,
-            Kind::Local => local,
-            Kind::Tar => tar,
-            Kind::Image => image,
-            Kind::Registry => registry,
-            Kind::CacheOnly => cache_only,
-        }
+        KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
     }
 
     /// Whether it makes an image, whose layers, names and annotations can be told.
@@ -158,7 +160,7 @@ fn from_pairs(pairs: &[(String, String)], text: &str) -> Result<Output, OutputEr
     let named = pairs.iter().rev().find(|(key, _)| is_type(key)).map(|(_, value)| value.clone());
     let named = named.ok_or_else(|| OutputError::NoType { text: text.to_owned() })?;
     let kind = Kind::named(&named).ok_or_else(|| {
-        let suggestion = closest(&named, TYPES);
+        let suggestion = closest(&named, types());
         OutputError::UnknownType { found: named, suggestion }
     })?;
     let mut output = Output::new(Target::CacheOnly);
@@ -345,12 +347,12 @@ mod tests {
 
     #[test]
     fn types_and_keys_are_all_listed() {
-        for name in TYPES {
-            assert_eq!(Kind::named(name).unwrap().name(), name);
+        for (at, (name, kind)) in KINDS.iter().enumerate() {
+            assert_eq!(*kind as usize, at, "{name}");
         }
         for (at, (name, key)) in KEYS.iter().enumerate() {
             assert_eq!(*key as usize, at, "{name}");
-            assert!(TYPES.iter().any(|kind| Kind::named(kind).unwrap().has(*key)), "{name}");
+            assert!(KINDS.iter().any(|(_, kind)| kind.has(*key)), "{name}");
         }
     }
 
