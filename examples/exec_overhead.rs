@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rbuild::exec::{Config, Credentials, Executor, ExitStatus, Network, RootSource, Security, Spec};
+use rbuild::exec::{Config, Credentials, Executor, ExitStatus, Network, Printed, RootSource, Security, Spec};
 use rbuild::oci::Platform;
 
 fn main() {
@@ -58,7 +58,12 @@ fn run_once(executor: &Executor, root: &std::path::Path, active: &std::path::Pat
         platform: Platform::host(),
     };
     let started = Instant::now();
-    let report = executor.run(&spec, |_, line| println!("{line}")).unwrap();
+    let printed = |_, printed: Printed<'_>| {
+        if let Printed::Line(line) = printed {
+            println!("{line}");
+        }
+    };
+    let report = executor.run(&spec, printed).unwrap();
     let took = started.elapsed();
     assert_eq!(report.status, ExitStatus::Code(0));
     took

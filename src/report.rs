@@ -225,6 +225,14 @@ pub enum Event {
         /// The line.
         line: String,
     },
+    /// What a line of a step's output is so far, when it takes its time: told again as [`Event::Log`] when it ends. For
+    /// displays that move.
+    LogSoFar {
+        /// The step.
+        step: StepNumber,
+        /// What a terminal would show of it.
+        line: String,
+    },
     /// Bytes of a transfer or a write; `total` is 0 while unknown.
     Bytes {
         /// The step.
@@ -246,6 +254,13 @@ pub enum Event {
         took: Duration,
         /// What it came to.
         result: Box<StepResult>,
+    },
+    /// A step was ended, or not begun, because the build ends: another step failed, or somebody interrupted it.
+    Cancelled {
+        /// The step.
+        step: StepNumber,
+        /// How long it took.
+        took: Duration,
     },
     /// A step failed; the error itself is the build's result.
     Failed {

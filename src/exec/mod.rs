@@ -27,6 +27,7 @@ pub use host::doctor::{Examination, Finding, State};
 pub use host::emulation::emulation_help;
 pub use host::executor::{Config, Executor, Stop};
 pub use host::memory::{MemoryMount, room_in_memory};
+pub use host::output::Printed;
 pub use host::pids::PidsLimit;
 pub use host::user::{Credentials, UserError, resolve_user};
 pub use host::userns::{SingleIdReason, UsernsError};

@@ -195,6 +195,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the step did nothing wrong, but was to end with the build.
+    pub(super) fn is_cancelled(&self) -> bool {
+        match self {
+            Self::At { source, .. } => source.is_cancelled(),
+            Self::Stopped | Self::Exec(ExecError::Cancelled) => true,
+            Self::Command(error) => {
+                matches!(**error, CommandError::NotStarted { source: ExecError::Cancelled, .. })
+            }
+            _ => false,
+        }
+    }
+
     /// What the command used that failed.
     pub(super) fn usage(&self) -> Option<ResourceUsage> {
         match self {

@@ -113,6 +113,11 @@ impl BuildLog {
     }
 }
 
+/// How a step ended that did what it was to do.
+pub const SUCCEEDED: &str = "exit code: 0";
+/// How one ended that had to end with the build.
+pub const CANCELLED: &str = "cancelled";
+
 /// The log of one step.
 pub(super) struct StepLog<'a> {
     build: &'a BuildLog,
@@ -158,6 +163,10 @@ impl StepLog<'_> {
 
     /// Says how the step ended; gives the number of lines, and the file that has them if there is one.
     pub(super) fn end(mut self, ended: String) -> (u64, Option<PathBuf>) {
+        // One that failed is told of, also where it said nothing.
+        if self.lines == 0 && ![SUCCEEDED, CANCELLED].contains(&ended.as_str()) {
+            self.output = self.begin().ok();
+        }
         let Some(output) = self.output.take() else { return (self.lines, None) };
         let path = output.path.clone();
         let finished = output.finish();

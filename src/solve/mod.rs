@@ -227,7 +227,10 @@ impl Solver<'_> {
         let took = context.elapsed();
         let done = done.map_err(|error| {
             if context.is_listed {
-                services.events.send(Event::Failed { step: step.number, took, usage: error.usage() });
+                services.events.send(match error.is_cancelled() {
+                    true => Event::Cancelled { step: step.number, took },
+                    false => Event::Failed { step: step.number, took, usage: error.usage() },
+                });
             }
             vec![context.diagnose(&error)]
         })?;

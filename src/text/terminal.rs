@@ -108,6 +108,11 @@ fn columns_of(c: char) -> usize {
     }
 }
 
+/// What a terminal shows of a line in which `\r` goes back to the beginning, as progress bars do: what was written last.
+pub fn last_written(line: &str) -> &str {
+    line.rsplit('\r').find(|piece| !piece.is_empty()).unwrap_or_default()
+}
+
 /// `text`, which is one line, without control characters other than tabs and without what turns the direction of writing:
 /// a step's output cannot move the cursor.
 pub fn printable(text: &str) -> Cow<'_, str> {

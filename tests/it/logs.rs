@@ -36,8 +36,34 @@ fn the_whole_output_of_each_step_is_kept() {
     assert!(list.contains("exit code: 3") && list.contains("context/Dockerfile"), "{list}");
     let told = world.rbuild(["logs", "last", "3"]).status(1).run().stderr;
     assert!(told.contains("there is output of 2, 4"), "{told}");
-    // In the plain progress nothing is lost either.
-    assert!(ran.stderr.contains(" a\n") && ran.stderr.contains(" b\n"), "{}", ran.stderr);
+    // The plain progress has a line once, as a terminal leaves it.
+    assert!(ran.stderr.contains(" b\n") && !ran.stderr.contains(" a\n"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_step_that_had_to_end_with_the_build_did_not_fail() {
+    let registry = busybox_registry();
+    let cache = "--mount=type=cache,id=c,target=/seen";
+    let text = format!(
+        "FROM {host}/busybox AS slow\n\
+         RUN {cache} echo begun; touch /seen/one; while true; do sleep 1000; done\n\
+         FROM {host}/busybox AS wrong\n\
+         RUN {cache} while [ ! -e /seen/one ]; do usleep 1000; done; exit 3\n\
+         FROM scratch\nCOPY --from=slow / /\nCOPY --from=wrong / /\n",
+        host = registry.host()
+    );
+    for (mode, cancelled, failed) in [
+        ("plain", "CANCELLED after ", "FAILED after "),
+        ("json", "\"event\":\"cancelled\"", "\"event\":\"failed\""),
+    ] {
+        let world = World::new();
+        world.dockerfile(&text);
+        let ran = world.rbuild([&format!("--progress={mode}"), "."]).any_status().run();
+        let count = |text: &str| ran.stderr.matches(text).count();
+        assert_eq!((ran.status, count(cancelled), count(failed)), (Some(1), 1, 1), "{}", ran.stderr);
+        let list = world.rbuild(["logs"]).any_stdout().run().stdout;
+        assert!(list.contains("exit code: 3") && !list.contains("cancelled"), "{list}");
+    }
 }
 
 #[test]

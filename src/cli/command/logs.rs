@@ -11,10 +11,10 @@ use crate::cli::error::print;
 use crate::cli::local;
 use crate::cli::show::listing::table;
 use crate::report::Diagnostic;
-use crate::solve::log::{About, LoggedStep, log_file, logged_builds, logged_steps};
+use crate::solve::log::{About, CANCELLED, LoggedStep, SUCCEEDED, log_file, logged_builds, logged_steps};
 use crate::store::Store;
 use crate::text::terminal::harmless;
-use crate::text::terminal::printable;
+use crate::text::terminal::{last_written, printable};
 
 /// Show what the commands of a build printed, to the last line
 ///
@@ -92,7 +92,7 @@ fn show_lines(file: File, out: &mut impl Write) -> std::io::Result<()> {
     let (mut file, mut line) = (BufReader::new(file), Vec::new());
     while file.read_until(b'\n', &mut line)? > 0 {
         let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line));
-        writeln!(out, "{}", printable(&text))?;
+        writeln!(out, "{}", printable(last_written(&text)))?;
         line.clear();
     }
     Ok(())
@@ -102,7 +102,10 @@ fn listing(store: &Store, builds: &[About]) -> String {
     let head = ["ID", "WHEN", "STEPS", "ENDED", "WHAT"].map(str::to_owned).to_vec();
     let rows = builds.iter().map(|build| {
         let steps = logged_steps(store, &build.id);
-        let failed = steps.iter().find(|step| step.ended.as_deref() != Some("exit code: 0"));
+        let is_bad = |step: &&LoggedStep| step.ended.as_deref() != Some(SUCCEEDED);
+        // Those that were cancelled are not what went wrong.
+        let is_cause = |step: &&LoggedStep| is_bad(step) && step.ended.as_deref() != Some(CANCELLED);
+        let failed = steps.iter().find(is_cause).or(steps.iter().find(is_bad));
         let last = failed.or(steps.last()).and_then(|step| step.ended.clone());
         vec![
             build.id.clone(),

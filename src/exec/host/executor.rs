@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use super::attach::{self, Attach};
 use super::cgroup::{Cgroup, Limits};
 use super::memory::MemoryMount;
-use super::output::Output;
+use super::output::{Output, Printed};
 use super::pids::{Bound, Hold};
 use super::program::{Program, Protected};
 use super::userns::{SingleIdReason, Userns, UsernsError, find_in_path};
@@ -154,7 +154,11 @@ impl Executor {
 
     /// Runs one step and returns how its command ended; each line of its output goes to `on_line`, without
     /// its newline, in the order read. When this returns, the step's processes and mounts are gone.
-    pub fn run(&self, spec: &Spec, mut on_line: impl FnMut(Stream, &str)) -> Result<ExitReport, ExecError> {
+    pub fn run(
+        &self,
+        spec: &Spec,
+        mut on_line: impl FnMut(Stream, Printed<'_>),
+    ) -> Result<ExitReport, ExecError> {
         let (stdout, stdout_writer) = io::pipe().map_err(ExecError::Spawn)?;
         let (stderr, stderr_writer) = io::pipe().map_err(ExecError::Spawn)?;
         let files = vec![stdout_writer.into(), stderr_writer.into()];

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rbuild::exec::{Config, ExecError, MountKind, Spec};
+use rbuild::exec::{Config, ExecError, MountKind, Printed, Spec};
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
@@ -240,7 +240,8 @@ fn while_a_step_runs(stage: &Stage, look: impl FnOnce()) -> Result<(), ExecError
     let mut look = Some(look);
     // Open for both and until the end, so that nobody waits for the other.
     let pipe = rustix::fs::open(&pipe, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
-    let ran = stage.executor.run(&spec, |_, _| {
+    let ran = stage.executor.run(&spec, |_, printed| {
+        let Printed::Line(_) = printed else { return };
         look.take().into_iter().for_each(|look| look());
         rustix::io::write(&pipe, b"on\n").unwrap();
     });

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use rbuild::exec::{
-    Config, Credentials, ExecError, Executor, ExitReport, ExitStatus, MountSpec, Network, RootSource,
-    Security, Spec,
+    Config, Credentials, ExecError, Executor, ExitReport, ExitStatus, MountSpec, Network, Printed,
+    RootSource, Security, Spec,
 };
 use rbuild::oci::Platform;
 use rbuild::report::Stream;
@@ -120,7 +120,8 @@ impl Stage {
 
     pub(super) fn try_run(&self, spec: &Spec) -> Result<Ran, ExecError> {
         let text = Mutex::new((String::new(), String::new()));
-        let report = self.executor.run(spec, |stream, line| {
+        let report = self.executor.run(spec, |stream, printed| {
+            let Printed::Line(line) = printed else { return };
             let mut text = text.lock().unwrap();
             let into = if stream == Stream::Stdout { &mut text.0 } else { &mut text.1 };
             *into += line;

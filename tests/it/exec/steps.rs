@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
 use rbuild::exec::{
-    Config, Credentials, ExecError, Executor, ExitStatus, MountKind, Network, RootSource, Security, State,
-    Ulimit, Writes,
+    Config, Credentials, ExecError, Executor, ExitStatus, MountKind, Network, Printed, RootSource, Security,
+    State, Ulimit, Writes,
 };
 
 use super::stage::{Stage, listing, mount};
@@ -478,7 +478,10 @@ fn cancelled_steps_end_soon() {
             let (stage, sender) = (&stage, sender.clone());
             scope.spawn(move || {
                 let spec = stage.spec(name, script);
-                let result = stage.executor.run(&spec, |_, line| sender.send(line.to_owned()).unwrap());
+                let result = stage.executor.run(&spec, |_, printed| {
+                    let Printed::Line(line) = printed else { return };
+                    sender.send(line.to_owned()).unwrap();
+                });
                 assert!(matches!(result, Err(ExecError::Cancelled)), "{result:?}");
             });
         }
@@ -519,4 +522,25 @@ fn no_descriptor_is_left_behind() {
         stage.sh(&format!("s{number}"), "true");
     }
     assert!(lowest(0) < before + 25, "{before} before, {} after", count());
+}
+
+#[test]
+fn a_line_that_has_not_ended_is_told_so_far() {
+    let stage = Stage::new();
+    // The step waits until somebody has seen the question, and answers itself.
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("seen");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::from_raw_mode(0o666)).unwrap();
+    let mut spec = stage.spec("so-far", r"printf '10%%\r50%%'; cat /p/seen; printf '\r100%%\n'");
+    spec.mounts = vec![mount("/p", MountKind::Bind { source: folder.path().to_owned() })];
+    let mut told = Vec::new();
+    let report = stage.executor.run(&spec, |_, printed| match printed {
+        Printed::SoFar(text) => {
+            told.push(format!("… {text}"));
+            std::fs::write(&pipe, "").unwrap();
+        }
+        Printed::Line(line) => told.push(line.to_owned()),
+    });
+    assert_eq!(report.unwrap().status, ExitStatus::Code(0));
+    assert_eq!(told, ["… 10%\r50%", "10%\r50%\r100%"]);
 }

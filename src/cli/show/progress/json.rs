@@ -24,6 +24,10 @@ impl Json {
 
 impl Display for Json {
     fn show(&mut self, time: Instant, event: &Event) {
+        // Programs hear of a line once.
+        if let Event::LogSoFar { .. } = event {
+            return;
+        }
         let mut value = object(event);
         if let Event::Log { step, line, .. } = event {
             match self.shown.line(*step, line) {
@@ -81,6 +85,7 @@ fn object(event: &Event) -> Value {
             };
             json!({"event": "log", "step": step.0 + 1, "stream": stream, "line": line})
         }
+        Event::LogSoFar { step, line } => json!({"event": "log-so-far", "step": step.0 + 1, "line": line}),
         Event::Bytes { step, what, done, total } => {
             json!({"event": "bytes", "step": step.0 + 1, "what": what, "done": done, "total": total})
         }
@@ -98,6 +103,9 @@ fn object(event: &Event) -> Value {
                 "event": "finished", "step": step.0 + 1, "outcome": outcome, "took_ms": milliseconds(*took),
                 "layer": layer, "key": key, "inputs": inputs, "usage": usage.as_ref().map(used),
             })
+        }
+        Event::Cancelled { step, took } => {
+            json!({"event": "cancelled", "step": step.0 + 1, "took_ms": milliseconds(*took)})
         }
         Event::Failed { step, took, usage } => {
             let usage = usage.as_ref().map(used);

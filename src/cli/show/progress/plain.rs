@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{Display, Fate, Shown};
 use crate::report::{Event, Outcome, StepHeading, StepNumber};
-use crate::text::terminal::{for_people, harmless, printable};
+use crate::text::terminal::{for_people, harmless, last_written, printable};
 use crate::text::{duration::seconds, size::bytes};
 
 /// A transfer is mentioned again after this much of it.
@@ -74,13 +74,9 @@ impl Plain {
                     }
                     Fate::Dropped => return out,
                 }
-                // Nothing is lost that a terminal would have overwritten.
-                let pieces = text.split('\r').filter(|piece| !piece.is_empty());
-                let pieces: Vec<&str> = if text.is_empty() { vec![""] } else { pieces.collect() };
-                for piece in pieces {
-                    line(&mut out, *step, &format!("{since:.3} {}", printable(piece)));
-                }
+                line(&mut out, *step, &format!("{since:.3} {}", printable(last_written(text))));
             }
+            Event::LogSoFar { .. } => {}
             Event::Bytes { step, what, done, total } => {
                 self.transfer(&mut out, time, *step, what, (*done, *total));
             }
@@ -93,6 +89,11 @@ impl Plain {
                 };
                 line(&mut out, *step, &text);
             }
+            // One that said nothing yet is not worth a line.
+            Event::Cancelled { step, took } if self.begun.contains_key(step) => {
+                line(&mut out, *step, &format!("CANCELLED after {}", seconds(*took)));
+            }
+            Event::Cancelled { .. } => {}
             Event::Failed { step, took, .. } => {
                 line(&mut out, *step, &format!("FAILED after {}", seconds(*took)));
             }
@@ -178,7 +179,7 @@ mod tests {
             events.iter().map(|(ms, e)| plain.text(start + Duration::from_millis(*ms), e)).collect();
         assert_eq!(
             text,
-            "#1 [2/3] RUN make\n#1 not cached: src/app.py changed\n#1 1.500 cc x.c\n#1 1.600 10%\n#1 1.600 20%\n#1 DONE 2.00s\n"
+            "#1 [2/3] RUN make\n#1 not cached: src/app.py changed\n#1 1.500 cc x.c\n#1 1.600 20%\n#1 DONE 2.00s\n"
         );
     }
 }

@@ -13,7 +13,7 @@ use super::Display;
 use super::frame::{Line, Paint, Size};
 use super::screen::Screen;
 use crate::report::{Event, Outcome, StepHeading, StepNumber};
-use crate::text::terminal::{cut, for_people, harmless, printable};
+use crate::text::terminal::{cut, for_people, harmless, last_written, printable};
 use crate::text::{duration::seconds, size::bytes};
 
 /// So many lines of output are kept for a running step; fewer are shown when there is no room.
@@ -36,6 +36,8 @@ struct Running {
     since: Instant,
     why: String,
     output: VecDeque<String>,
+    /// A line that has not ended.
+    so_far: Option<String>,
     /// In the order in which they began; finished ones are dropped.
     transfers: Vec<Transfer>,
 }
@@ -78,6 +80,7 @@ impl Tty {
             since: time,
             why: String::new(),
             output: VecDeque::new(),
+            so_far: None,
             transfers: Vec::new(),
         })
     }
@@ -121,7 +124,7 @@ impl Tty {
             lines.push(self.head(*step, running, size.columns, now));
             let transfers: Vec<String> =
                 running.transfers.iter().take(TRANSFER_LINES).map(|t| self.bar(t, size.columns)).collect();
-            let output = running.output.iter().map(|line| {
+            let output = running.output.iter().chain(&running.so_far).map(|line| {
                 let text = cut(line, size.columns.saturating_sub(4)).into_owned();
                 format!("    {}", self.paint.dim(&text))
             });
@@ -177,12 +180,15 @@ impl Tty {
             Event::Started(step) => drop(self.running(*step, time)),
             Event::Missed { step, why } => self.running(*step, time).why = for_people(why),
             Event::Log { step, line, .. } => {
-                let output = &mut self.running(*step, time).output;
-                output.push_back(printable(line).replace('\t', "    "));
+                let running = self.running(*step, time);
+                running.so_far = None;
+                let output = &mut running.output;
+                output.push_back(shown(line));
                 if output.len() > OUTPUT_LINES {
                     output.pop_front();
                 }
             }
+            Event::LogSoFar { step, line } => self.running(*step, time).so_far = Some(shown(line)),
             Event::Bytes { step, what, done, total } => self.transfer(*step, time, what, *done, *total),
             Event::Finished { step, outcome, took, .. } => {
                 let tail = match outcome {
@@ -191,6 +197,11 @@ impl Tty {
                     Outcome::ConfigOnly => String::new(),
                 };
                 self.close(*step, &self.paint.green("✔"), &tail);
+            }
+            Event::Cancelled { step, .. } => {
+                if self.running.contains_key(step) {
+                    self.close(*step, " ", "cancelled");
+                }
             }
             Event::Failed { step, took, .. } => self.close(*step, &self.paint.red("✘"), &seconds(*took)),
             Event::Warning(diagnostic) => {
@@ -206,7 +217,7 @@ impl Display for Tty {
     fn show(&mut self, time: Instant, event: &Event) {
         self.event(time, event);
         // A command that prints fast would else have every line of its output drawn: the next tick shows the last.
-        if !matches!(event, Event::Log { .. } | Event::Bytes { .. }) {
+        if !matches!(event, Event::Log { .. } | Event::LogSoFar { .. } | Event::Bytes { .. }) {
             self.redraw();
         }
     }
@@ -221,6 +232,11 @@ impl Display for Tty {
         }
         self.redraw();
     }
+}
+
+/// A line of output as it is shown.
+fn shown(line: &str) -> String {
+    printable(last_written(line)).replace('\t', "    ")
 }
 
 /// The time a step takes, with tenths so that one sees it move.
@@ -280,6 +296,23 @@ mod tests {
     line    8"
         );
         assert!(frame(&tty, 9, 60, start).contains("━━━━────"));
+    }
+
+    #[test]
+    fn a_line_that_has_not_ended_is_shown_in_its_place() {
+        let (mut tty, start) = tty();
+        tty.event(start, &Event::Started(START));
+        let so_far = |line: &str| Event::LogSoFar { step: START, line: line.to_owned() };
+        for line in ["10 %", "\r50 %", "\r50 %\r90 %"] {
+            tty.event(start, &so_far(line));
+        }
+        let frame = |tty: &Tty| tty.frame(Size { rows: 9, columns: 40 }, start)[1..].join("|");
+        assert_eq!(frame(&tty), "    90 %");
+        let line = "\r50 %\r90 %\rdone\r".to_owned();
+        tty.event(start, &Event::Log { step: START, stream: Stream::Stdout, line });
+        assert_eq!(frame(&tty), "    done");
+        tty.event(start, &so_far("next? "));
+        assert_eq!(frame(&tty), "    done|    next? ");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub use self::spec::executed;
 use super::copy;
 use crate::cache::Record;
 use crate::clock;
-use crate::exec::{ExecError, ExitReport, ExitStatus, emulation_help};
+use crate::exec::{ExecError, ExitReport, ExitStatus, Printed, emulation_help};
 use crate::key::{self, Shown};
 use crate::oci::{Layer, Seconds};
 use crate::plan::graph::ExecOp;
@@ -32,6 +32,7 @@ use crate::solve::state::{Files, RootState};
 use crate::solve::step::{Done, StepContext};
 use crate::solve::writable::WritableRoot;
 use crate::solve::{full_disk, layers};
+use crate::text::terminal::last_written;
 
 /// Takes the layer from the cache, or runs the command.
 pub(super) fn run(
@@ -89,10 +90,16 @@ fn execute(
         let spec = spec::make(environment, op, parent, &snapshot, &held)?;
         let mut tail = Tail::default();
         let mut log = services.log.step(&environment.given.project, step.number(), &step.title);
-        let outcome = services.executor.run(&spec, |stream, line| {
-            tail.push(line);
-            log.line(line);
-            services.events.send(Event::Log { step: step.number(), stream, line: line.to_owned() });
+        let outcome = services.executor.run(&spec, |stream, printed| match printed {
+            Printed::Line(line) => {
+                tail.push(last_written(line));
+                log.line(line);
+                services.events.send(Event::Log { step: step.number(), stream, line: line.to_owned() });
+            }
+            Printed::SoFar(line) => {
+                let line = last_written(line).to_owned();
+                services.events.send(Event::LogSoFar { step: step.number(), line });
+            }
         });
         if let Some(size_bytes) = overflowed(&outcome, &snapshot, &tail) {
             let note = full_disk::memory_note(&step.title, size_bytes);
