@@ -141,7 +141,7 @@ impl Services {
         }
     }
 
-    /// The same from now on in silence: who heard of events until now need not wait for more.
+    /// Tells nothing from now on, and lets the channel of events go, so that whoever reads it comes to its end.
     pub fn silenced(self) -> Self {
         let events = Events::silent();
         Self { snapshots: self.snapshots.telling(&events), events, ..self }

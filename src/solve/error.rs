@@ -30,7 +30,7 @@ pub enum Error {
     At {
         /// Where; the step's line if that is not known.
         span: Option<Span>,
-        /// What.
+        /// What went wrong there.
         source: Box<Error>,
     },
     /// The build is to end.
@@ -80,7 +80,7 @@ pub enum Error {
     /// A layer cannot be unpacked.
     #[error("cannot unpack a layer: {0}")]
     Unpack(#[source] snapshot::Error),
-    /// The same, by a job.
+    /// A job, which runs where the files' owners exist, cannot unpack a layer.
     #[error("cannot unpack a layer: {0}")]
     UnpackJob(#[source] JobError),
     /// Work on files that have owners failed.
@@ -118,7 +118,7 @@ pub enum Error {
     /// The image of a step cannot be found.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// The same, and a stage may have been meant.
+    /// The image of a step cannot be found, and a stage may have been meant.
     #[error("no earlier stage is named `{name}`, and there is no such image")]
     NoStage {
         /// As the user wrote it.
@@ -184,7 +184,7 @@ pub enum Error {
     /// A kept session cannot be opened.
     #[error("cannot open session {id}: {source}")]
     Session {
-        /// Which.
+        /// The session's name, as commands take it.
         id: String,
         /// Why not.
         source: io::Error,
@@ -218,7 +218,7 @@ impl Error {
         }
     }
 
-    /// The same, told at `span` if that is known.
+    /// Is told at `span` if that is known, else where the step is.
     pub(super) fn at(self, span: Option<Span>) -> Self {
         Self::At { span, source: Box::new(self) }
     }
@@ -233,7 +233,7 @@ impl Error {
         }
     }
 
-    /// The same without a place.
+    /// What is told where no line of a Dockerfile is to blame.
     pub fn explain(&self, store: &Path) -> Diagnostic {
         full_disk::explain(self.located().0.in_words(store), store)
     }

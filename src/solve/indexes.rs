@@ -25,9 +25,9 @@ pub enum IndexError {
     /// Its blob is no layer.
     #[error("layer {layer} cannot be read: {source}")]
     Archive {
-        /// Which.
+        /// What the configuration says of its files.
         layer: DiffId,
-        /// Why.
+        /// What the reader of archives met.
         source: archive::Error,
     },
     /// Its blob holds other files than the configuration of its image says.
@@ -41,9 +41,9 @@ pub enum IndexError {
     /// Its index cannot be kept.
     #[error("cannot write `{}`: {source}", path.display())]
     Save {
-        /// Where.
+        /// The index's file in the store.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         source: std::io::Error,
     },
 }

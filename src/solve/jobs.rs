@@ -50,7 +50,7 @@ pub enum JobError {
     /// The directory of a cache mount could not be made.
     #[error("cannot make `{}`: {source}", path.display())]
     CacheDirectory {
-        /// Where.
+        /// The directory in the store that the mount would show.
         path: PathBuf,
         /// Why not.
         source: io::Error,

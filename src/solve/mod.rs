@@ -84,7 +84,8 @@ impl Solved {
 /// Why a build failed: what to tell, in order.
 pub type Failures = Vec<Diagnostic>;
 
-/// Hears of the layers of a result as soon as they are complete, lowest first; of the same ones more than once.
+/// Called with the layers of a result, lowest first, as soon as they are complete. A layer can come more than once, with
+/// each result that stands on it.
 pub type HearLayers<'a> = dyn Fn(&[Layer]) + Sync + 'a;
 
 /// Tells the display what is to come; `last` follows the plan's own steps.

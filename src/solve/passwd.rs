@@ -26,8 +26,9 @@ pub(super) fn read_one(services: &Services, root: &RootState, path: &str) -> io:
     read_small_file(&view, path.trim_start_matches('/').as_bytes(), LIMIT, &open).map_err(io::Error::other)
 }
 
-/// The same from the tree of each layer of `view`, the top one first; the outer `None` as in [`read_in_trees`]. Looks
-/// into no tree but that which has the file: a build of many steps would look through all earlier ones at each.
+/// Reads a small file from the tree of each layer of `view`, the top one first; the outer `None` as in
+/// [`read_in_trees`]. Looks into no tree but that which has the file: a build of many steps would look through all
+/// earlier ones at each.
 pub(super) fn read_unpacked(view: &RootView, lowers: &[PathBuf], path: &str) -> Option<Option<Vec<u8>>> {
     let plain = path.trim_start_matches('/');
     let parent = plain.rsplit_once('/').map_or("", |(parent, _)| parent);
@@ -38,8 +39,8 @@ pub(super) fn read_unpacked(view: &RootView, lowers: &[PathBuf], path: &str) -> 
     }
 }
 
-/// The same from unpacked trees, the top one first; the outer `None` when the trees do not tell it simply (a symlink
-/// on the way, or a file that this user may not read): then the layers must be asked.
+/// Reads a small file from unpacked trees, the top one first; the outer `None` when the trees do not tell it simply
+/// (a symlink on the way, or a file that this user may not read): then the layers must be asked.
 pub(super) fn read_in_trees(lowers: &[PathBuf], path: &str) -> Option<Option<Vec<u8>>> {
     let path = Path::new(path.trim_start_matches('/'));
     for tree in lowers {

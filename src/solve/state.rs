@@ -61,7 +61,7 @@ impl RootState {
         Self { layers: Vec::new(), chain: ChainId::EMPTY, time }
     }
 
-    /// The same with one more layer on top.
+    /// A root file system with one more layer on top; itself stays.
     pub fn with(&self, layer: Layer, time: Seconds) -> Self {
         let chain = self.chain.push(layer.diff_id);
         let mut layers = self.layers.clone();

@@ -42,7 +42,7 @@ pub(super) fn make(
     environment.publish_entries(&slot, &parent, &reasons, (landed.entries, landed.time))
 }
 
-/// The same if it was made before.
+/// The layer with these files of a context, if it was made before.
 pub(super) fn find(
     environment: &Environment<'_>,
     context: &Arc<Context>,

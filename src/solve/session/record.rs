@@ -44,7 +44,7 @@ pub struct Session {
     pub ended: String,
     /// When it was kept, in seconds since 1970.
     pub created: Seconds,
-    /// The same in milliseconds.
+    /// When it was kept, in milliseconds since 1970: the newest is found by it.
     pub(super) created_ms: u64,
     /// What it stands on, lowest first.
     pub layers: Vec<Layer>,

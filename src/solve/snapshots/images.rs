@@ -109,8 +109,8 @@ impl Images {
         self.mount(&self.files().ok()?.find(chain)?)
     }
 
-    /// The same, made if need be from the layer of `job` (whose target does not count); `None` when the layer must be
-    /// unpacked.
+    /// The root of the image of `chain`, made if need be from the layer of `job` (whose target does not count); `None`
+    /// when the layer must be unpacked.
     pub(super) fn ensure(
         &self,
         chain: ChainId,

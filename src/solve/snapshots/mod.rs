@@ -73,7 +73,7 @@ impl Snapshots {
         }
     }
 
-    /// The same, telling others what happens.
+    /// Tells what happens to `events` instead.
     pub(super) fn telling(self, events: &Events) -> Self {
         Self { events: events.clone(), ..self }
     }

@@ -81,7 +81,7 @@ pub(in crate::solve) enum Held {
     Secret(Option<Vec<u8>>),
     /// An agent on a socket, until the step is over.
     Agent {
-        /// Answers.
+        /// Answers what the command asks of its socket.
         agent: Agent,
         /// Where its socket is.
         _folder: ScratchDir,
