@@ -21,10 +21,10 @@ mod tree;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use output::{LayerOptions, LocalMode, Output, OutputError, Sink, Target};
+pub use output::{Epoch, LayerOptions, LocalMode, Output, OutputError, Sink, Target};
 
 use crate::layer;
-use crate::oci::{Descriptor, DiffId, Digest, Reference, TooDeep};
+use crate::oci::{Descriptor, DiffId, Digest, Reference, Seconds, TooDeep};
 use crate::report::Events;
 use crate::store::{self, Store};
 use archive::Dialect;
@@ -147,12 +147,13 @@ impl Error {
 /// Writes `image`, a manifest or an index in the store with all of its blobs, to each of `outputs`; it is called by
 /// `names` and by those that each output adds. Files appear when they are complete; nothing half-written stays
 /// behind on an error; but files that are merged into a directory with other files are written in place. `events` hears of what
-/// could not be exported, such as devices by a user who may not make them.
+/// could not be exported, such as devices by a user who may not make them. `epoch` is the build's SOURCE_DATE_EPOCH in seconds, the time
+/// of plain files unless an output has its own.
 pub fn write(
     store: &Store,
     image: &Descriptor,
     names: &[Reference],
-    outputs: &[Output],
+    (outputs, epoch): (&[Output], Option<Seconds>),
     events: &Events,
 ) -> Result<(), Error> {
     let mut contents = None;
@@ -164,7 +165,7 @@ pub fn write(
             Some(contents) => contents,
             none => none.insert(Contents::collect(store, image)?),
         };
-        write_one(store, contents, names, output, events)?;
+        write_one(store, contents, names, (output, output.epoch.or(epoch)), events)?;
     }
     Ok(())
 }
@@ -173,7 +174,7 @@ fn write_one(
     store: &Store,
     contents: &Contents,
     names: &[Reference],
-    output: &Output,
+    (output, epoch): (&Output, Option<Seconds>),
     events: &Events,
 ) -> Result<(), Error> {
     let names = all_names(names, &output.names);
@@ -192,12 +193,12 @@ fn write_one(
         }
         Target::OciDirectory(dest) => layout::write(store, contents, entries, dest),
         Target::LocalDirectory { dest, mode, split } => {
-            local::write(store, contents, dest, *mode, *split, events)
+            local::write(store, contents, dest, (*mode, *split, epoch), events)
         }
         Target::Tar { sink, split } => {
             let roots = files::open_all(store, contents, *split)?;
             let mut sink = OpenSink::open(sink)?;
-            tar::write(store, &roots, &mut sink)?;
+            tar::write(store, &roots, epoch, &mut sink)?;
             sink.finish()
         }
         Target::Image { .. } | Target::CacheOnly => Ok(()),

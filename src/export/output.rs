@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::parse;
 use crate::layer::Compression;
-use crate::oci::Reference;
+use crate::oci::{Reference, Seconds};
 use crate::text::csv;
 
 /// One `-o`.
@@ -18,12 +18,38 @@ pub struct Output {
     pub names: Vec<Reference>,
     /// How its layers shall be; to be heeded before they are made.
     pub layers: LayerOptions,
+    /// `source-date-epoch=`, in seconds: for an image the time of its configuration and its history, and what
+    /// `rewrite-timestamp=true` rewrites to; for files the time of each.
+    pub epoch: Epoch,
     /// `annotation.KEY=`, `annotation-manifest.KEY=`: for the manifest; to be heeded when it is made.
     pub manifest_annotations: BTreeMap<String, String>,
     /// `annotation-index.KEY=`: for the index of several platforms; to be heeded when it is made.
     pub index_annotations: BTreeMap<String, String>,
     /// `annotation-manifest-descriptor.KEY=`, `annotation-index-descriptor.KEY=`: for the entry in `index.json`.
     pub entry_annotations: BTreeMap<String, String>,
+}
+
+/// `source-date-epoch=`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Epoch {
+    /// Nothing was said: the build's SOURCE_DATE_EPOCH.
+    #[default]
+    OfBuild,
+    /// Empty: none, whatever the build has.
+    Unset,
+    /// Seconds since 1970.
+    At(Seconds),
+}
+
+impl Epoch {
+    /// The time, where the build's is `of_build`.
+    pub fn or(self, of_build: Option<Seconds>) -> Option<Seconds> {
+        match self {
+            Epoch::OfBuild => of_build,
+            Epoch::Unset => None,
+            Epoch::At(time) => Some(time),
+        }
+    }
 }
 
 /// What an [`Output`] writes.
@@ -167,9 +193,21 @@ impl Output {
             target,
             names: Vec::new(),
             layers: LayerOptions::default(),
+            epoch: Epoch::OfBuild,
             manifest_annotations: BTreeMap::new(),
             index_annotations: BTreeMap::new(),
             entry_annotations: BTreeMap::new(),
+        }
+    }
+
+    /// Whether it is an image, not the files of one.
+    pub fn is_image(&self) -> bool {
+        match self.target {
+            Target::OciArchive(_)
+            | Target::OciDirectory(_)
+            | Target::DockerArchive(_)
+            | Target::Image { .. } => true,
+            Target::LocalDirectory { .. } | Target::Tar { .. } | Target::CacheOnly => false,
         }
     }
 

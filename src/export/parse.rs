@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::output::{LocalMode, Output, OutputError, Sink, Target};
+use super::output::{Epoch, LocalMode, Output, OutputError, Sink, Target};
 use crate::layer::Compression;
 use crate::oci::Reference;
 use crate::text::{boolean, closest, csv};
@@ -34,10 +34,11 @@ enum Key {
     ForceCompression,
     RewriteTimestamp,
     OciMediatypes,
+    SourceDateEpoch,
 }
 
 /// How the keys are written.
-const KEYS: [(&str, Key); 11] = [
+const KEYS: [(&str, Key); 12] = [
     ("dest", Key::Dest),
     ("tar", Key::Tar),
     ("push", Key::Push),
@@ -49,6 +50,7 @@ const KEYS: [(&str, Key); 11] = [
     ("force-compression", Key::ForceCompression),
     ("rewrite-timestamp", Key::RewriteTimestamp),
     ("oci-mediatypes", Key::OciMediatypes),
+    ("source-date-epoch", Key::SourceDateEpoch),
 ];
 
 /// Every type, as it is written.
@@ -91,6 +93,7 @@ impl Kind {
             Key::Push => matches!(self, Kind::Image | Kind::Registry),
             Key::Mode => self == Kind::Local,
             Key::PlatformSplit => matches!(self, Kind::Local | Kind::Tar),
+            Key::SourceDateEpoch => self != Kind::CacheOnly,
             Key::Name
             | Key::Compression
             | Key::CompressionLevel
@@ -102,7 +105,7 @@ impl Kind {
 }
 
 /// BuildKit's other keys, and why they are refused.
-const REFUSED: [(&str, &str); 13] = [
+const REFUSED: [(&str, &str); 12] = [
     ("unpack", "there is no containerd to unpack into"),
     ("store", "the image always stays in the store"),
     ("context", "there is no docker daemon; pipe `-o type=docker` into `docker load`"),
@@ -115,7 +118,6 @@ const REFUSED: [(&str, &str); 13] = [
     ("attestation-prefix", "rbuild writes no attestations yet"),
     ("oci-artifact", "rbuild writes no attestations yet"),
     ("prefer-nondist-layers", "layers keep the media type that they have"),
-    ("source-date-epoch", "set SOURCE_DATE_EPOCH for the build"),
 ];
 
 pub(super) fn parse(text: &str) -> Result<Output, OutputError> {
@@ -228,6 +230,10 @@ fn set(output: &mut Output, settings: &mut Settings, key: Key, value: &str) -> R
                 let name: Reference = name.parse().map_err(|e| bad(&format!("{e}")))?;
                 output.names.push(name.with_default_tag());
             }
+        }
+        Key::SourceDateEpoch if value.is_empty() => output.epoch = Epoch::Unset,
+        Key::SourceDateEpoch => {
+            output.epoch = Epoch::At(value.parse().map_err(|_| bad("it is a number of seconds since 1970"))?);
         }
         Key::Compression => {
             let known = Encoding::named(value);

@@ -37,12 +37,24 @@ impl Default for Stat<'_> {
 pub(super) struct Tree {
     root: Root,
     directories: Vec<(PathBuf, u32, Seconds)>,
+    /// The time of everything, in place of its own.
+    time: Option<Seconds>,
 }
 
 impl Tree {
     /// In that directory.
     pub(super) fn of(root: Root) -> Self {
-        Self { root, directories: Vec::new() }
+        Self { root, directories: Vec::new(), time: None }
+    }
+
+    /// Gives everything that time, if there is one.
+    pub(super) fn dated(self, time: Option<Seconds>) -> Self {
+        Self { time, ..self }
+    }
+
+    fn times(&self, mtime: Seconds) -> Timestamps {
+        let time = Timespec { tv_sec: self.time.unwrap_or(mtime), tv_nsec: 0 };
+        Timestamps { last_access: time, last_modification: time }
     }
 
     /// Goes on in that directory, to which the caller has moved everything.
@@ -72,7 +84,7 @@ impl Tree {
     pub(super) fn symlink(&self, path: &Path, target: &[u8], mtime: Seconds) -> Result<(), Error> {
         self.made("create", path, |parent, name| {
             rustix::fs::symlinkat(target, parent, name)?;
-            rustix::fs::utimensat(parent, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)
+            rustix::fs::utimensat(parent, name, &self.times(mtime), AtFlags::SYMLINK_NOFOLLOW)
         })
     }
 
@@ -88,7 +100,7 @@ impl Tree {
         self.made("create", path, |parent, name| {
             rustix::fs::mknodat(parent, name, kind, mode, device)?;
             set_mode_of_special(parent, name, kind, mode)?;
-            rustix::fs::utimensat(parent, name, &times(stat.mtime), AtFlags::SYMLINK_NOFOLLOW)
+            rustix::fs::utimensat(parent, name, &self.times(stat.mtime), AtFlags::SYMLINK_NOFOLLOW)
         })
     }
 
@@ -104,7 +116,7 @@ impl Tree {
         io::copy(content, &mut file).map_err(|e| self.error("write", path, e))?;
         set_xattrs(&file, stat);
         rustix::fs::fchmod(&file, Mode::from_raw_mode(stat.mode))
-            .and_then(|()| rustix::fs::futimens(&file, &times(stat.mtime)))
+            .and_then(|()| rustix::fs::futimens(&file, &self.times(stat.mtime)))
             .map_err(|e| self.error("write", path, e.into()))
     }
 
@@ -124,7 +136,7 @@ impl Tree {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;
             let fd = self.root.open_at(path, flags, 0, Symlinks::Refuse);
             let fd = fd.map_err(|e| self.error("open", path, e))?;
-            rustix::fs::futimens(&fd, &times(*mtime))
+            rustix::fs::futimens(&fd, &self.times(*mtime))
                 .and_then(|()| rustix::fs::fchmod(&fd, Mode::from_raw_mode(*mode)))
                 .map_err(|e| self.error("set the mode of", path, e.into()))?;
         }
@@ -181,9 +193,4 @@ fn set_xattrs(fd: impl AsFd, stat: &Stat<'_>) {
     for (name, value) in stat.xattrs.iter().filter(|(name, _)| stat.capabilities || *name != CAPABILITY) {
         let _ = rustix::fs::fsetxattr(&fd, name, value, XattrFlags::empty());
     }
-}
-
-fn times(mtime: Seconds) -> Timestamps {
-    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
-    Timestamps { last_access: time, last_modification: time }
 }

@@ -1,7 +1,7 @@
 //! What the outputs want of new layers.
 
 use super::Request;
-use crate::export::Output;
+use crate::export::{Epoch, Output};
 use crate::key::LayerForm;
 use crate::oci::Seconds;
 use crate::report::{Diagnostic, Event, Events};
@@ -11,20 +11,39 @@ impl Request {
     pub(super) fn layer_form(&self, epoch: Option<Seconds>) -> LayerForm {
         let wanted = self.outputs.iter().find_map(|output| output.layers.compression);
         let rewrites = self.outputs.iter().any(|output| output.layers.rewrite_timestamp);
-        LayerForm { compression: wanted.unwrap_or_default(), newest: epoch.filter(|_| rewrites) }
+        let newest = self.image_epoch(epoch).filter(|_| rewrites);
+        LayerForm { compression: wanted.unwrap_or_default(), newest }
+    }
+
+    /// The time of the image: what an output says, else `epoch`, the build's SOURCE_DATE_EPOCH.
+    pub(super) fn image_epoch(&self, epoch: Option<Seconds>) -> Option<Seconds> {
+        epochs(&self.outputs).next().unwrap_or_default().or(epoch)
     }
 
     /// Says that `rewrite-timestamp=true` has nothing to rewrite times to, as BuildKit does.
     pub(super) fn warn_of_rewriting(&self, epoch: Option<Seconds>, events: &Events) {
-        if epoch.is_none() && self.outputs.iter().any(|output| output.layers.rewrite_timestamp) {
+        if self.image_epoch(epoch).is_none()
+            && self.outputs.iter().any(|output| output.layers.rewrite_timestamp)
+        {
             let text = "rewrite-timestamp=true does nothing without SOURCE_DATE_EPOCH";
             events.send(Event::Note(text.to_owned()));
         }
     }
 }
 
-/// Refuses what cannot be done: a build makes its layers once, so its outputs must agree about them.
+/// The times that outputs give the image.
+fn epochs(outputs: &[Output]) -> impl Iterator<Item = Epoch> {
+    let images = outputs.iter().filter(|output| output.is_image());
+    images.map(|output| output.epoch).filter(|epoch| *epoch != Epoch::OfBuild)
+}
+
+/// Refuses what cannot be done: a build makes its image once, so its outputs must agree about it.
 pub fn agree(outputs: &[Output]) -> Result<(), Diagnostic> {
+    let first = epochs(outputs).next();
+    if epochs(outputs).any(|other| Some(other) != first) {
+        let message = "the outputs want different times, but an image is made only once";
+        return Err(Diagnostic::error(message).help("give all of them the same `source-date-epoch=`"));
+    }
     let mut wanted = outputs.iter().filter_map(|output| output.layers.compression);
     let Some(first) = wanted.next() else { return Ok(()) };
     match wanted.find(|other| *other != first) {
@@ -44,6 +63,13 @@ mod tests {
     fn checked(outputs: &[&str]) -> Result<(), String> {
         let outputs: Vec<Output> = outputs.iter().map(|text| Output::parse(text).unwrap()).collect();
         agree(&outputs).map_err(|diagnostic| diagnostic.message)
+    }
+
+    #[test]
+    fn outputs_agree_about_times() {
+        let several = ["type=oci,dest=a,source-date-epoch=1", "type=image,source-date-epoch=2"];
+        assert!(checked(&several).unwrap_err().contains("different times"));
+        assert_eq!(checked(&["type=oci,dest=a,source-date-epoch=1", "type=tar,source-date-epoch=2"]), Ok(()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{Built, Request, diagnose_store, push};
 use crate::export;
 use crate::oci::image::{self, Assembled};
-use crate::oci::{Descriptor, Layer};
+use crate::oci::{Descriptor, Layer, Seconds};
 use crate::plan::graph::{HistoryPlan, Plan, StepId};
 use crate::report::{Diagnostic, Outcome};
 use crate::solve::{Services, Solved};
@@ -17,6 +17,8 @@ pub(super) struct PlatformResult {
     config_bytes: u64,
     ran: usize,
     cached: usize,
+    /// The build's SOURCE_DATE_EPOCH.
+    epoch: Option<Seconds>,
 }
 
 /// Makes configuration and manifest of what the steps left, its layers in the form that the result has.
@@ -27,7 +29,8 @@ pub(super) fn assemble(
     layers: Vec<Layer>,
     store: &Store,
 ) -> Result<PlatformResult, Vec<Diagnostic>> {
-    let time_of = |step: StepId| plan.epoch.unwrap_or_else(|| solved.root(step).time);
+    let epoch = request.image_epoch(plan.epoch);
+    let time_of = |step: StepId| epoch.unwrap_or_else(|| solved.root(step).time);
     let history = plan.image.history.iter().map(|entry| entry.entry(time_of)).collect();
     let mut annotations = plan.image.annotations.clone();
     for output in &request.outputs {
@@ -46,6 +49,7 @@ pub(super) fn assemble(
         config_bytes: config_bytes.len() as u64,
         ran: solved.ran,
         cached: solved.cached,
+        epoch: plan.epoch,
     })
 }
 
@@ -74,7 +78,8 @@ pub(super) fn publish(
         [only] => only.manifest.clone(),
         several => index(request, store, several)?,
     };
-    export::write(store, &target, &request.tags, &request.outputs, &services.events)
+    let epoch = images.first().and_then(|image| image.epoch);
+    export::write(store, &target, &request.tags, (&request.outputs, epoch), &services.events)
         .map_err(|e| vec![Diagnostic::error(e.to_string())])?;
     let named = request
         .outputs

@@ -74,7 +74,8 @@ impl Bench {
     /// Builds, and lists the files of the result: `/a 0644 0:0 mtime "text"`.
     fn files(&self, arguments: &[&str], stdin: &[u8]) -> Vec<String> {
         let file = self.path("out.tar");
-        let output = format!("type=tar,dest={}", file.display());
+        // With their own times, whatever SOURCE_DATE_EPOCH says.
+        let output = format!("type=tar,dest={},source-date-epoch=", file.display());
         let arguments = [&["--progress=quiet", "-o", &output], arguments].concat();
         self.run_with(&arguments, stdin, &[]).ok();
         listing(&file)
@@ -455,7 +456,7 @@ fn rewritten_times_are_in_other_layers() {
     let epoch = [("SOURCE_DATE_EPOCH", "1000")];
     let times = |more: &str| {
         let image = format!("type=oci,dest=image.tar{more}");
-        let files = format!("type=tar,dest={}", bench.path("out.tar").display());
+        let files = format!("type=tar,dest={},source-date-epoch=", bench.path("out.tar").display());
         bench.run_with(&["-o", &image, "-o", &files, "."], b"", &epoch).ok();
         let lines = listing(&bench.path("out.tar"));
         lines.iter().map(|line| line.split(' ').nth(3).unwrap().to_owned()).collect::<Vec<_>>()
@@ -477,7 +478,7 @@ fn rewritten_times_of_commands() {
     let epoch = [("SOURCE_DATE_EPOCH", "1000")];
     let times = |more: &str| {
         let image = format!("type=image{more}");
-        let files = format!("type=tar,dest={}", bench.path("out.tar").display());
+        let files = format!("type=tar,dest={},source-date-epoch=", bench.path("out.tar").display());
         bench.run_with(&["-o", &image, "-o", &files, "."], b"", &epoch).ok();
         let lines = listing(&bench.path("out.tar"));
         let of = |name: &str| lines.iter().find(|line| line.starts_with(name)).unwrap().clone();
@@ -667,4 +668,30 @@ fn the_epoch_may_be_the_time_of_a_context_or_of_a_stage() {
     assert_eq!(created(&[&by_context[..], &["."]].concat(), b""), unset);
     bench.run(&["--build-arg", "SOURCE_DATE_EPOCH=nobody", "."]).failed("invalid SOURCE_DATE_EPOCH `nobody`");
     bench.run(&[&by_stage[..], &["--offline", "."]].concat()).failed("`--offline` forbids");
+}
+
+#[test]
+fn an_epoch_is_the_time_of_files_that_are_written_out() {
+    let bench = Bench::new(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /d/\n")]);
+    let times = |arguments: &[&str]| {
+        let lines = bench.files(&[arguments, &["."]].concat(), b"");
+        lines.iter().map(|line| line.split(' ').nth(3).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_ne!(times(&["--build-arg=SOURCE_DATE_EPOCH=60"]), ["60"]);
+    let tar = format!("type=tar,dest={}", bench.path("plain.tar").display());
+    bench.run(&["--build-arg=SOURCE_DATE_EPOCH=60", "-o", &tar, "."]).ok();
+    assert!(listing(&bench.path("plain.tar"))[0].contains(" 60 "));
+    let dated = format!("type=tar,dest={},source-date-epoch=90", bench.path("dated.tar").display());
+    bench.run(&["--build-arg=SOURCE_DATE_EPOCH=60", "-o", &dated, "."]).ok();
+    assert!(listing(&bench.path("dated.tar"))[0].contains(" 90 "));
+    bench.run(&["-o", "type=local,dest=out,source-date-epoch=90", "."]).ok();
+    use std::os::unix::fs::MetadataExt as _;
+    for path in ["out/d", "out/d/Dockerfile"] {
+        assert_eq!(fs::metadata(bench.path(path)).unwrap().mtime(), 90, "{path}");
+    }
+    bench
+        .run(&["-t", "e", "-o", "type=oci,dest=e.tar,source-date-epoch=90,rewrite-timestamp=true", "."])
+        .ok();
+    assert_eq!(bench.run(&["inspect", "-f", "{{.Created}}", "e"]).ok().stdout, "1970-01-01T00:01:30Z\n");
+    bench.run(&["-o", "type=tar,dest=x,source-date-epoch=soon", "."]).failed("seconds since 1970");
 }

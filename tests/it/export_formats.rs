@@ -82,7 +82,7 @@ impl Fixture {
 
     fn write(&self, output: &str) -> Result<(), Error> {
         let output = Output::parse(&output.replace("DIR", self.dir.path().to_str().unwrap())).unwrap();
-        export::write(&self.store, &self.image, &self.names, &[output], &Events::silent())
+        export::write(&self.store, &self.image, &self.names, (&[output], None), &Events::silent())
     }
 }
 
@@ -306,7 +306,8 @@ fn a_failed_export_leaves_the_old_file() {
     let image = build(&f.store, &Platform::host(), &[layer(&f.store, &[("x", "y")])]);
     fs::remove_file(f.store.blob_path(&missing)).unwrap();
     let output = Output::new(Target::OciArchive(Sink::File(f.path("a.tar"))));
-    let text = export::write(&f.store, &image, &[], &[output], &Events::silent()).unwrap_err().to_string();
+    let text =
+        export::write(&f.store, &image, &[], (&[output], None), &Events::silent()).unwrap_err().to_string();
     assert!(text.contains(&missing.to_string()), "{text}");
     assert_eq!(fs::read_to_string(f.path("a.tar")).unwrap(), "old");
 }
@@ -558,8 +559,13 @@ fn child_exports() {
     let (sender, receiver) = std::sync::mpsc::channel();
     let output = Output::parse(&format!("type=local,mode=delete,dest={}/out", dir.display())).unwrap();
     for _ in 0..2 {
-        let result =
-            export::write(&store, &image, &[], std::slice::from_ref(&output), &Events::new(sender.clone()));
+        let result = export::write(
+            &store,
+            &image,
+            &[],
+            (std::slice::from_ref(&output), None),
+            &Events::new(sender.clone()),
+        );
         println!("done {:?}", result.map_err(|e| e.to_string()));
     }
     drop(sender);
@@ -606,7 +612,7 @@ fn a_failed_local_export_changes_nothing() {
     for dest in ["new", "out"] {
         let output =
             Output::parse(&format!("type=local,mode=delete,dest={}", f.path(dest).display())).unwrap();
-        let error = export::write(&f.store, &image, &[], &[output], &Events::silent()).unwrap_err();
+        let error = export::write(&f.store, &image, &[], (&[output], None), &Events::silent()).unwrap_err();
         assert!(matches!(error, Error::BadLayer { .. }), "{error}");
     }
     assert!(!f.path("new").exists());

@@ -18,17 +18,18 @@ use crate::export::files::{self, Roots, bytes_path};
 use crate::export::tree::{CAPABILITY, Stat, Tree};
 use crate::export::{Error, LocalMode, contents::Contents};
 use crate::layer::view::{Kind, ViewEntry};
+use crate::oci::Seconds;
 use crate::report::{Event, Events};
 use crate::rootfs::{Folder, Root, Symlinks};
 use crate::store::Store;
 
-/// Writes the files of every image in `contents`; with `split`, each into a folder named after its platform.
+/// Writes the files of every image in `contents`; with `split`, each into a folder named after its platform; all of `time`, if
+/// there is one.
 pub(in crate::export) fn write(
     store: &Store,
     contents: &Contents,
     dest: &Path,
-    mode: LocalMode,
-    split: Option<bool>,
+    (mode, split, time): (LocalMode, Option<bool>, Option<Seconds>),
     events: &Events,
 ) -> Result<(), Error> {
     let roots = files::open_all(store, contents, split)?;
@@ -36,7 +37,7 @@ pub(in crate::export) fn write(
     // As BuildKit makes it. One that exists keeps its mode.
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dest);
     let rights = made.and_then(|()| Rights::in_folder(dest)).map_err(|e| Error::io("create", dest, e))?;
-    let written = into(store, &roots, dest, mode, &rights, events);
+    let written = into(store, &roots, dest, (mode, time), &rights, events);
     rights.tell(dest, events);
     if written.is_err() && is_new {
         let _ = fs::remove_dir(dest);
@@ -50,7 +51,7 @@ fn into(
     store: &Store,
     roots: &Roots,
     dest: &Path,
-    mode: LocalMode,
+    (mode, time): (LocalMode, Option<Seconds>),
     rights: &Rights,
     events: &Events,
 ) -> Result<(), Error> {
@@ -60,13 +61,13 @@ fn into(
     let folder = root.folder(Path::new(""), Symlinks::Refuse).map_err(failed("open"))?;
     let others = folder.names().map_err(failed("read"))?;
     if mode == LocalMode::Copy && !others.is_empty() {
-        let mut tree = Tree::of(root);
+        let mut tree = Tree::of(root).dated(time);
         fill(store, roots, &mut tree, rights, events)?;
         return tree.finish();
     }
     let name = OsString::from(format!(".rbuild-{}", crate::store::unique()));
     folder.create_dir(&name).map_err(failed("create a folder in"))?;
-    let staging = Staging { name: &name, folder: &folder, root: &root, dest };
+    let staging = Staging { name: &name, folder: &folder, root: &root, dest, time };
     let moved = staging.fill(store, roots, rights, events).and_then(|tree| staging.replace(tree, &others));
     if moved.is_err() {
         let _ = folder.remove(&name);
@@ -81,6 +82,7 @@ struct Staging<'d> {
     folder: &'d Folder,
     root: &'d Root,
     dest: &'d Path,
+    time: Option<Seconds>,
 }
 
 impl Staging<'_> {
@@ -89,7 +91,7 @@ impl Staging<'_> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let fd = self.root.open_at(Path::new(self.name), flags, 0, Symlinks::Refuse);
         let fd = fd.map_err(|e| Error::io("open", &path, e))?;
-        let mut tree = Tree::of(Root::from_fd(Arc::new(fd), path));
+        let mut tree = Tree::of(Root::from_fd(Arc::new(fd), path)).dated(self.time);
         fill(store, roots, &mut tree, rights, events)?;
         Ok(tree)
     }

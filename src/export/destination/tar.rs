@@ -13,11 +13,17 @@ use crate::export::files::{Files, Roots};
 use crate::layer::entry::{Content, Entry, EntryKind};
 use crate::layer::view::{Kind, ViewEntry};
 use crate::layer::{self, Compression, WriteOptions};
+use crate::oci::Seconds;
 use crate::store::Store;
 
 /// Writes the files of `roots` to `sink`: by path, so that equal images give equal bytes. Contents pass
-/// through a temporary file in the store, because layers hold them in another order.
-pub(in crate::export) fn write(store: &Store, roots: &Roots, sink: &mut OpenSink) -> Result<(), Error> {
+/// through a temporary file in the store, because layers hold them in another order. All have `time`, if there is one.
+pub(in crate::export) fn write(
+    store: &Store,
+    roots: &Roots,
+    time: Option<Seconds>,
+    sink: &mut OpenSink,
+) -> Result<(), Error> {
     let scratch = store.scratch_dir()?;
     let mut spool = Spool::create(&scratch.path().join("contents"))?;
     let mut entries = Vec::new();
@@ -35,6 +41,9 @@ pub(in crate::export) fn write(store: &Store, roots: &Roots, sink: &mut OpenSink
                 entries.push(entry);
             }
         }
+    }
+    if let Some(time) = time {
+        entries.iter_mut().for_each(|entry| entry.mtime = time);
     }
     let options = WriteOptions { compression: Compression::None };
     layer::write(entries, &options, sink.file()).map_err(|source| match source {
