@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::text::passwd::{groups, users};
+
 /// Reads a small file (`etc/passwd`, `etc/group`) of the parent's root, symlinks followed inside it; `None`
 /// if it is not there. Called only when a name has to be looked up.
 pub type Accounts<'a> = dyn Fn(&str) -> io::Result<Option<Vec<u8>>> + 'a;
@@ -36,14 +38,18 @@ impl<'t> OwnerText<'t> {
     pub fn resolve(&self, accounts: &Accounts<'_>) -> io::Result<(u32, u32)> {
         let (uid, mut gid) = match self.user {
             Id::Number(number) => (number, number),
-            Id::Name(name) => look_up(accounts, "etc/passwd", name)?
-                .map_or((0, 0), |fields| (number(&fields, 2), number(&fields, 3))),
+            Id::Name(name) => {
+                let passwd = read(accounts, "etc/passwd")?;
+                let user = users(&passwd).find(|user| user.name == name);
+                user.map_or((0, 0), |user| (number(user.uid), number(user.gid)))
+            }
         };
         match self.group {
             Some(Id::Number(number)) => gid = number,
             Some(Id::Name(name)) => {
-                if let Some(fields) = look_up(accounts, "etc/group", name)? {
-                    gid = number(&fields, 2);
+                let file = read(accounts, "etc/group")?;
+                if let Some(group) = groups(&file).find(|group| group.name == name) {
+                    gid = number(group.gid);
                 }
             }
             None => {}
@@ -60,18 +66,15 @@ fn id(text: &str) -> Id<'_> {
     }
 }
 
-/// The fields of the first line of `file` whose first is `name`.
-fn look_up(accounts: &Accounts<'_>, file: &str, name: &str) -> io::Result<Option<Vec<String>>> {
-    let Some(bytes) = accounts(file)? else { return Ok(None) };
-    let text = String::from_utf8_lossy(&bytes);
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let found = lines.find(|line| line.split(':').next() == Some(name));
-    Ok(found.map(|line| line.split(':').map(str::to_owned).collect()))
+/// The text of a file; nothing when it is not there.
+fn read(accounts: &Accounts<'_>, file: &str) -> io::Result<String> {
+    let bytes = accounts(file)?.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A field that is no number counts as 0, as in moby's parser.
-fn number(fields: &[String], index: usize) -> u32 {
-    fields.get(index).and_then(|field| field.parse().ok()).unwrap_or(0)
+/// What no id can be counts as 0, as in moby's parser.
+fn number(field: i64) -> u32 {
+    u32::try_from(field).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! What people type and what they read: spellings, sizes, durations, and text that strangers wrote.
+//! What people type and what they read: spellings, sizes, durations, files of accounts, and text that strangers wrote.
 //!
 //! Text in, value out. Which words there are to choose from, and what a wrong one is called, is the caller's affair.
 
 pub mod csv;
 pub mod duration;
+pub(crate) mod passwd;
 pub mod size;
 mod spelling;
 pub mod terminal;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::passwd::{Group, groups, users};
+
 /// The identity of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credentials {
@@ -27,19 +29,6 @@ pub enum UserError {
     /// A number that is no id.
     #[error("`{0}` is out of the range of user and group ids")]
     OutOfRange(String),
-}
-
-struct User<'a> {
-    name: &'a str,
-    uid: i64,
-    gid: i64,
-    home: &'a str,
-}
-
-struct Group<'a> {
-    name: &'a str,
-    gid: i64,
-    members: &'a str,
 }
 
 /// Resolves `user[:group]` against the texts of the root's passwd and group files (empty when absent).
@@ -116,33 +105,6 @@ fn id(number: i64) -> Result<u32, UserError> {
         Ok(id) if id <= i32::MAX as u32 => Ok(id),
         _ => Err(UserError::OutOfRange(number.to_string())),
     }
-}
-
-fn fields(line: &str) -> Option<Vec<&str>> {
-    let line = line.trim();
-    (!line.is_empty()).then(|| line.split(':').collect())
-}
-
-/// Fields that are missing or no numbers are empty and 0, as in moby/sys/user.
-fn users(passwd: &str) -> impl Iterator<Item = User<'_>> {
-    passwd.lines().filter_map(fields).map(|fields| User {
-        name: fields[0],
-        uid: number_field(&fields, 2),
-        gid: number_field(&fields, 3),
-        home: fields.get(5).copied().unwrap_or(""),
-    })
-}
-
-fn groups(group: &str) -> impl Iterator<Item = Group<'_>> {
-    group.lines().filter_map(fields).map(|fields| Group {
-        name: fields[0],
-        gid: number_field(&fields, 2),
-        members: fields.get(3).copied().unwrap_or(""),
-    })
-}
-
-fn number_field(fields: &[&str], index: usize) -> i64 {
-    fields.get(index).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
