@@ -3,11 +3,11 @@
 //! Everything passes through the store, where blobs are verified and what is there already is not fetched. What was only
 //! carried through it is removed again.
 
-mod place;
+mod endpoint;
 
 use std::path::Path;
 
-pub use place::{Place, PlaceError};
+pub use endpoint::{Endpoint, EndpointError};
 
 use crate::export::{self, Call, SaveTo, Saved, Sink};
 use crate::image::{Image, StoredPlatform};
@@ -58,9 +58,9 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Request {
     /// Where the image is.
-    pub from: Place,
+    pub from: Endpoint,
     /// Where it goes.
-    pub to: Place,
+    pub to: Endpoint,
     /// Which of its platforms.
     pub which: Which,
 }
@@ -79,7 +79,7 @@ pub fn run(
 ) -> Result<Descriptor, Error> {
     let target = bring(store, registry, request, find, progress)?;
     deliver(store, registry, &target, &request.to, progress)?;
-    let stays = matches!(request.from, Place::Store(_)) || matches!(request.to, Place::Store(_));
+    let stays = matches!(request.from, Endpoint::Store(_)) || matches!(request.to, Endpoint::Store(_));
     if !stays {
         // What cannot be removed beside another rbuild goes at the next prune.
         upkeep::collect(store, &target)?;
@@ -99,15 +99,15 @@ fn bring(
         Which::All => None,
     };
     match &request.from {
-        Place::Registry(reference) => Ok(registry.pull(store, reference, &request.which, progress)?),
-        Place::Store(name) => {
+        Endpoint::Registry(reference) => Ok(registry.pull(store, reference, &request.which, progress)?),
+        Endpoint::Store(name) => {
             let target = find(name).ok_or_else(|| Error::NotInStore { name: name.clone() })?;
             platform.map_or(Ok(target.clone()), |platform| one_platform(store, name, target, platform))
         }
-        Place::Layout { path, label } | Place::OciArchive { path, label } => {
+        Endpoint::Layout { path, label } | Endpoint::OciArchive { path, label } => {
             take(store, path, label, platform)
         }
-        Place::DockerArchive { path, name } => {
+        Endpoint::DockerArchive { path, name } => {
             let name = name.as_ref().map(Reference::full).unwrap_or_default();
             take(store, path, &name, platform)
         }
@@ -152,7 +152,7 @@ fn deliver(
     store: &Store,
     registry: &Client,
     target: &Descriptor,
-    to: &Place,
+    to: &Endpoint,
     progress: &Progress,
 ) -> Result<(), Error> {
     let save = |call: Call, to: SaveTo| {
@@ -164,19 +164,19 @@ fn deliver(
         false => Call::Label(label.clone()),
     };
     match to {
-        Place::Registry(reference) => {
+        Endpoint::Registry(reference) => {
             Ok(registry.push(store, target, std::slice::from_ref(reference), progress)?)
         }
-        Place::Store(name) if name.is_empty() => Err(Error::NoName),
-        Place::Store(name) => match name.parse::<Reference>() {
+        Endpoint::Store(name) if name.is_empty() => Err(Error::NoName),
+        Endpoint::Store(name) => match name.parse::<Reference>() {
             Ok(reference) => Ok(store.set_tag(&reference.with_default_tag(), target)?),
             Err(_) => Err(Error::NotInStore { name: name.clone() }),
         },
-        Place::Layout { path, label: word } => save(label(word), SaveTo::OciDirectory(path.clone())),
-        Place::OciArchive { path, label: word } => {
+        Endpoint::Layout { path, label: word } => save(label(word), SaveTo::OciDirectory(path.clone())),
+        Endpoint::OciArchive { path, label: word } => {
             save(label(word), SaveTo::OciArchive(Sink::File(path.clone())))
         }
-        Place::DockerArchive { path, name } => {
+        Endpoint::DockerArchive { path, name } => {
             let names = name.iter().cloned().map(Reference::with_default_tag).collect();
             save(Call::Names(names), SaveTo::DockerArchive(Sink::File(path.clone())))
         }

@@ -12,7 +12,7 @@ use crate::oci::Platform;
 use crate::pipeline;
 use crate::registry::Which;
 use crate::report::Diagnostic;
-use crate::transport::{self, Place, PlaceError, Request};
+use crate::transport::{self, Endpoint, EndpointError, Request};
 
 /// Copy an image between the store, registries, layouts and archives
 ///
@@ -39,14 +39,14 @@ pub(crate) struct CopyArgs {
 /// Copies it.
 pub(crate) fn run(global: &Global, args: &CopyArgs) -> Result<(), Failure> {
     let place = |text: &str| {
-        text.parse::<Place>().map_err(|e: PlaceError| Failure::usage(Diagnostic::error(e.to_string())))
+        text.parse::<Endpoint>().map_err(|e: EndpointError| Failure::usage(Diagnostic::error(e.to_string())))
     };
     let which = match args.all {
         true => Which::All,
         false => Which::One(args.platform.clone().unwrap_or_else(Platform::host)),
     };
     let request = Request { from: place(&args.from)?, to: place(&args.to)?, which };
-    if let Place::Store(name) = &request.to {
+    if let Endpoint::Store(name) = &request.to {
         local::new_name(name)?;
     }
     let configuration = Configuration::load()?;

@@ -6,9 +6,9 @@ use std::str::FromStr;
 use crate::oci::{Reference, ReferenceError};
 use crate::text::closest;
 
-/// A place.
+/// Where an image is or goes: a transport, and what it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Endpoint {
     /// `docker://NAME[:TAG|@DIGEST]`
     Registry(Reference),
     /// `store:NAME`, or a name without a transport.
@@ -36,9 +36,9 @@ pub enum Place {
     },
 }
 
-/// Why a text is no place.
+/// Why a text names no endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlaceError {
+pub enum EndpointError {
     /// What follows the transport is no name.
     #[error(transparent)]
     Name(#[from] ReferenceError),
@@ -71,26 +71,28 @@ pub enum PlaceError {
 
 const TRANSPORTS: [&str; 5] = ["docker://", "store:", "oci:", "oci-archive:", "docker-archive:"];
 
-impl FromStr for Place {
-    type Err = PlaceError;
+impl FromStr for Endpoint {
+    type Err = EndpointError;
 
-    fn from_str(text: &str) -> Result<Self, PlaceError> {
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
         if let Some(name) = text.strip_prefix("docker://") {
-            return Ok(Place::Registry(name.parse()?));
+            return Ok(Endpoint::Registry(name.parse()?));
         }
-        let Some((transport, rest)) = text.split_once(':') else { return Ok(Place::Store(text.to_owned())) };
+        let Some((transport, rest)) = text.split_once(':') else {
+            return Ok(Endpoint::Store(text.to_owned()));
+        };
         let not_supported =
-            |instead| PlaceError::NotSupported { transport: format!("{transport}:"), instead };
+            |instead| EndpointError::NotSupported { transport: format!("{transport}:"), instead };
         match transport {
-            "store" => Ok(Place::Store(rest.to_owned())),
-            "oci" => path_and_label(text, rest).map(|(path, label)| Place::Layout { path, label }),
+            "store" => Ok(Endpoint::Store(rest.to_owned())),
+            "oci" => path_and_label(text, rest).map(|(path, label)| Endpoint::Layout { path, label }),
             "oci-archive" => {
-                path_and_label(text, rest).map(|(path, label)| Place::OciArchive { path, label })
+                path_and_label(text, rest).map(|(path, label)| Endpoint::OciArchive { path, label })
             }
             "docker-archive" => {
                 let (path, name) = path_and_label(text, rest)?;
                 let name = (!name.is_empty()).then(|| name.parse()).transpose()?;
-                Ok(Place::DockerArchive { path, name })
+                Ok(Endpoint::DockerArchive { path, name })
             }
             "docker" => Err(not_supported("write `docker://NAME`")),
             "dir" => Err(not_supported("use `oci:DIR`")),
@@ -102,12 +104,12 @@ impl FromStr for Place {
             }
             // A name with a tag or a port is a name in the store.
             _ if text.parse::<Reference>().is_ok() && !looks_like_a_transport(transport) => {
-                Ok(Place::Store(text.to_owned()))
+                Ok(Endpoint::Store(text.to_owned()))
             }
             _ => {
                 let written = format!("{transport}:");
                 let near = closest(&written, TRANSPORTS);
-                Err(PlaceError::Unknown { transport: written, near })
+                Err(EndpointError::Unknown { transport: written, near })
             }
         }
     }
@@ -118,10 +120,10 @@ fn looks_like_a_transport(word: &str) -> bool {
     closest(&format!("{word}:"), TRANSPORTS).is_some() && word.contains('-')
 }
 
-fn path_and_label(text: &str, rest: &str) -> Result<(PathBuf, String), PlaceError> {
+fn path_and_label(text: &str, rest: &str) -> Result<(PathBuf, String), EndpointError> {
     let (path, label) = rest.split_once(':').unwrap_or((rest, ""));
     match path.is_empty() {
-        true => Err(PlaceError::NoPath { text: text.to_owned() }),
+        true => Err(EndpointError::NoPath { text: text.to_owned() }),
         false => Ok((PathBuf::from(path), label.to_owned())),
     }
 }
@@ -133,7 +135,7 @@ mod tests {
 
     #[test]
     fn places_as_skopeo_writes_them() {
-        let shown = |text: &str| match text.parse::<Place>() {
+        let shown = |text: &str| match text.parse::<Endpoint>() {
             Ok(place) => format!("{place:?}"),
             Err(error) => error.to_string(),
         };
