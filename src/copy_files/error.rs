@@ -28,10 +28,10 @@ pub enum Error {
     /// `--link` knows no base image, so no names.
     #[error("invalid user index: `--chown={0}` names an account, but --link has no base to look it up in")]
     LinkOwner(String),
-    /// A file would land where a directory is.
+    /// A file would go where a directory is.
     #[error("cannot replace the directory `{0}` with a file")]
     ReplaceDirectory(String),
-    /// A directory would land where something else is.
+    /// A directory would go where something else is.
     #[error("cannot copy a directory onto `{path}`: it is {is}, not a directory")]
     NotADirectory {
         /// The place.
@@ -85,7 +85,7 @@ pub enum Error {
     Io {
         /// The archive.
         path: String,
-        /// Why.
+        /// What the system said.
         source: std::io::Error,
     },
     /// The accounts of the parent cannot be read.
@@ -93,7 +93,7 @@ pub enum Error {
     Accounts {
         /// As written.
         owner: String,
-        /// Why.
+        /// What reading the file said.
         source: std::io::Error,
     },
     /// The context cannot be read.
@@ -172,6 +172,6 @@ impl Error {
 }
 
 /// A path inside a root, for people.
-pub(crate) fn shown(path: &[u8]) -> String {
+pub(super) fn shown(path: &[u8]) -> String {
     format!("/{}", String::from_utf8_lossy(path))
 }

@@ -21,8 +21,8 @@ const CHUNK: usize = 512;
 const CHUNKS_AT_ONCE: usize = 32;
 
 /// What makes the key of a COPY or ADD: what the instruction itself says, and then one field for each selected file, as it
-/// would land (so `--chmod` and `--chown` make those of the source irrelevant). Times are in none. Together with the op and
-/// the parent's result they decide everything that lands.
+/// would be written (so `--chmod` and `--chown` make those of the source irrelevant). Times are in none. Together with the
+/// op and the parent's result they decide every entry of the layer.
 pub struct FileReasons<'s> {
     words: Preimage,
     selected: &'s Selected,
@@ -69,7 +69,7 @@ impl Writer {
             // The words of the instruction have it.
             What::Inline(_) => return,
             What::Directory { own, entries } => {
-                // The directory itself does not land, unless something says so.
+                // The directory itself is not put there, unless something says so.
                 match own {
                     Some(own) => self.item(own, None, None, false, &mut value),
                     None => value.push_str(files::CONTENTS),

@@ -1,7 +1,7 @@
 //! COPY and ADD: from sources to the entries of a layer, with BuildKit's semantics.
 //!
 //! It happens in two phases. [`select()`] finds the source files and digests them, which needs no destination:
-//! its result gives the fields of the cache key. Only when the key misses, [`land()`] puts them into the root
+//! its result gives the fields of the cache key. Only when the key misses, [`copy_into()`] puts them into the root
 //! file system that the step starts from. Where BuildKit's rules are odd, they are kept; the facts are in its
 //! `frontend/dockerfile/dockerfile2llb/convert_copy.go`, `solver/llbsolver/file/` and
 //! `vendor/github.com/tonistiigi/fsutil/copy/copy.go`.
@@ -9,13 +9,13 @@
 pub mod accounts;
 mod archive;
 pub mod chmod;
-pub(crate) mod error;
+mod copy_into;
+mod error;
 mod gather;
 mod glob;
 mod key;
-pub mod land;
-pub(crate) mod landing;
 mod mounted;
+mod overlaid;
 pub mod select;
 #[allow(clippy::disallowed_methods, reason = "the store's own files, by digest")]
 pub mod stored;
@@ -25,9 +25,9 @@ pub mod workdir;
 
 pub use accounts::Accounts;
 pub use archive::Scratch;
+pub use copy_into::{Destination, Outcome, copy_into, is_linked};
 pub use error::{Error, NotFound};
 pub use key::FileReasons;
-pub use land::{Destination, Outcome, land};
 pub use mounted::mounted;
 pub use select::{Selected, Source, select};
 pub use tree::FileTree;

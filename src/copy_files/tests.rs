@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod archives;
-mod landing;
 mod mounted;
+mod placing;
 
 use std::fs;
 use std::io;
@@ -166,7 +166,7 @@ fn run(instruction: &str, source: &FileTree, parent: &FileTree) -> Result<Outcom
     };
     let scratch = || tempfile::tempfile();
     let destination = Destination { parent, parent_time: 700, accounts: &accounts, scratch: &scratch };
-    land(&select(&op, &sources(&op, source))?, &op, &destination)
+    copy_into(&select(&op, &sources(&op, source))?, &op, &destination)
 }
 
 /// One line for each entry: `path mode uid:gid text`; an mtime other than 1000 (files) or 1000 as the step's

@@ -1,4 +1,4 @@
-//! The files that COPY and ADD take from, and that they land among: a context on disk, or a stack of layers.
+//! The files that COPY and ADD take from, and that they are put among: a context on disk, or a stack of layers.
 
 use std::io;
 use std::sync::Arc;
@@ -58,9 +58,9 @@ pub struct Item {
     pub kind: ItemKind,
     /// `0o7777`
     pub mode: u32,
-    /// Owner.
+    /// The id of its owner.
     pub uid: u32,
-    /// Group.
+    /// The id of its group.
     pub gid: u32,
     /// In whole seconds.
     pub mtime: Seconds,
@@ -128,7 +128,7 @@ impl FileTree {
         Ok((0..folder.len()).map(|number| (folder.name(number).to_vec(), folder.item(number))).collect())
     }
 
-    /// The same, less unfolded.
+    /// What is in the directory at `path`, as it is kept: items are made of it one by one.
     pub(super) fn folder(&self, path: &[u8]) -> Result<Folder, Error> {
         match self {
             Self::Context(context) => match context.entry(path)? {

@@ -1,12 +1,12 @@
-//! Where the members of an archive land, as docker's unpacker has it.
+//! Where the members of an archive go, as docker's unpacker has it.
 
 use std::collections::HashMap;
 
 use super::Error;
 use super::archive::{Data, Unpacked};
+use super::copy_into::Transfer;
 use super::error::shown;
-use super::land::Transfer;
-use super::landing::{Attributes, Existing, Landed, LandedKind, Seen};
+use super::overlaid::{Attributes, Existing, Placed, PlacedKind, Seen};
 use super::tree::{CAPABILITY, ItemKind, Step, follow};
 use crate::context::path;
 use crate::layer::archive::{self, Kind as MemberKind, Limits, Member, PATH_LIMIT};
@@ -26,16 +26,16 @@ struct Unpacking<'u> {
 impl Transfer<'_> {
     /// Unpacks into the destination, which always is a directory. `--chmod` has no effect.
     pub(super) fn archive(&mut self, named: &[u8], unpacked: Unpacked) -> Result<(), Error> {
-        let root = self.landing.resolve(&path::below_root(self.to))?;
+        let root = self.files.resolve(&path::below_root(self.to))?;
         let made = self.attributes(0o755, 0, 0);
-        self.landing.make_directories(&root, &made)?;
+        self.files.make_directories(&root, &made)?;
         let Unpacked { members, bytes } = unpacked;
         let mut archive = Unpacking { root: &root, named, bytes: &bytes, known: Known::new() };
-        // Each is dropped when it has landed, so that no name is in memory twice.
+        // Each is dropped when it is in place, so that no name is in memory twice.
         for member in members {
             self.member(&mut archive, member)?;
             // With the directories that no archive names: an entry stands for as many as its name has components.
-            let (entries, path_bytes) = self.landing.held();
+            let (entries, path_bytes) = self.files.held();
             let held = Limits::default().check(entries, path_bytes);
             held.map_err(|source| Error::Archive { path: shown(named), source })?;
         }
@@ -57,7 +57,7 @@ impl Transfer<'_> {
         attributes.mtime = Some(member.mtime);
         attributes.capability = member.xattrs.get(CAPABILITY).map(|value| value.as_slice().into());
         let is_directory = member.kind == MemberKind::Directory;
-        match self.landing.look(&at)? {
+        match self.files.look(&at)? {
             // Ways may lead through what goes now.
             Seen::Directory(_) if !is_directory => archive.known = Known::new(),
             Seen::Symlink(_) => archive.known = Known::new(),
@@ -67,10 +67,10 @@ impl Transfer<'_> {
             return self.member_directory(&at, attributes);
         }
         // A link to what goes now leads nowhere, or to another name of the same file.
-        self.landing.clear(&at)?;
+        self.files.clear(&at)?;
         let kind = match member.kind {
-            MemberKind::File { size } => LandedKind::File(archive.bytes.content(member.offset, size)),
-            MemberKind::Symlink(target) => LandedKind::Symlink(target),
+            MemberKind::File { size } => PlacedKind::File(archive.bytes.content(member.offset, size)),
+            MemberKind::Symlink(target) => PlacedKind::Symlink(target),
             MemberKind::HardLink(target) => {
                 let to = self.member_path(archive, &target)?;
                 let linked = self.hard_link(&to)?.ok_or_else(|| Error::DanglingHardLink {
@@ -81,16 +81,16 @@ impl Transfer<'_> {
                 attributes = linked.attributes;
                 linked.kind
             }
-            MemberKind::Fifo => LandedKind::Fifo,
-            MemberKind::CharDevice { major, minor } => LandedKind::CharDevice(major, minor),
-            MemberKind::BlockDevice { major, minor } => LandedKind::BlockDevice(major, minor),
+            MemberKind::Fifo => PlacedKind::Fifo,
+            MemberKind::CharDevice { major, minor } => PlacedKind::CharDevice(major, minor),
+            MemberKind::BlockDevice { major, minor } => PlacedKind::BlockDevice(major, minor),
             // Read with literal names, no member is a mark; directories were handled above.
             MemberKind::Directory | MemberKind::Whiteout | MemberKind::Opaque => return Ok(()),
         };
-        self.landing.put(&at, kind, attributes)
+        self.files.put(&at, kind, attributes)
     }
 
-    /// Where a member lands. Parents that the archive does not name are made; they belong to root, whatever --chown says.
+    /// Where a member goes. Parents that the archive does not name are made; they belong to root, whatever --chown says.
     fn place(&mut self, archive: &mut Unpacking<'_>, member: &Member) -> Result<Vec<u8>, Error> {
         let at = self.member_path(archive, &member.path)?;
         // Symlinks make names longer.
@@ -101,7 +101,7 @@ impl Transfer<'_> {
         let named = path::split(&member.path).0;
         if !archive.known.contains_key(named) {
             let dir = path::split(&at).0;
-            self.landing.make_directories(dir, &Attributes::made(0o755, 0, 0))?;
+            self.files.make_directories(dir, &Attributes::made(0o755, 0, 0))?;
             archive.known.insert(named.to_vec(), dir.to_vec());
         }
         Ok(at)
@@ -115,7 +115,7 @@ impl Transfer<'_> {
         }
         let root = archive.root;
         let dir = follow(dir, |at| {
-            Ok(match self.landing.look(&path::join(root, at))? {
+            Ok(match self.files.look(&path::join(root, at))? {
                 Seen::Nothing => Step::Nothing,
                 Seen::Symlink(target) => Step::Symlink(target),
                 Seen::Directory(_) | Seen::Other(_) => Step::Other,
@@ -126,13 +126,13 @@ impl Transfer<'_> {
 
     /// Merged with a directory that is there, in place of anything else.
     fn member_directory(&mut self, at: &[u8], attributes: Attributes) -> Result<(), Error> {
-        match self.landing.look(at)? {
+        match self.files.look(at)? {
             Seen::Directory(_) | Seen::Nothing => {
-                self.landing.put_directory(at, attributes, Existing::Overwrite)
+                self.files.put_directory(at, attributes, Existing::Overwrite)
             }
             Seen::Symlink(_) | Seen::Other(_) => {
-                self.landing.clear(at)?;
-                self.landing.put_fresh_directory(at, attributes);
+                self.files.clear(at)?;
+                self.files.put_fresh_directory(at, attributes);
                 Ok(())
             }
         }
@@ -141,34 +141,34 @@ impl Transfer<'_> {
     /// A link to a file that this step brought stays one; one to a file of a lower layer becomes a copy, since a
     /// layer cannot link into another. Either way it is the same file, with the target's metadata. `None`: there
     /// is nothing that could be linked to.
-    fn hard_link(&self, to: &[u8]) -> Result<Option<Landed>, Error> {
-        if let Some(landed) = self.landing.landed(to) {
-            let kind = match &landed.kind {
-                LandedKind::File(_) => LandedKind::HardLink(to.to_vec()),
-                LandedKind::Directory { .. } => return Ok(None),
+    fn hard_link(&self, to: &[u8]) -> Result<Option<Placed>, Error> {
+        if let Some(placed) = self.files.placed(to) {
+            let kind = match &placed.kind {
+                PlacedKind::File(_) => PlacedKind::HardLink(to.to_vec()),
+                PlacedKind::Directory { .. } => return Ok(None),
                 other => other.clone(),
             };
-            return Ok(Some(Landed { kind, ..landed }));
+            return Ok(Some(Placed { kind, ..placed }));
         }
-        let item = match self.landing.look(to)? {
+        let item = match self.files.look(to)? {
             Seen::Nothing | Seen::Directory(_) => None,
             Seen::Symlink(_) | Seen::Other(_) => self.parent.entry(to)?,
         };
         let Some(item) = item else { return Ok(None) };
         let kind = match &item.kind {
             ItemKind::File(_) => match self.parent.content(&item, None)? {
-                Some(content) => LandedKind::File(content),
+                Some(content) => PlacedKind::File(content),
                 None => return Ok(None),
             },
-            ItemKind::Symlink(target) => LandedKind::Symlink(target.to_vec()),
-            ItemKind::Fifo => LandedKind::Fifo,
-            ItemKind::CharDevice(major, minor) => LandedKind::CharDevice(*major, *minor),
-            ItemKind::BlockDevice(major, minor) => LandedKind::BlockDevice(*major, *minor),
+            ItemKind::Symlink(target) => PlacedKind::Symlink(target.to_vec()),
+            ItemKind::Fifo => PlacedKind::Fifo,
+            ItemKind::CharDevice(major, minor) => PlacedKind::CharDevice(*major, *minor),
+            ItemKind::BlockDevice(major, minor) => PlacedKind::BlockDevice(*major, *minor),
             ItemKind::Directory => return Ok(None),
         };
         let mut attributes = Attributes::made(item.mode, item.uid, item.gid);
         attributes.mtime = Some(item.mtime);
         attributes.capability = item.capability;
-        Ok(Some(Landed { kind, attributes }))
+        Ok(Some(Placed { kind, attributes }))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::context::path;
 use crate::copy_files::accounts::{Accounts, OwnerText};
-use crate::copy_files::landing::{Attributes, Landing};
+use crate::copy_files::overlaid::{Attributes, Overlaid};
 use crate::copy_files::{Error, FileTree, Outcome};
 use crate::oci::Seconds;
 use crate::plan::graph::WorkdirOp;
@@ -15,15 +15,15 @@ pub fn workdir(
     accounts: &Accounts<'_>,
     parent_time: Seconds,
 ) -> Result<Outcome, Error> {
-    let mut landing = Landing::new(parent);
-    let at = landing.resolve(&path::below_root(op.path.as_bytes()))?;
+    let mut root = Overlaid::new(parent);
+    let at = root.resolve(&path::below_root(op.path.as_bytes()))?;
     let (uid, gid) = match op.user.as_str() {
         "" => (0, 0),
         user => OwnerText::new(user)
             .resolve(accounts)
             .map_err(|source| Error::Accounts { owner: user.to_owned(), source })?,
     };
-    landing.make_directories(&at, &Attributes::made(0o755, uid, gid))?;
+    root.make_directories(&at, &Attributes::made(0o755, uid, gid))?;
     let time = op.epoch.unwrap_or(parent_time);
-    Ok(Outcome { entries: landing.finish(time, op.epoch), time })
+    Ok(Outcome { entries: root.finish(time, op.epoch), time })
 }

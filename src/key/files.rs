@@ -39,7 +39,7 @@ pub fn push_attribute(key: &mut Preimage, name: &[u8], value: &[u8]) {
     key.push(format!("attribute:{}", escaped(name)), hex);
 }
 
-/// A file as it would land.
+/// A file as it would be written.
 #[derive(Debug, Clone, Copy)]
 pub struct FileState<'f> {
     /// What it is.
@@ -123,7 +123,7 @@ pub fn archive(digest: &[u8; 32]) -> String {
     value
 }
 
-/// The value of a directory that does not land itself, only what it holds.
+/// The value of a directory of which only what it holds is copied.
 pub const CONTENTS: &str = "contents - -";
 
 /// Ends what a directory holds: another source may have the same path as a file in it.

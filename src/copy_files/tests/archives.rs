@@ -177,20 +177,20 @@ fn an_archive_that_does_not_have_its_digest_is_an_error() {
     fs::write(dir.path().join("x.tar"), &bytes).unwrap();
     let op = op("ADD x.tar /");
     let mut selected = select(&op, &sources(&op, &context(dir.path()))).unwrap();
-    let land_it = |selected: &Selected| {
+    let copied = |selected: &Selected| {
         let (parent, scratch) = (image(&[]), || tempfile::tempfile());
         let accounts = |_: &str| Ok(None);
         let destination =
             Destination { parent: &parent, parent_time: 0, accounts: &accounts, scratch: &scratch };
-        listing(&land(selected, &op, &destination))
+        listing(&copy_into(selected, &op, &destination))
     };
-    assert_eq!(land_it(&selected), ["f 644 11:22 file"]);
+    assert_eq!(copied(&selected), ["f 644 11:22 file"]);
     let crate::copy_files::select::What::Archive(_, digest) = &mut selected.picks[0].what else {
         panic!("no archive")
     };
     let other = [&bytes[..bytes.len() - 1], &[8]].concat();
     digest.content = *blake3::hash(&other).as_bytes();
-    let lines = land_it(&selected);
+    let lines = copied(&selected);
     assert!(lines[0].starts_with("error: `/x.tar` does not hold what it held"), "{lines:?}");
 }
 

@@ -38,8 +38,8 @@ pub(super) fn make(
         accounts: &|path| passwd::read_one(services, &parent, path),
         scratch: &|| trees::scratch_file(&services.store),
     };
-    let landed = copy_files::land(&selected, &op, &destination)?;
-    environment.publish_entries(&slot, &parent, &reasons, (landed.entries, landed.time))
+    let placed = copy_files::copy_into(&selected, &op, &destination)?;
+    environment.publish_entries(&slot, &parent, &reasons, (placed.entries, placed.time))
 }
 
 /// The layer with these files of a context, if it was made before.

@@ -1,4 +1,4 @@
-//! COPY and ADD as a step: two lookups in the cache, then selecting, landing and writing.
+//! COPY and ADD as a step: two lookups in the cache, then selecting, placing and writing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -221,7 +221,7 @@ fn make<R>(
     reasons: &FileReasons<'_>,
 ) -> Result<RootState, Error> {
     let services = step.environment.services;
-    let tree = match copy_files::land::is_linked(op) {
+    let tree = match copy_files::is_linked(op) {
         true => FileTree::empty(),
         false => trees::of_root(services, parent)?,
     };
@@ -231,6 +231,6 @@ fn make<R>(
         accounts: &|path| passwd::read_one(services, parent, path),
         scratch: &|| trees::scratch_file(&services.store),
     };
-    let landed = copy_files::land(selected, op, &destination)?;
-    step.environment.publish_entries(&step.slot(), parent, reasons, (landed.entries, landed.time))
+    let placed = copy_files::copy_into(selected, op, &destination)?;
+    step.environment.publish_entries(&step.slot(), parent, reasons, (placed.entries, placed.time))
 }

@@ -32,7 +32,7 @@ pub(super) fn looks_into(step: &Step, other: StepId) -> bool {
         Op::Copy { parent, op } => {
             let takes_from =
                 |source: &CopySource| matches!(source, CopySource::Path { from, .. } if *from == other);
-            (*parent == other && !copy_files::land::is_linked(op)) || op.sources.iter().any(takes_from)
+            (*parent == other && !copy_files::is_linked(op)) || op.sources.iter().any(takes_from)
         }
         Op::Workdir { parent, .. } => *parent == other,
         Op::Exec { op, .. } => op.mounted().any(|part| *part.from == other && part.source != "/"),

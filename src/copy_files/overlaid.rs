@@ -1,4 +1,4 @@
-//! A root file system that entries land in: the parent's, and over it what this step has put there so far.
+//! A root file system that entries are put into: the parent's, and over it what this step has put there so far.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -17,7 +17,7 @@ mod links;
 mod put;
 
 /// See the module. Paths are relative and clean; parents are looked at before what they hold.
-pub(crate) struct Landing<'p> {
+pub(super) struct Overlaid<'p> {
     parent: &'p FileTree,
     new: Put,
     links: Links,
@@ -29,14 +29,14 @@ pub(crate) struct Landing<'p> {
 
 /// Something put at a path.
 #[derive(Debug, Clone)]
-pub(crate) struct Landed {
-    pub(crate) kind: LandedKind,
-    pub(crate) attributes: Attributes,
+pub(super) struct Placed {
+    pub(super) kind: PlacedKind,
+    pub(super) attributes: Attributes,
 }
 
-/// What a [`Landed`] is.
+/// What a [`Placed`] is.
 #[derive(Debug, Clone)]
-pub(crate) enum LandedKind {
+pub(super) enum PlacedKind {
     /// `is_fresh`: nothing of the parent is in it.
     Directory {
         is_fresh: bool,
@@ -51,18 +51,18 @@ pub(crate) enum LandedKind {
 
 /// Metadata of something put at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Attributes {
-    pub(crate) mode: u32,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+pub(super) struct Attributes {
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
     /// `None`: the step's time.
-    pub(crate) mtime: Option<Seconds>,
-    pub(crate) capability: Option<Box<[u8]>>,
+    pub(super) mtime: Option<Seconds>,
+    pub(super) capability: Option<Box<[u8]>>,
 }
 
 /// What is at a path.
 #[derive(Debug, Clone)]
-pub(crate) enum Seen {
+pub(super) enum Seen {
     Nothing,
     Directory(Attributes),
     Symlink(Vec<u8>),
@@ -72,21 +72,21 @@ pub(crate) enum Seen {
 
 /// How a directory's metadata meets a directory that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Existing {
+pub(super) enum Existing {
     /// It gets all of the new metadata.
     Overwrite,
     /// It gets the new mode and keeps its owner.
     OverwriteMode,
 }
 
-impl<'p> Landing<'p> {
-    pub(crate) fn new(parent: &'p FileTree) -> Self {
+impl<'p> Overlaid<'p> {
+    pub(super) fn new(parent: &'p FileTree) -> Self {
         let (new, links, hidden) = (Put::default(), Links::default(), HashSet::new());
         Self { parent, new, links, hidden, newest: None }
     }
 
     /// What is at `at`, no symlink followed.
-    pub(crate) fn look(&self, at: &[u8]) -> Result<Seen, Error> {
+    pub(super) fn look(&self, at: &[u8]) -> Result<Seen, Error> {
         if at.is_empty() {
             return Ok(Seen::Directory(Attributes::made(0o755, 0, 0)));
         }
@@ -102,7 +102,7 @@ impl<'p> Landing<'p> {
     }
 
     /// Where `at` leads, all symlinks followed inside the root.
-    pub(crate) fn resolve(&self, at: &[u8]) -> Result<Vec<u8>, Error> {
+    pub(super) fn resolve(&self, at: &[u8]) -> Result<Vec<u8>, Error> {
         follow(at, |at| {
             Ok(match self.look(at)? {
                 Seen::Nothing => Step::Nothing,
@@ -113,12 +113,12 @@ impl<'p> Landing<'p> {
     }
 
     /// Makes the directory `at` (resolved) and those above it, each new one with these attributes.
-    pub(crate) fn make_directories(&mut self, at: &[u8], attributes: &Attributes) -> Result<(), Error> {
+    pub(super) fn make_directories(&mut self, at: &[u8], attributes: &Attributes) -> Result<(), Error> {
         for prefix in path::prefixes(at) {
             match self.look(prefix)? {
                 Seen::Directory(_) => {}
                 Seen::Nothing => {
-                    self.insert(prefix, LandedKind::Directory { is_fresh: true }, attributes.clone());
+                    self.insert(prefix, PlacedKind::Directory { is_fresh: true }, attributes.clone());
                 }
                 Seen::Symlink(_) | Seen::Other(_) => {
                     return Err(Error::FileInTheWay { path: shown(at), obstacle: shown(prefix) });
@@ -130,7 +130,7 @@ impl<'p> Landing<'p> {
 
     /// Puts a directory at `at`, merged with one that is there. Its time is the step's where it is made or
     /// changed, unless the attributes name one.
-    pub(crate) fn put_directory(
+    pub(super) fn put_directory(
         &mut self,
         at: &[u8],
         mut attributes: Attributes,
@@ -153,35 +153,35 @@ impl<'p> Landing<'p> {
             Seen::Symlink(_) => return Err(Error::NotADirectory { path: shown(at), is: "a symlink" }),
             Seen::Other(is) => return Err(Error::NotADirectory { path: shown(at), is }),
         };
-        self.insert(at, LandedKind::Directory { is_fresh }, attributes);
+        self.insert(at, PlacedKind::Directory { is_fresh }, attributes);
         Ok(())
     }
 
     /// Puts anything but a directory at `at`, in place of anything but a directory.
-    pub(crate) fn put(
+    pub(super) fn put(
         &mut self,
         at: &[u8],
-        mut kind: LandedKind,
+        mut kind: PlacedKind,
         attributes: Attributes,
     ) -> Result<(), Error> {
         if let Seen::Directory(_) = self.look(at)? {
             return Err(Error::ReplaceDirectory(shown(at)));
         }
         self.newest = self.newest.max(attributes.mtime);
-        if let LandedKind::HardLink(target) = &mut kind {
+        if let PlacedKind::HardLink(target) = &mut kind {
             *target = self.links.add(target, at);
         }
         self.insert(at, kind, attributes);
         Ok(())
     }
 
-    /// Puts a directory where nothing is left after [`Landing::clear`].
-    pub(crate) fn put_fresh_directory(&mut self, at: &[u8], attributes: Attributes) {
-        self.insert(at, LandedKind::Directory { is_fresh: true }, attributes);
+    /// Puts a directory where nothing is left after [`Overlaid::clear`].
+    pub(super) fn put_fresh_directory(&mut self, at: &[u8], attributes: Attributes) {
+        self.insert(at, PlacedKind::Directory { is_fresh: true }, attributes);
     }
 
     /// Takes away whatever is at `at`, with everything below it; something else must take its place.
-    pub(crate) fn clear(&mut self, at: &[u8]) -> Result<(), Error> {
+    pub(super) fn clear(&mut self, at: &[u8]) -> Result<(), Error> {
         if let Seen::Directory(_) = self.look(at)? {
             if !self.new.is_fresh(at) {
                 self.hidden.insert(at.to_vec());
@@ -195,21 +195,21 @@ impl<'p> Landing<'p> {
     }
 
     /// The entry that this step has put at `at`.
-    pub(crate) fn landed(&self, at: &[u8]) -> Option<Landed> {
-        let mut found = self.new.get(at).and_then(|(entry, mark)| landed(entry, mark))?;
-        if let LandedKind::HardLink(target) = &mut found.kind {
+    pub(super) fn placed(&self, at: &[u8]) -> Option<Placed> {
+        let mut found = self.new.get(at).and_then(|(entry, mark)| placed(entry, mark))?;
+        if let PlacedKind::HardLink(target) = &mut found.kind {
             *target = self.links.target(target);
         }
         Some(found)
     }
 
     /// How much this step holds in memory: entries, and bytes of their paths.
-    pub(crate) fn held(&self) -> (u64, u64) {
+    pub(super) fn held(&self) -> (u64, u64) {
         self.new.held()
     }
 
     /// The step's time, as if it had nothing else to do: the latest of `parent_time` and what was brought.
-    pub(crate) fn time(&self, parent_time: Seconds) -> Seconds {
+    pub(super) fn time(&self, parent_time: Seconds) -> Seconds {
         self.newest.map_or(parent_time, |newest| newest.max(parent_time))
     }
 
@@ -217,7 +217,7 @@ impl<'p> Landing<'p> {
     /// latest time of what this step put below it: so one changed file changes the headers of the directories
     /// above it, not those of all, and the rest of the layer stays as it was. With `epoch` that is the time of
     /// everything without one.
-    pub(crate) fn finish(mut self, time: Seconds, epoch: Option<Seconds>) -> Vec<Entry> {
+    pub(super) fn finish(mut self, time: Seconds, epoch: Option<Seconds>) -> Vec<Entry> {
         if epoch.is_none() {
             self.time_directories();
         }
@@ -265,7 +265,7 @@ impl<'p> Landing<'p> {
         }
     }
 
-    fn insert(&mut self, at: &[u8], kind: LandedKind, attributes: Attributes) {
+    fn insert(&mut self, at: &[u8], kind: PlacedKind, attributes: Attributes) {
         self.promote_link(at);
         let (entry, mark) = entry(at.to_vec(), kind, attributes);
         self.new.insert(entry, mark);
@@ -292,7 +292,7 @@ impl<'p> Landing<'p> {
 
 impl Attributes {
     /// Of what the instruction makes itself.
-    pub(crate) fn made(mode: u32, uid: u32, gid: u32) -> Self {
+    pub(super) fn made(mode: u32, uid: u32, gid: u32) -> Self {
         Self { mode, uid, gid, mtime: None, capability: None }
     }
 
@@ -320,17 +320,17 @@ fn seen_entry(entry: &Entry, mark: Mark) -> Seen {
 }
 
 /// What was put, as it is kept: an entry that may still have no time, and what else is known of it.
-fn entry(path: Vec<u8>, kind: LandedKind, attributes: Attributes) -> (Entry, Mark) {
+fn entry(path: Vec<u8>, kind: PlacedKind, attributes: Attributes) -> (Entry, Mark) {
     let Attributes { mode, uid, gid, mtime, capability } = attributes;
-    let is_fresh = matches!(kind, LandedKind::Directory { is_fresh: true });
+    let is_fresh = matches!(kind, PlacedKind::Directory { is_fresh: true });
     let kind = match kind {
-        LandedKind::Directory { .. } => EntryKind::Directory,
-        LandedKind::File(content) => EntryKind::File(content),
-        LandedKind::HardLink(target) => EntryKind::HardLink(target),
-        LandedKind::Symlink(target) => EntryKind::Symlink(target),
-        LandedKind::Fifo => EntryKind::Fifo,
-        LandedKind::CharDevice(major, minor) => EntryKind::CharDevice { major, minor },
-        LandedKind::BlockDevice(major, minor) => EntryKind::BlockDevice { major, minor },
+        PlacedKind::Directory { .. } => EntryKind::Directory,
+        PlacedKind::File(content) => EntryKind::File(content),
+        PlacedKind::HardLink(target) => EntryKind::HardLink(target),
+        PlacedKind::Symlink(target) => EntryKind::Symlink(target),
+        PlacedKind::Fifo => EntryKind::Fifo,
+        PlacedKind::CharDevice(major, minor) => EntryKind::CharDevice { major, minor },
+        PlacedKind::BlockDevice(major, minor) => EntryKind::BlockDevice { major, minor },
     };
     let xattrs = capability.map(|value| (super::tree::CAPABILITY.to_vec(), value.into_vec()));
     let xattrs: BTreeMap<_, _> = xattrs.into_iter().collect();
@@ -339,18 +339,18 @@ fn entry(path: Vec<u8>, kind: LandedKind, attributes: Attributes) -> (Entry, Mar
 }
 
 /// The other way round.
-fn landed(entry: &Entry, mark: Mark) -> Option<Landed> {
+fn placed(entry: &Entry, mark: Mark) -> Option<Placed> {
     let kind = match entry.kind.clone() {
-        EntryKind::Directory => LandedKind::Directory { is_fresh: mark.is_fresh },
-        EntryKind::File(content) => LandedKind::File(content),
-        EntryKind::HardLink(target) => LandedKind::HardLink(target),
-        EntryKind::Symlink(target) => LandedKind::Symlink(target),
-        EntryKind::Fifo => LandedKind::Fifo,
-        EntryKind::CharDevice { major, minor } => LandedKind::CharDevice(major, minor),
-        EntryKind::BlockDevice { major, minor } => LandedKind::BlockDevice(major, minor),
+        EntryKind::Directory => PlacedKind::Directory { is_fresh: mark.is_fresh },
+        EntryKind::File(content) => PlacedKind::File(content),
+        EntryKind::HardLink(target) => PlacedKind::HardLink(target),
+        EntryKind::Symlink(target) => PlacedKind::Symlink(target),
+        EntryKind::Fifo => PlacedKind::Fifo,
+        EntryKind::CharDevice { major, minor } => PlacedKind::CharDevice(major, minor),
+        EntryKind::BlockDevice { major, minor } => PlacedKind::BlockDevice(major, minor),
         EntryKind::Whiteout | EntryKind::OpaqueWhiteout => return None,
     };
-    Some(Landed { kind, attributes: attributes(entry, mark) })
+    Some(Placed { kind, attributes: attributes(entry, mark) })
 }
 
 fn attributes(entry: &Entry, mark: Mark) -> Attributes {

@@ -1,4 +1,4 @@
-//! Phase B: where the selected files land, and what else has to be made for them.
+//! Phase B: where the selected files go, and what else has to be made for them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::archive::{Scratch, unpack};
 use super::chmod::ModeChange;
 use super::error::shown;
 use super::gather::{Gathered, Picked};
-use super::landing::{Attributes, Existing, LandedKind, Landing, Seen};
+use super::overlaid::{Attributes, Existing, Overlaid, PlacedKind, Seen};
 use super::select::{Pick, Selected, What};
 use super::tree::{FileTree, Item, ItemKind};
 use crate::context::{FileDigest, path};
@@ -17,7 +17,7 @@ use crate::layer::entry::{Content, Entry};
 use crate::oci::Seconds;
 use crate::plan::graph::CopyOp;
 
-/// What a step lands in.
+/// What a step copies into.
 pub struct Destination<'a> {
     /// The files that the step starts from; not looked at under `--link`.
     pub parent: &'a FileTree,
@@ -45,11 +45,15 @@ pub fn is_linked<R>(op: &CopyOp<R>) -> bool {
 }
 
 /// Puts what was selected into the destination.
-pub fn land<R>(selected: &Selected, op: &CopyOp<R>, destination: &Destination<'_>) -> Result<Outcome, Error> {
+pub fn copy_into<R>(
+    selected: &Selected,
+    op: &CopyOp<R>,
+    destination: &Destination<'_>,
+) -> Result<Outcome, Error> {
     let empty = FileTree::empty();
     let parent = if is_linked(op) { &empty } else { destination.parent };
     let mut transfer = Transfer {
-        landing: Landing::new(parent),
+        files: Overlaid::new(parent),
         parent,
         to: op.destination.as_bytes(),
         owner: owner(op, destination.accounts)?,
@@ -59,8 +63,8 @@ pub fn land<R>(selected: &Selected, op: &CopyOp<R>, destination: &Destination<'_
     for pick in &selected.picks {
         transfer.pick(pick, destination.scratch)?;
     }
-    let time = op.epoch.unwrap_or_else(|| transfer.landing.time(destination.parent_time));
-    Ok(Outcome { entries: transfer.landing.finish(time, op.epoch), time })
+    let time = op.epoch.unwrap_or_else(|| transfer.files.time(destination.parent_time));
+    Ok(Outcome { entries: transfer.files.finish(time, op.epoch), time })
 }
 
 fn owner<R>(op: &CopyOp<R>, accounts: &Accounts<'_>) -> Result<Option<(u32, u32)>, Error> {
@@ -74,13 +78,13 @@ fn owner<R>(op: &CopyOp<R>, accounts: &Accounts<'_>) -> Result<Option<(u32, u32)
 }
 
 pub(super) struct Transfer<'t> {
-    pub(super) landing: Landing<'t>,
+    pub(super) files: Overlaid<'t>,
     pub(super) parent: &'t FileTree,
     /// The destination as in the op.
     pub(super) to: &'t [u8],
     owner: Option<(u32, u32)>,
     mode: ModeChange,
-    /// Where the first name of each hard-linked file of the current pick landed.
+    /// Where the first name of each hard-linked file of the current pick went.
     inodes: HashMap<(u64, u64), Vec<u8>>,
 }
 
@@ -95,16 +99,16 @@ impl Transfer<'_> {
         let to = path::below_root(self.to);
         // A destination written with a slash is made as a directory first, any other only its parent.
         let first = if self.to.ends_with(b"/") { to.as_slice() } else { path::split(&to).0 };
-        let first = self.landing.resolve(first)?;
-        self.landing.make_directories(&first, &made)?;
-        let target = self.landing.resolve(&to)?;
+        let first = self.files.resolve(first)?;
+        self.files.make_directories(&first, &made)?;
+        let target = self.files.resolve(&to)?;
         match &pick.what {
             What::Directory { own, entries } => self.directory(pick, own.as_ref(), entries, &target),
             What::File(item, digest) => self.single(pick, item, digest.as_ref(), target),
             What::Inline(bytes) => {
                 let attributes = self.attributes(self.mode.apply(0o644, false), 0, 0);
                 let target = self.file_target(target, &pick.name)?;
-                self.landing.put(&target, LandedKind::File(Content::Bytes(bytes.clone())), attributes)
+                self.files.put(&target, PlacedKind::File(Content::Bytes(bytes.clone())), attributes)
             }
             // Handled above: an archive always has a tree.
             What::Archive(..) => Ok(()),
@@ -128,12 +132,12 @@ impl Transfer<'_> {
     }
 
     fn file_target(&mut self, target: Vec<u8>, name: &[u8]) -> Result<Vec<u8>, Error> {
-        let target = match self.landing.look(&target)? {
+        let target = match self.files.look(&target)? {
             Seen::Directory(_) => path::join(&target, name),
             Seen::Nothing | Seen::Symlink(_) | Seen::Other(_) => target,
         };
         let made = self.made_directory();
-        self.landing.make_directories(path::split(&target).0, &made)?;
+        self.files.make_directories(path::split(&target).0, &made)?;
         Ok(target)
     }
 
@@ -146,14 +150,14 @@ impl Transfer<'_> {
         target: &[u8],
     ) -> Result<(), Error> {
         let made = self.made_directory();
-        match (self.landing.look(target)?, own) {
+        match (self.files.look(target)?, own) {
             (Seen::Directory(_), _) => {}
             (Seen::Other(is), _) => return Err(Error::NotADirectory { path: shown(target), is }),
-            (Seen::Nothing | Seen::Symlink(_), None) => self.landing.make_directories(target, &made)?,
+            (Seen::Nothing | Seen::Symlink(_), None) => self.files.make_directories(target, &made)?,
             (Seen::Nothing | Seen::Symlink(_), Some(own)) => {
-                self.landing.make_directories(path::split(target).0, &made)?;
+                self.files.make_directories(path::split(target).0, &made)?;
                 let attributes = self.attributes(self.mode.apply(own.mode, true), own.uid, own.gid);
-                self.landing.put_directory(target, attributes, Existing::Overwrite)?;
+                self.files.put_directory(target, attributes, Existing::Overwrite)?;
             }
         }
         let Some(tree) = &pick.tree else { return Ok(()) };
@@ -174,13 +178,13 @@ impl Transfer<'_> {
     /// is only passed through brings its mode.
     fn subdirectory(&mut self, at: &[u8], picked: Picked<'_>) -> Result<(), Error> {
         let Item { mode, uid, gid, .. } = picked.item();
-        let exists = matches!(self.landing.look(at)?, Seen::Directory(_));
+        let exists = matches!(self.files.look(at)?, Seen::Directory(_));
         if picked.is_only_as_parent() && exists {
             let attributes = Attributes::made(mode, uid, gid);
-            return self.landing.put_directory(at, attributes, Existing::OverwriteMode);
+            return self.files.put_directory(at, attributes, Existing::OverwriteMode);
         }
         let attributes = self.attributes(self.mode.apply(mode, true), uid, gid);
-        self.landing.put_directory(at, attributes, Existing::Overwrite)
+        self.files.put_directory(at, attributes, Existing::Overwrite)
     }
 
     /// Anything but a directory at exactly `at`.
@@ -192,27 +196,27 @@ impl Transfer<'_> {
         content: Option<Content>,
     ) -> Result<(), Error> {
         let kind = match (&item.kind, content) {
-            (ItemKind::File(_), Some(content)) => self.link_or(at, item, LandedKind::File(content)),
-            (ItemKind::Symlink(target), _) => LandedKind::Symlink(target.to_vec()),
-            (ItemKind::Fifo, _) => LandedKind::Fifo,
-            (ItemKind::CharDevice(major, minor), _) => LandedKind::CharDevice(*major, *minor),
-            (ItemKind::BlockDevice(major, minor), _) => LandedKind::BlockDevice(*major, *minor),
+            (ItemKind::File(_), Some(content)) => self.link_or(at, item, PlacedKind::File(content)),
+            (ItemKind::Symlink(target), _) => PlacedKind::Symlink(target.to_vec()),
+            (ItemKind::Fifo, _) => PlacedKind::Fifo,
+            (ItemKind::CharDevice(major, minor), _) => PlacedKind::CharDevice(*major, *minor),
+            (ItemKind::BlockDevice(major, minor), _) => PlacedKind::BlockDevice(*major, *minor),
             // Directories go elsewhere, and every regular file comes with its content.
             (ItemKind::Directory | ItemKind::File(_), _) => return Ok(()),
         };
-        let is_symlink = matches!(kind, LandedKind::Symlink(_));
+        let is_symlink = matches!(kind, PlacedKind::Symlink(_));
         let mode = if is_symlink { 0o777 } else { self.mode.apply(item.mode, false) };
         let mut attributes = self.attributes(mode, item.uid, item.gid);
         attributes.mtime = Some(item.mtime);
         attributes.capability = digest.and_then(|digest| digest.capability.clone());
-        self.landing.put(at, kind, attributes)
+        self.files.put(at, kind, attributes)
     }
 
     /// A second name of a file that this pick brought already is a hard link to the first.
-    fn link_or(&mut self, at: &[u8], item: &Item, kind: LandedKind) -> LandedKind {
+    fn link_or(&mut self, at: &[u8], item: &Item, kind: PlacedKind) -> PlacedKind {
         let Some(inode) = item.link else { return kind };
         match self.inodes.get(&inode) {
-            Some(first) if first != at => LandedKind::HardLink(first.clone()),
+            Some(first) if first != at => PlacedKind::HardLink(first.clone()),
             _ => {
                 self.inodes.insert(inode, at.to_vec());
                 kind

@@ -1,4 +1,4 @@
-//! Where files land, whose they are, and what is in the way.
+//! Where files go, whose they are, and what is in the way.
 
 use super::*;
 

@@ -42,7 +42,7 @@ impl Put {
         Some((&self.entries[place], self.marks[place]))
     }
 
-    /// The same, to be changed; its path must stay.
+    /// What was put at `path`, to be changed; its path must stay.
     pub(super) fn get_mut(&mut self, path: &[u8]) -> Option<(&mut Entry, &mut Mark)> {
         let place = self.place(path)?;
         Some((&mut self.entries[place], &mut self.marks[place]))
