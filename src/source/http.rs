@@ -43,7 +43,7 @@ pub enum HttpError {
     NotWritten {
         /// What was asked for.
         url: String,
-        /// Why.
+        /// What the system said.
         source: std::io::Error,
     },
     /// The body is too long.

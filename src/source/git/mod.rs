@@ -190,7 +190,7 @@ impl GitSource {
         Some(format!("{}#{reference}", shown(&self.remote)))
     }
 
-    /// The same at a commit, which its reference may have left.
+    /// The repository at a commit, which its reference may have left.
     pub(crate) fn at_commit(mut self, commit: &str) -> Self {
         commit.clone_into(&mut self.reference);
         self
