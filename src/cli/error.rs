@@ -167,6 +167,14 @@ pub(super) fn usage(shown: &clap::Error) -> Result<(), Failure> {
     {
         let _ = std::io::stderr().write_all(format!("\nhelp: {help}\n").as_bytes());
     }
+    let missing =
+        shown.get(ContextKind::InvalidArg).filter(|_| shown.kind() == ErrorKind::MissingRequiredArgument);
+    if let Some(ContextValue::Strings(missing)) = missing
+        && missing.iter().any(|argument| argument == "<CONTEXT>")
+    {
+        let help = "\nhelp: the context is the folder whose files COPY reads; `.` is the current one\n";
+        let _ = std::io::stderr().write_all(help.as_bytes());
+    }
     if shown.use_stderr() {
         Err(Failure { diagnostics: Vec::new(), kind: FailureKind::Usage, json: false })
     } else {

@@ -122,6 +122,10 @@ fn not_found(tags: &[(Reference, Descriptor)], name: &str) -> Failure {
 /// How long ago `created` was, for people; `-` when it is not known.
 pub(crate) fn age(created: Option<&str>) -> String {
     let Some(created) = created.and_then(crate::oci::parse_rfc3339) else { return "-".to_owned() };
+    if created == 0 {
+        // No time at all is meant, as in images that are the same whenever they are built.
+        return "at the epoch".to_owned();
+    }
     let seconds = (crate::clock::now() - created).max(0);
     let (count, unit) = match seconds {
         s if s < 60 => return "just now".to_owned(),

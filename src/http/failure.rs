@@ -62,6 +62,8 @@ pub(super) fn classify(error: &ureq::Error, origin: &Origin, proxy: Option<&str>
         other if is_certificate(&other.to_string()) => (Problem::Certificate, other.to_string()),
         other => (Problem::Protocol, other.to_string()),
     };
+    // The client's own errors, which say `io: ` before what the system said, can be inside of the system's.
+    cause = without_kind(&cause).to_owned();
     if let Some(proxy) = proxy.and_then(|url| url.parse::<Uri>().ok()) {
         // The host only: the user info of the URL is a secret.
         cause = format!("{cause} (through the proxy `{}`)", proxy.host().unwrap_or(""));
@@ -73,14 +75,19 @@ fn is_certificate(text: &str) -> bool {
     text.contains("certificate") || text.contains("UnknownIssuer")
 }
 
+fn without_kind(cause: &str) -> &str {
+    cause.trim_start_matches("io: ")
+}
+
 /// What broke a body that was being read.
 pub(crate) fn cause_of(error: std::io::Error) -> String {
-    match ureq::Error::from(error) {
+    let cause = match ureq::Error::from(error) {
         ureq::Error::Timeout(_) => "the connection stalled".to_owned(),
         ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
             "the connection was closed".to_owned()
         }
         ureq::Error::Io(e) => e.to_string(),
         other => other.to_string(),
-    }
+    };
+    without_kind(&cause).to_owned()
 }

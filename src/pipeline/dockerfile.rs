@@ -209,6 +209,15 @@ fn explain_link(name: &str, path: &Path, target: &Path) -> Diagnostic {
 
 fn explain_missing(context: &Path, name: &str, error: &io::Error) -> Diagnostic {
     let diagnostic = unreadable(name, error);
+    if error.kind() == io::ErrorKind::IsADirectory {
+        return diagnostic.help(format!("`{name}` is a folder; name the file in it: `-f {name}/Dockerfile`"));
+    }
+    if context.is_file() {
+        let file = context.display();
+        return diagnostic.help(format!(
+            "the context `{file}` is a file; a Dockerfile is named with `-f`, and the context is its folder: `rbuild -f {file} .`"
+        ));
+    }
     if error.kind() != io::ErrorKind::NotFound {
         return diagnostic;
     }

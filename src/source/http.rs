@@ -154,7 +154,13 @@ impl HttpError {
             Self::Unreachable { problem: Problem::Certificate, .. } => Some(
                 "name the CA certificate of the server in SSL_CERT_FILE, or add it to those of this machine",
             ),
+            Self::Unreachable { problem: Problem::Proxy, url, .. } if url.starts_with("http:") => {
+                Some("check HTTP_PROXY and NO_PROXY")
+            }
             Self::Unreachable { problem: Problem::Proxy, .. } => Some("check HTTPS_PROXY and NO_PROXY"),
+            Self::Unreachable { url, .. } if url.starts_with("http:") => {
+                Some("check the URL and the network; behind a proxy, set HTTP_PROXY")
+            }
             Self::Unreachable { .. } => {
                 Some("check the URL and the network; behind a proxy, set HTTPS_PROXY")
             }

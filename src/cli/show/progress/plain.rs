@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Display, Fate, Shown};
 use crate::report::{Event, Outcome, StepHeading, StepNumber};
@@ -11,6 +11,9 @@ use crate::text::{duration::seconds, size::bytes};
 
 /// A transfer is mentioned again after this much of it.
 const BYTES_STEP: u64 = 64 << 20;
+
+/// A step that says nothing is mentioned again after this long: some CI systems end jobs that are silent for ten minutes.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Bytes on their way.
 struct Transfer {
@@ -25,6 +28,8 @@ pub(super) struct Plain {
     headings: Vec<StepHeading>,
     transfers: BTreeMap<(StepNumber, String), Transfer>,
     begun: BTreeMap<StepNumber, Instant>,
+    /// When each step that is under way was last heard of.
+    heard: BTreeMap<StepNumber, Instant>,
     shown: Shown,
 }
 
@@ -35,6 +40,7 @@ impl Plain {
             headings: Vec::new(),
             transfers: BTreeMap::new(),
             begun: BTreeMap::new(),
+            heard: BTreeMap::new(),
             shown: Shown::default(),
         }
     }
@@ -55,7 +61,39 @@ impl Plain {
         }
     }
 
+    /// Names the steps that were silent for long.
+    fn signs_of_life(&mut self, time: Instant) -> String {
+        let mut out = String::new();
+        for (step, heard) in &mut self.heard {
+            if time.duration_since(*heard) >= SILENCE {
+                *heard = time;
+                let since = self.begun.get(step).map_or(Duration::ZERO, |begun| time.duration_since(*begun));
+                line(&mut out, *step, &format!("still running after {}", seconds(since)));
+            }
+        }
+        out
+    }
+
+    fn hear(&mut self, time: Instant, event: &Event) {
+        match event {
+            Event::Started(step) | Event::Log { step, .. } | Event::Bytes { step, .. } => {
+                self.heard.insert(*step, time);
+            }
+            Event::Finished { step, .. } | Event::Failed { step, .. } | Event::Cancelled { step, .. } => {
+                self.heard.remove(step);
+            }
+            // Nobody sees that one here.
+            Event::LogSoFar { .. }
+            | Event::Planned(_)
+            | Event::Missed { .. }
+            | Event::Warning(_)
+            | Event::Note(_)
+            | Event::RunsAs(_) => {}
+        }
+    }
+
     fn text(&mut self, time: Instant, event: &Event) -> String {
+        self.hear(time, event);
         let mut out = String::new();
         match event {
             Event::Planned(headings) => self.headings.clone_from(headings),
@@ -140,6 +178,11 @@ impl Display for Plain {
         // Nobody may be reading any more; the build goes on.
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
+
+    fn tick(&mut self) {
+        let text = self.signs_of_life(Instant::now().max(self.started));
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
 }
 
 #[cfg(test)]
@@ -147,6 +190,24 @@ mod tests {
     use super::*;
     use crate::report::Stream;
     use std::time::Duration;
+
+    #[test]
+    fn a_silent_step_shows_that_it_is_alive() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut plain = Plain::new(start);
+        let step = StepNumber(3);
+        plain.text(at(0), &Event::Started(step));
+        assert_eq!(plain.signs_of_life(at(59)), "");
+        assert_eq!(plain.signs_of_life(at(60)), "#4 still running after 1m00s\n");
+        assert_eq!(plain.signs_of_life(at(61)), "", "once a minute");
+        plain.text(at(100), &Event::Log { step, stream: Stream::Stdout, line: "cc".to_owned() });
+        assert_eq!(plain.signs_of_life(at(159)), "", "it was heard of");
+        assert_eq!(plain.signs_of_life(at(160)), "#4 still running after 2m40s\n");
+        let failed = Event::Failed { step, took: Duration::from_secs(161), usage: None };
+        plain.text(at(161), &failed);
+        assert_eq!(plain.signs_of_life(at(999)), "", "it is over");
+    }
 
     #[test]
     fn a_build_reads_as_numbered_lines() {
