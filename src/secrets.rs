@@ -58,6 +58,19 @@ impl Secrets {
         }
     }
 
+    /// Whether somebody gave it, set or not.
+    pub fn is_given(&self, id: &str) -> bool {
+        self.0.contains_key(id)
+    }
+
+    /// The variable that a secret is to come from, if that is not set.
+    pub fn unset_variable(&self, id: &str) -> Option<&str> {
+        match self.0.get(id) {
+            Some(SecretSource::Env(name)) => std::env::var_os(name).is_none().then_some(name),
+            Some(SecretSource::File(_)) | None => None,
+        }
+    }
+
     /// The `Authorization` for a URL that ADD or a context fetches from `host`, without a port: the secret
     /// `HTTP_AUTH_TOKEN_host` as a bearer token, or `HTTP_AUTH_HEADER_host` as it stands.
     pub fn http_authorization(&self, host: &str) -> Result<Option<String>, SecretError> {

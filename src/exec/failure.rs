@@ -64,6 +64,9 @@ pub enum ExecError {
         /// The kernel's word.
         error: io::Error,
     },
+    /// A step was tried, and what every step needs was refused; in words.
+    #[error("no RUN works here: {0}")]
+    Barred(String),
     /// The program for `--network pasta` is missing.
     #[error("`--network pasta` needs the program `pasta` (package `passt`), which is not installed")]
     NoPasta,
@@ -116,6 +119,11 @@ fn killed_text(signal: i32, out_of_memory: bool) -> String {
 }
 
 impl ExecError {
+    /// Whether this machine, or the container that rbuild is in, refuses what every step needs.
+    pub fn is_of_the_machine(&self) -> bool {
+        matches!(self, Self::Setup { .. } | Self::Barred(_) | Self::Userns(_))
+    }
+
     pub(super) fn new(failure: Failure, spec: &Spec) -> Self {
         match failure {
             Failure::Start { program, errno: libc::ENOEXEC } => {

@@ -156,7 +156,15 @@ impl Services {
 impl Environment<'_> {
     /// What went wrong, told at `span` unless it has a place of its own.
     pub fn diagnose(&self, error: &Error, span: Option<Span>) -> Diagnostic {
-        error.diagnose(&self.given.source, span, self.services.store.root())
+        let diagnostic = error.diagnose(&self.given.source, span, self.services.store.root());
+        let stdin = "<stdin>";
+        let has_no_files = self.given.project == stdin && self.given.source.name == stdin;
+        match has_no_files && error.is_missing_in_the_context() {
+            true => diagnostic.help(
+                "a Dockerfile on standard input (`rbuild -`) comes without files; `rbuild -f - DIR` takes them from DIR",
+            ),
+            false => diagnostic,
+        }
     }
 
     /// The key of a step whose layer is written in the form that the build wants.

@@ -162,6 +162,14 @@ pub enum Error {
     /// A secret that must be there was not given.
     #[error("secret {0}: not found")]
     NoSecret(String),
+    /// The variable of a secret that must be there is not set.
+    #[error("secret {id}: the variable `{variable}` is not set")]
+    UnsetSecret {
+        /// The secret's.
+        id: String,
+        /// As in `--secret id=…,env=`.
+        variable: String,
+    },
     /// An agent that must be there was not given.
     #[error("no SSH key `{0}` was given")]
     NoAgent(String),
@@ -223,6 +231,12 @@ impl Error {
         Self::At { span, source: Box::new(self) }
     }
 
+    /// Whether a file was not in the build context.
+    pub(super) fn is_missing_in_the_context(&self) -> bool {
+        let (Self::Files(copy_files::Error::NotFound(missing)), _) = self.located() else { return false };
+        missing.place == "the build context"
+    }
+
     /// For people: what, where in `source`, and how to go on. What has no place of its own is at `span`. `store` is the
     /// store's folder, whose disk may be the reason.
     pub fn diagnose(&self, source: &Arc<Source>, span: Option<Span>, store: &Path) -> Diagnostic {
@@ -279,6 +293,10 @@ impl Error {
             Self::NoSecret(id) => {
                 vec![format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`")]
             }
+            Self::UnsetSecret { id, variable } => vec![format!(
+                "set and export `{variable}` where rbuild is started, or give a file: `--secret id={id},src=FILE`"
+            )],
+            Self::Exec(error) if error.is_of_the_machine() => vec![failure::ASK_DOCTOR.to_owned()],
             Self::NoAgent(id) => {
                 vec![format!("give it with `--ssh {id}` (your agent) or `--ssh {id}=FILE`")]
             }

@@ -154,6 +154,12 @@ fn explain_failed(
     if report.status == ExitStatus::Code(127) {
         diagnostic = diagnostic
             .help("127 means that the shell did not find a command; is it installed in an earlier step?");
+        if output.is_some_and(misses_a_path) {
+            diagnostic = diagnostic.help(
+                "a script that is there is not found, too, when the interpreter in its first line (`#!`) is not: \
+                 perhaps the line ends in a carriage return, as on Windows, which counts",
+            );
+        }
     }
     if let (ExitStatus::Code(code @ 129..=192), false) = (report.status, report.out_of_memory) {
         let name = signal_name(code - 128);
@@ -162,16 +168,31 @@ fn explain_failed(
     diagnostic
 }
 
+/// Who finds out what the machine refuses, and why.
+pub(super) const ASK_DOCTOR: &str = "`rbuild doctor` tries what this machine lets a RUN do, and prints what to type where something is in the way";
+
+/// Whether a shell says of something that was named by its path that it is not there.
+fn misses_a_path(output: &str) -> bool {
+    let named = |line: &str| {
+        let (before, _) =
+            line.trim_end().rsplit_once(": not found").or_else(|| line.rsplit_once(": cannot execute"))?;
+        before.rsplit(": ").next().map(|path| path.contains('/'))
+    };
+    output.lines().filter_map(named).any(|is_path| is_path)
+}
+
 fn start_help<'h>(error: &ExecError, emulation: Option<&'h str>) -> Option<&'h str> {
     match (error, emulation) {
         (ExecError::WrongFormat { .. } | ExecError::NotFound { .. }, Some(help)) => Some(help),
         (ExecError::WrongFormat { .. }, None) => Some("is the image for another platform than it says?"),
-        (ExecError::NotFound { .. }, None) => {
-            Some("the root file system of this stage does not have it; a stage FROM scratch has no shell")
-        }
+        (ExecError::NotFound { .. }, None) => Some(
+            "the root file system of this stage does not have it, or not the interpreter in the first line of a \
+                 script; a stage FROM scratch has no shell",
+        ),
         (ExecError::Killed { signal: libc::SIGKILL, .. }, _) => Some(
             "more memory or swap helps, or fewer steps at once (`--jobs 1`), or a limit (`--memory`), which ends the step alone",
         ),
+        _ if error.is_of_the_machine() => Some(ASK_DOCTOR),
         _ => None,
     }
 }
@@ -191,6 +212,21 @@ mod tests {
             special_owners: Vec::new(),
             memory_limit_bytes: None,
             process_limit: None,
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_not_found_may_be_a_script() {
+        let busybox = "/bin/sh: /s: not found";
+        for told in [
+            busybox,
+            "/bin/sh: 1: ./run.sh: not found\r",
+            "bash: line 1: /s: cannot execute: required file not found",
+        ] {
+            assert!(misses_a_path(told), "{told}");
+        }
+        for told in ["/bin/sh: 1: vim: not found", "/bin/sh: vim: not found", "done"] {
+            assert!(!misses_a_path(told), "{told}");
         }
     }
 

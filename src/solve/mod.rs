@@ -2,6 +2,7 @@
 //!
 //! Decides nothing about images or Dockerfiles: that is in the plan.
 
+mod barred;
 mod environment;
 mod error;
 mod failure;
@@ -135,6 +136,7 @@ pub fn run(
     let commands = plan.steps.iter().zip(&needed).filter(|(step, needed)| **needed && is_command(step));
     let executor = &environment.services.executor;
     executor.expect(commands.count());
+    barred::check(plan, &needed, environment)?;
     let shape = schedule::Shape {
         inputs: plan.steps.iter().map(|step| step.op.inputs().iter().map(|id| id.0).collect()).collect(),
         weights: plan.steps.iter().map(|step| weight(&step.op)).collect(),

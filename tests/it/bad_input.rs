@@ -246,3 +246,38 @@ fn without_sizes(line: &str) -> String {
     });
     words.collect::<Vec<_>>().join(" ")
 }
+
+#[test]
+fn a_dockerfile_of_standard_input_has_no_files() {
+    let world = World::new();
+    let ran = world.rbuild(["-"]).stdin("FROM scratch\nCOPY app /\n").status(1).run();
+    assert!(ran.stderr.contains("`rbuild -f - DIR` takes them from DIR"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_folder_or_file_in_the_place_of_the_other_is_named() {
+    let world = World::new();
+    world.dockerfile("FROM scratch\n").file("docker/Dockerfile", "FROM scratch\n");
+    let ran = world.rbuild(["-f", "docker", "."]).status(1).run();
+    assert!(ran.stderr.contains("`-f docker/Dockerfile`"), "{}", ran.stderr);
+    let ran = world.rbuild(["Dockerfile"]).status(1).run();
+    assert!(ran.stderr.contains("`rbuild -f Dockerfile .`"), "{}", ran.stderr);
+}
+
+/// Whatever comes first: the build fails at once for what can be known before.
+#[test]
+fn a_required_secret_without_a_value_fails_before_anything_runs() {
+    let world = World::new();
+    world
+        .dockerfile("FROM scratch\nRUN [\"/none\"]\nRUN --mount=type=secret,id=token,required [\"/none\"]\n");
+    let ran = world.build(["--secret", "id=token,env=RBUILD_TEST_UNSET"]).status(1).run();
+    assert!(
+        ran.stderr.contains("secret token: the variable `RBUILD_TEST_UNSET` is not set"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("Dockerfile:3"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("help: set and export `RBUILD_TEST_UNSET`"), "{}", ran.stderr);
+    let ran = world.build([""; 0]).status(1).run();
+    assert!(ran.stderr.contains("secret token: not found"), "{}", ran.stderr);
+}

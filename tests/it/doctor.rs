@@ -93,6 +93,33 @@ fn a_masked_proc_is_named() {
     assert!(text.contains("something is mounted on /proc/"), "{text}");
 }
 
+/// What every RUN needs is tried before anything is unpacked for one.
+#[test]
+fn a_run_that_cannot_start_has_nothing_unpacked() {
+    if !is_root() {
+        skip!("only root can mask parts of /proc");
+    }
+    let world = World::of(Account::without_ranges());
+    world.dockerfile("FROM scratch\nCOPY Dockerfile /\n").build(["-t", "base"]).run();
+    let account = world.account();
+    let script = "mount -t tmpfs none /proc/acpi 2>/dev/null || mount -t tmpfs none /proc/fs && u=$1 g=$2 && \
+        shift 2 && exec setpriv --reuid $u --regid $g --clear-groups \"$@\"";
+    let ids = [account.uid.to_string(), account.gid.to_string()];
+    let wrapper = ["unshare", "--mount", "sh", "-c", script, "sh", &ids[0], &ids[1]];
+    world.dockerfile("FROM base\nENV A=b\nRUN [\"/none\"]\n");
+    let ran = world.through(&wrapper, ["--progress=plain", "."]).status(1).any_stdout().run();
+    assert!(ran.stderr.contains("no RUN works here: cannot mount /proc"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("Dockerfile:3"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("something is mounted on /proc/"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("help: `rbuild doctor` tries"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("#1"), "no step was begun: {}", ran.stderr);
+    let trees = world.store().join("rbuild/trees");
+    assert!(!trees.exists() || std::fs::read_dir(&trees).unwrap().next().is_none(), "nothing is unpacked");
+    // What needs no RUN is not in the way.
+    world.dockerfile("FROM base\nCOPY Dockerfile /again\n");
+    world.through(&wrapper, ["--progress=plain", "."]).any_stdout().run();
+}
+
 /// In a container the store is mostly on the container's own overlay.
 #[test]
 fn a_store_on_an_overlay_is_told() {

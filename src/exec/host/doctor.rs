@@ -102,27 +102,47 @@ impl Executor {
         }
     }
 
-    /// What a step mounts, in the namespaces that it has.
-    fn mounts(&self, directory: &Path, container: Option<Container>) -> Finding {
+    /// Whether something about this machine makes it doubtful that steps start: rbuild is in a container, or something
+    /// covers parts of `/proc`. Reads a few small files.
+    pub fn may_be_barred(&self) -> bool {
+        self.is_rootless() && (container().is_some() || masked_below_proc().is_some())
+    }
+
+    /// Starts a step that does nothing, in a new folder of `directory`; once, and tells the same from then on. Some
+    /// milliseconds.
+    ///
+    /// # Errors
+    /// [`ExecError::Barred`]: what was refused, and why, as far as that can be seen.
+    pub fn try_step(&self, directory: &Path) -> Result<(), ExecError> {
+        match self.tried.get_or_init(|| self.why_barred(directory)) {
+            Some(why) => Err(ExecError::Barred(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn why_barred(&self, directory: &Path) -> Option<String> {
         let root = directory.join("step");
-        let ran = match fs::create_dir(&root) {
-            Ok(()) => self.run(&trial(&root), |_, _| {}),
-            Err(error) => {
-                return Finding::new(MOUNTS, State::Limited, format!("{}: {error}", root.display()));
-            }
-        };
-        match ran {
-            Err(ExecError::NotFound { .. }) => {
-                Finding::new(MOUNTS, State::Works, "a step gets its own /proc, /dev and /sys")
-            }
-            Ok(_) => Finding::new(MOUNTS, State::Works, "a step runs"),
+        // Where no folder can be made there is another error soon.
+        fs::create_dir(&root).ok()?;
+        match self.run(&trial(&root), |_, _| {}) {
+            // Everything was ready for the program.
+            Ok(_) | Err(ExecError::NotFound { .. } | ExecError::Cancelled) => None,
             Err(error) => {
                 let rule = masked_below_proc().filter(|_| self.is_rootless()).map(|path| {
                     format!("; something is mounted on {path}, and then the kernel allows no other /proc")
                 });
-                let detail = format!("{error}{}", rule.unwrap_or_default());
-                let remedies = container.map(Container::unmask).unwrap_or_default();
-                Finding::new(MOUNTS, State::Blocked, detail).with(remedies)
+                Some(format!("{error}{}", rule.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// What a step mounts, in the namespaces that it has.
+    fn mounts(&self, directory: &Path, container: Option<Container>) -> Finding {
+        match self.why_barred(directory) {
+            None => Finding::new(MOUNTS, State::Works, "a step gets its own /proc, /dev and /sys"),
+            Some(why) => {
+                let remedies = container.and_then(Container::let_steps_start).into_iter().collect();
+                Finding::new(MOUNTS, State::Blocked, why).with(remedies)
             }
         }
     }
@@ -197,11 +217,6 @@ enum Container {
 }
 
 fn container() -> Option<Container> {
-    let is_filtered = || {
-        fs::read_to_string("/proc/self/status").is_ok_and(|status| {
-            status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|v| v.trim() == "2"))
-        })
-    };
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
         Some(Container::Kubernetes)
     } else if Path::new("/run/.containerenv").exists() {
@@ -213,24 +228,40 @@ fn container() -> Option<Container> {
     }
 }
 
+/// Whether a filter of system calls is on this process.
+fn is_filtered() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| {
+        status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|v| v.trim() == "2"))
+    })
+}
+
 impl Container {
-    /// What lets system calls through.
-    fn unfilter(self) -> Vec<String> {
-        match self {
-            Container::Kubernetes => vec!["securityContext: {seccompProfile: {type: Unconfined}}".into()],
-            Container::Docker | Container::Podman => vec!["--security-opt seccomp=unconfined".into()],
-            Container::Other => vec!["start the container with its seccomp filter off".into()],
-        }
+    /// What takes away, all at once, what is in the way of steps here.
+    fn let_steps_start(self) -> Option<String> {
+        self.open(masked_below_proc().is_some(), is_filtered())
     }
 
-    /// What shows the whole of /proc, which a /proc of one's own asks for.
-    fn unmask(self) -> Vec<String> {
-        match self {
-            Container::Kubernetes => vec!["securityContext: {procMount: Unmasked}".into()],
-            Container::Podman => vec!["--security-opt unmask=ALL".into()],
-            Container::Docker => vec!["--security-opt systempaths=unconfined".into()],
-            Container::Other => vec!["start the container with nothing mounted over parts of /proc".into()],
-        }
+    /// What shows the whole of /proc, which a /proc of one's own asks for, and lets system calls through. One without the
+    /// other is of no use where both are in the way, so they are one remedy.
+    fn open(self, is_masked: bool, is_filtered: bool) -> Option<String> {
+        let [unmask, unfilter, between] = match self {
+            Container::Kubernetes => ["procMount: Unmasked", "seccompProfile: {type: Unconfined}", ", "],
+            Container::Podman => ["--security-opt unmask=ALL", "--security-opt seccomp=unconfined", " "],
+            Container::Docker => {
+                ["--security-opt systempaths=unconfined", "--security-opt seccomp=unconfined", " "]
+            }
+            Container::Other => {
+                ["with nothing mounted over parts of /proc", "with its seccomp filter off", " and "]
+            }
+        };
+        let wanted = [(is_masked, unmask), (is_filtered, unfilter)];
+        let wanted: Vec<_> = wanted.iter().filter(|(wanted, _)| *wanted).map(|(_, text)| *text).collect();
+        let text = wanted.join(between);
+        (!text.is_empty()).then(|| match self {
+            Container::Kubernetes => format!("securityContext: {{{text}}}"),
+            Container::Docker | Container::Podman => text,
+            Container::Other => format!("start the container {text}"),
+        })
     }
 }
 
@@ -251,7 +282,7 @@ fn remedies(error: &UsernsError, container: Option<Container>) -> Vec<String> {
             ]
         }
         UsernsError::Refused { .. } | UsernsError::Mapping { .. } => {
-            container.map(Container::unfilter).unwrap_or_default()
+            container.and_then(Container::let_steps_start).into_iter().collect()
         }
     }
 }
@@ -364,4 +395,31 @@ fn masked_below_proc() -> Option<String> {
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
     let mut below = points.filter_map(|point| point.strip_prefix("/proc/"));
     below.find(|rest| *rest != "sys/fs/binfmt_misc").map(|rest| format!("/proc/{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_the_way_goes_all_at_once() {
+        let both = |container: Container| container.open(true, true).unwrap();
+        assert_eq!(both(Container::Podman), "--security-opt unmask=ALL --security-opt seccomp=unconfined");
+        assert_eq!(
+            both(Container::Docker),
+            "--security-opt systempaths=unconfined --security-opt seccomp=unconfined"
+        );
+        assert_eq!(
+            both(Container::Kubernetes),
+            "securityContext: {procMount: Unmasked, seccompProfile: {type: Unconfined}}"
+        );
+        assert_eq!(
+            both(Container::Other),
+            "start the container with nothing mounted over parts of /proc and with its seccomp filter off"
+        );
+        // What was given already is not asked for again.
+        let filter = Some("--security-opt seccomp=unconfined".to_owned());
+        assert_eq!(Container::Podman.open(false, true), filter);
+        assert_eq!(Container::Podman.open(false, false), None);
+    }
 }

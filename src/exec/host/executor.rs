@@ -49,6 +49,8 @@ pub struct Executor {
     limits: Limits,
     rootless: OnceLock<bool>,
     userns: OnceLock<Result<Option<Userns>, UsernsError>>,
+    /// What became of a step that was only tried: why it could not start.
+    pub(super) tried: OnceLock<Option<String>>,
     /// Started with the first step.
     zygote: Mutex<Option<Arc<Zygote>>>,
     /// Started with the first job.
@@ -116,6 +118,7 @@ impl Executor {
             limits: config.limits,
             rootless: OnceLock::new(),
             userns: OnceLock::new(),
+            tried: OnceLock::new(),
             zygote: Mutex::default(),
             worker: Mutex::default(),
             memory_mounts: Arc::default(),

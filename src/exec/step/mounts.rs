@@ -75,7 +75,7 @@ pub(super) fn mount_usual(root: &mut Root<'_>, memory: &OwnedFd, how: Surroundin
     let hard = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NOEXEC
         | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let proc = fresh("proc", &[], hard).doing(|| mount_proc_text(how))?;
+    let proc = fresh("proc", &[], hard).doing(|| "mount /proc".into())?;
     put(root, &proc, "/proc", STAY)?;
     mount_dev(root, memory, how)?;
     let shm = if how.shm_size_bytes == 0 { SHM_BYTES } else { how.shm_size_bytes };
@@ -99,12 +99,6 @@ pub(super) fn move_usual(from: &OwnedFd, root: &mut Root<'_>) -> Result<(), Fail
         put(root, &tree, path, STAY)?;
     }
     Ok(())
-}
-
-/// In a user namespace the kernel mounts a /proc only where the whole of it can be seen already.
-fn mount_proc_text(how: Surroundings) -> String {
-    let hint = " (a container's own is masked; `--security-opt systempaths=unconfined` unmasks it)";
-    format!("mount /proc{}", if how.rootless { hint } else { "" })
 }
 
 fn mount_dev(root: &mut Root<'_>, memory: &OwnedFd, how: Surroundings) -> Result<(), Failure> {

@@ -83,6 +83,15 @@ impl Snapshots {
         Ok(self.executor.privilege()?)
     }
 
+    /// Whether a step gets what is mounted for it: tried once, where that is in doubt.
+    pub(super) fn try_step(&self) -> Result<(), Error> {
+        if !self.executor.may_be_barred() {
+            return Ok(());
+        }
+        let folder = self.store.scratch_dir()?;
+        Ok(self.executor.try_step(folder.path())?)
+    }
+
     /// Which owners files have on disk. What was made with one kind is of no use to another.
     pub(super) fn tree_kind(&self) -> Result<&TreeKind, Error> {
         if let Some(kind) = self.tree_kind.get() {

@@ -80,6 +80,7 @@ fn execute(
 ) -> Result<((Layer, Seconds), ResourceUsage), Error> {
     let (environment, services) = (step.environment, step.environment.services);
     let snapshots = &services.snapshots;
+    snapshots.try_step()?;
     let lowers = snapshots.lowers(parent)?;
     let held = mounts::hold(environment, op)?;
     let mut full = false;

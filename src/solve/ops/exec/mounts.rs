@@ -138,9 +138,30 @@ fn hold_one(environment: &Environment<'_>, mount: &Mount<MountedRoot>) -> Result
     }
 }
 
+/// Why `mount` fails because something that it requires was not given.
+pub(in crate::solve) fn not_given<R>(environment: &Environment<'_>, mount: &Mount<R>) -> Option<Error> {
+    let error = match &mount.kind {
+        MountKind::Secret { id, required: true, .. } => no_secret(environment, id),
+        MountKind::Ssh { id, required: true, .. } if !environment.given.ssh.contains_key(id) => {
+            Some(Error::NoAgent(id.to_owned()))
+        }
+        _ => None,
+    };
+    error.map(|error| error.at(mount.span))
+}
+
+/// Why there is no value, if there is none.
+fn no_secret(environment: &Environment<'_>, id: &str) -> Option<Error> {
+    let secrets = &environment.given.secrets;
+    match secrets.unset_variable(id) {
+        Some(variable) => Some(Error::UnsetSecret { id: id.to_owned(), variable: variable.to_owned() }),
+        None => (!secrets.is_given(id)).then(|| Error::NoSecret(id.to_owned())),
+    }
+}
+
 fn secret(environment: &Environment<'_>, id: &str, required: bool) -> Result<Held, Error> {
     match environment.given.secrets.read(id)? {
-        None if required => Err(Error::NoSecret(id.to_owned())),
+        None if required => Err(no_secret(environment, id).unwrap_or_else(|| Error::NoSecret(id.to_owned()))),
         value => Ok(Held::Secret(value)),
     }
 }

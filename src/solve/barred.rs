@@ -1,0 +1,45 @@
+//! A RUN that cannot work here, found before anything is fetched, unpacked or run for it.
+//!
+//! Something in the way of a RUN whose result is in the cache is in nobody's way, so where there is something the build is
+//! foreseen first.
+
+use super::environment::Environment;
+use super::error::Error;
+use super::forecast::forecast;
+use super::ops::exec::mounts;
+use super::outlook::Outlook;
+use super::{Failures, is_command};
+use crate::plan::graph::{Op, Plan, Step};
+
+/// Fails for the first command that is to run, as far as anyone can tell, and cannot.
+pub(super) fn check(plan: &Plan, needed: &[bool], environment: &Environment<'_>) -> Result<(), Failures> {
+    let commands = || plan.steps.iter().enumerate().filter(|(at, step)| needed[*at] && is_command(step));
+    let told = |error: &Error, step: &Step| vec![environment.diagnose(error, step.span)];
+    let snapshots = &environment.services.snapshots;
+    let Some((_, first)) = commands().next() else { return Ok(()) };
+    // Who it runs as counts for the key of every command, so one in the cache is no better off.
+    snapshots.privilege().map_err(|error| told(&error, first))?;
+    let machine = snapshots.try_step().err();
+    let mut barred = commands().filter_map(|(at, step)| {
+        let own = || missing(step, environment);
+        machine
+            .as_ref()
+            .map(|error| told(error, step))
+            .or_else(|| Some(told(&own()?, step)))
+            .map(|why| (at, why))
+    });
+    let Some(first) = barred.next() else { return Ok(()) };
+    // What cannot be foreseen fails where it is done, with a better word.
+    let Ok(outlooks) = forecast(plan, environment) else { return Ok(()) };
+    let runs = |at: &usize| matches!(outlooks[*at], Outlook::Run { .. });
+    match std::iter::once(first).chain(barred).find(|(at, _)| runs(at)) {
+        Some((_, failures)) => Err(failures),
+        None => Ok(()),
+    }
+}
+
+/// The first thing that a command requires and nobody gave.
+fn missing(step: &Step, environment: &Environment<'_>) -> Option<Error> {
+    let Op::Exec { op, .. } = &step.op else { return None };
+    op.mounts.iter().find_map(|mount| mounts::not_given(environment, mount))
+}
