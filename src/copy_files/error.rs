@@ -1,5 +1,7 @@
 //! What can go wrong with COPY, ADD and WORKDIR.
 
+use std::borrow::Cow;
+
 use crate::context;
 use crate::context::ignore::Blame;
 use crate::layer::archive;
@@ -107,7 +109,7 @@ pub struct NotFound {
     /// Absolute path in the source.
     pub path: String,
     /// Where it was looked for: `the build context`.
-    pub place: &'static str,
+    pub place: Cow<'static, str>,
     /// As written, when its `..` led above the root and was cut there.
     pub outside: Option<String>,
     /// The line of the ignore file that hides it.

@@ -222,7 +222,7 @@ fn missing(tree: &FileTree, named: &[u8], written: &str, span: Option<Span>) -> 
     let is_cut = path::clean(written.trim_start_matches('/').as_bytes()).starts_with(b"../");
     Ok(Error::NotFound(Box::new(NotFound {
         path: shown(named),
-        place,
+        place: place.into(),
         outside: is_cut.then(|| written.to_owned()),
         blame,
         near: near.collect(),

@@ -12,7 +12,7 @@ use super::log::BuildLog;
 use super::pins::Pins;
 use super::session::FailedSteps;
 use super::snapshots::Snapshots;
-use super::state::{ContextFiles, RootState, SshSource};
+use super::state::{ContextFiles, EmptiedCaches, RootState, SshSource};
 use super::{jobs, layers};
 use crate::cache::{Lookup, Preimage, Reasons, Record};
 use crate::dockerfile::syntax::Dockerfile;
@@ -37,6 +37,8 @@ pub struct Services {
     pub snapshots: Snapshots,
     /// Runs commands.
     pub executor: Arc<Executor>,
+    /// Which cache mounts were emptied; none at first.
+    pub emptied: EmptiedCaches,
     /// Talks to registries.
     pub registry: Client,
     /// What a lock file says of what comes from elsewhere; nothing at first.
@@ -133,6 +135,7 @@ impl Services {
             lookup,
             indexes,
             executor,
+            emptied: EmptiedCaches::default(),
             registry: Client::new(registries.clone()),
             pins: Pins::default(),
             events: events.clone(),

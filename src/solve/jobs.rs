@@ -72,6 +72,8 @@ pub(super) struct CacheDirectory {
     pub(super) path: PathBuf,
     /// Where it is made first, a name that nobody else has, on the same file system.
     pub(super) fresh: PathBuf,
+    /// Where the directory that is at `path` goes, if another is to take its place.
+    pub(super) replaced: Option<PathBuf>,
     /// Its mode, its owner and its group; of one that is filled, those of what it is filled from.
     pub(super) mode: u32,
     pub(super) uid: u32,
@@ -142,6 +144,12 @@ fn make_cache_directory(job: &CacheDirectory) -> Result<(), JobError> {
     make_empty(job).map_err(fail)?;
     if let Some(fill) = &job.fill {
         fill_from(fill, &job.fresh)?;
+    }
+    if let Some(replaced) = &job.replaced {
+        match renameat_with(CWD, &job.path, CWD, replaced, RenameFlags::NOREPLACE) {
+            Err(Errno::NOENT) => {}
+            renamed => renamed.map_err(|e| fail(e.into()))?,
+        }
     }
     // A plain rename would put it in the place of an empty one that another step has mounted in the meantime.
     match renameat_with(CWD, &job.fresh, CWD, &job.path, RenameFlags::NOREPLACE) {
@@ -246,6 +254,7 @@ mod tests {
             let job = CacheDirectory {
                 path: path.clone(),
                 fresh,
+                replaced: None,
                 mode: 0o755,
                 uid: owner,
                 gid: group,

@@ -54,7 +54,7 @@ pub use ops::exec::executed;
 pub use outlook::Outlook;
 pub use pins::{NotPinned, Pins, Unpinned};
 pub use snapshots::Snapshots;
-pub use state::{ContextFiles, Files, RootState, SshSource};
+pub use state::{ContextFiles, EmptiedCaches, Files, RootState, SshSource};
 
 /// How many steps may be under way at once unless somebody says otherwise: more on larger machines. Steps mostly wait
 /// (for processes, disks and networks); what needs the processor is bounded by rayon's threads.

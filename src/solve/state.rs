@@ -1,7 +1,8 @@
 //! What a step leaves for others, and what it may read that no step made.
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::context::Context;
 use crate::oci::{ChainId, Layer, Seconds};
@@ -69,3 +70,7 @@ impl RootState {
         Self { layers, chain, time }
     }
 }
+
+/// The caches that a build with `--no-cache` has emptied: by name, the numbers of their instances. It empties each before it
+/// first uses it, and no more.
+pub type EmptiedCaches = Mutex<HashMap<String, BTreeSet<u32>>>;

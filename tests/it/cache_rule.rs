@@ -447,6 +447,78 @@ fn a_link_on_the_way_to_what_is_mounted_is_followed() {
     assert_eq!(build("two"), b"two\n", "what the link leads to counts");
 }
 
+/// Links in the source of a bind lead inside the context, absolute ones from its root; in a named one as well.
+#[test]
+fn a_link_in_a_context_on_the_way_to_what_is_mounted_is_followed() {
+    let project = Project::new();
+    let link = |target: &str, name: &str| {
+        std::os::unix::fs::symlink(target, project.world.context().join(name)).unwrap();
+    };
+    project.world.file("other/f", "other").file("d/e/f", "one");
+    for (target, name) in
+        [("d/e", "l"), ("/l", "chain"), ("chain/f", "file"), ("../other/f", "d/up"), ("gone", "lost")]
+    {
+        link(target, name);
+    }
+    link("/f", "other/l");
+    let build = |mount: &str, show: &str| {
+        project.world.dockerfile(&format!(
+            "FROM {}/busybox\nRUN --mount={mount},target=/m cat {show} >/got\n",
+            project.registry.host()
+        ));
+        project.world.build(["-t", "x", "--build-context", "o=other"])
+    };
+    let got = |mount: &str, show: &str| {
+        let ran = build(mount, show).run();
+        project.world.images().image(&ran.digest()).files()["got"].content.clone()
+    };
+    assert_eq!(got("source=chain", "/m/f"), b"one");
+    assert_eq!(got("source=file", "/m"), b"one");
+    assert_eq!(got("source=chain/f", "/m"), b"one");
+    assert_eq!(got("source=d/up", "/m"), b"other");
+    assert_eq!(got("from=o,source=l", "/m"), b"other");
+    assert_eq!(got("type=cache,id=c,from=o,source=/", "/m/l"), b"other");
+    project.world.file("d/e/f", "two");
+    assert_eq!(got("source=file", "/m"), b"two", "what the link leads to counts");
+    let lost = build("source=lost", "/m").status(1).run();
+    assert!(lost.stderr.contains("`/lost` not found in the build context"), "{}", lost.stderr);
+    assert!(lost.stderr.contains("`lost` is a symlink to something that is not in"), "{}", lost.stderr);
+    let lost = build("from=o,source=lost", "/m").status(1).run();
+    assert!(lost.stderr.contains("`/lost` not found in the context `o`"), "{}", lost.stderr);
+}
+
+/// With `--no-cache` the first step to use a cache finds it empty and the later ones what it left; so do builds after it. One
+/// that somebody uses is left alone, and not waited for.
+#[test]
+fn without_the_cache_cache_mounts_start_empty() {
+    let project = Project::new();
+    let build = |sharing: &str, name: &str, flags: &[&str]| {
+        project.world.dockerfile(&format!(
+            "FROM {0}/busybox AS made\nRUN mkdir /s && touch /s/given\nFROM {0}/busybox\n\
+             RUN --mount=type=cache,target=/c,sharing={sharing} touch /c/{name} && ls /c >/one\n\
+             RUN --mount=type=cache,target=/c,sharing={sharing} touch /c/{name}2 && ls /c >/two\n\
+             RUN --mount=type=cache,target=/c,sharing={sharing},from=made,source=/s touch /c/{name} && ls /c >/three\n",
+            project.registry.host()
+        ));
+        let ran = project.world.build(["-t", "x"].iter().chain(flags)).run();
+        let files = project.world.images().image(&ran.digest()).files();
+        ["one", "two", "three"].map(|file| String::from_utf8(files[file].content.clone()).unwrap())
+    };
+    for sharing in ["shared", "private", "locked"] {
+        let name = |text: &str| format!("{}{text}", &sharing[..1]);
+        build(sharing, &name("a"), &["--no-cache"]);
+        let (b, c) = (name("b"), name("c"));
+        let mut third = [b.as_str(), "given"];
+        third.sort_unstable();
+        let fresh = [format!("{b}\n"), format!("{b}\n{b}2\n"), format!("{}\n", third.join("\n"))];
+        assert_eq!(build(sharing, &b, &["--no-cache"]), fresh, "{sharing}");
+        assert!(
+            build(sharing, &c, &[])[0].contains(&b),
+            "{sharing}: builds without the flag find what it left"
+        );
+    }
+}
+
 /// A cache starts as what its stage has, the directory's mode and owner included; with `uid` and without a source it is an
 /// empty one of its own.
 #[test]

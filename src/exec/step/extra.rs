@@ -34,7 +34,9 @@ impl Extra<'_, '_> {
         let doing = || format!("mount {}", mount.target);
         let tree = match &mount.kind {
             MountKind::Bind { source } => open_source(source)?,
-            MountKind::Layers { lowers, path, writes } => self.layers(lowers, path, writes)?,
+            MountKind::Layers { lowers, path, writes } => {
+                self.layers(&mount.target, (lowers, path, writes))?
+            }
             MountKind::Tmpfs { size_bytes, mode } => tmpfs(*size_bytes, *mode).doing(doing)?,
             MountKind::File { content, mode, uid, gid } => {
                 self.file(content, *mode, (*uid, *gid)).doing(doing)?
@@ -65,15 +67,19 @@ impl Extra<'_, '_> {
     }
 
     /// A path in stacked directories. The stack is mounted in memory, out of sight.
-    fn layers(&mut self, lowers: &[PathBuf], path: &str, writes: &Writes) -> Result<OwnedFd, Failure> {
+    fn layers(
+        &mut self,
+        target: &str,
+        (lowers, path, writes): (&[PathBuf], &str, &Writes),
+    ) -> Result<OwnedFd, Failure> {
+        let doing = || format!("open {path} for the mount at {target}");
         let stack = match (lowers, writes) {
             ([only], Writes::Refused) => overlay::open_directory(only)?,
             _ => self.stack(lowers, writes)?,
         };
         let inside = Root::new(stack.as_fd(), None);
-        let found = inside.open(path).doing(|| format!("open {path}"))?;
-        let found =
-            found.ok_or_else(|| Failure::Setup { doing: format!("open {path}"), errno: libc::ENOENT })?;
+        let found = inside.open(path).doing(doing)?;
+        let found = found.ok_or_else(|| Failure::Setup { doing: doing(), errno: libc::ENOENT })?;
         mounts::clone_tree(&found, "").doing(|| format!("bind {path}"))
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::copy;
 use crate::cache::Preimage;
-use crate::context::Context;
+use crate::context::{Context, path};
 use crate::copy_files::{self, Destination, FileReasons, FileTree, Selected};
 use crate::key;
 use crate::plan::graph::{CopyKind, CopyOp, CopySource};
@@ -15,21 +15,32 @@ use crate::solve::error::Error;
 use crate::solve::state::{Files, RootState};
 use crate::solve::{passwd, trees};
 
-/// The files of `context` at and below `source`, at the same path in a root of one layer. Made again only when they
-/// changed. `slot` is its own, for misses of the step are not to be compared with this.
+/// What a mount shows of a context.
+pub(super) struct Part<'p> {
+    /// The context's name; empty for the main one.
+    pub(super) name: &'p str,
+    /// The context.
+    pub(super) context: &'p Arc<Context>,
+    /// The path in it, as the mount has it.
+    pub(super) source: &'p str,
+    /// Where the mount stands.
+    pub(super) span: Option<Span>,
+}
+
+/// The files of a part at and below its source, at the same path in a root of one layer, and that path: it is where the
+/// links in the source lead. Made again only when they changed. `slot` is its own, for misses of the step are not to be
+/// compared with this.
 pub(super) fn make(
     (environment, slot): (&Environment<'_>, &str),
-    context: &Arc<Context>,
-    source: &str,
-    span: Option<Span>,
-) -> Result<RootState, Error> {
+    part: &Part<'_>,
+) -> Result<(RootState, String), Error> {
     let slot = Slot { name: slot.into(), started: Instant::now() };
-    let op = copy_of(context, source, span);
-    let selected = copy::select(environment, &op, &mut Vec::new())?;
+    let (op, path) = part.copy()?;
+    let selected = part.select(environment, &op)?;
     let parent = RootState::empty(0);
-    let reasons = reasons(environment, &op, source, &selected)?;
+    let reasons = reasons(environment, &op, &path, &selected)?;
     if let Some(record) = environment.lookup(&reasons)? {
-        return Ok(parent.with(record.layer, record.time));
+        return Ok((parent.with(record.layer, record.time), path));
     }
     let services = environment.services;
     let destination = Destination {
@@ -39,20 +50,45 @@ pub(super) fn make(
         scratch: &|| trees::scratch_file(&services.store),
     };
     let placed = copy_files::copy_into(&selected, &op, &destination)?;
-    environment.publish_entries(&slot, &parent, &reasons, (placed.entries, placed.time))
+    let root = environment.publish_entries(&slot, &parent, &reasons, (placed.entries, placed.time))?;
+    Ok((root, path))
 }
 
 /// The layer with these files of a context, if it was made before.
 pub(super) fn find(
     environment: &Environment<'_>,
-    context: &Arc<Context>,
-    source: &str,
-    span: Option<Span>,
-) -> Result<Option<RootState>, Error> {
-    let op = copy_of(context, source, span);
-    let selected = copy::select(environment, &op, &mut Vec::new())?;
-    let record = environment.lookup(&reasons(environment, &op, source, &selected)?)?;
-    Ok(record.map(|record| RootState::empty(0).with(record.layer, record.time)))
+    part: &Part<'_>,
+) -> Result<Option<(RootState, String)>, Error> {
+    let (op, path) = part.copy()?;
+    let selected = part.select(environment, &op)?;
+    let record = environment.lookup(&reasons(environment, &op, &path, &selected)?)?;
+    Ok(record.map(|record| (RootState::empty(0).with(record.layer, record.time), path)))
+}
+
+impl Part<'_> {
+    /// What brings it to the same place in an empty root, and that place.
+    fn copy(&self) -> Result<(CopyOp<Arc<Files>>, String), Error> {
+        let files = FileTree::Context(Arc::clone(self.context));
+        let real = files.resolve(&path::below_root(self.source.as_bytes()))?;
+        // A path with links that lead nowhere is told as it is written.
+        let source = match files.entry(&real)? {
+            Some(_) => format!("/{}", String::from_utf8_lossy(&real)),
+            None => self.source.to_owned(),
+        };
+        Ok((copy_of(self.context, &source, self.span), source))
+    }
+
+    /// Finds and digests the files that `op` brings; says which context lacks them.
+    fn select(&self, environment: &Environment<'_>, op: &CopyOp<Arc<Files>>) -> Result<Selected, Error> {
+        copy::select(environment, op, &mut Vec::new()).map_err(|mut error| {
+            if let Error::Files(copy_files::Error::NotFound(missing)) = &mut error
+                && !self.name.is_empty()
+            {
+                missing.place = format!("the context `{}`", self.name).into();
+            }
+            error
+        })
+    }
 }
 
 fn reasons<'s>(

@@ -100,10 +100,11 @@ fn command(step: &StepContext<'_>, op: &ExecOp<Arc<Files>>, parent: &RootState) 
     let environment = step.environment;
     let store = &environment.services.store;
     let made = op.try_map(|part| match &**part.from {
-        Files::Root(root) => Ok(MountedRoot { root: root.clone(), is_part: part.source != "/" }),
-        Files::Folder(_, context) => {
-            match context_layer::find(environment, context, part.source, part.span) {
-                Ok(Some(root)) => Ok(MountedRoot { root, is_part: false }),
+        Files::Root(root) => Ok(MountedRoot::of_root(root, part.source)),
+        Files::Folder(name, context) => {
+            let part = context_layer::Part { name, context, source: part.source, span: part.span };
+            match context_layer::find(environment, &part) {
+                Ok(Some(found)) => Ok(MountedRoot::of_context(found)),
                 Ok(None) => Err(None),
                 Err(error) => Err(Some(error)),
             }

@@ -1,6 +1,7 @@
 //! What the mounts of a RUN read, and what must be held while it runs.
 
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use super::agent::Agent;
 use crate::copy_files;
 use crate::key::{self, CacheIdentity, Shown};
 use crate::plan::graph::{CacheOwner, ExecOp, Mount, MountKind, Mounted, Sharing};
+use crate::report::Event;
 use crate::solve::environment::{Environment, Services};
 use crate::solve::error::Error;
 use crate::solve::ops::context_layer;
@@ -22,6 +24,20 @@ pub(in crate::solve) struct MountedRoot {
     pub(in crate::solve) root: RootState,
     /// Whether the mount shows a part of it only, so that other parts do not count. A context was cut down before.
     pub(in crate::solve) is_part: bool,
+    /// What the mount shows of it, an absolute path. Links are left in it where the root has them.
+    pub(in crate::solve) path: String,
+}
+
+impl MountedRoot {
+    /// What the mount shows of a stage or an image.
+    pub(in crate::solve::ops) fn of_root(root: &RootState, source: &str) -> Self {
+        Self { root: root.clone(), is_part: source != "/", path: source.to_owned() }
+    }
+
+    /// What it shows of a context, which was made a layer.
+    pub(in crate::solve::ops) fn of_context((root, path): (RootState, String)) -> Self {
+        Self { root, is_part: false, path }
+    }
 }
 
 /// The command with the roots that its mounts show. A context becomes a layer of its own, so that a step sees what the
@@ -31,11 +47,11 @@ pub(in crate::solve) fn with_roots(
     op: &ExecOp<Arc<Files>>,
 ) -> Result<ExecOp<MountedRoot>, Error> {
     op.try_map(|Mounted { from, source, span }| match &**from {
-        Files::Root(root) => Ok(MountedRoot { root: root.clone(), is_part: source != "/" }),
+        Files::Root(root) => Ok(MountedRoot::of_root(root, source)),
         Files::Folder(name, context) => {
             let slot = format!("{slot}/context:{name}:{source}");
-            let root = context_layer::make((environment, &slot), context, source, span)?;
-            Ok(MountedRoot { root, is_part: false })
+            let part = context_layer::Part { name, context, source, span };
+            Ok(MountedRoot::of_context(context_layer::make((environment, &slot), &part)?))
         }
     })
 }
@@ -55,7 +71,7 @@ pub(in crate::solve::ops) fn by_files(
     services: &Services,
     op: &ExecOp<MountedRoot>,
 ) -> Result<ExecOp<Shown>, Error> {
-    op.try_map(|Mounted { from: MountedRoot { root, is_part }, source, .. }| {
+    op.try_map(|Mounted { from: MountedRoot { root, is_part, .. }, source, .. }| {
         let by_root = Shown::Root(root.chain);
         if !is_part {
             return Ok(by_root);
@@ -110,7 +126,7 @@ pub(in crate::solve) fn hold<'o>(
     let mut held: Vec<(usize, HeldMount<'o>)> = Vec::with_capacity(wanted.len());
     for (name, at, mount) in wanted {
         let needed = match name {
-            Some(name) => cache(environment.services, mount, &name, &held)?,
+            Some(name) => cache(environment, mount, &name, &held)?,
             None => hold_one(environment, mount)?,
         };
         held.push((at, HeldMount { mount, held: needed }));
@@ -122,7 +138,7 @@ pub(in crate::solve) fn hold<'o>(
 /// The name of a cache mount's directory.
 fn cache_name(mount: &Mount<MountedRoot>, owners: &str) -> Option<String> {
     let MountKind::Cache { id, from, owner, .. } = &mount.kind else { return None };
-    let from = from.as_ref().map(|(part, source)| (part.root.chain, source.as_str()));
+    let from = from.as_ref().map(|(part, _)| (part.root.chain, part.path.as_str()));
     Some(key::cache_directory(&CacheIdentity { id, from, owner: *owner }, owners).hex())
 }
 
@@ -177,17 +193,18 @@ fn agent(environment: &Environment<'_>, id: &str, required: bool) -> Result<Held
 
 /// The directory of a cache mount. Instances of a private one are numbered; the first that nobody has is taken.
 fn cache(
-    services: &Services,
+    environment: &Environment<'_>,
     mount: &Mount<MountedRoot>,
     name: &str,
     others: &[(usize, HeldMount<'_>)],
 ) -> Result<Held, Error> {
+    let services = environment.services;
     let MountKind::Cache { sharing, .. } = &mount.kind else { return Ok(Held::Nothing) };
     let folder = services.store.private(Folder::CacheMounts);
-    for instance in 0.. {
-        let name = if instance == 0 { name.to_owned() } else { format!("{name}-{instance}") };
-        let lock_path = folder.join(format!("{name}.lock"));
-        let path = folder.join(&name);
+    for instance in first_instance(services, name).. {
+        let numbered = if instance == 0 { name.to_owned() } else { format!("{name}-{instance}") };
+        let lock_path = folder.join(format!("{numbered}.lock"));
+        let path = folder.join(&numbered);
         // This step has it already, under another target; it would wait for itself.
         let is_mine = |held: &Held| matches!(held, Held::Cache { path: mine, .. } if *mine == path);
         if others.iter().any(|(_, other)| is_mine(&other.held)) {
@@ -200,33 +217,102 @@ fn cache(
         // For reading too: with a fifo in its place, nobody is waited for.
         let lock = File::options().create(true).truncate(false).read(true).write(true).open(&lock_path);
         let lock = lock.map_err(fail("open"))?;
-        let taken = match sharing {
-            Sharing::Shared => lock.lock_shared().map(|()| true),
-            Sharing::Locked => lock.lock().map(|()| true),
-            Sharing::Private => Ok(lock.try_lock().is_ok()),
-        };
+        if environment.policy.no_cache && !start_empty(services, mount, (name, instance), (&path, &lock))? {
+            continue;
+        }
+        let taken = take(services, mount, &lock, *sharing);
         services.store.note_use(&lock_path);
         if !taken.map_err(fail("lock"))? {
             continue;
         }
         if !path.is_dir() {
-            make_cache(services, &mount.kind, &path).map_err(|e| e.at(mount.span))?;
+            make_cache(services, &mount.kind, &path, Before::Nothing).map_err(|e| e.at(mount.span))?;
         }
         return Ok(Held::Cache { path, _lock: Some(lock) });
     }
     Ok(Held::Nothing)
 }
 
+/// Which instance of a cache is asked for first: one that this build has emptied, if there is one.
+fn first_instance(services: &Services, name: &str) -> u32 {
+    let emptied = crate::sync::lock(&services.emptied);
+    emptied.get(name).and_then(BTreeSet::first).copied().unwrap_or(0)
+}
+
+/// Empties an instance of a cache unless this build has done so; `false` while others use it, who keep what they have.
+fn start_empty(
+    services: &Services,
+    mount: &Mount<MountedRoot>,
+    (name, instance): (&str, u32),
+    (path, lock): (&Path, &File),
+) -> Result<bool, Error> {
+    let mut emptied = crate::sync::lock(&services.emptied);
+    let instances = emptied.entry(name.to_owned()).or_default();
+    if instances.contains(&instance) {
+        return Ok(true);
+    }
+    if lock.try_lock().is_err() {
+        return Ok(false);
+    }
+    make_cache(services, &mount.kind, path, Before::ThrownAway).map_err(|e| e.at(mount.span))?;
+    instances.insert(instance);
+    Ok(true)
+}
+
+/// Locks an instance of a cache as its sharing asks for; `false` for a private one that somebody has. Who has to wait is
+/// told so.
+fn take(
+    services: &Services,
+    mount: &Mount<MountedRoot>,
+    lock: &File,
+    sharing: Sharing,
+) -> std::io::Result<bool> {
+    let tried = match sharing {
+        Sharing::Shared => lock.try_lock_shared(),
+        Sharing::Private | Sharing::Locked => lock.try_lock(),
+    };
+    match (tried, sharing) {
+        (Ok(()), _) => return Ok(true),
+        (Err(TryLockError::Error(error)), _) => return Err(error),
+        (Err(TryLockError::WouldBlock), Sharing::Private) => return Ok(false),
+        (Err(TryLockError::WouldBlock), Sharing::Shared | Sharing::Locked) => {}
+    }
+    let note = format!(
+        "waiting for the cache of the mount at {}: another step or build has locked it",
+        mount.target
+    );
+    services.events.send(Event::Note(note));
+    match sharing {
+        Sharing::Shared => lock.lock_shared()?,
+        Sharing::Private | Sharing::Locked => lock.lock()?,
+    }
+    Ok(true)
+}
+
+/// What becomes of the directory that a cache mount had.
+#[derive(Clone, Copy)]
+enum Before {
+    /// It had none; one that another step makes meanwhile is as good.
+    Nothing,
+    /// It is thrown away.
+    ThrownAway,
+}
+
 /// Makes the directory of a cache mount, empty or filled.
-fn make_cache(services: &Services, kind: &MountKind<MountedRoot>, path: &Path) -> Result<(), Error> {
+fn make_cache(
+    services: &Services,
+    kind: &MountKind<MountedRoot>,
+    path: &Path,
+    before: Before,
+) -> Result<(), Error> {
     let MountKind::Cache { from, owner, .. } = kind else { return Ok(()) };
     let snapshots = &services.snapshots;
     let scratch = services.store.scratch_dir()?;
     let CacheOwner { mode, uid, gid } = owner.unwrap_or_default();
     let fill = match from {
-        Some((part, source)) => Some(jobs::Fill {
+        Some((part, _)) => Some(jobs::Fill {
             copy: snapshots.copy_of(&part.root)?,
-            source: source.clone(),
+            source: part.path.clone(),
             may_be_missing: owner.is_some(),
         }),
         None => None,
@@ -234,6 +320,7 @@ fn make_cache(services: &Services, kind: &MountKind<MountedRoot>, path: &Path) -
     let job = jobs::CacheDirectory {
         path: path.to_owned(),
         fresh: scratch.path().join("cache"),
+        replaced: matches!(before, Before::ThrownAway).then(|| scratch.path().join("replaced")),
         mode,
         uid,
         gid,

@@ -140,8 +140,8 @@ fn mount_spec(
     HeldMount { mount, held }: &HeldMount<'_>,
 ) -> Result<Option<MountSpec>, Error> {
     let (readonly, kind) = match (&mount.kind, held) {
-        (MountKind::Bind { from, source, writable }, _) => {
-            (!writable, layers(snapshots, &from.root, source, *writable)?)
+        (MountKind::Bind { from, writable, .. }, _) => {
+            (!writable, layers(snapshots, &from.root, &from.path, *writable)?)
         }
         (MountKind::Cache { readonly, .. }, Held::Cache { path, .. }) => {
             // It was filled when it was made.
