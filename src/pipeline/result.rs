@@ -5,7 +5,7 @@ use crate::export;
 use crate::oci::image::{self, Assembled};
 use crate::oci::{Descriptor, Layer, Seconds};
 use crate::plan::graph::{HistoryPlan, Plan, StepId};
-use crate::report::{Diagnostic, Outcome};
+use crate::report::{Diagnostic, Event, Outcome};
 use crate::solve::{Services, Solved};
 use crate::store::Store;
 use crate::upkeep::{StepNote, StepNotes};
@@ -74,6 +74,9 @@ pub(super) fn publish(
     line: &push::Line,
 ) -> Result<Built, Vec<Diagnostic>> {
     let store = &services.store;
+    if let Some(note) = too_many_for_docker(images) {
+        services.events.send(Event::Note(note));
+    }
     let target = match images {
         [only] => only.manifest.clone(),
         several => index(request, store, several)?,
@@ -106,6 +109,20 @@ pub(super) fn publish(
         size_bytes: images.iter().map(size).sum(),
         ran: images.iter().map(|i| i.ran).sum(),
         cached: images.iter().map(|i| i.cached).sum(),
+    })
+}
+
+/// As many layers as docker's `overlay2` takes ("max depth exceeded").
+const DOCKER_LAYERS: usize = 125;
+
+/// What to say of an image that docker could not store.
+fn too_many_for_docker(images: &[PlatformResult]) -> Option<String> {
+    let most = images.iter().map(|image| image.layers.len()).max()?;
+    let help = "a last stage `FROM scratch` with `COPY --from=STAGE / /` has one";
+    (most > DOCKER_LAYERS).then(|| {
+        format!(
+            "the image has {most} layers, and docker's overlay2 takes no more than {DOCKER_LAYERS}: {help}"
+        )
     })
 }
 

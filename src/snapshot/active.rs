@@ -129,6 +129,7 @@ impl ActiveSnapshot {
             lowers: self.lowers.clone(),
             target: self.dirs.merged.clone(),
             mark: self.mark,
+            linked: false,
         })
     }
 

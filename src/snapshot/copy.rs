@@ -26,10 +26,12 @@ pub struct CopyJob {
     pub target: PathBuf,
     /// Whose marks make a directory opaque.
     pub mark: OpaqueMark,
+    /// Files are other names of those in the trees, where the file system can: for a target that nobody writes to.
+    pub linked: bool,
 }
 
 /// Fills the target with what an overlay of the trees would show: owners, modes, times, attributes and hard
-/// links within a tree. Data is shared where the file system can (reflinks).
+/// links within a tree. Data is shared where the file system can (reflinks), or files are, if the job says so.
 pub fn copy_tree(job: &CopyJob) -> Result<(), Error> {
     let open = |path: &PathBuf| Root::open(path).map_err(Error::io("open", path));
     let to = open(&job.target)?;
@@ -38,7 +40,8 @@ pub fn copy_tree(job: &CopyJob) -> Result<(), Error> {
         for path in super::hidden_by(lower)? {
             remove(&to, Path::new(OsStr::from_bytes(&path)))?;
         }
-        Copier { mark: job.mark, from: &from, to: &to, links: HashMap::new() }.tree()?;
+        let (mark, linked) = (job.mark, job.linked);
+        Copier { mark, linked, from: &from, to: &to, links: HashMap::new() }.tree()?;
     }
     Ok(())
 }
@@ -52,6 +55,7 @@ fn remove(root: &Root, path: &Path) -> Result<(), Error> {
 
 struct Copier<'a> {
     mark: OpaqueMark,
+    linked: bool,
     from: &'a Root,
     to: &'a Root,
     /// Where the files with several names went (directory and name), by device and inode.
@@ -132,6 +136,10 @@ impl Copier<'_> {
     }
 
     fn other(&mut self, pair: &Pair<'_>, name: &OsStr, stat: &Stat) -> io::Result<()> {
+        // A file may have as many names as it can, or lie on another file system: then there is a copy of it.
+        if self.linked && pair.to.create_link(name, &pair.from, name).is_ok() {
+            return Ok(());
+        }
         if stat.st_nlink > 1 {
             let id = (stat.st_dev, stat.st_ino);
             if let Some((folder, first)) = self.links.get(&id) {

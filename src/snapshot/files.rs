@@ -41,7 +41,7 @@ pub(super) fn is_directory(stat: &Stat) -> bool {
 }
 
 /// Makes a directory with exactly this mode, whatever the umask.
-pub(super) fn make_dir(path: &Path, mode: u32) -> Result<(), Error> {
+pub fn make_dir(path: &Path, mode: u32) -> Result<(), Error> {
     let make = || {
         fs::DirBuilder::new().mode(mode).create(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(mode))

@@ -29,7 +29,7 @@ pub use commit::{CommitJob, Committed, Views, commit, commit_on};
 pub use copy::{CopyJob, copy_tree};
 pub use diff::{DiffJob, Form, Owners, diff};
 pub use error::Error;
-pub use files::remove;
+pub use files::{make_dir, remove};
 pub use hidden::hidden_by;
 pub use ids::{IdMap, IdRange};
 pub use overlay::OverlayKind;

@@ -6,6 +6,9 @@
 //! ROOT/rbuild/trees/<kind>/<chain id>/boot   the boot that made it
 //! ```
 //!
+//! Of many trees the lowest are merged: such a tree is what the whole chain shows, with no mark of what is deleted in it, and lies in
+//! a folder of its own kind. Its files are other names of those in the trees that it was made of.
+//!
 //! A tree belongs to its whole chain: what the layer does not say (a parent's mode, a hard link's content)
 //! comes from the layers below. Trees are published by rename and not synced, so one of an earlier boot may
 //! have been cut short by a crash: it is thrown away unless it was marked as synced.
@@ -48,6 +51,12 @@ impl TreeKind {
     /// No trees but files to mount, which have owners of their own.
     pub fn images() -> Self {
         Self("erofs".to_owned())
+    }
+
+    /// Trees that stand for all below them as well, made of trees of this kind.
+    #[must_use]
+    pub fn merged(&self) -> Self {
+        Self(format!("{}-merged", self.0))
     }
 
     /// A file name.

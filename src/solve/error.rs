@@ -83,6 +83,9 @@ pub enum Error {
     /// A job, which runs where the files' owners exist, cannot unpack a layer.
     #[error("cannot unpack a layer: {0}")]
     UnpackJob(#[source] JobError),
+    /// The trees of many layers cannot become one.
+    #[error("cannot merge unpacked layers: {0}")]
+    Merge(#[source] JobError),
     /// Work on files that have owners failed.
     #[error(transparent)]
     Job(#[from] JobError),

@@ -26,14 +26,21 @@ pub(super) fn read_one(services: &Services, root: &RootState, path: &str) -> io:
     read_small_file(&view, path.trim_start_matches('/').as_bytes(), LIMIT, &open).map_err(io::Error::other)
 }
 
-/// Reads a small file from the tree of each layer of `view`, the top one first; the outer `None` as in
-/// [`read_in_trees`]. Looks into no tree but that which has the file: a build of many steps would look through all
+/// Reads a small file from the trees of so many `layers`, which `view` shows, the top one first and the last for all that
+/// are left; the outer `None` as in [`read_in_trees`]. Begins with the tree that has the file: a build of many steps would look through all
 /// earlier ones at each.
-pub(super) fn read_unpacked(view: &RootView, lowers: &[PathBuf], path: &str) -> Option<Option<Vec<u8>>> {
+pub(super) fn read_unpacked(
+    (view, layers): (&RootView, usize),
+    lowers: &[PathBuf],
+    path: &str,
+) -> Option<Option<Vec<u8>>> {
     let plain = path.trim_start_matches('/');
     let parent = plain.rsplit_once('/').map_or("", |(parent, _)| parent);
     match view.entry(plain.as_bytes()).and_then(|entry| entry.layer) {
-        Some(layer) => read_in_trees(lowers.get(lowers.len().checked_sub(layer + 1)?..)?, path),
+        Some(layer) => {
+            let from_top = layers.checked_sub(layer + 1)?.min(lowers.len().checked_sub(1)?);
+            read_in_trees(lowers.get(from_top..)?, path)
+        }
         None if view.entry(parent.as_bytes()).is_none_or(|entry| entry.is_dir()) => Some(None),
         None => None,
     }

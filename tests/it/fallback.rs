@@ -2,7 +2,8 @@
 //! inside of a container.
 
 use crate::support::accounts::Account;
-use crate::support::base::busybox_registry;
+use crate::support::base::{busybox, busybox_registry};
+use crate::support::image::TestLayer;
 use crate::support::layout::{ImageOnDisk, Layout};
 use crate::support::program::{Ran, World};
 use crate::support::{is_root, skip};
@@ -277,4 +278,73 @@ fn an_ordinary_user_on_an_overlay_says_once_how_it_helps_itself() {
     }
     let ran = build_on(ON_OVERLAY, Account::with_ranges().unwrap());
     assert_eq!(notes(&ran).len(), 1, "{}", ran.stderr);
+}
+
+/// overlayfs stacks 500.
+const MANY: usize = 522;
+
+/// More layers than overlayfs stacks, some of which take away what others brought, and steps on top of them.
+fn build_on_many_layers(script: Option<&str>, account: Account) -> Ran {
+    let registry = busybox_registry();
+    let mut base = busybox();
+    for number in 0..MANY {
+        let text = number.to_string();
+        let gone = format!("d/.wh.{}", number - number.min(1));
+        let own = format!("d/{number}");
+        let mut files = vec![(own.as_str(), text.as_str())];
+        if number % 3 == 1 {
+            files.push((gone.as_str(), ""));
+        }
+        let layer = TestLayer::files(&files);
+        base.config.rootfs.diff_ids.push(layer.diff_id);
+        base.layers.push(layer);
+    }
+    registry.push(&base, "many", "latest");
+    let world = World::of(account);
+    let lines: String = (0..5)
+        .map(|number| format!("RUN rm /d/{} && echo new >/d/200 && ls /d >/list\n", number * 120 + 2))
+        .collect();
+    world.dockerfile(&format!(
+        "FROM {0}/many AS many\n{lines}FROM many\nRUN --mount=from=many,source=/d,target=/m ls /m | wc -l >/mounted\n",
+        registry.host()
+    ));
+    let own = script.map(|script| {
+        script.replace("exec", &format!("chown {} ../store; exec {}", account.uid, give_up(account)))
+    });
+    let wrapper: Vec<&str> =
+        own.iter().flat_map(|script| ["unshare", "--mount", "sh", "-c", script.as_str(), "sh"]).collect();
+    let build =
+        world.through(&wrapper, ["--progress=plain", "-t", "x", "-o", "type=oci,dest=../out,tar=false", "."]);
+    let ran = build.remarks().run();
+    let files = Layout::at(&world.path().join("out")).image(&ran.digest()).files();
+    let text = |name: &str| String::from_utf8(files[name].content.clone()).unwrap();
+    let left = (0..MANY).filter(|number| number % 3 != 0 && ![2, 122, 242, 362, 482].contains(number));
+    let mut left: Vec<String> = left.map(|number| number.to_string()).collect();
+    left.sort_unstable();
+    assert_eq!(text("list").lines().collect::<Vec<_>>(), left);
+    assert_eq!(text("mounted"), "343\n");
+    assert!(ran.stderr.contains("the image has 529 layers, and docker's overlay2 takes"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("copying the root"), "{}", ran.stderr);
+    ran
+}
+
+/// What overlayfs cannot stack is merged, with no other kind of root than before.
+#[test]
+fn many_layers_are_merged() {
+    if !is_root() {
+        skip!("only root builds as others");
+    }
+    for account in [Account::mine(), Account::with_ranges().unwrap()] {
+        let ran = build_on_many_layers(None, account);
+        assert_eq!(notes(&ran).len(), 1, "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn many_layers_are_merged_on_an_overlay() {
+    if !is_root() {
+        skip!("only root mounts an overlay for the store");
+    }
+    let ran = build_on_many_layers(Some(ON_OVERLAY), Account::mine());
+    assert_eq!(notes(&ran).len(), 2, "{}", ran.stderr);
 }

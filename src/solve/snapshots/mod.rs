@@ -1,6 +1,7 @@
 //! The root file systems of one build: trees of layers, and which kind of writable root works here.
 
 mod images;
+mod merged;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -37,6 +38,8 @@ pub struct Snapshots {
     indexes: Arc<LayerIndexes>,
     events: Events,
     trees: OnceLock<Trees>,
+    /// Trees that stand for many.
+    merged: OnceLock<Trees>,
     images: Images,
     tree_kind: OnceLock<TreeKind>,
     /// Which kind of writable root works here, once it was asked for.
@@ -64,6 +67,7 @@ impl Snapshots {
             indexes: Arc::clone(indexes),
             events: events.clone(),
             trees: OnceLock::new(),
+            merged: OnceLock::new(),
             images: Images::new(store),
             tree_kind: OnceLock::new(),
             kind: Mutex::default(),
@@ -203,18 +207,18 @@ impl Snapshots {
     }
 
     /// The trees of a root, the top one first, each made if need be. Some may be images, mounted for as long as this
-    /// value lives.
+    /// value lives. The last may stand for many layers.
     pub(super) fn lowers(&self, root: &RootState) -> Result<Vec<PathBuf>, Error> {
-        if let Some(known) = self.known().get(&root.chain) {
-            return Ok(known.clone());
+        if let Some(known) = self.known_few(root.chain)? {
+            return Ok(known);
         }
         let mut chain = ChainId::EMPTY;
         let mut lowers: Vec<PathBuf> = Vec::new();
         for (at, layer) in root.layers.iter().enumerate() {
             chain = chain.push(layer.diff_id);
             let below = &root.layers[..at];
-            if let Some(known) = self.known().get(&chain) {
-                lowers.clone_from(known);
+            if let Some(known) = self.known_few(chain)? {
+                lowers = known;
                 continue;
             }
             let tree = match self.trees()?.find(chain) {
@@ -222,6 +226,7 @@ impl Snapshots {
                 None => self.make(chain, layer, below, &lowers)?,
             };
             lowers.insert(0, tree);
+            lowers = self.few(chain, lowers)?;
             self.known().insert(chain, lowers.clone());
         }
         Ok(lowers)
@@ -453,7 +458,8 @@ impl Snapshots {
     /// What copies a whole root to a new folder, gone with the build.
     pub(super) fn copy_of(&self, root: &RootState) -> Result<CopyJob, Error> {
         let lowers = self.lowers(root)?;
-        Ok(CopyJob { lowers, target: self.scratch()?.join("root"), mark: self.privilege()?.opaque_mark() })
+        let (target, mark) = (self.scratch()?.join("root"), self.privilege()?.opaque_mark());
+        Ok(CopyJob { lowers, target, mark, linked: false })
     }
 
     /// Makes the changes of a step the tree of its layer. If that does not work the layer is unpacked one day.

@@ -21,6 +21,8 @@ impl TestLayer {
             header.set_size(content.len() as u64);
             header.set_mode(0o644);
             header.set_mtime(0);
+            header.set_uid(0);
+            header.set_gid(0);
             tar.append_data(&mut header, path, content.as_bytes()).unwrap();
         }
         Self::gzip(&tar.into_inner().unwrap())

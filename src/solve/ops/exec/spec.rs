@@ -98,7 +98,7 @@ fn credentials<R>(
 ) -> Result<exec::Credentials, Error> {
     let view = services.indexes.view(&parent.layers)?;
     let read = |path: &'static str| {
-        let bytes = match passwd::read_unpacked(&view, snapshot.lowers(), path) {
+        let bytes = match passwd::read_unpacked((&view, parent.layers.len()), snapshot.lowers(), path) {
             Some(found) => Ok(found),
             None => passwd::read_one(services, parent, path),
         };
