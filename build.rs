@@ -1,0 +1,60 @@
+//! Has the linker leave out of the released program what it never reads. Nothing else is done here.
+//!
+//! Cargo has no setting for either of these, and flags for the compiler (RUSTFLAGS) would hold for tests, too:
+//!
+//! - Tables for unwinding (`.eh_frame`, `.gcc_except_table`). A panic of the released program ends it without
+//!   unwinding, so that they only serve backtraces, and those of a program without symbols are numbers.
+//! - All but one of functions whose code came out alike. Nothing compares addresses of functions.
+//!
+//! Each is asked for only if the linker can make a trial program that way (rust-lld can both, GNU ld the first);
+//! else the program is larger, and the same.
+//!
+//! A profile with debug information keeps everything, for debuggers and profilers.
+
+#![allow(clippy::print_stdout, reason = "how a build script speaks to cargo")]
+#![allow(clippy::disallowed_methods, reason = "paths are cargo's")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs, io};
+
+/// Beside the linker's own script, not in its place (`INSERT`).
+const WITHOUT_TABLES: &str =
+    "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.gcc_except_table*) } } INSERT AFTER .comment;\n";
+
+fn main() -> io::Result<()> {
+    println!("cargo::rerun-if-changed=build.rs");
+    let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
+    // Others know neither these sections nor these options.
+    if !is("CARGO_CFG_TARGET_OS", "linux") || !is("PROFILE", "release") || !is("DEBUG", "false") {
+        return Ok(());
+    }
+    let folder = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
+    let script = folder.join("without-tables.ld");
+    fs::write(&script, WITHOUT_TABLES)?;
+    let script = format!("-Wl,-T,{}", script.display());
+    for arguments in [vec![script.as_str(), "-Wl,--no-eh-frame-hdr"], vec!["-Wl,--icf=all"]] {
+        if links(&folder, &arguments)? {
+            arguments.iter().for_each(|argument| println!("cargo::rustc-link-arg-bins={argument}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a program can be linked with these arguments, for the target and with the flags of this build.
+fn links(folder: &Path, arguments: &[&str]) -> io::Result<bool> {
+    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let source = folder.join("trial.rs");
+    fs::write(&source, "fn main() { println!(\"{}\", std::env::args().count()); }\n")?;
+    let mut rustc = Command::new(env::var_os("RUSTC").expect("cargo sets it"));
+    rustc.arg(source).arg("-o").arg(folder.join("trial")).args(["-C", "panic=abort", "-C", "opt-level=1"]);
+    rustc.arg("--target").arg(env::var_os("TARGET").expect("cargo sets it"));
+    if let Some(linker) = variable("RUSTC_LINKER") {
+        rustc.arg("-C").arg(format!("linker={linker}"));
+    }
+    if let Some(flags) = variable("CARGO_ENCODED_RUSTFLAGS") {
+        rustc.args(flags.split('\u{1f}'));
+    }
+    rustc.args(arguments.iter().flat_map(|argument| ["-C".to_owned(), format!("link-arg={argument}")]));
+    Ok(rustc.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success())
+}
