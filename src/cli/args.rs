@@ -13,6 +13,7 @@ use super::command::{
     copy::CopyArgs,
     doctor::DoctorArgs,
     du::DuArgs,
+    explain::ExplainArgs,
     history::HistoryArgs,
     images::ImagesArgs,
     inspect::InspectArgs,
@@ -150,6 +151,8 @@ pub(super) enum Command {
     Logs(LogsArgs),
     /// Check what this machine offers to RUN, and how to get more
     Doctor(DoctorArgs),
+    /// Say what a build check means, and how to do better
+    Explain(ExplainArgs),
 }
 
 /// How progress is shown.

@@ -16,6 +16,15 @@ pub(crate) fn open_store(global: &Global) -> Result<Store, Failure> {
     Ok(Store::open(&root)?)
 }
 
+/// Opens the store for a command that only lists; where there is nothing nothing is made.
+pub(crate) fn open_existing(global: &Global) -> Result<Option<Store>, Failure> {
+    let root = global.store_root().ok_or_else(Failure::no_store_root)?;
+    match root.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        _ => open_store(global).map(Some),
+    }
+}
+
 /// Opens the store for a command that brings something in: what it may hold is enforced first.
 pub(crate) fn open_to_write(global: &Global, configuration: &Configuration) -> Result<Store, Failure> {
     let store = open_store(global)?;

@@ -69,5 +69,6 @@ fn run(words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
         args::Command::Logs(logs) => command::logs::run(&cli.global, &logs),
         args::Command::Sessions(sessions) => command::sessions::run(&cli.global, &sessions),
         args::Command::Doctor(doctor) => command::doctor::run(&cli.global, &doctor),
+        args::Command::Explain(explain) => command::explain::run(&explain),
     }
 }

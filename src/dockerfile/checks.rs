@@ -30,6 +30,8 @@ pub struct Rule {
     pub experimental: bool,
     /// Its page, from the top of rbuild's own folder: why, and how to do better.
     pub page: &'static str,
+    /// That page, in Markdown.
+    pub text: &'static str,
 }
 
 impl Rule {
@@ -93,6 +95,7 @@ macro_rules! rules {
                     description: $description,
                     experimental: $experimental,
                     page: concat!("docs/checks/", $name, ".md"),
+                    text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/checks/", $name, ".md")),
                 };
         )*
         /// Every rule.

@@ -119,6 +119,32 @@ pub enum Error {
 }
 
 impl Error {
+    /// What is to be done instead, for words that other builders know.
+    pub fn help(&self) -> Option<String> {
+        let key = match self {
+            Error::NoValue(key) | Error::UnknownKey { key, .. } => key.to_ascii_lowercase(),
+            _ => return self.suggestion().map(|near| format!("did you mean `{near}`?")),
+        };
+        let text = match key.as_str() {
+            "z" | "relabel" => "leave it out: rbuild sets no SELinux labels, and needs none for its mounts",
+            "u" | "chown" => {
+                "leave it out: `uid=`, `gid=` and `mode=` say who owns a cache mount or a secret"
+            }
+            "tmpcopyup" | "notmpcopyup" => {
+                "leave it out: a tmpfs is empty; RUN can copy what it needs into it"
+            }
+            "bind-propagation" | "rshared" | "rslave" | "rprivate" | "shared" | "slave" | "private" => {
+                "leave it out: mounts of a RUN are its own, and nothing is passed on to others"
+            }
+            "tmpfs-size" => "write `size=`",
+            "consistency" | "cached" | "delegated" | "consistent" => {
+                "leave it out: it has no effect on Linux"
+            }
+            _ => return self.suggestion().map(|near| format!("did you mean `{near}`?")),
+        };
+        Some(text.to_owned())
+    }
+
     /// What the user may have meant.
     pub fn suggestion(&self) -> Option<&'static str> {
         match self {

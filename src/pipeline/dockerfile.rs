@@ -213,9 +213,10 @@ fn explain_missing(context: &Path, name: &str, error: &io::Error) -> Diagnostic 
         return diagnostic.help(format!("`{name}` is a folder; name the file in it: `-f {name}/Dockerfile`"));
     }
     if context.is_file() {
-        let file = context.display();
+        let (file, folder) = (context.display(), context.parent().filter(|path| *path != Path::new("")));
+        let folder = folder.unwrap_or(Path::new(".")).display();
         return diagnostic.help(format!(
-            "the context `{file}` is a file; a Dockerfile is named with `-f`, and the context is its folder: `rbuild -f {file} .`"
+            "the context `{file}` is a file; a Dockerfile is named with `-f`, and the context is its folder: `rbuild -f {file} {folder}`"
         ));
     }
     if error.kind() != io::ErrorKind::NotFound {

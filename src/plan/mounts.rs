@@ -38,9 +38,7 @@ pub(super) fn parse(state: &State, context: &mut Context<'_>, word: &Word) -> Re
 
 fn fault(place: &Place, word: &Word, error: &mount::Error) -> Fault {
     let mut fault = place.fault(word.span, error.to_string());
-    if let Some(near) = error.suggestion() {
-        fault.help.push(format!("did you mean `{near}`?"));
-    }
+    fault.help.extend(error.help());
     fault
 }
 

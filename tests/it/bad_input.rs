@@ -281,3 +281,27 @@ fn a_required_secret_without_a_value_fails_before_anything_runs() {
     let ran = world.build([""; 0]).status(1).run();
     assert!(ran.stderr.contains("secret token: not found"), "{}", ran.stderr);
 }
+
+#[test]
+fn words_that_podman_has_for_mounts_are_answered() {
+    let world = World::new();
+    for (mount, help) in [
+        ("type=bind,target=/x,z", "sets no SELinux labels"),
+        ("type=bind,target=/x,relabel=shared", "sets no SELinux labels"),
+        ("type=tmpfs,target=/x,tmpcopyup", "a tmpfs is empty"),
+        ("type=bind,target=/x,bind-propagation=rslave", "nothing is passed on"),
+        ("type=cach,target=/x", "did you mean `cache`?"),
+    ] {
+        world.dockerfile(&format!("FROM scratch\nRUN --mount={mount} true\n"));
+        let ran = world.build([""; 0]).status(1).run();
+        assert!(ran.stderr.contains(help), "{mount}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_list_of_nothing_makes_no_store() {
+    let world = World::new();
+    let ran = world.rbuild(["images"]).any_stdout().run();
+    assert_eq!(ran.stdout, "NAME  TAG  DIGEST  CREATED  SIZE  SHARED\n");
+    assert!(!world.store().exists());
+}

@@ -69,7 +69,7 @@ warning: Maintainer instruction is deprecated in favor of using label (Maintaine
   = help: write `LABEL org.opencontainers.image.authors=\"…\"`
 
 Check complete, 3 warnings found.
-docs/checks/NAME.md explains the check in parentheses.
+`rbuild explain NAME` explains the check in parentheses.
 "
     );
     assert!(!world.store().exists(), "a check makes no store");
@@ -382,4 +382,16 @@ fn an_outline_lists_what_is_used() {
     for (what, line) in [("ssh", 8), ("cache", 8)] {
         assert_eq!(outline[what][0]["location"]["ranges"][0]["start"]["line"], line, "{what}");
     }
+}
+
+#[test]
+fn a_check_is_explained_without_the_documentation() {
+    let world = World::new();
+    let page = std::fs::read_to_string(pages().join("WorkdirRelativePath.md")).unwrap();
+    assert_eq!(world.rbuild(["explain", "workdirrelativepath"]).any_stdout().run().stdout, page);
+    let ran = world.rbuild(["explain", "WorkdirRelativPath"]).status(1).run();
+    assert!(ran.stderr.contains("did you mean `WorkdirRelativePath`?"), "{}", ran.stderr);
+    let list = world.rbuild(["explain"]).any_stdout().run().stdout;
+    assert_eq!(list.lines().count(), rbuild::dockerfile::checks::RULES.len());
+    assert!(!world.store().exists(), "an explanation makes no store");
 }

@@ -42,7 +42,7 @@ fn text(checked: &Checked, color: bool) -> String {
     });
     text.push('\n');
     if findings.iter().any(|finding| finding.code.is_some()) {
-        text.push_str("docs/checks/NAME.md explains the check in parentheses.\n");
+        text.push_str("`rbuild explain NAME` explains the check in parentheses.\n");
     }
     text
 }

@@ -66,7 +66,9 @@ pub(crate) fn run(global: &Global, args: &ImagesArgs) -> Result<(), Failure> {
     if let Some(name) = &args.name {
         filters.add_reference(name)?;
     }
-    let store = local::open_store(global)?;
+    let Some(store) = local::open_existing(global)? else {
+        return print(&if args.quiet { String::new() } else { format.render(&COLUMNS, &[])? });
+    };
     let listed = Listed::read(&store, args.all || filters.wants_unnamed())?;
     let mut rows: Vec<Row<'_>> = listed.rows().collect();
     filters.apply(&store, &mut rows)?;

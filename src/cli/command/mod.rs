@@ -6,6 +6,7 @@ pub(super) mod context;
 pub(super) mod copy;
 pub(super) mod doctor;
 pub(super) mod du;
+pub(super) mod explain;
 pub(super) mod history;
 pub(super) mod images;
 pub(super) mod inspect;

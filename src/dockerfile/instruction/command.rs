@@ -52,8 +52,8 @@ pub(super) fn run(cx: &Context<'_>, header: &Header<'_>) -> Fallible<Run> {
 
 fn bad(cx: &Context<'_>, word: &Word, error: &mount::Error) -> super::Fault {
     let fault = cx.error_at(word.span, error.to_string(), "");
-    match error.suggestion() {
-        Some(near) => fault.help(format!("did you mean `{near}`?")),
+    match error.help() {
+        Some(help) => fault.help(help),
         None => fault,
     }
 }

@@ -1,5 +1,7 @@
 //! Lines of a terminal: how large it is, colours, and text whose width is known.
 
+use std::borrow::Cow;
+
 use crate::text::terminal::columns;
 
 /// Room for the moving part of the display.
@@ -27,6 +29,23 @@ impl Size {
 pub(super) struct Paint {
     /// It may.
     pub(super) color: bool,
+    /// It shows more than ASCII.
+    pub(super) unicode: bool,
+}
+
+/// Whether the locale says that the terminal shows nothing but ASCII: `C`, or a character set other than UTF-8. Where nothing is
+/// said, as in most containers, terminals show UTF-8.
+pub(super) fn shows_unicode(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let set = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .find_map(|name| variable(name).filter(|value| !value.is_empty()));
+    set.is_none_or(|value| {
+        let value = value.to_ascii_lowercase();
+        value.ends_with("utf-8")
+            || value.ends_with("utf8")
+            || value.contains("utf-8@")
+            || value.contains("utf8@")
+    })
 }
 
 impl Paint {
@@ -34,6 +53,14 @@ impl Paint {
         match self.color && !text.is_empty() {
             true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
             false => text.to_owned(),
+        }
+    }
+
+    /// A line that was cut, whose mark of that the terminal may not show.
+    pub(super) fn shown(self, line: &str) -> Cow<'_, str> {
+        match self.unicode {
+            true => line.into(),
+            false => line.replace('…', "~").into(),
         }
     }
 
@@ -83,5 +110,26 @@ impl Line {
 
     pub(super) fn text(&self) -> &str {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_locale_says_what_a_terminal_shows() {
+        let shows = |set: &[(&str, &str)]| {
+            shows_unicode(|name| set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()))
+        };
+        for locale in ["C.UTF-8", "de_DE.utf8", "ca_ES.UTF-8@valencia"] {
+            assert!(shows(&[("LANG", locale)]), "{locale}");
+        }
+        for locale in ["C", "POSIX", "de_DE@euro", "ru_RU.KOI8-R"] {
+            assert!(!shows(&[("LANG", locale)]), "{locale}");
+        }
+        assert!(shows(&[]));
+        assert!(shows(&[("LC_ALL", ""), ("LANG", "C.UTF-8")]), "empty is not set");
+        assert!(!shows(&[("LC_ALL", "C"), ("LANG", "C.UTF-8")]), "the first counts");
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 
 use super::Display;
-use super::frame::{Line, Paint, Size};
+use super::frame::{Line, Paint, Size, shows_unicode};
 use super::screen::Screen;
 use crate::report::{Event, Outcome, StepHeading, StepNumber};
 use crate::text::terminal::{cut, for_people, harmless, last_written, printable};
@@ -22,6 +22,8 @@ const OUTPUT_LINES: usize = 6;
 const TRANSFER_LINES: usize = 4;
 const BAR_COLUMNS: usize = 24;
 const SPINNER: [char; 8] = ['⣾', '⣽', '⣻', '⢿', '⡿', '⣟', '⣯', '⣷'];
+/// The same where the terminal shows nothing but ASCII.
+const PLAIN_SPINNER: [char; 4] = ['|', '/', '-', '\\'];
 const SPINNER_PACE_MS: u128 = 100;
 
 pub(super) struct Tty {
@@ -56,7 +58,7 @@ impl Tty {
     pub(super) fn new(color: bool) -> Self {
         Self {
             screen: Screen::default(),
-            paint: Paint { color },
+            paint: Paint { color, unicode: shows_unicode(|name| std::env::var(name).ok()) },
             headings: Vec::new(),
             running: BTreeMap::new(),
         }
@@ -102,7 +104,7 @@ impl Tty {
         let columns = Size::now().columns;
         let left = columns.saturating_sub(2 + tail.chars().count() + 1);
         let line = format!("{mark} {} {}", self.heading(step, left), self.paint.dim(tail));
-        self.print(line.trim_end());
+        self.print(&self.paint.shown(line.trim_end()));
     }
 
     fn print(&mut self, text: &str) {
@@ -132,13 +134,14 @@ impl Tty {
             let below: Vec<String> = transfers.into_iter().chain(output).collect();
             lines.extend_from_slice(&below[below.len().saturating_sub(room)..]);
         }
-        lines
+        lines.iter().map(|line| self.paint.shown(line).into_owned()).collect()
     }
 
     /// `⣾ [build 2/5] RUN make (src/app.c changed)          12.3s`
     fn head(&self, step: StepNumber, running: &Running, columns: usize, now: Instant) -> String {
         let took = now.saturating_duration_since(running.since);
-        let spinner = SPINNER[(took.as_millis() / SPINNER_PACE_MS) as usize % SPINNER.len()];
+        let spinner: &[char] = if self.paint.unicode { &SPINNER } else { &PLAIN_SPINNER };
+        let spinner = spinner[(took.as_millis() / SPINNER_PACE_MS) as usize % spinner.len()];
         let took = elapsed(took);
         let room = columns.saturating_sub(2 + 1 + took.chars().count());
         let mut line = Line::new(self.heading(step, room));
@@ -167,7 +170,8 @@ impl Tty {
             0 => format!("    {what:<16} {}{pace}", bytes(*done)),
             _ => {
                 let filled = (*done as f64 / *total as f64 * BAR_COLUMNS as f64) as usize;
-                let bar: String = (0..BAR_COLUMNS).map(|at| if at < filled { '━' } else { '─' }).collect();
+                let (full, empty) = if self.paint.unicode { ('━', '─') } else { ('=', '-') };
+                let bar: String = (0..BAR_COLUMNS).map(|at| if at < filled { full } else { empty }).collect();
                 format!("    {what:<16} {bar} {:>9} / {}{pace}", bytes(*done), bytes(*total))
             }
         };
@@ -196,14 +200,18 @@ impl Tty {
                     Outcome::Cached => "cached".to_owned(),
                     Outcome::ConfigOnly => String::new(),
                 };
-                self.close(*step, &self.paint.green("✔"), &tail);
+                let mark = if self.paint.unicode { "✔" } else { "+" };
+                self.close(*step, &self.paint.green(mark), &tail);
             }
             Event::Cancelled { step, .. } => {
                 if self.running.contains_key(step) {
                     self.close(*step, " ", "cancelled");
                 }
             }
-            Event::Failed { step, took, .. } => self.close(*step, &self.paint.red("✘"), &seconds(*took)),
+            Event::Failed { step, took, .. } => {
+                let mark = if self.paint.unicode { "✘" } else { "x" };
+                self.close(*step, &self.paint.red(mark), &seconds(*took));
+            }
             Event::Warning(diagnostic) => {
                 let text = crate::cli::show::diagnostic::render(diagnostic, self.paint.color);
                 self.print(text.trim_end());
@@ -257,6 +265,7 @@ mod tests {
 
     fn tty() -> (Tty, Instant) {
         let mut tty = Tty::new(false);
+        tty.paint.unicode = true;
         let heading = |number, title: &str| StepHeading {
             number: StepNumber(number),
             place: format!("[{}/3]", number + 1),
@@ -296,6 +305,8 @@ mod tests {
     line    8"
         );
         assert!(frame(&tty, 9, 60, start).contains("━━━━────"));
+        tty.paint.unicode = false;
+        assert!(frame(&tty, 9, 60, start).is_ascii());
     }
 
     #[test]
