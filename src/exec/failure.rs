@@ -15,6 +15,8 @@ pub(super) enum Failure {
     Overlay { errno: i32, log: String },
     /// The program could not be executed.
     Start { program: String, errno: i32 },
+    /// The program is there, and what the kernel runs it with is not.
+    NoLoader { program: String, loader: String },
     /// pasta does not connect the network.
     Pasta { message: String },
     /// A signal ended a process around the step, or the one that prepared it.
@@ -31,6 +33,17 @@ pub enum ExecError {
     NotFound {
         /// As given.
         program: String,
+    },
+    /// The program is there, and its interpreter is not: a script's, or the loader of shared libraries.
+    #[error(
+        "`{program}` is there, but what it runs with is not: `{loader}` was not found in the root file system{}",
+        loader_hint(loader)
+    )]
+    NoLoader {
+        /// Its path.
+        program: String,
+        /// As the program names it.
+        loader: String,
     },
     /// The program is there and cannot be executed.
     #[error("`{program}` cannot be executed: {error}")]
@@ -118,6 +131,19 @@ fn killed_text(signal: i32, out_of_memory: bool) -> String {
     }
 }
 
+/// What the name of a missing interpreter tells.
+fn loader_hint(loader: &str) -> String {
+    let name = loader.rsplit('/').next().unwrap_or(loader);
+    let library = match name {
+        _ if name.ends_with('\r') => return "; the script has line ends of Windows (CRLF)".to_owned(),
+        _ if name.starts_with("ld-musl-") => "musl, as in Alpine",
+        _ if name.starts_with("ld-linux") || name.starts_with("ld64.so") => "glibc, as in Debian or Fedora",
+        _ => return String::new(),
+    };
+    let help = "link it statically, or use such a base";
+    format!("; the program was linked for {library}, and for the architecture that the name says: {help}")
+}
+
 impl ExecError {
     /// Whether this machine, or the container that rbuild is in, refuses what every step needs.
     pub fn is_of_the_machine(&self) -> bool {
@@ -145,6 +171,7 @@ impl ExecError {
             Failure::Pasta { message } => ExecError::Pasta(message),
             Failure::Killed { signal } => ExecError::Killed { signal, out_of_memory: false },
             Failure::Setup { doing, errno } => ExecError::Setup { doing, error: os(errno) },
+            Failure::NoLoader { program, loader } => ExecError::NoLoader { program, loader },
             Failure::Start { program, errno: libc::ENOENT | libc::ENOTDIR } => {
                 ExecError::NotFound { program }
             }

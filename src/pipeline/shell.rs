@@ -206,6 +206,7 @@ impl Shell {
     pub fn run(&mut self, args: &[String], attach: Attach) -> Result<ExitReport, EnterError> {
         self.room.run(&self.services, args, attach).map_err(|error| match error {
             solve::Error::Exec(error @ ExecError::NotFound { .. }) => EnterError::NotFound(error.to_string()),
+            solve::Error::Exec(error @ ExecError::NoLoader { .. }) => EnterError::NotFound(error.to_string()),
             solve::Error::Exec(error @ (ExecError::NotExecutable { .. } | ExecError::WrongFormat { .. })) => {
                 EnterError::NotExecutable(error.to_string())
             }

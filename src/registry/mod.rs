@@ -98,6 +98,8 @@ struct Inner {
     told: Mutex<BTreeSet<String>>,
     /// Which repositories have a blob, as far as this client has seen: what a push can mount from.
     seen: Mutex<BTreeMap<Digest, BTreeSet<(String, String)>>>,
+    /// Which repositories images of the store came from that have a blob. They may have lost it since.
+    origins: Mutex<BTreeMap<Digest, BTreeSet<(String, String)>>>,
     /// Blobs that some thread of this process is fetching right now.
     fetching: pull::Fetching,
 }
@@ -124,6 +126,7 @@ impl Client {
             events: OnceLock::new(),
             told: Mutex::default(),
             seen: Mutex::default(),
+            origins: Mutex::default(),
             fetching: pull::Fetching::default(),
             settings,
         };

@@ -18,7 +18,7 @@ use crate::sync::lock;
 impl Client {
     /// Uploads the image or index `image` with everything it names and puts it under each of `references`.
     /// Blobs that a repository already has are not sent; those that this client has seen in another
-    /// repository of the same registry are mounted. Tags appear last, so no one sees half an image; one that
+    /// repository of the same registry, or that the store has from there, are mounted. Tags appear last, so no one sees half an image; one that
     /// stands for the image already is left alone. Several registries are served at once.
     ///
     /// # Errors
@@ -31,6 +31,7 @@ impl Client {
         progress: &Progress,
     ) -> Result<(), Error> {
         let parts = Parts::load(store, image)?;
+        self.note_origins(store, &parts, references);
         let mut registries: BTreeMap<String, Vec<(&Reference, Place)>> = BTreeMap::new();
         for reference in references {
             let place = self.place_to_push(reference)?;
@@ -137,14 +138,50 @@ impl Client {
         seen.get(digest).is_some_and(|places| places.iter().any(is_here))
     }
 
-    /// Another repository of the same registry that has the blob.
+    /// Another repository of the same registry that has the blob, or had it when the store fetched it.
     pub(super) fn other_home(&self, target: &Target<'_>, digest: &Digest) -> Option<String> {
-        let seen = lock(&self.inner.seen);
         let here = target.place;
-        let mut places = seen.get(digest)?.iter();
-        let place = places
-            .find(|(registry, repository)| *registry == here.registry && *repository != here.repository);
-        place.map(|(_, repository)| repository.clone())
+        let in_places = |places: &BTreeSet<(String, String)>| {
+            let mut places = places.iter();
+            let place = places
+                .find(|(registry, repository)| *registry == here.registry && *repository != here.repository);
+            place.map(|(_, repository)| repository.clone())
+        };
+        let seen = lock(&self.inner.seen).get(digest).and_then(in_places);
+        seen.or_else(|| lock(&self.inner.origins).get(digest).and_then(in_places))
+    }
+
+    /// Notes where the store has blobs of an image from, if that is a registry that it is pushed to. Whatever cannot be
+    /// found out is sent.
+    fn note_origins(&self, store: &Store, parts: &Parts, references: &[Reference]) {
+        let is_wanted =
+            |origin: &Reference| references.iter().any(|name| name.registry() == origin.registry());
+        let wanted: BTreeSet<Digest> = parts.blobs.iter().map(|blob| blob.digest).collect();
+        for fetched in store.fetched().unwrap_or_default() {
+            if !is_wanted(&fetched.reference) {
+                continue;
+            }
+            let Ok(place) = self.place_to_push(&fetched.reference) else { continue };
+            let mut blobs = Vec::new();
+            blobs_here(store, &fetched.target, &mut blobs, 0);
+            let mut origins = lock(&self.inner.origins);
+            for digest in blobs.into_iter().filter(|digest| wanted.contains(digest)) {
+                let origin = (place.registry.clone(), place.repository.clone());
+                origins.entry(digest).or_default().insert(origin);
+            }
+        }
+    }
+}
+
+/// The blobs of an image, or of those images of an index whose manifests are in the store.
+fn blobs_here(store: &Store, image: &Descriptor, blobs: &mut Vec<Digest>, depth: u32) {
+    let Ok(bytes) = store.read_blob(image, MANIFEST_LIMIT) else { return };
+    match document::parse(&bytes, Some(image.media_type.as_str())).map(|document| document.content) {
+        Ok(Content::Manifest(manifest)) => blobs.extend(manifest.layers.iter().map(|layer| layer.digest)),
+        Ok(Content::Index(index)) if depth < MAX_INDEX_DEPTH => {
+            index.manifests.iter().for_each(|entry| blobs_here(store, entry, blobs, depth + 1));
+        }
+        _ => {}
     }
 }
 

@@ -6,8 +6,8 @@
 //! ROOT/rbuild/trees/<kind>/<chain id>/boot   the boot that made it
 //! ```
 //!
-//! Of many trees the lowest are merged: such a tree is what the whole chain shows, with no mark of what is deleted in it, and lies in
-//! a folder of its own kind. Its files are other names of those in the trees that it was made of.
+//! Of many trees the lowest are merged: such a tree is what the whole chain shows, with no mark of what is deleted in
+//! it, and lies in a folder of its own kind. Its files are other names of those in the trees that it was made of.
 //!
 //! A tree belongs to its whole chain: what the layer does not say (a parent's mode, a hard link's content)
 //! comes from the layers below. Trees are published by rename and not synced, so one of an earlier boot may

@@ -26,9 +26,9 @@ pub(super) fn read_one(services: &Services, root: &RootState, path: &str) -> io:
     read_small_file(&view, path.trim_start_matches('/').as_bytes(), LIMIT, &open).map_err(io::Error::other)
 }
 
-/// Reads a small file from the trees of so many `layers`, which `view` shows, the top one first and the last for all that
-/// are left; the outer `None` as in [`read_in_trees`]. Begins with the tree that has the file: a build of many steps would look through all
-/// earlier ones at each.
+/// Reads a small file from the trees of so many `layers`, which `view` shows, the top one first and the last for all
+/// that are left; the outer `None` as in [`read_in_trees`]. Begins with the tree that has the file: a build of many
+/// steps would look through all earlier ones at each.
 pub(super) fn read_unpacked(
     (view, layers): (&RootView, usize),
     lowers: &[PathBuf],

@@ -152,6 +152,7 @@ fn explain(failure: Failure) -> String {
         }
         Failure::Pasta { message } => message,
         Failure::Killed { signal } => format!("signal {signal} ended the trial"),
+        Failure::NoLoader { program, loader } => format!("{program} needs {loader}"),
         Failure::Start { program: doing, errno } | Failure::Setup { doing, errno } => {
             format!("cannot {doing}: {}", io::Error::from_raw_os_error(errno))
         }

@@ -2,8 +2,7 @@
 
 use std::ffi::CString;
 
-use rustix::fs::{FileType, Mode, OFlags};
-
+use super::loader::{self, INTERPRETERS, interpreter};
 use crate::exec::failure::Failure;
 use crate::exec::spec::Spec;
 use crate::exec::sys;
@@ -39,27 +38,6 @@ impl Own {
     }
 }
 
-/// More than the kernel follows.
-const INTERPRETERS: u32 = 8;
-/// As much of a script's first line as the kernel reads.
-const FIRST_LINE_BYTES: usize = 256;
-
-/// What runs the script at `path`, if it is one. Nothing but a plain file is read.
-fn interpreter(path: &str) -> Option<String> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let stat = rustix::fs::stat(path).ok()?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return None;
-    }
-    let file = rustix::fs::open(path, flags, Mode::empty()).ok()?;
-    let mut line = [0; FIRST_LINE_BYTES];
-    let length = rustix::io::read(&file, &mut line).ok()?;
-    let line = line[..length].strip_prefix(b"#!")?;
-    let line = line.split(|byte| matches!(byte, b'\n' | 0)).next()?;
-    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
-    String::from_utf8(words.next()?.to_vec()).ok()
-}
-
 /// Executes the command; along PATH when its name has no slash. Never `own`.
 pub(in crate::exec) fn start(spec: &Spec, own: Own) -> Failure {
     let program = spec.args.first().cloned().unwrap_or_default();
@@ -76,9 +54,14 @@ pub(in crate::exec) fn start(spec: &Spec, own: Own) -> Failure {
         if own.is_meant_by(&candidate) {
             return failure(libc::EACCES);
         }
-        let Some(candidate) = text(&candidate) else { return failure(libc::EINVAL) };
-        let error = sys::execve(&candidate, &args, &env_texts).raw_os_error().unwrap_or(libc::EIO);
+        let Some(path) = text(&candidate) else { return failure(libc::EINVAL) };
+        let error = sys::execve(&path, &args, &env_texts).raw_os_error().unwrap_or(libc::EIO);
         match error {
+            // Of a program that is there this is said when its interpreter is not.
+            libc::ENOENT if rustix::fs::stat(&path).is_ok() => {
+                let Some(loader) = loader::missing(&candidate) else { return failure(error) };
+                return Failure::NoLoader { program: candidate, loader };
+            }
             libc::ENOENT | libc::ENOTDIR => {}
             // Perhaps a later directory has one that may be executed.
             libc::EACCES => errno = error,

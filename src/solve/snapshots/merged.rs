@@ -1,8 +1,8 @@
 //! Keeps the number of trees that a root is stacked of within what the kernel takes and copes with well.
 //!
-//! overlayfs refuses more than some 500 lower directories, and looks a name up in each. So once there are many, they become one tree,
-//! of files that have one more name; what comes later is stacked on that, until there are many again. Where the borders are
-//! follows from the number of layers alone, so every build finds the trees of the one before.
+//! overlayfs refuses more than some 500 lower directories, and looks a name up in each. So once there are many, they
+//! become one tree, of files that have one more name; what comes later is stacked on that, until there are many again.
+//! Where the borders are follows from the number of layers alone, so every build finds the trees of the one before.
 
 use std::path::PathBuf;
 

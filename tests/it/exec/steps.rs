@@ -292,6 +292,56 @@ fn a_program_that_cannot_start_is_told_apart() {
     assert!(error("d", "odd").starts_with("`odd` is no program that this machine can run (linux/"));
 }
 
+/// A program that is there is not told to be missing when what it runs with is.
+#[test]
+fn a_missing_loader_is_told_by_its_name() {
+    let stage = Stage::new();
+    let error = |name: &str, content: &[u8]| {
+        let file = stage.path().join("base/bin").join(name);
+        fs::write(&file, content).unwrap();
+        set_mode(&file, 0o755);
+        let mut spec = stage.spec(name, "");
+        spec.args = vec![name.into()];
+        stage.try_run(&spec).unwrap_err().to_string()
+    };
+    let told = |name: &str, loader: &str| {
+        format!(
+            "`/bin/{name}` is there, but what it runs with is not: `{loader}` was not found in the root file system"
+        )
+    };
+    assert_eq!(error("script", b"#!/bin/none -e\n"), told("script", "/bin/none"));
+    let windows = error("windows", b"#!/bin/sh\r\n");
+    assert_eq!(
+        windows,
+        format!("{}; the script has line ends of Windows (CRLF)", told("windows", "/bin/sh\r"))
+    );
+    let dynamic = error("dynamic", &dynamic_program("/lib/ld-musl-x86_64.so.1"));
+    assert!(dynamic.starts_with(&told("dynamic", "/lib/ld-musl-x86_64.so.1")), "{dynamic}");
+    assert!(dynamic.contains("linked for musl, as in Alpine"), "{dynamic}");
+}
+
+/// As much of an ELF file as the kernel reads before it looks for the loader.
+fn dynamic_program(loader: &str) -> Vec<u8> {
+    let machine = if cfg!(target_arch = "aarch64") { 183_u16 } else { 62 };
+    let name = format!("{loader}\0");
+    let mut elf = vec![0; 120];
+    let mut put = |at: usize, bytes: &[u8]| elf[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"\x7fELF\x02\x01\x01");
+    put(16, &2_u16.to_le_bytes());
+    put(18, &machine.to_le_bytes());
+    put(20, &1_u32.to_le_bytes());
+    put(32, &64_u64.to_le_bytes());
+    for (at, value) in [(52, 64_u16), (54, 56), (56, 1)] {
+        put(at, &value.to_le_bytes());
+    }
+    // One program header: PT_INTERP, and where the name is.
+    put(64, &3_u32.to_le_bytes());
+    put(72, &120_u64.to_le_bytes());
+    put(96, &(name.len() as u64).to_le_bytes());
+    put(104, &(name.len() as u64).to_le_bytes());
+    [elf, name.into_bytes()].concat()
+}
+
 fn set_mode(path: &std::path::Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();

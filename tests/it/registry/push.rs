@@ -149,6 +149,32 @@ fn several_registries_and_repositories_in_one_go() {
     assert_eq!(mounted, 3, "what one repository has the other does not get again");
 }
 
+/// A process of its own has seen nothing, but the store knows where its bases are from.
+#[test]
+fn what_the_store_fetched_from_the_registry_is_mounted() {
+    let registry = Registry::start();
+    let between = Server::between(registry.host(), |_, reply| reply);
+    let (_dir, store) = store();
+    let image = small_image();
+    let descriptor = keep(&store, &image);
+    let [base, name] = ["base:1", "app:1"].map(|name| reference(&between.host(), name));
+    client().push(&store, &descriptor, std::slice::from_ref(&base), &Progress::silent()).unwrap();
+    store.set_fetched(&base, &descriptor).unwrap();
+    let before = between.requests().len();
+    client().push(&store, &descriptor, std::slice::from_ref(&name), &Progress::silent()).unwrap();
+    let requests = between.requests().split_off(before);
+    let mounted = requests.iter().filter(|request| request.contains("mount=")).count();
+    assert_eq!(mounted, 2, "its two different layers: {requests:?}");
+    // What the registry has lost meanwhile is sent.
+    let elsewhere = Registry::start();
+    let other = Server::between(elsewhere.host(), |_, reply| reply);
+    let [base, name] = ["base:1", "app:1"].map(|name| reference(&other.host(), name));
+    store.set_fetched(&base, &descriptor).unwrap();
+    client().push(&store, &descriptor, std::slice::from_ref(&name), &Progress::silent()).unwrap();
+    let (_dir, fresh) = super::store();
+    assert_eq!(client().resolve(&fresh, &name, &amd64()).unwrap().target.digest, descriptor.digest);
+}
+
 /// The image is at fault, not the registry.
 #[test]
 fn a_manifest_of_the_store_that_is_none_is_not_the_registrys_answer() {
