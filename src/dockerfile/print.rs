@@ -105,8 +105,11 @@ impl Printer {
         }
         let other = if quote == '"' { '\'' } else { '"' };
         let mut quoted = String::from(quote);
-        for c in value.chars() {
+        let mut rest = value.chars();
+        while let Some(c) = rest.next() {
             match c {
+                // Side by side they would be a variable, and what follows them none.
+                '$' if quote == '"' && rest.as_str().starts_with('$') => quoted.extend([c, quote, quote]),
                 c if c == quote => quoted.extend([quote, other, c, other, quote]),
                 c if c == self.escape => quoted.extend([c, c]),
                 c => quoted.push(c),

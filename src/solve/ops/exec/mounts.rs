@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use super::agent::Agent;
 use crate::copy_files;
@@ -259,8 +261,8 @@ fn start_empty(
     Ok(true)
 }
 
-/// Locks an instance of a cache as its sharing asks for; `false` for a private one that somebody has. Who has to wait is
-/// told so.
+/// Locks an instance of a cache as its sharing asks for; `false` for a private one that somebody has. Who has to wait for
+/// long is told so.
 fn take(
     services: &Services,
     mount: &Mount<MountedRoot>,
@@ -281,13 +283,24 @@ fn take(
         "waiting for the cache of the mount at {}: another step or build has locked it",
         mount.target
     );
-    services.events.send(Event::Note(note));
-    match sharing {
-        Sharing::Shared => lock.lock_shared()?,
-        Sharing::Private | Sharing::Locked => lock.lock()?,
-    }
-    Ok(true)
+    // Steps of one build take turns in less.
+    let (done, waiting) = channel::<()>();
+    let events = services.events.clone();
+    std::thread::spawn(move || {
+        if waiting.recv_timeout(WORTH_A_NOTE) == Err(RecvTimeoutError::Timeout) {
+            events.send(Event::Note(note));
+        }
+    });
+    let locked = match sharing {
+        Sharing::Shared => lock.lock_shared(),
+        Sharing::Private | Sharing::Locked => lock.lock(),
+    };
+    drop(done);
+    locked.map(|()| true)
 }
+
+/// Who waits longer for a cache is told so.
+const WORTH_A_NOTE: Duration = Duration::from_secs(1);
 
 /// What becomes of the directory that a cache mount had.
 #[derive(Clone, Copy)]
