@@ -142,35 +142,12 @@ impl Saved {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
     use std::time::Duration;
 
+    use super::super::test_server::{answer, serve};
     use super::super::{Environment, Settings};
     use super::*;
-
-    /// A server that gives each connection the next of `answers`; its address.
-    fn serve(answers: Vec<String>) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            for answer in answers {
-                let (mut stream, _) = listener.accept().unwrap();
-                let lines = BufReader::new(&stream).lines().map_while(Result::ok);
-                let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-                let answer = answer.replace("HEAD", &head.join("|"));
-                let _ = stream.write_all(answer.as_bytes());
-            }
-        });
-        format!("http://{address}")
-    }
-
-    fn answer(status: &str, headers: &str, body: &str) -> String {
-        format!(
-            "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
-            body.len()
-        )
-    }
 
     /// What is fetched in two attempts; a silence of so many milliseconds is a stall.
     fn fetch(url: &str, stall_ms: u64) -> Result<String, String> {

@@ -17,6 +17,8 @@ mod range;
 mod redirect;
 mod request;
 mod retry;
+#[cfg(test)]
+pub(crate) mod test_server;
 mod trust;
 
 use std::path::PathBuf;
