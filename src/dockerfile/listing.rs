@@ -1,8 +1,8 @@
 //! A parsed file as lines to read: what was understood of it.
 
 use super::syntax::{
-    ArgDeclaration, Command, Dockerfile, From, Given, Healthcheck, Heredoc, Instruction, InstructionKind,
-    Pair, Transfer, Word,
+    ArgDeclaration, Command, CopyInstruction, Dockerfile, From, Given, Healthcheck, Heredoc, Instruction,
+    InstructionKind, Pair, Word,
 };
 
 /// Everything that the instructions say, one text each, spans and spelling left out. The bodies of
@@ -91,13 +91,13 @@ fn visible(line: &str) -> String {
     line.chars().map(escaped).collect()
 }
 
-fn transfer(transfer: &Transfer) -> String {
+fn transfer(transfer: &CopyInstruction) -> String {
     let heredocs: String = transfer.heredocs.iter().map(heredoc).collect();
     let (flags, sources) = (flags(transfer), texts(&transfer.sources));
     format!("{flags} {sources} -> {:?}{heredocs}", transfer.destination.text)
 }
 
-fn flags(transfer: &Transfer) -> String {
+fn flags(transfer: &CopyInstruction) -> String {
     let flags = transfer.flags.given().map(|(name, given)| match given {
         Given::Text(word) => format!(" --{name}={:?}", word.text),
         Given::Switch(flag) => format!(" --{name}={}", flag.value),

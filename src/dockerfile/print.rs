@@ -6,8 +6,8 @@
 use std::fmt::{self, Display, Write};
 
 use super::syntax::{
-    ArgDeclaration, Command, Dockerfile, From, Given, Healthcheck, Heredoc, Instruction, InstructionKind,
-    Pair, Run, Transfer, Word,
+    ArgDeclaration, Command, CopyInstruction, Dockerfile, From, Given, Healthcheck, Heredoc, Instruction,
+    InstructionKind, Pair, Run, Word,
 };
 
 /// Writes a file that reads as the same instructions.
@@ -137,7 +137,7 @@ impl Printer {
         bodies(out, &run.heredocs)
     }
 
-    fn transfer(&self, out: &mut impl Write, keyword: &str, transfer: &Transfer) -> fmt::Result {
+    fn transfer(&self, out: &mut impl Write, keyword: &str, transfer: &CopyInstruction) -> fmt::Result {
         let flags = transfer.flags.given().map(|(name, given)| match given {
             Given::Text(word) => self.flag(name, word),
             Given::Switch(flag) => format!(" --{name}={}", flag.value),

@@ -103,13 +103,13 @@ pub struct Instruction {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstructionKind {
     /// ADD
-    Add(Box<Transfer>),
+    Add(Box<CopyInstruction>),
     /// ARG, one or several names
     Arg(Vec<ArgDeclaration>),
     /// CMD
     Cmd(Command),
     /// COPY
-    Copy(Box<Transfer>),
+    Copy(Box<CopyInstruction>),
     /// ENTRYPOINT
     Entrypoint(Command),
     /// ENV
@@ -201,9 +201,9 @@ pub struct Run {
 
 /// COPY and ADD.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transfer {
+pub struct CopyInstruction {
     /// Flags as written.
-    pub flags: TransferFlags,
+    pub flags: CopyFlags,
     /// Everything but the last word, here-documents left out.
     pub sources: Vec<Word>,
     /// Here-documents among the sources: files with a content.
@@ -214,7 +214,7 @@ pub struct Transfer {
 
 /// Flags of COPY and ADD; which of them an instruction allows was checked by the parser.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TransferFlags {
+pub struct CopyFlags {
     /// COPY `--from=…`
     pub from: Option<Word>,
     /// `--chown=…`
@@ -243,7 +243,7 @@ pub(super) enum Given<'f> {
     Switch(Flag),
 }
 
-impl TransferFlags {
+impl CopyFlags {
     /// The flags that were given, by name: those with a value first.
     pub(super) fn given(&self) -> impl Iterator<Item = (&'static str, Given<'_>)> {
         // Named one by one, so that the compiler asks for a new one here.

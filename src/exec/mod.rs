@@ -35,7 +35,7 @@ pub use host::worker::{Job, Jobs};
 pub use network::files::{Dns, hosts_text, resolv_conf_text};
 pub use privilege::Privilege;
 pub use spec::{
-    ExitReport, ExitStatus, Hidden, MountKind, MountSpec, Network, OwnedPath, ProcessLimit, RootSource,
+    ExitReport, ExitStatus, Hidden, MountSource, MountSpec, Network, OwnedPath, ProcessLimit, RootSource,
     Security, Spec, Ulimit, Writes,
 };
 pub use step::image::MountedImage;

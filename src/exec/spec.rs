@@ -73,7 +73,7 @@ impl Spec {
     /// The lower directories of the root and of what is mounted in it.
     pub fn lowers(&self) -> impl Iterator<Item = &PathBuf> {
         let mounted = self.mounts.iter().filter_map(|mount| match &mount.kind {
-            MountKind::Layers { lowers, .. } => Some(lowers),
+            MountSource::Layers { lowers, .. } => Some(lowers),
             _ => None,
         });
         self.root.lowers().into_iter().chain(mounted).flatten()
@@ -86,7 +86,7 @@ impl Spec {
             RootSource::Plain { .. } => None,
         };
         let mounted = self.mounts.iter_mut().filter_map(|mount| match &mut mount.kind {
-            MountKind::Layers { lowers, .. } => Some(lowers),
+            MountSource::Layers { lowers, .. } => Some(lowers),
             _ => None,
         });
         root.into_iter().chain(mounted).flatten()
@@ -153,12 +153,12 @@ pub struct MountSpec {
     /// Writes fail.
     pub readonly: bool,
     /// What is mounted there.
-    pub kind: MountKind,
+    pub kind: MountSource,
 }
 
 /// What a [`MountSpec`] mounts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum MountKind {
+pub enum MountSource {
     /// A file or directory of this machine, such as a cache directory.
     Bind {
         /// Absolute path.
@@ -206,7 +206,7 @@ pub enum MountKind {
     },
 }
 
-/// What becomes of what a step writes to a [`MountKind::Layers`].
+/// What becomes of what a step writes to a [`MountSource::Layers`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Writes {
     /// They fail.

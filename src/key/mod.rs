@@ -29,7 +29,7 @@
 
 mod copy;
 pub mod files;
-mod form;
+mod layer_options;
 mod mounts;
 mod recompress;
 mod run;
@@ -37,7 +37,7 @@ mod value;
 mod workdir;
 
 pub use copy::{copy, push_from};
-pub use form::LayerForm;
+pub use layer_options::LayerOptions;
 pub use mounts::{CacheIdentity, Shown, cache_directory};
 pub use recompress::recompress;
 pub use run::{Owners, run};

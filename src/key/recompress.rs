@@ -1,6 +1,6 @@
 //! The key of a layer that is compressed anew.
 
-use super::form::push_gzip_version;
+use super::layer_options::push_gzip_version;
 use crate::cache::Preimage;
 use crate::layer::Compression;
 use crate::oci::Digest;

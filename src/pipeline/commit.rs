@@ -33,7 +33,7 @@ pub struct Commit {
 }
 
 /// Makes the image: the layers of the session, what was changed in it as one more, and the configuration with the changes
-/// that are wanted. The session stays. `opened` is a room in it.
+/// that are wanted. The session stays. `opened` is a container in it.
 pub fn commit(store: &Store, opened: &Shell, commit: &Commit) -> Result<Digest, Vec<Diagnostic>> {
     let session = opened.session();
     let mut config = changed(&session.config, &commit.changes)?;

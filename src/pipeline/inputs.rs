@@ -148,7 +148,7 @@ impl<'r> Inputs<'r> {
         let Request { jobs, pull, offline, no_cache, .. } = *self.request;
         Environment {
             services: self.services,
-            policy: Policy { jobs, pull, offline, no_cache, form: self.request.layer_form(plan.epoch) },
+            policy: Policy { jobs, pull, offline, no_cache, form: self.request.layer_options(plan.epoch) },
             given: Given {
                 dockerfile: Some(&self.dockerfile),
                 secrets: self.request.secrets(),

@@ -10,7 +10,7 @@ mod early_upload;
 mod epoch;
 mod failed;
 mod inputs;
-mod layer_form;
+mod layer_options;
 mod layout;
 pub mod listing;
 mod lock;
@@ -38,7 +38,7 @@ pub use dockerfile::usual_path as usual_dockerfile;
 
 pub use check::{Checked, Outlined, check, outline, stages};
 pub use dry_run::{DryRun, dry_run};
-pub use layer_form::agree as agree_about_layers;
+pub use layer_options::agree as agree_about_layers;
 pub use lock::{Lock, Missing, Refresh, no_folder, refresh};
 pub use quota::{empty_trash, heed_quota};
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Request;
 use crate::cache::Record;
-use crate::key::{self, LayerForm};
+use crate::key::{self, LayerOptions};
 use crate::layer::Compression;
 use crate::oci::{ChainId, Descriptor, Layer};
 use crate::plan::graph::{Op, Plan};
@@ -17,7 +17,7 @@ use crate::solve::{Services, recompressed};
 impl Request {
     /// What every layer has to be; `None` when they may stay as they are.
     pub(super) fn forced(&self) -> Option<Compression> {
-        let LayerForm { compression, .. } = self.layer_form(None);
+        let LayerOptions { compression, .. } = self.layer_options(None);
         self.outputs.iter().any(|output| output.layers.force).then_some(compression)
     }
 }

@@ -17,7 +17,7 @@ use crate::plan::{self, key_value};
 use crate::registry::Settings;
 use crate::report::{Diagnostic, Events, Source, Span, StepNumber};
 use crate::solve::images::{self, PullPolicy};
-use crate::solve::session::{Kind, Place, Room, Session, Sessions};
+use crate::solve::session::{Kind, Place, Session, Sessions, WorkingContainer};
 use crate::solve::{self, Environment, Files, Given, Policy, Services};
 use crate::store::Store;
 
@@ -74,7 +74,7 @@ pub struct ImageRequest {
     pub pull: PullPolicy,
 }
 
-/// Why a command did not run in a room.
+/// Why a command did not run in a container.
 #[derive(Debug)]
 pub enum EnterError {
     /// The program is not in the root.
@@ -90,7 +90,7 @@ pub enum EnterError {
 /// A root file system, set up for commands to run in it one after the other.
 pub struct Shell {
     services: Services,
-    room: Room,
+    container: WorkingContainer,
     /// Where messages point.
     place: At,
     /// What is not as it was, for the user.
@@ -113,20 +113,20 @@ impl Shell {
         let secrets = options.secrets.iter().map(|secret| (secret.id.clone(), secret.from.clone())).collect();
         let mut notes = Vec::new();
         let place = (nowhere(), None);
-        let mut room = Room::reopen(&services, &secrets, session, &mut notes)
+        let mut container = WorkingContainer::reopen(&services, &secrets, session, &mut notes)
             .map_err(|error| vec![diagnose(&error, &services, &place)])?;
         if let Some(user) = &options.user {
-            room.set_user(user).map_err(|e| vec![Diagnostic::error(e.to_string())])?;
+            container.set_user(user).map_err(|e| vec![Diagnostic::error(e.to_string())])?;
         }
-        let spec = room.spec_mut();
+        let spec = container.spec_mut();
         spec.env.extend(options.env.iter().cloned());
         take_place(&mut spec.cwd, options.cwd.as_ref());
         spec.mounts.extend(options.mounts.iter().cloned());
         change(spec, options);
-        Ok(Self { services, room, place, notes, next: None })
+        Ok(Self { services, container, place, notes, next: None })
     }
 
-    /// Builds up to where the request's options stop, or to the end of its target, and opens a room there.
+    /// Builds up to where the request's options stop, or to the end of its target, and opens a container there.
     pub fn step(
         request: &Request,
         options: &ShellOptions,
@@ -135,8 +135,8 @@ impl Shell {
     ) -> Result<Self, Failed> {
         let services = request.services(stop, events).map_err(Failed::before)?;
         match open_step(request, options, &services) {
-            Ok((room, place, next)) => {
-                Ok(Self { services: services.silenced(), room, place, notes: Vec::new(), next })
+            Ok((container, place, next)) => {
+                Ok(Self { services: services.silenced(), container, place, notes: Vec::new(), next })
             }
             Err(diagnostics) => {
                 services.empty_trash();
@@ -145,7 +145,7 @@ impl Shell {
         }
     }
 
-    /// Opens a room in an image, whose missing layers are fetched. Gives also the image's configuration.
+    /// Opens a container in an image, whose missing layers are fetched. Gives also the image's configuration.
     pub fn image(
         store: &Store,
         ImageRequest { name, called, platform, registries, pull }: &ImageRequest,
@@ -169,7 +169,7 @@ impl Shell {
         let op = op_of(&config, options, platform);
         let plan = plan_of(&found, called, platform);
         let place = (nowhere(), None);
-        let mut room = {
+        let mut container = {
             let contexts = BTreeMap::new();
             let given = Given { dns: options.dns.clone(), ..Given::new(&contexts, &place.0) };
             let environment = Environment { services: &services, policy: Policy::default(), given };
@@ -177,34 +177,35 @@ impl Shell {
             let solved = solve::run(&plan, &environment, &|_| ())?;
             let root = solved.root(StepId(0));
             let entered = Place { what: called.to_owned(), kind, op: &op, root, config };
-            Room::open(&environment, entered).map_err(|error| vec![environment.diagnose(&error, None)])?
+            WorkingContainer::open(&environment, entered)
+                .map_err(|error| vec![environment.diagnose(&error, None)])?
         };
-        room.spec_mut().mounts.extend(options.mounts.iter().cloned());
-        Ok(Self { services: services.silenced(), room, place, notes: Vec::new(), next: None })
+        container.spec_mut().mounts.extend(options.mounts.iter().cloned());
+        Ok(Self { services: services.silenced(), container, place, notes: Vec::new(), next: None })
     }
 
-    /// What is known of the room.
+    /// What is known of the container.
     pub fn session(&self) -> &Session {
-        self.room.session()
+        self.container.session()
     }
 
     /// What was changed in it, as a layer in the store; nothing if surely nothing was.
     pub(super) fn changes(&self) -> Result<Option<oci::Layer>, Vec<Diagnostic>> {
-        if !self.room.has_changes() {
+        if !self.container.has_changes() {
             return Ok(None);
         }
-        let committed = self.room.commit(&self.services).map(Some);
+        let committed = self.container.commit(&self.services).map(Some);
         committed.map_err(|error| vec![diagnose(&error, &self.services, &self.place)])
     }
 
     /// Whether something may have been changed in it.
     pub fn is_changed(&self) -> bool {
-        self.room.has_changes()
+        self.container.has_changes()
     }
 
     /// Runs a command in it.
     pub fn run(&mut self, args: &[String], attach: Attach) -> Result<ExitReport, EnterError> {
-        self.room.run(&self.services, args, attach).map_err(|error| match error {
+        self.container.run(&self.services, args, attach).map_err(|error| match error {
             solve::Error::Exec(error @ ExecError::NotFound { .. }) => EnterError::NotFound(error.to_string()),
             solve::Error::Exec(error @ ExecError::NoLoader { .. }) => EnterError::NotFound(error.to_string()),
             solve::Error::Exec(error @ (ExecError::NotExecutable { .. } | ExecError::WrongFormat { .. })) => {
@@ -215,14 +216,14 @@ impl Shell {
         })
     }
 
-    /// Leaves the room, which is kept if `keep` says so, under a name if it gives one. One that was kept before stays.
+    /// Leaves the container, which is kept if `keep` says so, under a name if it gives one. One that was kept before stays.
     pub fn leave(self, keep: Option<Option<String>>) -> Result<Option<Session>, Vec<Diagnostic>> {
-        let Self { services, room, place, .. } = self;
+        let Self { services, container, place, .. } = self;
         let kept = match keep {
-            Some(name) => room.keep(&services, name).map(Some),
-            None if room.is_kept() => room.keep(&services, None).map(Some),
+            Some(name) => container.keep(&services, name).map(Some),
+            None if container.is_kept() => container.keep(&services, None).map(Some),
             None => {
-                drop(room);
+                drop(container);
                 Ok(None)
             }
         };
@@ -231,7 +232,7 @@ impl Shell {
     }
 }
 
-/// Where messages of a room point, if that is known.
+/// Where messages of a container point, if that is known.
 type At = (Arc<Source>, Option<Span>);
 
 fn diagnose(error: &solve::Error, services: &Services, (source, span): &At) -> Diagnostic {
@@ -248,7 +249,7 @@ fn open_step(
     request: &Request,
     options: &ShellOptions,
     services: &Services,
-) -> Result<(Room, At, Next), Vec<Diagnostic>> {
+) -> Result<(WorkingContainer, At, Next), Vec<Diagnostic>> {
     let inputs = Inputs::open(request, services)?;
     let platform = request.platforms_or_host().swap_remove(0);
     let of_plan = plan::Options { platform: platform.clone(), ..request.options.clone() };
@@ -274,14 +275,14 @@ fn open_step(
     };
     let (root, span) = (solved.root(plan.image.result), next.map(|next| next.span));
     let place = Place { what, kind: Kind::Shell, op: &op, root, config };
-    let room = Room::open(&environment, place);
-    let mut room = room.map_err(|error| vec![environment.diagnose(&error, span)])?;
-    room.spec_mut().mounts.extend(options.mounts.iter().cloned());
+    let container = WorkingContainer::open(&environment, place);
+    let mut container = container.map_err(|error| vec![environment.diagnose(&error, span)])?;
+    container.spec_mut().mounts.extend(options.mounts.iter().cloned());
     let next = next.map(|next| {
         let args = next.op.as_ref().map(|op| op.args.clone()).unwrap_or_default();
         (format!("{} {}", next.place, next.title), args)
     });
-    Ok((room, (Arc::clone(inputs.source()), span), next))
+    Ok((container, (Arc::clone(inputs.source()), span), next))
 }
 
 fn apply<R>(op: &mut ExecOp<R>, options: &ShellOptions) {
@@ -297,7 +298,7 @@ fn apply<R>(op: &mut ExecOp<R>, options: &ShellOptions) {
     }
 }
 
-/// Changes what a kept room has as far as that is wished.
+/// Changes what a kept container has as far as that is wished.
 fn change(spec: &mut exec::Spec, options: &ShellOptions) {
     if let Some(network) = options.network {
         spec.network = solve::executed(network);

@@ -1,6 +1,6 @@
 //! SOURCE_DATE_EPOCH: the time of everything that a build makes, as a number or by the name of what has it.
 
-use crate::dockerfile::syntax::{Dockerfile, Instruction, InstructionKind, Stage, Transfer};
+use crate::dockerfile::syntax::{CopyInstruction, Dockerfile, Instruction, InstructionKind, Stage};
 use crate::dockerfile::words;
 
 use super::options::{ContextSource, Options};
@@ -94,7 +94,10 @@ fn foreign(instruction: &Instruction) -> String {
     format!("a stage that gives the time has no {}, only ADD and ARG", instruction.keyword.text)
 }
 
-fn of_add(add: &Transfer, expand: impl Fn(&str) -> Result<String, String>) -> Result<EpochSource, String> {
+fn of_add(
+    add: &CopyInstruction,
+    expand: impl Fn(&str) -> Result<String, String>,
+) -> Result<EpochSource, String> {
     let [source] = add.sources.as_slice() else { return Err(ONE.to_owned()) };
     let url = expand(&source.text)?;
     if !add.heredocs.is_empty() || remote::kind(&url) == Kind::Path {

@@ -1,7 +1,7 @@
 //! The instructions that make files without a command: COPY, ADD and WORKDIR.
 
 use crate::dockerfile::checks::{self, message};
-use crate::dockerfile::syntax::{Heredoc, Transfer, Word};
+use crate::dockerfile::syntax::{CopyInstruction, Heredoc, Word};
 use crate::text::url::without_password;
 
 use super::chmod;
@@ -37,7 +37,7 @@ pub(super) fn transfer(
     state: &State,
     context: &mut Context<'_>,
     kind: CopyKind,
-    transfer: &Transfer,
+    transfer: &CopyInstruction,
     from: &mut dyn FnMut() -> Result<StepId, Fault>,
 ) -> Result<Effect, Fault> {
     let flags = expand_flags(state, context, transfer)?;
@@ -76,7 +76,11 @@ struct Flags {
     checksum: Option<String>,
 }
 
-fn expand_flags(state: &State, context: &mut Context<'_>, transfer: &Transfer) -> Result<Flags, Fault> {
+fn expand_flags(
+    state: &State,
+    context: &mut Context<'_>,
+    transfer: &CopyInstruction,
+) -> Result<Flags, Fault> {
     let flags = &transfer.flags;
     let place = context.place;
     let mut expander = state.expander(place, context.warnings);
@@ -118,7 +122,7 @@ fn source(
 /// A checksum needs one source, and one that is fetched.
 fn check_checksum(
     context: &Context<'_>,
-    transfer: &Transfer,
+    transfer: &CopyInstruction,
     flags: &Flags,
     sources: &[CopySource],
 ) -> Result<(), Fault> {
@@ -153,7 +157,7 @@ fn inline(state: &State, context: &mut Context<'_>, heredoc: &Heredoc) -> Result
 /// are passwords of URLs.
 fn created_by(
     kind: CopyKind,
-    transfer: &Transfer,
+    transfer: &CopyInstruction,
     flags: &Flags,
     sources: &[CopySource],
     destination: &str,

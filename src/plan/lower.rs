@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::dockerfile::syntax::{Command, InstructionKind, Run, Transfer};
+use crate::dockerfile::syntax::{Command, CopyInstruction, InstructionKind, Run};
 use crate::report::{Diagnostic, Span};
 
 use super::bases::Bases;
@@ -301,7 +301,7 @@ impl<'a> Lowering<'a> {
         site: Site<'_>,
         state: &State,
         kind: CopyKind,
-        transfer: &Transfer,
+        transfer: &CopyInstruction,
     ) -> Result<Effect, Fault> {
         let span = transfer.flags.from.as_ref().map_or(site.item.instruction.span, |from| from.span);
         let user = User { verb: "copy", stage: site.stage, place: &site.item.place, span };

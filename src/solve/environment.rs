@@ -17,7 +17,7 @@ use super::{jobs, layers};
 use crate::cache::{Lookup, Preimage, Reasons, Record};
 use crate::dockerfile::syntax::Dockerfile;
 use crate::exec::{Config, Dns, Executor, Limits, Stop};
-use crate::key::LayerForm;
+use crate::key::LayerOptions;
 use crate::layer::entry::Entry;
 use crate::oci::{Layer, Seconds};
 use crate::registry::{Client, Settings};
@@ -63,7 +63,7 @@ pub struct Policy {
     /// Take nothing from the cache.
     pub no_cache: bool,
     /// How new layers are written.
-    pub form: LayerForm,
+    pub form: LayerOptions,
 }
 
 /// What a build was given.

@@ -10,7 +10,7 @@ use super::jobs;
 use super::state::RootState;
 use super::writable::WritableRoot;
 use crate::exec::Executor;
-use crate::key::LayerForm;
+use crate::key::LayerOptions;
 use crate::layer::archive::{Limits, decompress};
 use crate::layer::entry::Entry;
 use crate::layer::index::Index;
@@ -23,11 +23,11 @@ use crate::store::{Folder, Store, supersede};
 /// Writes `entries` as a layer into the store. What it has in common with `earlier` is taken from there.
 pub(super) fn of_entries(
     services: &Services,
-    form: LayerForm,
+    form: LayerOptions,
     mut entries: Vec<Entry>,
     earlier: Option<&Layer>,
 ) -> Result<Layer, Error> {
-    let LayerForm { compression, newest } = form;
+    let LayerOptions { compression, newest } = form;
     let newest = newest.unwrap_or(Seconds::MAX);
     entries.iter_mut().for_each(|entry| entry.mtime = entry.mtime.min(newest));
     let mut blob = services.store.new_blob()?.without_hashing();
@@ -45,13 +45,13 @@ pub(super) fn of_entries(
 
 /// Writes what was changed in the root of `snapshot` as a layer into the store.
 pub(super) fn of_changes(
-    (services, form): (&Services, LayerForm),
+    (services, form): (&Services, LayerOptions),
     parent: &RootState,
     snapshot: &WritableRoot,
     special: &[SpecialOwner],
 ) -> Result<Layer, Error> {
     let scratch = services.store.scratch_dir()?;
-    let LayerForm { compression, newest } = form;
+    let LayerOptions { compression, newest } = form;
     let job = CommitJob {
         diff: DiffJob { newest, ..services.snapshots.diff_job(snapshot, special)? },
         // For a worker, which has no view.

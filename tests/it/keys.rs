@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use rbuild::cache::{Fields, Preimage};
 use rbuild::key::files::{self, FileKind, FileState};
-use rbuild::key::{self, CacheIdentity, LayerForm, Owners, Shown};
+use rbuild::key::{self, CacheIdentity, LayerOptions, Owners, Shown};
 use rbuild::layer::Compression;
 use rbuild::oci::{ChainId, DiffId, Digest, Platform};
 use rbuild::plan::graph::{
@@ -199,14 +199,14 @@ fn the_fields_of_every_operation_are_as_written_down() {
     golden::check_file("testdata/keys/files.txt", &listing("what a context mounts", &selected()));
 
     let mut usual = Preimage::new("x/1");
-    LayerForm::default().push_to(&mut usual);
+    LayerOptions::default().push_to(&mut usual);
     let mut other = Preimage::new("x/1");
-    LayerForm { compression: Compression::Zstd { level: 9 }, newest: Some(7) }.push_to(&mut other);
+    LayerOptions { compression: Compression::Zstd { level: 9 }, newest: Some(7) }.push_to(&mut other);
     let layer = Digest::of(b"layer");
     let form = listing("layers as usual", &usual)
         + &listing("others", &other)
         + &listing("a layer compressed anew", &key::recompress(&layer, Compression::Gzip { level: 9 }));
-    golden::check_file("testdata/keys/form.txt", &form);
+    golden::check_file("testdata/keys/layer_options.txt", &form);
 }
 
 /// A path, what is there, and its owner.
@@ -527,14 +527,14 @@ fn every_field_of_workdir_and_of_a_form_counts() {
         ],
     );
     assert_ne!(workdir_key(&workdir()), key::workdir(&workdir(), chain("other parent")));
-    fn in_form(form: &LayerForm) -> Preimage {
+    fn in_form(form: &LayerOptions) -> Preimage {
         let mut key = workdir_key(&workdir());
         form.push_to(&mut key);
         key
     }
-    let LayerForm { compression: _, newest: _ } = LayerForm::default();
+    let LayerOptions { compression: _, newest: _ } = LayerOptions::default();
     every_change_counts(
-        &LayerForm::default(),
+        &LayerOptions::default(),
         in_form,
         &[
             ("not compressed", |form| form.compression = Compression::None),

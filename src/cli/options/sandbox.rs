@@ -1,4 +1,4 @@
-//! What `rbuild shell`, `rbuild run` and `--on-fail=shell` have in common: options, and being in a room.
+//! What `rbuild shell`, `rbuild run` and `--on-fail=shell` have in common: options, and being in a container.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::interrupt::{self, Ended};
 use crate::cli::show::progress::{Progress, width_of_stdout};
-use crate::exec::{Attach, MountKind, MountSpec, Signals, Stop, restore_terminal};
+use crate::exec::{Attach, MountSource, MountSpec, Signals, Stop, restore_terminal};
 use crate::pipeline::Failed;
 use crate::pipeline::shell::{EnterError, Shell, ShellOptions};
 use crate::report::{Diagnostic, Events};
@@ -81,7 +81,7 @@ fn volume(text: &str) -> Result<MountSpec, String> {
     if source.to_str().is_none() {
         return Err("its path is no UTF-8".to_owned());
     }
-    Ok(MountSpec { target: there.to_owned(), readonly, kind: MountKind::Bind { source } })
+    Ok(MountSpec { target: there.to_owned(), readonly, kind: MountSource::Bind { source } })
 }
 
 /// How a visit ended: what rbuild's own exit code is to be.
@@ -119,7 +119,7 @@ impl Shown {
     }
 }
 
-/// Opens a room and does something in it, interruptibly.
+/// Opens a container and does something in it, interruptibly.
 pub(crate) fn visit<T: Send + 'static>(
     mode: ProgressMode,
     open: impl FnOnce(&Events, &Stop) -> Result<Shell, Vec<Diagnostic>> + Send + 'static,
@@ -163,7 +163,7 @@ pub(crate) fn shell_command(wanted: Option<&str>, session: &Session) -> Vec<Stri
     ["/bin/sh", "-c", best].map(str::to_owned).to_vec()
 }
 
-/// Lets somebody into a room with a shell. At a terminal it is told where this is.
+/// Lets somebody into a container with a shell. At a terminal it is told where this is.
 pub(crate) fn shell(
     opened: &mut Shell,
     wanted: Option<&str>,
@@ -185,7 +185,7 @@ pub(crate) fn shell(
     }
 }
 
-/// What a room cannot do.
+/// What a container cannot do.
 pub(crate) fn failure_of(error: EnterError) -> Failure {
     match error {
         EnterError::NotFound(text) | EnterError::NotExecutable(text) => Failure::message(text),

@@ -8,7 +8,7 @@ use crate::dockerfile::excerpt;
 use crate::dockerfile::flags::{Flags, Kind};
 use crate::dockerfile::heredoc::marker;
 use crate::dockerfile::split::{Header, RawWord};
-use crate::dockerfile::syntax::{Transfer, TransferFlags};
+use crate::dockerfile::syntax::{CopyFlags, CopyInstruction};
 
 const ADD_FLAGS: [(&str, Kind); 7] = [
     ("chown", Kind::Single),
@@ -29,11 +29,11 @@ const COPY_FLAGS: [(&str, Kind); 6] = [
     ("parents", Kind::Boolean),
 ];
 
-pub(super) fn add(cx: &Context<'_>, header: &Header<'_>) -> Fallible<Transfer> {
+pub(super) fn add(cx: &Context<'_>, header: &Header<'_>) -> Fallible<CopyInstruction> {
     transfer(cx, header, "ADD", &ADD_FLAGS)
 }
 
-pub(super) fn copy(cx: &Context<'_>, header: &Header<'_>) -> Fallible<Transfer> {
+pub(super) fn copy(cx: &Context<'_>, header: &Header<'_>) -> Fallible<CopyInstruction> {
     transfer(cx, header, "COPY", &COPY_FLAGS)
 }
 
@@ -42,7 +42,7 @@ fn transfer(
     header: &Header<'_>,
     name: &str,
     known: &[(&'static str, Kind)],
-) -> Fallible<Transfer> {
+) -> Fallible<CopyInstruction> {
     let mut sources = cx.list(header.arguments)?;
     let destination = match (sources.pop(), sources.is_empty()) {
         (Some(destination), false) => destination,
@@ -65,14 +65,18 @@ fn transfer(
         let message = format!("{name} cannot accept a heredoc as a destination");
         return Err(cx.error(destination.range, message, "the last word is the destination"));
     }
-    let mut transfer =
-        Transfer { flags, sources: Vec::new(), heredocs: Vec::new(), destination: cx.word(destination) };
+    let mut transfer = CopyInstruction {
+        flags,
+        sources: Vec::new(),
+        heredocs: Vec::new(),
+        destination: cx.word(destination),
+    };
     distribute(cx, sources, &mut transfer)?;
     Ok(transfer)
 }
 
-fn flags(mut flags: Flags) -> TransferFlags {
-    TransferFlags {
+fn flags(mut flags: Flags) -> CopyFlags {
+    CopyFlags {
         from: flags.text("from"),
         chown: flags.text("chown"),
         chmod: flags.text("chmod"),
@@ -87,7 +91,7 @@ fn flags(mut flags: Flags) -> TransferFlags {
 
 /// Parts paths from here-documents. A marker's body is found by name: of two bodies with one name the
 /// last counts, and a marker in the JSON form has none.
-fn distribute(cx: &Context<'_>, sources: Vec<RawWord<'_>>, transfer: &mut Transfer) -> Fallible<()> {
+fn distribute(cx: &Context<'_>, sources: Vec<RawWord<'_>>, transfer: &mut CopyInstruction) -> Fallible<()> {
     let bodies: HashMap<&str, &str> =
         cx.bodies.iter().map(|body| (body.marker.name.as_str(), body.text)).collect();
     let mut copied = 0;

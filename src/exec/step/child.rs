@@ -21,7 +21,7 @@ use crate::exec::failure::{Doing as _, Failure};
 use crate::exec::host::console;
 use crate::exec::privilege::Privilege;
 use crate::exec::seccomp::{self, Profile};
-use crate::exec::spec::{MountKind, MountSpec, Network, RootSource, Security, Spec, Ulimit};
+use crate::exec::spec::{MountSource, MountSpec, Network, RootSource, Security, Spec, Ulimit};
 use crate::exec::sys::pipe::write_all;
 use crate::exec::wire::channel;
 use crate::exec::wire::messages::{self, InitConfig, Progress, RunRequest, Stdin};
@@ -207,7 +207,7 @@ fn configuration_file(path: &str, text: &str) -> MountSpec {
     MountSpec {
         target: path.to_owned(),
         readonly: true,
-        kind: MountKind::File { content, mode: 0o644, uid: 0, gid: 0 },
+        kind: MountSource::File { content, mode: 0o644, uid: 0, gid: 0 },
     }
 }
 

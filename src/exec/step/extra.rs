@@ -12,7 +12,7 @@ use super::mounts;
 use super::overlay::{self, Layers};
 use super::target::{Keep, Leaf, Root};
 use crate::exec::failure::{Doing as _, Failure};
-use crate::exec::spec::{MountKind, MountSpec, Writes};
+use crate::exec::spec::{MountSource, MountSpec, Writes};
 use crate::exec::sys::pipe::write_all;
 use crate::layer::unpack::OpaqueMark;
 
@@ -33,15 +33,15 @@ impl Extra<'_, '_> {
     pub(super) fn mount(&mut self, mount: &MountSpec) -> Result<(), Failure> {
         let doing = || format!("mount {}", mount.target);
         let tree = match &mount.kind {
-            MountKind::Bind { source } => open_source(source)?,
-            MountKind::Layers { lowers, path, writes } => {
+            MountSource::Bind { source } => open_source(source)?,
+            MountSource::Layers { lowers, path, writes } => {
                 self.layers(&mount.target, (lowers, path, writes))?
             }
-            MountKind::Tmpfs { size_bytes, mode } => tmpfs(*size_bytes, *mode).doing(doing)?,
-            MountKind::File { content, mode, uid, gid } => {
+            MountSource::Tmpfs { size_bytes, mode } => tmpfs(*size_bytes, *mode).doing(doing)?,
+            MountSource::File { content, mode, uid, gid } => {
                 self.file(content, *mode, (*uid, *gid)).doing(doing)?
             }
-            MountKind::Socket { source, mode, uid, gid } => {
+            MountSource::Socket { source, mode, uid, gid } => {
                 // With a single id every process of the step is root, and may use it.
                 if !self.root.records_owners {
                     let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
@@ -59,7 +59,7 @@ impl Extra<'_, '_> {
         let target = self.root.open_or_make(&mount.target, leaf, Keep::Remove);
         let target = target.doing(|| format!("make mount point {}", mount.target))?;
         mounts::move_onto(&tree, target.as_fd()).doing(doing)?;
-        let always_readonly = matches!(mount.kind, MountKind::Layers { writes: Writes::Refused, .. });
+        let always_readonly = matches!(mount.kind, MountSource::Layers { writes: Writes::Refused, .. });
         let mut flags = MountAttrFlags::empty();
         flags.set(MountAttrFlags::MOUNT_ATTR_RDONLY, mount.readonly || always_readonly);
         flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, !self.devices);

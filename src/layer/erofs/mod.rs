@@ -119,8 +119,8 @@ pub fn pack(
         let mut reader = Reader::new(Tee::new(stream, file), Names::Layer, limits);
         let mut builder = Builder::new(limits);
         while let Some(member) = reader.next_member()? {
-            let landing = builder.add(member)?;
-            if let Some(Link::Lower(_)) = landing.link {
+            let placement = builder.add(member)?;
+            if let Some(Link::Lower(_)) = placement.link {
                 return Err(Unfit::LowerLink.into());
             }
         }

@@ -53,7 +53,7 @@ struct Inode {
 
 /// Where an entry landed; the unpacker follows this.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Landing {
+pub struct Placement {
     /// Its path after the symlinks of this layer: parents only, the last component is never followed.
     pub path: Vec<u8>,
     /// For hard links: where the linked file is, and whether this layer has it.
@@ -111,7 +111,7 @@ impl Builder {
     }
 
     /// Applies one entry.
-    pub fn add(&mut self, member: Member) -> Result<Landing, Error> {
+    pub fn add(&mut self, member: Member) -> Result<Placement, Error> {
         let offset = member.offset;
         let path = match self.landing_path(&member.path, &member.kind) {
             Ok(path) => path,
@@ -138,7 +138,7 @@ impl Builder {
             }
         };
         self.limits.check((self.slots.len() + self.implied.len()) as u64, self.path_bytes)?;
-        Ok(Landing { path, link })
+        Ok(Placement { path, link })
     }
 
     /// Where `path` leads through the symlinks of this layer, its last component not followed.

@@ -13,7 +13,7 @@ mod file;
 use std::io::Read;
 
 pub(in crate::layer) use build::fail;
-pub use build::{Builder, Landing, Link};
+pub use build::{Builder, Link, Placement};
 pub use file::Corrupt;
 
 use super::archive::{self, Limits, Names, Reader, decompress};

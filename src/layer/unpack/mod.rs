@@ -149,8 +149,8 @@ pub fn unpack(
             let mut builder = Builder::new(options.limits);
             let mut unpacker = Unpacker::new(dest, below, *options);
             while let Some(member) = reader.next_member()? {
-                let landing = builder.add(member.clone())?;
-                unpacker.apply(&member, &landing, &builder, &mut reader, open_lower)?;
+                let placement = builder.add(member.clone())?;
+                unpacker.apply(&member, &placement, &builder, &mut reader, open_lower)?;
             }
             reader.finish()?;
             let index = Arc::new(builder.finish()?);

@@ -11,7 +11,7 @@ use rustix::fs::{FileType, OFlags};
 use super::tree::{Metadata, Spot, as_path, failed, is_device, set_device, set_metadata};
 use super::{Note, OpenLower, Owners, UnpackError, UnpackOptions};
 use crate::layer::archive::{self, Kind, Member, Problem, Reader, join, split};
-use crate::layer::index::{self, Builder, Landing, Link};
+use crate::layer::index::{self, Builder, Link, Placement};
 use crate::layer::view::{ResolvedPath, RootView, ViewEntry};
 use crate::rootfs::{RecordedDevice, Root, Symlinks};
 
@@ -31,7 +31,7 @@ pub(super) struct Unpacker<'u> {
     /// Where devices would be that may not be made here.
     unmade: HashSet<Vec<u8>>,
     /// Where directories of the layer land in the tree.
-    landings: HashMap<Vec<u8>, Vec<u8>>,
+    placements: HashMap<Vec<u8>, Vec<u8>>,
     /// The directory of the last entry: its path in the tree, open.
     parent: Option<(Vec<u8>, OwnedFd)>,
     buffer: Vec<u8>,
@@ -48,17 +48,17 @@ impl<'u> Unpacker<'u> {
             made: BTreeSet::new(),
             made_bytes: 0,
             unmade: HashSet::new(),
-            landings: HashMap::new(),
+            placements: HashMap::new(),
             parent: None,
             buffer: vec![0; COPY_BUFFER_BYTES],
         }
     }
 
-    /// Puts one entry into the tree; `landing` is what `builder` made of it.
+    /// Puts one entry into the tree; `placement` is what `builder` made of it.
     pub(super) fn apply(
         &mut self,
         member: &Member,
-        landing: &Landing,
+        placement: &Placement,
         builder: &Builder,
         reader: &mut Reader<impl Read>,
         open_lower: &mut OpenLower<'_>,
@@ -66,15 +66,15 @@ impl<'u> Unpacker<'u> {
         if matches!(member.kind, Kind::Whiteout | Kind::Opaque) {
             return Ok(());
         }
-        let path = self.place(&landing.path, builder);
+        let path = self.place(&placement.path, builder);
         if member.kind == Kind::Directory {
-            return self.make_directory(&path, &landing.path);
+            return self.make_directory(&path, &placement.path);
         }
         self.forget_below(&path);
-        if !matches!(&landing.link, Some(Link::Here(target)) if *target == landing.path) {
+        if !matches!(&placement.link, Some(Link::Here(target)) if *target == placement.path) {
             self.unmade.remove(&path);
         }
-        match (&member.kind, &landing.link) {
+        match (&member.kind, &placement.link) {
             (Kind::HardLink(_), Some(Link::Here(target))) => {
                 let target = self.place(target, builder);
                 self.link(&path, &target, member)
@@ -217,8 +217,8 @@ impl<'u> Unpacker<'u> {
         }
         // It replaces a lower symlink, through which earlier lookups may have gone.
         let below = self.below.entry(path).map(|entry| entry.node.kind);
-        if matches!(below, Some(index::Kind::Symlink(_))) || self.landings.contains_key(layer_path) {
-            self.landings.clear();
+        if matches!(below, Some(index::Kind::Symlink(_))) || self.placements.contains_key(layer_path) {
+            self.placements.clear();
         }
         Ok(())
     }
@@ -226,14 +226,14 @@ impl<'u> Unpacker<'u> {
     /// Where something of the layer lands in the tree: its parent may be reached through a lower symlink.
     fn place(&mut self, path: &[u8], builder: &Builder) -> Vec<u8> {
         let (parent, name) = split(path);
-        join(&self.landing(parent, builder), name)
+        join(&self.placement(parent, builder), name)
     }
 
-    fn landing(&mut self, dir: &[u8], builder: &Builder) -> Vec<u8> {
+    fn placement(&mut self, dir: &[u8], builder: &Builder) -> Vec<u8> {
         if dir.is_empty() {
             return Vec::new();
         }
-        if let Some(known) = self.landings.get(dir) {
+        if let Some(known) = self.placements.get(dir) {
             return known.clone();
         }
         let at = self.place(dir, builder);
@@ -244,7 +244,7 @@ impl<'u> Unpacker<'u> {
             }
             _ => at,
         };
-        self.landings.insert(dir.to_vec(), found.clone());
+        self.placements.insert(dir.to_vec(), found.clone());
         found
     }
 
@@ -292,7 +292,7 @@ impl<'u> Unpacker<'u> {
             self.made.remove(&below);
         }
         self.parent = None;
-        self.landings.clear();
+        self.placements.clear();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::landing::{Change, changes};
+use super::changes::{Change, changes};
 use super::{IMPLIED, ResolvedPath, RootView, Slot};
 use crate::layer::archive::split;
 use crate::layer::index::{Index, Kind, What};

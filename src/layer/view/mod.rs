@@ -3,7 +3,7 @@
 //! Paths are bytes relative to the root; a leading `/`, doubled slashes and `.` do no harm. Nothing here
 //! opens a file; [`super::contents`] fetches the bytes.
 
-mod landing;
+mod changes;
 mod merge;
 mod resolve;
 
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::archive::clean;
 use super::index::{Index, What};
 pub use super::index::{Kind, Node, Xattrs};
-pub(in crate::layer) use landing::{Change, changes, hides_something};
+pub(in crate::layer) use changes::{Change, changes, hides_something};
 pub use resolve::{ResolveError, ResolvedPath};
 
 /// The merged root of some layers. Immutable; cheap to clone.

@@ -6,7 +6,7 @@ use super::super::ops::exec::mounts::{Held, HeldMount, MountedRoot};
 use super::record::{KeptLock, KeptSecret, Kind, Session, Sessions};
 use crate::clock::{now, now_ms};
 use crate::exec::{self, RootSource, Spec};
-use crate::key::LayerForm;
+use crate::key::LayerOptions;
 use crate::oci::{ImageConfig, Layer};
 use crate::plan::graph::{ExecOp, MountKind, Sharing};
 use crate::rootfs::SpecialOwner;
@@ -134,7 +134,7 @@ pub(super) fn keep_memory(
 impl Session {
     /// Writes what was changed in it as a layer into the store.
     pub(super) fn write_changes(&self, services: &Services, snapshot: &WritableRoot) -> Result<Layer, Error> {
-        layers::of_changes((services, LayerForm::default()), &self.root(), snapshot, &self.special_owners)
+        layers::of_changes((services, LayerOptions::default()), &self.root(), snapshot, &self.special_owners)
     }
 }
 
@@ -190,7 +190,7 @@ pub(super) fn keep(
     session.overlay = snapshot.kind();
     (session.created, session.created_ms) = (now(), now_ms());
     for mount in &mut session.spec.mounts {
-        if let exec::MountKind::Layers { lowers, .. } = &mut mount.kind {
+        if let exec::MountSource::Layers { lowers, .. } = &mut mount.kind {
             services.snapshots.lasting(lowers);
         }
     }

@@ -3,10 +3,10 @@
 
 mod keep;
 mod record;
-mod room;
+mod working_container;
 
 pub use keep::FailedSteps;
 pub(in crate::solve) use keep::Left;
 pub(in crate::solve) use keep::keep_failed;
 pub use record::{Kind, Session, Sessions};
-pub use room::{Place, Room};
+pub use working_container::{Place, WorkingContainer};

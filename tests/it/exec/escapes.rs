@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rbuild::exec::{ExecError, MountKind};
+use rbuild::exec::{ExecError, MountSource};
 
 use super::stage::{Stage, config, mount};
 
@@ -112,8 +112,8 @@ fn a_mount_point_that_changes_under_way_leads_nowhere() {
         for round in 0..20 {
             let mut spec = stage.spec(&format!("step{round}"), "echo x > /c/point/inner/file");
             spec.mounts = vec![
-                mount("/c", MountKind::Bind { source: cache.clone() }),
-                mount("/c/point/inner", MountKind::Tmpfs { size_bytes: 0, mode: 0o755 }),
+                mount("/c", MountSource::Bind { source: cache.clone() }),
+                mount("/c/point/inner", MountSource::Tmpfs { size_bytes: 0, mode: 0o755 }),
             ];
             // It may fail: what was found is gone by now. It must not reach the machine.
             let _ = stage.try_run(&spec);

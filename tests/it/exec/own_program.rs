@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rbuild::exec::{Config, ExecError, MountKind, Printed, Spec};
+use rbuild::exec::{Config, ExecError, MountSource, Printed, Spec};
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
@@ -66,7 +66,7 @@ impl Trap {
     fn spec(&self, name: &str, args: &[&str]) -> Spec {
         let mut spec = self.stage.spec(name, "");
         spec.args = args.iter().map(|&arg| arg.to_owned()).collect();
-        spec.mounts = vec![mount("/c", MountKind::Bind { source: self.cache() })];
+        spec.mounts = vec![mount("/c", MountSource::Bind { source: self.cache() })];
         spec
     }
 
@@ -236,7 +236,7 @@ fn while_a_step_runs(stage: &Stage, look: impl FnOnce()) -> Result<(), ExecError
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
         .unwrap();
     let mut spec = stage.spec("waiting", "echo here; read line </p/pipe");
-    spec.mounts = vec![mount("/p", MountKind::Bind { source: folder })];
+    spec.mounts = vec![mount("/p", MountSource::Bind { source: folder })];
     let mut look = Some(look);
     // Open for both and until the end, so that nobody waits for the other.
     let pipe = rustix::fs::open(&pipe, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();

@@ -156,7 +156,7 @@ pub(super) fn config() -> Config {
     Config { program: PathBuf::from(program), ..Config::default() }
 }
 
-pub(super) fn mount(target: &str, kind: rbuild::exec::MountKind) -> MountSpec {
+pub(super) fn mount(target: &str, kind: rbuild::exec::MountSource) -> MountSpec {
     MountSpec { target: target.into(), readonly: false, kind }
 }
 

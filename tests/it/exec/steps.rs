@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
 use rbuild::exec::{
-    Config, Credentials, ExecError, Executor, ExitStatus, MountKind, Network, Printed, RootSource, Security,
-    State, Ulimit, Writes,
+    Config, Credentials, ExecError, Executor, ExitStatus, MountSource, Network, Printed, RootSource,
+    Security, State, Ulimit, Writes,
 };
 
 use super::stage::{Stage, listing, mount};
@@ -247,7 +247,7 @@ fn abstract_sockets_of_the_machine_are_closed_off() {
         print $v < 6 ? 'no scopes' : $c ? 'reached' : $!, qq(\n);";
     let out = stage.sh_with("a", "", |spec| {
         spec.args = ["/usr/bin/perl", "-e", script, &name].map(str::to_owned).to_vec();
-        spec.mounts = vec![mount("/usr", MountKind::Bind { source: "/usr".into() })];
+        spec.mounts = vec![mount("/usr", MountSource::Bind { source: "/usr".into() })];
     });
     assert!(["Operation not permitted\n", "no scopes\n"].contains(&out.as_str()), "{out}");
 }
@@ -356,7 +356,7 @@ fn binds_see_the_machine_and_can_be_read_only() {
         "a",
         "cat /c/d/f /one; echo new > /c/d/g; (echo x > /ro/f) 2>/dev/null || echo ro",
         |spec| {
-            let bind = |source| MountKind::Bind { source };
+            let bind = |source| MountSource::Bind { source };
             spec.mounts = vec![mount("/one", bind(cache.join("f"))), mount("/c/d", bind(cache.clone()))];
             spec.mounts.push(rbuild::exec::MountSpec { readonly: true, ..mount("/ro", bind(cache.clone())) });
         },
@@ -377,7 +377,7 @@ fn stacked_layers_are_read_only_or_thrown_away() {
     fs::write(high.join("d/a"), "high a\n").unwrap();
     std::os::unix::fs::symlink("/d", high.join("link")).unwrap();
     let scratch = stage.layer("scratch");
-    let layers = |path: &str, writes| MountKind::Layers {
+    let layers = |path: &str, writes| MountSource::Layers {
         lowers: vec![high.clone(), low.clone()],
         path: path.into(),
         writes,
@@ -404,11 +404,11 @@ fn files_in_memory_have_owner_and_mode() {
         "stat -c '%a %u %g' /run/secrets/t; cat /run/secrets/t; /dev/pipes/EOF; grep ' /t ' /proc/mounts | cut -d' ' -f3; \
          stat -c %a /t",
         |spec| {
-            let file = |text: &str, mode, (uid, gid)| MountKind::File { content: text.into(), mode, uid, gid };
+            let file = |text: &str, mode, (uid, gid)| MountSource::File { content: text.into(), mode, uid, gid };
             spec.mounts = vec![
                 mount("/run/secrets/t", file("s3cret\n", 0o440, owner)),
                 mount("/dev/pipes/EOF", file("#!/bin/sh\necho script\n", 0o755, (0, 0))),
-                mount("/t", MountKind::Tmpfs { size_bytes: 1 << 20, mode: 0o1777 }),
+                mount("/t", MountSource::Tmpfs { size_bytes: 1 << 20, mode: 0o1777 }),
             ];
         },
     );
@@ -423,7 +423,7 @@ fn a_socket_of_the_machine_can_be_mounted() {
     let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let out = stage.sh_with("a", "stat -c '%F %a %u' /run/agent.0", |spec| {
         spec.mounts =
-            vec![mount("/run/agent.0", MountKind::Socket { source: path, mode: 0o600, uid: 0, gid: 0 })];
+            vec![mount("/run/agent.0", MountSource::Socket { source: path, mode: 0o600, uid: 0, gid: 0 })];
     });
     assert_eq!(out, "socket 600 0\n");
 }
@@ -448,8 +448,8 @@ fn devices_can_be_made_but_not_opened() {
             [ $(head -c 1 ${d}zero 2>/dev/null | wc -c) = 1 ] && echo opened $d; done; rm -f /c/zero";
     let out = stage.sh_with("a", script, |spec| {
         spec.mounts = vec![
-            mount("/c", MountKind::Bind { source: cache }),
-            mount("/t", MountKind::Tmpfs { size_bytes: 0, mode: 0o755 }),
+            mount("/c", MountSource::Bind { source: cache }),
+            mount("/t", MountSource::Tmpfs { size_bytes: 0, mode: 0o755 }),
         ];
     });
     // /dev/zero is there already, and is the one that works. With one id, empty files stand for the others.
@@ -582,7 +582,7 @@ fn a_line_that_has_not_ended_is_told_so_far() {
     let pipe = folder.path().join("seen");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::from_raw_mode(0o666)).unwrap();
     let mut spec = stage.spec("so-far", r"printf '10%%\r50%%'; cat /p/seen; printf '\r100%%\n'");
-    spec.mounts = vec![mount("/p", MountKind::Bind { source: folder.path().to_owned() })];
+    spec.mounts = vec![mount("/p", MountSource::Bind { source: folder.path().to_owned() })];
     let mut told = Vec::new();
     let report = stage.executor.run(&spec, |_, printed| match printed {
         Printed::SoFar(text) => {

@@ -115,7 +115,7 @@ fn pipes<R>(op: &ExecOp<R>) -> Vec<MountSpec> {
         .map(|(name, content)| MountSpec {
             target: format!("/dev/pipes/{name}"),
             readonly: true,
-            kind: exec::MountKind::File {
+            kind: exec::MountSource::File {
                 content: content.clone().into_bytes(),
                 mode: 0o755,
                 uid: 0,
@@ -145,17 +145,17 @@ fn mount_spec(
         }
         (MountKind::Cache { readonly, .. }, Held::Cache { path, .. }) => {
             // It was filled when it was made.
-            (*readonly, exec::MountKind::Bind { source: path.clone() })
+            (*readonly, exec::MountSource::Bind { source: path.clone() })
         }
         (MountKind::Tmpfs { size_bytes }, _) => {
-            (false, exec::MountKind::Tmpfs { size_bytes: *size_bytes, mode: 0o1777 })
+            (false, exec::MountSource::Tmpfs { size_bytes: *size_bytes, mode: 0o1777 })
         }
         (MountKind::Secret { file: true, mode, uid, gid, .. }, Held::Secret(Some(value))) => {
-            (true, exec::MountKind::File { content: value.clone(), mode: *mode, uid: *uid, gid: *gid })
+            (true, exec::MountSource::File { content: value.clone(), mode: *mode, uid: *uid, gid: *gid })
         }
         (MountKind::Ssh { mode, uid, gid, .. }, Held::Agent { agent, .. }) => {
             let (mode, uid, gid) = (*mode, *uid, *gid);
-            (false, exec::MountKind::Socket { source: agent.path.clone(), mode, uid, gid })
+            (false, exec::MountSource::Socket { source: agent.path.clone(), mode, uid, gid })
         }
         (MountKind::Cache { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. }, _) => return Ok(None),
     };
@@ -167,11 +167,11 @@ fn layers(
     root: &RootState,
     source: &str,
     writable: bool,
-) -> Result<exec::MountKind, Error> {
+) -> Result<exec::MountSource, Error> {
     let lowers = snapshots.lowers(root)?;
     let writes = match writable {
         true => snapshots.writes()?,
         false => Writes::Refused,
     };
-    Ok(exec::MountKind::Layers { lowers, path: source.to_owned(), writes })
+    Ok(exec::MountSource::Layers { lowers, path: source.to_owned(), writes })
 }

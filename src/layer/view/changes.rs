@@ -23,7 +23,7 @@ pub(in crate::layer) fn changes<'i>(below: &RootView, layer: &'i Index) -> Vec<C
     let mut changes = Vec::with_capacity(layer.len());
     for (at, record) in layer.iter().enumerate() {
         let Record { path, is_opaque, what } = record;
-        let moved = parents.landing(path, &what);
+        let moved = parents.placement(path, &what);
         let change = Change {
             is_moved: moved.is_some(),
             path: moved.map_or(Cow::Borrowed(path), Cow::Owned),
@@ -82,7 +82,7 @@ struct Parents<'v> {
 
 impl Parents<'_> {
     /// The path where a record lands, if that is another one than its own.
-    fn landing(&mut self, path: &[u8], what: &What<'_>) -> Option<Vec<u8>> {
+    fn placement(&mut self, path: &[u8], what: &What<'_>) -> Option<Vec<u8>> {
         if matches!(what, What::Implied) {
             // An opaque mark lies in the directory, which may be reached through a symlink.
             return self.directory(path);

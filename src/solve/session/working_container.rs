@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::keep::{self, Left};
 use super::record::{KeptLock, Kind, Session, Sessions};
-use crate::exec::{self, Attach, ExecError, ExitReport, MountKind, MountSpec, Spec, Ulimit, Writes};
+use crate::exec::{self, Attach, ExecError, ExitReport, MountSource, MountSpec, Spec, Ulimit, Writes};
 use crate::oci::{ImageConfig, Layer};
 use crate::plan::graph::ExecOp;
 use crate::rootfs::SpecialOwner;
@@ -18,7 +18,7 @@ use crate::solve::passwd;
 use crate::solve::state::{Files, RootState};
 use crate::solve::writable::WritableRoot;
 
-/// Where a new room is.
+/// Where a new container is.
 pub struct Place<'a> {
     /// What is entered: `[build 2/5] RUN make`, or an image's name.
     pub what: String,
@@ -34,7 +34,7 @@ pub struct Place<'a> {
 
 /// A root with everything that a command in it needs. A new one is gone when this is dropped, unless it is kept; one that
 /// was kept stays.
-pub struct Room {
+pub struct WorkingContainer {
     /// What is kept of it, or would be.
     session: Session,
     spec: Spec,
@@ -47,7 +47,7 @@ pub struct Room {
     _locks: Vec<File>,
 }
 
-impl Room {
+impl WorkingContainer {
     /// Makes one. Nothing runs yet.
     pub fn open(environment: &Environment<'_>, place: Place<'_>) -> Result<Self, Error> {
         let Place { what, kind, op, root, config } = place;
@@ -216,14 +216,14 @@ fn restore(
 ) -> Result<Vec<File>, Error> {
     for mut mount in std::mem::take(&mut spec.mounts) {
         let is_there = match &mut mount.kind {
-            MountKind::Bind { source } => source.exists(),
-            MountKind::Layers { lowers, writes, .. } => {
+            MountSource::Bind { source } => source.exists(),
+            MountSource::Layers { lowers, writes, .. } => {
                 if *writes != Writes::Refused {
                     *writes = services.snapshots.writes()?;
                 }
                 services.snapshots.at_hand(lowers)
             }
-            MountKind::Tmpfs { .. } | MountKind::File { .. } | MountKind::Socket { .. } => true,
+            MountSource::Tmpfs { .. } | MountSource::File { .. } | MountSource::Socket { .. } => true,
         };
         match is_there {
             true => spec.mounts.push(mount),
@@ -253,7 +253,7 @@ fn restore_secrets(secrets: &Secrets, session: &Session, spec: &mut Spec, notes:
             spec.env.push((name.clone(), String::from_utf8_lossy(&value).into_owned()));
         }
         if let Some((target, mode, uid, gid)) = secret.file.clone() {
-            let kind = MountKind::File { content: value, mode, uid, gid };
+            let kind = MountSource::File { content: value, mode, uid, gid };
             spec.mounts.push(MountSpec { target, readonly: true, kind });
         }
     }

@@ -2,17 +2,17 @@
 
 use super::Request;
 use crate::export::{Epoch, Output};
-use crate::key::LayerForm;
+use crate::key::LayerOptions;
 use crate::oci::Seconds;
 use crate::report::{Diagnostic, Event, Events};
 
 impl Request {
     /// How new layers are written. `epoch` is what `rewrite-timestamp=true` rewrites times to.
-    pub(super) fn layer_form(&self, epoch: Option<Seconds>) -> LayerForm {
+    pub(super) fn layer_options(&self, epoch: Option<Seconds>) -> LayerOptions {
         let wanted = self.outputs.iter().find_map(|output| output.layers.compression);
         let rewrites = self.outputs.iter().any(|output| output.layers.rewrite_timestamp);
         let newest = self.image_epoch(epoch).filter(|_| rewrites);
-        LayerForm { compression: wanted.unwrap_or_default(), newest }
+        LayerOptions { compression: wanted.unwrap_or_default(), newest }
     }
 
     /// The time of the image: what an output says, else `epoch`, the build's SOURCE_DATE_EPOCH.

@@ -6,14 +6,14 @@ use crate::oci::Seconds;
 
 /// The form of the layers that a build makes. Layers of bases keep theirs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LayerForm {
+pub struct LayerOptions {
     /// How they are compressed.
     pub compression: Compression,
     /// Times newer than this one become it (`rewrite-timestamp=true`).
     pub newest: Option<Seconds>,
 }
 
-impl LayerForm {
+impl LayerOptions {
     /// Adds what differs from the usual form to a key, so that builds that want other bytes share no layer; and the version of
     /// how gzip is written.
     pub fn push_to(self, key: &mut Preimage) {
@@ -47,24 +47,24 @@ mod tests {
 
     #[test]
     fn every_form_has_a_key_of_its_own() {
-        let key = |form: LayerForm| {
+        let key = |form: LayerOptions| {
             let mut key = Preimage::new("x/1");
             form.push_to(&mut key);
             key.key()
         };
-        let usual = LayerForm::default();
+        let usual = LayerOptions::default();
         let mut gzip = Preimage::new("x/1");
         gzip.push("form of gzip", "2");
         assert_eq!(key(usual), gzip.key());
         let forms = [
             usual,
-            LayerForm { newest: Some(0), ..usual },
-            LayerForm { newest: Some(1), ..usual },
-            LayerForm { compression: Compression::None, ..usual },
-            LayerForm { compression: Compression::Gzip { level: 9 }, ..usual },
-            LayerForm { compression: Compression::Zstd { level: 9 }, ..usual },
-            LayerForm { compression: Compression::Estargz { level: 1 }, ..usual },
-            LayerForm { compression: Compression::Estargz { level: 9 }, ..usual },
+            LayerOptions { newest: Some(0), ..usual },
+            LayerOptions { newest: Some(1), ..usual },
+            LayerOptions { compression: Compression::None, ..usual },
+            LayerOptions { compression: Compression::Gzip { level: 9 }, ..usual },
+            LayerOptions { compression: Compression::Zstd { level: 9 }, ..usual },
+            LayerOptions { compression: Compression::Estargz { level: 1 }, ..usual },
+            LayerOptions { compression: Compression::Estargz { level: 9 }, ..usual },
         ];
         for (at, form) in forms.iter().enumerate() {
             assert!(forms[..at].iter().all(|other| key(*other) != key(*form)), "{form:?}");
