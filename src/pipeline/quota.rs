@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::exec::{Config, Executor, Stop};
+use crate::snapshot;
 use crate::solve::jobs;
-use crate::store::{self, Measuring, Store};
+use crate::store::{self, Store};
 use crate::upkeep::{self, Policy};
 
 /// Deletes what is in a store's trash.
@@ -18,14 +19,15 @@ pub fn empty_trash(store: &Store) {
 /// # Errors
 /// What the system refuses.
 pub fn heed_quota(store: &Store, quota: u64) -> Result<(), store::Error> {
-    let used = || Measuring::default().tree(store.root()).disk_bytes;
-    if used() > quota / 4 * 3
+    let used =
+        || -> Result<u64, store::Error> { Ok(snapshot::measuring(store)?.tree(store.root()).disk_bytes) };
+    if used()? > quota / 4 * 3
         && let Ok(lock) = store.lock_exclusive(Duration::ZERO)
     {
         upkeep::prune(&lock, &Policy { keep_bytes: Some(quota / 2), ..Policy::default() })?;
         drop(lock);
         empty_trash(store);
     }
-    store.set_quota(quota, used());
+    store.set_quota(quota, used()?);
     Ok(())
 }

@@ -20,6 +20,8 @@ mod ids;
 #[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod overlay;
 #[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
+mod sums;
+#[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod trees;
 #[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod unpack;
@@ -33,5 +35,6 @@ pub use files::{make_dir, remove};
 pub use hidden::hidden_by;
 pub use ids::{IdMap, IdRange};
 pub use overlay::OverlayKind;
+pub use sums::measuring;
 pub use trees::{TreeKind, Trees};
 pub use unpack::{PackJob, UnpackJob, pack_layer, unpack_tree, unpack_tree_on};

@@ -4,6 +4,7 @@
 //! ROOT/rbuild/trees/<kind>/<chain id>/fs     the tree; a file to mount in the kind `erofs`
 //! ROOT/rbuild/trees/<kind>/<chain id>/hidden what the tree hides and cannot say, on overlayfs
 //! ROOT/rbuild/trees/<kind>/<chain id>/boot   the boot that made it
+//! ROOT/rbuild/trees/<kind>/<chain id>/size   what all this takes up on disk
 //! ```
 //!
 //! Of many trees the lowest are merged: such a tree is what the whole chain shows, with no mark of what is deleted in
@@ -23,8 +24,9 @@ use rustix::io::Errno;
 use super::Error;
 use super::files::make_dir;
 use super::overlay::is_overlayfs;
+use super::sums;
 use crate::oci::ChainId;
-use crate::store::{Folder, Store};
+use crate::store::{Folder, Measuring, Store};
 use crate::sync::lock;
 
 /// What trees must have in common to be of use to one another: the owners of their files on disk. Also the name of the folder
@@ -56,7 +58,7 @@ impl TreeKind {
     /// Trees that stand for all below them as well, made of trees of this kind.
     #[must_use]
     pub fn merged(&self) -> Self {
-        Self(format!("{}-merged", self.0))
+        Self(format!("{}{MERGED}", self.0))
     }
 
     /// A file name.
@@ -64,6 +66,9 @@ impl TreeKind {
         &self.0
     }
 }
+
+/// In the names of kinds whose trees share files with others.
+pub(super) const MERGED: &str = "-merged";
 
 /// All trees of a store that were made in the same way. May be shared between threads.
 #[derive(Debug)]
@@ -91,8 +96,7 @@ impl Trees {
     /// The tree of the top layer of `chain`, if there is one that can be trusted. Notes the time, as that of its last use.
     pub fn find(&self, chain: ChainId) -> Option<PathBuf> {
         let home = self.home(chain);
-        let boot = crate::rootfs::read_regular_text(&home.join("boot")).ok()?;
-        (boot == self.store.boot_id() || self.store.was_synced(&home.join("boot"))).then(|| {
+        is_sound(&self.store, &home).then(|| {
             self.store.note_use(&home);
             home.join("fs")
         })
@@ -117,15 +121,18 @@ impl Trees {
         make(&fresh.join("fs"))?;
         let boot = fresh.join("boot");
         fs::write(&boot, self.store.boot_id()).map_err(Error::io("write", &boot))?;
-        Ok(self.publish(chain, &fresh)?)
+        let size = fresh.join("size");
+        let sum = Measuring::default().tree(&fresh);
+        let sum = sums::write(&size, sum).map_err(Error::io("write", &size))?;
+        Ok(self.publish(chain, &fresh, sum.disk_bytes)?)
     }
 
-    fn publish(&self, chain: ChainId, fresh: &Path) -> Result<PathBuf, Error> {
+    fn publish(&self, chain: ChainId, fresh: &Path, disk_bytes: u64) -> Result<PathBuf, Error> {
         let home = self.home(chain);
         loop {
             match rustix::fs::rename(fresh, &home) {
                 Ok(()) => {
-                    self.store.count_growth(&home);
+                    self.store.count_growth(disk_bytes);
                     return Ok(home.join("fs"));
                 }
                 // Another process was faster, or an earlier boot left one.
@@ -150,6 +157,13 @@ impl Trees {
     fn lock_map(&self) -> std::sync::MutexGuard<'_, HashMap<ChainId, Arc<Mutex<()>>>> {
         lock(&self.making)
     }
+}
+
+/// Whether what lies at `home` is as it was published: a crash may have cut a file of an earlier boot short.
+pub(super) fn is_sound(store: &Store, home: &Path) -> bool {
+    let boot = home.join("boot");
+    let made = crate::rootfs::read_regular_text(&boot);
+    made.is_ok_and(|made| made == store.boot_id() || store.was_synced(&boot))
 }
 
 #[cfg(test)]

@@ -3,10 +3,8 @@
 //! What is there is measured once, when a process sets the quota; what this process writes is added. Processes that write
 //! at the same time do not see each other's, so together they may exceed it by what each of them writes.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::usage::Measuring;
 use super::{Error, Store};
 
 #[derive(Debug)]
@@ -47,10 +45,10 @@ impl Store {
         }
     }
 
-    /// Counts what others have put into the store at `path`, such as an unpacked layer.
-    pub fn count_growth(&self, path: &Path) {
+    /// Counts what others have put into the store, such as an unpacked layer.
+    pub fn count_growth(&self, disk_bytes: u64) {
         if let Some(quota) = self.inner.quota.get() {
-            quota.used_bytes.fetch_add(Measuring::default().tree(path).disk_bytes, Ordering::Relaxed);
+            quota.used_bytes.fetch_add(disk_bytes, Ordering::Relaxed);
         }
     }
 }

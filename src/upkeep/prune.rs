@@ -8,6 +8,7 @@ use super::inventory::{Error, Inventory};
 use super::unit::{self, Unit, UnitKind};
 use super::{derived, sessions};
 use crate::oci::{ChainId, DiffId, Digest};
+use crate::snapshot::measuring;
 use crate::store::{ExclusiveLock, Folder, Measuring, Store};
 
 /// What is to go beside what nothing can use any more. Nothing that a name needs ever goes.
@@ -86,8 +87,17 @@ impl<T: Ord + Copy + Hash> Counts<T> {
 /// # Errors
 /// What the system refuses.
 pub fn plan(store: &Store, policy: &Policy) -> Result<Plan, Error> {
-    let inventory = Inventory::take(store)?;
-    Planner::new(store, &inventory)?.plan(policy)
+    plan_on(store, &Inventory::take(store)?, &mut measuring(store)?, policy)
+}
+
+/// What `policy` would have go of what `inventory` found.
+pub(super) fn plan_on(
+    store: &Store,
+    inventory: &Inventory,
+    measuring: &mut Measuring,
+    policy: &Policy,
+) -> Result<Plan, Error> {
+    Planner::new(store, inventory, measuring)?.plan(policy)
 }
 
 /// Lets go of what `policy` says, and gives what went. The trash is the caller's to empty.
@@ -111,14 +121,14 @@ struct Planner<'s> {
 }
 
 impl<'s> Planner<'s> {
-    fn new(store: &'s Store, inventory: &'s Inventory) -> Result<Self, Error> {
+    fn new(store: &'s Store, inventory: &'s Inventory, measuring: &mut Measuring) -> Result<Self, Error> {
         let mut needs = Needs::default();
-        let units = unit::all(store, inventory)?;
+        let units = unit::all(store, inventory, measuring)?;
         let names = inventory
             .named
             .values()
             .map(|image| unit::of_image(UnitKind::Unnamed(image.target.digest), image, 0));
-        let (_, sessions) = sessions::units(store, &mut Measuring::default())?;
+        let (_, sessions) = sessions::units(store, measuring)?;
         for unit in names.chain(sessions).chain(units.iter().cloned()) {
             needs.blobs.add(&unit.blobs);
             needs.diff_ids.add(&unit.diff_ids);
@@ -130,7 +140,8 @@ impl<'s> Planner<'s> {
                 trees.entry(*chain).or_default().push((home.clone(), unit.own_bytes));
             }
         }
-        let before_bytes = Measuring::default().tree(store.root()).disk_bytes;
+        measuring.again();
+        let before_bytes = measuring.tree(store.root()).disk_bytes;
         let plan = Plan { before_bytes, ..Plan::default() };
         Ok(Self { store, inventory, needs, units, trees, plan })
     }

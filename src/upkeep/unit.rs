@@ -88,14 +88,18 @@ impl UnitKind {
 }
 
 /// All units of the store, the one that was used longest ago first.
-pub(super) fn all(store: &Store, inventory: &Inventory) -> Result<Vec<Unit>, Error> {
+pub(super) fn all(
+    store: &Store,
+    inventory: &Inventory,
+    measuring: &mut Measuring,
+) -> Result<Vec<Unit>, Error> {
+    measuring.again();
     let mut units: Vec<Unit> = inventory.entries.iter().map(step).collect();
     units.extend(inventory.unnamed.iter().map(|image| {
         let changed = inventory.blobs.get(&image.target.digest).map_or(0, |blob| blob.changed);
         of_image(UnitKind::Unnamed(image.target.digest), image, changed)
     }));
     units.extend(bases(inventory));
-    let mut measuring = Measuring::default();
     for (home, changed) in trees(store)? {
         let Some(chain) = chain_of(&home) else { continue };
         let own_bytes = measuring.tree(&home).disk_bytes;
@@ -111,7 +115,7 @@ pub(super) fn all(store: &Store, inventory: &Inventory) -> Result<Vec<Unit>, Err
             }
         }
     }
-    units.extend(sessions::units(store, &mut measuring)?.0);
+    units.extend(sessions::units(store, measuring)?.0);
     units.sort_by_key(|unit| unit.last_used);
     Ok(units)
 }

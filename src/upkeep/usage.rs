@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::inventory::{Error, Inventory};
 use super::prune::{self, Policy};
 use crate::oci::Digest;
+use crate::snapshot::measuring;
 use crate::store::{Folder, Measured, Measuring, Store};
 
 /// The store's use of the disk. Sizes are allocated blocks, as `du` without `--apparent-size` counts them, directories
@@ -42,7 +43,13 @@ pub struct Part {
 /// What the system refuses.
 pub fn usage(store: &Store) -> Result<Usage, Error> {
     let inventory = Inventory::take(store)?;
-    let mut measuring = Measuring::default();
+    let mut measuring = measuring(store)?;
+    let mut freed = |policy: &Policy| {
+        prune::plan_on(store, &inventory, &mut measuring, policy).map(|plan| plan.freed_bytes)
+    };
+    let waste_bytes = freed(&Policy::default())?;
+    let reclaimable_bytes = freed(&Policy { all: true, ..Policy::default() })?;
+    measuring.again();
     let mut all = Measured::default();
     let mut parts = blobs(store, &inventory, &mut measuring, &mut all);
     for (name, folders) in FOLDERS {
@@ -56,16 +63,16 @@ pub fn usage(store: &Store) -> Result<Usage, Error> {
         all += measured;
         parts.push(Part { name, count, bytes: measured.disk_bytes });
     }
-    let mut whole = Measuring::default().tree(store.root());
+    // Known since the first plan was made.
+    let mut whole = measuring.tree(store.root());
     whole.unreadable = whole.unreadable.max(all.unreadable);
     let rest = whole.disk_bytes.saturating_sub(all.disk_bytes);
     parts.push(Part { name: "other", count: 0, bytes: rest });
-    let freed = |policy: &Policy| prune::plan(store, policy).map(|plan| plan.freed_bytes);
     Ok(Usage {
         parts,
         total_bytes: whole.disk_bytes,
-        waste_bytes: freed(&Policy::default())?,
-        reclaimable_bytes: freed(&Policy { all: true, ..Policy::default() })?,
+        waste_bytes,
+        reclaimable_bytes,
         shared_bytes: inventory.blobs.values().filter(|blob| blob.shared).map(|blob| blob.disk_bytes).sum(),
         unreadable: whole.unreadable,
     })

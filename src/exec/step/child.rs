@@ -64,7 +64,7 @@ fn prepare_and_start(config: &InitConfig, ends: Ends<'_>) -> Result<Infallible, 
     let (stubs, cwd) = complete_root(config, spec, &ready)?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     config.bound.set_for_users()?;
-    set_limits(&spec.ulimits)?;
+    set_limits(spec.ulimits.iter().filter(|limit| !is_of_files(limit)))?;
     set_stdin(&request, given)?;
     confine(config.privilege, spec, ends)?;
     rustix::process::fchdir(&cwd).doing(|| format!("enter {}", spec.cwd))?;
@@ -248,7 +248,7 @@ fn pivot(root: &OwnedFd, Ready { old_root, memory, .. }: &Ready) -> rustix::io::
     }
 }
 
-fn set_limits(limits: &[Ulimit]) -> Result<(), Failure> {
+fn set_limits<'a>(limits: impl Iterator<Item = &'a Ulimit>) -> Result<(), Failure> {
     for limit in limits {
         let doing = || format!("set the limit {}={}:{}", limit.name, limit.soft, limit.hard);
         let resource =
@@ -258,6 +258,11 @@ fn set_limits(limits: &[Ulimit]) -> Result<(), Failure> {
         rustix::process::setrlimit(resource, Rlimit { current, maximum }).doing(doing)?;
     }
     Ok(())
+}
+
+/// Whether it is about open files. Such a limit counts for sending them, too: what its user has on the way anywhere.
+fn is_of_files(limit: &Ulimit) -> bool {
+    limit.name == "nofile"
 }
 
 fn resource(name: &str) -> Option<Resource> {
@@ -285,7 +290,7 @@ fn resource(name: &str) -> Option<Resource> {
 const SECOND_LISTENER: &str = "keep the owners that a step sets with one id: a container or program around rbuild has a \
     seccomp listener already, and the kernel allows one; a user with ranges of ids needs none";
 
-/// Filter, identity, capabilities; the bounding set is limited already. The filter comes before the capabilities go: without no_new_privs,
+/// Filter, the limit of open files, identity, capabilities; the bounding set is limited already. The filter comes before the capabilities go: without no_new_privs,
 /// which would break sudo and ping in a RUN, only CAP_SYS_ADMIN may install one.
 fn confine(privilege: Privilege, spec: &Spec, ends: Ends<'_>) -> Result<(), Failure> {
     let single = ends.supervisor.is_some();
@@ -298,6 +303,8 @@ fn confine(privilege: Privilege, spec: &Spec, ends: Ends<'_>) -> Result<(), Fail
         let is_second = installed.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY));
         installed.doing(|| if is_second { SECOND_LISTENER } else { "install the seccomp filter" }.into())?;
     }
+    // Nothing is sent after this, and to raise it takes capabilities.
+    set_limits(spec.ulimits.iter().filter(|limit| is_of_files(limit)))?;
     let doing = || format!("become user {}:{}", spec.credentials.uid, spec.credentials.gid);
     if insecure {
         return caps::keep_all(become_user).doing(doing);

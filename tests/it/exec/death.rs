@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rbuild::exec::{Config, Executor};
 
 use super::stage::Stage;
+use crate::support::copy_program;
 
 const VARIABLE: &str = "RBUILD_TEST_VICTIM";
 
@@ -42,7 +43,7 @@ fn a_killed_rbuild_leaves_no_process() {
     let directory = tempfile::tempdir().unwrap();
     // A program of its own path shows which processes belong to this test, busybox likewise.
     let program = directory.path().join("rbuild");
-    fs::copy(env!("CARGO_BIN_EXE_rbuild"), &program).unwrap();
+    copy_program(Path::new(env!("CARGO_BIN_EXE_rbuild")), &program);
     for round in 0..12 {
         let mut victim = Command::new(std::env::current_exe().unwrap())
             .args(["exec::death::victim", "--exact", "--nocapture"])

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rbuild::exec::{ExecError, MountSource};
 
 use super::stage::{Stage, config, mount};
+use crate::support::{copy_program, write_program};
 
 /// The program that a step starts from is rbuild itself: an image that names it must not get hold of it.
 #[test]
@@ -17,8 +19,7 @@ fn an_image_cannot_run_rbuild_as_its_program() {
     symlink("trap", base.join("bin/trap2")).unwrap();
     for (name, text) in [("script", "#!/proc/self/exe\n"), ("outer", "#! /bin/script -x\n")] {
         let path = base.join("bin").join(name);
-        fs::write(&path, text).unwrap();
-        rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
+        write_program(&path, text.as_bytes());
     }
     for (at, program) in
         ["/proc/self/exe", "/proc/1/exe", "/bin/trap", "trap2", "/bin/script", "outer"].iter().enumerate()
@@ -49,15 +50,14 @@ fn no_command_leads_through_an_open_file() {
     const INHERITED: i32 = 200;
     let stage = Stage::new();
     let outside = stage.layer("outside").join("busybox");
-    fs::copy("/bin/busybox", &outside).unwrap();
+    copy_program(Path::new("/bin/busybox"), &outside);
     let root = fs::File::open("/").unwrap();
     let inherited = rustix::io::fcntl_dupfd_cloexec(&root, INHERITED).unwrap();
     rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
     let script = stage.path().join("base/bin/script");
     for fd in (3..20).chain([std::os::fd::AsRawFd::as_raw_fd(&inherited)]) {
         let there = format!("/proc/self/fd/{fd}{}", outside.display());
-        fs::write(&script, format!("#!{there} true\n")).unwrap();
-        rustix::fs::chmod(&script, rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
+        write_program(&script, format!("#!{there} true\n").as_bytes());
         for (at, program) in
             [there, format!("/proc/self/fd/{fd}/bin/busybox"), "script".into()].iter().enumerate()
         {

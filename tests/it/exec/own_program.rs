@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
 use super::stage::{Stage, config, mount};
-use crate::support::copy_program;
+use crate::support::{copy_program, write_program};
 
 /// What a step's own script tries when rbuild, which a step has made to run in it, starts that as a helper.
 const ATTACK: &str = "#!/bin/sh
@@ -44,7 +44,7 @@ impl Trap {
         let base = stage.path().join("base");
         give_libraries(&program, &base);
         for helper in ["git", "docker-credential-evil"] {
-            executable(&base.join("bin").join(helper), ATTACK.as_bytes());
+            write_program(&base.join("bin").join(helper), ATTACK.as_bytes());
         }
         fs::create_dir(base.join("root/.docker")).unwrap();
         fs::write(base.join("root/.docker/config.json"), r#"{"credsStore":"evil"}"#).unwrap();
@@ -90,11 +90,6 @@ fn state(file: &Path) -> (u64, u32, i64, i64) {
     (stat.len(), stat.mode(), stat.ctime(), stat.ctime_nsec())
 }
 
-fn executable(path: &Path, bytes: &[u8]) {
-    fs::write(path, bytes).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
 /// Copies the libraries of a program, which has some unless it is the static one that is released.
 fn give_libraries(program: &Path, root: &Path) {
     let output = Command::new("ldd").arg(program).output().unwrap();
@@ -115,7 +110,7 @@ fn a_script_gets_rbuild_to_run_but_not_to_be_written() {
     // Its path is also the address of a repository, which rbuild fetches with `git`.
     let folder = trap.base().join("w/https:/h");
     fs::create_dir_all(&folder).unwrap();
-    executable(&folder.join("x.git"), b"#!/\xff\n");
+    write_program(&folder.join("x.git"), b"#!/\xff\n");
     let mut spec = trap.spec("script", &["https://h/x.git"]);
     spec.cwd = "/w".to_owned();
     let ran = trap.stage.try_run(&spec);
@@ -131,7 +126,7 @@ fn an_interpreter_that_is_rbuild_changes_nothing() {
     let at = ["/lib64/ld-", "/lib/ld-"].iter().find_map(|text| find(&program, text.as_bytes()));
     let (at, own) = (at.expect("a program with an interpreter"), b"/proc/self/exe\0");
     program[at..at + own.len()].copy_from_slice(own);
-    executable(&trap.base().join("bin/loaded"), &program);
+    write_program(&trap.base().join("bin/loaded"), &program);
     fs::hard_link(&trap.program, trap.base().join("bin/hard")).unwrap();
     let hard = state(&trap.program);
     for (at, command) in ["/bin/loaded", "/bin/hard"].iter().enumerate() {
@@ -160,7 +155,7 @@ impl Drop for StopWhenDone<'_> {
 fn a_command_that_is_exchanged_under_way_cannot_write_to_rbuild() {
     let trap = Trap::new();
     let (command, link) = (trap.cache().join("command"), trap.cache().join("link"));
-    executable(&command, b"#!/bin/sh\necho real\n");
+    write_program(&command, b"#!/bin/sh\necho real\n");
     symlink("/proc/self/exe", &link).unwrap();
     let rounds = if std::env::var_os("RBUILD_TEST_LONG").is_some() { 3000 } else { 60 };
     let (stop, exchanges) = (AtomicBool::new(false), AtomicU64::new(0));

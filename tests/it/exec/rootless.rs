@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 
-use crate::support::{is_root, skip};
+use crate::support::{copy_of_this_program, copy_program, is_root, skip};
 
 /// A user of this machine for the length of a test.
 struct TemporaryUser(String);
@@ -29,8 +30,8 @@ fn run_steps_as(user: &TemporaryUser, wrapper: &[&str]) {
     let directory = tempfile::Builder::new().prefix("rbuild-user-").tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
     let (program, tests) = (directory.path().join("rbuild"), directory.path().join("tests"));
-    fs::copy(env!("CARGO_BIN_EXE_rbuild"), &program).unwrap();
-    fs::copy(std::env::current_exe().unwrap(), &tests).unwrap();
+    copy_program(Path::new(env!("CARGO_BIN_EXE_rbuild")), &program);
+    copy_of_this_program(&tests);
     let output = Command::new("runuser")
         .args(["-u", &user.0, "--"])
         .args(wrapper)

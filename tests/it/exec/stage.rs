@@ -12,6 +12,8 @@ use rbuild::exec::{
 use rbuild::oci::Platform;
 use rbuild::report::Stream;
 
+use crate::support::copy_program;
+
 /// A directory for one test: an unpacked layer, and an upper directory for each step.
 pub(super) struct Stage {
     directory: tempfile::TempDir,
@@ -45,7 +47,8 @@ impl Stage {
         for name in ["bin", "etc", "root", "tmp", "proc", "sys", "dev"] {
             fs::create_dir(base.join(name)).unwrap();
         }
-        fs::copy("/bin/busybox", base.join("bin/busybox")).expect("needs the package busybox-static");
+        // Needs the package busybox-static.
+        copy_program(Path::new("/bin/busybox"), &base.join("bin/busybox"));
         for applet in APPLETS.split_whitespace() {
             symlink("busybox", base.join("bin").join(applet)).unwrap();
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use rbuild::exec::{
     Config, Credentials, ExecError, Executor, ExitStatus, MountSource, Network, Printed, RootSource,
@@ -9,6 +10,7 @@ use rbuild::exec::{
 };
 
 use super::stage::{Stage, listing, mount};
+use crate::support::{copy_program, write_program};
 
 #[test]
 fn the_exit_code_is_the_commands() {
@@ -167,7 +169,7 @@ fn a_step_that_was_prepared_is_like_any_other() {
     let mut stage = Stage::new();
     // A program of its own shows which processes belong to this test.
     let program = stage.path().join("rbuild");
-    fs::copy(env!("CARGO_BIN_EXE_rbuild"), &program).unwrap();
+    copy_program(Path::new(env!("CARGO_BIN_EXE_rbuild")), &program);
     let program_file = fs::metadata(&program).unwrap();
     stage.executor = Executor::new(Config { program, ..Config::default() });
     stage.executor.expect(100);
@@ -215,7 +217,7 @@ fn a_root_of_nothing_gets_directories_to_mount_on() {
     let stage = Stage::new();
     let bare = stage.layer("bare");
     fs::create_dir(bare.join("bin")).unwrap();
-    fs::copy("/bin/busybox", bare.join("bin/sh")).unwrap();
+    copy_program(Path::new("/bin/busybox"), &bare.join("bin/sh"));
     let ran = stage.run(&stage.spec_on("a", &["bare"], "echo x > /x"));
     assert_eq!(listing(&ran.upper), ["dev", "proc", "sys", "x"]);
     let spec = stage.spec_on("b", &[], "true");
@@ -279,8 +281,7 @@ fn bytes_that_are_no_text_are_replaced() {
 fn a_program_that_cannot_start_is_told_apart() {
     let stage = Stage::new();
     fs::write(stage.path().join("base/bin/text"), "no program").unwrap();
-    fs::copy(stage.path().join("base/bin/text"), stage.path().join("base/bin/odd")).unwrap();
-    set_mode(&stage.path().join("base/bin/odd"), 0o755);
+    write_program(&stage.path().join("base/bin/odd"), b"no program");
     let error = |name: &str, program: &str| {
         let mut spec = stage.spec(name, "");
         spec.args = vec![program.into()];
@@ -297,9 +298,7 @@ fn a_program_that_cannot_start_is_told_apart() {
 fn a_missing_loader_is_told_by_its_name() {
     let stage = Stage::new();
     let error = |name: &str, content: &[u8]| {
-        let file = stage.path().join("base/bin").join(name);
-        fs::write(&file, content).unwrap();
-        set_mode(&file, 0o755);
+        write_program(&stage.path().join("base/bin").join(name), content);
         let mut spec = stage.spec(name, "");
         spec.args = vec![name.into()];
         stage.try_run(&spec).unwrap_err().to_string()
@@ -340,11 +339,6 @@ fn dynamic_program(loader: &str) -> Vec<u8> {
     put(96, &(name.len() as u64).to_le_bytes());
     put(104, &(name.len() as u64).to_le_bytes());
     [elf, name.into_bytes()].concat()
-}
-
-fn set_mode(path: &std::path::Path, mode: u32) {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 #[test]
@@ -465,6 +459,26 @@ fn limits_are_set() {
         spec.ulimits = vec![Ulimit { name: "nofile".into(), soft: 100, hard: 200 }];
     });
     assert_eq!(out, "100\n200\n");
+}
+
+/// The kernel counts files on their way between processes of one user, and compares with the limit of who sends: what sets
+/// a step up sends one, and that is not the step's affair.
+#[test]
+fn a_limit_on_files_concerns_the_command_alone() {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+    let stage = Stage::new();
+    let (sender, _receiver) = std::os::unix::net::UnixStream::pair().unwrap();
+    let file = fs::File::open("/dev/null").unwrap();
+    let files = [std::os::fd::AsFd::as_fd(&file); 60];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(60))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&files)));
+    let byte = [std::io::IoSlice::new(b"x")];
+    rustix::net::sendmsg(&sender, &byte, &mut ancillary, SendFlags::empty()).unwrap();
+    let out = stage.sh_with("a", "ulimit -n", |spec| {
+        spec.ulimits = vec![Ulimit { name: "nofile".into(), soft: 50, hard: 50 }];
+    });
+    assert_eq!(out, "50\n");
 }
 
 #[test]

@@ -185,6 +185,32 @@ fn du_agrees_with_du() {
     assert!(before > after && freed.contains("freed "), "{before} {after} {freed}");
 }
 
+/// What is in an unpacked layer never changes, so nobody looks: a file that is put there is not seen.
+#[test]
+fn du_looks_into_no_unpacked_layer() {
+    let (world, registry) = (world(), busybox_registry());
+    world.dockerfile(&format!("FROM {}/busybox\nRUN mkdir /x && echo y > /x/y\n", registry.host()));
+    world.build(["-t", "app"]).run();
+    let total = || -> u64 {
+        let lines = world.rbuild(["du", "--format", "{{.Type}}={{.Bytes}}"]).any_stdout().run().stdout;
+        lines.lines().find_map(|line| line.strip_prefix("total=")).unwrap().parse().unwrap()
+    };
+    let trees = || {
+        let kinds = fs::read_dir(world.store().join("rbuild/trees")).unwrap().map(|e| e.unwrap().path());
+        kinds.flat_map(|kind| fs::read_dir(kind).unwrap()).map(|e| e.unwrap().path()).collect::<Vec<_>>()
+    };
+    assert_eq!((trees().len(), total()), (2, disk_usage(&world.store())));
+    trees().iter().for_each(|tree| fs::write(tree.join("fs/unseen"), vec![7; 1_000_000]).unwrap());
+    let seen = total();
+    assert!(disk_usage(&world.store()) >= seen + 2_000_000);
+    // As earlier versions left them, and as a crash may.
+    fs::remove_file(trees()[0].join("size")).unwrap();
+    fs::write(trees()[1].join("size"), "000").unwrap();
+    for _ in 0..2 {
+        assert_eq!(total(), disk_usage(&world.store()));
+    }
+}
+
 #[test]
 fn nothing_goes_beside_somebody_who_uses_the_store() {
     let world = world();

@@ -44,3 +44,14 @@ pub fn copy_of_this_program(to: &std::path::Path) {
 pub fn copy_program(from: &std::path::Path, to: &std::path::Path) {
     assert!(std::process::Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }
+
+/// Writes a program, in another process for the same reason.
+pub fn write_program(to: &std::path::Path, content: &[u8]) {
+    use std::io::Write as _;
+    let script = "cat > \"$1\" && chmod 755 \"$1\"";
+    let mut writer = std::process::Command::new("sh");
+    writer.args(["-c", script, "sh"]).arg(to).stdin(std::process::Stdio::piped());
+    let mut writer = writer.spawn().unwrap();
+    writer.stdin.take().unwrap().write_all(content).unwrap();
+    assert!(writer.wait().unwrap().success());
+}
