@@ -213,8 +213,8 @@ pub enum Event {
     Missed {
         /// The step.
         step: StepNumber,
-        /// One short clause.
-        why: String,
+        /// One short clause; none in the first build, where nothing can be.
+        why: Option<String>,
     },
     /// A line of a step's output, without its newline; bytes that are no UTF-8 are replaced.
     Log {

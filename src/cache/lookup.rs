@@ -172,9 +172,14 @@ impl Lookup {
         self.own.remember(slot, key)
     }
 
-    /// Why a slot's preimage missed, in one clause.
-    pub fn explain(&self, slot: &str, preimage: &dyn Reasons) -> String {
+    /// Why a slot's preimage missed, in one clause; see [`Cache::explain`].
+    pub fn explain(&self, slot: &str, preimage: &dyn Reasons) -> Option<String> {
         self.own.explain(slot, preimage)
+    }
+
+    /// Whether a slot ever had a key.
+    pub fn knows(&self, slot: &str) -> bool {
+        self.own.knows(slot)
     }
 
     /// What a slot had last, if its layer is here.

@@ -196,16 +196,18 @@ impl Cache {
     }
 
     /// Why `preimage` missed, in one clause: compares it with what `slot` had last. Never fails: what cannot be
-    /// read is as good as never built.
-    pub fn explain(&self, slot: &str, preimage: &dyn Reasons) -> String {
+    /// read is as good as never built, and then there is nothing to say.
+    pub fn explain(&self, slot: &str, preimage: &dyn Reasons) -> Option<String> {
         let key = preimage.key();
         if let Why::Dropped(dropped) = self.why_missing(&key) {
-            return dropped.clause().to_owned();
+            return Some(dropped.clause().to_owned());
         }
-        match self.last_preimage(slot) {
-            Some(last) => difference(&last, &preimage.to_preimage()),
-            None => "not built before".to_owned(),
-        }
+        Some(difference(&self.last_preimage(slot)?, &preimage.to_preimage()))
+    }
+
+    /// Whether `slot` ever had a key.
+    pub fn knows(&self, slot: &str) -> bool {
+        self.last_key(slot).is_some()
     }
 
     /// What made `key` what it is, if it is known.

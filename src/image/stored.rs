@@ -132,9 +132,18 @@ impl Image {
         self.missing.is_empty() && self.too_deep.is_empty() && !self.platforms.is_empty()
     }
 
-    /// The bytes of its blobs, each counted once.
-    pub fn size_bytes(&self) -> u64 {
-        self.blobs.values().sum()
+    /// The layers of its platforms, as far as they are here, with the bytes of each. Their sum is what is called the size of
+    /// an image everywhere: manifests and configurations do not count, as in the lists of registries.
+    pub fn layers(&self) -> BTreeMap<Digest, u64> {
+        let mut seen = BTreeSet::new();
+        let platforms = self.platforms.iter().filter(|p| seen.insert(p.descriptor.digest));
+        platforms.flat_map(|platform| self.layers_of(platform)).collect()
+    }
+
+    /// Those of one of its platforms.
+    pub fn layers_of(&self, platform: &StoredPlatform) -> BTreeMap<Digest, u64> {
+        let layers = platform.manifest.layers.iter().map(|layer| layer.digest);
+        layers.filter_map(|digest| Some((digest, *self.blobs.get(&digest)?))).collect()
     }
 
     /// The platform that serves this machine best, else the first.

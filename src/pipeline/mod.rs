@@ -174,7 +174,7 @@ pub struct Built {
     pub names: Vec<Reference>,
     /// Layers of the image, or of all images together.
     pub layers: usize,
-    /// Size of all blobs of the image in bytes, compressed.
+    /// Bytes of its layers' blobs, each counted once.
     pub size_bytes: u64,
     /// Steps that ran.
     pub ran: usize,

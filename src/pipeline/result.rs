@@ -1,9 +1,11 @@
 //! From solved steps to a published image.
 
+use std::collections::BTreeMap;
+
 use super::{Built, Request, diagnose_store, push};
 use crate::export;
 use crate::oci::image::{self, Assembled};
-use crate::oci::{Descriptor, Layer, Seconds};
+use crate::oci::{Descriptor, Digest, Layer, Seconds};
 use crate::plan::graph::{HistoryPlan, Plan, StepId};
 use crate::report::{Diagnostic, Event, Outcome};
 use crate::solve::{Services, Solved};
@@ -14,7 +16,6 @@ use crate::upkeep::{StepNote, StepNotes};
 pub(super) struct PlatformResult {
     manifest: Descriptor,
     layers: Vec<Layer>,
-    config_bytes: u64,
     ran: usize,
     cached: usize,
     /// The build's SOURCE_DATE_EPOCH.
@@ -46,7 +47,6 @@ pub(super) fn assemble(
     Ok(PlatformResult {
         manifest: manifest_descriptor,
         layers,
-        config_bytes: config_bytes.len() as u64,
         ran: solved.ran,
         cached: solved.cached,
         epoch: plan.epoch,
@@ -99,14 +99,13 @@ pub(super) fn publish(
         store.set_tag(name, &target).map_err(|e| vec![diagnose_store(&e)])?;
     }
     push::run(request, services, &target, line)?;
-    let size = |image: &PlatformResult| {
-        image.config_bytes + image.layers.iter().map(|l| l.descriptor.size).sum::<u64>()
-    };
+    let layers = images.iter().flat_map(|image| &image.layers).map(|layer| &layer.descriptor);
+    let sizes: BTreeMap<Digest, u64> = layers.map(|layer| (layer.digest, layer.size)).collect();
     Ok(Built {
         digest: target.digest,
         names,
         layers: images.iter().map(|i| i.layers.len()).sum(),
-        size_bytes: images.iter().map(size).sum(),
+        size_bytes: sizes.values().sum(),
         ran: images.iter().map(|i| i.ran).sum(),
         cached: images.iter().map(|i| i.cached).sum(),
     })

@@ -20,6 +20,7 @@ use crate::exec::{Config, Dns, Executor, Limits, Stop};
 use crate::key::LayerOptions;
 use crate::layer::entry::Entry;
 use crate::oci::{Layer, Seconds};
+use crate::plan::graph::{Plan, Step};
 use crate::registry::{Client, Settings};
 use crate::report::{Diagnostic, Events, Source, Span};
 use crate::secrets::Secrets;
@@ -198,10 +199,16 @@ impl Environment<'_> {
         }
     }
 
-    /// Why a step is not in the cache, in one clause.
-    pub(super) fn why_missed(&self, slot: &Slot<'_>, preimage: &dyn Reasons) -> String {
+    /// Whether none of the steps of `plan` was ever built in this project.
+    pub(super) fn is_new(&self, plan: &Plan) -> bool {
+        let knows = |step: &Step| self.services.lookup.knows(&self.name_of(&step.slot));
+        !plan.steps.iter().any(knows)
+    }
+
+    /// Why a step is not in the cache, in one clause; nothing of one that was not built before.
+    pub(super) fn why_missed(&self, slot: &Slot<'_>, preimage: &dyn Reasons) -> Option<String> {
         match self.policy.no_cache {
-            true => "--no-cache".to_owned(),
+            true => Some("--no-cache".to_owned()),
             false => self.services.lookup.explain(&self.name(slot), preimage),
         }
     }
@@ -241,6 +248,10 @@ impl Environment<'_> {
 
     /// The slot's name among those of all projects.
     fn name(&self, slot: &Slot<'_>) -> String {
-        format!("{}\n{}", self.given.project, slot.name)
+        self.name_of(&slot.name)
+    }
+
+    fn name_of(&self, slot: &str) -> String {
+        format!("{}\n{slot}", self.given.project)
     }
 }

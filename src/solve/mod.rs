@@ -131,7 +131,8 @@ pub fn run(
 ) -> Result<Solved, Failures> {
     let steps = plan.steps.iter().map(|_| OnceLock::new()).collect();
     let (ran, cached) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let solver = Solver { plan, environment, on_layers, steps, ran, cached };
+    let is_new = environment.is_new(plan);
+    let solver = Solver { plan, environment, on_layers, is_new, steps, ran, cached };
     let needed = plan.needed();
     let commands = plan.steps.iter().zip(&needed).filter(|(step, needed)| **needed && is_command(step));
     let executor = &environment.services.executor;
@@ -202,6 +203,8 @@ struct Solver<'a> {
     environment: &'a Environment<'a>,
     on_layers: &'a HearLayers<'a>,
     steps: Vec<OnceLock<(Outcome, Option<Duration>)>>,
+    /// None of the steps was built before.
+    is_new: bool,
     ran: AtomicUsize,
     cached: AtomicUsize,
 }
@@ -222,6 +225,7 @@ impl Solver<'_> {
         let context = StepContext {
             title: title.trim().to_owned(),
             is_listed: listed.is_some(),
+            is_of_new_build: self.is_new,
             is_looked_into: self.plan.steps.iter().any(|later| ops::looks_into(later, StepId(at))),
             ..StepContext::new(step, self.environment)
         };

@@ -10,6 +10,9 @@ use crate::cache::{Key, Reasons, Record};
 use crate::plan::graph::Step;
 use crate::report::{Diagnostic, Event, Outcome, ResourceUsage, StepNumber};
 
+/// Why a step is not in the cache of which nothing more is known.
+const NOT_BUILT: &str = "not built before";
+
 /// A step that is under way.
 pub(super) struct StepContext<'a> {
     /// The step.
@@ -20,6 +23,8 @@ pub(super) struct StepContext<'a> {
     pub(super) environment: &'a Environment<'a>,
     /// Whether the display knows its number.
     pub(super) is_listed: bool,
+    /// Whether neither it nor any other step of the build was built before.
+    pub(super) is_of_new_build: bool,
     /// Whether a later step asks which files this one leaves, not only runs something on them.
     pub(super) is_looked_into: bool,
     /// When it began.
@@ -67,6 +72,7 @@ impl<'a> StepContext<'a> {
             title: String::new(),
             environment,
             is_listed: false,
+            is_of_new_build: false,
             is_looked_into: false,
             started: Instant::now(),
             took_then: OnceLock::new(),
@@ -108,17 +114,18 @@ impl<'a> StepContext<'a> {
         Ok(found)
     }
 
-    /// Tells why the step is not in the cache.
+    /// Tells that the step is not in the cache, and why. That a first build was not built before goes without saying.
     pub(super) fn missed(&self, preimage: &dyn Reasons) {
         if !self.is_listed {
             return;
         }
-        let why = self.why_missed(preimage);
+        let why = self.environment.why_missed(&self.slot(), preimage);
+        let why = why.or_else(|| (!self.is_of_new_build).then(|| NOT_BUILT.to_owned()));
         self.environment.services.events.send(Event::Missed { step: self.number(), why });
     }
 
     /// Why the step is not in the cache, in one clause.
     pub(super) fn why_missed(&self, preimage: &dyn Reasons) -> String {
-        self.environment.why_missed(&self.slot(), preimage)
+        self.environment.why_missed(&self.slot(), preimage).unwrap_or_else(|| NOT_BUILT.to_owned())
     }
 }

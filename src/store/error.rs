@@ -125,10 +125,10 @@ pub enum Error {
     },
     /// The permissions do not allow it.
     #[error(
-        "no permission to {action} `{}`: `{}` belongs to user {owner}, and this is user {me}; \
-         use another store with --root DIR",
+        "no permission to {action} `{}`: `{}` {}; use another store with --root DIR",
         path.display(),
-        holder.display()
+        holder.display(),
+        refusal(*owner, *me)
     )]
     Denied {
         /// What was tried, as a verb.
@@ -170,6 +170,14 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// What keeps user `me` from something of `owner`.
+fn refusal(owner: u32, me: u32) -> String {
+    match owner == me {
+        true => "is yours, but its mode does not allow it".to_owned(),
+        false => format!("belongs to user {owner}, and this is user {me}"),
+    }
 }
 
 impl Error {

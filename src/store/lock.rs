@@ -1,6 +1,7 @@
 //! Locks on files, held as long as the value lives and gone when the process dies.
 
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -31,12 +32,21 @@ pub(super) fn exclusive(path: &Path) -> Result<File, Error> {
 /// Waits until nobody stands in the door `path`, which whoever waits for the whole store closes: else a store that many
 /// use in turn would never be free. Who has the store open already must not come here.
 pub(super) fn pass(path: &Path) -> Result<(), Error> {
-    shared(path).map(drop)
+    match shared(path) {
+        // Nobody closes a door that cannot be made.
+        Err(_) if is_absent(path) => Ok(()),
+        passed => passed.map(drop),
+    }
 }
 
-/// Takes the lock `path` together with other sharers, waiting for one who holds it alone.
+fn is_absent(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
+/// Takes the lock `path` together with other sharers, waiting for one who holds it alone. One that cannot be written to, as
+/// in a store that is there to be read only, will do.
 pub(super) fn shared(path: &Path) -> Result<File, Error> {
-    let file = open(path)?;
+    let file = open(path).or_else(|error| File::open(path).map_err(|_| error))?;
     apply(&file, FlockOperation::LockShared).map_err(|e| Error::io("lock", path, e))?;
     Ok(file)
 }

@@ -56,7 +56,7 @@ fn a_layer_that_somebody_wrote_to_is_none() {
     assert_eq!(cache.lookup(&why.key()).unwrap(), Some(published));
     fs::write(&shared, b"LAYER").unwrap();
     assert_eq!(cache.lookup(&why.key()).unwrap(), None);
-    assert_eq!(cache.explain("s", &why), "its layer was damaged on disk");
+    assert_eq!(cache.explain("s", &why).as_deref(), Some("its layer was damaged on disk"));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_record_of_another_boot_is_verified_or_dropped() {
     fs::write(store.blob_path(&published.layer.descriptor.digest), "l@yer").unwrap();
     assert_eq!(cache.lookup(&why.key()).unwrap(), None);
     assert!(!path.exists());
-    assert_eq!(cache.explain("s", &why), "its layer was damaged on disk");
+    assert_eq!(cache.explain("s", &why).as_deref(), Some("its layer was damaged on disk"));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn damaged_records_are_misses() {
         fs::write(&path, text).unwrap();
         assert_eq!(cache.lookup(&why.key()).unwrap(), None, "{text:?}");
         assert!(!path.exists());
-        assert_eq!(cache.explain("s", &why), "its cache record was damaged");
+        assert_eq!(cache.explain("s", &why).as_deref(), Some("its cache record was damaged"));
     }
     // A diff id, a chain or a time with another bit reads as well.
     cache.publish(record(&store, &why, b"layer"), &why, "s").unwrap();
@@ -127,7 +127,7 @@ fn damaged_records_are_misses() {
     // Neither does a damaged preimage break anything; the next publication heals it.
     fs::write(path.with_extension("why"), "{").unwrap();
     let cache = Cache::new(store.clone());
-    assert_eq!(cache.explain("s", &why), "not built before");
+    assert_eq!(cache.explain("s", &why), None);
     cache.publish(record(&store, &why, b"layer"), &why, "s").unwrap();
     assert_eq!(cache.preimage(&why.key()).unwrap(), Some(why));
 }
@@ -165,11 +165,11 @@ fn misses_are_explained() {
     ] {
         let (_dir, store, cache) = setup();
         let old = preimage(&base);
-        assert_eq!(cache.explain("app build/1", &old), "not built before");
+        assert_eq!(cache.explain("app build/1", &old), None);
         cache.publish(record(&store, &old, b"layer"), &old, "app build/1").unwrap();
         let fields: Vec<_> = fields.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        assert_eq!(cache.explain("app build/1", &preimage(&fields)), want);
-        assert_eq!(cache.explain("another build/1", &preimage(&fields)), "not built before");
+        assert_eq!(cache.explain("app build/1", &preimage(&fields)).as_deref(), Some(want));
+        assert_eq!(cache.explain("another build/1", &preimage(&fields)), None);
     }
 }
 
@@ -184,7 +184,7 @@ fn a_hit_can_be_remembered_for_its_slot() {
     cache.publish(record(&store, &one, b"1"), &one, "s").unwrap();
     cache.publish(record(&store, &two, b"2"), &two, "s").unwrap();
     cache.remember("s", &one.key()).unwrap();
-    assert_eq!(cache.explain("s", &three), "ARG B added");
+    assert_eq!(cache.explain("s", &three).as_deref(), Some("ARG B added"));
 }
 
 #[test]
@@ -240,5 +240,5 @@ fn fifty_thousand_files_are_cheap() {
             changed.push(field.name, field.value);
         }
     }
-    assert_eq!(cache.explain("s", &changed), format!("{name} changed"));
+    assert_eq!(cache.explain("s", &changed), Some(format!("{name} changed")));
 }

@@ -164,6 +164,7 @@ fn progress_plain() {
     assert_eq!(
         lines,
         [
+            "  in TIME: 254 B in 2 layers; 2 steps ran",
             "#1 CACHED",
             "#1 [1/4] FROM scratch",
             "#2 CACHED",
@@ -176,9 +177,71 @@ fn progress_plain() {
             "#4 not cached: not built before",
             "#5 DONE (configuration only)",
             "#5 [4/4] CMD [\"/run.sh\"]",
-            "built sha256:DIGEST in TIME: 2 layers, 1.0 kB; 2 steps ran",
+            "built sha256:DIGEST",
         ]
     );
+}
+
+#[test]
+fn a_first_build_does_not_say_that_it_was_not_built_before() {
+    let world = World::new();
+    world.file("a", "").file("b", "").dockerfile("FROM scratch\nCOPY a /\n");
+    let ran = world.build([""; 0]).run();
+    assert_eq!(ran.miss("COPY a /"), None, "{}", ran.stderr);
+    assert!(ran.outcome("COPY a /").starts_with("DONE"), "{}", ran.stderr);
+    world.dockerfile("FROM scratch\nCOPY a /\nCOPY b /\n");
+    assert_eq!(world.build([""; 0]).run().miss("COPY b /"), Some("not built before"));
+    let world = World::new();
+    world.file("a", "").dockerfile("FROM scratch\nCOPY a /\n");
+    let ran = world.rbuild(["--progress=json", "."]).run();
+    assert!(
+        ran.stderr.contains(r#""event":"missed""#) && ran.stderr.contains(r#""why":null"#),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_build_tells_its_result_in_lines_of_eighty_columns() {
+    let (world, digest) = built();
+    let ran = world.build(["-t", "app:2"]).run();
+    let told: Vec<&str> = ran.stderr.lines().skip_while(|line| !line.starts_with("built ")).collect();
+    assert_eq!(told[0], format!("built {digest}"));
+    assert!(told[1].ends_with(": 128 B in 1 layer; nothing to do, all from the cache"), "{told:?}");
+    assert_eq!(told.len(), 2);
+    assert!(told.iter().all(|line| line.len() <= 80), "{told:?}");
+}
+
+/// Everywhere an image is as large as its layers are, compressed, each counted once.
+#[test]
+fn an_image_has_one_size() {
+    let world = World::new();
+    world
+        .file("a", "a")
+        .file("b", "b")
+        .dockerfile("FROM scratch AS one\nCOPY a /\nFROM one\nCOPY b /\nLABEL size=none\n");
+    world.build(["--target=one", "-t", "one"]).run();
+    let ran = world.rbuild(["--progress=json", "-t", "two", "."]).run();
+    let event = ran.stderr.lines().last().unwrap();
+    let built: serde_json::Value = serde_json::from_str(event).unwrap();
+    let stdout = |words: &[&str]| world.rbuild(words.iter().copied()).any_stdout().run().stdout;
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+
+    let layers = lines(&stdout(&["history", "two", "--format", "{{.Size}}"]));
+    let layers: Vec<u64> = layers.iter().filter_map(|size| size.strip_suffix(" B")?.parse().ok()).collect();
+    let size: u64 = layers.iter().sum();
+    assert_eq!(layers.len(), 2);
+    assert_eq!(built["size"], size);
+    let told = format!("{size} B {} B {} B\n", layers[1], layers[0]);
+    let sizes = "{{.Size}} {{.SharedSize}} {{.UniqueSize}}";
+    assert_eq!(stdout(&["images", "two", "--format", sizes]), told);
+    assert_eq!(stdout(&["inspect", "two", "-f", "{{.Size}}"]), format!("{size}\n"));
+
+    // Both platforms have the same layers: they are there once.
+    world.build(["--platform=linux/amd64,linux/arm64", "-t", "both"]).run();
+    assert_eq!(stdout(&["images", "both", "--format", "{{.Size}}"]), format!("{size} B\n"));
+    let both = stdout(&["inspect", "both", "-f", "{{.Size}} {{range .Platforms}}{{.Size}} {{end}}"]);
+    assert_eq!(both, format!("{size} {size} {size} \n"));
 }
 
 #[test]

@@ -311,15 +311,23 @@ fn enter_failed(session: Session, global: &Global, request: &Request, stop: &Sto
     Ok(())
 }
 
-/// For people at a terminal with the names that they gave:
-/// `built ubuntu-with-vi:latest sha256:… in 2.1s: 3 layers, 48.2 MB; 2 steps cached, 1 ran`
+/// For people, at a terminal with the names that they gave; the digest has a line of its own, of 77 columns:
+///
+/// ```text
+/// built sha256:…
+///   as ubuntu-with-vi:latest
+///   in 2.1s: 48.2 MB in 3 layers; 1 step ran, 2 cached
+/// ```
 fn summary(built: &Built, took: std::time::Duration, shows_names: bool) -> String {
-    let mut text = String::from("built ");
+    let mut text = format!("built {}\n", built.digest);
     if shows_names {
-        built.names.iter().for_each(|name| text.push_str(&format!("{name} ")));
+        built.names.iter().for_each(|name| text.push_str(&format!("  as {name}\n")));
     }
-    text.push_str(&format!("{} in {}", built.digest, seconds(took)));
-    text.push_str(&format!(": {}, {}", count(built.layers, "layer"), bytes(built.size_bytes)));
+    text.push_str(&format!("  in {}: ", seconds(took)));
+    match built.layers {
+        0 => text.push_str("no layers"),
+        layers => text.push_str(&format!("{} in {}", bytes(built.size_bytes), count(layers, "layer"))),
+    }
     match (built.ran, built.cached) {
         (0, 0) => {}
         (0, _) => text.push_str("; nothing to do, all from the cache"),

@@ -21,8 +21,9 @@ const WIDTH: usize = 70;
 
 /// Show how an image came to be, newest instruction first
 ///
-/// TOOK is how long the instruction took when it ran, and CACHED whether the last build of this image took its layer from
-/// the cache; both are known only of images that were built here, and not of their base.
+/// SIZE is what the layer takes up, compressed: of all layers it is the SIZE in `rbuild images`. TOOK is how long the
+/// instruction took when it ran, and CACHED whether the last build of this image took its layer from the cache; both are
+/// known only of images that were built here, and not of their base.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Fields of templates: ID, Layer, CreatedAt, CreatedSince, CreatedBy, Size, Comment, Cached, Took."

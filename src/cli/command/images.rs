@@ -20,8 +20,8 @@ use crate::upkeep::Inventory;
 
 /// List the images in the local store
 ///
-/// SIZE is what the image's own blobs take up, compressed, for all of its platforms that are here; SHARED is the part of
-/// it that other images have, too.
+/// SIZE is what the image's layers take up, compressed, each counted once, for all of its platforms that are here; SHARED is
+/// the part of it that other images have, too.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct ImagesArgs {
@@ -122,9 +122,10 @@ impl Listed {
         named.chain(unnamed).filter_map(|(name, digest)| Some(Row { name, image: self.images.get(digest)? }))
     }
 
-    fn shared_bytes(&self, image: &Image) -> u64 {
+    /// How much of `layers` other images have, too.
+    fn shared_bytes(&self, layers: &BTreeMap<Digest, u64>) -> u64 {
         let is_shared = |digest: &Digest| self.shares.get(digest).is_some_and(|count| *count > 1);
-        image.blobs.iter().filter(|(digest, _)| is_shared(digest)).map(|(_, bytes)| bytes).sum()
+        layers.iter().filter(|(digest, _)| is_shared(digest)).map(|(_, bytes)| bytes).sum()
     }
 }
 
@@ -165,7 +166,8 @@ impl Row<'_> {
         let image = self.image;
         let config = image.for_this_machine().and_then(|platform| platform.config.as_ref());
         let created = config.and_then(|config| config.created.as_deref());
-        let (size, shared) = (image.size_bytes(), listed.shared_bytes(image));
+        let layers = image.layers();
+        let (size, shared) = (layers.values().sum::<u64>(), listed.shared_bytes(&layers));
         let readable = config.is_some();
         let sized = |count: u64| if readable { bytes(count) } else { "-".to_owned() };
         let platforms: Vec<String> =

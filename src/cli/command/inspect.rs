@@ -1,6 +1,6 @@
 //! `rbuild inspect NAME…`
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -20,7 +20,8 @@ use crate::text::terminal::harmless_json;
 ///
 /// An array with an object for each image, with the fields of `docker image inspect`. `Id` and `Digest` are what the name
 /// points at; in an image for several platforms that is the index, and `ManifestDigest`, `Config` and `RootFS` are those of
-/// the platform that was asked for. `Manifest` and `ImageConfig` are the documents themselves.
+/// the platform that was asked for. `Size` is that of `rbuild images`: the bytes of the layers, of all platforms that are
+/// here, or of the one that was asked for. `Manifest` and `ImageConfig` are the documents themselves.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// The images: names, or beginnings of digests
@@ -74,7 +75,7 @@ fn value(store: &Store, name: &str, wanted: Option<&Platform>) -> Result<Value, 
         "Architecture": config.architecture,
         "Variant": config.variant.clone().unwrap_or_default(),
         "Os": config.os,
-        "Size": size(platform),
+        "Size": size(&wanted.map_or_else(|| image.layers(), |_| image.layers_of(platform))),
         "RootFS": json!({ "Type": config.rootfs.kind, "Layers": config.rootfs.diff_ids }),
         "Digest": target.digest,
         "MediaType": target.media_type,
@@ -98,16 +99,16 @@ fn digests(names: &[Reference], digest: &str) -> Vec<String> {
     digests
 }
 
-/// Bytes of one platform's configuration and layers.
-fn size(platform: &StoredPlatform) -> u64 {
-    platform.manifest.config.size + platform.manifest.layers.iter().map(|layer| layer.size).sum::<u64>()
+fn size(layers: &BTreeMap<Digest, u64>) -> u64 {
+    layers.values().sum()
 }
 
 fn platforms(image: &Image) -> Vec<Value> {
     // An index may name a manifest of thousands of layers for thousands of platforms.
     let mut sizes: HashMap<Digest, u64> = HashMap::new();
     let entry = |platform: &StoredPlatform| {
-        let size = *sizes.entry(platform.descriptor.digest).or_insert_with(|| size(platform));
+        let size =
+            *sizes.entry(platform.descriptor.digest).or_insert_with(|| size(&image.layers_of(platform)));
         let mut entry = Map::new();
         let name = platform.platform().map(|p| p.to_string());
         entry.insert("Platform".to_owned(), json!(name.unwrap_or_default()));

@@ -1,6 +1,10 @@
 //! `images`, `history`, `inspect`, `tag`.
 
 use super::world;
+use crate::support::accounts::Account;
+use crate::support::is_root;
+use crate::support::mounts::Mount;
+use crate::support::program::World;
 use crate::support::registry::Registry;
 use crate::support::tools;
 
@@ -23,6 +27,49 @@ fn templates_and_json() {
     assert!(table.starts_with("TAG     CREATED SINCE\n1       just now\n"), "{table}");
     let ran = world.rbuild(["images", "--format", "{{.Tga}}"]).status(2).run();
     assert!(ran.stderr.contains("there is no field `Tga`; did you mean `Tag`?"), "{}", ran.stderr);
+}
+
+/// Commands that only list print what they printed before, now that nothing can be written. Others are refused, saying `why`.
+#[track_caller]
+fn assert_listed(world: &World, listed: &[String], why: &str) {
+    let times = || tools::run("find", [world.store().as_os_str(), "-printf".as_ref(), "%p %T@\n".as_ref()]);
+    let before = times();
+    assert_eq!(listings(world), listed);
+    assert_eq!(times(), before);
+    let ran = world.rbuild(["tag", "app:1", "app:2"]).status(1).run();
+    assert!(ran.stderr.contains(why), "{}", ran.stderr);
+}
+
+/// What the commands that only list print.
+fn listings(world: &World) -> Vec<String> {
+    let words = ["sessions", "images -a", "history app:1", "inspect app:1", "du", "prune --dry-run"];
+    words.map(|words| world.rbuild(words.split(' ')).any_stdout().run().stdout).into()
+}
+
+#[test]
+fn a_store_that_its_mode_protects_is_listed() {
+    let world = World::of(Account::without_ranges());
+    world.file("a", "").dockerfile("FROM scratch\nCOPY a /\n").build(["-t", "app:1"]).run();
+    let chmod = |mode: &str| tools::run("chmod", ["-R".as_ref(), mode.as_ref(), world.store().as_os_str()]);
+    let listed = listings(&world);
+    chmod("a-w");
+    assert_listed(&world, &listed, "is yours, but its mode does not allow it");
+    chmod("u+w");
+}
+
+#[test]
+fn a_store_on_a_read_only_file_system_is_listed() {
+    if !is_root() {
+        return;
+    }
+    let world = world();
+    world.build(["-t", "app:1"]).run();
+    let listed = listings(&world);
+    std::fs::remove_file(world.store().join("rbuild/door")).unwrap();
+    let store = world.store().display().to_string();
+    let _mount = Mount::new(&["--bind", &store], &world.store());
+    tools::run("mount", ["-o", "remount,bind,ro", &store]);
+    assert_listed(&world, &listed, "is on a read-only file system");
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl ProgressMode {
 
 fn display(mode: ProgressMode, started: Instant) -> Box<dyn Display> {
     match mode.resolved() {
-        ProgressMode::Tty => Box::new(tty::Tty::new(color_of(&std::io::stderr()))),
+        ProgressMode::Tty => Box::new(tty::Tty::new(started, color_of(&std::io::stderr()))),
         ProgressMode::Json => Box::new(json::Json::new(started)),
         ProgressMode::Quiet => Box::new(Quiet),
         ProgressMode::Plain | ProgressMode::Auto => Box::new(plain::Plain::new(started)),

@@ -100,7 +100,9 @@ impl Plain {
             Event::Started(step) => self.introduce(&mut out, time, *step),
             Event::Missed { step, why } => {
                 self.introduce(&mut out, time, *step);
-                line(&mut out, *step, &format!("not cached: {}", for_people(why)));
+                if let Some(why) = why {
+                    line(&mut out, *step, &format!("not cached: {}", for_people(why)));
+                }
             }
             Event::Log { step, line: text, .. } => {
                 let since = self.begun.get(step).map_or(0.0, |b| time.duration_since(*b).as_secs_f64());
@@ -223,7 +225,7 @@ mod tests {
         let events = [
             (0, Event::Planned(vec![heading])),
             (0, Event::Started(step)),
-            (0, Event::Missed { step, why: "src/app.py changed".to_owned() }),
+            (0, Event::Missed { step, why: Some("src/app.py changed".to_owned()) }),
             (1500, Event::Log { step, stream: Stream::Stdout, line: "cc \u{1b}[1mx.c".to_owned() }),
             (1600, Event::Log { step, stream: Stream::Stderr, line: "10%\r20%\r".to_owned() }),
             (

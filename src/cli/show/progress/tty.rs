@@ -1,4 +1,4 @@
-//! Live progress: finished steps scroll up; below them, what runs now, redrawn in place.
+//! Live progress: finished steps scroll up; below them, what runs now and how far the build is, redrawn in place.
 //!
 //! The moving part is composed as plain lines, each cut to the terminal's width and all of them to its height, so that
 //! no line wraps and nothing scrolls away that must be redrawn. indicatif tells how fast transfers are; it does not
@@ -29,8 +29,11 @@ const SPINNER_PACE_MS: u128 = 100;
 pub(super) struct Tty {
     screen: Screen,
     paint: Paint,
+    started: Instant,
     headings: Vec<StepHeading>,
     running: BTreeMap<StepNumber, Running>,
+    /// How many steps have ended well.
+    done: usize,
 }
 
 /// A step that runs.
@@ -55,12 +58,14 @@ struct Transfer {
 }
 
 impl Tty {
-    pub(super) fn new(color: bool) -> Self {
+    pub(super) fn new(started: Instant, color: bool) -> Self {
         Self {
             screen: Screen::default(),
             paint: Paint { color, unicode: shows_unicode(|name| std::env::var(name).ok()) },
+            started,
             headings: Vec::new(),
             running: BTreeMap::new(),
+            done: 0,
         }
     }
 
@@ -120,8 +125,10 @@ impl Tty {
     /// The moving part.
     fn frame(&self, size: Size, now: Instant) -> Vec<String> {
         let mut lines = Vec::new();
-        let shown = self.running.len().min(size.rows);
-        let room = (size.rows - shown) / shown.max(1);
+        let last = self.so_far(size, now);
+        let rows = size.rows - usize::from(last.is_some());
+        let shown = self.running.len().min(rows);
+        let room = (rows - shown) / shown.max(1);
         for (step, running) in self.running.iter().take(shown) {
             lines.push(self.head(*step, running, size.columns, now));
             let transfers: Vec<String> =
@@ -134,7 +141,17 @@ impl Tty {
             let below: Vec<String> = transfers.into_iter().chain(output).collect();
             lines.extend_from_slice(&below[below.len().saturating_sub(room)..]);
         }
+        lines.extend(last);
         lines.iter().map(|line| self.paint.shown(line).into_owned()).collect()
+    }
+
+    /// `3 of 12 steps done, 14.2s`, while anything runs and where it costs no running step its line.
+    fn so_far(&self, size: Size, now: Instant) -> Option<String> {
+        let fits = !self.running.is_empty() && self.running.len() < size.rows;
+        let (done, steps) = (self.done, self.headings.len());
+        let took = elapsed(now.saturating_duration_since(self.started));
+        let text = format!("{done} of {steps} steps done, {took}");
+        (fits && steps > 0).then(|| self.paint.dim(&cut(&text, size.columns)))
     }
 
     /// `⣾ [build 2/5] RUN make (src/app.c changed)          12.3s`
@@ -182,7 +199,9 @@ impl Tty {
         match event {
             Event::Planned(headings) => self.headings.clone_from(headings),
             Event::Started(step) => drop(self.running(*step, time)),
-            Event::Missed { step, why } => self.running(*step, time).why = for_people(why),
+            Event::Missed { step, why } => {
+                self.running(*step, time).why = why.as_deref().map(for_people).unwrap_or_default();
+            }
             Event::Log { step, line, .. } => {
                 let running = self.running(*step, time);
                 running.so_far = None;
@@ -200,6 +219,7 @@ impl Tty {
                     Outcome::Cached => "cached".to_owned(),
                     Outcome::ConfigOnly => String::new(),
                 };
+                self.done += 1;
                 let mark = if self.paint.unicode { "✔" } else { "+" };
                 self.close(*step, &self.paint.green(mark), &tail);
             }
@@ -264,7 +284,8 @@ mod tests {
     const START: StepNumber = StepNumber(0);
 
     fn tty() -> (Tty, Instant) {
-        let mut tty = Tty::new(false);
+        let start = Instant::now();
+        let mut tty = Tty::new(start, false);
         tty.paint.unicode = true;
         let heading = |number, title: &str| StepHeading {
             number: StepNumber(number),
@@ -273,13 +294,13 @@ mod tests {
             needs: Vec::new(),
         };
         tty.event(
-            Instant::now(),
+            start,
             &Event::Planned(vec![
                 heading(0, "RUN make all"),
                 heading(1, "RUN long title that goes on and on"),
             ]),
         );
-        (tty, Instant::now())
+        (tty, start)
     }
 
     fn frame(tty: &Tty, rows: usize, columns: usize, at: Instant) -> String {
@@ -290,19 +311,20 @@ mod tests {
     fn a_running_step_shows_reason_time_and_last_output() {
         let (mut tty, start) = tty();
         tty.event(start, &Event::Started(START));
-        tty.event(start, &Event::Missed { step: START, why: "a.c changed".to_owned() });
+        tty.event(start, &Event::Missed { step: START, why: Some("a.c changed".to_owned()) });
         for number in 0..9 {
             let line = format!("line\t{number}");
             tty.event(start, &Event::Log { step: START, stream: Stream::Stdout, line });
         }
         tty.event(start, &Event::Bytes { step: START, what: "abc".to_owned(), done: 500, total: 1000 });
         assert_eq!(
-            frame(&tty, 4, 50, start + Duration::from_millis(2300)),
+            frame(&tty, 5, 50, start + Duration::from_millis(2300)),
             "\
 ⣷ [1/3] RUN make all (a.c changed)            2.3s
     line    6
     line    7
-    line    8"
+    line    8
+0 of 2 steps done, 2.3s"
         );
         assert!(frame(&tty, 9, 60, start).contains("━━━━────"));
         tty.paint.unicode = false;
@@ -317,13 +339,37 @@ mod tests {
         for line in ["10 %", "\r50 %", "\r50 %\r90 %"] {
             tty.event(start, &so_far(line));
         }
-        let frame = |tty: &Tty| tty.frame(Size { rows: 9, columns: 40 }, start)[1..].join("|");
+        let frame = |tty: &Tty| {
+            let lines = tty.frame(Size { rows: 9, columns: 40 }, start);
+            lines[1..lines.len() - 1].join("|")
+        };
         assert_eq!(frame(&tty), "    90 %");
         let line = "\r50 %\r90 %\rdone\r".to_owned();
         tty.event(start, &Event::Log { step: START, stream: Stream::Stdout, line });
         assert_eq!(frame(&tty), "    done");
         tty.event(start, &so_far("next? "));
         assert_eq!(frame(&tty), "    done|    next? ");
+    }
+
+    #[test]
+    fn the_last_line_says_how_far_the_build_is() {
+        let (mut tty, start) = tty();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let last = |tty: &Tty, rows| tty.frame(Size { rows, columns: 40 }, at(75)).pop().unwrap_or_default();
+        assert_eq!(last(&tty, 9), "", "nothing runs");
+        tty.event(at(1), &Event::Started(START));
+        tty.event(at(1), &Event::Started(StepNumber(1)));
+        let done = Event::Finished {
+            step: START,
+            outcome: Outcome::Cached,
+            took: Duration::ZERO,
+            result: Box::default(),
+        };
+        tty.event(at(2), &done);
+        assert_eq!(last(&tty, 9), "1 of 2 steps done, 1m15s");
+        assert!(last(&tty, 1).contains("RUN long title"), "what runs comes first");
+        tty.event(at(2), &Event::Failed { step: StepNumber(1), took: Duration::ZERO, usage: None });
+        assert_eq!(last(&tty, 9), "", "nothing runs any more");
     }
 
     #[test]
