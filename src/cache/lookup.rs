@@ -2,26 +2,27 @@
 //!
 //! A record of another place is believed at once, its blob is not looked at: it is *promised*, and brought here only when
 //! somebody needs its bytes. A build whose later steps and outputs need none of them never has them. Keys are chained on
-//! results, so whoever finds a record goes on with it wherever its blob is.
+//! results, so whoever finds a record goes on with it wherever its blob is. The layers of a base are promised in the same way,
+//! by its registry; there is no record of them.
 //!
-//! Places are folders on this machine. Whatever other kinds there will be, nobody above this file needs to know.
+//! A promise that is not kept is withdrawn, and the build looks again: see [`Lookup::withdrawn`].
 
-use std::collections::HashMap;
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::place::{BlobSource, Place};
 use super::{Cache, Error, Key, Reasons, Record};
 use crate::oci::{Descriptor, Digest, Layer};
-use crate::store::{OtherStore, Store};
+use crate::store::Store;
 use crate::sync::lock;
 
 /// What a lookup came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Found {
     /// The result, and its blob is in the store.
     Here(Record),
     /// The result; its blob is in another place. [`Lookup::bring`] brings it.
-    Elsewhere(Record, OtherStore),
+    Elsewhere(Record, Arc<dyn Place>),
     /// Nothing that could be believed.
     Missing(Why),
 }
@@ -51,17 +52,43 @@ pub enum Dropped {
 pub struct Lookup {
     store: Store,
     own: Cache,
-    others: Vec<OtherStore>,
+    places: Vec<Arc<dyn Place>>,
     /// Blobs that are not here yet. Whoever brings one holds its lock, so that it comes once.
-    promised: Mutex<HashMap<Digest, Arc<Mutex<Option<Promise>>>>>,
+    promised: Mutex<HashMap<Digest, Cell>>,
+    /// Blobs that a place promised and did not have.
+    withdrawn: Mutex<HashSet<Digest>>,
 }
+
+type Cell = Arc<Mutex<Option<Promise>>>;
 
 /// What is to be done when a blob is needed.
 #[derive(Debug)]
 struct Promise {
-    /// Goes into the own cache with the blob.
-    record: Record,
-    place: OtherStore,
+    layer: Layer,
+    source: Source,
+}
+
+/// Who promised.
+#[derive(Debug, Clone)]
+enum Source {
+    /// The record goes into the own cache with the blob.
+    Place(Record, Arc<dyn Place>),
+    /// What the build named itself, and cannot do without.
+    Given(Arc<dyn BlobSource>),
+}
+
+impl Source {
+    fn blobs(&self) -> &dyn BlobSource {
+        match self {
+            Source::Place(_, place) => &**place,
+            Source::Given(source) => &**source,
+        }
+    }
+
+    /// Which one it is: sources of one name may be several.
+    fn id(&self) -> usize {
+        std::ptr::from_ref(self.blobs()).cast::<()>().addr()
+    }
 }
 
 impl Found {
@@ -86,10 +113,10 @@ impl Dropped {
 }
 
 impl Lookup {
-    /// Looks into `store`, then into `others`, in their order.
-    pub fn new(store: &Store, others: Vec<OtherStore>) -> Self {
+    /// Looks into `store`, then into `places`, in their order.
+    pub fn new(store: &Store, places: Vec<Arc<dyn Place>>) -> Self {
         let (store, own) = (store.clone(), Cache::new(store.clone()));
-        Self { store, own, others, promised: Mutex::default() }
+        Self { store, own, places, promised: Mutex::default(), withdrawn: Mutex::default() }
     }
 
     /// Looks up what `preimage` produced. A blob that a place promises and that is here already makes the record one of
@@ -99,54 +126,123 @@ impl Lookup {
         if let Some(record) = self.own.lookup(&key)? {
             return Ok(Found::Here(record));
         }
-        for place in &self.others {
-            let Some(record) = record_in(place, &key) else { continue };
-            let Descriptor { digest, size, .. } = record.layer.descriptor;
-            if self.store.intact_blob(&digest)? == Some(size) {
+        for place in &self.places {
+            let Some(record) = place.find(&key) else { continue };
+            let blob = &record.layer.descriptor;
+            if self.store.intact_blob(&blob.digest)? == Some(blob.size) {
                 self.own.publish_alias(record.clone(), preimage)?;
                 return Ok(Found::Here(record));
             }
-            if place.has_blob(&digest) != Some(size) {
+            if lock(&self.withdrawn).contains(&blob.digest) || !place.promises(blob) {
                 continue;
             }
             // The next miss is compared with it, whether the blob is ever needed or not.
             self.own.put_preimage(&key, preimage)?;
-            let promise = Promise { record: record.clone(), place: place.clone() };
-            lock(&self.promised).entry(digest).or_insert_with(|| Arc::new(Mutex::new(Some(promise))));
-            return Ok(Found::Elsewhere(record, place.clone()));
+            self.note(&record.layer, Source::Place(record.clone(), Arc::clone(place)));
+            return Ok(Found::Elsewhere(record, Arc::clone(place)));
         }
         Ok(Found::Missing(self.own.why_missing(&key)))
     }
 
-    /// Sees to it that the blob of a layer is in the store, if one of the places promised it: copies it, verifies it, and
-    /// keeps its record for later builds. Whoever opens the blob of a layer that a lookup gave calls this first.
+    /// Notes where layers are to come from that are not here and that no record is about: those of a base.
+    pub fn promise(&self, layers: &[Layer], source: &Arc<dyn BlobSource>) {
+        for layer in layers {
+            self.note(layer, Source::Given(Arc::clone(source)));
+        }
+    }
+
+    fn note(&self, layer: &Layer, source: Source) {
+        let promise = Promise { layer: layer.clone(), source };
+        let mut promised = lock(&self.promised);
+        let cell = promised.entry(layer.descriptor.digest).or_default();
+        // Somebody may be bringing it, and will see that it is wanted.
+        if let Ok(mut cell) = cell.try_lock()
+            && cell.is_none()
+        {
+            *cell = Some(promise);
+        }
+    }
+
+    /// Sees to it that the blobs of layers are in the store, if one of the places promised them: has them fetched and
+    /// verified, and keeps their records for later builds. Whoever opens the blob of a layer that a lookup gave calls this
+    /// first; who needs several calls it with all of them, as they come at the same time.
     ///
     /// # Errors
-    /// [`Error::Broken`] when the place does not have the blob any more, or has something else under its digest.
-    pub fn bring(&self, layer: &Layer) -> Result<(), Error> {
-        let Descriptor { digest, size, .. } = layer.descriptor;
-        let promise = lock(&self.promised).get(&digest).cloned();
-        let Some(promise) = promise else { return Ok(()) };
-        let mut promise = lock(&promise);
-        let Some(Promise { record, place }) = &*promise else { return Ok(()) };
-        let broken = |source| Error::Broken { digest, place: place.root().to_owned(), source };
-        let file = place.open_blob(&digest).map_err(broken)?;
-        let mut blob = self.store.new_blob()?;
-        io::copy(&mut io::Read::take(file, size + 1), &mut blob).map_err(|source| Error::Copy {
-            digest,
-            path: blob.path().to_owned(),
-            source,
-        })?;
-        blob.commit(Some(digest)).map_err(broken)?;
-        self.own.adopt(record)?;
-        *promise = None;
+    /// [`Error::Broken`] when a place does not have a blob any more, or has something else under its digest.
+    pub fn bring(&self, layers: &[Layer]) -> Result<(), Error> {
+        // In the order of their digests, so that nobody who brings others waits for this one and the other way round.
+        let cells: BTreeMap<Digest, Cell> = {
+            let promised = lock(&self.promised);
+            let cell = |layer: &Layer| {
+                let digest = layer.descriptor.digest;
+                promised.get(&digest).map(|cell| (digest, Arc::clone(cell)))
+            };
+            layers.iter().filter_map(cell).collect()
+        };
+        let mut held: Vec<MutexGuard<'_, Option<Promise>>> = cells.values().map(|cell| lock(cell)).collect();
+        held.retain(|promise| promise.is_some());
+        while let Some(source) = held.iter().find_map(|promise| promise.as_ref().map(|p| p.source.clone())) {
+            let is_of_it = |promise: &&Promise| promise.source.id() == source.id();
+            let wanted: Vec<Layer> =
+                held.iter().filter_map(|p| p.as_ref().filter(is_of_it).map(|p| p.layer.clone())).collect();
+            let fetched = source.blobs().fetch(&self.store, &wanted);
+            let mut missing = None;
+            for cell in &mut held {
+                let Some(promise) = cell.as_ref().filter(is_of_it) else { continue };
+                if self.keep(promise)? {
+                    **cell = None;
+                } else if let Source::Place(..) = promise.source {
+                    let digest = promise.layer.descriptor.digest;
+                    lock(&self.withdrawn).insert(digest);
+                    missing.get_or_insert(digest);
+                    **cell = None;
+                } else {
+                    missing.get_or_insert(promise.layer.descriptor.digest);
+                }
+            }
+            let cause = match (fetched, missing) {
+                (Ok(()), None) => continue,
+                (Ok(()), Some(_)) => "it was not given".into(),
+                (Err(cause), _) => cause,
+            };
+            let digest = missing.unwrap_or(wanted[0].descriptor.digest);
+            return Err(Error::Broken { digest, place: source.blobs().name(), cause });
+        }
         Ok(())
+    }
+
+    /// Takes over what was fetched; `false` when it is not there.
+    fn keep(&self, promise: &Promise) -> Result<bool, Error> {
+        let Descriptor { digest, size, .. } = promise.layer.descriptor;
+        if self.store.has_blob(&digest) != Some(size) {
+            return Ok(false);
+        }
+        if let Source::Place(record, _) = &promise.source {
+            self.own.adopt(record)?;
+        }
+        Ok(true)
     }
 
     /// Whether the blob of a layer would have to be brought.
     pub fn is_elsewhere(&self, layer: &Layer) -> bool {
         let promise = lock(&self.promised).get(&layer.descriptor.digest).cloned();
         promise.is_some_and(|promise| lock(&promise).is_some())
+    }
+
+    /// How many promises were not kept so far. A build that failed and sees that these became more looks everything up
+    /// again: what was promised is a miss then, and so is what stood on it if its bytes came out differently.
+    pub fn withdrawn(&self) -> usize {
+        lock(&self.withdrawn).len()
+    }
+
+    /// The index of a layer as the place tells it that promised the layer, if it can.
+    pub fn index_elsewhere(&self, layer: &Layer) -> Option<Vec<u8>> {
+        let cell = lock(&self.promised).get(&layer.descriptor.digest).cloned()?;
+        let place = match &lock(&cell).as_ref()?.source {
+            Source::Place(_, place) => Arc::clone(place),
+            Source::Given(_) => return self.places.iter().find_map(|place| place.index(layer)),
+        };
+        place.index(layer)
     }
 
     /// Publishes a result; see [`Cache::publish`].
@@ -186,11 +282,4 @@ impl Lookup {
     pub fn last_record(&self, slot: &str) -> Option<Record> {
         self.own.last_record(slot)
     }
-}
-
-/// What cannot be read in another place is as good as absent.
-fn record_in(place: &OtherStore, key: &Key) -> Option<Record> {
-    let bytes =
-        place.record(&key.hex()).inspect_err(|error| tracing::debug!(%error, "a place cannot be read"));
-    Record::parse(&bytes.ok()??).filter(|record| record.key == *key)
 }

@@ -9,16 +9,16 @@
 mod explain;
 mod key;
 mod lookup;
+mod place;
 mod record;
 
 use std::collections::HashMap;
-use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 pub use explain::difference;
 pub use key::{Field, Fields, Key, Preimage, Reasons, write_json};
 pub use lookup::{Dropped, Found, Lookup, Why};
+pub use place::{BlobSource, FetchError, Place};
 pub use record::Record;
 
 use crate::oci::Digest;
@@ -38,25 +38,16 @@ pub enum Error {
         /// The record's key.
         key: Key,
     },
-    /// Another place promised a blob, and does not have it.
-    #[error("the layer {digest} was to come from `{}`, and cannot: {source}", place.display())]
+    /// Another place promised a blob, and does not have it, or cannot give it.
+    #[error("the layer {digest} was to come from `{place}`, and cannot: {cause}")]
     Broken {
         /// The blob.
         digest: Digest,
         /// The place.
-        place: PathBuf,
-        /// What is wrong with it there.
-        source: store::Error,
-    },
-    /// A blob of another place could not be copied.
-    #[error("cannot copy the layer {digest} to `{}`: {source}", path.display())]
-    Copy {
-        /// The blob.
-        digest: Digest,
-        /// Where to.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
+        place: String,
+        /// What is wrong there.
+        #[source]
+        cause: FetchError,
     },
 }
 

@@ -191,10 +191,7 @@ fn unpack(services: &Services, folder: &Path) -> Result<RootState, Vec<Diagnosti
         Environment { services, policy: Policy::default(), given: Given::new(&contexts, &source) };
     let solved = solve::run(&plan, &environment, &|_| ())?;
     let root = solved.root(plan.image.result).clone();
-    for layer in &root.layers {
-        let brought = services.lookup.bring(layer);
-        brought.map_err(|error| vec![Diagnostic::error(error.to_string())])?;
-    }
+    services.lookup.bring(&root.layers).map_err(|error| vec![Diagnostic::error(error.to_string())])?;
     Ok(root)
 }
 

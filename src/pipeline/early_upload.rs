@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::Request;
+use crate::cache::Lookup;
 use crate::oci::{Descriptor, Digest, Layer, Reference};
 use crate::registry::{self, Client, Progress};
 use crate::report::{Event, Events, StepNumber};
@@ -38,6 +39,7 @@ struct Line {
 /// What the threads share.
 struct Work {
     store: Store,
+    lookup: Arc<Lookup>,
     registry: Client,
     names: Vec<Reference>,
     layers: Mutex<Receiver<(Descriptor, Progress)>>,
@@ -53,9 +55,14 @@ impl Ahead {
         }
         let (sender, layers) = channel();
         let stop = Arc::<AtomicBool>::default();
-        let (store, registry) = (services.store.clone(), services.registry.clone());
-        let work =
-            Arc::new(Work { store, registry, names, layers: Mutex::new(layers), stop: Arc::clone(&stop) });
+        let work = Arc::new(Work {
+            store: services.store.clone(),
+            lookup: Arc::clone(&services.lookup),
+            registry: services.registry.clone(),
+            names,
+            layers: Mutex::new(layers),
+            stop: Arc::clone(&stop),
+        });
         let start = |_| {
             let work = Arc::clone(&work);
             std::thread::Builder::new().name("push".to_owned()).spawn(move || work.through()).ok()
@@ -111,7 +118,9 @@ impl Work {
             if self.stop.load(Ordering::Relaxed) {
                 continue;
             }
-            match self.registry.push_blob(&self.store, &layer, &self.names, &progress, &self.stop) {
+            let supply = super::push::supply(&self.lookup);
+            match self.registry.push_blob((&self.store, &supply), &layer, &self.names, &progress, &self.stop)
+            {
                 Ok(()) | Err(registry::Error::Stopped) => {}
                 Err(error) => {
                     tracing::debug!(%error, "a layer could not be uploaded ahead");

@@ -21,7 +21,9 @@ mod result;
 pub mod shell;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use crate::cache::Place;
 use crate::exec::{Dns, Limits, Stop};
 use crate::oci::{Digest, Layer, Platform, Reference};
 use crate::plan::{self, graph::Plan};
@@ -221,9 +223,7 @@ fn run_with(request: &Request, services: &Services) -> Result<Built, Vec<Diagnos
         last_step = StepNumber(plan.listing.len());
         let hear = |layers: &[Layer]| {
             if let Some(ahead) = &ahead {
-                let mut layers = request.layers_that_stay(layers);
-                layers.retain(|layer| !services.lookup.is_elsewhere(layer));
-                ahead.hear(&layers, &uploads, last_step);
+                ahead.hear(&request.layers_that_stay(layers), &uploads, last_step);
             }
         };
         images.push(build(request, &inputs, &options, &plan, &hear)?);
@@ -253,10 +253,8 @@ fn build(
         None => layers.clone(),
     };
     // What the image is of has to be here, wherever it was made.
-    for layer in &layers {
-        let brought = services.lookup.bring(layer);
-        brought.map_err(|error| vec![solve::Error::from(error).explain(services.store.root())])?;
-    }
+    let brought = services.lookup.bring(&layers);
+    brought.map_err(|error| vec![solve::Error::from(error).explain(services.store.root())])?;
     result::assemble(request, plan, &solved, layers, &services.store)
 }
 
@@ -264,7 +262,8 @@ impl Request {
     /// What a build of this request works with: its store is open, and its lock file read.
     fn services(&self, stop: &Stop, events: &Events) -> Result<Services, Vec<Diagnostic>> {
         let store = Store::open(&self.store_root).map_err(|e| vec![diagnose_store(&e)])?;
-        let others = self.other_stores.iter().map(|root| OtherStore::at(root)).collect();
+        let place = |root: &PathBuf| Arc::new(OtherStore::at(root)) as Arc<dyn Place>;
+        let others = self.other_stores.iter().map(place).collect();
         let services = Services::new((&store, others), &self.registries, &self.limits, (stop, events));
         Ok(Services { failed: FailedSteps::new(self.keep_failed), pins: self.pins()?, ..services })
     }

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use super::Request;
+use crate::cache::{FetchError, Lookup};
 use crate::export::Output;
-use crate::oci::{Descriptor, Reference};
+use crate::oci::{Descriptor, DiffId, Layer, Reference};
 use crate::registry::Progress;
 use crate::report::{Diagnostic, Event, Outcome, StepNumber};
 use crate::solve::Services;
@@ -67,7 +68,12 @@ pub(super) fn run(
         Instant::now()
     });
     let progress = Progress::new(services.events.clone(), step);
-    let pushed = services.registry.push(&services.store, image, &names, &progress);
+    let pushed = services.registry.push_supplied(
+        (&services.store, &supply(&services.lookup)),
+        image,
+        &names,
+        &progress,
+    );
     let took = started.elapsed();
     pushed.map_err(|error| {
         services.events.send(Event::Failed { step, took, usage: None });
@@ -77,4 +83,13 @@ pub(super) fn run(
     })?;
     services.events.send(Event::Finished { step, outcome: Outcome::Ran, took, result: Box::default() });
     Ok(())
+}
+
+/// Where layers of a result come from that are not here, when they are to be sent.
+pub(super) fn supply(lookup: &Lookup) -> impl Fn(&Descriptor) -> Result<(), FetchError> + Sync {
+    |blob| {
+        // The promise knows the rest of the layer.
+        let layer = Layer { descriptor: blob.clone(), diff_id: DiffId(blob.digest) };
+        Ok(lookup.bring(&[layer])?)
+    }
 }

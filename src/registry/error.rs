@@ -24,6 +24,15 @@ pub enum Error {
         /// What the system said.
         cause: String,
     },
+    /// A layer is to be sent that is not here, and cannot be brought here.
+    #[error("the layer {digest} is not in the store: {cause}")]
+    NotSupplied {
+        /// Its blob.
+        digest: Digest,
+        /// Why not.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A configuration forbids it.
     #[error("`{image}` is blocked by `{}`", file.display())]
     Blocked {
@@ -246,6 +255,7 @@ impl Error {
             Error::DigestMismatch { .. } => {
                 "a proxy or the registry changes the content; try again, or from another network".to_owned()
             }
+            Error::NotSupplied { .. } => "build it again".to_owned(),
             Error::NotPushable { .. } => {
                 "`rbuild verify` says what is damaged; build, load or pull the image again".to_owned()
             }

@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 pub use error::{CredentialState, Error};
 pub use keep::{KeepError, Kept, forget_login, keep_login};
 pub use login::{LoginAnswer, check_login};
+pub use push::Supply;
 pub use tap::{Tap, Tapped, tap};
 pub use whole::Which;
 

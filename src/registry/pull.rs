@@ -34,7 +34,7 @@ impl Client {
         layers: &[Layer],
         progress: &Progress,
     ) -> Result<(), Error> {
-        self.pull_layers_tapped(store, reference, layers, progress, &|_| None)
+        self.pull_layers_tapped(store, reference, layers, (progress, &AtomicBool::new(false)), &|_| None)
     }
 
     /// Fetches as [`Client::pull_layers`] does; `tap` is asked, when a blob is about to be fetched, whether somebody wants to
@@ -44,7 +44,7 @@ impl Client {
         store: &Store,
         reference: &Reference,
         layers: &[Layer],
-        progress: &Progress,
+        (progress, stop): (&Progress, &AtomicBool),
         tap: &(dyn Fn(&Layer) -> Option<Tap> + Sync),
     ) -> Result<(), Error> {
         let mut seen = BTreeSet::new();
@@ -59,10 +59,10 @@ impl Client {
             return Ok(());
         }
         store.forget_old_partials();
-        let (stop, places) = (AtomicBool::new(false), self.places_of_blobs(reference)?);
-        in_parallel(self.inner.settings.parallel_blobs, &wanted, &stop, |layer| {
+        let places = self.places_of_blobs(reference)?;
+        in_parallel(self.inner.settings.parallel_blobs, &wanted, stop, |layer| {
             let blob = &layer.descriptor;
-            let fetch = Fetch { client: self, store, reference, blob, progress, stop: &stop };
+            let fetch = Fetch { client: self, store, reference, blob, progress, stop };
             fetch.run(&places, tap(layer))
         })
     }

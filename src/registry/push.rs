@@ -30,6 +30,20 @@ impl Client {
         references: &[Reference],
         progress: &Progress,
     ) -> Result<(), Error> {
+        self.push_supplied((store, &|_| Ok(())), image, references, progress)
+    }
+
+    /// As [`Client::push`]; layers that the store does not have, and that have to be sent, are asked for from `supply`.
+    ///
+    /// # Errors
+    /// The first one; blobs that were uploaded stay in the registry.
+    pub fn push_supplied(
+        &self,
+        (store, supply): (&Store, &Supply<'_>),
+        image: &Descriptor,
+        references: &[Reference],
+        progress: &Progress,
+    ) -> Result<(), Error> {
         let parts = Parts::load(store, image)?;
         self.note_origins(store, &parts, references);
         let mut registries: BTreeMap<String, Vec<(&Reference, Place)>> = BTreeMap::new();
@@ -40,7 +54,7 @@ impl Client {
         let registries: Vec<Vec<(&Reference, Place)>> = registries.into_values().collect();
         let stop = AtomicBool::new(false);
         in_parallel(registries.len(), &registries, &stop, |names| {
-            self.push_to_registry(&Sending { store, progress, stop: &stop }, &parts, names)
+            self.push_to_registry(&Sending { store, supply, progress, stop: &stop }, &parts, names)
         })
     }
 
@@ -50,7 +64,7 @@ impl Client {
     /// The first one. [`Error::Stopped`] soon after `stop` was set.
     pub fn push_blob(
         &self,
-        store: &Store,
+        (store, supply): (&Store, &Supply<'_>),
         blob: &Descriptor,
         references: &[Reference],
         progress: &Progress,
@@ -60,7 +74,7 @@ impl Client {
         for reference in references {
             let place = self.place_to_push(reference)?;
             if done.insert((place.registry.clone(), place.repository.clone())) {
-                let sending = Sending { store, progress, stop };
+                let sending = Sending { store, supply, progress, stop };
                 self.send_blob(&sending, &Target::push(reference, &place), blob)?;
             }
         }
@@ -92,11 +106,10 @@ impl Client {
     }
 
     fn send_blob(&self, sending: &Sending<'_>, target: &Target<'_>, blob: &Descriptor) -> Result<(), Error> {
-        let Sending { store, progress, stop } = *sending;
-        let way = Upload { client: self, store, target: *target, blob, progress, stop }.run()?;
+        let way = Upload { client: self, sending, target: *target, blob }.run()?;
         self.remember(target, [blob.digest]);
         if way == Way::Sent {
-            progress.bytes(&blob.digest, blob.size, blob.size);
+            sending.progress.bytes(&blob.digest, blob.size, blob.size);
         }
         Ok(())
     }
@@ -185,11 +198,15 @@ fn blobs_here(store: &Store, image: &Descriptor, blobs: &mut Vec<Digest>, depth:
     }
 }
 
+/// Brings a blob into the store that is not there, as far as somebody knows where it is.
+pub type Supply<'a> = dyn Fn(&Descriptor) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Sync + 'a;
+
 /// What all uploads of one push share.
-struct Sending<'a> {
-    store: &'a Store,
-    progress: &'a Progress,
-    stop: &'a AtomicBool,
+pub(super) struct Sending<'a> {
+    pub(super) store: &'a Store,
+    pub(super) supply: &'a Supply<'a>,
+    pub(super) progress: &'a Progress,
+    pub(super) stop: &'a AtomicBool,
 }
 
 /// A manifest or an index of the store.

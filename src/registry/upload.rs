@@ -1,16 +1,16 @@
 //! One blob on its way out: looked for, mounted, or sent in chunks and taken up again where it broke.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::answer::Asked;
 use super::auth::percent_encode;
 use super::error::Error;
-use super::{Client, Progress, Target};
+use super::push::Sending;
+use super::{Client, Target};
 use crate::http::{Method, Payload, Problem, Request, Response, Schedule, is_transient, retry_after};
 use crate::oci::Descriptor;
-use crate::store::Store;
 use crate::sync::lock;
 
 /// Bytes are reported at most so often for each blob.
@@ -19,11 +19,9 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// One blob and where it goes.
 pub(super) struct Upload<'a> {
     pub(super) client: &'a Client,
-    pub(super) store: &'a Store,
+    pub(super) sending: &'a Sending<'a>,
     pub(super) target: Target<'a>,
     pub(super) blob: &'a Descriptor,
-    pub(super) progress: &'a Progress,
-    pub(super) stop: &'a AtomicBool,
 }
 
 /// How a blob came to where it was to go.
@@ -49,13 +47,17 @@ type Attempt<T> = Result<Result<T, Trouble>, Error>;
 impl Upload<'_> {
     /// Brings the blob there.
     pub(super) fn run(&self) -> Result<Way, Error> {
-        if self.is_there()? {
-            return Ok(Way::Known);
-        }
         let mut schedule = Schedule::new(&self.client.inner.settings.http);
         let mut in_chunks = self.blob.size > self.client.inner.settings.chunk_bytes;
-        let mut begun = match self.client.other_home(&self.target, &self.blob.digest) {
-            Some(from) => self.mount(&from)?,
+        // To mount what is there already costs no more than to ask whether it is.
+        let mounted = match self.client.other_home(&self.target, &self.blob.digest) {
+            Some(from) if !self.client.has(&self.target, &self.blob.digest) => self.mount(&from)?,
+            _ => None,
+        };
+        let mut begun = match mounted {
+            Some(response) if response.status != 202 => response,
+            _ if self.is_there()? => return Ok(Way::Known),
+            Some(begun) => begun,
             None => self.begin()?,
         };
         loop {
@@ -82,7 +84,7 @@ impl Upload<'_> {
     }
 
     fn is_there(&self) -> Result<bool, Error> {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.sending.stop.load(Ordering::Relaxed) {
             return Err(Error::Stopped);
         }
         if self.client.has(&self.target, &self.blob.digest) {
@@ -92,15 +94,19 @@ impl Upload<'_> {
         Ok(self.client.call(&self.target, None, &Request::new(Method::HEAD, path))?.status == 200)
     }
 
-    /// Asks to have the blob from another repository; a registry that cannot begins an upload instead.
-    fn mount(&self, from: &str) -> Result<Response, Error> {
+    /// Asks to have the blob from another repository; a registry that cannot begins an upload instead. `None` when it does
+    /// neither.
+    fn mount(&self, from: &str) -> Result<Option<Response>, Error> {
+        if self.sending.stop.load(Ordering::Relaxed) {
+            return Err(Error::Stopped);
+        }
         let query = format!("blobs/uploads/?mount={}&from={}", self.blob.digest, percent_encode(from));
         let request = Request::new(Method::POST, self.target.path(&query)).payload(Payload::Bytes(&[]));
         let scope = format!("repository:{from}:pull");
         match self.client.call(&self.target, Some(&scope), &request) {
-            Ok(response) if matches!(response.status.as_u16(), 201 | 202) => Ok(response),
+            Ok(response) if matches!(response.status.as_u16(), 201 | 202) => Ok(Some(response)),
             // Who may not read there may still write here.
-            _ => self.begin(),
+            _ => Ok(None),
         }
     }
 
@@ -117,6 +123,10 @@ impl Upload<'_> {
             200 | 201 | 204 => return Ok(Ok(Way::Known)),
             202 => {}
             _ => return Err(self.client.refusal(&self.target, Asked::Upload, begun)),
+        }
+        if self.sending.store.has_blob(&self.blob.digest).is_none() {
+            let supplied = (self.sending.supply)(self.blob);
+            supplied.map_err(|cause| Error::NotSupplied { digest: self.blob.digest, cause })?;
         }
         let place = self.place(&begun)?;
         let sent = match in_chunks {
@@ -194,24 +204,24 @@ impl Upload<'_> {
 
     /// Sends bytes of the blob, once.
     fn send(&self, request: Request<'_>, from: u64, to: u64) -> Attempt<Response> {
-        if !matches!(self.store.has_blob(&self.blob.digest), Some(size) if size == self.blob.size) {
+        if !matches!(self.sending.store.has_blob(&self.blob.digest), Some(size) if size == self.blob.size) {
             return Err(Error::Store(crate::store::Error::NotFound { digest: self.blob.digest }));
         }
-        let path = self.store.blob_path(&self.blob.digest);
+        let path = self.sending.store.blob_path(&self.blob.digest);
         let reported = Mutex::new(Instant::now());
         let sent = |at: u64| {
             let mut reported = lock(&reported);
             if reported.elapsed() >= REPORT_EVERY && at < self.blob.size {
                 *reported = Instant::now();
-                self.progress.bytes(&self.blob.digest, at, self.blob.size);
+                self.sending.progress.bytes(&self.blob.digest, at, self.blob.size);
             }
-            !self.stop.load(Ordering::Relaxed)
+            !self.sending.stop.load(Ordering::Relaxed)
         };
         let payload = Payload::File { path: &path, from, to, sent: &sent };
         let request = Request { is_repeatable: false, ..request.payload(payload) };
         match self.client.call(&self.target, None, &request) {
             Ok(response) => Ok(Ok(response)),
-            Err(_) if self.stop.load(Ordering::Relaxed) => Err(Error::Stopped),
+            Err(_) if self.sending.stop.load(Ordering::Relaxed) => Err(Error::Stopped),
             Err(Error::Unreachable { problem: Problem::Broken, cause, .. }) => {
                 Ok(Err(Trouble::Broken { done: from, cause }))
             }

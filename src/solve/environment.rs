@@ -14,7 +14,7 @@ use super::session::FailedSteps;
 use super::snapshots::Snapshots;
 use super::state::{ContextFiles, EmptiedCaches, RootState, SshSource};
 use super::{jobs, layers};
-use crate::cache::{Lookup, Preimage, Reasons, Record};
+use crate::cache::{Lookup, Place, Preimage, Reasons, Record};
 use crate::dockerfile::syntax::Dockerfile;
 use crate::exec::{Config, Dns, Executor, Limits, Stop};
 use crate::key::LayerOptions;
@@ -24,7 +24,7 @@ use crate::plan::graph::{Plan, Step};
 use crate::registry::{Client, Settings};
 use crate::report::{Diagnostic, Events, Source, Span};
 use crate::secrets::Secrets;
-use crate::store::{OtherStore, Store};
+use crate::store::Store;
 
 /// What all parts of one build share. Made once; nothing is contacted or started yet.
 pub struct Services {
@@ -121,7 +121,7 @@ impl<'a> Given<'a> {
 impl Services {
     /// Layers are looked up in `store`, then in `others`. Steps keep to `limits`, end when `stop` says so, and tell `events` what happens.
     pub fn new(
-        (store, others): (&Store, Vec<OtherStore>),
+        (store, others): (&Store, Vec<Arc<dyn Place>>),
         registries: &Settings,
         limits: &Limits,
         (stop, events): (&Stop, &Events),

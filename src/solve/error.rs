@@ -262,9 +262,25 @@ impl Error {
                 let (error, inner) = source.located();
                 (error, inner.or(*span))
             }
-            Self::Files(error) => (self, error.span()),
-            _ => (self, None),
+            _ => match self.of_source() {
+                Some(error) => error.located(),
+                None => match self {
+                    Self::Files(error) => (self, error.span()),
+                    _ => (self, None),
+                },
+            },
         }
+    }
+
+    /// What went wrong where a blob was to come from, if that is a step's image.
+    fn of_source(&self) -> Option<&Self> {
+        let causes = std::iter::successors(std::error::Error::source(self), |error| error.source());
+        causes.filter_map(|error| error.downcast_ref::<Self>()).next()
+    }
+
+    /// Whether another step was to bring something, and could not; it was told of as failed.
+    pub(super) fn is_of_another_step(&self) -> bool {
+        !matches!(self, Self::At { .. }) && self.of_source().is_some()
     }
 
     fn in_words(&self, store: &Path) -> Diagnostic {

@@ -73,21 +73,49 @@ impl LayerIndexes {
         }
     }
 
-    /// The index of a layer: from memory, from the store, or by reading the blob.
+    /// The index of a layer: from memory, from the store, from where the layer is, or by reading the blob.
     pub fn index(&self, layer: &Layer) -> Result<Arc<Index>, IndexError> {
+        self.bring_unknown(std::slice::from_ref(layer))?;
+        self.here(layer)
+    }
+
+    /// The index of a layer that is known, or whose blob is here.
+    fn here(&self, layer: &Layer) -> Result<Arc<Index>, IndexError> {
         remembered(&self.indexes, layer.diff_id, || match self.load(layer.diff_id) {
             Some(index) => Ok(index),
             None => self.read(layer),
         })
     }
 
+    /// Has those of `layers` come whose index nobody knows. This happens before anybody waits for an index: who fetches
+    /// a layer reads it along, and remembers what it holds.
+    fn bring_unknown(&self, layers: &[Layer]) -> Result<(), IndexError> {
+        let mut wanted = Vec::new();
+        for layer in layers {
+            if !self.lookup.is_elsewhere(layer) || self.index_file(layer.diff_id).is_some() {
+                continue;
+            }
+            let told = self.lookup.index_elsewhere(layer).and_then(|bytes| Index::from_bytes(&bytes).ok());
+            match told {
+                Some(index) => self.remember(layer.diff_id, index)?,
+                None => wanted.push(layer.clone()),
+            }
+        }
+        Ok(self.lookup.bring(&wanted)?)
+    }
+
     /// The merged view of a stack of layers, lowest first.
     pub fn view(&self, layers: &[Layer]) -> Result<Arc<RootView>, IndexError> {
+        self.bring_unknown(layers)?;
+        self.merged(layers)
+    }
+
+    fn merged(&self, layers: &[Layer]) -> Result<Arc<RootView>, IndexError> {
         let diff_ids: Vec<DiffId> = layers.iter().map(|l| l.diff_id).collect();
         let Some((top, below)) = layers.split_last() else { return Ok(Arc::default()) };
         remembered(&self.views, diff_ids, || {
-            let below = self.view(below)?;
-            Ok(below.push(self.index(top)?))
+            let below = self.merged(below)?;
+            Ok(below.push(self.here(top)?))
         })
     }
 
@@ -99,7 +127,6 @@ impl LayerIndexes {
     }
 
     fn read(&self, layer: &Layer) -> Result<Index, IndexError> {
-        self.lookup.bring(layer)?;
         let blob = self.store.open_blob(&layer.descriptor.digest)?;
         let read = Index::read(blob, Limits::default())
             .map_err(|source| IndexError::Archive { layer: layer.diff_id, source })?;

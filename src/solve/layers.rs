@@ -73,7 +73,7 @@ pub(super) fn of_changes(
 /// Writes a layer of the store anew with another compression. Its tar stays what it is, and with it diff id and index.
 pub fn recompressed(services: &Services, old: &Layer, compression: Compression) -> Result<Layer, Error> {
     let Descriptor { digest, .. } = old.descriptor;
-    services.lookup.bring(old)?;
+    services.lookup.bring(std::slice::from_ref(old))?;
     let file = services.store.open_blob(&digest)?;
     let mut blob = services.store.new_blob()?.without_hashing();
     let tar = decompress(Stoppable { file, executor: &services.executor });

@@ -22,6 +22,7 @@ pub mod ops;
 mod outlook;
 mod passwd;
 mod pins;
+mod remote;
 mod schedule;
 #[allow(clippy::disallowed_methods, reason = "folders of kept sessions, by number")]
 pub mod session;
@@ -35,14 +36,16 @@ mod writable;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use remote::RemoteLayers;
 use step::{Done, StepContext};
 
 use crate::oci::Layer;
 use crate::plan::graph::{ListedInstruction, Op, Plan, Step, StepId};
 use crate::report::{Diagnostic, Event, Events, LayerFacts, Outcome, StepHeading, StepNumber, StepResult};
+use crate::sync::lock;
 
 pub use environment::{Environment, Given, Policy, Services};
 pub use error::Error;
@@ -131,8 +134,10 @@ pub fn run(
 ) -> Result<Solved, Failures> {
     let steps = plan.steps.iter().map(|_| OnceLock::new()).collect();
     let (ran, cached) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let remote = Mutex::default();
+    let run_on = run_on(plan);
     let is_new = environment.is_new(plan);
-    let solver = Solver { plan, environment, on_layers, is_new, steps, ran, cached };
+    let solver = Solver { plan, environment, on_layers, is_new, steps, run_on, ran, cached, remote };
     let needed = plan.needed();
     let commands = plan.steps.iter().zip(&needed).filter(|(step, needed)| **needed && is_command(step));
     let executor = &environment.services.executor;
@@ -147,7 +152,14 @@ pub fn run(
         false => Ok(Files::Root(RootState::empty(0))),
     };
     let jobs = environment.policy.jobs.unwrap_or_else(usual_jobs);
-    let results = schedule::run(&shape, jobs, work, || executor.cancel_all())?;
+    let results = schedule::run(&shape, jobs, work, || executor.cancel_all());
+    for remote in &*lock(&solver.remote) {
+        match results.is_ok() {
+            true => remote.finish(),
+            false => remote.stop(),
+        }
+    }
+    let results = results?;
     let steps = solver.steps.into_iter().map(OnceLock::into_inner).collect();
     Ok(Solved { results, steps, ran: solver.ran.into_inner(), cached: solver.cached.into_inner() })
 }
@@ -158,6 +170,20 @@ pub fn visit_sources(plan: &Plan, environment: &Environment<'_>) -> Result<(), F
         let visited = ops::visit(environment, &step.op);
         visited.map_err(|error| vec![environment.diagnose(&error, step.span)])
     })
+}
+
+/// For each step, whether a command runs on what it leaves, or on what stands on that.
+fn run_on(plan: &Plan) -> Vec<bool> {
+    let mut run_on = vec![false; plan.steps.len()];
+    let parent = |id: StepId| plan.steps[id.0].op.parent().copied();
+    for command in plan.steps.iter().filter(|step| is_command(step)) {
+        let mut below = command.op.parent().copied();
+        while let Some(id) = below.filter(|id| !run_on[id.0]) {
+            run_on[id.0] = true;
+            below = parent(id);
+        }
+    }
+    run_on
 }
 
 fn is_command(step: &Step) -> bool {
@@ -205,8 +231,11 @@ struct Solver<'a> {
     steps: Vec<OnceLock<(Outcome, Option<Duration>)>>,
     /// None of the steps was built before.
     is_new: bool,
+    run_on: Vec<bool>,
     ran: AtomicUsize,
     cached: AtomicUsize,
+    /// What may be fetched yet, and is told of when it is, or when nothing more will be.
+    remote: Mutex<Vec<Arc<RemoteLayers>>>,
 }
 
 impl Solver<'_> {
@@ -226,15 +255,21 @@ impl Solver<'_> {
             title: title.trim().to_owned(),
             is_listed: listed.is_some(),
             is_of_new_build: self.is_new,
+            is_shown,
             is_looked_into: self.plan.steps.iter().any(|later| ops::looks_into(later, StepId(at))),
+            is_run_on: self.run_on[at],
             ..StepContext::new(step, self.environment)
         };
-        tell(Event::Started(step.number));
+        // Whether these do anything is seen when somebody needs it.
+        let is_brought = matches!(op, Op::Base(_) | Op::Image(_));
+        if !is_brought {
+            tell(Event::Started(step.number));
+        }
         let done = ops::run(&context, op);
         let took = context.elapsed();
         let done = done.map_err(|error| {
             if context.is_listed {
-                services.events.send(match error.is_cancelled() {
+                services.events.send(match error.is_cancelled() || error.is_of_another_step() {
                     true => Event::Cancelled { step: step.number, took },
                     false => Event::Failed { step: step.number, took, usage: error.usage() },
                 });
@@ -242,7 +277,7 @@ impl Solver<'_> {
             vec![context.diagnose(&error)]
         })?;
         let result = Box::new(told(op, &done));
-        let Done { files, outcome, .. } = done;
+        let Done { files, outcome, remote, .. } = done;
         let took_ever = if outcome == Outcome::Cached { context.took_then() } else { Some(took) };
         let _ = self.steps[at].set((outcome.clone(), took_ever));
         match outcome {
@@ -250,7 +285,15 @@ impl Solver<'_> {
             Outcome::Cached if op.parent().is_some() => drop(self.cached.fetch_add(1, Ordering::Relaxed)),
             Outcome::Ran | Outcome::Cached | Outcome::ConfigOnly => {}
         }
-        tell(Event::Finished { step: step.number, outcome, took, result });
+        match remote {
+            Some(remote) => lock(&self.remote).push(remote),
+            None => {
+                if is_brought {
+                    tell(Event::Started(step.number));
+                }
+                tell(Event::Finished { step: step.number, outcome, took, result });
+            }
+        }
         self.finish_configuration_after(StepId(at));
         self.tell_layers(StepId(at), &files);
         Ok(files)

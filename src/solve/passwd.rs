@@ -19,7 +19,7 @@ const LIMIT: u64 = 8 << 20;
 pub(super) fn read_one(services: &Services, root: &RootState, path: &str) -> io::Result<Option<Vec<u8>>> {
     let view = services.indexes.view(&root.layers).map_err(io::Error::other)?;
     let open = |layer: usize| {
-        services.lookup.bring(&root.layers[layer]).map_err(io::Error::other)?;
+        services.lookup.bring(&root.layers[layer..=layer]).map_err(io::Error::other)?;
         let blob = services.store.open_blob(&root.layers[layer].descriptor.digest);
         blob.map(|file| Box::new(file) as _).map_err(io::Error::other)
     };

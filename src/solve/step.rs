@@ -1,10 +1,11 @@
 //! What an operation sees of its step, and what it gives back.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::environment::{Environment, Slot};
 use super::error::Error;
+use super::remote::RemoteLayers;
 use super::state::{Files, RootState};
 use crate::cache::{Key, Reasons, Record};
 use crate::plan::graph::Step;
@@ -25,8 +26,12 @@ pub(super) struct StepContext<'a> {
     pub(super) is_listed: bool,
     /// Whether neither it nor any other step of the build was built before.
     pub(super) is_of_new_build: bool,
+    /// Whether the display shows its line as this step's.
+    pub(super) is_shown: bool,
     /// Whether a later step asks which files this one leaves, not only runs something on them.
     pub(super) is_looked_into: bool,
+    /// Whether a command runs on what this step leaves.
+    pub(super) is_run_on: bool,
     /// When it began.
     pub(super) started: Instant,
     /// How long the step took when it ran in another build, if the cache told.
@@ -43,24 +48,26 @@ pub(super) struct Done {
     pub(super) key: Option<Key>,
     /// What its command used, if one ran.
     pub(super) usage: Option<ResourceUsage>,
+    /// Layers that will be fetched when somebody needs them, and told of then.
+    pub(super) remote: Option<Arc<RemoteLayers>>,
 }
 
 impl Done {
     /// Files that no step made.
     pub(super) fn brought(files: Files, outcome: Outcome) -> Self {
-        Self { files, outcome, key: None, usage: None }
+        Self { files, outcome, key: None, usage: None, remote: None }
     }
 
     /// A layer that the cache had for a step on `parent`.
     pub(super) fn cached(parent: &RootState, record: Record) -> Self {
         let key = Some(record.key);
         let files = Files::Root(parent.with(record.layer, record.time));
-        Self { files, outcome: Outcome::Cached, key, usage: None }
+        Self { files, outcome: Outcome::Cached, key, usage: None, remote: None }
     }
 
     /// What a step left that ran, published under `key`.
     pub(super) fn ran(root: RootState, key: Key) -> Self {
-        Self { files: Files::Root(root), outcome: Outcome::Ran, key: Some(key), usage: None }
+        Self { files: Files::Root(root), outcome: Outcome::Ran, key: Some(key), usage: None, remote: None }
     }
 }
 
@@ -73,7 +80,9 @@ impl<'a> StepContext<'a> {
             environment,
             is_listed: false,
             is_of_new_build: false,
+            is_shown: false,
             is_looked_into: false,
+            is_run_on: false,
             started: Instant::now(),
             took_then: OnceLock::new(),
         }
@@ -112,6 +121,19 @@ impl<'a> StepContext<'a> {
             self.environment.remember(&self.slot(), found);
         }
         Ok(found)
+    }
+
+    /// After a miss: a command will run on what stands on `parent`, so its layers will be needed. What of them is elsewhere
+    /// comes while the step works.
+    pub(super) fn bring_ahead(&self, parent: &RootState) {
+        let lookup = &self.environment.services.lookup;
+        if !self.is_run_on || !parent.layers.iter().any(|layer| lookup.is_elsewhere(layer)) {
+            return;
+        }
+        let (lookup, layers) = (Arc::clone(lookup), parent.layers.clone());
+        // What goes wrong is met again by the step that needs them.
+        let bring = move || drop(lookup.bring(&layers));
+        let _ = std::thread::Builder::new().name("fetch".to_owned()).spawn(bring);
     }
 
     /// Tells that the step is not in the cache, and why. That a first build was not built before goes without saying.

@@ -42,6 +42,7 @@ pub(super) fn run(
         return Ok(Done::cached(parent, record));
     }
     step.missed(&reasons);
+    step.bring_ahead(parent);
     let root = make(step, op, parent, &selected, &reasons)?;
     if let Some(layer) = root.layers.last() {
         let record = Record::new(reasons.key(), layer.clone(), root.chain, root.time);

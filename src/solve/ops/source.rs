@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
+use crate::cache::BlobSource;
 use crate::image::PlatformImage;
-use crate::layer::archive::Limits;
-use crate::layer::index::Index;
-use crate::oci::{self, ChainId, DiffId, Layer, Reference};
+use crate::oci::{self, ChainId, DiffId};
 use crate::plan;
 use crate::plan::graph::{BaseOp, ImageOp, LocalOp};
-use crate::registry::{self, Progress};
 use crate::report::Outcome;
 use crate::solve::environment::{Environment, Services};
 use crate::solve::error::Error;
 use crate::solve::images::{self, ImageError};
-use crate::solve::indexes::LayerIndexes;
+use crate::solve::remote::RemoteLayers;
 use crate::solve::state::{ContextFiles, Files, RootState};
 use crate::solve::step::{Done, StepContext};
 
@@ -22,7 +20,7 @@ pub(super) fn scratch() -> RootState {
     RootState::empty(0)
 }
 
-/// FROM: the layers of a base, fetched if the store does not have them.
+/// FROM: the layers of a base.
 pub(super) fn base(step: &StepContext<'_>, op: &BaseOp) -> Result<Done, Error> {
     brought(step, &op.image)
 }
@@ -48,12 +46,31 @@ pub(super) fn find(environment: &Environment<'_>, op: &ImageOp) -> Result<Platfo
     found.map_err(|error| missing(environment, op, error))
 }
 
+/// The image's files. Layers that are not here are fetched by whoever needs them first, if anybody does.
 fn brought(step: &StepContext<'_>, image: &PlatformImage) -> Result<Done, Error> {
-    let outcome = match &image.remote {
-        Some(reference) => fetch(step, reference, &image.layers)?,
-        None => Outcome::Cached,
-    };
-    Ok(Done::brought(Files::Root(root(image)), outcome))
+    let files = Files::Root(root(image));
+    let Some(reference) = &image.remote else { return Ok(Done::brought(files, Outcome::Cached)) };
+    let services = step.environment.services;
+    let mut missing = image.layers.clone();
+    let mut problem = None;
+    // All of them are looked at: one that is damaged is set aside, and then fetched with the others.
+    missing.retain(|layer| match services.store.intact_blob(&layer.descriptor.digest) {
+        Ok(size) => size != Some(layer.descriptor.size),
+        Err(error) => {
+            problem.get_or_insert(error);
+            false
+        }
+    });
+    if let Some(error) = problem {
+        return Err(error.into());
+    }
+    if missing.is_empty() {
+        return Ok(Done::brought(files, Outcome::Cached));
+    }
+    let remote = Arc::new(RemoteLayers::new(step, reference, missing));
+    let source: Arc<dyn BlobSource> = Arc::clone(&remote) as _;
+    services.lookup.promise(&remote.layers, &source);
+    Ok(Done { remote: Some(remote), ..Done::brought(files, Outcome::Cached) })
 }
 
 /// The files of an image, fetched or not.
@@ -70,40 +87,5 @@ fn missing(environment: &Environment<'_>, op: &ImageOp, source: ImageError) -> E
     match environment.given.dockerfile.and_then(|file| plan::stage_hint(file, &name)) {
         Some(hint) => Error::NoStage { name, hint, source },
         None => Error::Image(source),
-    }
-}
-
-fn fetch(step: &StepContext<'_>, reference: &Reference, layers: &[Layer]) -> Result<Outcome, Error> {
-    let services = step.environment.services;
-    let is_here = |layer: &Layer| {
-        let size = services.store.intact_blob(&layer.descriptor.digest);
-        size.map(|size| size == Some(layer.descriptor.size))
-    };
-    // All of them are looked at: one that is damaged is set aside, and then fetched with the others.
-    let here = layers.iter().map(is_here).collect::<Result<Vec<bool>, _>>()?;
-    if here.iter().all(|here| *here) {
-        return Ok(Outcome::Cached);
-    }
-    let progress = Progress::new(services.events.clone(), step.number());
-    std::thread::scope(|scope| {
-        let tap = |layer: &Layer| {
-            let (tap, bytes) = registry::tap();
-            let diff_id = layer.diff_id;
-            let is_wanted = step.is_looked_into && services.indexes.index_file(diff_id).is_none();
-            is_wanted.then(|| scope.spawn(move || index(&services.indexes, diff_id, bytes))).map(|_| tap)
-        };
-        let registry = &services.registry;
-        registry.pull_layers_tapped(&services.store, reference, layers, &progress, &tap)
-    })?;
-    Ok(Outcome::Ran)
-}
-
-/// Learns what a layer holds while it arrives, so that it need not be decompressed again for that. What is wrong with
-/// it is not told here: whoever asks for the index reads the blob then, and says so.
-fn index(indexes: &LayerIndexes, diff_id: DiffId, bytes: impl std::io::Read + Send) {
-    if let Ok(read) = Index::read(bytes, Limits::default())
-        && read.diff_id == diff_id
-    {
-        let _ = indexes.remember(diff_id, read.index);
     }
 }

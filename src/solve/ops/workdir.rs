@@ -15,6 +15,7 @@ pub(super) fn run(step: &StepContext<'_>, op: &WorkdirOp, parent: &RootState) ->
         return Ok(Done::cached(parent, record));
     }
     step.missed(&preimage);
+    step.bring_ahead(parent);
     let services = step.environment.services;
     let tree = trees::of_root(services, parent)?;
     let account = |path: &str| passwd::read_one(services, parent, path);

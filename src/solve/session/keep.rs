@@ -182,7 +182,7 @@ pub(super) fn keep(
 ) -> Result<Session, Error> {
     let sessions = Sessions::of(&services.store);
     // Who enters it one day has no other place.
-    session.layers.iter().try_for_each(|layer| services.lookup.bring(layer))?;
+    services.lookup.bring(&session.layers)?;
     while session.id.is_empty() || sessions.folder(&session.id).exists() {
         // The random part of a name that nobody else has.
         session.id = store::unique().chars().rev().take(6).collect();

@@ -212,6 +212,7 @@ impl Snapshots {
         if let Some(known) = self.known_few(root.chain)? {
             return Ok(known);
         }
+        self.bring(root)?;
         let mut chain = ChainId::EMPTY;
         let mut lowers: Vec<PathBuf> = Vec::new();
         for (at, layer) in root.layers.iter().enumerate() {
@@ -232,6 +233,20 @@ impl Snapshots {
         Ok(lowers)
     }
 
+    /// Has all layers come at the same time that are to be unpacked and are not here.
+    fn bring(&self, root: &RootState) -> Result<(), Error> {
+        let mut chain = ChainId::EMPTY;
+        let mut wanted = Vec::new();
+        for layer in &root.layers {
+            chain = chain.push(layer.diff_id);
+            let is_wanted = self.lookup.is_elsewhere(layer)
+                && self.known_few(chain)?.is_none()
+                && self.trees()?.find(chain).is_none();
+            wanted.extend(is_wanted.then(|| layer.clone()));
+        }
+        Ok(self.lookup.bring(&wanted)?)
+    }
+
     /// The tree of a layer, or the root of its image.
     fn make(
         &self,
@@ -240,7 +255,7 @@ impl Snapshots {
         below: &[Layer],
         lowers: &[PathBuf],
     ) -> Result<PathBuf, Error> {
-        self.lookup.bring(layer)?;
+        self.lookup.bring(std::slice::from_ref(layer))?;
         match self.image(chain, layer, below)? {
             Some(root) => Ok(root),
             None => self.unpack(chain, layer, below, lowers),
