@@ -72,7 +72,7 @@ struct Promise {
 #[derive(Debug, Clone)]
 enum Source {
     /// The record goes into the own cache with the blob.
-    Place(Record, Arc<dyn Place>),
+    Place(Box<Record>, Arc<dyn Place>),
     /// What the build named itself, and cannot do without.
     Given(Arc<dyn BlobSource>),
 }
@@ -138,7 +138,7 @@ impl Lookup {
             }
             // The next miss is compared with it, whether the blob is ever needed or not.
             self.own.put_preimage(&key, preimage)?;
-            self.note(&record.layer, Source::Place(record.clone(), Arc::clone(place)));
+            self.note(&record.layer, Source::Place(Box::new(record.clone()), Arc::clone(place)));
             return Ok(Found::Elsewhere(record, Arc::clone(place)));
         }
         Ok(Found::Missing(self.own.why_missing(&key)))

@@ -252,9 +252,11 @@ fn build(
         Some(forced) => recompress::convert(layers, forced, services)?,
         None => layers.clone(),
     };
-    // What the image is of has to be here, wherever it was made.
-    let brought = services.lookup.bring(&layers);
-    brought.map_err(|error| vec![solve::Error::from(error).explain(services.store.root())])?;
+    // What the image is of has to be here, wherever it was made; but not only to be sent on.
+    if !request.ends_in_a_registry() {
+        let brought = services.lookup.bring(&layers);
+        brought.map_err(|error| vec![solve::Error::from(error).explain(services.store.root())])?;
+    }
     result::assemble(request, plan, &solved, layers, &services.store)
 }
 

@@ -26,6 +26,11 @@ impl Request {
         names
     }
 
+    /// Whether the image is pushed and not wanted anywhere else.
+    pub(super) fn ends_in_a_registry(&self) -> bool {
+        !self.pushed_names().is_empty() && self.outputs.iter().all(Output::pushes)
+    }
+
     /// The line of the display for pushing; none when nothing is pushed.
     pub(super) fn push_title(&self) -> Option<String> {
         let names: Vec<String> = self.pushed_names().iter().map(Reference::to_string).collect();

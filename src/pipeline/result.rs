@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::{Built, Request, diagnose_store, push};
 use crate::export;
 use crate::oci::image::{self, Assembled};
-use crate::oci::{Descriptor, Digest, Layer, Seconds};
+use crate::oci::{Descriptor, Digest, Layer, Reference, Seconds};
 use crate::plan::graph::{HistoryPlan, Plan, StepId};
 use crate::report::{Diagnostic, Event, Outcome};
-use crate::solve::{Services, Solved};
+use crate::solve::{self, Services, Solved};
 use crate::store::Store;
 use crate::upkeep::{StepNote, StepNotes};
 
@@ -95,10 +95,14 @@ pub(super) fn publish(
         std::fs::write(path, target.digest.to_string())
             .map_err(|e| vec![Diagnostic::error(format!("cannot write `{}`: {e}", path.display()))])?;
     }
-    for name in &names {
-        store.set_tag(name, &target).map_err(|e| vec![diagnose_store(&e)])?;
+    let layers: Vec<Layer> = images.iter().flat_map(|image| image.layers.iter().cloned()).collect();
+    match layers.iter().any(|layer| services.lookup.is_elsewhere(layer)) {
+        false => {
+            store.set_tags(names.iter().map(|name| (name, &target))).map_err(|e| vec![diagnose_store(&e)])?;
+            push::run(request, services, &target, line)?;
+        }
+        true => push_then_name(request, services, (&target, &layers, &names), line)?,
     }
-    push::run(request, services, &target, line)?;
     let layers = images.iter().flat_map(|image| &image.layers).map(|layer| &layer.descriptor);
     let sizes: BTreeMap<Digest, u64> = layers.map(|layer| (layer.digest, layer.size)).collect();
     Ok(Built {
@@ -109,6 +113,27 @@ pub(super) fn publish(
         ran: images.iter().map(|i| i.ran).sum(),
         cached: images.iter().map(|i| i.cached).sum(),
     })
+}
+
+/// Pushes an image some of whose layers are elsewhere: its names mean something as soon as the registry has it. If it is not to
+/// be had there, the layers come here after all.
+fn push_then_name(
+    request: &Request,
+    services: &Services,
+    (target, layers, names): (&Descriptor, &[Layer], &[Reference]),
+    line: &push::Line,
+) -> Result<(), Vec<Diagnostic>> {
+    let pushed = push::run(request, services, target, line);
+    if pushed.is_err() {
+        let brought = services.lookup.bring(layers);
+        brought.map_err(|error| vec![solve::Error::from(error).explain(services.store.root())])?;
+    }
+    let named = match layers.iter().any(|layer| services.lookup.is_elsewhere(layer)) {
+        true => services.store.set_remote_tags(names, target),
+        false => services.store.set_tags(names.iter().map(|name| (name, target))),
+    };
+    named.map_err(|e| vec![diagnose_store(&e)])?;
+    pushed
 }
 
 /// As many layers as docker's `overlay2` takes ("max depth exceeded").

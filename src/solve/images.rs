@@ -101,7 +101,9 @@ fn find_pinned(
     if !matches!(policy, PullPolicy::Always | PullPolicy::Newest)
         && let Some(target) = local(store, reference)?
     {
-        return in_store(store, &target, &reference.to_string(), platform);
+        let found = in_store(store, &target, &reference.to_string(), platform)?;
+        let remote = store.is_remote_tag(reference)?.then(|| reference.clone());
+        return Ok(PlatformImage { remote, ..found });
     }
     match policy {
         PullPolicy::Current | PullPolicy::Always => ask(store, registry, reference, platform),

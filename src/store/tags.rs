@@ -3,6 +3,9 @@
 //! The truth is one file for each name, which is all that is opened to look one up. `index.json` is made of them under a
 //! lock, one line for each. As long as nothing else has changed since it was written, a change of a name is a change of
 //! its line (`store/index.rs`).
+//!
+//! An image that was pushed may have layers that are not here: it is in the registry whole, under its name. Such a name is
+//! *remote*, and `index.json`, which others read, does not list it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,6 +37,9 @@ struct TagRecord {
     version: u32,
     name: String,
     descriptor: Descriptor,
+    /// Whether layers may be missing, which the registry has under that name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    remote: bool,
 }
 
 impl Store {
@@ -43,10 +49,29 @@ impl Store {
         self.set_tags([(reference, descriptor)])
     }
 
+    /// Lets names stand for an image whose layers need not be here, as the registry has the whole image under these names.
+    pub fn set_remote_tags(&self, references: &[Reference], descriptor: &Descriptor) -> Result<(), Error> {
+        self.change_tags(references.iter().map(|reference| (reference, descriptor)), true)
+    }
+
+    /// Whether layers of what `reference` names may be missing here, and are in the registry.
+    pub fn is_remote_tag(&self, reference: &Reference) -> Result<bool, Error> {
+        let record = read_record(&self.tag_path(&full_name(reference)))?;
+        Ok(record.is_some_and(|record| record.remote))
+    }
+
     /// Sets many names as [`Store::set_tag`] does; the last counts where a name is there twice. `index.json` is written once.
     pub fn set_tags<'t>(
         &self,
         tags: impl IntoIterator<Item = (&'t Reference, &'t Descriptor)>,
+    ) -> Result<(), Error> {
+        self.change_tags(tags, false)
+    }
+
+    fn change_tags<'t>(
+        &self,
+        tags: impl IntoIterator<Item = (&'t Reference, &'t Descriptor)>,
+        remote: bool,
     ) -> Result<(), Error> {
         let mut tags: BTreeMap<String, &Descriptor> =
             tags.into_iter().map(|(reference, descriptor)| (full_name(reference), descriptor)).collect();
@@ -54,15 +79,19 @@ impl Store {
             return Ok(());
         }
         let _lock = lock::exclusive(&self.index_lock())?;
-        let known = |name: &str| read(&self.tag_path(name)).ok().flatten().map(|(_, known)| known);
-        tags.retain(|name, descriptor| known(name).as_ref() != Some(*descriptor));
+        let is_known = |name: &str, descriptor: &Descriptor| {
+            let known = read_record(&self.tag_path(name)).ok().flatten();
+            known.is_some_and(|known| known.descriptor == *descriptor && known.remote == remote)
+        };
+        tags.retain(|name, descriptor| !is_known(name, descriptor));
         self.change_index(|| {
             let mut changes = Vec::new();
             for (name, descriptor) in tags {
                 let path = self.tag_path(&name);
-                let record = TagRecord { version: 1, name: name.clone(), descriptor: descriptor.clone() };
+                let record =
+                    TagRecord { version: 1, name: name.clone(), descriptor: descriptor.clone(), remote };
                 files::replace(&self.next_path()?, &path, &json(&record), 0o600)?;
-                changes.push((name, Some(descriptor.clone())));
+                changes.push((name, (!remote).then(|| descriptor.clone())));
             }
             Ok(changes)
         })
@@ -97,7 +126,16 @@ impl Store {
     pub fn index_is_current(&self) -> Result<bool, Error> {
         let _lock = lock::shared(&self.index_lock())?;
         let written = files::read_small(&self.root().join("index.json"))?;
-        let expected = index_of(&self.tags_and_damage()?.0);
+        // What is damaged is not listed.
+        let mut records = Vec::new();
+        for (path, _) in files::list(&self.folder(Folder::Tags))? {
+            match read_record(&path) {
+                Ok(record) => records.extend(record),
+                Err(Error::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let expected = index_of(records);
         Ok(written.as_deref() == Some(expected.as_slice()))
     }
 
@@ -145,7 +183,7 @@ impl Store {
             files::touch(&path);
             return Ok(());
         }
-        let record = TagRecord { version: 1, name, descriptor: target.clone() };
+        let record = TagRecord { version: 1, name, descriptor: target.clone(), remote: false };
         files::replace(&self.next_path()?, &path, &json(&record), 0o600)
     }
 
@@ -205,7 +243,7 @@ impl Store {
 
     /// Writes `index.json` of all names; the caller holds the lock.
     fn project(&self) -> Result<(), Error> {
-        self.write_index(&index_of(&self.tags()?))
+        self.write_index(&index(&self.private(Folder::Tags))?)
     }
 
     fn write_index(&self, index: &[u8]) -> Result<(), Error> {
@@ -257,24 +295,36 @@ impl State {
 
 /// The content of `index.json` for the names in `folder`.
 pub(super) fn index(folder: &Path) -> Result<Vec<u8>, Error> {
-    Ok(index_of(&all(folder)?))
+    Ok(index_of(all_records(folder)?))
 }
 
-fn index_of(tags: &[(Reference, Descriptor)]) -> Vec<u8> {
-    index::of_lines(tags.iter().map(|(reference, descriptor)| index::line(&reference.full(), descriptor)))
+fn index_of(mut records: Vec<TagRecord>) -> Vec<u8> {
+    records.retain(|record| !record.remote);
+    records.sort_by(|a, b| a.name.cmp(&b.name));
+    index::of_lines(records.iter().map(|record| index::line(&record.name, &record.descriptor)))
 }
 
 fn all(folder: &Path) -> Result<Tags, Error> {
     let mut tags = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))? {
-        let entry = entry.map_err(|e| Error::io("read", folder, e))?;
+    for path in paths(folder)? {
         // `None`: another process has removed it since.
-        if let Some(tag) = read(&entry.path())? {
-            tags.push(tag);
-        }
+        tags.extend(read(&path)?);
     }
     tags.sort_by_cached_key(|(reference, _)| reference.full());
     Ok(tags)
+}
+
+fn all_records(folder: &Path) -> Result<Vec<TagRecord>, Error> {
+    let mut records = Vec::new();
+    for path in paths(folder)? {
+        records.extend(read_record(&path)?);
+    }
+    Ok(records)
+}
+
+fn paths(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
+    entries.map(|entry| Ok(entry.map_err(|e| Error::io("read", folder, e))?.path())).collect()
 }
 
 fn full_name(reference: &Reference) -> String {
@@ -282,14 +332,23 @@ fn full_name(reference: &Reference) -> String {
 }
 
 fn read(path: &Path) -> Result<Option<(Reference, Descriptor)>, Error> {
-    let Some(bytes) = files::read_written(path)? else { return Ok(None) };
-    let corrupt = |reason: String| Error::Corrupt { path: path.to_owned(), reason };
-    let record: TagRecord = serde_json::from_slice(&bytes).map_err(|e| corrupt(e.to_string()))?;
-    if record.version != 1 {
-        return Err(corrupt(format!("its version is {}, not 1", record.version)));
-    }
-    let reference = record.name.parse().map_err(|e: crate::oci::ReferenceError| corrupt(e.to_string()))?;
+    let Some(record) = read_record(path)? else { return Ok(None) };
+    let reference =
+        record.name.parse().map_err(|e: crate::oci::ReferenceError| corrupt(path, e.to_string()))?;
     Ok(Some((reference, record.descriptor)))
+}
+
+fn read_record(path: &Path) -> Result<Option<TagRecord>, Error> {
+    let Some(bytes) = files::read_written(path)? else { return Ok(None) };
+    let record: TagRecord = serde_json::from_slice(&bytes).map_err(|e| corrupt(path, e.to_string()))?;
+    match record.version {
+        1 => Ok(Some(record)),
+        other => Err(corrupt(path, format!("its version is {other}, not 1"))),
+    }
+}
+
+fn corrupt(path: &Path, reason: String) -> Error {
+    Error::Corrupt { path: path.to_owned(), reason }
 }
 
 fn json<T: Serialize>(value: &T) -> Vec<u8> {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::base::busybox_registry;
 use crate::support::http::{Reply, Server};
+use crate::support::layout::Layout;
 use crate::support::registry::Registry;
 
 struct Bench {
@@ -119,4 +121,49 @@ fn a_finished_layer_is_uploaded_while_later_steps_run() {
     can_be_pulled(&name);
     let puts = between.requests().iter().filter(|r| r.starts_with("PUT") && r.contains("/blobs/")).count();
     assert_eq!(puts, 3, "two layers and the configuration, each once");
+}
+
+/// The names in the store's `index.json`.
+fn listed(bench: &Bench) -> Vec<String> {
+    Layout::at(&bench.dir.path().join("store")).names()
+}
+
+#[test]
+fn a_base_that_nobody_reads_is_mounted_and_not_fetched() {
+    let registry = busybox_registry();
+    let between = Server::between(registry.host(), |_, reply| reply);
+    let bench =
+        Bench::new(&format!("FROM {}/busybox\nCOPY --link <<x /\ncontent\nx\nENV A=1\n", between.host()));
+    let name = format!("{}/app:1", between.host());
+    let stderr = bench.build(&["--push", "-t", &name, "."]);
+    assert!(!stderr.contains("FAILED"), "{stderr}");
+    let gets = |server: &Server| {
+        let is_layer = |request: &&String| request.starts_with("GET") && request.contains("/blobs/");
+        server.requests().iter().filter(is_layer).count()
+    };
+    // The base's configuration is all that came.
+    assert_eq!(gets(&between), 1, "{:#?}", between.requests());
+    can_be_pulled(&format!("{}/app:1", registry.host()));
+    assert!(listed(&bench).is_empty(), "an image that is not all here is not for others");
+    assert!(bench.run(&["images"]).0 == 0);
+
+    // What is built on it, by its name in the store, fetches what is missing.
+    fs::write(bench.dir.path().join("Dockerfile"), format!("FROM {name}\nRUN test -e /x\n")).unwrap();
+    bench.build(&["-t", "here", "--pull=missing", "."]);
+    assert_eq!(listed(&bench), ["docker.io/library/here:latest"]);
+}
+
+#[test]
+fn an_image_that_could_not_be_pushed_is_all_here() {
+    let registry = busybox_registry();
+    let between = Server::between(registry.host(), |request, reply| match request.path.contains("/app/") {
+        true => Reply::new(403, "{}"),
+        false => reply,
+    });
+    let bench = Bench::new(&format!("FROM {}/busybox\nENV A=1\n", between.host()));
+    let name = format!("{}/app:1", between.host());
+    let (code, stderr) = bench.run(&["--push", "-t", &name, "."]);
+    assert!(code == 1 && stderr.contains("is kept in the local store"), "{stderr}");
+    assert_eq!(listed(&bench), [name]);
+    bench.build(&["--offline", "-o", "files", "."]);
 }
