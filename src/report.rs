@@ -244,6 +244,24 @@ pub enum Event {
         /// Bytes in all.
         total: u64,
     },
+    /// A layer that the command of a step stands on is being unpacked; not known `total` is 0. Not a part of the step's time.
+    Unpacking {
+        /// The step.
+        step: StepNumber,
+        /// The layer, by its short digest.
+        layer: String,
+        /// Bytes of its blob so far.
+        done: u64,
+        /// Bytes of its blob.
+        total: u64,
+    },
+    /// All layers that a step needs are unpacked; its own time begins.
+    Unpacked {
+        /// The step.
+        step: StepNumber,
+        /// How long it took.
+        took: Duration,
+    },
     /// A step ended well.
     Finished {
         /// The step.

@@ -37,4 +37,4 @@ pub use ids::{IdMap, IdRange};
 pub use overlay::OverlayKind;
 pub use sums::measuring;
 pub use trees::{TreeKind, Trees};
-pub use unpack::{PackJob, UnpackJob, pack_layer, unpack_tree, unpack_tree_on};
+pub use unpack::{PackJob, UnpackJob, pack_layer, read_so_far, unpack_tree, unpack_tree_on};

@@ -1,8 +1,9 @@
 //! Making a tree from a layer's blob, as a job for any process; or a file to mount.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,8 @@ pub struct UnpackJob {
     pub owners: Owners,
     /// Where to write the layer's index, which this makes in passing.
     pub index: Option<PathBuf>,
+    /// The file that says, while this is under way, how much of the blob was read; see [`read_so_far`].
+    pub progress: Option<PathBuf>,
 }
 
 /// Unpacks one layer and verifies its diff id; gives notes for the user about what the tree lacks.
@@ -56,11 +59,49 @@ pub fn unpack_tree_on(job: &UnpackJob, below: &RootView) -> Result<Vec<String>, 
     make_dir(&job.target, 0o755)?;
     let target = open(&job.target)?;
     let mut open_lower = |entry: &ViewEntry<'_>| open_first(&lowers, entry.path);
+    let blob = Watched::new(blob, job.progress.as_deref())?;
     let done = unpack::unpack(blob, &target, below, &options(job), &mut open_lower)?;
     check(&job.blob, job.diff_id, done.diff_id)?;
     write_index(job.index.as_deref(), &done.index)?;
     super::hidden::write(&job.target, &done.hidden)?;
     Ok(done.notes.iter().map(note).collect())
+}
+
+/// A blob that notes how much of it was read.
+struct Watched {
+    blob: File,
+    read: u64,
+    noted: u64,
+    notes: Option<File>,
+}
+
+/// So much more is read before it is noted again.
+const NOTED_BYTES: u64 = 1 << 20;
+
+impl Watched {
+    fn new(blob: File, notes: Option<&Path>) -> Result<Self, Error> {
+        let notes = notes.map(|path| File::create(path).map_err(Error::io("write", path))).transpose()?;
+        Ok(Self { blob, read: 0, noted: 0, notes })
+    }
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.blob.read(buffer)?;
+        self.read += len as u64;
+        if let Some(notes) = self.notes.as_ref().filter(|_| self.read - self.noted >= NOTED_BYTES) {
+            // Nobody sees how it goes on; the work is the same.
+            let _ = notes.write_at(&self.read.to_le_bytes(), 0);
+            self.noted = self.read;
+        }
+        Ok(len)
+    }
+}
+
+/// What a job noted in its file of progress: bytes of the blob that were read.
+pub fn read_so_far(progress: &Path) -> Option<u64> {
+    let noted = crate::rootfs::read_regular(progress).ok()?;
+    noted.try_into().ok().map(u64::from_le_bytes)
 }
 
 /// What to make an image of.

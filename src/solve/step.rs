@@ -34,6 +34,8 @@ pub(super) struct StepContext<'a> {
     pub(super) is_run_on: bool,
     /// When it began.
     pub(super) started: Instant,
+    /// How long it took to fetch and unpack what its command stands on, which is no part of its time.
+    pub(super) unpacked: OnceLock<Duration>,
     /// How long the step took when it ran in another build, if the cache told.
     pub(super) took_then: OnceLock<Duration>,
 }
@@ -84,6 +86,7 @@ impl<'a> StepContext<'a> {
             is_looked_into: false,
             is_run_on: false,
             started: Instant::now(),
+            unpacked: OnceLock::new(),
             took_then: OnceLock::new(),
         }
     }
@@ -93,9 +96,14 @@ impl<'a> StepContext<'a> {
         self.step.number
     }
 
-    /// Since when it is under way.
+    /// How long it has been under way.
     pub(super) fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        self.own_start().elapsed()
+    }
+
+    /// When it began, or would have, had everything been unpacked.
+    fn own_start(&self) -> Instant {
+        self.started + self.unpacked.get().copied().unwrap_or_default()
     }
 
     /// How long it took when it ran, in another build, if the cache told.
@@ -110,7 +118,7 @@ impl<'a> StepContext<'a> {
 
     /// What this step of this project is remembered under.
     pub(super) fn slot(&self) -> Slot<'a> {
-        Slot { name: self.step.slot.as_str().into(), started: self.started }
+        Slot { name: self.step.slot.as_str().into(), started: self.own_start() }
     }
 
     /// Looks a key up, unless everything is to run again.

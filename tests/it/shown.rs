@@ -4,6 +4,7 @@ use std::fs;
 
 use rbuild::text::terminal::is_unsafe;
 
+use crate::support::base::with_busybox;
 use crate::support::http::{Reply, Server};
 use crate::support::program::World;
 use crate::support::terminal::Terminal;
@@ -116,4 +117,39 @@ fn a_log_is_shown_without_escapes_and_piped_as_it_is() {
     let mut terminal = Terminal::start(&world, &["logs", "last"]);
     assert_eq!(terminal.end(), Some(0));
     assert!(terminal.shown.ends_with("ab\r\nc\r\ndone\r\n"), "{:?}", terminal.shown);
+}
+
+/// What a command stands on is unpacked once, before it: with lines of its own, and not as a part of its time.
+#[test]
+fn unpacking_is_told_and_takes_no_time_of_the_command() {
+    let world = World::new();
+    let noise: Vec<u8> =
+        (0..20_000_000_u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+    world.file("noise", noise);
+    with_busybox(&world, "COPY noise /\nRUN echo said\n");
+    let events = |words: &[&str]| -> Vec<serde_json::Value> {
+        let ran = world.rbuild([&["--progress=json"], words, &["."]].concat()).any_stdout().run();
+        ran.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let told = events(&[]);
+    let log = told.iter().position(|event| event["event"] == "log").unwrap();
+    let step = told[log]["step"].clone();
+    let of_step: Vec<&serde_json::Value> = told.iter().filter(|event| event["step"] == step).collect();
+    let mut kinds: Vec<&str> = of_step.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    kinds.dedup();
+    kinds.retain(|kind| *kind != "missed");
+    assert_eq!(kinds, ["started", "unpacking", "unpacked", "log", "finished"]);
+    let of_kind = |kind: &str| of_step.iter().filter(move |event| event["event"] == kind).collect::<Vec<_>>();
+    let (first, last) = (of_kind("unpacking")[0], *of_kind("unpacking").last().unwrap());
+    assert_eq!((first["done"].as_u64(), &last["done"]), (Some(0), &last["total"]), "{first} {last}");
+    let number = |event: &serde_json::Value, name: &str| event[name].as_u64().unwrap();
+    let (started, unpacked, finished) =
+        (of_kind("started")[0], of_kind("unpacked")[0], of_kind("finished")[0]);
+    let (apart, in_all) = (
+        number(unpacked, "took_ms") + number(finished, "took_ms"),
+        number(finished, "at_ms") - number(started, "at_ms"),
+    );
+    // Milliseconds are cut off.
+    assert!(apart <= in_all + 2, "{unpacked} {finished} {in_all}");
+    assert!(events(&["--no-cache"]).iter().all(|event| event["event"] != "unpacking"), "the trees are there");
 }

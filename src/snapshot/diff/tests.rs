@@ -68,6 +68,7 @@ impl Base {
                 unpack::Owners::Apply
             },
             index: Some(index.clone()),
+            progress: None,
         };
         let unpack = |target: &Path| unpack_tree(&job(target)).map(|notes| assert_eq!(notes, [""; 0]));
         let tree = self.trees.ensure(self.chain, unpack).unwrap();

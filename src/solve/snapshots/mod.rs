@@ -2,6 +2,7 @@
 
 mod images;
 mod merged;
+mod unpacking;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use images::{Images, Usable};
+use unpacking::Unpacking;
 
 use super::error::Error;
 use super::full_disk::binary;
@@ -209,6 +211,10 @@ impl Snapshots {
     /// The trees of a root, the top one first, each made if need be. Some may be images, mounted for as long as this
     /// value lives. The last may stand for many layers.
     pub(super) fn lowers(&self, root: &RootState) -> Result<Vec<PathBuf>, Error> {
+        self.lowers_told(root, &Unpacking::silent())
+    }
+
+    fn lowers_told(&self, root: &RootState, told: &Unpacking<'_>) -> Result<Vec<PathBuf>, Error> {
         if let Some(known) = self.known_few(root.chain)? {
             return Ok(known);
         }
@@ -224,7 +230,7 @@ impl Snapshots {
             }
             let tree = match self.trees()?.find(chain) {
                 Some(tree) => tree,
-                None => self.make(chain, layer, below, &lowers)?,
+                None => self.make(chain, layer, (below, &lowers), told)?,
             };
             lowers.insert(0, tree);
             lowers = self.few(chain, lowers)?;
@@ -252,14 +258,16 @@ impl Snapshots {
         &self,
         chain: ChainId,
         layer: &Layer,
-        below: &[Layer],
-        lowers: &[PathBuf],
+        (below, lowers): (&[Layer], &[PathBuf]),
+        told: &Unpacking<'_>,
     ) -> Result<PathBuf, Error> {
         self.lookup.bring(std::slice::from_ref(layer))?;
-        match self.image(chain, layer, below)? {
+        let progress = self.store.scratch_dir()?;
+        let progress = progress.path().join("read");
+        told.watch(&layer.descriptor, &progress, || match self.image(chain, layer, below)? {
             Some(root) => Ok(root),
-            None => self.unpack(chain, layer, below, lowers),
-        }
+            None => self.unpack(chain, layer, (below, lowers), &progress),
+        })
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<ChainId, Vec<PathBuf>>> {
@@ -330,8 +338,8 @@ impl Snapshots {
         &self,
         chain: ChainId,
         layer: &Layer,
-        below: &[Layer],
-        lowers: &[PathBuf],
+        (below, lowers): (&[Layer], &[PathBuf]),
+        progress: &Path,
     ) -> Result<PathBuf, Error> {
         let privilege = self.privilege()?;
         let parents = self.index_files(below)?;
@@ -349,6 +357,7 @@ impl Snapshots {
                 mark: privilege.opaque_mark(),
                 owners: privilege.owners(),
                 index: fresh_index.clone(),
+                progress: Some(progress.to_owned()),
             };
             for note in jobs::unpack(&self.executor, &job, &view)? {
                 self.events.send(Event::Note(note));
@@ -419,6 +428,7 @@ impl Snapshots {
             mark: privilege.opaque_mark(),
             owners: privilege.owners(),
             index: None,
+            progress: None,
         };
         jobs::unpack_among(&self.executor, memory.as_ref(), &job).map_err(Error::Restore)?;
         Ok(WritableRoot::new(snapshot, memory))

@@ -89,6 +89,12 @@ fn object(event: &Event) -> Value {
         Event::Bytes { step, what, done, total } => {
             json!({"event": "bytes", "step": step.0 + 1, "what": what, "done": done, "total": total})
         }
+        Event::Unpacking { step, layer, done, total } => {
+            json!({"event": "unpacking", "step": step.0 + 1, "layer": layer, "done": done, "total": total})
+        }
+        Event::Unpacked { step, took } => {
+            json!({"event": "unpacked", "step": step.0 + 1, "took_ms": milliseconds(*took)})
+        }
         Event::Finished { step, outcome, took, result } => {
             let outcome = match outcome {
                 Outcome::Ran => "ran",

@@ -76,14 +76,19 @@ impl Plain {
 
     fn hear(&mut self, time: Instant, event: &Event) {
         match event {
-            Event::Started(step) | Event::Log { step, .. } | Event::Bytes { step, .. } => {
+            Event::Started(step)
+            | Event::Log { step, .. }
+            | Event::Bytes { step, .. }
+            | Event::Unpacking { step, done: 0, .. }
+            | Event::Unpacked { step, .. } => {
                 self.heard.insert(*step, time);
             }
             Event::Finished { step, .. } | Event::Failed { step, .. } | Event::Cancelled { step, .. } => {
                 self.heard.remove(step);
             }
-            // Nobody sees that one here.
+            // Nobody sees these here.
             Event::LogSoFar { .. }
+            | Event::Unpacking { .. }
             | Event::Planned(_)
             | Event::Missed { .. }
             | Event::Warning(_)
@@ -119,6 +124,17 @@ impl Plain {
             Event::LogSoFar { .. } => {}
             Event::Bytes { step, what, done, total } => {
                 self.transfer(&mut out, time, *step, what, (*done, *total));
+            }
+            Event::Unpacking { step, layer, done: 0, total } => {
+                self.introduce(&mut out, time, *step);
+                let size = if *total > 0 { format!(", {}", bytes(*total)) } else { String::new() };
+                line(&mut out, *step, &format!("unpacking {}{size}", harmless(layer)));
+            }
+            Event::Unpacking { .. } => {}
+            Event::Unpacked { step, took } => {
+                self.introduce(&mut out, time, *step);
+                line(&mut out, *step, &format!("unpacked in {}", seconds(*took)));
+                self.begun.insert(*step, time);
             }
             Event::Finished { step, outcome, took, .. } => {
                 self.introduce(&mut out, time, *step);
@@ -209,6 +225,26 @@ mod tests {
         let failed = Event::Failed { step, took: Duration::from_secs(161), usage: None };
         plain.text(at(161), &failed);
         assert_eq!(plain.signs_of_life(at(999)), "", "it is over");
+    }
+
+    #[test]
+    fn unpacking_is_told_and_is_no_part_of_the_time() {
+        let start = Instant::now();
+        let mut plain = Plain::new(start);
+        let step = StepNumber(1);
+        let unpacking =
+            |done| Event::Unpacking { step, layer: "0123abcd".to_owned(), done, total: 60_300_000 };
+        let events = [
+            (0, Event::Started(step)),
+            (0, unpacking(0)),
+            (500, unpacking(30_000_000)),
+            (1000, unpacking(60_300_000)),
+            (1000, Event::Unpacked { step, took: Duration::from_secs(1) }),
+            (1200, Event::Log { step, stream: Stream::Stdout, line: "cc".to_owned() }),
+        ];
+        let text: String =
+            events.iter().map(|(ms, e)| plain.text(start + Duration::from_millis(*ms), e)).collect();
+        assert_eq!(text, "#2 \n#2 unpacking 0123abcd, 60.3 MB\n#2 unpacked in 1.00s\n#2 0.200 cc\n");
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Tty {
     fn bar(&self, transfer: &Transfer, columns: usize) -> String {
         let Transfer { what, done, total, pace } = transfer;
         let what = harmless(what);
-        let what = cut(&what, 16);
+        let what = cut(&what, 22);
         let pace = match pace.per_sec() {
             pace if pace >= 1.0 => format!("  {}/s", bytes(pace as u64)),
             _ => String::new(),
@@ -213,6 +213,18 @@ impl Tty {
             }
             Event::LogSoFar { step, line } => self.running(*step, time).so_far = Some(shown(line)),
             Event::Bytes { step, what, done, total } => self.transfer(*step, time, what, *done, *total),
+            Event::Unpacking { step, layer, done, total } => {
+                self.transfer(*step, time, &format!("unpacking {layer}"), *done, *total);
+            }
+            Event::Unpacked { step, took } => {
+                let running = self.running(*step, time);
+                running.since = time;
+                running.transfers.clear();
+                let place = self.headings.get(step.0).map_or("", |heading| &heading.place);
+                self.print(
+                    &self.paint.dim(&format!("{place} unpacked what it stands on in {}", seconds(*took))),
+                );
+            }
             Event::Finished { step, outcome, took, .. } => {
                 let tail = match outcome {
                     Outcome::Ran => seconds(*took),
@@ -245,7 +257,11 @@ impl Display for Tty {
     fn show(&mut self, time: Instant, event: &Event) {
         self.event(time, event);
         // A command that prints fast would else have every line of its output drawn: the next tick shows the last.
-        if !matches!(event, Event::Log { .. } | Event::LogSoFar { .. } | Event::Bytes { .. }) {
+        let is_frequent = matches!(
+            event,
+            Event::Log { .. } | Event::LogSoFar { .. } | Event::Bytes { .. } | Event::Unpacking { .. }
+        );
+        if !is_frequent {
             self.redraw();
         }
     }

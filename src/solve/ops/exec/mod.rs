@@ -81,6 +81,9 @@ fn execute(
     let (environment, services) = (step.environment, step.environment.services);
     let snapshots = &services.snapshots;
     snapshots.try_step()?;
+    let shown = step.is_listed.then_some(step.number());
+    let unpacked = snapshots.unpack_for(shown, &mounts::roots_under(op, parent))?;
+    let _ = step.unpacked.set(unpacked);
     let lowers = snapshots.lowers(parent)?;
     let held = mounts::hold(environment, op)?;
     let mut full = false;

@@ -114,6 +114,21 @@ pub(in crate::solve) struct HeldMount<'o> {
     pub(in crate::solve) held: Held,
 }
 
+/// The roots that must be there as trees before the command runs.
+pub(in crate::solve::ops) fn roots_under<'o>(
+    op: &'o ExecOp<MountedRoot>,
+    parent: &'o RootState,
+) -> Vec<&'o RootState> {
+    let mounted = op.mounts.iter().filter_map(|mount| match &mount.kind {
+        MountKind::Bind { from, .. } => Some(&from.root),
+        MountKind::Cache { .. }
+        | MountKind::Tmpfs { .. }
+        | MountKind::Secret { .. }
+        | MountKind::Ssh { .. } => None,
+    });
+    std::iter::once(parent).chain(mounted).collect()
+}
+
 /// Gets what each mount of `op` needs, in their order; waits for cache mounts that others have locked.
 pub(in crate::solve) fn hold<'o>(
     environment: &Environment<'_>,
