@@ -103,6 +103,12 @@ impl Context {
         Ok(Some(entry))
     }
 
+    /// Whether a socket is at `path`, which is never listed.
+    pub fn is_socket(&self, path: &[u8]) -> bool {
+        let stat = self.root.stat(as_path(path));
+        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
+    }
+
     /// Lists everything below `dir` on all processors, so that later walks find it in memory. What cannot be read is
     /// an error of the walk that wants it.
     pub fn load(&self, dir: Entry<'_>) {

@@ -33,6 +33,23 @@ impl<'t> OwnerText<'t> {
         matches!(self.user, Id::Name(_)) || matches!(self.group, Some(Id::Name(_)))
     }
 
+    /// Its names that no account has, in words.
+    pub fn unknown(&self, accounts: &Accounts<'_>) -> io::Result<Vec<String>> {
+        let mut unknown = Vec::new();
+        if let Id::Name(name) = self.user
+            && !name.is_empty()
+            && !users(&read(accounts, "etc/passwd")?).any(|user| user.name == name)
+        {
+            unknown.push(format!("the image has no user `{name}`, so root is the owner"));
+        }
+        if let Some(Id::Name(name)) = self.group
+            && !groups(&read(accounts, "etc/group")?).any(|group| group.name == name)
+        {
+            unknown.push(format!("the image has no group `{name}`, so the user's own is taken"));
+        }
+        Ok(unknown)
+    }
+
     /// User and group id. As in BuildKit a single number stands for both, an unknown user is 0, and an unknown
     /// group is the user's own.
     pub fn resolve(&self, accounts: &Accounts<'_>) -> io::Result<(u32, u32)> {
@@ -108,6 +125,17 @@ mod tests {
         ] {
             assert_eq!(OwnerText::new(text).resolve(&accounts).unwrap(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn names_that_nobody_has_are_told() {
+        let unknown = |text| OwnerText::new(text).unknown(&accounts).unwrap().join("; ");
+        for known in ["app", "app:staff", "77:33", ":staff", "root:root"] {
+            assert_eq!(unknown(known), "", "{known}");
+        }
+        let (user, group) = ("no user `ghost`", "no group `spooks`");
+        assert!(unknown("ghost").contains(user) && unknown("7:spooks").contains(group));
+        assert!(unknown("ghost:spooks").contains(user) && unknown("ghost:spooks").contains(group));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Outcome {
     /// The step's time: SOURCE_DATE_EPOCH if given, else the newest of the parent's time and the mtimes of the
     /// files that were brought.
     pub time: Seconds,
+    /// What was not as the instruction says, in words.
+    pub warnings: Vec<String>,
 }
 
 /// Whether `op` really is independent of its parent: `--chmod` switches `--link` off, as in BuildKit.
@@ -64,7 +66,14 @@ pub fn copy_into<R>(
         transfer.pick(pick, destination.scratch)?;
     }
     let time = op.epoch.unwrap_or_else(|| transfer.files.time(destination.parent_time));
-    Ok(Outcome { entries: transfer.files.finish(time, op.epoch), time })
+    let warnings = unknown_owner(op, destination.accounts)?;
+    Ok(Outcome { entries: transfer.files.finish(time, op.epoch), time, warnings })
+}
+
+fn unknown_owner<R>(op: &CopyOp<R>, accounts: &Accounts<'_>) -> Result<Vec<String>, Error> {
+    let Some(written) = &op.chown else { return Ok(Vec::new()) };
+    let unknown = OwnerText::new(written).unknown(accounts);
+    unknown.map_err(|source| Error::Accounts { owner: written.clone(), source })
 }
 
 fn owner<R>(op: &CopyOp<R>, accounts: &Accounts<'_>) -> Result<Option<(u32, u32)>, Error> {

@@ -103,6 +103,9 @@ pub enum Error {
     Context(#[from] context::Error),
 }
 
+/// So many more sources that are not there are named.
+const SEVERAL: usize = 9;
+
 /// A source that is not there, and what may have been meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotFound {
@@ -114,6 +117,10 @@ pub struct NotFound {
     pub outside: Option<String>,
     /// The line of the ignore file that hides it.
     pub blame: Option<Blame>,
+    /// It is there, and a socket.
+    pub is_socket: bool,
+    /// Other sources of the instruction that are not there, and where they stand.
+    pub others: Vec<(String, Option<Span>)>,
     /// Similar paths that are there, best first.
     pub near: Vec<String>,
     /// Where the source stands in the Dockerfile.
@@ -124,6 +131,9 @@ impl std::error::Error for NotFound {}
 
 impl std::fmt::Display for NotFound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_socket {
+            return write!(f, "`{}` in {} is a socket, and sockets are not copied", self.path, self.place);
+        }
         write!(f, "`{}` not found in {}", self.path, self.place)?;
         match (&self.blame, &self.outside) {
             (Some(blame), _) => write!(f, ": {blame}"),
@@ -141,6 +151,17 @@ impl Error {
             Error::Pattern { span, .. } => *span,
             _ => None,
         }
+    }
+
+    /// What else is wrong.
+    pub fn note(&self) -> Option<String> {
+        let Error::NotFound(missing) = self else { return None };
+        let named: Vec<String> =
+            missing.others.iter().take(SEVERAL).map(|(path, _)| format!("`{path}`")).collect();
+        let more = missing.others.len() - named.len();
+        let are = if missing.others.len() == 1 { "is" } else { "are" };
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        (!named.is_empty()).then(|| format!("{}{more} {are} not there, either", named.join(", ")))
     }
 
     /// Ways to go on.

@@ -93,10 +93,29 @@ pub fn select<R>(op: &CopyOp<R>, sources: &[Source<'_>]) -> Result<Selected, Err
         Matcher::new(&op.excludes).map_err(|(index, _)| Error::Exclude(op.excludes[index].clone()))?;
     let selection = Selection { kind: op.kind, parents: op.parents, unpack: op.unpack, exclude };
     let mut picks = Vec::new();
-    for source in sources {
-        selection.source(source, &mut picks)?;
+    for (at, source) in sources.iter().enumerate() {
+        selection.source(source, &mut picks).map_err(|error| with_others(error, &sources[at + 1..]))?;
     }
     Ok(Selected { picks })
+}
+
+/// An error about a source that is not there tells of all of them.
+fn with_others(error: Error, rest: &[Source<'_>]) -> Error {
+    match error {
+        Error::NotFound(mut missing) => {
+            missing.others = rest.iter().filter_map(absent).collect();
+            Error::NotFound(missing)
+        }
+        other => other,
+    }
+}
+
+/// A source without wildcards that is not there, and where it stands. What cannot be looked at counts as there.
+fn absent(source: &Source<'_>) -> Option<(String, Option<Span>)> {
+    let Source::Path { tree, pattern, span } = source else { return None };
+    let named = path::below_root(pattern.replace("/./", "/").as_bytes());
+    let found = tree.resolve(&named).and_then(|base| tree.entry(&base));
+    (!has_wildcards(&named) && matches!(found, Ok(None))).then(|| (shown(&named), *span))
 }
 
 struct Selection {
@@ -219,12 +238,18 @@ fn missing(tree: &FileTree, named: &[u8], written: &str, span: Option<Span>) -> 
         }
         FileTree::Layers(_) => ("the files of the stage or image", None),
     };
+    let is_socket = match tree {
+        FileTree::Context(context) => context.is_socket(named),
+        FileTree::Layers(_) => false,
+    };
     let is_cut = path::clean(written.trim_start_matches('/').as_bytes()).starts_with(b"../");
     Ok(Error::NotFound(Box::new(NotFound {
         path: shown(named),
         place: place.into(),
         outside: is_cut.then(|| written.to_owned()),
         blame,
+        is_socket,
+        others: Vec::new(),
         near: near.collect(),
         span,
     })))

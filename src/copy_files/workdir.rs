@@ -25,5 +25,5 @@ pub fn workdir(
     };
     root.make_directories(&at, &Attributes::made(0o755, uid, gid))?;
     let time = op.epoch.unwrap_or(parent_time);
-    Ok(Outcome { entries: root.finish(time, op.epoch), time })
+    Ok(Outcome { entries: root.finish(time, op.epoch), time, warnings: Vec::new() })
 }

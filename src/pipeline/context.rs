@@ -66,6 +66,17 @@ pub(super) fn folder(
     Context::open(path, ignore, Some(cache)).map(Arc::new).map_err(|e| vec![diagnose(&e)])
 }
 
+/// An error unless the place of a named context is a folder.
+pub(super) fn check_named(name: &str, path: &Path) -> Result<(), Diagnostic> {
+    let why = match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => return Ok(()),
+        Ok(_) => "it is a file, not a folder".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let what = format!("cannot open `{}`, the build context `{name}`: {why}", path.display());
+    Err(Diagnostic::error(what).help(plan::CONTEXTS))
+}
+
 fn directory(request: &Request, services: &Services, path: &Path) -> Result<MainContext, Vec<Diagnostic>> {
     let (dockerfile, at) = dockerfile::read_local(&services.store, request, path)?;
     let files = ContextFiles::Folder(folder(&services.store, path, at.as_deref())?);

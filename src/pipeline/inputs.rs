@@ -41,6 +41,7 @@ impl<'r> Inputs<'r> {
         let mut contexts = BTreeMap::from([(String::new(), files)]);
         for (name, source) in &request.options.contexts {
             if let ContextSource::Dir(path) = source {
+                context::check_named(name, path).map_err(|fault| vec![fault])?;
                 let folder = context::folder(&services.store, path, None)?;
                 contexts.insert(name.clone(), ContextFiles::Folder(folder));
             }

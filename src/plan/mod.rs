@@ -14,6 +14,7 @@ mod exec;
 mod files;
 mod from;
 pub mod graph;
+mod hints;
 mod history;
 mod lower;
 mod mounts;
@@ -42,8 +43,9 @@ use crate::text::closest;
 use bases::Bases;
 pub use epoch::EpochSource;
 use graph::{BaseOp, BaseRequest, HistoryPlan, ImagePlan, Plan};
+pub use hints::{shell_of, stage_hint};
 use lower::Lowering;
-pub use options::{ContextSource, Entitlement, Options};
+pub use options::{CONTEXTS, ContextSource, Entitlement, Options};
 use place::Place;
 pub use remote::{Kind as SourceKind, kind as source_kind};
 use scope::Globals;
@@ -204,16 +206,6 @@ fn checked(
         }
         None => Ok(findings),
     }
-}
-
-/// Help for when an image cannot be found that FROM, COPY --from or a mount names: the stage that may
-/// have been meant, and where it is.
-pub fn stage_hint(file: &Dockerfile, name: &str) -> Option<String> {
-    let names = file.stages.iter().filter_map(|stage| stage.from.name.as_ref());
-    let near = closest(name, names.clone().map(|name| name.text.as_str()))?;
-    let word = names.into_iter().find(|word| word.text == near)?;
-    let (line, _) = file.source.line_column(word.span.start);
-    Some(format!("did you mean `{near}`, defined on line {line}?"))
 }
 
 /// What can be said before any instruction is applied.

@@ -105,6 +105,10 @@ impl Options {
     }
 }
 
+/// What `--build-context` takes, for people.
+pub const CONTEXTS: &str = "--build-context takes NAME=WHERE, and WHERE is a folder, the URL of a git repository or of an \
+     archive, `docker-image://IMAGE`, `oci-layout://DIR[:TAG]` or `target:STAGE`";
+
 /// What `--build-context` puts in the place of a stage or an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContextSource {

@@ -212,7 +212,7 @@ fn unauthorized(target: &Target<'_>, detail: String, credentials: CredentialStat
 
 fn unreachable(image: String, failure: Failure) -> Error {
     let Failure { origin, problem, cause } = failure;
-    Error::Unreachable { image, host: origin.host, port: origin.port, problem, cause }
+    Error::Unreachable { image, host: origin.host, port: origin.port, secure: origin.secure, problem, cause }
 }
 
 /// The first error of an answer's body (distribution-spec, "Error Codes").

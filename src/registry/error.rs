@@ -19,6 +19,8 @@ pub enum Error {
         host: String,
         /// Its port.
         port: u16,
+        /// Whether it was asked by https.
+        secure: bool,
         /// The kind of obstacle.
         problem: Problem,
         /// What the system said.
@@ -240,7 +242,9 @@ impl Error {
     /// How to go on, in one sentence.
     pub fn help(&self) -> Option<String> {
         let text = match self {
-            Error::Unreachable { host, port, problem, .. } => unreachable_help(host, *port, *problem),
+            Error::Unreachable { host, port, secure, problem, .. } => {
+                unreachable_help(host, (*port, *secure), *problem)
+            }
             Error::UnknownManifest { repository, registry, .. } => {
                 format!(
                     "check the name and the tag; `skopeo list-tags docker://{registry}/{repository}` lists those that exist"
@@ -280,12 +284,13 @@ impl Error {
     }
 }
 
-fn unreachable_help(host: &str, port: u16, problem: Problem) -> String {
+fn unreachable_help(host: &str, (port, secure): (u16, bool), problem: Problem) -> String {
+    let proxy = if secure { "HTTPS_PROXY" } else { "HTTP_PROXY" };
     match problem {
         Problem::NoSuchHost => format!("check the spelling of `{host}`, and the network"),
         Problem::Refused => "check that the registry runs and that the port is right".to_owned(),
-        Problem::Timeout => "check the network; behind a proxy, set HTTPS_PROXY".to_owned(),
-        Problem::Proxy => "check HTTPS_PROXY and NO_PROXY".to_owned(),
+        Problem::Timeout => format!("check the network; behind a proxy, set {proxy}"),
+        Problem::Proxy => format!("check {proxy} and NO_PROXY"),
         Problem::Certificate => {
             let name = if port == 443 { host.to_owned() } else { format!("{host}:{port}") };
             format!(
@@ -325,5 +330,31 @@ fn why(state: &CredentialState) -> String {
         CredentialState::None => " without a login".to_owned(),
         CredentialState::Refused => " with the stored login".to_owned(),
         CredentialState::Unreadable(reason) => format!(" without a login ({reason})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_proxy_of_the_protocol_is_named() {
+        let help = |secure, problem| {
+            let (host, port) = ("registry.invalid".to_owned(), 5000);
+            let error = Error::Unreachable {
+                image: String::new(),
+                host,
+                port,
+                secure,
+                problem,
+                cause: String::new(),
+            };
+            error.help().unwrap()
+        };
+        for problem in [Problem::Timeout, Problem::Proxy] {
+            assert!(help(true, problem).contains("HTTPS_PROXY"));
+            assert!(help(false, problem).contains(" HTTP_PROXY"));
+        }
     }
 }

@@ -118,6 +118,14 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The shell that starts a RUN is not in its root.
+    #[error("`{shell}`, which SHELL names, was not found in the root file system")]
+    NoShell {
+        /// Its program.
+        shell: String,
+        /// Where SHELL stands.
+        set_at: Span,
+    },
     /// The image of a step cannot be found.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -244,9 +252,13 @@ impl Error {
     /// store's folder, whose disk may be the reason.
     pub fn diagnose(&self, source: &Arc<Source>, span: Option<Span>, store: &Path) -> Diagnostic {
         let diagnostic = self.explain(store);
-        match self.located().1.or(span) {
+        let diagnostic = match self.located().1.or(span) {
             Some(span) => diagnostic.at(source, span, ""),
             None => diagnostic,
+        };
+        match self {
+            Self::NoShell { set_at, .. } => diagnostic.at(source, *set_at, "the shell"),
+            _ => diagnostic,
         }
     }
 
@@ -290,6 +302,10 @@ impl Error {
             // A stage of nearly that name is the better guess, so it goes first.
             Self::NoStage { source, hint, .. } => diagnostic.note(source.diagnose().message).help(hint),
             Self::Command(error) => error.explain(diagnostic, store),
+            Self::Files(error) => {
+                let diagnostic = error.note().into_iter().fold(diagnostic, Diagnostic::note);
+                error.help().into_iter().fold(diagnostic, Diagnostic::help)
+            }
             _ => self.help().into_iter().fold(diagnostic, Diagnostic::help),
         }
     }
@@ -298,7 +314,9 @@ impl Error {
     fn help(&self) -> Vec<String> {
         match self {
             Self::Registry(error) => error.help().into_iter().collect(),
-            Self::Files(error) => error.help().into_iter().collect(),
+            Self::NoShell { .. } => {
+                vec!["install it in a RUN before, or name a shell that is there: `SHELL [\"/bin/sh\", \"-c\"]`".to_owned()]
+            }
             Self::Http(error) => error.help().map(String::from).into_iter().collect(),
             Self::Git(error) => error.help().map(String::from).into_iter().collect(),
             Self::NotPinned(error) => vec![error.help().to_owned()],

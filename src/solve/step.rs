@@ -9,7 +9,7 @@ use super::remote::RemoteLayers;
 use super::state::{Files, RootState};
 use crate::cache::{Key, Reasons, Record};
 use crate::plan::graph::Step;
-use crate::report::{Diagnostic, Event, Outcome, ResourceUsage, StepNumber};
+use crate::report::{Diagnostic, Event, Outcome, ResourceUsage, Severity, StepNumber};
 
 /// Why a step is not in the cache of which nothing more is known.
 const NOT_BUILT: &str = "not built before";
@@ -114,6 +114,16 @@ impl<'a> StepContext<'a> {
     /// What went wrong, told at the step's line unless it has a place of its own.
     pub(super) fn diagnose(&self, error: &Error) -> Diagnostic {
         self.environment.diagnose(error, self.step.span)
+    }
+
+    /// Tells that something is not as the step says.
+    pub(super) fn warn(&self, message: String) {
+        let warning = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(message) };
+        let warning = match self.step.span {
+            Some(span) => warning.at(&self.environment.given.source, span, ""),
+            None => warning,
+        };
+        self.environment.services.events.send(Event::Warning(warning));
     }
 
     /// What this step of this project is remembered under.

@@ -91,6 +91,52 @@ fn sources_that_are_not_there() {
     let linked = world("FROM scratch\nCOPY link /\n");
     std::os::unix::fs::symlink("/etc/hostname", linked.context().join("link")).unwrap();
     fails("link-out-of-the-context", &linked);
+    let several = world("FROM scratch\nCOPY a hello b c \\\n  d */x e f /x/\n");
+    fails("missing-sources", &several);
+    let socket = world("FROM scratch\nCOPY app.sock /\n");
+    let _socket = std::os::unix::net::UnixListener::bind(socket.context().join("app.sock")).unwrap();
+    fails("socket", &socket);
+}
+
+/// As with BuildKit, only COPY and `--target` know numbers.
+#[test]
+fn a_mount_from_the_number_of_a_stage() {
+    let mount = "RUN --mount=from=0,target=/x true\n";
+    for (name, stages) in [
+        ("number-of-a-named-stage", "FROM scratch AS a\nFROM scratch\n"),
+        ("number-of-a-stage", "FROM scratch\n"),
+    ] {
+        fails_with(name, &world(&format!("{stages}{mount}")), &["--offline"]);
+    }
+}
+
+#[test]
+fn contexts_that_are_wrong() {
+    let world = world("FROM scratch\nCOPY hello /\n");
+    fails_with("unknown-named-context", &world, &["--build-context", "assets=../assets"]);
+    fails_with("named-context-that-is-a-file", &world, &["--build-context", "assets=hello"]);
+    for given in ["assets", "=../assets", "assets="] {
+        let ran = world.build(["--build-context", given]).status(2).run();
+        assert!(
+            ran.stderr.contains("NAME=WHERE") && ran.stderr.contains("docker-image://"),
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn an_owner_whom_the_image_does_not_know_is_root_with_a_warning() {
+    let world = world("FROM scratch\nCOPY --chown=ghost:spooks hello /\n");
+    let ran = world.build([""; 0]).remarks().run();
+    let told: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
+    let expected = [
+        "warning: --chown=ghost:spooks: the image has no user `ghost`, so root is the owner",
+        "warning: --chown=ghost:spooks: the image has no group `spooks`, so the user's own is taken",
+    ];
+    assert_eq!(told, expected);
+    world.dockerfile("FROM scratch\nCOPY --chown=7:root hello /\n");
+    assert!(!world.build([""; 0]).run().stderr.contains("warning"));
 }
 
 #[test]
@@ -139,6 +185,12 @@ fn a_command_that_fails() {
     fails("killed-run", &run("RUN sh -c 'kill -9 $$'; exit $?\n"));
     fails("unknown-user", &run("USER nobody-here\nRUN true\n"));
     fails("run-on-scratch", &world("FROM scratch\nRUN true\n"));
+    fails("missing-shell", &run("SHELL [\"/bin/bash\", \"-c\"]\nUSER 7\nRUN true\n"));
+    let stages = "AS base\nSHELL [\"bash\", \"-c\"]\nFROM base\nRUN true\n";
+    fails("missing-shell-of-a-stage", &world(&format!("FROM {}/busybox {stages}", registry.host())));
+    // It is the program that is missing here.
+    let exec = run("SHELL [\"/bin/bash\", \"-c\"]\nRUN [\"/nosuchprogram\"]\n");
+    assert!(!fails("no-such-program-beside-a-shell", &exec).stderr.contains("SHELL names"));
 }
 
 #[test]

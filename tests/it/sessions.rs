@@ -378,3 +378,22 @@ fn a_killed_shell_of_an_ordinary_user_leaves_nothing() {
         Err(why) => skip!("{why}"),
     }
 }
+
+#[test]
+fn options_behind_the_image_are_told_where_they_belong() {
+    let world = World::new();
+    let registry = busybox_registry();
+    let image = format!("{}/busybox", registry.host());
+    let told = "options of rbuild go before the image";
+    for (words, right) in [("-it", "rbuild run -it"), ("--rm -it sh", "rbuild run --rm -it")] {
+        let ran = world.rbuild(["run", &image]).args(words.split(' ')).status(127).run();
+        assert!(ran.stderr.contains(told), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("`{right} {image} …`")), "{}", ran.stderr);
+    }
+    // Here they are what the entrypoint is given, or another program is missing.
+    let ran = world.rbuild(["run", &image, "nosuchprogram", "-it"]).status(127).run();
+    assert!(!ran.stderr.contains(told), "{}", ran.stderr);
+    world.rbuild(["run", "--entrypoint", "echo", &image, "-it"]).stdout("-it\n").run();
+    let ran = world.rbuild(["run", "--entrypoint", "/nosuchprogram", &image, "-it"]).status(127).run();
+    assert!(!ran.stderr.contains(told), "{}", ran.stderr);
+}

@@ -195,14 +195,30 @@ fn inside(
     match outcome {
         Ok(report) => Ok(ShellEnded { code: report.status.code() }),
         Err(error) => {
-            let code = match error {
+            let code = match &error {
                 EnterError::NotFound(_) => EXIT_NOT_FOUND,
                 EnterError::NotExecutable(_) => EXIT_NOT_EXECUTABLE,
                 EnterError::Stopped | EnterError::Failed(_) => EXIT_FAILED,
             };
-            Err(sandbox::failure_of(error).or_status(code))
+            let misplaced = misplaced(args).filter(|_| code == EXIT_NOT_FOUND && command == args.command());
+            Err(match (error, misplaced) {
+                (EnterError::NotFound(text), Some(help)) => {
+                    Failure::build(vec![Diagnostic::error(text).help(help)]).or_status(code)
+                }
+                (error, _) => sandbox::failure_of(error).or_status(code),
+            })
         }
     }
+}
+
+/// What to say when the command is none, but looks like options that were meant for rbuild.
+fn misplaced(args: &RunArgs) -> Option<String> {
+    let options: Vec<&str> =
+        args.command().iter().map(String::as_str).take_while(|word| word.starts_with('-')).collect();
+    let way = format!("rbuild run {} {} …", options.join(" "), args.image());
+    (!options.is_empty()).then(|| {
+        format!("what follows the image is the command; options of rbuild go before the image: `{way}`")
+    })
 }
 
 /// The entrypoint and what follows it, as docker puts them together.

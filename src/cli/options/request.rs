@@ -44,7 +44,7 @@ pub(crate) fn from_args(
         extra_hosts: args.limits.extra_hosts()?,
         shm_size_bytes: args.limits.shm_size_bytes()?,
         ulimits: args.limits.ulimits()?,
-        contexts: all(&args.build_context, "--build-context", named_context)?,
+        contexts: named_contexts(&args.build_context)?,
         proxy_env: Vec::new(),
         hostname: None,
         epoch: variable("SOURCE_DATE_EPOCH"),
@@ -340,11 +340,22 @@ fn secret(text: &str) -> Result<Secret, String> {
     Ok(Secret { id, from })
 }
 
+/// `--build-context`
+fn named_contexts(given: &[String]) -> Result<Vec<(String, ContextSource)>, Failure> {
+    let read = |text: &String| {
+        named_context(text).map_err(|reason| {
+            let error = Diagnostic::error(format!("bad value `{text}` for --build-context: {reason}"));
+            Failure::usage(error.help(plan::CONTEXTS))
+        })
+    };
+    given.iter().map(read).collect()
+}
+
 fn named_context(text: &str) -> Result<(String, ContextSource), String> {
     let (name, source) = text
         .split_once('=')
         .filter(|(n, s)| !n.is_empty() && !s.is_empty())
-        .ok_or("write it as NAME=WHERE")?;
+        .ok_or("it has no name, or no place")?;
     let source = if let Some(image) = source.strip_prefix("docker-image://") {
         ContextSource::Image(image.parse::<Reference>().map_err(|e| e.to_string())?)
     } else if let Some(layout) = source.strip_prefix("oci-layout://") {

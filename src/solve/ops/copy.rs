@@ -233,5 +233,8 @@ fn make<R>(
         scratch: &|| trees::scratch_file(&services.store),
     };
     let placed = copy_files::copy_into(selected, op, &destination)?;
+    for warning in placed.warnings {
+        step.warn(format!("--chown={}: {warning}", op.chown.as_deref().unwrap_or_default()));
+    }
     step.environment.publish_entries(&step.slot(), parent, reasons, (placed.entries, placed.time))
 }

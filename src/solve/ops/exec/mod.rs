@@ -22,8 +22,9 @@ use crate::clock;
 use crate::exec::{ExecError, ExitReport, ExitStatus, Printed, emulation_help};
 use crate::key::{self, Shown};
 use crate::oci::{Layer, Seconds};
+use crate::plan;
 use crate::plan::graph::ExecOp;
-use crate::report::{Event, ResourceUsage};
+use crate::report::{Event, ResourceUsage, Span};
 use crate::snapshot::OverlayKind;
 use crate::solve::error::Error;
 use crate::solve::failure::{self, CommandError};
@@ -131,6 +132,9 @@ fn execute(
             }
             Err(source) => {
                 log.end(source.to_string());
+                if let (ExecError::NotFound { program }, Some(set_at)) = (&source, shell_set_at(step, op)) {
+                    return Err(Error::NoShell { shell: program.clone(), set_at });
+                }
                 let emulation = emulation_help(&op.platform);
                 return Err(CommandError::NotStarted { source, emulation }.into());
             }
@@ -144,6 +148,12 @@ fn execute(
         // The one place where the clock enters an image.
         return Ok(((layer, clock::now()), failure::usage(&report)));
     }
+}
+
+/// Where the SHELL stands whose program was to run the command.
+fn shell_set_at<R>(step: &StepContext<'_>, op: &ExecOp<R>) -> Option<Span> {
+    let (words, set_at) = plan::shell_of(step.environment.given.dockerfile?, step.step.span?)?;
+    (words.first() == op.args.first()).then_some(set_at)
 }
 
 /// How much memory there was for the changes of a command that found it too little. Where nothing is left in the end,
