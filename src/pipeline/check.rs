@@ -205,7 +205,7 @@ pub(super) fn ignored_copies(file: &Dockerfile, plan: &Plan, ignore: Option<&Ign
     let Some(ignore) = ignore.filter(|ignore| !ignore.has_exceptions()) else {
         return checks::filter(file, found);
     };
-    for step in &plan.steps {
+    for step in &plan.graph.steps {
         let Op::Copy { op, .. } = &step.op else { continue };
         let verb = match op.kind {
             CopyKind::Copy => "Copy",
@@ -213,7 +213,7 @@ pub(super) fn ignored_copies(file: &Dockerfile, plan: &Plan, ignore: Option<&Ign
         };
         for source in &op.sources {
             let CopySource::Path { from, pattern, span } = source else { continue };
-            let is_main = matches!(&plan.steps[from.0].op, Op::Local(local) if local.name.is_empty());
+            let is_main = matches!(&plan.graph.steps[from.0].op, Op::Local(local) if local.name.is_empty());
             let (Some(span), true) = (span.or(step.span), is_main) else { continue };
             let path = crate::context::path::below_root(pattern.as_bytes());
             let blame = if path.is_empty() { ignore.blame_all() } else { ignore.blame(&path) };

@@ -128,7 +128,7 @@ fn apply(config: &ImageConfig, changes: &str) -> Result<ImageConfig, String> {
         return Err("it needs another image".to_owned());
     };
     let mut result = config.clone();
-    result.config = plan.image.config.config;
+    result.config = plan.goal.image.config.config;
     result.config.on_build.splice(..0, config.config.on_build.iter().cloned());
     // A Dockerfile gives every image a PATH; nobody has asked for one here.
     let path = format!("PATH={DEFAULT_PATH}");

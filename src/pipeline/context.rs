@@ -196,12 +196,12 @@ fn unpack(services: &Services, folder: &Path) -> Result<RootState, Vec<Diagnosti
     let file = crate::dockerfile::parse(&source)?;
     let mut plan = plan::lower_with(&file, &plan::Options::default(), &mut |_| Ok(Vec::new()))?;
     // The build has not begun.
-    plan.listing.clear();
+    plan.graph.listing.clear();
     let contexts = BTreeMap::from([(String::new(), ContextFiles::Folder(plain(folder)?))]);
     let environment =
         Environment { services, policy: Policy::default(), given: Given::new(&contexts, &source) };
-    let solved = solve::run(&plan, &environment, &|_| ())?;
-    let root = solved.root(plan.image.result).clone();
+    let solved = solve::run(&plan.graph, plan.goals(), &environment, &|_| ())?;
+    let root = solved.root(plan.goal.image.result).clone();
     services.lookup.bring(&root.layers).map_err(|error| vec![Diagnostic::error(error.to_string())])?;
     Ok(root)
 }

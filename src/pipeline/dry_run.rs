@@ -24,7 +24,7 @@ pub fn dry_run(request: &Request, events: &Events) -> Result<Vec<DryRun>, Vec<Di
     let mut dry_runs = Vec::new();
     for options in request.options_of_platforms() {
         let plan = inputs.plan(&options)?;
-        let outlooks = solve::forecast(&plan, &inputs.environment(&plan))?;
+        let outlooks = solve::forecast(&plan.graph, &inputs.environment(&plan))?;
         dry_runs.push(DryRun { plan, outlooks });
     }
     inputs.save_digests();

@@ -9,7 +9,7 @@ use crate::solve::session::{Session, Sessions};
 /// Adds to each failed step the configuration that its stage had before it. What cannot be found out stays out: the root
 /// can be entered without it.
 pub(super) fn complete(inputs: &Inputs<'_>, options: &Options, plan: &Plan) {
-    let bases = plan.bases();
+    let bases = plan.graph.bases();
     let services = inputs.services();
     for mut session in services.failed.kept() {
         if complete_one(&mut session, inputs.dockerfile(), options, &bases).is_some()
@@ -29,9 +29,9 @@ fn complete_one(
     let (stage, number) = session.origin?;
     let options = Options { target_number: Some(stage), stop: Some(number), ..options.clone() };
     let Ok(Lowered::Plan(plan)) = plan::lower(dockerfile, &options, bases) else { return None };
-    let time = plan.epoch.unwrap_or(session.created);
-    session.config = plan.image.config;
+    let time = plan.goal.epoch.unwrap_or(session.created);
+    session.config = plan.goal.image.config;
     // Steps that were not all solved do not tell their times.
-    session.config.history = plan.image.history.iter().map(|entry| entry.entry(|_| time)).collect();
+    session.config.history = plan.goal.image.history.iter().map(|entry| entry.entry(|_| time)).collect();
     Some(())
 }

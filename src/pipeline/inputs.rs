@@ -149,7 +149,13 @@ impl<'r> Inputs<'r> {
         let Request { jobs, pull, offline, no_cache, .. } = *self.request;
         Environment {
             services: self.services,
-            policy: Policy { jobs, pull, offline, no_cache, form: self.request.layer_options(plan.epoch) },
+            policy: Policy {
+                jobs,
+                pull,
+                offline,
+                no_cache,
+                form: self.request.layer_options(plan.goal.epoch),
+            },
             given: Given {
                 dockerfile: Some(&self.dockerfile),
                 secrets: self.request.secrets(),

@@ -99,7 +99,7 @@ fn visit(request: &Request, services: &Services) -> Result<(), Vec<Diagnostic>> 
         request.options_of_platforms().flat_map(|o| targets.iter().map(move |t| (o.clone(), t)))
     {
         let plan = inputs.plan(&plan::Options { target: target.clone(), ..options })?;
-        solve::visit_sources(&plan, &inputs.environment(&plan))?;
+        solve::visit_sources(&plan.graph, &inputs.environment(&plan))?;
     }
     Ok(())
 }

@@ -220,7 +220,7 @@ fn run_with(request: &Request, services: &Services) -> Result<Built, Vec<Diagnos
     for options in request.options_of_platforms() {
         let plan = inputs.plan(&options)?;
         request.announce(&inputs, &plan, &mut told)?;
-        last_step = StepNumber(plan.listing.len());
+        last_step = StepNumber(plan.graph.listing.len());
         let hear = |layers: &[Layer]| {
             if let Some(ahead) = &ahead {
                 ahead.hear(&request.layers_that_stay(layers), &uploads, last_step);
@@ -245,9 +245,9 @@ fn build(
     hear: &HearLayers<'_>,
 ) -> Result<result::PlatformResult, Vec<Diagnostic>> {
     let services = inputs.services();
-    let solved = solve::run(plan, &inputs.environment(plan), hear)
+    let solved = solve::run(&plan.graph, plan.goals(), &inputs.environment(plan), hear)
         .inspect_err(|_| failed::complete(inputs, options, plan))?;
-    let layers = &solved.root(plan.image.result).layers;
+    let layers = &solved.root(plan.goal.image.result).layers;
     let layers = match request.forced() {
         Some(forced) => recompress::convert(layers, forced, services)?,
         None => layers.clone(),
@@ -291,8 +291,8 @@ impl Request {
         if let Some(forced) = self.forced() {
             recompress::check(forced, plan, inputs.source())?;
         }
-        self.warn_of_rewriting(plan.epoch, events);
-        solve::announce(plan, self.push_title(), events);
+        self.warn_of_rewriting(plan.goal.epoch, events);
+        solve::announce(&plan.graph, plan.goals(), self.push_title(), events);
         for warning in inputs.warnings(plan)? {
             if !told.contains(&warning) {
                 events.send(Event::Warning(warning.clone()));

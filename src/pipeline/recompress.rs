@@ -25,10 +25,9 @@ impl Request {
 /// Refuses what could not be done in the end, before anything runs: `source` is the Dockerfile.
 pub(super) fn check(forced: Compression, plan: &Plan, source: &Arc<Source>) -> Result<(), Vec<Diagnostic>> {
     let Compression::Estargz { .. } = forced else { return Ok(()) };
-    let mut steps =
-        std::iter::successors(Some(plan.image.result), |id| plan.steps[id.0].op.parent().copied());
-    let base = steps.find_map(|id| match &plan.steps[id.0].op {
-        Op::Base(op) => Some((&op.image, plan.steps[id.0].span)),
+    let mut steps = plan.graph.chain(plan.goal.image.result);
+    let base = steps.find_map(|id| match &plan.graph.steps[id.0].op {
+        Op::Base(op) => Some((&op.image, plan.graph.steps[id.0].span)),
         _ => None,
     });
     let Some((base, span)) = base else { return Ok(()) };

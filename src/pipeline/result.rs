@@ -30,16 +30,16 @@ pub(super) fn assemble(
     layers: Vec<Layer>,
     store: &Store,
 ) -> Result<PlatformResult, Vec<Diagnostic>> {
-    let epoch = request.image_epoch(plan.epoch);
+    let epoch = request.image_epoch(plan.goal.epoch);
     let time_of = |step: StepId| epoch.unwrap_or_else(|| solved.root(step).time);
-    let history = plan.image.history.iter().map(|entry| entry.entry(time_of)).collect();
-    let mut annotations = plan.image.annotations.clone();
+    let history = plan.goal.image.history.iter().map(|entry| entry.entry(time_of)).collect();
+    let mut annotations = plan.goal.image.annotations.clone();
     for output in &request.outputs {
         annotations.extend(output.manifest_annotations.clone());
     }
-    let created = time_of(plan.image.result);
+    let created = time_of(plan.goal.image.result);
     let Assembled { config_bytes, manifest_bytes, manifest_descriptor, .. } =
-        image::assemble(plan.image.config.clone(), history, &layers, created, &annotations);
+        image::assemble(plan.goal.image.config.clone(), history, &layers, created, &annotations);
     for bytes in [&config_bytes, &manifest_bytes] {
         store.put_blob(bytes).map_err(|e| vec![diagnose_store(&e)])?;
     }
@@ -49,7 +49,7 @@ pub(super) fn assemble(
         layers,
         ran: solved.ran,
         cached: solved.cached,
-        epoch: plan.epoch,
+        epoch: plan.goal.epoch,
     })
 }
 
@@ -61,7 +61,7 @@ fn notes(plan: &Plan, solved: &Solved) -> StepNotes {
         let took_ms = took.and_then(|took| u64::try_from(took.as_millis()).ok());
         Some(StepNote { cached: outcome == Outcome::Cached, took_ms })
     };
-    StepNotes { steps: plan.image.history.iter().map(note).collect() }
+    StepNotes { steps: plan.goal.image.history.iter().map(note).collect() }
 }
 
 /// Names the image and writes it wherever the request says: outputs first, so that a name never points at something

@@ -10,8 +10,8 @@ use crate::exec::{self, Attach, Dns, ExecError, ExitReport, Limits, MountSpec, S
 use crate::image::PlatformImage;
 use crate::oci::{self, Descriptor, ImageConfig, Platform, Reference};
 use crate::plan::graph::{
-    BaseOp, BaseOrigin, BaseRequest, ExecOp, ImagePlan, ListedInstruction, Network, Op, Plan, Security, Step,
-    StepId,
+    BaseOp, BaseOrigin, BaseRequest, ExecOp, Goal, Graph, ImagePlan, ListedInstruction, Network, Op, Plan,
+    Security, Step, StepId,
 };
 use crate::plan::{self, key_value};
 use crate::registry::Settings;
@@ -173,8 +173,8 @@ impl Shell {
             let contexts = BTreeMap::new();
             let given = Given { dns: options.dns.clone(), ..Given::new(&contexts, &place.0) };
             let environment = Environment { services: &services, policy: Policy::default(), given };
-            solve::announce(&plan, None, &services.events);
-            let solved = solve::run(&plan, &environment, &|_| ())?;
+            solve::announce(&plan.graph, plan.goals(), None, &services.events);
+            let solved = solve::run(&plan.graph, plan.goals(), &environment, &|_| ())?;
             let root = solved.root(StepId(0));
             let entered = Place { what: called.to_owned(), kind, op: &op, root, config };
             WorkingContainer::open(&environment, entered)
@@ -255,14 +255,14 @@ fn open_step(
     let of_plan = plan::Options { platform: platform.clone(), ..request.options.clone() };
     let plan = inputs.plan(&of_plan)?;
     let environment = inputs.environment(&plan);
-    solve::announce(&plan, None, &services.events);
-    let solved = solve::run(&plan, &environment, &|_| ())
+    solve::announce(&plan.graph, plan.goals(), None, &services.events);
+    let solved = solve::run(&plan.graph, plan.goals(), &environment, &|_| ())
         .inspect_err(|_| failed::complete(&inputs, &of_plan, &plan))?;
     inputs.save_digests();
-    let time_of = |step: StepId| plan.epoch.unwrap_or_else(|| solved.root(step).time);
-    let history = plan.image.history.iter().map(|entry| entry.entry(time_of));
-    let config = ImageConfig { history: history.collect(), ..plan.image.config.clone() };
-    let next = plan.next.as_ref();
+    let time_of = |step: StepId| plan.goal.epoch.unwrap_or_else(|| solved.root(step).time);
+    let history = plan.goal.image.history.iter().map(|entry| entry.entry(time_of));
+    let config = ImageConfig { history: history.collect(), ..plan.goal.image.config.clone() };
+    let next = plan.goal.next.as_ref();
     let op = next.and_then(|next| next.op.as_deref());
     let mut op = op.map(|op| op.map(|part| Arc::clone(&solved.results[part.from.0])));
     if let Some(op) = &mut op {
@@ -273,7 +273,7 @@ fn open_step(
         Some(next) => format!("{} {}", next.place, next.title),
         None => format!("stage {}", request.options.target.as_deref().unwrap_or("of the image")),
     };
-    let (root, span) = (solved.root(plan.image.result), next.map(|next| next.span));
+    let (root, span) = (solved.root(plan.goal.image.result), next.map(|next| next.span));
     let place = Place { what, kind: Kind::Shell, op: &op, root, config };
     let container = WorkingContainer::open(&environment, place);
     let mut container = container.map_err(|error| vec![environment.diagnose(&error, span)])?;
@@ -368,18 +368,19 @@ fn plan_of(image: &Arc<PlatformImage>, called: &str, platform: &Platform) -> Pla
     let listed = ListedInstruction { place: String::new(), title, step: Some(StepId(0)), after: None };
     Plan {
         stages: BTreeSet::new(),
-        platform: platform.clone(),
-        steps: vec![step],
-        listing: vec![listed],
-        image: ImagePlan {
-            result: StepId(0),
-            config: image.config.clone(),
-            history: Vec::new(),
-            annotations: BTreeMap::new(),
+        graph: Graph { steps: vec![step], listing: vec![listed] },
+        goal: Goal {
+            platform: platform.clone(),
+            image: ImagePlan {
+                result: StepId(0),
+                config: image.config.clone(),
+                history: Vec::new(),
+                annotations: BTreeMap::new(),
+            },
+            epoch: None,
+            next: None,
         },
         warnings: Vec::new(),
-        epoch: None,
-        next: None,
     }
 }
 

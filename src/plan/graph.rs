@@ -14,23 +14,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::oci::{self, History, ImageConfig, Platform, Reference, Seconds};
 use crate::report::{Diagnostic, Span, StepNumber};
 
-/// Everything that one platform's build consists of.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// The stages that were lowered, by their number in the file.
-    pub stages: BTreeSet<usize>,
-    /// What is built for.
-    pub platform: Platform,
-    /// The steps that the target needs, in an order in which inputs come first; [`StepId`] indexes it.
+/// Steps, and how they are shown.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    /// The steps that the goals need, in an order in which inputs come first; [`StepId`] indexes it.
     pub steps: Vec<Step>,
     /// Every instruction of the needed stages, in order, for display: those that change files name
     /// their step, the others change only the configuration. [`StepNumber`] indexes it.
     pub listing: Vec<ListedInstruction>,
+}
+
+/// What a graph is run for: the image of one platform.
+#[derive(Debug, Clone)]
+pub struct Goal {
+    /// What is built for.
+    pub platform: Platform,
     /// The target's image.
     pub image: ImagePlan,
-    /// What to tell the user: the findings of all build checks (those of the syntax included, those that
-    /// the file switches off left out) and unused build arguments.
-    pub warnings: Vec<Diagnostic>,
     /// SOURCE_DATE_EPOCH in seconds, if some argument or the environment gives it: the time of everything
     /// that rbuild makes itself.
     pub epoch: Option<i64>,
@@ -38,8 +38,29 @@ pub struct Plan {
     pub next: Option<Next>,
 }
 
+/// Everything that one platform's build consists of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The stages that were lowered, by their number in the file.
+    pub stages: BTreeSet<usize>,
+    /// What is to be done.
+    pub graph: Graph,
+    /// What for.
+    pub goal: Goal,
+    /// What to tell the user: the findings of all build checks (those of the syntax included, those that
+    /// the file switches off left out) and unused build arguments.
+    pub warnings: Vec<Diagnostic>,
+}
+
 impl Plan {
-    /// The bases that it stands on, each once: with them the same file can be lowered again.
+    /// The only goal of its graph.
+    pub fn goals(&self) -> &[Goal] {
+        std::slice::from_ref(&self.goal)
+    }
+}
+
+impl Graph {
+    /// The bases that its steps stand on, each once: with them the same file can be lowered again.
     pub fn bases(&self) -> Vec<BaseOp> {
         let base = |step: &Step| match &step.op {
             Op::Base(base) => Some(base.clone()),
@@ -53,18 +74,30 @@ impl Plan {
         self.steps.iter().filter_map(base).collect()
     }
 
-    /// For each step, whether the image or what comes [`next`](Plan::next) needs it. In a whole plan that is every one.
-    pub fn needed(&self) -> Vec<bool> {
-        let mut needed = vec![self.next.is_none(); self.steps.len()];
-        let Some(next) = &self.next else { return needed };
-        needed[self.image.result.0] = true;
-        next.op.iter().flat_map(|op| op.mounted()).for_each(|mounted| needed[mounted.from.0] = true);
+    /// For each step, whether an image or what comes [`next`](Goal::next) needs it. Unless a goal stops early that is every
+    /// one.
+    pub fn needed(&self, goals: &[Goal]) -> Vec<bool> {
+        let is_whole = goals.iter().all(|goal| goal.next.is_none());
+        let mut needed = vec![is_whole; self.steps.len()];
+        if is_whole {
+            return needed;
+        }
+        for goal in goals {
+            needed[goal.image.result.0] = true;
+            let op = goal.next.iter().filter_map(|next| next.op.as_ref());
+            op.flat_map(|op| op.mounted()).for_each(|mounted| needed[mounted.from.0] = true);
+        }
         for at in (0..self.steps.len()).rev() {
             if needed[at] {
                 self.steps[at].op.inputs().iter().for_each(|id| needed[id.0] = true);
             }
         }
         needed
+    }
+
+    /// A step, then what it starts from, what that starts from, and so on.
+    pub fn chain(&self, step: StepId) -> impl Iterator<Item = StepId> {
+        std::iter::successors(Some(step), |id| self.steps[id.0].op.parent().copied())
     }
 }
 
@@ -81,7 +114,7 @@ pub struct Next {
     pub op: Option<Box<ExecOp>>,
 }
 
-/// A step's place in [`Plan::steps`].
+/// A step's place in [`Graph::steps`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId(pub usize);
 

@@ -42,7 +42,7 @@ use crate::text::closest;
 
 use bases::Bases;
 pub use epoch::EpochSource;
-use graph::{BaseOp, BaseRequest, HistoryPlan, ImagePlan, Plan};
+use graph::{BaseOp, BaseRequest, Goal, Graph, HistoryPlan, ImagePlan, Plan};
 pub use hints::{shell_of, stage_hint};
 use lower::Lowering;
 pub use options::{CONTEXTS, ContextSource, Entitlement, Options};
@@ -139,14 +139,15 @@ pub fn lower(file: &Dockerfile, options: &Options, bases: &[BaseOp]) -> Result<L
     let mut warnings = checked(file, &needed, &lowering, warnings)?;
     warnings.extend(unused_arguments(options, &stages, &globals));
     Ok(Lowered::Plan(Box::new(Plan {
-        platform: options.platform.clone(),
         stages: needed,
-        steps: lowering.builder.steps,
-        listing: lowering.builder.listing,
-        image: image(target, history, options),
+        graph: Graph { steps: lowering.builder.steps, listing: lowering.builder.listing },
+        goal: Goal {
+            platform: options.platform.clone(),
+            image: image(target, history, options),
+            epoch: globals.epoch,
+            next: lowering.next,
+        },
         warnings,
-        epoch: globals.epoch,
-        next: lowering.next,
     })))
 }
 

@@ -18,7 +18,7 @@ pub struct Options {
     /// The target's number in the file, 0 being the first stage, for one without a name; goes before `target`.
     pub target_number: Option<usize>,
     /// Stop before this instruction of the target, FROM being the first: the plan is that of the instructions before it,
-    /// and [`super::graph::Plan::next`] tells what would come.
+    /// and [`super::graph::Goal::next`] tells what would come.
     pub stop: Option<usize>,
     /// What to build for.
     pub platform: Platform,

@@ -9,11 +9,11 @@ use super::forecast::forecast;
 use super::ops::exec::mounts;
 use super::outlook::Outlook;
 use super::{Failures, is_command};
-use crate::plan::graph::{Op, Plan, Step};
+use crate::plan::graph::{Graph, Op, Step};
 
 /// Fails for the first command that is to run, as far as anyone can tell, and cannot.
-pub(super) fn check(plan: &Plan, needed: &[bool], environment: &Environment<'_>) -> Result<(), Failures> {
-    let commands = || plan.steps.iter().enumerate().filter(|(at, step)| needed[*at] && is_command(step));
+pub(super) fn check(graph: &Graph, needed: &[bool], environment: &Environment<'_>) -> Result<(), Failures> {
+    let commands = || graph.steps.iter().enumerate().filter(|(at, step)| needed[*at] && is_command(step));
     let told = |error: &Error, step: &Step| vec![environment.diagnose(error, step.span)];
     let snapshots = &environment.services.snapshots;
     let Some((_, first)) = commands().next() else { return Ok(()) };
@@ -30,7 +30,7 @@ pub(super) fn check(plan: &Plan, needed: &[bool], environment: &Environment<'_>)
     });
     let Some(first) = barred.next() else { return Ok(()) };
     // What cannot be foreseen fails where it is done, with a better word.
-    let Ok(outlooks) = forecast(plan, environment) else { return Ok(()) };
+    let Ok(outlooks) = forecast(graph, environment) else { return Ok(()) };
     let runs = |at: &usize| matches!(outlooks[*at], Outlook::Run { .. });
     match std::iter::once(first).chain(barred).find(|(at, _)| runs(at)) {
         Some((_, failures)) => Err(failures),

@@ -20,7 +20,7 @@ use crate::exec::{Config, Dns, Executor, Limits, Stop};
 use crate::key::LayerOptions;
 use crate::layer::entry::Entry;
 use crate::oci::{Layer, Seconds};
-use crate::plan::graph::{Plan, Step};
+use crate::plan::graph::{Graph, Step};
 use crate::registry::{Client, Settings};
 use crate::report::{Diagnostic, Events, Source, Span};
 use crate::secrets::Secrets;
@@ -199,10 +199,10 @@ impl Environment<'_> {
         }
     }
 
-    /// Whether none of the steps of `plan` was ever built in this project.
-    pub(super) fn is_new(&self, plan: &Plan) -> bool {
+    /// Whether none of the steps of `graph` was ever built in this project.
+    pub(super) fn is_new(&self, graph: &Graph) -> bool {
         let knows = |step: &Step| self.services.lookup.knows(&self.name_of(&step.slot));
-        !plan.steps.iter().any(knows)
+        !graph.steps.iter().any(knows)
     }
 
     /// Why a step is not in the cache, in one clause; nothing of one that was not built before.

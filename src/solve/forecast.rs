@@ -1,4 +1,4 @@
-//! Foresees what running a plan would do, without running it: which layers would come from the cache.
+//! Foresees what running a graph would do, without running it: which layers would come from the cache.
 //!
 //! Keys are chained on results, so behind a step that would run nothing is known: what follows it would run, too,
 //! as far as anyone can tell. (It may yet be found in the cache, if the step gives the same files again.)
@@ -10,18 +10,18 @@ use super::ops::foresee;
 use super::outlook::{Foreseen, Outlook};
 use super::state::Files;
 use super::step::StepContext;
-use crate::plan::graph::{Op, Plan, StepId};
+use crate::plan::graph::{Graph, Op, StepId};
 use crate::report::Diagnostic;
 
-/// What would become of each step of `plan`; [`StepId`] indexes it. Looks images up, reads contexts, fetches no
+/// What would become of each step of `graph`; [`StepId`] indexes it. Looks images up, reads contexts, fetches no
 /// layer, and leaves the cache as it is.
-pub fn forecast(plan: &Plan, environment: &Environment<'_>) -> Result<Vec<Outlook>, Vec<Diagnostic>> {
-    let mut known: Vec<Option<Arc<Files>>> = Vec::with_capacity(plan.steps.len());
-    let mut outlooks = Vec::with_capacity(plan.steps.len());
-    for step in &plan.steps {
+pub fn forecast(graph: &Graph, environment: &Environment<'_>) -> Result<Vec<Outlook>, Vec<Diagnostic>> {
+    let mut known: Vec<Option<Arc<Files>>> = Vec::with_capacity(graph.steps.len());
+    let mut outlooks = Vec::with_capacity(graph.steps.len());
+    for step in &graph.steps {
         let context = StepContext::new(step, environment);
         let foreseen = match step.op.try_map(|id| known[id.0].clone().ok_or(*id)) {
-            Err(unknown) => Foreseen::run(follows(plan, unknown)),
+            Err(unknown) => Foreseen::run(follows(graph, unknown)),
             Ok(op) => foresee::step(&context, &op).map_err(|error| vec![context.diagnose(&error)])?,
         };
         known.push(foreseen.files);
@@ -31,9 +31,9 @@ pub fn forecast(plan: &Plan, environment: &Environment<'_>) -> Result<Vec<Outloo
 }
 
 /// Why a step runs that needs the result of one that would run.
-fn follows(plan: &Plan, step: StepId) -> String {
-    let number = plan.steps[step.0].number.0;
-    match &plan.steps[step.0].op {
+fn follows(graph: &Graph, step: StepId) -> String {
+    let number = graph.steps[step.0].number.0;
+    match &graph.steps[step.0].op {
         Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) => "its input is not here".to_owned(),
         Op::Workdir { .. } | Op::Copy { .. } | Op::Exec { .. } => format!("#{} would run", number + 1),
     }

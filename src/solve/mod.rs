@@ -43,7 +43,7 @@ use remote::RemoteLayers;
 use step::{Done, StepContext};
 
 use crate::oci::Layer;
-use crate::plan::graph::{ListedInstruction, Op, Plan, Step, StepId};
+use crate::plan::graph::{Goal, Graph, ListedInstruction, Op, Step, StepId};
 use crate::report::{Diagnostic, Event, Events, LayerFacts, Outcome, StepHeading, StepNumber, StepResult};
 use crate::sync::lock;
 
@@ -92,63 +92,66 @@ pub type Failures = Vec<Diagnostic>;
 /// each result that stands on it.
 pub type HearLayers<'a> = dyn Fn(&[Layer]) + Sync + 'a;
 
-/// Tells the display what is to come; `last` follows the plan's own steps.
-pub fn announce(plan: &Plan, last: Option<String>, events: &Events) {
+/// Tells the display what is to come; `last` follows the graph's own steps, and needs those of all goals.
+pub fn announce(graph: &Graph, goals: &[Goal], last: Option<String>, events: &Events) {
     let heading = |(number, listed): (usize, &ListedInstruction)| StepHeading {
         number: StepNumber(number),
         place: listed.place.clone(),
         title: listed.title.clone(),
-        needs: needs(plan, number, listed),
+        needs: needs(graph, number, listed),
     };
-    let mut headings: Vec<StepHeading> = plan.listing.iter().enumerate().map(heading).collect();
+    let mut headings: Vec<StepHeading> = graph.listing.iter().enumerate().map(heading).collect();
     let number = StepNumber(headings.len());
     headings.extend(last.map(|title| StepHeading {
         number,
         place: String::new(),
         title,
-        needs: last_steps(plan),
+        needs: last_steps(graph, goals),
     }));
     events.send(Event::Planned(headings));
 }
 
 /// The instructions whose results one needs, each once.
-fn needs(plan: &Plan, number: usize, listed: &ListedInstruction) -> Vec<StepNumber> {
+fn needs(graph: &Graph, number: usize, listed: &ListedInstruction) -> Vec<StepNumber> {
     let steps = match listed.step {
-        Some(step) => plan.steps[step.0].op.inputs(),
+        Some(step) => graph.steps[step.0].op.inputs(),
         None => Vec::from_iter(listed.after),
     };
-    let numbers: BTreeSet<StepNumber> = steps.into_iter().map(|step| plan.steps[step.0].number).collect();
-    numbers.into_iter().filter(|needed| needed.0 != number && needed.0 < plan.listing.len()).collect()
+    let numbers: BTreeSet<StepNumber> = steps.into_iter().map(|step| graph.steps[step.0].number).collect();
+    numbers.into_iter().filter(|needed| needed.0 != number && needed.0 < graph.listing.len()).collect()
 }
 
-/// The step that the image is made of.
-fn last_steps(plan: &Plan) -> Vec<StepNumber> {
-    Vec::from([plan.steps[plan.image.result.0].number])
+/// The steps that the images are made of.
+fn last_steps(graph: &Graph, goals: &[Goal]) -> Vec<StepNumber> {
+    let numbers: BTreeSet<StepNumber> =
+        goals.iter().map(|goal| graph.steps[goal.image.result.0].number).collect();
+    numbers.into_iter().collect()
 }
 
-/// Runs every step of `plan`, or takes its layer from the cache. Nobody is told of steps that the plan does not list.
+/// Runs every step of `graph`, or takes its layer from the cache. Nobody is told of steps that the graph does not list.
 pub fn run(
-    plan: &Plan,
+    graph: &Graph,
+    goals: &[Goal],
     environment: &Environment<'_>,
     on_layers: &HearLayers<'_>,
 ) -> Result<Solved, Failures> {
-    let steps = plan.steps.iter().map(|_| OnceLock::new()).collect();
+    let steps = graph.steps.iter().map(|_| OnceLock::new()).collect();
     let (ran, cached) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let remote = Mutex::default();
-    let run_on = run_on(plan);
-    let is_new = environment.is_new(plan);
-    let solver = Solver { plan, environment, on_layers, is_new, steps, run_on, ran, cached, remote };
-    let needed = plan.needed();
-    let commands = plan.steps.iter().zip(&needed).filter(|(step, needed)| **needed && is_command(step));
+    let run_on = run_on(graph);
+    let is_new = environment.is_new(graph);
+    let solver = Solver { graph, goals, environment, on_layers, is_new, steps, run_on, ran, cached, remote };
+    let needed = graph.needed(goals);
+    let commands = graph.steps.iter().zip(&needed).filter(|(step, needed)| **needed && is_command(step));
     let executor = &environment.services.executor;
     executor.expect(commands.count());
-    barred::check(plan, &needed, environment)?;
+    barred::check(graph, &needed, environment)?;
     let shape = schedule::Shape {
-        inputs: plan.steps.iter().map(|step| step.op.inputs().iter().map(|id| id.0).collect()).collect(),
-        weights: plan.steps.iter().map(|step| weight(&step.op)).collect(),
+        inputs: graph.steps.iter().map(|step| step.op.inputs().iter().map(|id| id.0).collect()).collect(),
+        weights: graph.steps.iter().map(|step| weight(&step.op)).collect(),
     };
     let work = |at: usize, inputs: schedule::Inputs<'_, Files>| match needed[at] {
-        true => solver.step(at, &plan.steps[at].op.map(|id| inputs.of(id.0))),
+        true => solver.step(at, &graph.steps[at].op.map(|id| inputs.of(id.0))),
         false => Ok(Files::Root(RootState::empty(0))),
     };
     let jobs = environment.policy.jobs.unwrap_or_else(usual_jobs);
@@ -164,19 +167,19 @@ pub fn run(
     Ok(Solved { results, steps, ran: solver.ran.into_inner(), cached: solver.cached.into_inner() })
 }
 
-/// Looks at everything that the plan's steps take from elsewhere, for a lock file; bases were looked at before.
-pub fn visit_sources(plan: &Plan, environment: &Environment<'_>) -> Result<(), Failures> {
-    plan.steps.iter().try_for_each(|step| {
+/// Looks at everything that the steps take from elsewhere, for a lock file; bases were looked at before.
+pub fn visit_sources(graph: &Graph, environment: &Environment<'_>) -> Result<(), Failures> {
+    graph.steps.iter().try_for_each(|step| {
         let visited = ops::visit(environment, &step.op);
         visited.map_err(|error| vec![environment.diagnose(&error, step.span)])
     })
 }
 
 /// For each step, whether a command runs on what it leaves, or on what stands on that.
-fn run_on(plan: &Plan) -> Vec<bool> {
-    let mut run_on = vec![false; plan.steps.len()];
-    let parent = |id: StepId| plan.steps[id.0].op.parent().copied();
-    for command in plan.steps.iter().filter(|step| is_command(step)) {
+fn run_on(graph: &Graph) -> Vec<bool> {
+    let mut run_on = vec![false; graph.steps.len()];
+    let parent = |id: StepId| graph.steps[id.0].op.parent().copied();
+    for command in graph.steps.iter().filter(|step| is_command(step)) {
         let mut below = command.op.parent().copied();
         while let Some(id) = below.filter(|id| !run_on[id.0]) {
             run_on[id.0] = true;
@@ -223,9 +226,10 @@ fn told(op: &Op<Arc<Files>>, done: &Done) -> StepResult {
     }
 }
 
-/// One run of one plan.
+/// One run of one graph.
 struct Solver<'a> {
-    plan: &'a Plan,
+    graph: &'a Graph,
+    goals: &'a [Goal],
     environment: &'a Environment<'a>,
     on_layers: &'a HearLayers<'a>,
     steps: Vec<OnceLock<(Outcome, Option<Duration>)>>,
@@ -240,14 +244,14 @@ struct Solver<'a> {
 
 impl Solver<'_> {
     fn step(&self, at: usize, op: &Op<Arc<Files>>) -> Result<Files, Failures> {
-        let (step, services) = (&self.plan.steps[at], self.environment.services);
+        let (step, services) = (&self.graph.steps[at], self.environment.services);
         if services.executor.is_cancelled() {
             return Err(vec![Diagnostic::error("the build was stopped")]);
         }
         if is_command(step) {
             services.executor.expect_one_less();
         }
-        let listed = self.plan.listing.get(step.number.0);
+        let listed = self.graph.listing.get(step.number.0);
         let is_shown = listed.is_some_and(|listed| listed.step == Some(StepId(at)));
         let tell = |event| is_shown.then(|| services.events.send(event));
         let title = listed.map_or_else(String::new, |l| format!("{} {}", l.place, l.title));
@@ -256,7 +260,7 @@ impl Solver<'_> {
             is_listed: listed.is_some(),
             is_of_new_build: self.is_new,
             is_shown,
-            is_looked_into: self.plan.steps.iter().any(|later| ops::looks_into(later, StepId(at))),
+            is_looked_into: self.graph.steps.iter().any(|later| ops::looks_into(later, StepId(at))),
             is_run_on: self.run_on[at],
             ..StepContext::new(step, self.environment)
         };
@@ -299,18 +303,18 @@ impl Solver<'_> {
         Ok(files)
     }
 
-    /// Tells of a step's layers if they are part of the result.
+    /// Tells of a step's layers if they are part of a result.
     fn tell_layers(&self, step: StepId, files: &Files) {
         let Files::Root(root) = files else { return };
-        let parent = |id: &StepId| self.plan.steps[id.0].op.parent().copied();
-        if std::iter::successors(Some(self.plan.image.result), parent).any(|id| id == step) {
+        let is_part = |goal: &Goal| self.graph.chain(goal.image.result).any(|id| id == step);
+        if self.goals.iter().any(is_part) {
             (self.on_layers)(&root.layers);
         }
     }
 
     /// Instructions that only change the configuration are done as soon as what stands before them is.
     fn finish_configuration_after(&self, step: StepId) {
-        for (number, listed) in self.plan.listing.iter().enumerate() {
+        for (number, listed) in self.graph.listing.iter().enumerate() {
             if listed.step.is_none() && listed.after == Some(step) {
                 let took = Duration::ZERO;
                 let step = StepNumber(number);

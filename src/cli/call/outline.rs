@@ -296,7 +296,7 @@ impl Need {
 impl Needs {
     fn of(outlined: &Outlined) -> Self {
         let mut needs = Self::default();
-        for step in &outlined.plan.steps {
+        for step in &outlined.plan.graph.steps {
             let Op::Exec { op, .. } = &step.op else { continue };
             needs.heed(&op.mounts, step.span);
         }

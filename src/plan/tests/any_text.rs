@@ -63,24 +63,25 @@ proptest! {
 }
 
 fn holds_together(plan: &Plan) -> Result<(), TestCaseError> {
-    for (id, step) in plan.steps.iter().enumerate() {
+    for (id, step) in plan.graph.steps.iter().enumerate() {
         prop_assert!(step.op.inputs().iter().all(|input| input.0 < id));
-        prop_assert!(plan.listing[step.number.0].step.is_some_and(|listed| listed.0 == id));
+        prop_assert!(plan.graph.listing[step.number.0].step.is_some_and(|listed| listed.0 == id));
         if let Op::Copy { op: transfer, .. } = &step.op {
             prop_assert!(transfer.destination.starts_with('/'));
         }
     }
     // The layers of the history are the steps that lead to the result.
     let mut way = Vec::new();
-    let mut step = Some(plan.image.result);
+    let mut step = Some(plan.goal.image.result);
     while let Some(id) = step {
-        step = plan.steps[id.0].op.parent().copied();
+        step = plan.graph.steps[id.0].op.parent().copied();
         if step.is_some() {
             way.push(id);
         }
     }
     way.reverse();
     let layers: Vec<_> = plan
+        .goal
         .image
         .history
         .iter()

@@ -7,7 +7,7 @@ use crate::plan::graph::*;
 /// The steps, one on a line: number, what it does, and what it stands on.
 pub(super) fn steps(plan: &Plan) -> String {
     let mut out = String::new();
-    for (id, step) in plan.steps.iter().enumerate() {
+    for (id, step) in plan.graph.steps.iter().enumerate() {
         let parent = step.op.parent().map(|parent| format!(" on {}", parent.0)).unwrap_or_default();
         writeln!(out, "{id} {}{parent}", op(&step.op)).unwrap();
     }
@@ -17,7 +17,7 @@ pub(super) fn steps(plan: &Plan) -> String {
 /// The lines that people see, with their steps.
 pub(super) fn listing(plan: &Plan) -> String {
     let mut out = String::new();
-    for line in &plan.listing {
+    for line in &plan.graph.listing {
         let step = line.step.map(|step| format!(" = {}", step.0)).unwrap_or_default();
         let after = line.after.map(|step| format!(" after {}", step.0)).unwrap_or_default();
         writeln!(out, "{} {}{step}{after}", line.place, line.title).unwrap();
@@ -28,7 +28,7 @@ pub(super) fn listing(plan: &Plan) -> String {
 /// The history that the file itself makes; `@2` is the step of a layer.
 pub(super) fn history(plan: &Plan) -> String {
     let mut out = String::new();
-    for entry in &plan.image.history {
+    for entry in &plan.goal.image.history {
         if let HistoryPlan::Made { created_by, layer, .. } = entry {
             let layer = layer.map(|step| format!(" @{}", step.0)).unwrap_or_default();
             writeln!(out, "{}{layer}", created_by.replace('\n', "⏎")).unwrap();
@@ -39,7 +39,7 @@ pub(super) fn history(plan: &Plan) -> String {
 
 /// The `config` of the image, as JSON.
 pub(super) fn config(plan: &Plan) -> String {
-    serde_json::to_string(&plan.image.config.config).unwrap()
+    serde_json::to_string(&plan.goal.image.config.config).unwrap()
 }
 
 fn op(op: &Op) -> String {

@@ -91,7 +91,7 @@ fn the_rest() {
     );
     check("VOLUME [\"/a b\"]", r#"{"Volumes":{"/a b":{}}}"#, "VOLUME [/a b]");
     check("MAINTAINER Some <one@x>", "{}", "MAINTAINER Some <one@x>");
-    assert_eq!(build("FROM base\nMAINTAINER me").plan().image.config.author.as_deref(), Some("me"));
+    assert_eq!(build("FROM base\nMAINTAINER me").plan().goal.image.config.author.as_deref(), Some("me"));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn labels_of_the_command_line_leave_no_history() {
     let mut build = build("FROM base\nLABEL a=file b=file");
     build.options.labels = vec![("a".to_owned(), "cli".to_owned())];
     let plan = build.plan();
-    assert_eq!(plan.image.config.config.labels["a"], "cli");
+    assert_eq!(plan.goal.image.config.config.labels["a"], "cli");
     same(&dump::history(&plan), "LABEL a=file b=file");
 }
 
@@ -114,7 +114,7 @@ fn workdirs() {
     ];
     for (instructions, directory) in cases {
         let plan = build(&format!("FROM base\n{instructions}")).plan();
-        assert_eq!(plan.image.config.config.working_dir, directory, "{instructions}");
+        assert_eq!(plan.goal.image.config.config.working_dir, directory, "{instructions}");
     }
     let plan = build("FROM base\nUSER app\nWORKDIR /a\nWORKDIR /\nRUN x").plan();
     same(
@@ -125,5 +125,5 @@ fn workdirs() {
     );
     same(&dump::history(&plan), "USER app\nWORKDIR /a @1\nWORKDIR /\nRUN /bin/sh -c x # buildkit @2");
     let plan = build("FROM rich\nWORKDIR sub").image("rich", r#"{"WorkingDir":"/srv/app"}"#).plan();
-    assert_eq!(plan.image.config.config.working_dir, "/srv/app/sub");
+    assert_eq!(plan.goal.image.config.config.working_dir, "/srv/app/sub");
 }

@@ -122,7 +122,7 @@ fn what_surrounds_a_command() {
     build.options.shm_size_bytes = 5;
     build.options.ulimits = vec![("nofile".to_owned(), 1, 2)];
     let plan = build.plan();
-    for step in &plan.steps[1..] {
+    for step in &plan.graph.steps[1..] {
         let Op::Exec { op: exec, .. } = &step.op else { panic!("{step:?}") };
         assert_eq!((exec.network, exec.hostname.as_str(), exec.shm_size_bytes), (Network::None, "h", 5));
         assert_eq!((exec.extra_hosts.len(), exec.ulimits.len()), (1, 1));

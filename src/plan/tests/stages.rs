@@ -55,7 +55,7 @@ fn sources_are_shared() {
          scratch = 9
          [stage-1 7/7] COPY --from=scratch / /s = 10",
     );
-    let slots: Vec<&str> = plan.steps.iter().map(|step| step.slot.as_str()).collect();
+    let slots: Vec<&str> = plan.graph.steps.iter().map(|step| step.slot.as_str()).collect();
     assert_eq!(slots[..6], ["base/base", "context/", "a/1", "stage-1/1", "stage-1/2", "stage-1/3"]);
 }
 
@@ -89,7 +89,7 @@ fn a_stage_carries_configuration_and_history() {
         &dump::config(&plan),
         r#"{"User":"app","Env":["PATH=/bin","A=1"],"Entrypoint":["e"],"ArgsEscaped":true}"#,
     );
-    assert_eq!(plan.image.history.len(), 6);
+    assert_eq!(plan.goal.image.history.len(), 6);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn triggers_of_a_base_come_first_and_once() {
     );
     same(&dump::config(&plan), r#"{"Env":["PATH=/bin","T=yes"],"Labels":{"t":"on"}}"#);
     assert!(dump::listing(&plan).contains("[a 4/6] ONBUILD RUN echo yes = 3"), "{}", dump::listing(&plan));
-    assert!(plan.steps[2].span.is_some_and(|span| (span.start, span.end) == (0, 14)));
+    assert!(plan.graph.steps[2].span.is_some_and(|span| (span.start, span.end) == (0, 14)));
 }
 
 #[test]
@@ -205,12 +205,12 @@ fn platforms() {
     assert_eq!(plan.bases(), ["base linux/amd64", "base linux/arm64"]);
     // What the base says counts only when nobody named a platform.
     let text = "FROM --platform=linux/arm64 base\nCOPY a /a";
-    assert_eq!(build(text).plan().image.config.architecture, "amd64");
+    assert_eq!(build(text).plan().goal.image.config.architecture, "amd64");
     assert_eq!(
-        build("FROM base").platform("linux/arm/v7").plan().image.config.platform().to_string(),
+        build("FROM base").platform("linux/arm/v7").plan().goal.image.config.platform().to_string(),
         "linux/arm/v7"
     );
-    assert_eq!(build("FROM scratch").plan().image.config.platform().to_string(), "linux/amd64");
+    assert_eq!(build("FROM scratch").plan().goal.image.config.platform().to_string(), "linux/amd64");
     let plan = build("FROM scratch\nCOPY --from=multi /a /a").platform("linux/arm64").plan();
     assert!(dump::steps(&plan).contains("image multi:latest linux/arm64"));
 }
@@ -224,6 +224,7 @@ fn history_of_a_base_is_made_to_fit_its_layers() {
         build.images[0].2 = layers;
         let entries: Vec<String> = build
             .plan()
+            .goal
             .image
             .history
             .iter()

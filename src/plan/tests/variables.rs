@@ -7,7 +7,8 @@ fn seen(text: &str, arguments: &[(&str, &str)]) -> String {
     let text = format!("{text}\nRUN true");
     let build = arguments.iter().fold(build(&text), |build, (name, value)| build.arg(name, value));
     let plan = build.plan();
-    let Some(super::graph::Op::Exec { op: exec, .. }) = plan.steps.last().map(|step| step.op.clone()) else {
+    let Some(super::graph::Op::Exec { op: exec, .. }) = plan.graph.steps.last().map(|step| step.op.clone())
+    else {
         panic!("no RUN")
     };
     let pairs = exec.env.iter().filter(|(name, _)| name != "PATH");
@@ -108,13 +109,13 @@ fn epoch() {
         (build("FROM scratch").arg("SOURCE_DATE_EPOCH", "-1"), Some(-1)),
         (build("FROM scratch"), None),
     ] {
-        assert_eq!(build.plan().epoch, epoch);
+        assert_eq!(build.plan().goal.epoch, epoch);
     }
     let mut from_environment = build("ARG SOURCE_DATE_EPOCH=5\nFROM base\nARG SOURCE_DATE_EPOCH\nRUN x");
     from_environment.options.epoch = Some("9".to_owned());
-    assert_eq!(from_environment.plan().epoch, Some(9));
+    assert_eq!(from_environment.plan().goal.epoch, Some(9));
     assert!(dump::history(&from_environment.plan()).contains("|1 SOURCE_DATE_EPOCH=9 "));
-    assert_eq!(from_environment.arg("SOURCE_DATE_EPOCH", "").plan().epoch, None);
+    assert_eq!(from_environment.arg("SOURCE_DATE_EPOCH", "").plan().goal.epoch, None);
     same(
         &dump::steps(&build(text).plan()),
         "0 scratch
@@ -159,10 +160,10 @@ fn an_epoch_by_name() {
 fn an_epoch_that_was_looked_up_is_as_if_it_had_been_given() {
     let text = "ARG SOURCE_DATE_EPOCH=context\nFROM base\nARG SOURCE_DATE_EPOCH\nRUN x";
     for mut build in [build(text), build(text).arg("SOURCE_DATE_EPOCH", "context")] {
-        assert_eq!(build.plan().epoch, None, "what has no time leaves it unset");
+        assert_eq!(build.plan().goal.epoch, None, "what has no time leaves it unset");
         assert!(!dump::history(&build.plan()).contains("=context"));
         build.options.epoch_of_source = Some(9);
-        assert_eq!(build.plan().epoch, Some(9));
+        assert_eq!(build.plan().goal.epoch, Some(9));
         assert!(dump::history(&build.plan()).contains("|1 SOURCE_DATE_EPOCH=9 "));
     }
 }

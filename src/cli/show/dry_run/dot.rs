@@ -26,7 +26,7 @@ pub(in crate::cli) fn render(dry_runs: &[DryRun]) -> String {
         for (number, (stage, lines)) in stages.iter().enumerate() {
             let label = match dry_runs.len() {
                 1 => (*stage).to_owned(),
-                _ => format!("{} {stage}", dry_run.plan.platform),
+                _ => format!("{} {stage}", dry_run.plan.goal.platform),
             };
             out.push_str(&format!("  subgraph cluster_{part}_{number} {{\n    label={};\n", quoted(&label)));
             lines.iter().for_each(|line| out.push_str(&node(part, line)));

@@ -13,7 +13,7 @@ pub(in crate::cli) fn render(dry_runs: &[DryRun]) -> String {
         .iter()
         .map(|dry_run| {
             let steps: Vec<Value> = lines(dry_run).iter().map(object).collect();
-            json!({"platform": dry_run.plan.platform.to_string(), "steps": steps})
+            json!({"platform": dry_run.plan.goal.platform.to_string(), "steps": steps})
         })
         .collect();
     harmless_json(format!("{:#}\n", json!({"plans": plans})))

@@ -23,20 +23,21 @@ pub(super) struct Line<'f> {
 /// The lines of a plan.
 pub(super) fn lines(dry_run: &DryRun) -> Vec<Line<'_>> {
     let DryRun { plan, outlooks } = dry_run;
-    let number_of = |id: StepId| plan.steps[id.0].number.0;
+    let number_of = |id: StepId| plan.graph.steps[id.0].number.0;
     let line = |(number, listed): (usize, &'_ ListedInstruction)| {
-        let step = listed.step.map(|id| &plan.steps[id.0]);
+        let step = listed.step.map(|id| &plan.graph.steps[id.0]);
         let parent = step.map_or(listed.after, |step| step.op.parent().copied()).map(number_of);
         let mut inputs: Vec<usize> = Vec::new();
         for input in step.map_or(Vec::new(), |step| step.op.inputs()).into_iter().map(number_of) {
-            if Some(input) != parent && !inputs.contains(&input) && input < plan.listing.len() {
+            if Some(input) != parent && !inputs.contains(&input) && input < plan.graph.listing.len() {
                 inputs.push(input);
             }
         }
         let parent = parent.filter(|parent| *parent != number);
         (parent, inputs)
     };
-    plan.listing
+    plan.graph
+        .listing
         .iter()
         .enumerate()
         .map(|(number, listed)| {

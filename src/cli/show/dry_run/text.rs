@@ -16,7 +16,7 @@ pub(in crate::cli) fn render(dry_runs: &[DryRun], color: bool, width: Option<usi
     let mut out = String::new();
     for dry_run in dry_runs {
         if dry_runs.len() > 1 {
-            out.push_str(&format!("{}:\n", dry_run.plan.platform));
+            out.push_str(&format!("{}:\n", dry_run.plan.goal.platform));
         }
         let lines = lines(dry_run);
         lines.iter().for_each(|line| push(&mut out, line, color, width));
