@@ -143,6 +143,8 @@ pub struct StepHeading {
     pub place: String,
     /// The instruction as the user wrote it, on one line, variables expanded; secrets never are.
     pub title: String,
+    /// The platform that it is for, such as `linux/arm64`; none where it is the same on every one.
+    pub platform: Option<String>,
     /// The steps whose results it needs, each once.
     pub needs: Vec<StepNumber>,
 }

@@ -3,30 +3,32 @@
 use super::Request;
 use super::inputs::Inputs;
 use crate::exec::Stop;
-use crate::plan::graph::Plan;
+use crate::oci::Platform;
+use crate::plan;
+use crate::plan::graph::Graph;
 use crate::report::{Diagnostic, Events};
 use crate::solve::{self, Outlook};
 
-/// One platform's plan, and what would become of each of its steps.
+/// A plan, and what would become of each of its steps.
 #[derive(Debug)]
 pub struct DryRun {
-    /// The plan.
-    pub plan: Plan,
-    /// In the order of the plan's steps.
+    /// What is built for.
+    pub platforms: Vec<Platform>,
+    /// The plans of all platforms as one graph.
+    pub graph: Graph,
+    /// In the order of its steps.
     pub outlooks: Vec<Outlook>,
 }
 
-/// Plans each platform of the request and looks its steps up in the cache. Nothing runs and no layer is fetched, but
+/// Plans all platforms of the request and looks the steps up in the cache. Nothing runs and no layer is fetched, but
 /// base images are resolved as a build would resolve them, since their digests are part of the keys.
-pub fn dry_run(request: &Request, events: &Events) -> Result<Vec<DryRun>, Vec<Diagnostic>> {
+pub fn dry_run(request: &Request, events: &Events) -> Result<DryRun, Vec<Diagnostic>> {
     let services = request.services(&Stop::default(), events)?;
     let inputs = Inputs::open(request, &services)?;
-    let mut dry_runs = Vec::new();
-    for options in request.options_of_platforms() {
-        let plan = inputs.plan(&options)?;
-        let outlooks = solve::forecast(&plan.graph, &inputs.environment(&plan))?;
-        dry_runs.push(DryRun { plan, outlooks });
-    }
+    let (graph, goals) = plan::join(inputs.plans()?);
+    let environment = inputs.environment(request.layer_options_of(&goals)?);
+    let outlooks = solve::forecast(&graph, &environment)?;
     inputs.save_digests();
-    Ok(dry_runs)
+    let platforms = goals.into_iter().map(|goal| goal.platform).collect();
+    Ok(DryRun { platforms, graph, outlooks })
 }

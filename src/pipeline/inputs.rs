@@ -7,10 +7,11 @@ use super::context::{self, MainContext};
 use super::{Request, bases, check, dockerfile, epoch};
 use crate::dockerfile::checks::Filtered;
 use crate::dockerfile::syntax::{Dockerfile, Instruction, InstructionKind, Word};
-use crate::oci::Seconds;
-use crate::plan::graph::{BaseOp, BaseRequest, Plan};
+use crate::key::LayerOptions;
+use crate::oci::{Platform, Seconds};
+use crate::plan::graph::{BaseOp, BaseRequest, Goal, Plan};
 use crate::plan::{self, ContextSource, Options};
-use crate::report::{Diagnostic, Source};
+use crate::report::{Diagnostic, Severity, Source};
 use crate::solve::{ContextFiles, Environment, Given, Policy, Services};
 use crate::store::ScratchDir;
 
@@ -88,9 +89,29 @@ impl<'r> Inputs<'r> {
         }
     }
 
+    /// The plans of all platforms that were asked for.
+    pub(super) fn plans(&self) -> Result<Vec<Plan>, Vec<Diagnostic>> {
+        let options: Vec<Options> = self.request.options_of_platforms().collect();
+        let is_single = options.len() == 1;
+        let of = |platform: &Platform, told: Diagnostic| match is_single || told.severity != Severity::Error {
+            true => told,
+            false => told.note(format!("this is about the platform {platform}")),
+        };
+        let plan = |options: &Options| {
+            let plan = self.plan(options);
+            plan.map_err(|told| told.into_iter().map(|told| of(&options.platform, told)).collect())
+        };
+        options.iter().map(plan).collect()
+    }
+
     /// Resolves the bases that the Dockerfile needs and lowers it to a plan.
     pub(super) fn plan(&self, options: &Options) -> Result<Plan, Vec<Diagnostic>> {
         plan::lower_with(&self.dockerfile, &self.dated(options)?, &mut |wanted| self.resolve(wanted))
+    }
+
+    /// What the plan of this goal was made with.
+    pub(super) fn options_of(&self, goal: &Goal) -> Options {
+        Options { platform: goal.platform.clone(), ..self.request.options.clone() }
     }
 
     /// The options with the time that SOURCE_DATE_EPOCH names.
@@ -129,9 +150,22 @@ impl<'r> Inputs<'r> {
         Ok(resolved)
     }
 
-    /// The findings of a plan, and of its files where the context's ignore file tells; an error when the Dockerfile wants
+    /// The findings of all plans, most of which are the same for every platform, each once; an error when the Dockerfile wants
     /// findings to be errors.
-    pub(super) fn warnings(&self, plan: &Plan) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+    pub(super) fn warnings(&self, plans: &[Plan]) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+        let mut found: Vec<Diagnostic> = Vec::new();
+        for plan in plans {
+            for warning in self.warnings_of(plan)? {
+                if !found.contains(&warning) {
+                    found.push(warning);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The findings of a plan, and of its files where the context's ignore file tells.
+    fn warnings_of(&self, plan: &Plan) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
         let ignore = match self.contexts.get("") {
             Some(ContextFiles::Folder(context)) => context.ignore(),
             Some(ContextFiles::Root(_)) | None => None,
@@ -144,18 +178,12 @@ impl<'r> Inputs<'r> {
         }
     }
 
-    /// What the steps of one platform's plan work with.
-    pub(super) fn environment(&self, plan: &Plan) -> Environment<'_> {
+    /// What steps work with, and how they write layers.
+    pub(super) fn environment(&self, form: LayerOptions) -> Environment<'_> {
         let Request { jobs, pull, offline, no_cache, .. } = *self.request;
         Environment {
             services: self.services,
-            policy: Policy {
-                jobs,
-                pull,
-                offline,
-                no_cache,
-                form: self.request.layer_options(plan.goal.epoch),
-            },
+            policy: Policy { jobs, pull, offline, no_cache, form },
             given: Given {
                 dockerfile: Some(&self.dockerfile),
                 secrets: self.request.secrets(),

@@ -4,6 +4,7 @@ use super::Request;
 use crate::export::{Epoch, Output};
 use crate::key::LayerOptions;
 use crate::oci::Seconds;
+use crate::plan::graph::Goal;
 use crate::report::{Diagnostic, Event, Events};
 
 impl Request {
@@ -15,14 +16,29 @@ impl Request {
         LayerOptions { compression: wanted.unwrap_or_default(), newest }
     }
 
+    /// How new layers of all goals are written.
+    ///
+    /// # Errors
+    /// A layer that several platforms share has one time, and these want several.
+    pub(super) fn layer_options_of(&self, goals: &[Goal]) -> Result<LayerOptions, Vec<Diagnostic>> {
+        let mut forms = goals.iter().map(|goal| self.layer_options(goal.epoch));
+        let form = forms.next().unwrap_or_default();
+        if forms.all(|other| other == form) {
+            return Ok(form);
+        }
+        let message =
+            "the platforms have different SOURCE_DATE_EPOCH, and rewrite-timestamp=true knows only one";
+        Err(vec![Diagnostic::error(message).help("build one platform after the other")])
+    }
+
     /// The time of the image: what an output says, else `epoch`, the build's SOURCE_DATE_EPOCH.
     pub(super) fn image_epoch(&self, epoch: Option<Seconds>) -> Option<Seconds> {
         epochs(&self.outputs).next().unwrap_or_default().or(epoch)
     }
 
     /// Says that `rewrite-timestamp=true` has nothing to rewrite times to, as BuildKit does.
-    pub(super) fn warn_of_rewriting(&self, epoch: Option<Seconds>, events: &Events) {
-        if self.image_epoch(epoch).is_none()
+    pub(super) fn warn_of_rewriting(&self, goals: &[Goal], events: &Events) {
+        if goals.iter().any(|goal| self.image_epoch(goal.epoch).is_none())
             && self.outputs.iter().any(|output| output.layers.rewrite_timestamp)
         {
             let text = "rewrite-timestamp=true does nothing without SOURCE_DATE_EPOCH";

@@ -6,6 +6,7 @@ use super::inputs::Inputs;
 use super::{PullPolicy, Request};
 use crate::config::{Change, Lockfile};
 use crate::exec::Stop;
+use crate::key::LayerOptions;
 use crate::plan;
 use crate::report::{Diagnostic, Event, Events};
 use crate::solve::{self, Pins, Services, Unpinned};
@@ -99,7 +100,7 @@ fn visit(request: &Request, services: &Services) -> Result<(), Vec<Diagnostic>> 
         request.options_of_platforms().flat_map(|o| targets.iter().map(move |t| (o.clone(), t)))
     {
         let plan = inputs.plan(&plan::Options { target: target.clone(), ..options })?;
-        solve::visit_sources(&plan.graph, &inputs.environment(&plan))?;
+        solve::visit_sources(&plan.graph, &inputs.environment(LayerOptions::default()))?;
     }
     Ok(())
 }

@@ -26,11 +26,14 @@ use std::sync::Arc;
 use crate::cache::Place;
 use crate::exec::{Dns, Limits, Stop};
 use crate::oci::{Digest, Layer, Platform, Reference};
-use crate::plan::{self, graph::Plan};
+use crate::plan::{
+    self,
+    graph::{Goal, Graph, Plan},
+};
 use crate::report::{Diagnostic, Event, Events, StepNumber};
 use crate::secrets::Secrets;
 use crate::solve::session::{FailedSteps, Session};
-use crate::solve::{HearLayers, Services};
+use crate::solve::{HearLayers, Services, Solved};
 use crate::store::{self, OtherStore, Store};
 use crate::{export, solve};
 
@@ -211,43 +214,47 @@ fn run_with(request: &Request, services: &Services) -> Result<Built, Vec<Diagnos
     let inputs = inputs::Inputs::open(request, services)?;
     inputs.read_ahead();
     let ahead = early_upload::Ahead::start(request, services);
-    // Of several platforms each has its own numbers of steps, and an upload may outlast them.
-    let is_single = request.platforms.len() < 2;
-    let uploads = if is_single { events.clone() } else { Events::silent() };
-    let mut images = Vec::new();
-    let mut last_step = StepNumber(0);
-    let mut told = Vec::new();
-    for options in request.options_of_platforms() {
-        let plan = inputs.plan(&options)?;
-        request.announce(&inputs, &plan, &mut told)?;
-        last_step = StepNumber(plan.graph.listing.len());
-        let hear = |layers: &[Layer]| {
-            if let Some(ahead) = &ahead {
-                ahead.hear(&request.layers_that_stay(layers), &uploads, last_step);
-            }
-        };
-        images.push(build(request, &inputs, &options, &plan, &hear)?);
-    }
-    let began = ahead.and_then(early_upload::Ahead::finish).filter(|_| is_single);
-    let line = push::Line { step: last_step, began };
-    let built = result::publish(request, services, &images, &line)?;
+    let plans = inputs.plans()?;
+    let warnings = request.check(&inputs, &plans)?;
+    let (graph, goals) = plan::join(plans);
+    request.announce(&graph, &goals, warnings, events);
+    let last_step = StepNumber(graph.listing.len());
+    let hear = |layers: &[Layer]| {
+        if let Some(ahead) = &ahead {
+            ahead.hear(&request.layers_that_stay(layers), events, last_step);
+        }
+    };
+    let results = build(request, &inputs, (&graph, &goals), &hear)?;
+    let line = push::Line { step: last_step, began: ahead.and_then(early_upload::Ahead::finish) };
+    let built = result::publish(request, services, &results, &line)?;
     inputs.save_digests();
     request.save_lock(&services.pins, events)?;
     Ok(built)
 }
 
-/// Builds for one platform; `hear` is told of layers that are complete.
+/// Builds for all platforms; `hear` is told of layers that are complete.
 fn build(
     request: &Request,
     inputs: &Inputs<'_>,
-    options: &plan::Options,
-    plan: &Plan,
+    (graph, goals): (&Graph, &[Goal]),
     hear: &HearLayers<'_>,
+) -> Result<result::Results, Vec<Diagnostic>> {
+    let environment = inputs.environment(request.layer_options_of(goals)?);
+    let solved = solve::run(graph, goals, &environment, hear)
+        .inspect_err(|_| failed::complete(inputs, graph, goals))?;
+    let image = |goal: &Goal| image(request, goal, &solved, inputs.services());
+    let images = goals.iter().map(image).collect::<Result<_, _>>()?;
+    Ok(result::Results { images, ran: solved.ran, cached: solved.cached })
+}
+
+/// The image of one platform.
+fn image(
+    request: &Request,
+    goal: &Goal,
+    solved: &Solved,
+    services: &Services,
 ) -> Result<result::PlatformResult, Vec<Diagnostic>> {
-    let services = inputs.services();
-    let solved = solve::run(&plan.graph, plan.goals(), &inputs.environment(plan), hear)
-        .inspect_err(|_| failed::complete(inputs, options, plan))?;
-    let layers = &solved.root(plan.goal.image.result).layers;
+    let layers = &solved.root(goal.image.result).layers;
     let layers = match request.forced() {
         Some(forced) => recompress::convert(layers, forced, services)?,
         None => layers.clone(),
@@ -257,7 +264,7 @@ fn build(
         let brought = services.lookup.bring(&layers);
         brought.map_err(|error| vec![solve::Error::from(error).explain(services.store.root())])?;
     }
-    result::assemble(request, plan, &solved, layers, &services.store)
+    result::assemble(request, goal, solved, layers, &services.store)
 }
 
 impl Request {
@@ -276,30 +283,20 @@ impl Request {
         self.platforms_or_host().into_iter().map(of)
     }
 
-    /// Says what is about to be built, and what is wrong with it; most findings are the same for every platform, and are
-    /// `told` once.
-    ///
-    /// # Errors
-    /// What could not be done in the end; and findings, when the Dockerfile wants them to be errors.
-    fn announce(
-        &self,
-        inputs: &Inputs<'_>,
-        plan: &Plan,
-        told: &mut Vec<Diagnostic>,
-    ) -> Result<(), Vec<Diagnostic>> {
-        let events = &inputs.services().events;
+    /// Refuses what could not be done in the end; gives the findings about the Dockerfile, if it does not want them to be
+    /// errors.
+    fn check(&self, inputs: &Inputs<'_>, plans: &[Plan]) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
         if let Some(forced) = self.forced() {
-            recompress::check(forced, plan, inputs.source())?;
+            plans.iter().try_for_each(|plan| recompress::check(forced, plan, inputs.source()))?;
         }
-        self.warn_of_rewriting(plan.goal.epoch, events);
-        solve::announce(&plan.graph, plan.goals(), self.push_title(), events);
-        for warning in inputs.warnings(plan)? {
-            if !told.contains(&warning) {
-                events.send(Event::Warning(warning.clone()));
-                told.push(warning);
-            }
-        }
-        Ok(())
+        inputs.warnings(plans)
+    }
+
+    /// Says what is about to be built, and what was found.
+    fn announce(&self, graph: &Graph, goals: &[Goal], warnings: Vec<Diagnostic>, events: &Events) {
+        self.warn_of_rewriting(goals, events);
+        solve::announce(graph, goals, self.push_title(), events);
+        warnings.into_iter().for_each(|warning| events.send(Event::Warning(warning)));
     }
 
     /// Those of `layers` that the result will have; what is made anew in the end is not among them.

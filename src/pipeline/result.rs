@@ -6,62 +6,64 @@ use super::{Built, Request, diagnose_store, push};
 use crate::export;
 use crate::oci::image::{self, Assembled};
 use crate::oci::{Descriptor, Digest, Layer, Reference, Seconds};
-use crate::plan::graph::{HistoryPlan, Plan, StepId};
+use crate::plan::graph::{Goal, HistoryPlan, StepId};
 use crate::report::{Diagnostic, Event, Outcome};
 use crate::solve::{self, Services, Solved};
 use crate::store::Store;
 use crate::upkeep::{StepNote, StepNotes};
 
-/// What one platform's build came to: an image, complete in the store but without a name, and what its steps did.
+/// What one platform's build came to: an image, complete in the store but without a name.
 pub(super) struct PlatformResult {
     manifest: Descriptor,
     layers: Vec<Layer>,
-    ran: usize,
-    cached: usize,
     /// The build's SOURCE_DATE_EPOCH.
     epoch: Option<Seconds>,
+}
+
+/// What all of the build came to.
+pub(super) struct Results {
+    /// An image for each platform.
+    pub(super) images: Vec<PlatformResult>,
+    /// Steps that ran.
+    pub(super) ran: usize,
+    /// Steps whose layer came from the cache.
+    pub(super) cached: usize,
 }
 
 /// Makes configuration and manifest of what the steps left, its layers in the form that the result has.
 pub(super) fn assemble(
     request: &Request,
-    plan: &Plan,
+    goal: &Goal,
     solved: &Solved,
     layers: Vec<Layer>,
     store: &Store,
 ) -> Result<PlatformResult, Vec<Diagnostic>> {
-    let epoch = request.image_epoch(plan.goal.epoch);
+    let epoch = request.image_epoch(goal.epoch);
     let time_of = |step: StepId| epoch.unwrap_or_else(|| solved.root(step).time);
-    let history = plan.goal.image.history.iter().map(|entry| entry.entry(time_of)).collect();
-    let mut annotations = plan.goal.image.annotations.clone();
+    let history = goal.image.history.iter().map(|entry| entry.entry(time_of)).collect();
+    let mut annotations = goal.image.annotations.clone();
     for output in &request.outputs {
         annotations.extend(output.manifest_annotations.clone());
     }
-    let created = time_of(plan.goal.image.result);
+    let created = time_of(goal.image.result);
     let Assembled { config_bytes, manifest_bytes, manifest_descriptor, .. } =
-        image::assemble(plan.goal.image.config.clone(), history, &layers, created, &annotations);
+        image::assemble(goal.image.config.clone(), history, &layers, created, &annotations);
     for bytes in [&config_bytes, &manifest_bytes] {
         store.put_blob(bytes).map_err(|e| vec![diagnose_store(&e)])?;
     }
-    notes(plan, solved).save(store, &manifest_descriptor.digest);
-    Ok(PlatformResult {
-        manifest: manifest_descriptor,
-        layers,
-        ran: solved.ran,
-        cached: solved.cached,
-        epoch: plan.goal.epoch,
-    })
+    notes(goal, solved).save(store, &manifest_descriptor.digest);
+    Ok(PlatformResult { manifest: manifest_descriptor, layers, epoch: goal.epoch })
 }
 
 /// What `rbuild history` tells of the steps.
-fn notes(plan: &Plan, solved: &Solved) -> StepNotes {
+fn notes(goal: &Goal, solved: &Solved) -> StepNotes {
     let note = |entry: &HistoryPlan| {
         let HistoryPlan::Made { layer: Some(step), .. } = entry else { return None };
         let (outcome, took) = solved.steps[step.0].clone()?;
         let took_ms = took.and_then(|took| u64::try_from(took.as_millis()).ok());
         Some(StepNote { cached: outcome == Outcome::Cached, took_ms })
     };
-    StepNotes { steps: plan.goal.image.history.iter().map(note).collect() }
+    StepNotes { steps: goal.image.history.iter().map(note).collect() }
 }
 
 /// Names the image and writes it wherever the request says: outputs first, so that a name never points at something
@@ -70,10 +72,10 @@ fn notes(plan: &Plan, solved: &Solved) -> StepNotes {
 pub(super) fn publish(
     request: &Request,
     services: &Services,
-    images: &[PlatformResult],
+    results: &Results,
     line: &push::Line,
 ) -> Result<Built, Vec<Diagnostic>> {
-    let store = &services.store;
+    let (store, images) = (&services.store, results.images.as_slice());
     if let Some(note) = too_many_for_docker(images) {
         services.events.send(Event::Note(note));
     }
@@ -110,8 +112,8 @@ pub(super) fn publish(
         names,
         layers: images.iter().map(|i| i.layers.len()).sum(),
         size_bytes: sizes.values().sum(),
-        ran: images.iter().map(|i| i.ran).sum(),
-        cached: images.iter().map(|i| i.cached).sum(),
+        ran: results.ran,
+        cached: results.cached,
     })
 }
 

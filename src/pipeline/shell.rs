@@ -254,10 +254,10 @@ fn open_step(
     let platform = request.platforms_or_host().swap_remove(0);
     let of_plan = plan::Options { platform: platform.clone(), ..request.options.clone() };
     let plan = inputs.plan(&of_plan)?;
-    let environment = inputs.environment(&plan);
+    let environment = inputs.environment(request.layer_options_of(plan.goals())?);
     solve::announce(&plan.graph, plan.goals(), None, &services.events);
     let solved = solve::run(&plan.graph, plan.goals(), &environment, &|_| ())
-        .inspect_err(|_| failed::complete(&inputs, &of_plan, &plan))?;
+        .inspect_err(|_| failed::complete(&inputs, &plan.graph, plan.goals()))?;
     inputs.save_digests();
     let time_of = |step: StepId| plan.goal.epoch.unwrap_or_else(|| solved.root(step).time);
     let history = plan.goal.image.history.iter().map(|entry| entry.entry(time_of));
@@ -365,7 +365,13 @@ fn plan_of(image: &Arc<PlatformImage>, called: &str, platform: &Platform) -> Pla
         slot,
         origin: None,
     };
-    let listed = ListedInstruction { place: String::new(), title, step: Some(StepId(0)), after: None };
+    let listed = ListedInstruction {
+        place: String::new(),
+        title,
+        platform: Some(platform.clone()),
+        step: Some(StepId(0)),
+        after: None,
+    };
     Plan {
         stages: BTreeSet::new(),
         graph: Graph { steps: vec![step], listing: vec![listed] },

@@ -19,7 +19,7 @@ use super::title;
 impl Lowering<'_> {
     /// The state that a stage starts from.
     pub(super) fn begin(&mut self, stage: &Stage) -> Result<State, Fault> {
-        let line = self.line(stage, 1, title::from(stage));
+        let line = self.line(stage, 1, title::from(stage), self.platform_of(stage));
         let mut state = match &stage.base {
             Origin::Stage(parent) => self.parent(*parent, stage, line)?,
             Origin::Scratch => {
@@ -53,6 +53,16 @@ impl Lowering<'_> {
             state.enter();
         }
         Ok(state)
+    }
+
+    /// What the commands of a stage run on.
+    fn platform_of<'s>(&'s self, stage: &'s Stage) -> &'s Platform {
+        let platform = match &stage.base {
+            Origin::Stage(parent) => self.done[*parent].as_ref().map(|parent| &parent.platform),
+            Origin::Base(request) => Some(&request.platform),
+            Origin::Scratch | Origin::Image(_) | Origin::Local(_) | Origin::Remote(_) => None,
+        };
+        platform.unwrap_or(&self.stages.options().platform)
     }
 
     fn parent(&mut self, parent: usize, stage: &Stage, line: Line) -> Result<State, Fault> {

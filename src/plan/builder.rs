@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::oci::Platform;
 use crate::report::{Span, StepNumber};
 
 use super::graph::{
@@ -25,7 +26,7 @@ enum Source {
     Scratch,
     /// By its number among the bases.
     Base(usize),
-    Image(crate::oci::Reference, crate::oci::Platform),
+    Image(crate::oci::Reference, Platform),
     Local(String),
     Remote(Remote),
     /// A folder as the root of a stage.
@@ -39,6 +40,20 @@ pub(super) struct Line {
     pub(super) place: String,
     /// The instruction.
     pub(super) title: String,
+    /// See [`ListedInstruction`].
+    pub(super) platform: Option<Platform>,
+}
+
+impl Line {
+    /// Of something that no instruction stands for.
+    fn of_source(title: String, platform: Option<&Platform>) -> Self {
+        Self { place: String::new(), title, platform: platform.cloned() }
+    }
+
+    fn listed(self, step: Option<StepId>, after: Option<StepId>) -> ListedInstruction {
+        let Self { place, title, platform } = self;
+        ListedInstruction { place, title, platform, step, after }
+    }
 }
 
 impl Builder {
@@ -47,12 +62,7 @@ impl Builder {
         let id = StepId(self.steps.len());
         let number = StepNumber(self.listing.len());
         self.steps.push(Step { op, span, number, slot, origin: None });
-        self.listing.push(ListedInstruction {
-            place: line.place,
-            title: line.title,
-            step: Some(id),
-            after: None,
-        });
+        self.listing.push(line.listed(Some(id), None));
         id
     }
 
@@ -65,7 +75,7 @@ impl Builder {
 
     /// Adds a line of an instruction that makes no step.
     pub(super) fn line(&mut self, line: Line, after: Option<StepId>) {
-        self.listing.push(ListedInstruction { place: line.place, title: line.title, step: None, after });
+        self.listing.push(line.listed(None, after));
     }
 
     /// The step of a base, once; with the line of the FROM that names it first.
@@ -96,13 +106,15 @@ impl Builder {
     /// A base that is only copied from or mounted.
     pub(super) fn files_of_base(&mut self, index: usize, base: &BaseOp) -> StepId {
         let name = &base.request.name;
-        let (title, slot) = (format!("image {name}"), format!("base/{name}"));
-        self.source(Source::Base(index), Op::Base(base.clone()), title, slot)
+        let line = Line::of_source(format!("image {name}"), Some(&base.request.platform));
+        let slot = format!("base/{name}");
+        self.source(Source::Base(index), Op::Base(base.clone()), line, slot)
     }
 
     /// The empty root, to copy nothing from.
     pub(super) fn nothing(&mut self) -> StepId {
-        self.source(Source::Scratch, Op::Scratch, "scratch".to_owned(), "scratch".to_owned())
+        let line = Line::of_source("scratch".to_owned(), None);
+        self.source(Source::Scratch, Op::Scratch, line, "scratch".to_owned())
     }
 
     /// An image that is copied from or mounted.
@@ -113,7 +125,7 @@ impl Builder {
             return id;
         }
         let name = image.reference.to_string();
-        let line = Line { place: String::new(), title: format!("image {name}") };
+        let line = Line::of_source(format!("image {name}"), Some(&image.platform));
         let id = self.step(Op::Image(image.clone()), span, line, format!("image/{name}"));
         self.sources.insert(source, id);
         id
@@ -125,8 +137,9 @@ impl Builder {
             "" => "load build context".to_owned(),
             name => format!("load context `{name}`"),
         };
+        let line = Line::of_source(title, None);
         let op = Op::Local(LocalOp { name: name.to_owned() });
-        self.source(Source::Local(name.to_owned()), op, title, format!("context/{name}"))
+        self.source(Source::Local(name.to_owned()), op, line, format!("context/{name}"))
     }
 
     /// A named context that is fetched: what ADD would make of it, alone on an empty root.
@@ -158,17 +171,17 @@ impl Builder {
 
     fn root(&mut self, key: Source, op: CopyOp, name: &str) -> StepId {
         let op = Op::Copy { parent: self.nothing(), op };
-        let line = Line { place: String::new(), title: format!("context `{name}`") };
+        let line = Line::of_source(format!("context `{name}`"), None);
         let id = self.step(op, None, line, format!("root/{name}"));
         self.sources.insert(key, id);
         id
     }
 
-    fn source(&mut self, source: Source, op: Op, title: String, slot: String) -> StepId {
+    fn source(&mut self, source: Source, op: Op, line: Line, slot: String) -> StepId {
         if let Some(id) = self.known(&source) {
             return id;
         }
-        let id = self.step(op, None, Line { place: String::new(), title }, slot);
+        let id = self.step(op, None, line, slot);
         self.sources.insert(source, id);
         id
     }

@@ -74,14 +74,18 @@ impl Graph {
         self.steps.iter().filter_map(base).collect()
     }
 
-    /// For each step, whether an image or what comes [`next`](Goal::next) needs it. Unless a goal stops early that is every
-    /// one.
+    /// For each step, whether it is to be done: every one, unless a goal stops early and not all are for what comes
+    /// [`next`](Goal::next).
     pub fn needed(&self, goals: &[Goal]) -> Vec<bool> {
-        let is_whole = goals.iter().all(|goal| goal.next.is_none());
-        let mut needed = vec![is_whole; self.steps.len()];
-        if is_whole {
-            return needed;
+        match goals.iter().all(|goal| goal.next.is_none()) {
+            true => vec![true; self.steps.len()],
+            false => self.reached(goals),
         }
+    }
+
+    /// For each step, whether one of these goals needs it.
+    pub fn reached(&self, goals: &[Goal]) -> Vec<bool> {
+        let mut needed = vec![false; self.steps.len()];
         for goal in goals {
             needed[goal.image.result.0] = true;
             let op = goal.next.iter().filter_map(|next| next.op.as_ref());
@@ -144,10 +148,19 @@ pub struct ListedInstruction {
     pub place: String,
     /// The instruction, variables expanded, on one line.
     pub title: String,
+    /// What the stage is for: its commands run on that. None for what is the same on every platform, such as a context.
+    pub platform: Option<Platform>,
     /// The step, if it changes files.
     pub step: Option<StepId>,
     /// The config-only instruction's predecessor, whose time it takes.
     pub after: Option<StepId>,
+}
+
+impl ListedInstruction {
+    /// Place and title: `[build 2/5] RUN make`.
+    pub fn name(&self) -> String {
+        format!("{} {}", self.place, self.title).trim().to_owned()
+    }
 }
 
 /// The image that a plan makes, but for what only running can tell: digests and times.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::dockerfile::syntax::{Command, CopyInstruction, InstructionKind, Run};
+use crate::oci::Platform;
 use crate::report::{Diagnostic, Span};
 
 use super::bases::Bases;
@@ -13,6 +14,7 @@ use super::exec::{self, Setting};
 use super::files;
 use super::graph::{CopyKind, HistoryPlan, Mount, MountKind, Next, Op};
 use super::mounts;
+use super::options::Options;
 use super::origin::Origin;
 use super::place::{Fault, Place};
 use super::scope::Globals;
@@ -36,6 +38,8 @@ pub(super) struct Lowering<'a> {
     /// CMD and ENTRYPOINT in shell form whose shell was chosen, by SHELL or by the base image's configuration.
     pub(super) with_chosen_shell: BTreeSet<Span>,
     pub(super) budget: Budget,
+    /// What the names of steps end in when the image is for another platform than this machine: each has its own last result.
+    foreign: String,
     /// How many stages that are still to come continue each; nobody but them needs its configuration.
     children: Vec<usize>,
 }
@@ -92,7 +96,10 @@ impl Budget {
 
 impl<'a> Lowering<'a> {
     pub(super) fn new(stages: &'a Stages<'a>, globals: &'a Globals, bases: &'a Bases<'a>) -> Self {
+        let Options { platform, build_platform, .. } = stages.options();
+        let foreign = if platform == build_platform { String::new() } else { format!(" {platform}") };
         Self {
+            foreign,
             stages,
             globals,
             bases,
@@ -177,7 +184,7 @@ impl<'a> Lowering<'a> {
             self.note_shell(item, state);
             // The copy of the environment is gone before the instruction may change the original.
             let title = title::of(item, &title::environment(item, state));
-            let line = self.line(stage, index + 2, title);
+            let line = self.line(stage, index + 2, title, &state.platform);
             let site = Site { stage, item };
             match self.apply(site, state) {
                 Ok(effect) if !self.budget.spend(&effect) => {
@@ -208,7 +215,7 @@ impl<'a> Lowering<'a> {
     fn stop(&mut self, site: Site<'_>, number: usize, state: &State) {
         let Site { stage, item } = site;
         let seen = title::environment(item, state);
-        let Line { place, title } = self.line(stage, number, title::of(item, &seen));
+        let Line { place, title, .. } = self.line(stage, number, title::of(item, &seen), &state.platform);
         let op = match &item.instruction.kind {
             InstructionKind::Run(run) => match self.exec(site, state, run) {
                 Ok(Effect::Step(op, _)) => match *op {
@@ -243,14 +250,15 @@ impl<'a> Lowering<'a> {
     }
 
     /// The line of instruction `number` of a stage, which counts FROM as the first.
-    pub(super) fn line(&self, stage: &Stage, number: usize, title: String) -> Line {
+    pub(super) fn line(&self, stage: &Stage, number: usize, title: String, platform: &Platform) -> Line {
         let total = 1 + stage.items.len();
         let width = total.to_string().len();
         let name = match self.stages.list.as_slice() {
             [_] => String::new(),
             _ => format!("{} ", stage.label),
         };
-        Line { place: format!("[{name}{number:width$}/{total}]"), title }
+        let place = format!("[{name}{number:width$}/{total}]");
+        Line { place, title, platform: Some(platform.clone()) }
     }
 
     /// Puts an effect into steps, listing and history.
@@ -264,7 +272,7 @@ impl<'a> Lowering<'a> {
             Effect::Step(op, created_by) => {
                 state.steps += 1;
                 let span = Some(item.place.step_span(item.instruction.span));
-                let slot = format!("{}/{}", stage.label, state.steps);
+                let slot = format!("{}/{}{}", stage.label, state.steps, self.foreign);
                 state.tip = self.builder.step(*op, span, line, slot);
                 (created_by, Some(state.tip))
             }

@@ -5,6 +5,7 @@ mod any_text;
 mod dump;
 mod faults;
 mod files;
+mod join;
 mod metadata;
 mod run;
 mod stages;

@@ -98,6 +98,7 @@ pub fn announce(graph: &Graph, goals: &[Goal], last: Option<String>, events: &Ev
         number: StepNumber(number),
         place: listed.place.clone(),
         title: listed.title.clone(),
+        platform: listed.platform.as_ref().map(ToString::to_string),
         needs: needs(graph, number, listed),
     };
     let mut headings: Vec<StepHeading> = graph.listing.iter().enumerate().map(heading).collect();
@@ -106,6 +107,7 @@ pub fn announce(graph: &Graph, goals: &[Goal], last: Option<String>, events: &Ev
         number,
         place: String::new(),
         title,
+        platform: None,
         needs: last_steps(graph, goals),
     }));
     events.send(Event::Planned(headings));
@@ -254,9 +256,8 @@ impl Solver<'_> {
         let listed = self.graph.listing.get(step.number.0);
         let is_shown = listed.is_some_and(|listed| listed.step == Some(StepId(at)));
         let tell = |event| is_shown.then(|| services.events.send(event));
-        let title = listed.map_or_else(String::new, |l| format!("{} {}", l.place, l.title));
         let context = StepContext {
-            title: title.trim().to_owned(),
+            title: listed.map_or_else(String::new, ListedInstruction::name),
             is_listed: listed.is_some(),
             is_of_new_build: self.is_new,
             is_shown,
@@ -278,7 +279,7 @@ impl Solver<'_> {
                     false => Event::Failed { step: step.number, took, usage: error.usage() },
                 });
             }
-            vec![context.diagnose(&error)]
+            vec![self.named(context.diagnose(&error), step.number)]
         })?;
         let result = Box::new(told(op, &done));
         let Done { files, outcome, remote, .. } = done;
@@ -301,6 +302,14 @@ impl Solver<'_> {
         self.finish_configuration_after(StepId(at));
         self.tell_layers(StepId(at), &files);
         Ok(files)
+    }
+
+    /// Says which step failed: with several platforms, the line of the Dockerfile does not tell.
+    fn named(&self, diagnostic: Diagnostic, number: StepNumber) -> Diagnostic {
+        match self.graph.listing.get(number.0).filter(|_| self.goals.len() > 1) {
+            Some(listed) => diagnostic.note(format!("it is step #{}, {}", number.0 + 1, listed.name())),
+            None => diagnostic,
+        }
     }
 
     /// Tells of a step's layers if they are part of a result.

@@ -42,6 +42,7 @@ mod one_id;
 mod outputs;
 mod parallel_steps;
 mod plan;
+mod platforms;
 mod process_limits;
 mod readers;
 mod recompress;

@@ -81,19 +81,18 @@ fn json_and_dot_say_the_same() {
     let world = world();
     world.build([""; 0]).run();
     world.file("src/a", "2");
-    let plans: Value = serde_json::from_str(&plan(&world, &["--format=json"])).unwrap();
-    let steps = plans["plans"][0]["steps"].as_array().unwrap();
+    let json = plan(&world, &["--format=json"]);
+    let parsed: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(parsed["platforms"].as_array().map(Vec::len), Some(1));
+    let steps = parsed["steps"].as_array().unwrap();
     assert_eq!(steps[2]["outlook"], "run");
     assert_eq!(steps[2]["why"], "src/a changed");
     assert_eq!(steps[6]["reads"], serde_json::json!([5]));
     assert_eq!(steps[7]["outlook"], "config-only");
     let dot = plan(&world, &["--format=dot"]);
     assert!(dot.starts_with("digraph plan {\n") && dot.ends_with("}\n"));
-    assert!(
-        dot.contains("s0_3 [label=\"COPY src/ /src/\\nsrc/a changed\", fillcolor=lightsalmon];"),
-        "{dot}"
-    );
-    assert!(dot.contains("s0_5 -> s0_7;"), "{dot}");
+    assert!(dot.contains("s3 [label=\"COPY src/ /src/\\nsrc/a changed\", fillcolor=lightsalmon];"), "{dot}");
+    assert!(dot.contains("s5 -> s7;"), "{dot}");
 }
 
 #[test]
@@ -102,4 +101,31 @@ fn a_plan_of_a_faulty_file_is_its_error() {
     world.dockerfile("FROM scratch\nCOPY nothing /\n");
     let ran = world.rbuild(["plan", "."]).status(1).run();
     assert!(ran.stderr.contains("`/nothing` not found"), "{}", ran.stderr);
+}
+
+#[test]
+fn several_platforms_are_one_plan() {
+    let world = world();
+    world.dockerfile(&format!("{DOCKERFILE}ARG TARGETARCH\nWORKDIR /$TARGETARCH\n"));
+    let platforms = "--platform=linux/amd64,linux/arm64";
+    let text = plan(&world, &[platforms]);
+    let end = "  \
+  #8 config [stage-1 3/5] ENV A=1
+  #9 config [stage-1 4/5] ARG TARGETARCH
+ #10 run    [linux/amd64 stage-1 5/5] WORKDIR /amd64
+            #7 would run
+ #11 run    [linux/arm64 stage-1 5/5] WORKDIR /arm64
+            #7 would run
+0 steps cached, 6 would run
+";
+    assert!(text.ends_with(end), "{text}");
+    assert_eq!(text.matches("COPY src/ /src/").count(), 1, "{text}");
+    let parsed: Value = serde_json::from_str(&plan(&world, &[platforms, "--format=json"])).unwrap();
+    assert_eq!(parsed["platforms"], serde_json::json!(["linux/amd64", "linux/arm64"]));
+    assert_eq!(parsed["steps"][2]["platform"], Value::Null);
+    assert_eq!(parsed["steps"][10]["platform"], "linux/arm64");
+    let dot = plan(&world, &[platforms, "--format=dot"]);
+    assert!(dot.contains("label=\"linux/arm64 stage-1\";"), "{dot}");
+    world.build([platforms]).run();
+    assert!(plan(&world, &[platforms]).ends_with("6 steps cached, 0 would run\n"));
 }

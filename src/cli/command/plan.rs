@@ -44,13 +44,13 @@ enum PlanFormat {
 pub(crate) fn run(global: &crate::cli::args::Global, args: &PlanArgs) -> Result<(), Failure> {
     request::refuse_at(&args.build)?;
     let request = request::from_args(global, &Configuration::load()?, &args.build)?;
-    let dry_runs = pipeline::dry_run(&request, &Events::silent()).map_err(Failure::build)?;
+    let dry_run = pipeline::dry_run(&request, &Events::silent()).map_err(Failure::build)?;
     match args.format {
         PlanFormat::Text => {
             let color = color_of(&std::io::stdout());
-            print_painted(&text::render(&dry_runs, color, progress::width_of_stdout()))
+            print_painted(&text::render(&dry_run, color, progress::width_of_stdout()))
         }
-        PlanFormat::Json => print(&json::render(&dry_runs)),
-        PlanFormat::Dot => print(&dot::render(&dry_runs)),
+        PlanFormat::Json => print(&json::render(&dry_run)),
+        PlanFormat::Dot => print(&dot::render(&dry_run)),
     }
 }

@@ -84,7 +84,13 @@ impl MovingArgs {
 }
 
 fn heading((number, title): (usize, &String)) -> StepHeading {
-    StepHeading { number: StepNumber(number), place: String::new(), title: title.clone(), needs: Vec::new() }
+    StepHeading {
+        number: StepNumber(number),
+        place: String::new(),
+        title: title.clone(),
+        platform: None,
+        needs: Vec::new(),
+    }
 }
 
 fn one<T>(

@@ -14,7 +14,7 @@ use crate::report::Span;
 
 /// What a step does. The variant is the answer to every question about it. `R` is what it reads: in a plan the number of
 /// another step, to whoever runs it that step's result.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Op<R = StepId> {
     /// The empty root file system.
     Scratch,
@@ -234,8 +234,17 @@ pub struct BaseOp {
     pub image: Arc<PlatformImage>,
 }
 
+/// The same image is the same base, wherever its name stands.
+impl PartialEq for BaseOp {
+    fn eq(&self, other: &Self) -> bool {
+        let (own, others) = (&self.image, &other.image);
+        self.request.key() == other.request.key()
+            && (&own.manifest, &own.remote) == (&others.manifest, &others.remote)
+    }
+}
+
 /// See [`Op::Image`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ImageOp {
     /// The image as named, its digest included where that is known.
     pub reference: Reference,
@@ -251,7 +260,7 @@ pub struct LocalOp {
 }
 
 /// See [`Op::Workdir`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct WorkdirOp {
     /// Absolute, as in the configuration.
     pub path: String,
@@ -262,7 +271,7 @@ pub struct WorkdirOp {
 }
 
 /// See [`Op::Copy`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CopyOp<R = StepId> {
     /// COPY or ADD.
     pub kind: CopyKind,
@@ -301,7 +310,7 @@ pub enum CopyKind {
 }
 
 /// One source of a [`CopyOp`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum CopySource<R = StepId> {
     /// A path or pattern in another step's files; the step may be [`Op::Local`].
     Path {
@@ -346,7 +355,7 @@ pub enum Chmod {
 }
 
 /// See [`Op::Exec`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ExecOp<R = StepId> {
     /// argv; for the shell form already with the shell in front.
     pub args: Vec<String>,
@@ -403,7 +412,7 @@ pub enum Security {
 }
 
 /// A `--mount` of RUN with everything expanded and defaulted.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Mount<R = StepId> {
     /// Absolute path in the step's root.
     pub target: String,
@@ -414,7 +423,7 @@ pub struct Mount<R = StepId> {
 }
 
 /// What a [`Mount`] mounts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum MountKind<R = StepId> {
     /// `type=bind`
     Bind {

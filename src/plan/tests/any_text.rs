@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::build;
-use super::graph::{HistoryPlan, Op, Plan};
+use super::graph::{Goal, Graph, HistoryPlan, Op, StepId};
+use super::{build, join};
 
 const PIECES: [&str; 40] = [
     "FROM scratch",
@@ -57,39 +57,39 @@ proptest! {
         let mut build = build(&format!("FROM base AS a\n{}\n", lines.join("\n")));
         build.options.target = target;
         if let Ok(plan) = build.try_plan() {
-            holds_together(&plan)?;
+            holds_together(&plan.graph, plan.goals())?;
+            let lengths = |graph: &Graph| (graph.steps.len(), graph.listing.len());
+            let (twice, goals) = join(vec![plan.clone(), plan.clone()]);
+            prop_assert_eq!(lengths(&twice), lengths(&plan.graph), "a plan has nothing that it has not");
+            holds_together(&twice, &goals)?;
+            if let Ok(other) = build.platform("linux/arm64").try_plan() {
+                let (graph, goals) = join(vec![plan, other]);
+                holds_together(&graph, &goals)?;
+            }
         }
     }
 }
 
-fn holds_together(plan: &Plan) -> Result<(), TestCaseError> {
-    for (id, step) in plan.graph.steps.iter().enumerate() {
+fn holds_together(graph: &Graph, goals: &[Goal]) -> Result<(), TestCaseError> {
+    for (id, step) in graph.steps.iter().enumerate() {
         prop_assert!(step.op.inputs().iter().all(|input| input.0 < id));
-        prop_assert!(plan.graph.listing[step.number.0].step.is_some_and(|listed| listed.0 == id));
+        prop_assert!(graph.listing[step.number.0].step.is_some_and(|listed| listed.0 == id));
         if let Op::Copy { op: transfer, .. } = &step.op {
             prop_assert!(transfer.destination.starts_with('/'));
         }
     }
-    // The layers of the history are the steps that lead to the result.
-    let mut way = Vec::new();
-    let mut step = Some(plan.goal.image.result);
-    while let Some(id) = step {
-        step = plan.graph.steps[id.0].op.parent().copied();
-        if step.is_some() {
-            way.push(id);
-        }
-    }
+    goals.iter().try_for_each(|goal| leads_to(graph, goal))
+}
+
+/// The layers of the history are the steps that lead to the result.
+fn leads_to(graph: &Graph, goal: &Goal) -> Result<(), TestCaseError> {
+    let is_layer = |id: &StepId| graph.steps[id.0].op.parent().is_some();
+    let mut way: Vec<StepId> = graph.chain(goal.image.result).filter(is_layer).collect();
     way.reverse();
-    let layers: Vec<_> = plan
-        .goal
-        .image
-        .history
-        .iter()
-        .filter_map(|entry| match entry {
-            HistoryPlan::Made { layer, .. } => *layer,
-            HistoryPlan::Inherited(_) => None,
-        })
-        .collect();
-    prop_assert_eq!(layers, way);
+    let layers = goal.image.history.iter().filter_map(|entry| match entry {
+        HistoryPlan::Made { layer, .. } => *layer,
+        HistoryPlan::Inherited(_) => None,
+    });
+    prop_assert_eq!(layers.collect::<Vec<_>>(), way);
     Ok(())
 }

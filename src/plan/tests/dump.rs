@@ -16,8 +16,13 @@ pub(super) fn steps(plan: &Plan) -> String {
 
 /// The lines that people see, with their steps.
 pub(super) fn listing(plan: &Plan) -> String {
+    lines(&plan.graph)
+}
+
+/// The lines of a graph.
+pub(super) fn lines(graph: &Graph) -> String {
     let mut out = String::new();
-    for line in &plan.graph.listing {
+    for line in &graph.listing {
         let step = line.step.map(|step| format!(" = {}", step.0)).unwrap_or_default();
         let after = line.after.map(|step| format!(" after {}", step.0)).unwrap_or_default();
         writeln!(out, "{} {}{step}{after}", line.place, line.title).unwrap();

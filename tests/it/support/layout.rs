@@ -32,6 +32,18 @@ impl Layout {
         names
     }
 
+    /// The manifests in the index of that digest, by platform.
+    #[track_caller]
+    pub fn platforms(&self, digest: &str) -> BTreeMap<String, String> {
+        let index = ImageIndex::from_reader(self.blob(digest).as_slice()).unwrap();
+        let entry = |d: &oci_spec::image::Descriptor| {
+            let platform = d.platform().as_ref().unwrap();
+            let variant = platform.variant().as_ref().map(|v| format!("/{v}")).unwrap_or_default();
+            (format!("{}/{}{variant}", platform.os(), platform.architecture()), d.digest().to_string())
+        };
+        index.manifests().iter().map(entry).collect()
+    }
+
     /// The image of that manifest digest, every blob of it verified.
     #[track_caller]
     pub fn image(&self, digest: &str) -> ImageOnDisk {

@@ -8,47 +8,41 @@ use crate::text::terminal::cut;
 /// Longer instructions make unreadable graphs.
 const LONGEST_TITLE: usize = 60;
 
-/// One graph, with a part for each platform.
-pub(in crate::cli) fn render(dry_runs: &[DryRun]) -> String {
+/// One graph; what is of one platform stands in a box with its name.
+pub(in crate::cli) fn render(dry_run: &DryRun) -> String {
     let mut out = String::from(
         "digraph plan {\n  rankdir=TB;\n  node [shape=box, style=filled, fontname=\"monospace\"];\n",
     );
-    for (part, dry_run) in dry_runs.iter().enumerate() {
-        let lines = lines(dry_run);
-        let mut stages: Vec<(&str, Vec<&Line<'_>>)> = Vec::new();
-        for line in &lines {
-            let stage = stage(line.place);
-            match stages.iter_mut().find(|(name, _)| *name == stage) {
-                Some((_, lines)) => lines.push(line),
-                None => stages.push((stage, vec![line])),
-            }
+    let lines = lines(dry_run);
+    let mut stages: Vec<(&str, Vec<&Line<'_>>)> = Vec::new();
+    for line in &lines {
+        let stage = stage(line.place);
+        match stages.iter_mut().find(|(name, _)| *name == stage) {
+            Some((_, lines)) => lines.push(line),
+            None => stages.push((stage, vec![line])),
         }
-        for (number, (stage, lines)) in stages.iter().enumerate() {
-            let label = match dry_runs.len() {
-                1 => (*stage).to_owned(),
-                _ => format!("{} {stage}", dry_run.plan.goal.platform),
-            };
-            out.push_str(&format!("  subgraph cluster_{part}_{number} {{\n    label={};\n", quoted(&label)));
-            lines.iter().for_each(|line| out.push_str(&node(part, line)));
-            out.push_str("  }\n");
-        }
-        for line in &lines {
-            for input in line.parent.iter().chain(&line.reads) {
-                out.push_str(&format!("  s{part}_{} -> s{part}_{};\n", input + 1, line.number + 1));
-            }
+    }
+    for (number, (stage, lines)) in stages.iter().enumerate() {
+        out.push_str(&format!("  subgraph cluster_{number} {{\n    label={};\n", quoted(stage)));
+        lines.iter().for_each(|line| out.push_str(&node(line)));
+        out.push_str("  }\n");
+    }
+    for line in &lines {
+        for input in line.parent.iter().chain(&line.reads) {
+            out.push_str(&format!("  s{} -> s{};\n", input + 1, line.number + 1));
         }
     }
     out.push_str("}\n");
     out
 }
 
-/// `build` of `[build 2/5]`.
+/// `build` of `[build 2/5]`, `linux/arm64 build` of `[linux/arm64 build 2/5]`.
 fn stage(place: &str) -> &str {
     let inner = place.trim_start_matches('[').trim_end_matches(']');
     inner.rsplit_once(' ').map_or("", |(stage, _)| stage.trim())
 }
 
-fn node(part: usize, line: &Line<'_>) -> String {
+fn node(line: &Line<'_>) -> String {
     let (color, remark) = match line.outlook {
         None | Some(Outlook::Here) => ("white", ""),
         Some(Outlook::Fetch { .. }) => ("lightyellow", "fetch"),
@@ -57,7 +51,7 @@ fn node(part: usize, line: &Line<'_>) -> String {
     };
     let title = cut(line.title, LONGEST_TITLE);
     let label = if remark.is_empty() { title.into_owned() } else { format!("{title}\n{remark}") };
-    format!("    s{part}_{} [label={}, fillcolor={color}];\n", line.number + 1, quoted(&label))
+    format!("    s{} [label={}, fillcolor={color}];\n", line.number + 1, quoted(&label))
 }
 
 /// A string of the DOT language.

@@ -1,4 +1,4 @@
-//! For programs: one object with a list of plans.
+//! For programs: one object with a list of steps.
 
 use serde_json::{Value, json};
 
@@ -7,16 +7,11 @@ use crate::pipeline::DryRun;
 use crate::solve::Outlook;
 use crate::text::terminal::harmless_json;
 
-/// `{"plans": [{"platform": …, "steps": […]}]}`
-pub(in crate::cli) fn render(dry_runs: &[DryRun]) -> String {
-    let plans: Vec<Value> = dry_runs
-        .iter()
-        .map(|dry_run| {
-            let steps: Vec<Value> = lines(dry_run).iter().map(object).collect();
-            json!({"platform": dry_run.plan.goal.platform.to_string(), "steps": steps})
-        })
-        .collect();
-    harmless_json(format!("{:#}\n", json!({"plans": plans})))
+/// `{"platforms": […], "steps": […]}`
+pub(in crate::cli) fn render(dry_run: &DryRun) -> String {
+    let platforms: Vec<String> = dry_run.platforms.iter().map(ToString::to_string).collect();
+    let steps: Vec<Value> = lines(dry_run).iter().map(object).collect();
+    harmless_json(format!("{:#}\n", json!({"platforms": platforms, "steps": steps})))
 }
 
 /// Steps are counted from 1, as in progress; `layer` is the digest of a cached layer's blob.
@@ -25,6 +20,7 @@ fn object(line: &Line<'_>) -> Value {
         "step": line.number + 1,
         "place": line.place,
         "title": line.title,
+        "platform": line.platform.map(ToString::to_string),
         "parent": line.parent.map(|parent| parent + 1),
         "reads": line.reads.iter().map(|read| read + 1).collect::<Vec<_>>(),
     });

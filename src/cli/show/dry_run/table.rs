@@ -1,5 +1,6 @@
 //! A plan as a list of lines: what the three formats have in common.
 
+use crate::oci::Platform;
 use crate::pipeline::DryRun;
 use crate::plan::graph::{ListedInstruction, StepId};
 use crate::solve::Outlook;
@@ -12,6 +13,8 @@ pub(super) struct Line<'f> {
     pub(super) place: &'f str,
     /// The instruction on one line.
     pub(super) title: &'f str,
+    /// The platform that it is for; none where it is the same on every one.
+    pub(super) platform: Option<&'f Platform>,
     /// The line that it starts from.
     pub(super) parent: Option<usize>,
     /// The lines whose files it reads beside that, each once.
@@ -22,28 +25,29 @@ pub(super) struct Line<'f> {
 
 /// The lines of a plan.
 pub(super) fn lines(dry_run: &DryRun) -> Vec<Line<'_>> {
-    let DryRun { plan, outlooks } = dry_run;
-    let number_of = |id: StepId| plan.graph.steps[id.0].number.0;
+    let DryRun { graph, outlooks, .. } = dry_run;
+    let number_of = |id: StepId| graph.steps[id.0].number.0;
     let line = |(number, listed): (usize, &'_ ListedInstruction)| {
-        let step = listed.step.map(|id| &plan.graph.steps[id.0]);
+        let step = listed.step.map(|id| &graph.steps[id.0]);
         let parent = step.map_or(listed.after, |step| step.op.parent().copied()).map(number_of);
         let mut inputs: Vec<usize> = Vec::new();
         for input in step.map_or(Vec::new(), |step| step.op.inputs()).into_iter().map(number_of) {
-            if Some(input) != parent && !inputs.contains(&input) && input < plan.graph.listing.len() {
+            if Some(input) != parent && !inputs.contains(&input) && input < graph.listing.len() {
                 inputs.push(input);
             }
         }
         let parent = parent.filter(|parent| *parent != number);
         (parent, inputs)
     };
-    plan.graph
+    graph
         .listing
         .iter()
         .enumerate()
         .map(|(number, listed)| {
             let (parent, reads) = line((number, listed));
             let outlook = listed.step.map(|step| &outlooks[step.0]);
-            Line { number, place: &listed.place, title: &listed.title, parent, reads, outlook }
+            let ListedInstruction { place, title, platform, .. } = listed;
+            Line { number, place, title, platform: platform.as_ref(), parent, reads, outlook }
         })
         .collect()
 }

@@ -11,20 +11,12 @@ const GREEN: &str = "\u{1b}[32m";
 const YELLOW: &str = "\u{1b}[33m";
 const RESET: &str = "\u{1b}[0m";
 
-/// The plans, one after the other. `width` cuts lines, if it is known.
-pub(in crate::cli) fn render(dry_runs: &[DryRun], color: bool, width: Option<usize>) -> String {
+/// The plan. `width` cuts lines, if it is known.
+pub(in crate::cli) fn render(dry_run: &DryRun, color: bool, width: Option<usize>) -> String {
     let mut out = String::new();
-    for dry_run in dry_runs {
-        if dry_runs.len() > 1 {
-            out.push_str(&format!("{}:\n", dry_run.plan.goal.platform));
-        }
-        let lines = lines(dry_run);
-        lines.iter().for_each(|line| push(&mut out, line, color, width));
-        out.push_str(&summary(&count(&lines)));
-        if dry_runs.len() > 1 {
-            out.push('\n');
-        }
-    }
+    let lines = lines(dry_run);
+    lines.iter().for_each(|line| push(&mut out, line, color, width));
+    out.push_str(&summary(&count(&lines)));
     out
 }
 

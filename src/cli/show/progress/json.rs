@@ -71,7 +71,10 @@ fn object(event: &Event) -> Value {
                 .iter()
                 .map(|h| {
                     let needs = numbers(&h.needs);
-                    json!({"step": h.number.0 + 1, "place": h.place, "title": h.title, "needs": needs})
+                    json!({
+                        "step": h.number.0 + 1, "place": h.place, "title": h.title, "platform": h.platform,
+                        "needs": needs,
+                    })
                 })
                 .collect();
             json!({"event": "planned", "steps": steps})

@@ -256,6 +256,7 @@ mod tests {
             number: step,
             place: "[2/3]".to_owned(),
             title: "RUN make".to_owned(),
+            platform: None,
             needs: Vec::new(),
         };
         let events = [

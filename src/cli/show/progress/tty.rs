@@ -307,6 +307,7 @@ mod tests {
             number: StepNumber(number),
             place: format!("[{}/3]", number + 1),
             title: title.to_owned(),
+            platform: None,
             needs: Vec::new(),
         };
         tty.event(
