@@ -120,6 +120,39 @@ fn a_run_that_cannot_start_has_nothing_unpacked() {
     world.through(&wrapper, ["--progress=plain", "."]).any_stdout().run();
 }
 
+/// As in a plain container of Docker's whose filter is off: all ids are there and can be mapped, so the user namespace looks
+/// like the machine's, but marks of the machine's root cannot be made in it.
+#[test]
+fn root_without_sys_admin_has_writable_roots() {
+    if !is_root() {
+        skip!("only root can give up a capability of root's");
+    }
+    let world = World::new();
+    let words = ["doctor", "--format", "json"];
+    let ran = world.through(&["setpriv", "--bounding-set", "-sys_admin"], words).any_stdout().run();
+    let found: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&found["works"], &found["rung"]), (&true.into(), &2.into()), "{found:#}");
+    assert_eq!(finding(&found, "writable roots")["state"], "works", "{found:#}");
+}
+
+/// As with `--cap-drop ALL`: only another user can have a user namespace.
+#[test]
+fn root_without_capabilities_is_told_to_be_somebody_else() {
+    if !is_root() {
+        skip!("only root can give up capabilities of root's");
+    }
+    let world = World::new();
+    let words = ["doctor", "--format", "json"];
+    let through = world.through(&["setpriv", "--bounding-set", "-all"], words);
+    let ran = through.env("KUBERNETES_SERVICE_HOST", "10.0.0.1").any_status().any_stdout().run();
+    let found: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((ran.status, &found["works"]), (Some(1), &false.into()), "{found:#}");
+    let single = finding(&found, "one id");
+    let remedy = single["remedies"][0].as_str().unwrap();
+    assert!(remedy.contains("runAsUser: 1000"), "{single}");
+    assert!(single["detail"].as_str().unwrap().starts_with("root without CAP_SETFCAP"), "{single}");
+}
+
 /// In a container the store is mostly on the container's own overlay.
 #[test]
 fn a_store_on_an_overlay_is_told() {

@@ -26,6 +26,7 @@ mod fallback;
 mod git;
 mod golden_dockerfiles;
 mod hostile_paths;
+mod in_a_container;
 mod install_vim;
 mod interrupt;
 mod keys;

@@ -105,7 +105,7 @@ impl Executor {
     /// Whether something about this machine makes it doubtful that steps start: rbuild is in a container, or something
     /// covers parts of `/proc`. Reads a few small files.
     pub fn may_be_barred(&self) -> bool {
-        self.is_rootless() && (container().is_some() || masked_below_proc().is_some())
+        container().is_some() || self.is_rootless() && masked_below_proc().is_some()
     }
 
     /// Starts a step that does nothing, in a new folder of `directory`; once, and tells the same from then on. Some
@@ -141,7 +141,9 @@ impl Executor {
         match self.why_barred(directory) {
             None => Finding::new(MOUNTS, State::Works, "a step gets its own /proc, /dev and /sys"),
             Some(why) => {
-                let remedies = container.and_then(Container::let_steps_start).into_iter().collect();
+                let rootless = self.is_rootless();
+                let remedies = container.and_then(|container| container.let_steps_start(rootless));
+                let remedies = remedies.into_iter().collect();
                 Finding::new(MOUNTS, State::Blocked, why).with(remedies)
             }
         }
@@ -237,24 +239,30 @@ fn is_filtered() -> bool {
 
 impl Container {
     /// What takes away, all at once, what is in the way of steps here.
-    fn let_steps_start(self) -> Option<String> {
-        self.open(masked_below_proc().is_some(), is_filtered())
+    fn let_steps_start(self, rootless: bool) -> Option<String> {
+        // Only a user namespace needs to see the whole of /proc, and only root without capabilities cannot have one.
+        let is_masked = rootless && masked_below_proc().is_some();
+        self.open(is_masked, is_filtered(), rootless && caps::is_bare_root())
     }
 
-    /// What shows the whole of /proc, which a /proc of one's own asks for, and lets system calls through. One without the
-    /// other is of no use where both are in the way, so they are one remedy.
-    fn open(self, is_masked: bool, is_filtered: bool) -> Option<String> {
-        let [unmask, unfilter, between] = match self {
-            Container::Kubernetes => ["procMount: Unmasked", "seccompProfile: {type: Unconfined}", ", "],
-            Container::Podman => ["--security-opt unmask=ALL", "--security-opt seccomp=unconfined", " "],
-            Container::Docker => {
-                ["--security-opt systempaths=unconfined", "--security-opt seccomp=unconfined", " "]
+    /// What shows the whole of /proc, which a /proc of one's own asks for, lets system calls through, and makes the user one who
+    /// can be mapped. One without the others is of no use where all are in the way, so they are one remedy.
+    fn open(self, is_masked: bool, is_filtered: bool, is_bare_root: bool) -> Option<String> {
+        let unfilter = "--security-opt seccomp=unconfined";
+        let [unmask, unfilter, become_user, between] = match self {
+            Container::Kubernetes => {
+                ["procMount: Unmasked", "seccompProfile: {type: Unconfined}", "runAsUser: 1000", ", "]
             }
-            Container::Other => {
-                ["with nothing mounted over parts of /proc", "with its seccomp filter off", " and "]
-            }
+            Container::Podman => ["--security-opt unmask=ALL", unfilter, "--user 1000", " "],
+            Container::Docker => ["--security-opt systempaths=unconfined", unfilter, "--user 1000", " "],
+            Container::Other => [
+                "with nothing mounted over parts of /proc",
+                "with its seccomp filter off",
+                "as another user than root",
+                " and ",
+            ],
         };
-        let wanted = [(is_masked, unmask), (is_filtered, unfilter)];
+        let wanted = [(is_masked, unmask), (is_filtered, unfilter), (is_bare_root, become_user)];
         let wanted: Vec<_> = wanted.iter().filter(|(wanted, _)| *wanted).map(|(_, text)| *text).collect();
         let text = wanted.join(between);
         (!text.is_empty()).then(|| match self {
@@ -281,8 +289,8 @@ fn remedies(error: &UsernsError, container: Option<Container>) -> Vec<String> {
                 "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".to_owned(),
             ]
         }
-        UsernsError::Refused { .. } | UsernsError::Mapping { .. } => {
-            container.and_then(Container::let_steps_start).into_iter().collect()
+        UsernsError::Refused { .. } | UsernsError::BareRoot | UsernsError::Mapping { .. } => {
+            container.and_then(|container| container.let_steps_start(true)).into_iter().collect()
         }
     }
 }
@@ -403,7 +411,7 @@ mod tests {
 
     #[test]
     fn what_is_in_the_way_goes_all_at_once() {
-        let both = |container: Container| container.open(true, true).unwrap();
+        let both = |container: Container| container.open(true, true, false).unwrap();
         assert_eq!(both(Container::Podman), "--security-opt unmask=ALL --security-opt seccomp=unconfined");
         assert_eq!(
             both(Container::Docker),
@@ -419,7 +427,11 @@ mod tests {
         );
         // What was given already is not asked for again.
         let filter = Some("--security-opt seccomp=unconfined".to_owned());
-        assert_eq!(Container::Podman.open(false, true), filter);
-        assert_eq!(Container::Podman.open(false, false), None);
+        assert_eq!(Container::Podman.open(false, true, false), filter);
+        assert_eq!(Container::Podman.open(false, false, false), None);
+        let root = |container: Container| container.open(false, false, true).unwrap();
+        assert_eq!(root(Container::Docker), "--user 1000");
+        assert_eq!(root(Container::Kubernetes), "securityContext: {runAsUser: 1000}");
+        assert_eq!(root(Container::Other), "start the container as another user than root");
     }
 }

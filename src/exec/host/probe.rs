@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use super::executor::Executor;
 use super::memory::room_in_memory;
 use crate::exec::failure::Failure;
-use crate::exec::step::caps;
 use crate::exec::step::image::MountedImage;
 use crate::exec::step::memory::{self, Memory};
 use crate::exec::step::overlay::{Layers, open_directory};
@@ -34,11 +33,14 @@ struct Trial {
     lower: Option<PathBuf>,
     /// The upper directory is to be in memory.
     in_memory: bool,
+    /// The mark of opaque directories that steps use. The job cannot tell: it may have all ids and capabilities, and still be
+    /// in a namespace.
+    mark: OpaqueMark,
 }
 
 impl Executor {
     pub(super) fn try_overlay(&self, directory: &Path) -> Result<(), String> {
-        self.attempt(&Trial { parent: directory.to_owned(), lower: None, in_memory: false })
+        self.attempt(self.trial(directory, None))
     }
 
     /// Whether overlays can be mounted whose lower directories are in `directory` and whose changes are in memory; gives how
@@ -48,11 +50,18 @@ impl Executor {
     /// Why not, in words.
     pub fn try_overlay_in_memory(&self, directory: &Path) -> Result<u64, String> {
         let room = room_in_memory()?;
-        self.attempt(&Trial { parent: directory.to_owned(), lower: None, in_memory: true }).map(|()| room)
+        let trial = self.trial(directory, None).map(|trial| Trial { in_memory: true, ..trial });
+        self.attempt(trial).map(|()| room)
     }
 
-    fn attempt(&self, trial: &Trial) -> Result<(), String> {
-        let trial = serde_json::to_vec(trial).map_err(|error| error.to_string())?;
+    /// An overlay on `lower` with everything in `parent`.
+    fn trial(&self, parent: &Path, lower: Option<PathBuf>) -> Result<Trial, String> {
+        let mark = self.privilege().map_err(|error| error.to_string())?.opaque_mark();
+        Ok(Trial { parent: parent.to_owned(), lower, in_memory: false, mark })
+    }
+
+    fn attempt(&self, trial: Result<Trial, String>) -> Result<(), String> {
+        let trial = serde_json::to_vec(&trial?).map_err(|error| error.to_string())?;
         self.run_job(OVERLAY_JOB, &trial).map(drop).map_err(|error| error.to_string())
     }
 
@@ -68,8 +77,7 @@ impl Executor {
         let path = directory.join(format!("probe-{}.erofs", std::process::id()));
         let tried = write_image(&path).and_then(|()| {
             let image = MountedImage::mount(&path).map_err(|error| error.to_string())?;
-            let trial = Trial { parent: directory.to_owned(), lower: Some(image.path()), in_memory: false };
-            self.attempt(&trial).map(|()| image.how)
+            self.attempt(self.trial(directory, Some(image.path()))).map(|()| image.how)
         });
         let _ = fs::remove_file(&path);
         tried
@@ -93,10 +101,9 @@ fn write_image(path: &Path) -> Result<(), String> {
 pub(super) fn try_overlay(input: &[u8]) -> Result<Vec<u8>, String> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let Trial { parent, lower, in_memory } =
-        serde_json::from_slice(input).map_err(|error| error.to_string())?;
-    let directory = parent.join(format!("probe-{}-{number}", std::process::id()));
-    let result = try_in(&directory, lower, in_memory);
+    let trial: Trial = serde_json::from_slice(input).map_err(|error| error.to_string())?;
+    let directory = trial.parent.join(format!("probe-{}-{number}", std::process::id()));
+    let result = try_in(&directory, trial);
     for mounted in ["merged", "memory"] {
         let _ = rustix::mount::unmount(directory.join(mounted), rustix::mount::UnmountFlags::DETACH);
     }
@@ -104,7 +111,8 @@ pub(super) fn try_overlay(input: &[u8]) -> Result<Vec<u8>, String> {
     result.map(|()| Vec::new())
 }
 
-fn try_in(directory: &Path, given: Option<PathBuf>, in_memory: bool) -> Result<(), String> {
+fn try_in(directory: &Path, trial: Trial) -> Result<(), String> {
+    let Trial { lower: given, in_memory, mark, .. } = trial;
     let text = |error: io::Error| error.to_string();
     let [lower, memory, merged] = ["lower", "memory", "merged"].map(|name| directory.join(name));
     for path in [&lower.join("folder"), &memory, &merged] {
@@ -124,7 +132,6 @@ fn try_in(directory: &Path, given: Option<PathBuf>, in_memory: bool) -> Result<(
     }
     let is_own = given.is_none();
     let lower = given.unwrap_or(lower);
-    let mark = if caps::is_privileged() { OpaqueMark::Trusted } else { OpaqueMark::User };
     open_directory(&lower)
         .and_then(|lower| Layers::new(vec![lower], Some((&upper, &work))))
         .and_then(|layers| layers.mount(rustix::fs::CWD, &merged, mark))

@@ -43,6 +43,11 @@ pub enum UsernsError {
         /// The kernel's word.
         errno: i32,
     },
+    /// Root without capabilities, as with docker's `--cap-drop ALL`.
+    #[error(
+        "root without CAP_SETFCAP has no user namespace (Linux 5.12): another user has, or give the capability"
+    )]
+    BareRoot,
     /// The mapping tools failed.
     #[error("`{tool}` cannot map ids: {message}")]
     Mapping {
@@ -128,7 +133,10 @@ impl Userns {
                 map(pid, "newuidmap", rustix::process::geteuid().as_raw(), uids)?;
                 map(pid, "newgidmap", rustix::process::getegid().as_raw(), gids)?;
             }
-            Mapping::Single => map_single(pid).map_err(os)?,
+            Mapping::Single => map_single(pid).map_err(|error| match error.raw_os_error() {
+                Some(libc::EPERM) if caps::is_bare_root() => UsernsError::BareRoot,
+                _ => os(error),
+            })?,
         }
         holder.socket.write_all(b"M").map_err(os)?;
         holder.answer().map_err(os)?.map_err(explain_refusal)?;

@@ -72,6 +72,11 @@ pub(in crate::exec) fn may_map_ids() -> bool {
     has(CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SETFCAP)
 }
 
+/// Whether this is root, and may not map itself into a user namespace: that takes a capability since Linux 5.12.
+pub(in crate::exec) fn is_bare_root() -> bool {
+    rustix::process::geteuid().is_root() && !has(CapabilitySet::SETFCAP)
+}
+
 fn has(wanted: CapabilitySet) -> bool {
     rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(wanted))
 }
