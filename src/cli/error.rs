@@ -111,6 +111,17 @@ impl Failure {
 
     pub(super) fn no_such_image(name: &str, known: &[String]) -> Self {
         let diagnostic = Diagnostic::error(format!("no image `{name}` in the local store"));
+        let tagged = format!("{name}:");
+        let others: Vec<String> = known
+            .iter()
+            .filter(|known| known.starts_with(&tagged))
+            .take(5)
+            .map(|known| format!("`{known}`"))
+            .collect();
+        if !others.is_empty() {
+            let help = format!("`{name}` means `{name}:latest`; there is {}", others.join(", "));
+            return Self::build(vec![diagnostic.help(help)]);
+        }
         let near = crate::text::closest(name, known.iter().map(String::as_str));
         Self::build(vec![match near {
             Some(near) => diagnostic.help(format!("did you mean `{near}`?")),

@@ -105,6 +105,8 @@ pub enum CommandError {
         output: Option<String>,
         /// Where all of its lines are, and how many, if `output` is not all.
         log: Option<(u64, PathBuf)>,
+        /// Secrets that it may use, and that were not given.
+        absent: Vec<String>,
     },
     /// It could not be started.
     #[error("{source}")]
@@ -120,14 +122,20 @@ impl CommandError {
     /// Adds what is known, and ways to go on.
     pub(super) fn explain(&self, diagnostic: Diagnostic, store: &Path) -> Diagnostic {
         match self {
-            Self::Failed { report, output, log, .. } => {
-                explain_failed(diagnostic, report, output.as_deref(), log.as_ref(), store)
+            Self::Failed { report, output, log, absent, .. } => {
+                let diagnostic = explain_failed(diagnostic, report, output.as_deref(), log.as_ref(), store);
+                absent.iter().map(|id| no_secret_help(id)).fold(diagnostic, Diagnostic::help)
             }
             Self::NotStarted { source, emulation } => {
                 start_help(source, emulation.as_deref()).into_iter().fold(diagnostic, Diagnostic::help)
             }
         }
     }
+}
+
+/// What to say of an optional secret that a command may have missed.
+fn no_secret_help(id: &str) -> String {
+    format!("the secret `{id}` was not given: `--secret id={id},src=FILE` or `--secret id={id},env=NAME`")
 }
 
 fn explain_failed(

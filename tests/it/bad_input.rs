@@ -184,6 +184,7 @@ fn a_command_that_fails() {
     fails("no-such-program", &run("RUN [\"/nosuchprogram\"]\n"));
     fails("killed-run", &run("RUN sh -c 'kill -9 $$'; exit $?\n"));
     fails("unknown-user", &run("USER nobody-here\nRUN true\n"));
+    fails("failing-run-without-a-secret", &run("RUN --mount=type=secret,id=token cat /run/secrets/token\n"));
     fails("run-on-scratch", &world("FROM scratch\nRUN true\n"));
     fails("missing-shell", &run("SHELL [\"/bin/bash\", \"-c\"]\nUSER 7\nRUN true\n"));
     let stages = "AS base\nSHELL [\"bash\", \"-c\"]\nFROM base\nRUN true\n";

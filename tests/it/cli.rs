@@ -108,6 +108,14 @@ fn a_name_that_is_not_there() {
 }
 
 #[test]
+fn other_tags_of_a_name_are_told() {
+    let (world, _) = built();
+    world.rbuild(["tag", "app:1", "app:2"]).run();
+    let ran = world.rbuild(["inspect", "app"]).status(1).run();
+    assert!(ran.stderr.contains("`app` means `app:latest`; there is `app:1`, `app:2`"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_store_that_is_not_there_yet_is_empty() {
     World::new().rbuild(["images"]).stdout("NAME  TAG  DIGEST  CREATED  SIZE  SHARED\n").run();
 }

@@ -32,6 +32,9 @@ pub(crate) struct LoginArgs {
     /// Read the password from standard input
     #[arg(long)]
     password_stdin: bool,
+    /// docker has it; refused
+    #[arg(short, long, hide = true)]
+    password: Option<String>,
     /// Keep the login in this file
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
@@ -52,6 +55,13 @@ pub(crate) struct LogoutArgs {
 
 /// Tries the login, and keeps it.
 pub(crate) fn login(args: &LoginArgs) -> Result<(), Failure> {
+    if args.password.is_some() {
+        let error = Diagnostic::error(
+            "a password is not taken from the command line, which all users of this machine see",
+        );
+        let help = "pipe it in: `rbuild login --username NAME --password-stdin REGISTRY < FILE`; without a pipe it is asked for";
+        return Err(Failure::usage(error.help(help)));
+    }
     let registry = host(&args.registry)?;
     let settings = Configuration::load()?.registries(&args.registries)?;
     let user = match &args.username {

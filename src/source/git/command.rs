@@ -145,8 +145,12 @@ pub(super) fn run<'a>(
         command.args(["-c", setting]);
     }
     let output = command.args(arguments).output()?;
-    let errors = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Ok(Said { is_done: output.status.success(), output: output.stdout, errors })
+    Ok(Said { is_done: output.status.success(), output: output.stdout, errors: said(&output.stderr) })
+}
+
+/// What git says; ssh ends its lines as a terminal wants them.
+fn said(errors: &[u8]) -> String {
+    String::from_utf8_lossy(errors).replace("\r\n", "\n").trim().to_owned()
 }
 
 /// Adds to what the environment configures. Not as arguments, which every process of the machine could read.
@@ -206,5 +210,11 @@ mod tests {
         ] {
             assert_eq!(protocols(reach, users), expected);
         }
+    }
+
+    #[test]
+    fn lines_of_ssh_end_like_others() {
+        let errors = b"ssh: connect to host h port 22: Connection refused\r\nfatal: Could not read\n";
+        assert_eq!(said(errors), "ssh: connect to host h port 22: Connection refused\nfatal: Could not read");
     }
 }

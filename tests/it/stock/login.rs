@@ -14,6 +14,14 @@ fn login<'w>(world: &'w World, registry: &Registry, password: &str) -> crate::su
 }
 
 #[test]
+fn a_password_on_the_command_line_is_refused_with_a_way_on() {
+    for words in [["-u", "me", "-p", "hunter2"], ["-u", "me", "--password", "hunter2"]] {
+        let ran = World::new().rbuild(["login"]).args(words).arg("localhost:1").status(2).run();
+        assert!(ran.stderr.contains("--password-stdin") && !ran.stderr.contains("hunter2"), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn a_login_is_tried_kept_and_used() {
     let (world, registry) = (world(), Registry::start_with_login());
     let name = format!("{}/app:1", registry.host());

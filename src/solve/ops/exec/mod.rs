@@ -124,7 +124,8 @@ fn execute(
                 let special = &report.special_owners;
                 let left = Left { op, parent, spec: &spec, held: &held, ended, special };
                 session::keep_failed(step, &left, snapshot);
-                return Err(failed(op, report, &tail, logged).into());
+                let absent = mounts::absent(environment, op);
+                return Err(failed(op, report, (&tail, absent), logged).into());
             }
             Err(ExecError::Overlay { error, .. }) => {
                 snapshots.fall_back(kind, error)?;
@@ -169,9 +170,9 @@ fn overflowed(outcome: &Result<ExitReport, ExecError>, snapshot: &WritableRoot, 
 fn failed<R>(
     op: &ExecOp<R>,
     report: ExitReport,
-    tail: &Tail,
+    (tail, absent): (&Tail, Vec<String>),
     (lines, path): (u64, Option<PathBuf>),
 ) -> CommandError {
     let log = path.filter(|_| !tail.is_all()).map(|path| (lines, path));
-    CommandError::Failed { command: spec::shown_command(op), report, output: tail.text(), log }
+    CommandError::Failed { command: spec::shown_command(op), report, output: tail.text(), log, absent }
 }

@@ -192,6 +192,15 @@ fn no_secret(environment: &Environment<'_>, id: &str) -> Option<Error> {
     }
 }
 
+/// The secrets that the command may use without requiring them, and that were not given.
+pub(super) fn absent<R>(environment: &Environment<'_>, op: &ExecOp<R>) -> Vec<String> {
+    let absent = |mount: &Mount<R>| match &mount.kind {
+        MountKind::Secret { id, required: false, .. } => no_secret(environment, id).map(|_| id.clone()),
+        _ => None,
+    };
+    op.mounts.iter().filter_map(absent).collect()
+}
+
 fn secret(environment: &Environment<'_>, id: &str, required: bool) -> Result<Held, Error> {
     match environment.given.secrets.read(id)? {
         None if required => Err(no_secret(environment, id).unwrap_or_else(|| Error::NoSecret(id.to_owned()))),
