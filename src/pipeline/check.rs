@@ -132,9 +132,7 @@ fn lower(file: &Dockerfile, request: &Request, known: &[BaseOp]) -> Result<Plan,
     let platform = request.platforms_or_host().swap_remove(0);
     let options = Options { platform, ..request.options.clone() };
     let base = |request: &BaseRequest| {
-        let same = |base: &&BaseOp| {
-            (&base.request.origin, &base.request.platform) == (&request.origin, &request.platform)
-        };
+        let same = |base: &&BaseOp| base.request.key() == request.key();
         known.iter().find(same).cloned().unwrap_or_else(|| unknown(request.clone()))
     };
     plan::lower_with(&file, &options, &mut |wanted| Ok(wanted.iter().map(base).collect()))

@@ -1,7 +1,7 @@
 //! What a build reads: Dockerfile, contexts, base images.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::context::{self, MainContext};
 use super::{Request, bases, check, dockerfile, epoch};
@@ -14,6 +14,7 @@ use crate::plan::{self, ContextSource, Options};
 use crate::report::{Diagnostic, Severity, Source};
 use crate::solve::{ContextFiles, Environment, Given, Policy, Services};
 use crate::store::ScratchDir;
+use crate::sync::lock;
 
 /// Base images that are looked up at the same time.
 const BASES_AT_ONCE: usize = 8;
@@ -29,6 +30,8 @@ pub(super) struct Inputs<'r> {
     time: Option<Seconds>,
     /// What SOURCE_DATE_EPOCH stands for where it is a name; looked up once for all platforms.
     epoch: OnceLock<Option<Seconds>>,
+    /// The images that were found: each is looked up once, however many platforms stand on it.
+    bases: Mutex<Vec<BaseOp>>,
     project: String,
     /// What was fetched for this build only.
     _scratch: Option<ScratchDir>,
@@ -48,8 +51,19 @@ impl<'r> Inputs<'r> {
             }
         }
         let dockerfile = dockerfile::parse(&source, &request.options)?;
-        let epoch = OnceLock::new();
-        Ok(Self { request, services, contexts, source, dockerfile, time, epoch, project, _scratch: scratch })
+        let (epoch, bases) = (OnceLock::new(), Mutex::default());
+        Ok(Self {
+            request,
+            services,
+            contexts,
+            source,
+            dockerfile,
+            time,
+            epoch,
+            bases,
+            project,
+            _scratch: scratch,
+        })
     }
 
     /// What the build works with.
@@ -125,11 +139,23 @@ impl<'r> Inputs<'r> {
         Ok(options)
     }
 
+    /// Finds one base, which may have been found before.
+    fn resolve_one(&self, request: &BaseRequest) -> Result<BaseOp, Diagnostic> {
+        let known = |base: &BaseOp| {
+            let image = (base.request.key() == request.key()).then(|| Arc::clone(&base.image))?;
+            Some(BaseOp { request: request.clone(), image })
+        };
+        if let Some(base) = lock(&self.bases).iter().find_map(known) {
+            return Ok(base);
+        }
+        let base = bases::resolve(self.services, self.request.pull, request, &self.dockerfile)?;
+        lock(&self.bases).push(base.clone());
+        Ok(base)
+    }
+
     /// Finds bases, several at a time; the error is that of the first one in the order of the file.
     fn resolve(&self, wanted: &[BaseRequest]) -> Result<Vec<BaseOp>, Vec<Diagnostic>> {
-        let one = |request: &BaseRequest| {
-            bases::resolve(self.services, self.request.pull, request, &self.dockerfile)
-        };
+        let one = |request: &BaseRequest| self.resolve_one(request);
         let mut resolved = Vec::new();
         for some in wanted.chunks(BASES_AT_ONCE) {
             let found: Vec<Result<BaseOp, Diagnostic>> = match some {

@@ -225,7 +225,7 @@ pub struct BaseRequest {
 
 impl BaseRequest {
     /// What two requests for the same image have in common, wherever they stand.
-    pub(super) fn key(&self) -> (&BaseOrigin, &Platform) {
+    pub fn key(&self) -> (&BaseOrigin, &Platform) {
         (&self.origin, &self.platform)
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::support::base::busybox_registry;
+use crate::support::http::Server;
 use crate::support::program::{Ran, World};
 use crate::support::registry::Registry;
 
@@ -108,6 +109,22 @@ fn programs_are_told_of_all_steps_at_once() {
         of_kind(&events, "finished").iter().map(|event| event["step"].as_u64().unwrap()).collect();
     finished.sort_unstable();
     assert_eq!(finished, numbers, "each step ends once");
+}
+
+#[test]
+fn a_base_that_platforms_share_is_looked_up_once() {
+    let registry = busybox_registry();
+    let questions = |platforms: &str| {
+        let between = Server::between(registry.host(), |_, reply| reply);
+        let world = World::new();
+        world.dockerfile(&format!(
+            "FROM --platform=$BUILDPLATFORM {}/busybox\nARG TARGETARCH\nRUN echo $TARGETARCH >/arch\n",
+            between.host()
+        ));
+        world.build(["--pull", "--platform", platforms]).run();
+        between.requests().iter().filter(|request| request.contains("/manifests/")).count()
+    };
+    assert_eq!(questions("linux/amd64,linux/arm64"), questions("linux/amd64"));
 }
 
 /// Each of the two waits until both have begun.
