@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::process_limits::worlds;
+use crate::support::accounts::Account;
 use crate::support::base::{DebianRegistry, busybox};
 use crate::support::image::{TestImage, TestLayer};
 use crate::support::program::World;
@@ -149,12 +150,12 @@ fn debian_looks_the_same_in_images_and_trees() {
     }
     let registry = DebianRegistry::start();
     let [tree, image] = FORMS.map(|form| {
-        let world = World::new();
+        let world = World::large(Account::mine());
         world.dockerfile(&format!(
             "FROM {}\n\
              RUN found=$(cd / && find bin boot etc home lib* media mnt opt root run sbin srv tmp usr var \
                  ! -path etc/hosts ! -path etc/resolv.conf -printf '%p %y %m %U %G %T@ %l\\n' \
-                 ! -type d -printf '%s %n\\n' -type f -exec sha256sum {{}} ';' | sort) && \
+                 ! -type d -printf '%s %n\\n' -type f -exec sha256sum {{}} + | sort) && \
                  echo \"$found\" >/found\n",
             registry.debian()
         ));

@@ -1,7 +1,5 @@
 //! The first thing that a user tries: a Debian base from a real registry, a package installed in it.
 
-use std::path::Path;
-
 use crate::support::accounts::Account;
 use crate::support::base::DebianRegistry;
 use crate::support::layout::{ImageOnDisk, Layout};
@@ -36,14 +34,23 @@ fn vim_on_debian() {
 
 /// Builds, builds again from the cache, and lets other tools read the result; gives the listing.
 fn root_builds(debian: &str) -> Vec<String> {
-    let world = World::new();
+    let world = World::large(Account::mine());
     world.dockerfile(&format!("FROM {debian}\n{INSTALL}\n"));
     let first = world.build(["-t", "ubuntu-with-vi"]).run();
     let image = world.images().image(&first.digest());
     has_vim(&image);
     everything_is_cached(&world, &first.digest());
-    others_agree(&world, &first.digest(), &image);
+    let archive = world.path().join("image.tar");
+    world.build(["-t", "ubuntu-with-vi", "-o", &format!("type=docker,dest={}", archive.display())]).run();
+    std::thread::scope(|scope| {
+        scope.spawn(|| others_agree(&world, &first.digest(), &image));
+        changes_are_built(&world, debian);
+    });
+    image.listing()
+}
 
+/// What follows a changed line runs, and with `--no-cache` everything.
+fn changes_are_built(world: &World, debian: &str) {
     // A changed line misses from there on, and says why.
     world.dockerfile(&format!("FROM {debian}\n{INSTALL}\nRUN vim --version >/version\nRUN echo end >/end\n"));
     let longer = world.build(["-t", "longer"]).run();
@@ -62,11 +69,10 @@ fn root_builds(debian: &str) -> Vec<String> {
     // --no-cache runs everything again.
     let again = world.build(["--no-cache", "-t", "again"]).run();
     assert_eq!(again.ran().len(), 3, "{}", again.stderr);
-    image.listing()
 }
 
 fn user_builds(debian: &str, account: Account) -> Vec<String> {
-    let world = World::of(account);
+    let world = World::large(account);
     world.dockerfile(&format!("FROM {debian}\n{INSTALL}\n"));
     let first = world.build(["-t", "ubuntu-with-vi"]).run();
     let image = world.images().image(&first.digest());
@@ -129,33 +135,24 @@ fn others_agree(world: &World, digest: &str, image: &ImageOnDisk) {
     tools::run("skopeo", ["--insecure-policy", "copy", "-q", &from, &format!("oci:{}:x", copy.display())]);
     same_lines("skopeo's copy and the image", &Layout::at(&copy).image(digest).listing(), &image.listing());
 
-    let bundle = world.path().join("bundle");
     let from = format!("{}:{name}", world.store().display());
-    tools::run("umoci", ["unpack", "--image", &from, bundle.to_str().unwrap()]);
-    let unpacked = paths(&bundle.join("rootfs"));
+    let unpack = "umoci unpack --image $1 bundle >&2 && find bundle/rootfs -mindepth 1 -printf '%P\\n'";
+    let listed = in_memory(world, unpack, &from);
+    let mut unpacked: Vec<String> = listed.lines().map(str::to_owned).collect();
+    unpacked.sort();
     let expected: Vec<String> = image.files().into_keys().collect();
     same_lines("umoci's files and those of the image", &unpacked, &expected);
-    podman_loads(world, image);
-}
 
-fn podman_loads(world: &World, image: &ImageOnDisk) {
-    let archive = world.path().join("image.tar");
-    world.build(["-t", "ubuntu-with-vi", "-o", &format!("type=docker,dest={}", archive.display())]).run();
-    let (root, runroot) = (world.path().join("podman"), world.path().join("podman-run"));
-    let podman = |words: &[&str]| {
-        let own = ["--root", root.to_str().unwrap(), "--runroot", runroot.to_str().unwrap()];
-        tools::run("podman", own.iter().chain(&["--storage-driver", "vfs"]).chain(words))
-    };
-    podman(&["load", "-q", "-i", archive.to_str().unwrap()]);
-    let id = podman(&["image", "inspect", "--format", "{{.Id}}", "ubuntu-with-vi"]);
+    let load = "podman='podman --root ./root --runroot ./run --storage-driver vfs' && \
+        $podman load -q -i $1 >&2 && $podman image inspect --format '{{.Id}}' ubuntu-with-vi";
+    let id = in_memory(world, load, world.path().join("image.tar").to_str().unwrap());
     assert_eq!(format!("sha256:{}", id.trim()), image.manifest.config().digest().to_string());
 }
 
-/// All paths below a directory, sorted by bytes.
-fn paths(root: &Path) -> Vec<String> {
-    let found = walkdir::WalkDir::new(root).min_depth(1).into_iter();
-    let mut paths: Vec<String> =
-        found.map(|e| e.unwrap().path().strip_prefix(root).unwrap().display().to_string()).collect();
-    paths.sort();
-    paths
+/// What a script of the shell prints in a folder that is in memory and goes with it: to write the files of an image to a busy
+/// disk, and to delete them, takes a minute.
+fn in_memory(world: &World, script: &str, argument: &str) -> String {
+    let folder = world.path().join("memory").display().to_string();
+    let script = format!("mkdir -p {folder} && mount -t tmpfs none {folder} && cd {folder} && {script}");
+    tools::run("unshare", ["--mount", "sh", "-c", &script, "sh", argument])
 }

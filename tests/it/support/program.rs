@@ -30,6 +30,12 @@ impl World {
         Self::at(&std::env::temp_dir(), account)
     }
 
+    /// The world of that user for whole Debian images, in memory where there is room: to delete tens of thousands of files takes
+    /// a minute on a disk that discards what is freed.
+    pub fn large(account: Account) -> Self {
+        Self::at(&roomy_folder(), account)
+    }
+
     /// The world of that user, on the file system of `parent`.
     pub fn at(parent: &Path, account: Account) -> Self {
         let dir = tempfile::Builder::new().prefix("rbuild-test-").tempdir_in(parent).unwrap();
@@ -153,6 +159,22 @@ impl Drop for World {
             let _ = Command::new("unshare").args(own).arg(self.store()).output();
         }
     }
+}
+
+/// A folder in memory that can hold stores, else the usual one.
+fn roomy_folder() -> PathBuf {
+    const ROOM: u64 = 6 << 30;
+    let memory = Path::new("/dev/shm");
+    let has_room = rustix::fs::statvfs(memory).is_ok_and(|stat| {
+        stat.f_bavail * stat.f_frsize >= ROOM && !stat.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC)
+    });
+    // Before Linux 6.6 a tmpfs has no attributes of users, which stores of ordinary users need.
+    let takes_attributes = || {
+        tempfile::tempdir_in(memory).is_ok_and(|folder| {
+            rustix::fs::setxattr(folder.path(), "user.test", b"x", rustix::fs::XattrFlags::empty()).is_ok()
+        })
+    };
+    if has_room && takes_attributes() { memory.to_owned() } else { std::env::temp_dir() }
 }
 
 /// A link, or else a copy, of the program in the world.
