@@ -53,6 +53,9 @@ pub mod plan;
 
 pub mod dockerfile;
 
+#[allow(clippy::disallowed_methods, reason = "folders that the user names; blobs by digest")]
+pub mod shared_cache;
+
 pub mod import;
 
 pub mod export;

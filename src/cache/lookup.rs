@@ -8,10 +8,11 @@
 //! A promise that is not kept is withdrawn, and the build looks again: see [`Lookup::withdrawn`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::place::{BlobSource, Place};
-use super::{Cache, Error, Key, Reasons, Record};
+use super::{Cache, Error, Key, Preimage, Reasons, Record};
 use crate::oci::{Descriptor, Digest, Layer};
 use crate::store::Store;
 use crate::sync::lock;
@@ -48,7 +49,6 @@ pub enum Dropped {
 }
 
 /// The cache of a store, and behind it other places. May be shared between threads.
-#[derive(Debug)]
 pub struct Lookup {
     store: Store,
     own: Cache,
@@ -57,6 +57,24 @@ pub struct Lookup {
     promised: Mutex<HashMap<Digest, Cell>>,
     /// Blobs that a place promised and did not have.
     withdrawn: Mutex<HashSet<Digest>>,
+    /// What was found or made so far, for whoever hands it on.
+    used: Mutex<BTreeMap<Key, Used>>,
+    /// Hears of layers that were made.
+    hear: OnceLock<Box<HearLayer>>,
+}
+
+/// Called with each layer that was made, as soon as its record is published.
+pub type HearLayer = dyn Fn(&Layer) + Send + Sync;
+
+/// A record that a build found or made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Used {
+    /// It.
+    pub record: Record,
+    /// The slot of its step, if it has one.
+    pub slot: Option<String>,
+    /// Whether it was made in the place of another one that was there.
+    pub is_replacement: bool,
 }
 
 type Cell = Arc<Mutex<Option<Promise>>>;
@@ -116,7 +134,30 @@ impl Lookup {
     /// Looks into `store`, then into `places`, in their order.
     pub fn new(store: &Store, places: Vec<Arc<dyn Place>>) -> Self {
         let (store, own) = (store.clone(), Cache::new(store.clone()));
-        Self { store, own, places, promised: Mutex::default(), withdrawn: Mutex::default() }
+        Self {
+            store,
+            own,
+            places,
+            promised: Mutex::default(),
+            withdrawn: Mutex::default(),
+            used: Mutex::default(),
+            hear: OnceLock::new(),
+        }
+    }
+
+    /// Has `hear` told of layers that are made from now on. Only the first call counts.
+    pub fn tell_layers(&self, hear: Box<HearLayer>) {
+        let _ = self.hear.set(hear);
+    }
+
+    /// What was found or made so far, in the order of the keys.
+    pub fn used(&self) -> Vec<Used> {
+        lock(&self.used).values().cloned().collect()
+    }
+
+    fn note_use(&self, record: &Record, slot: Option<&str>, is_replacement: bool) {
+        let slot = slot.map(str::to_owned);
+        lock(&self.used).insert(record.key, Used { record: record.clone(), slot, is_replacement });
     }
 
     /// Looks up what `preimage` produced. A blob that a place promises and that is here already makes the record one of
@@ -124,6 +165,7 @@ impl Lookup {
     pub fn find(&self, preimage: &dyn Reasons) -> Result<Found, Error> {
         let key = preimage.key();
         if let Some(record) = self.own.lookup(&key)? {
+            self.note_use(&record, None, false);
             return Ok(Found::Here(record));
         }
         for place in &self.places {
@@ -131,6 +173,7 @@ impl Lookup {
             let blob = &record.layer.descriptor;
             if self.store.intact_blob(&blob.digest)? == Some(blob.size) {
                 self.own.publish_alias(record.clone(), preimage)?;
+                self.note_use(&record, None, false);
                 return Ok(Found::Here(record));
             }
             if lock(&self.withdrawn).contains(&blob.digest) || !place.promises(blob) {
@@ -139,6 +182,7 @@ impl Lookup {
             // The next miss is compared with it, whether the blob is ever needed or not.
             self.own.put_preimage(&key, preimage)?;
             self.note(&record.layer, Source::Place(Box::new(record.clone()), Arc::clone(place)));
+            self.note_use(&record, None, false);
             return Ok(Found::Elsewhere(record, Arc::clone(place)));
         }
         Ok(Found::Missing(self.own.why_missing(&key)))
@@ -180,6 +224,13 @@ impl Lookup {
             layers.iter().filter_map(cell).collect()
         };
         let mut held: Vec<MutexGuard<'_, Option<Promise>>> = cells.values().map(|cell| lock(cell)).collect();
+        for cell in &mut held {
+            if let Some(promise) = &**cell
+                && self.keep(promise)?
+            {
+                **cell = None;
+            }
+        }
         held.retain(|promise| promise.is_some());
         while let Some(source) = held.iter().find_map(|promise| promise.as_ref().map(|p| p.source.clone())) {
             let is_of_it = |promise: &&Promise| promise.source.id() == source.id();
@@ -200,12 +251,9 @@ impl Lookup {
                     missing.get_or_insert(promise.layer.descriptor.digest);
                 }
             }
-            let cause = match (fetched, missing) {
-                (Ok(()), None) => continue,
-                (Ok(()), Some(_)) => "it was not given".into(),
-                (Err(cause), _) => cause,
-            };
-            let digest = missing.unwrap_or(wanted[0].descriptor.digest);
+            // What somebody else made meanwhile is as good.
+            let Some(digest) = missing else { continue };
+            let cause = fetched.err().unwrap_or_else(|| "it was not given".into());
             return Err(Error::Broken { digest, place: source.blobs().name(), cause });
         }
         Ok(())
@@ -247,25 +295,46 @@ impl Lookup {
 
     /// Publishes a result; see [`Cache::publish`].
     pub fn publish(&self, record: Record, preimage: &dyn Reasons, slot: &str) -> Result<Record, Error> {
-        self.own.publish(record, preimage, slot)
+        let record = self.own.publish(record, preimage, slot)?;
+        self.made(&record, slot, false);
+        Ok(record)
     }
 
     /// Publishes a result in the place of what there was; see [`Cache::replace`].
     pub fn replace(&self, record: Record, preimage: &dyn Reasons, slot: &str) -> Result<Record, Error> {
-        self.own.replace(record, preimage, slot)
+        let record = self.own.replace(record, preimage, slot)?;
+        self.made(&record, slot, true);
+        Ok(record)
+    }
+
+    fn made(&self, record: &Record, slot: &str, is_replacement: bool) {
+        self.note_use(record, Some(slot), is_replacement);
+        if let Some(hear) = self.hear.get() {
+            hear(&record.layer);
+        }
     }
 
     /// Publishes a result under another key; see [`Cache::publish_alias`]. What is only promised has none here yet.
     pub fn publish_alias(&self, record: Record, preimage: &dyn Reasons) -> Result<(), Error> {
+        self.note_use(&record, None, false);
         match self.is_elsewhere(&record.layer) {
-            true => Ok(()),
+            // For whoever hands it on.
+            true => self.own.put_preimage(&record.key, preimage),
             false => self.own.publish_alias(record, preimage),
         }
     }
 
     /// Notes which key a slot had last; see [`Cache::remember`].
     pub fn remember(&self, slot: &str, key: &Key) -> Result<(), Error> {
+        if let Some(used) = lock(&self.used).get_mut(key) {
+            used.slot = Some(slot.to_owned());
+        }
         self.own.remember(slot, key)
+    }
+
+    /// What made a key what it is, if it is known.
+    pub fn preimage(&self, key: &Key) -> Option<Preimage> {
+        self.own.preimage(key).ok()?
     }
 
     /// Why a slot's preimage missed, in one clause; see [`Cache::explain`].
@@ -281,5 +350,11 @@ impl Lookup {
     /// What a slot had last, if its layer is here.
     pub fn last_record(&self, slot: &str) -> Option<Record> {
         self.own.last_record(slot)
+    }
+}
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookup").field("places", &self.places).finish_non_exhaustive()
     }
 }

@@ -32,6 +32,12 @@ pub struct Defaults {
     pub platform: Option<String>,
     /// `--network`
     pub network: Option<String>,
+    /// `--cache-from`
+    #[serde(default)]
+    pub cache_from: Vec<String>,
+    /// `--cache-to`
+    #[serde(default)]
+    pub cache_to: Vec<String>,
 }
 
 /// The file as it is written.

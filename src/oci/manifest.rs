@@ -25,6 +25,8 @@ impl MediaType {
     pub const LAYER_GZIP: MediaType = MediaType::fixed("application/vnd.oci.image.layer.v1.tar+gzip");
     /// Layer in zstd.
     pub const LAYER_ZSTD: MediaType = MediaType::fixed("application/vnd.oci.image.layer.v1.tar+zstd");
+    /// Bytes of which nothing is said (RFC 2046).
+    pub const OCTET_STREAM: MediaType = MediaType::fixed("application/octet-stream");
     /// Docker's manifest list.
     pub const DOCKER_LIST: MediaType =
         MediaType::fixed("application/vnd.docker.distribution.manifest.list.v2+json");

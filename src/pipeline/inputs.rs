@@ -71,6 +71,11 @@ impl<'r> Inputs<'r> {
         self.services
     }
 
+    /// What tells this build from others in the same store.
+    pub(super) fn project(&self) -> &str {
+        &self.project
+    }
+
     /// The text of the Dockerfile.
     pub(super) fn source(&self) -> &Arc<Source> {
         &self.source

@@ -18,6 +18,7 @@ pub mod push;
 mod quota;
 mod recompress;
 mod result;
+mod shared;
 pub mod shell;
 
 use std::path::PathBuf;
@@ -30,8 +31,10 @@ use crate::plan::{
     self,
     graph::{Goal, Graph, Plan},
 };
+use crate::registry::Client;
 use crate::report::{Diagnostic, Event, Events, StepNumber};
 use crate::secrets::Secrets;
+use crate::shared_cache::{CacheFrom, CacheTo};
 use crate::solve::session::{FailedSteps, Session};
 use crate::solve::{HearLayers, Services, Solved};
 use crate::store::{self, OtherStore, Store};
@@ -54,6 +57,12 @@ pub struct Request {
     pub store_root: PathBuf,
     /// Folders of other stores whose layers may be taken; they are only read.
     pub other_stores: Vec<PathBuf>,
+    /// Caches of other machines that are looked into after those, in their order.
+    pub cache_from: Vec<CacheFrom>,
+    /// Caches that get what this build found and made.
+    pub cache_to: Vec<CacheTo>,
+    /// What is to be said before anything else.
+    pub notes: Vec<String>,
     /// Where the Dockerfile is.
     pub dockerfile: DockerfileFrom,
     /// What COPY and ADD read.
@@ -129,6 +138,9 @@ impl Request {
         Self {
             store_root,
             other_stores: Vec::new(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
+            notes: Vec::new(),
             dockerfile: DockerfileFrom::Context,
             context: ContextFrom::Directory(context),
             options: plan::Options::default(),
@@ -211,8 +223,10 @@ pub fn run(request: &Request, events: &Events, stop: &Stop) -> Result<Built, Fai
 fn run_with(request: &Request, services: &Services) -> Result<Built, Vec<Diagnostic>> {
     let events = &services.events;
     services.registry.tell(events);
+    request.notes.iter().for_each(|note| events.send(Event::Note(note.clone())));
     let inputs = inputs::Inputs::open(request, services)?;
     inputs.read_ahead();
+    let exports = shared::Exports::start(request, services)?;
     let ahead = early_upload::Ahead::start(request, services);
     let plans = inputs.plans()?;
     let warnings = request.check(&inputs, &plans)?;
@@ -228,6 +242,7 @@ fn run_with(request: &Request, services: &Services) -> Result<Built, Vec<Diagnos
     let line = push::Line { step: last_step, began: ahead.and_then(early_upload::Ahead::finish) };
     let built = result::publish(request, services, &results, &line)?;
     inputs.save_digests();
+    exports.finish((request, services), &results, inputs.project())?;
     request.save_lock(&services.pins, events)?;
     Ok(built)
 }
@@ -239,12 +254,34 @@ fn build(
     (graph, goals): (&Graph, &[Goal]),
     hear: &HearLayers<'_>,
 ) -> Result<result::Results, Vec<Diagnostic>> {
+    let results = solve_again(request, inputs, (graph, goals), hear);
+    results.inspect_err(|_| failed::complete(inputs, graph, goals))
+}
+
+/// Solves; and once more whenever a cache did not have what it promised, which is a miss then. What was done until then is in
+/// the store.
+fn solve_again(
+    request: &Request,
+    inputs: &Inputs<'_>,
+    (graph, goals): (&Graph, &[Goal]),
+    hear: &HearLayers<'_>,
+) -> Result<result::Results, Vec<Diagnostic>> {
+    let services = inputs.services();
     let environment = inputs.environment(request.layer_options_of(goals)?);
-    let solved = solve::run(graph, goals, &environment, hear)
-        .inspect_err(|_| failed::complete(inputs, graph, goals))?;
-    let image = |goal: &Goal| image(request, goal, &solved, inputs.services());
-    let images = goals.iter().map(image).collect::<Result<_, _>>()?;
-    Ok(result::Results { images, ran: solved.ran, cached: solved.cached })
+    loop {
+        let withdrawn = services.lookup.withdrawn();
+        let results = solve::run(graph, goals, &environment, hear).and_then(|solved| {
+            let image = |goal: &Goal| image(request, goal, &solved, services);
+            let images = goals.iter().map(image).collect::<Result<_, _>>()?;
+            Ok(result::Results { images, seen: solved.layers(), ran: solved.ran, cached: solved.cached })
+        });
+        let Err(diagnostics) = &results else { return results };
+        if services.lookup.withdrawn() == withdrawn || !services.executor.resume() {
+            return results;
+        }
+        let why = diagnostics.first().map_or("", |diagnostic| diagnostic.message.as_str());
+        services.events.send(Event::Note(format!("{why}; what it promised is made anew")));
+    }
 }
 
 /// The image of one platform.
@@ -272,8 +309,11 @@ impl Request {
     fn services(&self, stop: &Stop, events: &Events) -> Result<Services, Vec<Diagnostic>> {
         let store = Store::open(&self.store_root).map_err(|e| vec![diagnose_store(&e)])?;
         let place = |root: &PathBuf| Arc::new(OtherStore::at(root)) as Arc<dyn Place>;
-        let others = self.other_stores.iter().map(place).collect();
+        let registry = Client::new(self.registries.clone());
+        let imports = self.imports(&registry, events)?;
+        let others = self.other_stores.iter().map(place).chain(shared::places(&imports)).collect();
         let services = Services::new((&store, others), &self.registries, &self.limits, (stop, events));
+        let services = Services { registry, imports, ..services };
         Ok(Services { failed: FailedSteps::new(self.keep_failed), pins: self.pins()?, ..services })
     }
 

@@ -20,10 +20,19 @@ pub(super) struct PlatformResult {
     epoch: Option<Seconds>,
 }
 
+impl PlatformResult {
+    /// The layers of the image.
+    pub(super) fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+}
+
 /// What all of the build came to.
 pub(super) struct Results {
     /// An image for each platform.
     pub(super) images: Vec<PlatformResult>,
+    /// The layers of all that the steps stood on, each once.
+    pub(super) seen: Vec<Layer>,
     /// Steps that ran.
     pub(super) ran: usize,
     /// Steps whose layer came from the cache.

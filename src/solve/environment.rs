@@ -24,6 +24,7 @@ use crate::plan::graph::{Graph, Step};
 use crate::registry::{Client, Settings};
 use crate::report::{Diagnostic, Events, Source, Span};
 use crate::secrets::Secrets;
+use crate::shared_cache::Import;
 use crate::store::Store;
 
 /// What all parts of one build share. Made once; nothing is contacted or started yet.
@@ -32,6 +33,8 @@ pub struct Services {
     pub store: Store,
     /// Where layers of earlier builds are found, and brought here from.
     pub lookup: Arc<Lookup>,
+    /// Caches of other machines, which are among the places of `lookup`; none at first.
+    pub imports: Vec<Arc<Import>>,
     /// What is known of layers, and of stacks of them.
     pub indexes: Arc<LayerIndexes>,
     /// Root file systems for RUN.
@@ -134,6 +137,7 @@ impl Services {
             store: store.clone(),
             snapshots: Snapshots::new((store, &lookup), &executor, &indexes, events),
             lookup,
+            imports: Vec::new(),
             indexes,
             executor,
             emptied: EmptiedCaches::default(),

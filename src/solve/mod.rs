@@ -79,6 +79,16 @@ pub struct Solved {
 }
 
 impl Solved {
+    /// The layers of all roots that steps left, each once.
+    pub fn layers(&self) -> Vec<Layer> {
+        let roots = self.results.iter().filter_map(|files| match &**files {
+            Files::Root(root) => Some(&root.layers),
+            Files::Folder(..) => None,
+        });
+        let mut known = BTreeSet::new();
+        roots.flatten().filter(|layer| known.insert(layer.diff_id)).cloned().collect()
+    }
+
     /// The root file system that a step left.
     pub fn root(&self, step: StepId) -> &RootState {
         self.results[step.0].root()
@@ -142,7 +152,20 @@ pub fn run(
     let remote = Mutex::default();
     let run_on = run_on(graph);
     let is_new = environment.is_new(graph);
-    let solver = Solver { graph, goals, environment, on_layers, is_new, steps, run_on, ran, cached, remote };
+    let withdrawn = environment.services.lookup.withdrawn();
+    let solver = Solver {
+        graph,
+        goals,
+        environment,
+        on_layers,
+        is_new,
+        steps,
+        run_on,
+        withdrawn,
+        ran,
+        cached,
+        remote,
+    };
     let needed = graph.needed(goals);
     let commands = graph.steps.iter().zip(&needed).filter(|(step, needed)| **needed && is_command(step));
     let executor = &environment.services.executor;
@@ -238,6 +261,8 @@ struct Solver<'a> {
     /// None of the steps was built before.
     is_new: bool,
     run_on: Vec<bool>,
+    /// So many promises had not been kept before.
+    withdrawn: usize,
     ran: AtomicUsize,
     cached: AtomicUsize,
     /// What may be fetched yet, and is told of when it is, or when nothing more will be.
@@ -274,10 +299,13 @@ impl Solver<'_> {
         let took = context.elapsed();
         let done = done.map_err(|error| {
             if context.is_listed {
-                services.events.send(match error.is_cancelled() || error.is_of_another_step() {
-                    true => Event::Cancelled { step: step.number, took },
-                    false => Event::Failed { step: step.number, took, usage: error.usage() },
-                });
+                let is_promise = services.lookup.withdrawn() > self.withdrawn;
+                services.events.send(
+                    match is_promise || error.is_cancelled() || error.is_of_another_step() {
+                        true => Event::Cancelled { step: step.number, took },
+                        false => Event::Failed { step: step.number, took, usage: error.usage() },
+                    },
+                );
             }
             vec![self.named(context.diagnose(&error), step.number)]
         })?;

@@ -12,6 +12,7 @@ const HOUSE: &[&str] = &[
     "key",
     "plan",
     "dockerfile",
+    "shared_cache",
     "import",
     "export",
     "registry",

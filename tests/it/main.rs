@@ -50,6 +50,7 @@ mod recompress;
 mod registry;
 mod reproducible;
 mod sessions;
+mod shared_cache;
 mod shown;
 mod sizes;
 mod stock;

@@ -128,6 +128,16 @@ pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) registries: RegistryArgs,
 
+    /// Also take layers from a cache of other machines: `type=registry,ref=NAME` or just NAME, `type=local,src=DIR`;
+    /// may be repeated [env: RBUILD_CACHE_FROM]
+    #[arg(long, value_name = "CACHE", help_heading = "Steps")]
+    pub(crate) cache_from: Vec<String>,
+
+    /// Leave layers in a cache for other machines: `type=registry,ref=NAME[,mode=min]`, `type=local,dest=DIR`; may be
+    /// repeated [env: RBUILD_CACHE_TO]
+    #[arg(long, value_name = "CACHE", help_heading = "Steps")]
+    pub(crate) cache_to: Vec<String>,
+
     /// Run every step again
     #[arg(long, help_heading = "Steps")]
     pub(crate) no_cache: bool,

@@ -1,5 +1,6 @@
 //! Options that several commands share, and what is made of them.
 
+pub(super) mod caches;
 pub(super) mod configuration;
 pub(super) mod filter;
 pub(super) mod limits;

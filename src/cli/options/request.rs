@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Arg;
 
+use super::caches;
 use super::configuration::Configuration;
 use crate::cli::Failure;
 use crate::cli::args::Global;
@@ -57,9 +58,14 @@ pub(crate) fn from_args(
         return Err(bad("--output", "type=registry", "`--offline` forbids to push"));
     }
     pipeline::push::check(args.push, &tags, &outputs).map_err(Failure::usage)?;
+    let (cache_from, from_notes) = caches::from(&args.cache_from, configuration)?;
+    let (cache_to, to_notes) = caches::to(&args.cache_to, configuration)?;
     Ok(Request {
         store_root,
         other_stores: Vec::new(),
+        cache_from,
+        cache_to,
+        notes: from_notes.into_iter().chain(to_notes).collect(),
         dockerfile: dockerfile(args.file.as_deref(), &args.context)?,
         context: context(&args.context),
         options,

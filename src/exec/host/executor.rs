@@ -72,8 +72,13 @@ impl Stop {
     /// Ends all running steps, politely and then by force within two seconds, and refuses new ones. Does not
     /// wait.
     pub fn all(&self) {
+        self.end(true);
+    }
+
+    fn end(&self, is_wanted: bool) {
         let mut steps = self.steps();
         steps.cancelled = true;
+        steps.is_wanted |= is_wanted;
         for socket in steps.running.values_mut() {
             let _ = socket.write_all(b"T");
         }
@@ -81,7 +86,8 @@ impl Stop {
 
     /// Lets commands run again after [`Stop::all`], when those that were to be ended are gone.
     pub fn resume(&self) {
-        self.steps().cancelled = false;
+        let mut steps = self.steps();
+        (steps.cancelled, steps.is_wanted) = (false, false);
     }
 
     fn steps(&self) -> MutexGuard<'_, Steps> {
@@ -95,6 +101,8 @@ impl Stop {
 struct Steps {
     running: HashMap<u64, UnixStream>,
     cancelled: bool,
+    /// Whether somebody outside wants the end, not a failure.
+    is_wanted: bool,
 }
 
 /// A step that was started.
@@ -292,7 +300,14 @@ impl Executor {
     /// Ends all running steps, politely and then by force within two seconds, and refuses new ones. Does not
     /// wait: each [`Self::run`] returns [`ExecError::Cancelled`] when its step is gone.
     pub fn cancel_all(&self) {
-        self.stop.all();
+        self.stop.end(false);
+    }
+
+    /// Lets commands run again after [`Self::cancel_all`], unless a [`Stop`] wants the end; whether they may.
+    pub fn resume(&self) -> bool {
+        let mut steps = self.stop.steps();
+        steps.cancelled = steps.is_wanted;
+        !steps.cancelled
     }
 
     /// Whether [`Self::cancel_all`], or a [`Stop`], told this executor to run nothing more.

@@ -1,0 +1,66 @@
+//! `--cache-from` and `--cache-to`: from the command line, else from the environment, else from the configuration.
+
+use crate::cli::Failure;
+use crate::report::Diagnostic;
+use crate::shared_cache::{CacheFrom, CacheTo};
+
+use super::configuration::Configuration;
+
+/// Where a build looks beside its own store.
+pub(crate) fn from(
+    options: &[String],
+    configuration: &Configuration,
+) -> Result<(Vec<CacheFrom>, Vec<String>), Failure> {
+    let configured = &configuration.own.defaults.cache_from;
+    let given = given(options, ("--cache-from", "RBUILD_CACHE_FROM", "cache-from"), configured);
+    read(&given, CacheFrom::parse)
+}
+
+/// Where a build leaves its records and layers.
+pub(crate) fn to(
+    options: &[String],
+    configuration: &Configuration,
+) -> Result<(Vec<CacheTo>, Vec<String>), Failure> {
+    let configured = &configuration.own.defaults.cache_to;
+    let given = given(options, ("--cache-to", "RBUILD_CACHE_TO", "cache-to"), configured);
+    read(&given, CacheTo::parse)
+}
+
+/// Values, and where they stand.
+struct Given {
+    place: &'static str,
+    values: Vec<String>,
+}
+
+fn given(
+    options: &[String],
+    (option, variable, key): (&'static str, &'static str, &'static str),
+    configured: &[String],
+) -> Given {
+    if !options.is_empty() {
+        return Given { place: option, values: options.to_vec() };
+    }
+    match std::env::var(variable) {
+        // No value has a blank in it.
+        Ok(text) if !text.trim().is_empty() => {
+            Given { place: variable, values: text.split_whitespace().map(str::to_owned).collect() }
+        }
+        _ => Given { place: key, values: configured.to_vec() },
+    }
+}
+
+/// What was given, and what is to be noted of it.
+fn read<T>(
+    given: &Given,
+    parse: impl Fn(&str) -> Result<(T, Vec<String>), String>,
+) -> Result<(Vec<T>, Vec<String>), Failure> {
+    let (mut all, mut notes) = (Vec::new(), Vec::new());
+    for value in given.values.iter().filter(|value| !value.is_empty()) {
+        let (parsed, more) = parse(value).map_err(|text| {
+            Failure::usage(Diagnostic::error(format!("`{} {value}`: {text}", given.place)))
+        })?;
+        notes.extend(more);
+        all.push(parsed);
+    }
+    Ok((all, notes))
+}

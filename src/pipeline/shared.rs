@@ -1,0 +1,116 @@
+//! The caches that a build shares with other machines: where it looks, and what it leaves there.
+
+use std::sync::Arc;
+
+use super::{Request, result};
+use crate::cache::Place;
+use crate::oci::Layer;
+use crate::registry::Client;
+use crate::report::{Diagnostic, Event, Events};
+use crate::shared_cache::{CacheTo, Exported, Exporter, Import, Results, backend};
+use crate::solve::Services;
+use crate::text::duration::seconds;
+use crate::text::size::bytes;
+
+impl Request {
+    /// Begins to read what `--cache-from` names, in its order.
+    pub(super) fn imports(
+        &self,
+        registry: &Client,
+        events: &Events,
+    ) -> Result<Vec<Arc<Import>>, Vec<Diagnostic>> {
+        let import = |from: &crate::shared_cache::CacheFrom| {
+            let backend = backend::at(&from.location, registry);
+            let backend = backend.map_err(|text| vec![Diagnostic::error(format!("--cache-from: {text}"))])?;
+            Ok(Import::start(backend, events))
+        };
+        self.cache_from.iter().map(import).collect()
+    }
+}
+
+/// What imports are to the lookup.
+pub(super) fn places(imports: &[Arc<Import>]) -> impl Iterator<Item = Arc<dyn Place>> {
+    imports.iter().map(|import| Arc::clone(import) as Arc<dyn Place>)
+}
+
+/// Everything that `--cache-to` names.
+pub(super) struct Exports {
+    all: Arc<Vec<(CacheTo, Exporter)>>,
+}
+
+impl Exports {
+    /// Begins: layers are sent from now on as they are made.
+    pub(super) fn start(request: &Request, services: &Services) -> Result<Self, Vec<Diagnostic>> {
+        let mut all = Vec::new();
+        for to in &request.cache_to {
+            let backend = backend::at(&to.location, &services.registry);
+            let backend = backend.map_err(|text| vec![Diagnostic::error(format!("--cache-to: {text}"))])?;
+            let is_same = |import: &&Arc<Import>| import.backend().name() == backend.name();
+            let import = services.imports.iter().find(is_same).map(Arc::clone);
+            all.push((to.clone(), Exporter::start((backend, import), &services.store, to)));
+        }
+        let all = Arc::new(all);
+        if !all.is_empty() {
+            let hear = Arc::downgrade(&all);
+            services.lookup.tell_layers(Box::new(move |layer| {
+                let Some(all) = hear.upgrade() else { return };
+                all.iter().for_each(|(_, exporter)| exporter.hear(layer));
+            }));
+        }
+        Ok(Self { all })
+    }
+
+    /// Sends the rest, and says what it came to. What goes wrong is an error only if `ignore-error=false` was said.
+    pub(super) fn finish(
+        self,
+        (request, services): (&Request, &Services),
+        results: &result::Results,
+        project: &str,
+    ) -> Result<(), Vec<Diagnostic>> {
+        if self.all.is_empty() {
+            return Ok(());
+        }
+        let layers = results.images.iter().flat_map(|image| image.layers().iter().cloned());
+        let layers: Vec<Layer> = layers.collect();
+        let names: Vec<String> = request.pushed_names().iter().map(ToString::to_string).collect();
+        let results = Results {
+            lookup: &services.lookup,
+            layers: &layers,
+            seen: &results.seen,
+            project,
+            images: &names,
+        };
+        let mut failed = Vec::new();
+        for (to, exporter) in Arc::into_inner(self.all).into_iter().flatten() {
+            let name = exporter.name();
+            match exporter.finish(&results) {
+                Ok(exported) => services.events.send(Event::Note(told(&name, exported))),
+                Err(error) if to.ignore_error => {
+                    let note = format!("the cache `{name}` was not written: {error}");
+                    services.events.send(Event::Note(note));
+                }
+                Err(error) => {
+                    failed.push(Diagnostic::error(format!("the cache `{name}` cannot be written: {error}")));
+                }
+            }
+        }
+        match failed.is_empty() {
+            true => Ok(()),
+            false => Err(failed),
+        }
+    }
+}
+
+fn told(name: &str, exported: Exported) -> String {
+    let Exported { records, bytes: sent, dropped, took } = exported;
+    let dropped = if dropped > 0 { format!(", {dropped} dropped") } else { String::new() };
+    match (records, sent) {
+        (0, 0) => format!("the cache `{name}` has it all{dropped}"),
+        _ => format!(
+            "cached to `{name}`: {records} new {}, {} sent, {}{dropped}",
+            if records == 1 { "record" } else { "records" },
+            bytes(sent),
+            seconds(took)
+        ),
+    }
+}

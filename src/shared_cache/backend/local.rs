@@ -1,0 +1,176 @@
+//! A folder of this machine.
+//!
+//! ```text
+//! blobs/sha256/HEX          layers, indexes
+//! rbuild-cache/TAG          the head
+//! rbuild-cache/TAG.packs/   what writers left beside it
+//! rbuild-cache/TAG.lock     held while the head is written
+//! ```
+//!
+//! Of what BuildKit writes into such a folder nothing is touched.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Backend, Content, Error, Head, PackId, Put, Sent, verified};
+use crate::oci::{Descriptor, Digest};
+use crate::report::Events;
+use crate::shared_cache::pack::COMPRESSED_LIMIT;
+use crate::store::Store;
+
+/// A folder of this machine, such as one that a pipeline keeps.
+#[derive(Debug)]
+pub struct Folder {
+    root: PathBuf,
+    tag: String,
+}
+
+impl Folder {
+    /// The cache named `tag` in the folder `root`, which is made when something is written.
+    pub fn new(root: PathBuf, tag: String) -> Self {
+        Self { root, tag }
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    fn head_path(&self) -> PathBuf {
+        self.root.join("rbuild-cache").join(&self.tag)
+    }
+
+    fn packs_folder(&self) -> PathBuf {
+        self.root.join("rbuild-cache").join(format!("{}.packs", self.tag))
+    }
+
+    /// Writes a file whole, by renaming it into place.
+    fn write(&self, path: &Path, content: &mut dyn Read) -> Result<u64, Error> {
+        let parent = path.parent().unwrap_or(&self.root);
+        fs::create_dir_all(parent).map_err(|e| Error::io("make the folder", parent, e))?;
+        let fresh = parent.join(format!(".{}", crate::store::unique()));
+        let written = File::create_new(&fresh).and_then(|mut file| io::copy(content, &mut file));
+        let renamed = written.and_then(|size| fs::rename(&fresh, path).map(|()| size));
+        renamed.map_err(|e| {
+            let _ = fs::remove_file(&fresh);
+            Error::io("write", path, e)
+        })
+    }
+
+    fn read_file(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let file = match crate::rootfs::open_regular(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io("read", path, e)),
+        };
+        let mut bytes = Vec::new();
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
+        Ok(Some(bytes))
+    }
+}
+
+impl Backend for Folder {
+    fn name(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn head(&self) -> Result<Option<Head>, Error> {
+        if let Some(pack) = self.read_file(&self.head_path(), COMPRESSED_LIMIT)? {
+            return Ok(Some(Head { pack, version: None }));
+        }
+        match self.root.join("index.json").exists() {
+            true => Err(Error::NoPack(
+                "it is a cache of BuildKit's, or an image; rbuild keeps its own beside it".to_owned(),
+            )),
+            false => Ok(None),
+        }
+    }
+
+    fn put_head(&self, pack: &[u8], _: &[Descriptor], previous: Option<&Head>) -> Result<Put, Error> {
+        let folder = self.root.join("rbuild-cache");
+        fs::create_dir_all(&folder).map_err(|e| Error::io("make the folder", &folder, e))?;
+        let path = folder.join(format!("{}.lock", self.tag));
+        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        let lock =
+            lock.and_then(|file| file.lock().map(|()| file)).map_err(|e| Error::io("lock", &path, e))?;
+        let now = self.read_file(&self.head_path(), COMPRESSED_LIMIT)?;
+        if now.as_deref() != previous.map(|head| &*head.pack) {
+            return Ok(Put::Lost);
+        }
+        self.write(&self.head_path(), &mut &*pack)?;
+        drop(lock);
+        Ok(Put::Done)
+    }
+
+    fn put_pack(&self, id: &PackId, pack: &[u8], _: &[Descriptor]) -> Result<(), Error> {
+        self.write(&self.packs_folder().join(&id.0), &mut &*pack).map(drop)
+    }
+
+    fn packs(&self) -> Result<Vec<PackId>, Error> {
+        let folder = self.packs_folder();
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::io("read", &folder, e)),
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(|e| Error::io("read", &folder, e))?.file_name();
+            ids.extend(
+                name.to_str().filter(|name| !name.starts_with('.')).map(|name| PackId(name.to_owned())),
+            );
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
+    fn pack(&self, id: &PackId) -> Result<Option<Vec<u8>>, Error> {
+        self.read_file(&self.packs_folder().join(&id.0), COMPRESSED_LIMIT)
+    }
+
+    fn remove_pack(&self, id: &PackId) -> Result<(), Error> {
+        let _ = fs::remove_file(self.packs_folder().join(&id.0));
+        Ok(())
+    }
+
+    fn remove(&self) -> Result<(), Error> {
+        let _ = fs::remove_dir_all(self.packs_folder());
+        match fs::remove_file(self.head_path()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &self.head_path(), e)),
+            _ => Ok(()),
+        }
+    }
+
+    fn read(&self, blob: &Descriptor) -> Result<Vec<u8>, Error> {
+        let bytes = self.read_file(&self.blob_path(&blob.digest), blob.size)?;
+        verified(blob, bytes.ok_or(Error::NoBlob(blob.digest))?)
+    }
+
+    fn fetch(&self, store: &Store, blobs: &[Descriptor], _: &Events) -> Result<(), Error> {
+        for blob in blobs {
+            let path = self.blob_path(&blob.digest);
+            let file = crate::rootfs::open_regular(&path).map_err(|e| match e.kind() {
+                io::ErrorKind::NotFound => Error::NoBlob(blob.digest),
+                _ => Error::io("read", &path, e),
+            })?;
+            let mut into = store.new_blob()?;
+            io::copy(&mut file.take(blob.size + 1), &mut into)
+                .and_then(|_| into.flush())
+                .map_err(|e| Error::io("write", into.path(), e))?;
+            into.commit(Some(blob.digest))?;
+        }
+        Ok(())
+    }
+
+    fn send(&self, blob: &Descriptor, content: Content<'_>) -> Result<Sent, Error> {
+        let path = self.blob_path(&blob.digest);
+        if fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == blob.size) {
+            return Ok(Sent::Known);
+        }
+        let sent = match content {
+            Content::Bytes(mut bytes) => self.write(&path, &mut bytes)?,
+            Content::Stored(store) => self.write(&path, &mut store.open_blob(&blob.digest)?)?,
+        };
+        Ok(Sent::Bytes(sent))
+    }
+}

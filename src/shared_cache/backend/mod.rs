@@ -1,0 +1,159 @@
+//! Where packs and blobs are kept. Whoever calls verifies what comes.
+
+mod local;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use local::Folder;
+
+use super::spec::Location;
+use crate::oci::{Descriptor, Digest};
+use crate::registry;
+use crate::report::Events;
+use crate::store::{self, Store};
+
+/// Why a backend could not do something.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The registry could not.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The store of this machine could not.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A file could not be read or written.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried: a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It does not have a blob.
+    #[error("it does not have {0}")]
+    NoBlob(Digest),
+    /// What it gave is not what its name says.
+    #[error("it gives {actual} for {expected}")]
+    OtherBytes {
+        /// What was asked for.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// What it has under the head's name is no pack of rbuild's.
+    #[error("{0}")]
+    NoPack(String),
+    /// Anything else that a server said, in words and without credentials.
+    #[error("{0}")]
+    Server(String),
+}
+
+impl Error {
+    pub(super) fn io(action: &'static str, path: &std::path::Path, source: io::Error) -> Self {
+        Self::Io { action, path: path.to_owned(), source }
+    }
+}
+
+/// The pack that readers fetch.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// As [`Pack::to_bytes`](super::Pack::to_bytes) gave it.
+    pub pack: Vec<u8>,
+    /// What tells this state of the head from others, where the backend can compare and swap: an ETag.
+    pub version: Option<String>,
+}
+
+/// What became of a head that was to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It is there.
+    Done,
+    /// Somebody else was faster, and the backend can tell.
+    Lost,
+}
+
+/// What became of a blob that was to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// It was there.
+    Known,
+    /// So many bytes were sent.
+    Bytes(u64),
+}
+
+/// Where the bytes of a blob are that is sent.
+#[derive(Clone, Copy)]
+pub enum Content<'a> {
+    /// Here.
+    Bytes(&'a [u8]),
+    /// In the store, under the blob's digest.
+    Stored(&'a Store),
+}
+
+/// The name of a pack that one writer left: letters, digits and `-`, of which the first tell the time, so that they sort by it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PackId(pub String);
+
+/// A place that keeps packs and blobs. Several threads call it at the same time.
+pub trait Backend: fmt::Debug + Send + Sync {
+    /// What it is called in messages: a reference, a folder, a URL. Without credentials.
+    fn name(&self) -> String;
+
+    /// The head; `None` when nothing was ever written.
+    ///
+    /// # Errors
+    /// [`Error::NoPack`] when something else is there.
+    fn head(&self) -> Result<Option<Head>, Error>;
+
+    /// Writes the head, which names `blobs`. `previous` is what it was made of.
+    fn put_head(&self, pack: &[u8], blobs: &[Descriptor], previous: Option<&Head>) -> Result<Put, Error>;
+
+    /// Leaves a pack beside the head.
+    fn put_pack(&self, id: &PackId, pack: &[u8], blobs: &[Descriptor]) -> Result<(), Error>;
+
+    /// The packs beside the head, in the order of their names.
+    fn packs(&self) -> Result<Vec<PackId>, Error>;
+
+    /// One of them; `None` when it is gone.
+    fn pack(&self, id: &PackId) -> Result<Option<Vec<u8>>, Error>;
+
+    /// Removes one of them. One that cannot be removed stays, and is no error.
+    fn remove_pack(&self, id: &PackId) -> Result<(), Error>;
+
+    /// Removes the head and all that only the cache has, as far as the backend can.
+    fn remove(&self) -> Result<(), Error>;
+
+    /// A small blob, such as an index, of `blob.size` bytes at most.
+    fn read(&self, blob: &Descriptor) -> Result<Vec<u8>, Error>;
+
+    /// Brings blobs into the store, several at a time, each verified while it arrives.
+    fn fetch(&self, store: &Store, blobs: &[Descriptor], events: &Events) -> Result<(), Error>;
+
+    /// Keeps a blob.
+    fn send(&self, blob: &Descriptor, content: Content<'_>) -> Result<Sent, Error>;
+}
+
+/// Checks bytes against the digest under which they were asked for.
+pub(super) fn verified(blob: &Descriptor, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+    match Digest::of(&bytes) {
+        actual if actual == blob.digest => Ok(bytes),
+        actual => Err(Error::OtherBytes { expected: blob.digest, actual }),
+    }
+}
+
+/// The backend at a location; nothing is contacted yet. Registries are asked through `registry`.
+///
+/// # Errors
+/// In words, when it cannot be one.
+pub fn at(location: &Location, _registry: &registry::Client) -> Result<Arc<dyn Backend>, String> {
+    match location {
+        Location::Local(path, tag) => Ok(Arc::new(Folder::new(path.clone(), tag.clone()))),
+        Location::Registry(reference) => Err(format!("`{reference}`: registries are not there yet")),
+    }
+}

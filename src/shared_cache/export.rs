@@ -1,0 +1,378 @@
+//! What a build leaves for others: layers while it runs, records when it is over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::backend::{Backend, Content, Error, Head, PackId, Put, Sent};
+use super::import::{Import, Known};
+use super::merge::{bound, merge};
+use super::pack::{Entry, Kept, Pack, clues, slot};
+use super::spec::{CacheTo, Mode};
+use crate::cache::{Lookup, Used};
+use crate::clock;
+use crate::oci::{Descriptor, DiffId, Digest, Layer, Seconds};
+use crate::store::{Folder, Store};
+use crate::sync::lock;
+
+/// Blobs that are sent at the same time.
+const AT_ONCE: usize = 4;
+/// A head that others keep changing is merged again so many times.
+const TRIES: u32 = 4;
+/// Packs beside the head that are merged stay for so long, for writers that read the head before.
+const KEEP_PACKS: Duration = Duration::from_secs(600);
+/// zstd's level for indexes.
+const INDEX_LEVEL: i32 = 3;
+
+/// Sends to one backend. Dropped, it stops where it is.
+pub struct Exporter {
+    shared: Arc<Shared>,
+    line: Mutex<Option<Sender<Descriptor>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What the threads share.
+struct Shared {
+    backend: Arc<dyn Backend>,
+    /// Where the head is read, if the same place is imported, too.
+    import: Option<Arc<Import>>,
+    known: OnceLock<Arc<Known>>,
+    store: Store,
+    options: CacheTo,
+    /// Blobs that the backend has by now.
+    sent: Mutex<BTreeSet<Digest>>,
+    bytes: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// What an export came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Records that the cache did not have.
+    pub records: usize,
+    /// Bytes that were sent.
+    pub bytes: u64,
+    /// Records that were dropped, to keep bounds.
+    pub dropped: usize,
+    /// How long it took after the build.
+    pub took: Duration,
+}
+
+/// What a build has to hand on.
+pub struct Results<'a> {
+    /// What it found and made.
+    pub lookup: &'a Lookup,
+    /// The layers of its results, those of bases too.
+    pub layers: &'a [Layer],
+    /// The layers of all that its steps stood on.
+    pub seen: &'a [Layer],
+    /// What tells this build's slots from others' in one store: slots begin with it and a line feed.
+    pub project: &'a str,
+    /// Under which names its images were pushed.
+    pub images: &'a [String],
+}
+
+impl Exporter {
+    /// Begins: layers that it hears of are sent while the build goes on.
+    pub fn start(
+        (backend, import): (Arc<dyn Backend>, Option<Arc<Import>>),
+        store: &Store,
+        options: &CacheTo,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            backend,
+            import,
+            known: OnceLock::new(),
+            store: store.clone(),
+            options: options.clone(),
+            sent: Mutex::default(),
+            bytes: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let (sender, line) = channel();
+        let line = Arc::new(Mutex::new(line));
+        let start = |_| {
+            let (shared, line) = (Arc::clone(&shared), Arc::clone(&line));
+            std::thread::Builder::new().name("cache-to".to_owned()).spawn(move || shared.through(&line)).ok()
+        };
+        let threads = (0..AT_ONCE).filter_map(start).collect();
+        Self { shared, line: Mutex::new(Some(sender)), threads }
+    }
+
+    /// The backend's name.
+    pub fn name(&self) -> String {
+        self.shared.backend.name()
+    }
+
+    /// Hears of a layer that is complete in the store.
+    pub fn hear(&self, layer: &Layer) {
+        if self.shared.options.mode == Mode::Max
+            && let Some(line) = &*lock(&self.line)
+        {
+            let _ = line.send(layer.descriptor.clone());
+        }
+    }
+
+    /// Sends what is left, and then the records.
+    ///
+    /// # Errors
+    /// The first; what was sent stays.
+    pub fn finish(mut self, results: &Results<'_>) -> Result<Exported, Error> {
+        let began = Instant::now();
+        lock(&self.line).take();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        let mut exported = self.shared.export(results)?;
+        exported.took = began.elapsed();
+        Ok(exported)
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        lock(&self.line).take();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// What the backend has: as it was imported, or as it is now.
+    fn known(&self) -> Result<Arc<Known>, Error> {
+        if let Some(known) = self.known.get() {
+            return Ok(Arc::clone(known));
+        }
+        let known = match &self.import {
+            Some(import) => import.known(),
+            None => Arc::new(self.backend.head()?.map_or(Ok(Known::default()), Known::of)?),
+        };
+        Ok(Arc::clone(self.known.get_or_init(|| known)))
+    }
+
+    /// Sends what it hears of, until nothing more comes. What goes wrong is met again in the end.
+    fn through(&self, line: &Mutex<Receiver<Descriptor>>) {
+        loop {
+            let next = lock(line).recv();
+            let Ok(blob) = next else { return };
+            if self.stop.load(Ordering::Relaxed) {
+                continue;
+            }
+            let Ok(known) = self.known() else { continue };
+            if !known.has(&blob)
+                && let Err(error) = self.send(&blob, Content::Stored(&self.store))
+            {
+                tracing::debug!(%error, "a layer could not be sent ahead");
+            }
+        }
+    }
+
+    fn send(&self, blob: &Descriptor, content: Content<'_>) -> Result<(), Error> {
+        if lock(&self.sent).contains(&blob.digest) {
+            return Ok(());
+        }
+        if let Sent::Bytes(bytes) = self.backend.send(blob, content)? {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        lock(&self.sent).insert(blob.digest);
+        Ok(())
+    }
+
+    fn export(&self, results: &Results<'_>) -> Result<Exported, Error> {
+        let known = self.known()?;
+        let now = clock::now();
+        let (mut own, indexes) = self.gather(results, &known, now);
+        let is_sent = |blob: &Descriptor| known.has(blob);
+        let missing: Vec<Descriptor> = own.blobs().into_iter().filter(|blob| !is_sent(blob)).collect();
+        let failed = self.send_all(&missing, &indexes)?;
+        own.entries.retain(|_, entry| !failed.contains(&entry.record.layer.descriptor.digest));
+        let records = own.entries.keys().filter(|key| !known.pack.entries.contains_key(key)).count();
+        let dropped = self.publish(&own, &known, now)?;
+        Ok(Exported { records, bytes: self.bytes.load(Ordering::Relaxed), dropped, took: Duration::ZERO })
+    }
+
+    /// The build's own pack, and the bytes of indexes that the backend does not have.
+    fn gather(
+        &self,
+        results: &Results<'_>,
+        known: &Known,
+        now: Seconds,
+    ) -> (Pack, BTreeMap<Digest, Vec<u8>>) {
+        let day = now - now.rem_euclid(24 * 3600);
+        let of_result: BTreeSet<DiffId> = results.layers.iter().map(|layer| layer.diff_id).collect();
+        let is_wanted =
+            |used: &Used| self.options.mode == Mode::Max || of_result.contains(&used.record.layer.diff_id);
+        let mut pack = Pack::default();
+        for used in results.lookup.used().into_iter().filter(is_wanted) {
+            let key = used.record.key;
+            let entry = match known.pack.entries.get(&key) {
+                Some(entry) if !used.is_replacement => Entry { used: day, ..entry.clone() },
+                before => {
+                    let generation =
+                        before.map_or(0, |entry| entry.generation + u32::from(used.is_replacement));
+                    entry(used, results, (generation, now, day))
+                }
+            };
+            pack.entries.insert(key, entry);
+        }
+        pack.images.extend(results.images.iter().cloned());
+        let mut indexes = BTreeMap::new();
+        let layers = pack.entries.values().map(|entry| entry.record.layer.diff_id);
+        let seen = results.seen.iter().map(|layer| layer.diff_id).filter(|_| self.options.mode == Mode::Max);
+        for layer in layers.chain(seen).chain(of_result.iter().copied()).collect::<BTreeSet<DiffId>>() {
+            if let Some(kept) = known.pack.indexes.get(&layer) {
+                pack.indexes.insert(layer, Kept { used: day, ..*kept });
+            } else if let Some(bytes) = self.index(layer) {
+                let kept = Kept::of(&bytes, day);
+                pack.indexes.insert(layer, kept);
+                indexes.insert(kept.digest, bytes);
+            }
+        }
+        (pack, indexes)
+    }
+
+    /// The index of a layer, compressed.
+    fn index(&self, layer: DiffId) -> Option<Vec<u8>> {
+        let path = self.store.folder(Folder::Indexes).join(layer.0.hex());
+        let bytes = crate::rootfs::read_regular(&path).ok()?;
+        zstd::bulk::compress(&bytes, INDEX_LEVEL).ok()
+    }
+
+    /// Sends blobs, several at a time. Gives those that are not here and so cannot be sent.
+    fn send_all(
+        &self,
+        blobs: &[Descriptor],
+        indexes: &BTreeMap<Digest, Vec<u8>>,
+    ) -> Result<BTreeSet<Digest>, Error> {
+        let (next, failed, first) = (Mutex::new(blobs.iter()), Mutex::new(BTreeSet::new()), Mutex::new(None));
+        let work = || {
+            while lock(&first).is_none() {
+                let blob = lock(&next).next();
+                let Some(blob) = blob else { return };
+                let sent = match indexes.get(&blob.digest) {
+                    Some(bytes) => self.send(blob, Content::Bytes(bytes)),
+                    None if self.store.has_blob(&blob.digest).is_none() => {
+                        lock(&failed).insert(blob.digest);
+                        Ok(())
+                    }
+                    None => self.send(blob, Content::Stored(&self.store)),
+                };
+                if let Err(error) = sent {
+                    lock(&first).get_or_insert(error);
+                }
+            }
+        };
+        match blobs.len() {
+            0 => {}
+            1 => work(),
+            several => std::thread::scope(|scope| {
+                for _ in 0..several.min(AT_ONCE) {
+                    scope.spawn(work);
+                }
+            }),
+        }
+        match crate::sync::into_inner(first) {
+            Some(error) => Err(error),
+            None => Ok(crate::sync::into_inner(failed)),
+        }
+    }
+
+    /// Leaves the pack beside the head, and merges it into the head until it is there. Nothing is written where nothing is new.
+    fn publish(&self, own: &Pack, known: &Known, now: Seconds) -> Result<usize, Error> {
+        let bounds = self.options.bounds;
+        let merged_with = |pack: Pack| {
+            let mut merged = merge(pack, own.clone());
+            let dropped = bound(&mut merged, bounds, now);
+            (merged, dropped)
+        };
+        if known.head.is_some() && merged_with(known.pack.clone()).0 == known.pack {
+            return Ok(0);
+        }
+        let bytes = own.to_bytes();
+        let id = PackId(format!("{:010}-{}", now.max(0), &Digest::of(&bytes).hex()[..12]));
+        self.backend.put_pack(&id, &bytes, &own.blobs())?;
+        for _ in 0..TRIES {
+            let head = self.backend.head()?;
+            let current = head.as_ref().map_or(Ok(Pack::default()), |head| Pack::parse(&head.pack));
+            let (current, stale) = self.fold(current.map_err(Error::NoPack)?, &id, now)?;
+            let (mut merged, dropped) = merged_with(current);
+            merged.folded.insert(id.0.clone());
+            if self.write(&merged, head.as_ref())? {
+                stale.iter().for_each(|id| drop(self.backend.remove_pack(id)));
+                return Ok(dropped);
+            }
+        }
+        // It lies beside the head, and the next writer finds it there.
+        Ok(0)
+    }
+
+    /// Writes the head; whether it is there afterwards.
+    fn write(&self, merged: &Pack, previous: Option<&Head>) -> Result<bool, Error> {
+        if self.backend.put_head(&merged.to_bytes(), &merged.blobs(), previous)? == Put::Lost {
+            return Ok(false);
+        }
+        let Some(head) = self.backend.head()? else { return Ok(false) };
+        let there = Pack::parse(&head.pack).map_err(Error::NoPack)?;
+        Ok(merged.entries.keys().all(|key| there.entries.contains_key(key)))
+    }
+
+    /// Merges what others left beside the head. Gives also the packs that nobody needs any more.
+    fn fold(&self, mut head: Pack, own: &PackId, now: Seconds) -> Result<(Pack, Vec<PackId>), Error> {
+        let ids = self.backend.packs()?;
+        let there: BTreeSet<&str> = ids.iter().map(|id| id.0.as_str()).collect();
+        head.folded.retain(|id| there.contains(id.as_str()));
+        let mut stale = Vec::new();
+        for id in ids.iter().filter(|id| *id != own) {
+            if head.folded.contains(&id.0) {
+                let written: Option<Seconds> = id.0.split('-').next().and_then(|time| time.parse().ok());
+                let age = now - written.unwrap_or(now);
+                if age > i64::try_from(KEEP_PACKS.as_secs()).unwrap_or(i64::MAX) {
+                    stale.push(id.clone());
+                }
+                continue;
+            }
+            let Some(bytes) = self.backend.pack(id)? else { continue };
+            // What cannot be read is nobody's loss.
+            if let Ok(pack) = Pack::parse(&bytes) {
+                head = merge(head, pack);
+            }
+            head.folded.insert(id.0.clone());
+        }
+        Ok((head, stale))
+    }
+}
+
+fn entry(used: Used, results: &Results<'_>, (generation, now, day): (u32, Seconds, Seconds)) -> Entry {
+    let Used { record, slot: name, .. } = used;
+    let preimage = results.lookup.preimage(&record.key);
+    let had_secrets = preimage.as_ref().is_some_and(|preimage| {
+        let is_secret = |value: &str| value.starts_with("secret") || value.starts_with("ssh");
+        preimage.fields().any(|field| field.name.starts_with("mount:") && is_secret(field.value))
+    });
+    let place = |name: &str| {
+        let prefix = format!("{}\n", results.project);
+        slot(name.strip_prefix(&prefix).unwrap_or(name))
+    };
+    Entry {
+        clues: preimage.map(|preimage| clues(&record.key, &preimage)).unwrap_or_default(),
+        slot: name.as_deref().map(place).unwrap_or_default(),
+        record,
+        generation,
+        written: now,
+        used: day,
+        writer: String::new(),
+        had_secrets,
+    }
+}
+
+impl fmt::Debug for Exporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exporter").field("backend", &self.shared.backend).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,90 @@
+//! Of two packs one; and what is dropped when there is too much.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::pack::{Entry, Pack};
+use crate::oci::{Digest, Seconds};
+
+/// How large and how old a head may become.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// All blobs that it names, in bytes.
+    pub size: Option<u64>,
+    /// Since a record was used last.
+    pub age: Option<Duration>,
+}
+
+/// All records of both. Of two of one key that of the higher generation stands, then the older one, as the keys of others are
+/// chained on its result. In whatever order packs are merged, the same comes out.
+pub fn merge(mut one: Pack, other: Pack) -> Pack {
+    for (key, entry) in other.entries {
+        match one.entries.entry(key) {
+            std::collections::btree_map::Entry::Vacant(free) => drop(free.insert(entry)),
+            std::collections::btree_map::Entry::Occupied(mut taken) => {
+                let used = taken.get().used.max(entry.used);
+                if goes_before(&entry, taken.get()) {
+                    taken.insert(entry);
+                }
+                taken.get_mut().used = used;
+            }
+        }
+    }
+    for (layer, index) in other.indexes {
+        let kept = one.indexes.entry(layer).or_insert(index);
+        // Any is as good as another: they hold the same.
+        let used = kept.used.max(index.used);
+        *kept = if (index.size, index.digest) < (kept.size, kept.digest) { index } else { *kept };
+        kept.used = used;
+    }
+    one.images.extend(other.images);
+    one.folded.extend(other.folded);
+    one
+}
+
+fn goes_before(one: &Entry, other: &Entry) -> bool {
+    let order = |entry: &Entry| {
+        let chain = entry.record.chain.to_string();
+        (std::cmp::Reverse(entry.generation), entry.written, chain, entry.record.layer.descriptor.digest)
+    };
+    order(one) < order(other)
+}
+
+/// Drops records until the pack keeps its bounds: first those that nobody used for too long, then those that save the least time
+/// for each byte that only they need. Gives how many went.
+pub fn bound(pack: &mut Pack, bounds: Bounds, now: Seconds) -> usize {
+    let before = pack.entries.len();
+    if let Some(age) = bounds.age {
+        let oldest = now.saturating_sub(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+        pack.entries.retain(|_, entry| entry.used >= oldest);
+        pack.indexes.retain(|_, index| index.used >= oldest);
+    }
+    if let Some(size) = bounds.size {
+        let mut ranked: Vec<(&Entry, f64)> = pack.entries.values().map(|e| (e, worth(e))).collect();
+        ranked.sort_by(|(a, x), (b, y)| y.total_cmp(x).then_with(|| a.record.key.cmp(&b.record.key)));
+        let (mut seen, mut total, mut kept) = (BTreeSet::<Digest>::new(), 0_u64, BTreeSet::new());
+        for (entry, _) in ranked {
+            let index = pack.indexes.get(&entry.record.layer.diff_id).map(|index| (index.digest, index.size));
+            let layer = &entry.record.layer.descriptor;
+            let blobs = [Some((layer.digest, layer.size)), index].into_iter().flatten();
+            let fresh: Vec<(Digest, u64)> = blobs.filter(|(digest, _)| !seen.contains(digest)).collect();
+            let more: u64 = fresh.iter().map(|(_, size)| size).sum();
+            if total + more <= size {
+                total += more;
+                seen.extend(fresh.into_iter().map(|(digest, _)| digest));
+                kept.insert(entry.record.key);
+            }
+        }
+        pack.entries.retain(|key, _| kept.contains(key));
+    }
+    before - pack.entries.len()
+}
+
+/// Milliseconds that a hit saves for each byte of the layer, halved for each week that it was not used.
+fn worth(entry: &Entry) -> f64 {
+    let saved = entry.record.took.map_or(1.0, |took| took.as_secs_f64() * 1000.0 + 1.0);
+    let size = entry.record.layer.descriptor.size.max(1) as f64;
+    let weeks = entry.used as f64 / (7.0 * 24.0 * 3600.0);
+    // Only the order counts, so the logarithm does, which does not overflow.
+    saved.ln() - size.ln() + weeks * std::f64::consts::LN_2
+}

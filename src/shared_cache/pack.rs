@@ -1,0 +1,256 @@
+//! Records that travel: the value, and its bytes.
+//!
+//! A pack is JSON compressed with zstd. What it says of a step is its record, without what is true of one machine, and *clues*: for each field of the preimage its name and 16 bits of a hash of its value. A miss on a new
+//! machine can so be explained, while build arguments and names of files cannot be read from the cache; to confirm a guess of one
+//! argument takes more than 16 bits (the key itself confirms a guess of all fields together, as it must).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cache::{Field, Key, Preimage, Record};
+use crate::oci::{ChainId, Descriptor, DiffId, Digest, Layer, MediaType, Seconds};
+
+/// Increased when the meaning of a field changes; packs of other versions are not read.
+const VERSION: u32 = 1;
+/// A pack that is larger is not read: some 100,000 records.
+pub const LIMIT: u64 = 64 << 20;
+/// As bytes that travel.
+pub const COMPRESSED_LIMIT: u64 = 16 << 20;
+/// Fields of a preimage that have a clue of their own; of more, such as the files of a COPY, all have one together.
+const CLUES: usize = 64;
+/// zstd's level: packs are small, and written once.
+const LEVEL: i32 = 9;
+
+/// The records of one build, or of many.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pack {
+    /// By their keys.
+    pub entries: BTreeMap<Key, Entry>,
+    /// The indexes of layers, those of bases too, as blobs: what [`Index::to_bytes`](crate::layer::index::Index::to_bytes)
+    /// gives, compressed with zstd.
+    pub indexes: BTreeMap<DiffId, Kept>,
+    /// Packs that writers left beside the head and that are merged here.
+    pub folded: BTreeSet<String>,
+    /// References of images that were pushed with layers of these records: their repositories have them.
+    pub images: BTreeSet<String>,
+}
+
+/// What is known of one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What the step produced.
+    pub record: Record,
+    /// Which step it is, on every machine: a hash of its place in the Dockerfile.
+    pub slot: String,
+    /// Of the fields of its preimage, in their order.
+    pub clues: Vec<Clue>,
+    /// How often it was made anew with `--no-cache`: of two records of one key the higher stands.
+    pub generation: u32,
+    /// When it was written, in seconds since 1970.
+    pub written: Seconds,
+    /// The day on which it was used last, in seconds since 1970.
+    pub used: Seconds,
+    /// Who wrote it: what the pipeline is called, as far as it says.
+    pub writer: String,
+    /// Whether the step had secrets or an ssh agent.
+    pub had_secrets: bool,
+}
+
+/// A blob that is no layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// In bytes.
+    pub size: u64,
+    /// The day on which it was used last, in seconds since 1970.
+    pub used: Seconds,
+}
+
+/// A field of a preimage, as far as others may know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clue(pub String, pub u16);
+
+/// As written.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    version: u32,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    images: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    indexes: BTreeMap<DiffId, Kept>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    folded: BTreeSet<String>,
+    records: Vec<WrittenEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenEntry {
+    key: String,
+    layer: Layer,
+    chain: ChainId,
+    time: Seconds,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    took_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    slot: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    clues: Vec<Clue>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    generation: u32,
+    written: Seconds,
+    used: Seconds,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    writer: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    secrets: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl Pack {
+    /// Its bytes; the same for the same pack.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let records = self.entries.values().map(Entry::written_as).collect();
+        let written = Written {
+            version: VERSION,
+            images: self.images.clone(),
+            indexes: self.indexes.clone(),
+            folded: self.folded.clone(),
+            records,
+        };
+        let json =
+            serde_json::to_vec(&written).expect("these types have string keys and no failing serialisers");
+        zstd::bulk::compress(&json, LEVEL).expect("memory is written to")
+    }
+
+    /// What [`Pack::to_bytes`] gave. Records that contradict themselves are left out.
+    ///
+    /// # Errors
+    /// In words, for bytes that are no pack of this version, and for those of more than [`LIMIT`] bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let no_pack = |error: &dyn std::fmt::Display| format!("it is no pack of records: {error}");
+        let mut json = Vec::new();
+        let reader = zstd::stream::read::Decoder::new(bytes).map_err(|e| no_pack(&e))?;
+        reader.take(LIMIT + 1).read_to_end(&mut json).map_err(|e| no_pack(&e))?;
+        if json.len() as u64 > LIMIT {
+            return Err(format!("its records are larger than {} MiB", LIMIT >> 20));
+        }
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let Version { version } = serde_json::from_slice(&json).map_err(|e| no_pack(&e))?;
+        if version != VERSION {
+            return Err(format!(
+                "it was written by another version of rbuild (format {version}, not {VERSION})"
+            ));
+        }
+        let Written { images, indexes, folded, records, .. } =
+            serde_json::from_slice(&json).map_err(|e| no_pack(&e))?;
+        let entries = records.into_iter().filter_map(Entry::read).map(|entry| (entry.record.key, entry));
+        Ok(Self { entries: entries.collect(), indexes, folded, images })
+    }
+
+    /// All blobs that it names, each once.
+    pub fn blobs(&self) -> Vec<Descriptor> {
+        let mut seen = BTreeSet::new();
+        let layers = self.entries.values().map(|entry| entry.record.layer.descriptor.clone());
+        let all = layers.chain(self.indexes.values().map(Kept::descriptor));
+        all.filter(|blob| seen.insert(blob.digest)).collect()
+    }
+}
+
+impl Entry {
+    fn written_as(&self) -> WrittenEntry {
+        let Record { key, layer, chain, time, took, boot_id: _ } = &self.record;
+        WrittenEntry {
+            key: key.hex(),
+            layer: layer.clone(),
+            chain: *chain,
+            time: *time,
+            took_ms: took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+            slot: self.slot.clone(),
+            clues: self.clues.clone(),
+            generation: self.generation,
+            written: self.written,
+            used: self.used,
+            writer: self.writer.clone(),
+            secrets: self.had_secrets,
+        }
+    }
+
+    fn read(written: WrittenEntry) -> Option<Self> {
+        let took = written.took_ms.map(Duration::from_millis);
+        let key = Key::from_hex(&written.key)?;
+        let record = Record { took, ..Record::new(key, written.layer, written.chain, written.time) };
+        Some(Self {
+            record,
+            slot: written.slot,
+            clues: written.clues,
+            generation: written.generation,
+            written: written.written,
+            used: written.used,
+            writer: written.writer,
+            had_secrets: written.secrets,
+        })
+    }
+}
+
+impl Kept {
+    /// Of these bytes, used on `day`.
+    pub fn of(bytes: &[u8], day: Seconds) -> Self {
+        Self { digest: Digest::of(bytes), size: bytes.len() as u64, used: day }
+    }
+
+    /// As others name blobs.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::new(MediaType::OCTET_STREAM, self.digest, self.size)
+    }
+}
+
+/// What others may know of a preimage. The key, which is in the record, salts the hashes, so that the same value looks
+/// different in each step.
+pub fn clues(key: &Key, preimage: &Preimage) -> Vec<Clue> {
+    let fields: Vec<Field<'_>> = preimage.fields().collect();
+    let (single, many) = fields.split_at(fields.len().min(CLUES));
+    let mut clues: Vec<Clue> = single
+        .iter()
+        .map(|field| Clue(shown_name(field.name).to_owned(), hashed(key, [*field].into_iter())))
+        .collect();
+    if !many.is_empty() {
+        clues.push(Clue("files".to_owned(), hashed(key, many.iter().copied())));
+    }
+    clues
+}
+
+/// Names of fields say which argument or mount it is; those of files stay here.
+fn shown_name(name: &str) -> &str {
+    match name.split_once(':') {
+        Some(("file", _)) => "file",
+        _ => name,
+    }
+}
+
+fn hashed<'f>(key: &Key, fields: impl Iterator<Item = Field<'f>>) -> u16 {
+    let mut hasher = blake3::Hasher::new_keyed(key.as_bytes());
+    for Field { name, value } in fields {
+        for text in [name, value] {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        }
+    }
+    let [a, b, ..] = *hasher.finalize().as_bytes();
+    u16::from_le_bytes([a, b])
+}
+
+/// A step's slot on every machine: its place in the Dockerfile, hashed.
+pub fn slot(name: &str) -> String {
+    blake3::hash(format!("rbuild slot 1\n{name}").as_bytes()).to_hex()[..16].to_owned()
+}

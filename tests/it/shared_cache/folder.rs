@@ -1,0 +1,110 @@
+//! `type=local`: a folder between machines.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::Project;
+
+/// `type=local` for reading and for writing.
+fn options(project: &Project) -> (String, String) {
+    let folder = project.path().join("cache").display().to_string();
+    (format!("--cache-from=type=local,src={folder}"), format!("--cache-to=type=local,dest={folder}"))
+}
+
+fn blobs(project: &Project) -> Vec<PathBuf> {
+    let entries = fs::read_dir(project.path().join("cache/blobs/sha256")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn another_machine_builds_as_if_it_had_built_before() {
+    let project = Project::new();
+    let (from, to) = options(&project);
+    let first = project.built("one", &[&to]);
+    assert_eq!(first.ran(), 8, "{}", first.stderr);
+    let second = project.built("two", &[&from]);
+    assert_eq!((second.ran(), second.digest()), (0, first.digest()), "{}", second.stderr);
+    // What came from elsewhere is the machine's own now; what the result does not need never came.
+    fs::remove_dir_all(project.path().join("cache")).unwrap();
+    assert_eq!(project.built("two", &[]).ran(), 2);
+}
+
+#[test]
+fn only_what_changed_runs_and_is_added() {
+    let project = Project::new();
+    let (from, to) = options(&project);
+    project.built("one", &[&to]);
+    project.write("a", "changed\n");
+    let second = project.built("two", &[&from, &to]);
+    assert_eq!(second.ran(), 5, "{}", second.stderr);
+    assert!(second.stderr.contains("6 new records"), "{}", second.stderr);
+    let third = project.built("three", &[&from, &to]);
+    assert_eq!((third.ran(), third.digest()), (0, second.digest()), "{}", third.stderr);
+    assert!(third.stderr.contains("has it all"), "{}", third.stderr);
+    // The first build's records are still there.
+    project.write("a", "a file\n");
+    assert_eq!(project.built("four", &[&from]).ran(), 0);
+}
+
+#[test]
+fn a_cache_that_has_not_what_it_promised_is_a_miss() {
+    let project = Project::new();
+    let (from, to) = options(&project);
+    project.built("one", &[&to]);
+    for damage in ["other bytes", ""] {
+        for blob in blobs(&project) {
+            match damage {
+                "" => fs::remove_file(blob).unwrap(),
+                bytes => fs::write(blob, bytes).unwrap(),
+            }
+        }
+        let machine = format!("two{}", damage.len());
+        let second = project.built(&machine, &[&from]);
+        assert!(second.stderr.contains("is made anew"), "{}", second.stderr);
+        assert!(second.ran() >= 3, "{}", second.stderr);
+        assert_eq!(project.built(&machine, &[]).digest(), second.digest());
+    }
+}
+
+#[test]
+fn what_is_no_cache_is_told_once_and_costs_no_build() {
+    let project = Project::new();
+    let (from, _) = options(&project);
+    fs::create_dir_all(project.path().join("cache/rbuild-cache")).unwrap();
+    fs::write(project.path().join("cache/rbuild-cache/latest"), "no pack").unwrap();
+    let said = project.built("one", &[&from]);
+    assert_eq!(said.stderr.matches("no pack of records").count(), 1, "{}", said.stderr);
+}
+
+#[test]
+fn the_least_is_what_the_result_needs() {
+    let project = Project::new();
+    let (from, to) = options(&project);
+    project.built("one", &[&format!("{to},mode=min")]);
+    let second = project.built("two", &[&from]);
+    // The steps of stage `b` are not part of the result; those that it stands on are.
+    assert!((1..=5).contains(&second.ran()), "{}", second.stderr);
+    assert!(second.stderr.contains("#5 CACHED"), "{}", second.stderr);
+}
+
+#[test]
+fn writers_at_once_lose_nothing() {
+    let project = Project::new();
+    let (from, to) = options(&project);
+    let machines: Vec<String> = (0..8).map(|number| format!("machine{number}")).collect();
+    project.write("Numbered", format!("{}ARG N\nRUN echo $N > /n\n", super::DOCKERFILE));
+    // What all stand on.
+    project.built("first", &["--file=Numbered", &to]);
+    std::thread::scope(|scope| {
+        for machine in &machines {
+            let argument = format!("--build-arg=N={machine}");
+            let (project, from, to) = (&project, &from, &to);
+            scope.spawn(move || project.built(machine, &["--file=Numbered", from, to, &argument]));
+        }
+    });
+    for machine in &machines {
+        let argument = format!("--build-arg=N={machine}");
+        let said = project.built(&format!("{machine}-again"), &["--file=Numbered", &from, &argument]);
+        assert_eq!(said.ran(), 0, "{machine}: {}", said.stderr);
+    }
+}

@@ -1,0 +1,92 @@
+//! Caches that machines share: `machine` after `machine` with a store of its own, and one cache between them.
+
+mod folder;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A context, and machines that build it.
+struct Project {
+    dir: tempfile::TempDir,
+}
+
+/// What a build said.
+struct Said {
+    code: i32,
+    stderr: String,
+}
+
+const DOCKERFILE: &str = "FROM scratch AS base
+COPY busybox /bin/sh
+COPY busybox /bin/busybox
+RUN echo one > /one
+FROM base AS b
+COPY a /a
+RUN /bin/busybox cat /a > /b
+FROM base
+COPY --from=b /b /b
+WORKDIR /w
+RUN echo two > /two
+";
+
+impl Project {
+    fn new() -> Self {
+        let project = Self { dir: tempfile::tempdir().unwrap() };
+        fs::create_dir(project.path().join("context")).unwrap();
+        let busybox = fs::read("/bin/busybox").expect("needs the package busybox-static");
+        project.write("busybox", busybox);
+        let program = project.path().join("context/busybox");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(program, mode).unwrap();
+        project.write("a", "a file\n");
+        project.write("Dockerfile", DOCKERFILE);
+        project
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path().join("context").join(name), content).unwrap();
+    }
+
+    fn store(&self, machine: &str) -> PathBuf {
+        self.path().join(machine)
+    }
+
+    /// Builds on a machine, which has an empty store when it is named first.
+    fn build(&self, machine: &str, arguments: &[&str]) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rbuild"));
+        command.current_dir(self.path().join("context")).arg("--root").arg(self.store(machine));
+        let output = command.args(["build", "--progress=plain"]).args(arguments).arg(".").output().unwrap();
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// A build that must work.
+    fn built(&self, machine: &str, arguments: &[&str]) -> Said {
+        let said = self.build(machine, arguments);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        said
+    }
+}
+
+impl Said {
+    /// The digest of the image.
+    fn digest(&self) -> &str {
+        let line = self.stderr.lines().rev().find_map(|line| line.strip_prefix("built "));
+        line.expect("a digest at the end").trim()
+    }
+
+    /// How many steps ran.
+    fn ran(&self) -> usize {
+        let summary = self.stderr.rsplit("built sha256:").next().unwrap();
+        let words: Vec<&str> = summary.split_whitespace().collect();
+        let at = words.windows(3).position(|w| w[1].starts_with("step") && w[2].starts_with("ran"));
+        at.map_or(0, |at| words[at].parse().unwrap())
+    }
+}
