@@ -63,6 +63,12 @@ impl Secrets {
         self.0.contains_key(id)
     }
 
+    /// Why the file that a secret is to come from is not there, if it is not. It is not opened, for it may be a pipe.
+    pub fn missing_file(&self, id: &str) -> Option<SecretError> {
+        let Some(SecretSource::File(path)) = self.0.get(id) else { return None };
+        std::fs::metadata(path).err().map(|error| self.problem(id, error.to_string()))
+    }
+
     /// The variable that a secret is to come from, if that is not set.
     pub fn unset_variable(&self, id: &str) -> Option<&str> {
         match self.0.get(id) {

@@ -333,6 +333,11 @@ fn a_required_secret_without_a_value_fails_before_anything_runs() {
     assert!(ran.stderr.contains("help: set and export `RBUILD_TEST_UNSET`"), "{}", ran.stderr);
     let ran = world.build([""; 0]).status(1).run();
     assert!(ran.stderr.contains("secret token: not found"), "{}", ran.stderr);
+    // One that is not required, too, where its file was named and is not there.
+    world.dockerfile("FROM scratch\nRUN [\"/none\"]\nRUN --mount=type=secret,id=token [\"/none\"]\n");
+    let ran = world.build(["--secret", "id=token,src=nowhere"]).status(1).run();
+    assert!(ran.stderr.contains("cannot use the secret `token` from `nowhere`"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("FAILED"), "{}", ran.stderr);
 }
 
 #[test]

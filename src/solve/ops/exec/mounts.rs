@@ -171,10 +171,13 @@ fn hold_one(environment: &Environment<'_>, mount: &Mount<MountedRoot>) -> Result
     }
 }
 
-/// Why `mount` fails because something that it requires was not given.
+/// Why `mount` fails because something that it requires was not given, or is not where it was said to be.
 pub(in crate::solve) fn not_given<R>(environment: &Environment<'_>, mount: &Mount<R>) -> Option<Error> {
     let error = match &mount.kind {
-        MountKind::Secret { id, required: true, .. } => no_secret(environment, id),
+        MountKind::Secret { id, required, .. } => match environment.given.secrets.missing_file(id) {
+            Some(error) => Some(error.into()),
+            None => no_secret(environment, id).filter(|_| *required),
+        },
         MountKind::Ssh { id, required: true, .. } if !environment.given.ssh.contains_key(id) => {
             Some(Error::NoAgent(id.to_owned()))
         }
