@@ -144,21 +144,10 @@ impl StepLog<'_> {
 
     fn begin(&mut self) -> io::Result<Output> {
         let folder = self.build.folder(&self.what).ok_or(io::ErrorKind::NotFound)?;
-        // Builds for several platforms have each step several times.
-        for instance in 1.. {
-            let number = self.step.number;
-            let name =
-                if instance == 1 { format!("{number}.log") } else { format!("{number}-{instance}.log") };
-            match Output::create(&folder.join(&name)) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                created => {
-                    self.step.file = name;
-                    note(folder, &self.step);
-                    return created;
-                }
-            }
-        }
-        Err(io::ErrorKind::AlreadyExists.into())
+        self.step.file = format!("{}.log", self.step.number);
+        let output = Output::create(&folder.join(&self.step.file))?;
+        note(folder, &self.step);
+        Ok(output)
     }
 
     /// Says how the step ended; gives the number of lines, and the file that has them if there is one.
@@ -305,7 +294,7 @@ pub fn logged_steps(store: &Store, id: &str) -> Vec<LoggedStep> {
             None => steps.push(step),
         }
     }
-    steps.sort_by(|a, b| (a.number, &a.file).cmp(&(b.number, &b.file)));
+    steps.sort_by_key(|step| step.number);
     steps
 }
 
@@ -357,20 +346,20 @@ mod tests {
         let mut log = build.step("Dockerfile", StepNumber(1), "[2/3] RUN seq 3");
         ["1", "2", "3"].iter().for_each(|line| log.line(line));
         let again = {
-            let mut log = build.step("Dockerfile", StepNumber(1), "[2/3] RUN seq 3");
+            let mut log = build.step("Dockerfile", StepNumber(2), "[3/3] RUN echo other");
             log.line("other");
             log.end("exit code: 0".to_owned())
         };
         assert_eq!(log.end("exit code: 2".to_owned()).0, 3);
-        assert!(again.1.unwrap().ends_with("2-2.log"));
+        assert!(again.1.unwrap().ends_with("3.log"));
         let builds = logged_builds(&store);
         assert_eq!(builds.len(), 1);
         let steps = logged_steps(&store, &builds[0].id);
         assert_eq!(
             steps.iter().map(|s| s.ended.as_deref().unwrap()).collect::<Vec<_>>(),
-            ["exit code: 0", "exit code: 2"]
+            ["exit code: 2", "exit code: 0"]
         );
-        assert_eq!(text(&store, &builds[0].id, &steps[1]), "1\n2\n3\n");
+        assert_eq!(text(&store, &builds[0].id, &steps[0]), "1\n2\n3\n");
     }
 
     #[test]
