@@ -10,7 +10,7 @@ use crate::solve::session::{Session, Sessions};
 /// Adds to each failed step the configuration that its stage had before it. What cannot be found out stays out: the root
 /// can be entered without it.
 pub(super) fn complete(inputs: &Inputs<'_>, graph: &Graph, goals: &[Goal]) {
-    let bases = graph.bases();
+    let bases = inputs.bases();
     let services = inputs.services();
     for mut session in services.failed.kept() {
         let options = goal_of(&session, graph, goals).map(|goal| inputs.options_of(goal));

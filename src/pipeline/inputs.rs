@@ -144,6 +144,11 @@ impl<'r> Inputs<'r> {
         Ok(options)
     }
 
+    /// The images that were found so far.
+    pub(super) fn bases(&self) -> Vec<BaseOp> {
+        lock(&self.bases).clone()
+    }
+
     /// Finds one base, which may have been found before.
     fn resolve_one(&self, request: &BaseRequest) -> Result<BaseOp, Diagnostic> {
         let known = |base: &BaseOp| {

@@ -60,20 +60,6 @@ impl Plan {
 }
 
 impl Graph {
-    /// The bases that its steps stand on, each once: with them the same file can be lowered again.
-    pub fn bases(&self) -> Vec<BaseOp> {
-        let base = |step: &Step| match &step.op {
-            Op::Base(base) => Some(base.clone()),
-            Op::Scratch
-            | Op::Image(_)
-            | Op::Local(_)
-            | Op::Workdir { .. }
-            | Op::Copy { .. }
-            | Op::Exec { .. } => None,
-        };
-        self.steps.iter().filter_map(base).collect()
-    }
-
     /// For each step, whether it is to be done: every one, unless a goal stops early and not all are for what comes
     /// [`next`](Goal::next).
     pub fn needed(&self, goals: &[Goal]) -> Vec<bool> {

@@ -93,7 +93,15 @@ impl Build {
             diff_id: DiffId(Digest::of(format!("{name}{index}").as_bytes())),
         };
         let layers = (0..*layers).map(layer).collect();
-        let image = PlatformImage { layers, ..PlatformImage::of_config(config) };
+        // What is called so is there for one platform only.
+        let manifest = match name {
+            "single" => descriptor,
+            name => {
+                let text = format!("{name} {}", request.platform);
+                Descriptor::new(MediaType::MANIFEST, Digest::of(text.as_bytes()), 1)
+            }
+        };
+        let image = PlatformImage { layers, manifest, ..PlatformImage::of_config(config) };
         BaseOp { request: request.clone(), image: Arc::new(image) }
     }
 

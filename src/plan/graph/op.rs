@@ -234,11 +234,12 @@ pub struct BaseOp {
     pub image: Arc<PlatformImage>,
 }
 
-/// The same image is the same base, wherever its name stands.
+/// The same image is the same base, wherever its name stands and whatever it is taken for: one that there is for one platform
+/// only is taken for all.
 impl PartialEq for BaseOp {
     fn eq(&self, other: &Self) -> bool {
         let (own, others) = (&self.image, &other.image);
-        self.request.key() == other.request.key()
+        self.request.origin == other.request.origin
             && (&own.manifest, &own.remote) == (&others.manifest, &others.remote)
     }
 }

@@ -125,3 +125,22 @@ fn a_variant_alone_makes_another_platform() {
     assert!(lines.contains("[linux/amd64/v2 stage-1 2/3] COPY"), "{lines}");
     assert_eq!(lines.matches("RUN two").count(), 1, "TARGETARCH is the same: {lines}");
 }
+
+#[test]
+fn an_image_that_is_taken_for_all_platforms_is_one_base() {
+    let plan = |platform: &str| {
+        build("FROM single\nCOPY a /\nRUN x\nENV A=1").image("single", "{}").platform(platform).plan()
+    };
+    let (graph, _) = join(vec![plan("linux/amd64"), plan("linux/amd64/v2")]);
+    same(
+        &dump::lines(&graph),
+        "\
+[1/4] FROM single = 0
+ load build context = 1
+[2/4] COPY a / = 2
+[linux/amd64 3/4] RUN x = 3
+[linux/amd64 4/4] ENV A=1 after 3
+[linux/amd64/v2 3/4] RUN x = 4
+[linux/amd64/v2 4/4] ENV A=1 after 4",
+    );
+}
