@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ use crate::cache::Lookup;
 use crate::oci::{Descriptor, Digest, Layer, Reference};
 use crate::registry::{self, Client, Progress};
 use crate::report::{Event, Events, StepNumber};
+use crate::shared_cache::Import;
 use crate::solve::Services;
 use crate::store::Store;
 use crate::sync::lock;
@@ -44,7 +45,13 @@ struct Work {
     names: Vec<Reference>,
     layers: Mutex<Receiver<(Descriptor, Progress)>>,
     stop: Arc<AtomicBool>,
+    /// Images that were pushed before to where this one goes, if a shared cache told of any; asked for once.
+    earlier: OnceLock<()>,
+    imports: Vec<Arc<Import>>,
 }
+
+/// So many of the images that were pushed before are looked at.
+const EARLIER: usize = 2;
 
 impl Ahead {
     /// Starts the threads; `None` when nothing is to be pushed.
@@ -62,6 +69,8 @@ impl Ahead {
             names,
             layers: Mutex::new(layers),
             stop: Arc::clone(&stop),
+            earlier: OnceLock::new(),
+            imports: services.imports.clone(),
         });
         let start = |_| {
             let work = Arc::clone(&work);
@@ -110,6 +119,24 @@ impl Drop for Ahead {
 }
 
 impl Work {
+    /// What an image in the same repository names is there, so no layer of it needs a request of its own.
+    fn look_at_earlier(&self) {
+        for import in &self.imports {
+            let Some(known) = import.known_now() else { continue };
+            let mut images: Vec<(&String, i64)> =
+                known.pack.images.iter().map(|(name, used)| (name, *used)).collect();
+            images.sort_by_key(|(_, used)| std::cmp::Reverse(*used));
+            let is_same = |image: &Reference| {
+                let here = (image.registry(), image.repository());
+                self.names.iter().any(|name| (name.registry(), name.repository()) == here)
+            };
+            let images = images.into_iter().filter_map(|(name, _)| name.parse().ok()).filter(is_same);
+            for image in images.take(EARLIER) {
+                let _ = self.registry.manifest(&image);
+            }
+        }
+    }
+
     /// Uploads until there is nothing more to come, or one could not be brought there: the others would fare no better.
     fn through(&self) {
         loop {
@@ -118,10 +145,11 @@ impl Work {
             if self.stop.load(Ordering::Relaxed) {
                 continue;
             }
+            self.earlier.get_or_init(|| self.look_at_earlier());
             let supply = super::push::supply(&self.lookup);
             match self.registry.push_blob((&self.store, &supply), &layer, &self.names, &progress, &self.stop)
             {
-                Ok(()) | Err(registry::Error::Stopped) => {}
+                Ok(_) | Err(registry::Error::Stopped) => {}
                 Err(error) => {
                     tracing::debug!(%error, "a layer could not be uploaded ahead");
                     self.stop.store(true, Ordering::Relaxed);

@@ -7,23 +7,15 @@ use crate::cache::Place;
 use crate::oci::Layer;
 use crate::registry::Client;
 use crate::report::{Diagnostic, Event, Events};
-use crate::shared_cache::{CacheTo, Exported, Exporter, Import, Results, backend};
+use crate::shared_cache::{CacheFrom, CacheTo, Exported, Exporter, Import, Results, backend};
 use crate::solve::Services;
 use crate::text::duration::seconds;
 use crate::text::size::bytes;
 
 impl Request {
     /// Begins to read what `--cache-from` names, in its order.
-    pub(super) fn imports(
-        &self,
-        registry: &Client,
-        events: &Events,
-    ) -> Result<Vec<Arc<Import>>, Vec<Diagnostic>> {
-        let import = |from: &crate::shared_cache::CacheFrom| {
-            let backend = backend::at(&from.location, registry);
-            let backend = backend.map_err(|text| vec![Diagnostic::error(format!("--cache-from: {text}"))])?;
-            Ok(Import::start(backend, events))
-        };
+    pub(super) fn imports(&self, registry: &Client, events: &Events) -> Vec<Arc<Import>> {
+        let import = |from: &CacheFrom| Import::start(backend::at(&from.location, registry), events);
         self.cache_from.iter().map(import).collect()
     }
 }
@@ -40,11 +32,10 @@ pub(super) struct Exports {
 
 impl Exports {
     /// Begins: layers are sent from now on as they are made.
-    pub(super) fn start(request: &Request, services: &Services) -> Result<Self, Vec<Diagnostic>> {
+    pub(super) fn start(request: &Request, services: &Services) -> Self {
         let mut all = Vec::new();
         for to in &request.cache_to {
             let backend = backend::at(&to.location, &services.registry);
-            let backend = backend.map_err(|text| vec![Diagnostic::error(format!("--cache-to: {text}"))])?;
             let is_same = |import: &&Arc<Import>| import.backend().name() == backend.name();
             let import = services.imports.iter().find(is_same).map(Arc::clone);
             all.push((to.clone(), Exporter::start((backend, import), &services.store, to)));
@@ -57,7 +48,7 @@ impl Exports {
                 all.iter().for_each(|(_, exporter)| exporter.hear(layer));
             }));
         }
-        Ok(Self { all })
+        Self { all }
     }
 
     /// Sends the rest, and says what it came to. What goes wrong is an error only if `ignore-error=false` was said.

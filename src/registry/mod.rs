@@ -9,6 +9,7 @@
 //! first 401.
 
 mod answer;
+mod artifact;
 mod auth;
 mod challenge;
 mod credentials;
@@ -102,7 +103,9 @@ struct Inner {
     /// Which repositories images of the store came from that have a blob. They may have lost it since.
     origins: Mutex<BTreeMap<Digest, BTreeSet<(String, String)>>>,
     /// Blobs that some thread of this process is fetching right now.
-    fetching: pull::Fetching,
+    fetching: pull::Moving<Digest>,
+    /// Blobs that some thread of this process is sending right now, and where.
+    sending: pull::Moving<(String, Digest)>,
 }
 
 impl Client {
@@ -128,7 +131,8 @@ impl Client {
             told: Mutex::default(),
             seen: Mutex::default(),
             origins: Mutex::default(),
-            fetching: pull::Fetching::default(),
+            fetching: pull::Moving::default(),
+            sending: pull::Moving::default(),
             settings,
         };
         Self { inner: Arc::new(inner) }

@@ -12,7 +12,7 @@ use super::tap::Tap;
 use super::{Client, Progress, Target};
 use crate::config::Place;
 use crate::http::{Method, Request, Response, Schedule, begins_at, cause_of};
-use crate::oci::{Descriptor, Digest, Layer, Reference};
+use crate::oci::{Descriptor, Layer, Reference};
 use crate::store::{self, BlobWriter, Store};
 use crate::sync::{into_inner, lock, wait_while};
 
@@ -70,7 +70,7 @@ impl Client {
 
 impl Client {
     /// Fetches blobs that the store does not have, whatever they hold.
-    pub(super) fn pull_blobs(
+    pub fn pull_blobs(
         &self,
         store: &Store,
         reference: &Reference,
@@ -350,32 +350,37 @@ impl Fetch<'_> {
     }
 }
 
-/// Blobs that are being fetched, so that two builds in one process do not fetch one twice at once.
+/// What is being moved, so that two threads do not move one blob twice at once.
 /// Two processes wait for each other at the file that they write.
-#[derive(Default)]
-pub(super) struct Fetching {
-    digests: Mutex<BTreeSet<Digest>>,
+pub(super) struct Moving<K> {
+    blobs: Mutex<BTreeSet<K>>,
     changed: Condvar,
 }
 
-/// The right to fetch one blob, until dropped.
-pub(super) struct Turn<'a> {
-    fetching: &'a Fetching,
-    digest: Digest,
+/// The right to move one blob, until dropped.
+pub(super) struct Turn<'a, K: Ord> {
+    moving: &'a Moving<K>,
+    blob: K,
 }
 
-impl Fetching {
-    fn enter(&self, digest: Digest) -> Turn<'_> {
-        let digests = lock(&self.digests);
-        let mut digests = wait_while(&self.changed, digests, |digests| digests.contains(&digest));
-        digests.insert(digest);
-        Turn { fetching: self, digest }
+impl<K> Default for Moving<K> {
+    fn default() -> Self {
+        Self { blobs: Mutex::default(), changed: Condvar::new() }
     }
 }
 
-impl Drop for Turn<'_> {
+impl<K: Ord + Clone> Moving<K> {
+    pub(super) fn enter(&self, blob: K) -> Turn<'_, K> {
+        let blobs = lock(&self.blobs);
+        let mut blobs = wait_while(&self.changed, blobs, |blobs| blobs.contains(&blob));
+        blobs.insert(blob.clone());
+        Turn { moving: self, blob }
+    }
+}
+
+impl<K: Ord> Drop for Turn<'_, K> {
     fn drop(&mut self) {
-        lock(&self.fetching.digests).remove(&self.digest);
-        self.fetching.changed.notify_all();
+        lock(&self.moving.blobs).remove(&self.blob);
+        self.moving.changed.notify_all();
     }
 }

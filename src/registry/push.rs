@@ -58,7 +58,8 @@ impl Client {
         })
     }
 
-    /// Uploads one blob ahead of the image that will name it; an image that is pushed later finds it there.
+    /// Uploads one blob ahead of the image that will name it; an image that is pushed later finds it there. Whether bytes were
+    /// sent.
     ///
     /// # Errors
     /// The first one. [`Error::Stopped`] soon after `stop` was set.
@@ -69,16 +70,17 @@ impl Client {
         references: &[Reference],
         progress: &Progress,
         stop: &AtomicBool,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
+        let mut is_sent = false;
         let mut done = BTreeSet::new();
         for reference in references {
             let place = self.place_to_push(reference)?;
             if done.insert((place.registry.clone(), place.repository.clone())) {
                 let sending = Sending { store, supply, progress, stop };
-                self.send_blob(&sending, &Target::push(reference, &place), blob)?;
+                is_sent |= self.send_blob(&sending, &Target::push(reference, &place), blob)? == Way::Sent;
             }
         }
-        Ok(())
+        Ok(is_sent)
     }
 
     /// One registry's repositories one after the other: what the first has the others mount.
@@ -94,7 +96,7 @@ impl Client {
             if done.insert(&place.repository) {
                 let limit = self.inner.settings.parallel_blobs;
                 in_parallel(limit, &parts.blobs, sending.stop, |blob| {
-                    self.send_blob(sending, &target, blob)
+                    self.send_blob(sending, &target, blob).map(drop)
                 })?;
                 in_parallel(limit, &parts.manifests, sending.stop, |manifest| {
                     self.put_manifest(&target, manifest, &manifest.descriptor.digest.to_string())
@@ -105,13 +107,15 @@ impl Client {
         Ok(())
     }
 
-    fn send_blob(&self, sending: &Sending<'_>, target: &Target<'_>, blob: &Descriptor) -> Result<(), Error> {
+    fn send_blob(&self, sending: &Sending<'_>, target: &Target<'_>, blob: &Descriptor) -> Result<Way, Error> {
+        // What goes to a second repository meanwhile is mounted there when this is over.
+        let _turn = self.inner.sending.enter((target.registry().to_owned(), blob.digest));
         let way = Upload { client: self, sending, target: *target, blob }.run()?;
         self.remember(target, [blob.digest]);
         if way == Way::Sent {
             sending.progress.bytes(&blob.digest, blob.size, blob.size);
         }
-        Ok(())
+        Ok(way)
     }
 
     fn put_manifest(&self, target: &Target<'_>, manifest: &Stored, name: &str) -> Result<(), Error> {

@@ -221,7 +221,7 @@ impl Shared {
             };
             pack.entries.insert(key, entry);
         }
-        pack.images.extend(results.images.iter().cloned());
+        pack.images.extend(results.images.iter().map(|image| (image.clone(), day)));
         let mut indexes = BTreeMap::new();
         let layers = pack.entries.values().map(|entry| entry.record.layer.diff_id);
         let seen = results.seen.iter().map(|layer| layer.diff_id).filter(|_| self.options.mode == Mode::Max);
@@ -257,11 +257,18 @@ impl Shared {
                 let Some(blob) = blob else { return };
                 let sent = match indexes.get(&blob.digest) {
                     Some(bytes) => self.send(blob, Content::Bytes(bytes)),
-                    None if self.store.has_blob(&blob.digest).is_none() => {
-                        lock(&failed).insert(blob.digest);
+                    None if self.store.has_blob(&blob.digest).is_some() => {
+                        self.send(blob, Content::Stored(&self.store))
+                    }
+                    // Another cache has it, from which some backends can take it.
+                    None => {
+                        let is_there = self.backend.home().is_some()
+                            && self.send(blob, Content::Stored(&self.store)).is_ok();
+                        if !is_there {
+                            lock(&failed).insert(blob.digest);
+                        }
                         Ok(())
                     }
-                    None => self.send(blob, Content::Stored(&self.store)),
                 };
                 if let Err(error) = sent {
                     lock(&first).get_or_insert(error);
@@ -291,7 +298,9 @@ impl Shared {
             let dropped = bound(&mut merged, bounds, now);
             (merged, dropped)
         };
-        if known.head.is_some() && merged_with(known.pack.clone()).0 == known.pack {
+        // Another name of an image alone is not worth writing.
+        let merged = Pack { images: known.pack.images.clone(), ..merged_with(known.pack.clone()).0 };
+        if known.head.is_some() && merged == known.pack {
             return Ok(0);
         }
         let bytes = own.to_bytes();

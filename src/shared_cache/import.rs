@@ -103,6 +103,11 @@ impl Import {
         known
     }
 
+    /// What it has, if that is known by now.
+    pub fn known_now(&self) -> Option<Arc<Known>> {
+        lock(&self.state).clone()
+    }
+
     /// The backend.
     pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend

@@ -15,6 +15,9 @@ pub struct Bounds {
     pub age: Option<Duration>,
 }
 
+/// So many images are known at most: the newest.
+const IMAGES: usize = 8;
+
 /// All records of both. Of two of one key that of the higher generation stands, then the older one, as the keys of others are
 /// chained on its result. In whatever order packs are merged, the same comes out.
 pub fn merge(mut one: Pack, other: Pack) -> Pack {
@@ -37,7 +40,16 @@ pub fn merge(mut one: Pack, other: Pack) -> Pack {
         *kept = if (index.size, index.digest) < (kept.size, kept.digest) { index } else { *kept };
         kept.used = used;
     }
-    one.images.extend(other.images);
+    for (image, used) in other.images {
+        let kept = one.images.entry(image).or_insert(used);
+        *kept = used.max(*kept);
+    }
+    let mut newest: Vec<(Seconds, String)> =
+        one.images.iter().map(|(name, used)| (*used, name.clone())).collect();
+    newest.sort();
+    for (_, image) in newest.iter().rev().skip(IMAGES) {
+        one.images.remove(image);
+    }
     one.folded.extend(other.folded);
     one
 }

@@ -34,8 +34,9 @@ pub struct Pack {
     pub indexes: BTreeMap<DiffId, Kept>,
     /// Packs that writers left beside the head and that are merged here.
     pub folded: BTreeSet<String>,
-    /// References of images that were pushed with layers of these records: their repositories have them.
-    pub images: BTreeSet<String>,
+    /// References of images that were pushed with layers of these records, whose repositories have them, and the days on
+    /// which that was, in seconds since 1970.
+    pub images: BTreeMap<String, Seconds>,
 }
 
 /// What is known of one step.
@@ -78,8 +79,8 @@ pub struct Clue(pub String, pub u16);
 #[derive(Serialize, Deserialize)]
 struct Written {
     version: u32,
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    images: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    images: BTreeMap<String, Seconds>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     indexes: BTreeMap<DiffId, Kept>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]

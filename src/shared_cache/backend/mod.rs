@@ -1,6 +1,7 @@
 //! Where packs and blobs are kept. Whoever calls verifies what comes.
 
 mod local;
+mod registry;
 
 use std::fmt;
 use std::io;
@@ -8,10 +9,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use local::Folder;
+pub use registry::Registry;
 
 use super::spec::Location;
-use crate::oci::{Descriptor, Digest};
-use crate::registry;
+use crate::oci::{Descriptor, Digest, Reference};
+use crate::registry::Client;
 use crate::report::Events;
 use crate::store::{self, Store};
 
@@ -21,7 +23,7 @@ use crate::store::{self, Store};
 pub enum Error {
     /// The registry could not.
     #[error(transparent)]
-    Registry(#[from] registry::Error),
+    Registry(#[from] crate::registry::Error),
     /// The store of this machine could not.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -135,6 +137,11 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// Brings blobs into the store, several at a time, each verified while it arrives.
     fn fetch(&self, store: &Store, blobs: &[Descriptor], events: &Events) -> Result<(), Error>;
 
+    /// The repository that it is in, if it is in one: blobs can be mounted from there.
+    fn home(&self) -> Option<&Reference> {
+        None
+    }
+
     /// Keeps a blob.
     fn send(&self, blob: &Descriptor, content: Content<'_>) -> Result<Sent, Error>;
 }
@@ -147,13 +154,10 @@ pub(super) fn verified(blob: &Descriptor, bytes: Vec<u8>) -> Result<Vec<u8>, Err
     }
 }
 
-/// The backend at a location; nothing is contacted yet. Registries are asked through `registry`.
-///
-/// # Errors
-/// In words, when it cannot be one.
-pub fn at(location: &Location, _registry: &registry::Client) -> Result<Arc<dyn Backend>, String> {
+/// The backend at a location; nothing is contacted yet. Registries are asked through `client`.
+pub fn at(location: &Location, client: &Client) -> Arc<dyn Backend> {
     match location {
-        Location::Local(path, tag) => Ok(Arc::new(Folder::new(path.clone(), tag.clone()))),
-        Location::Registry(reference) => Err(format!("`{reference}`: registries are not there yet")),
+        Location::Local(path, tag) => Arc::new(Folder::new(path.clone(), tag.clone())),
+        Location::Registry(reference) => Arc::new(Registry::new(client.clone(), reference.clone())),
     }
 }

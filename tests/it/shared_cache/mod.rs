@@ -1,6 +1,7 @@
 //! Caches that machines share: `machine` after `machine` with a store of its own, and one cache between them.
 
 mod folder;
+mod registry;
 
 use std::fs;
 use std::path::{Path, PathBuf};
