@@ -55,7 +55,7 @@ pub struct Lookup {
     places: Vec<Arc<dyn Place>>,
     /// Blobs that are not here yet. Whoever brings one holds its lock, so that it comes once.
     promised: Mutex<HashMap<Digest, Cell>>,
-    /// Blobs that a place promised and did not have.
+    /// Blobs that a place promised and did not have. No place is believed about them any more, also one that has them.
     withdrawn: Mutex<HashSet<Digest>>,
     /// What was found or made so far, for whoever hands it on.
     used: Mutex<BTreeMap<Key, Used>>,
@@ -271,7 +271,7 @@ impl Lookup {
         Ok(true)
     }
 
-    /// Whether the blob of a layer would have to be brought.
+    /// Whether the blob of a layer would have to be brought. Waits while somebody brings it.
     pub fn is_elsewhere(&self, layer: &Layer) -> bool {
         let promise = lock(&self.promised).get(&layer.descriptor.digest).cloned();
         promise.is_some_and(|promise| lock(&promise).is_some())
@@ -283,7 +283,8 @@ impl Lookup {
         lock(&self.withdrawn).len()
     }
 
-    /// The index of a layer as the place tells it that promised the layer, if it can.
+    /// The index of a layer as the place tells it that promised the layer, if it can; of a layer of a base, the first place that
+    /// can. Waits while somebody brings the layer.
     pub fn index_elsewhere(&self, layer: &Layer) -> Option<Vec<u8>> {
         let cell = lock(&self.promised).get(&layer.descriptor.digest).cloned()?;
         let place = match &lock(&cell).as_ref()?.source {

@@ -208,8 +208,9 @@ pub struct Failed {
     pub kept: Option<Box<Session>>,
 }
 
-/// Builds. Everything that went wrong comes back as what to tell the user; then nothing was tagged or written, unless
-/// only a push failed, which comes last. `stop` ends the build early.
+/// Builds. Everything that went wrong comes back as what to tell the user. Then the image has no name, unless only what comes
+/// after naming failed: a push, a shared cache whose errors count (`ignore-error=false`), the lock file. Outputs are written before
+/// that, one after the other; those before one that failed stay. `stop` ends the build early.
 pub fn run(request: &Request, events: &Events, stop: &Stop) -> Result<Built, Failed> {
     let services = request.services(stop, events).map_err(Failed::before)?;
     if let Some(quota) = request.store_quota {

@@ -9,7 +9,8 @@ use crate::oci::{Digest, Seconds};
 /// How large and how old a head may become.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bounds {
-    /// All blobs that it names, in bytes.
+    /// The layers of its records and the indexes of these, each blob once, in bytes. Indexes of layers without a record, such as a
+    /// base's, are not counted.
     pub size: Option<u64>,
     /// Since a record was used last.
     pub age: Option<Duration>,

@@ -131,7 +131,7 @@ impl Pack {
         zstd::bulk::compress(&json, LEVEL).expect("memory is written to")
     }
 
-    /// What [`Pack::to_bytes`] gave. Records that contradict themselves are left out.
+    /// What [`Pack::to_bytes`] gave. Records whose key is none are left out.
     ///
     /// # Errors
     /// In words, for bytes that are no pack of this version, and for those of more than [`LIMIT`] bytes.
