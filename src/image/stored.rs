@@ -132,6 +132,34 @@ impl Image {
         self.missing.is_empty() && self.too_deep.is_empty() && !self.platforms.is_empty()
     }
 
+    /// Layers of its platforms that are not here, each once.
+    pub fn absent_layers(&self) -> BTreeMap<Digest, Descriptor> {
+        let layers = self.platforms.iter().flat_map(|platform| &platform.manifest.layers);
+        let absent = layers.filter(|layer| self.missing.contains(&layer.digest));
+        absent.map(|layer| (layer.digest, layer.clone())).collect()
+    }
+
+    /// Whether layers are all that it lacks: then it is whole where a registry has those.
+    pub fn lacks_layers_only(&self) -> bool {
+        let absent = self.absent_layers();
+        let is_layer = |digest: &Digest| absent.contains_key(digest);
+        let is_whole = self.wrong_sizes.is_empty() && self.too_deep.is_empty() && !self.platforms.is_empty();
+        is_whole && self.missing.iter().all(is_layer)
+    }
+
+    /// Lets remote names of `target` be ordinary ones if nothing of it is missing any more. Whether it is all here now.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn settle(store: &Store, target: &Descriptor) -> Result<bool, store::Error> {
+        let names = store.remote_names_of(&target.digest)?;
+        let is_whole = Self::read(store, target)?.is_complete();
+        if is_whole && !names.is_empty() {
+            store.set_tags(names.iter().map(|name| (name, target)))?;
+        }
+        Ok(is_whole)
+    }
+
     /// The layers of its platforms, as far as they are here, with the bytes of each. Their sum is what is called the size of
     /// an image everywhere: manifests and configurations do not count, as in the lists of registries.
     pub fn layers(&self) -> BTreeMap<Digest, u64> {

@@ -158,7 +158,7 @@ impl Shell {
             ImageName::Reference(reference) => {
                 images::find(store, &services.registry, &services.pins, (reference, platform), *pull)
             }
-            ImageName::Stored(target) => images::in_store(store, target, called, platform),
+            ImageName::Stored(target) => images::by_target(store, target, called, platform, *pull),
         };
         let found = Arc::new(found.map_err(|e| vec![e.diagnose()])?);
         let is_here = |layer: &oci::Layer| store.has_blob(&layer.descriptor.digest).is_some();

@@ -51,7 +51,7 @@ pub enum ImageError {
     },
     /// An image that is known, but not complete, and would have to be fetched.
     #[error(
-        "`{name}` was fetched before, but not all of it is in the local store, and no registry may be asked"
+        "`{name}` is known, but not all of its layers are in the local store, and no registry may be asked"
     )]
     Incomplete {
         /// As the user named it.
@@ -103,7 +103,7 @@ fn find_pinned(
     {
         let found = in_store(store, &target, &reference.to_string(), platform)?;
         let remote = store.is_remote_tag(reference)?.then(|| reference.clone());
-        return Ok(PlatformImage { remote, ..found });
+        return allowed(store, PlatformImage { remote, ..found }, &reference.to_string(), policy);
     }
     match policy {
         PullPolicy::Current | PullPolicy::Always => ask(store, registry, reference, platform),
@@ -121,13 +121,25 @@ fn find_pinned(
             let name = reference.to_string();
             let found = fetched(store, reference, platform)?;
             let found = found.ok_or_else(|| ImageError::NotHere { name: name.clone() })?;
-            let is_here =
-                |layer: &Layer| store.has_blob(&layer.descriptor.digest) == Some(layer.descriptor.size);
-            match found.layers.iter().all(is_here) {
-                true => Ok(PlatformImage { remote: None, ..found }),
-                false => Err(ImageError::Incomplete { name }),
-            }
+            allowed(store, found, &name, policy)
         }
+    }
+}
+
+/// An image of the store; where no registry may be asked, all of its layers must be here.
+fn allowed(
+    store: &Store,
+    found: PlatformImage,
+    name: &str,
+    policy: PullPolicy,
+) -> Result<PlatformImage, ImageError> {
+    if policy != PullPolicy::Never || found.remote.is_none() {
+        return Ok(found);
+    }
+    let is_here = |layer: &Layer| store.has_blob(&layer.descriptor.digest) == Some(layer.descriptor.size);
+    match found.layers.iter().all(is_here) {
+        true => Ok(PlatformImage { remote: None, ..found }),
+        false => Err(ImageError::Incomplete { name: name.to_owned() }),
     }
 }
 
@@ -184,6 +196,23 @@ fn local(store: &Store, reference: &Reference) -> Result<Option<Descriptor>, sto
         return Ok(None);
     }
     store.tag(&reference.clone().with_default_tag())
+}
+
+/// The image behind `target`, a manifest or an index in the store that was found otherwise than by a name; what it lacks comes
+/// from the registry that a name of it is of.
+///
+/// # Errors
+/// [`ImageError::Incomplete`] when `policy` forbids to ask for that.
+pub fn by_target(
+    store: &Store,
+    target: &Descriptor,
+    name: &str,
+    platform: &Platform,
+    policy: PullPolicy,
+) -> Result<PlatformImage, ImageError> {
+    let found = in_store(store, target, name, platform)?;
+    let remote = store.remote_names_of(&target.digest)?.into_iter().next();
+    allowed(store, PlatformImage { remote, ..found }, name, policy)
 }
 
 /// The image behind `target`, a manifest or an index in the store; `name` is for messages.

@@ -9,6 +9,7 @@ use super::error::Error;
 use super::indexes::LayerIndexes;
 use super::step::StepContext;
 use crate::cache::{BlobSource, FetchError};
+use crate::image::Image;
 use crate::layer::archive::Limits;
 use crate::layer::index::Index;
 use crate::oci::{DiffId, Layer, Reference};
@@ -94,6 +95,14 @@ impl RemoteLayers {
         now
     }
 
+    /// An image that was pushed from here, and of which layers were missing, is all here now, unless other platforms' are.
+    fn settle(&self, store: &Store) -> Result<(), crate::store::Error> {
+        match store.tag(&self.reference)? {
+            Some(target) if store.is_remote_tag(&self.reference)? => Image::settle(store, &target).map(drop),
+            _ => Ok(()),
+        }
+    }
+
     fn pull(&self, store: &Store, layers: &[Layer]) -> Result<(), registry::Error> {
         let progress = Progress::new(self.events.clone(), self.step);
         let indexes = self.indexes.upgrade().filter(|_| self.is_looked_into);
@@ -140,6 +149,7 @@ impl BlobSource for RemoteLayers {
         }
         let is_here = |layer: &Layer| store.has_blob(&layer.descriptor.digest) == Some(layer.descriptor.size);
         if self.layers.iter().all(is_here) {
+            self.settle(store)?;
             self.finished(Outcome::Ran, took);
         }
         Ok(())

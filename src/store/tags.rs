@@ -60,6 +60,15 @@ impl Store {
         Ok(record.is_some_and(|record| record.remote))
     }
 
+    /// The names of `target` under which a registry has layers that may be missing here, in the order of their bytes.
+    pub fn remote_names_of(&self, target: &Digest) -> Result<Vec<Reference>, Error> {
+        let records = all_records(&self.private(Folder::Tags))?;
+        let is_meant = |record: &TagRecord| record.remote && record.descriptor.digest == *target;
+        let mut names: Vec<String> = records.into_iter().filter(is_meant).map(|record| record.name).collect();
+        names.sort();
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
     /// Sets many names as [`Store::set_tag`] does; the last counts where a name is there twice. `index.json` is written once.
     pub fn set_tags<'t>(
         &self,

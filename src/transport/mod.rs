@@ -4,10 +4,12 @@
 //! carried through it is removed again.
 
 mod endpoint;
+mod promised;
 
 use std::path::Path;
 
 pub use endpoint::{Endpoint, EndpointError};
+pub use promised::{complete, is_promised, push};
 
 use crate::export::{self, Call, SaveTo, Saved, Sink};
 use crate::image::{Image, StoredPlatform};
@@ -77,8 +79,16 @@ pub fn run(
     find: &dyn Fn(&str) -> Option<Descriptor>,
     progress: &Progress,
 ) -> Result<Descriptor, Error> {
-    let target = bring(store, registry, request, find, progress)?;
-    deliver(store, registry, &target, &request.to, progress)?;
+    let (whole, target) = bring(store, registry, request, find, progress)?;
+    match &request.to {
+        Endpoint::Registry(name) => {
+            push(store, registry, &whole, &target, std::slice::from_ref(name), progress)?;
+        }
+        to => {
+            complete(store, registry, &whole, progress)?;
+            deliver(store, &target, to)?;
+        }
+    }
     let stays = matches!(request.from, Endpoint::Store(_)) || matches!(request.to, Endpoint::Store(_));
     if !stays {
         // What cannot be removed beside another rbuild goes at the next prune.
@@ -87,29 +97,35 @@ pub fn run(
     Ok(target)
 }
 
+/// What the name stands for, and what of it is moved.
 fn bring(
     store: &Store,
     registry: &Client,
     request: &Request,
     find: &dyn Fn(&str) -> Option<Descriptor>,
     progress: &Progress,
-) -> Result<Descriptor, Error> {
+) -> Result<(Descriptor, Descriptor), Error> {
+    let same = |target: Descriptor| (target.clone(), target);
     let platform = match &request.which {
         Which::One(platform) => Some(platform),
         Which::All => None,
     };
     match &request.from {
-        Endpoint::Registry(reference) => Ok(registry.pull(store, reference, &request.which, progress)?),
+        Endpoint::Registry(reference) => {
+            Ok(same(registry.pull(store, reference, &request.which, progress)?))
+        }
         Endpoint::Store(name) => {
-            let target = find(name).ok_or_else(|| Error::NotInStore { name: name.clone() })?;
-            platform.map_or(Ok(target.clone()), |platform| one_platform(store, name, target, platform))
+            let whole = find(name).ok_or_else(|| Error::NotInStore { name: name.clone() })?;
+            let part = |platform| one_platform(store, name, whole.clone(), platform);
+            let target = platform.map_or_else(|| Ok(whole.clone()), part)?;
+            Ok((whole, target))
         }
         Endpoint::Layout { path, label } | Endpoint::OciArchive { path, label } => {
-            take(store, path, label, platform)
+            take(store, path, label, platform).map(same)
         }
         Endpoint::DockerArchive { path, name } => {
             let name = name.as_ref().map(Reference::full).unwrap_or_default();
-            take(store, path, &name, platform)
+            take(store, path, &name, platform).map(same)
         }
     }
 }
@@ -148,13 +164,7 @@ pub fn one_platform(
     }
 }
 
-fn deliver(
-    store: &Store,
-    registry: &Client,
-    target: &Descriptor,
-    to: &Endpoint,
-    progress: &Progress,
-) -> Result<(), Error> {
+fn deliver(store: &Store, target: &Descriptor, to: &Endpoint) -> Result<(), Error> {
     let save = |call: Call, to: SaveTo| {
         let target = target.clone();
         export::save(store, &[Saved { target, call }], &to).map_err(Error::from)
@@ -164,9 +174,8 @@ fn deliver(
         false => Call::Label(label.clone()),
     };
     match to {
-        Endpoint::Registry(reference) => {
-            Ok(registry.push(store, target, std::slice::from_ref(reference), progress)?)
-        }
+        // It is pushed there.
+        Endpoint::Registry(_) => Ok(()),
         Endpoint::Store(name) if name.is_empty() => Err(Error::NoName),
         Endpoint::Store(name) => match name.parse::<Reference>() {
             Ok(reference) => Ok(store.set_tag(&reference.with_default_tag(), target)?),

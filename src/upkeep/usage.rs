@@ -1,6 +1,6 @@
 //! What the store takes up on disk, by what it is for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::inventory::{Error, Inventory};
 use super::prune::{self, Policy};
@@ -22,6 +22,10 @@ pub struct Usage {
     pub reclaimable_bytes: u64,
     /// What layouts elsewhere share with the store: removing it here frees nothing.
     pub shared_bytes: u64,
+    /// Layers of pushed images that are not here, because registries have them.
+    pub promised: usize,
+    /// Their size.
+    pub promised_bytes: u64,
     /// Directories that may not be read and are not counted.
     pub unreadable: u64,
 }
@@ -68,7 +72,10 @@ pub fn usage(store: &Store) -> Result<Usage, Error> {
     whole.unreadable = whole.unreadable.max(all.unreadable);
     let rest = whole.disk_bytes.saturating_sub(all.disk_bytes);
     parts.push(Part { name: "other", count: 0, bytes: rest });
+    let promised = promised(store, &inventory)?;
     Ok(Usage {
+        promised: promised.len(),
+        promised_bytes: promised.values().sum(),
         parts,
         total_bytes: whole.disk_bytes,
         waste_bytes,
@@ -76,6 +83,20 @@ pub fn usage(store: &Store) -> Result<Usage, Error> {
         shared_bytes: inventory.blobs.values().filter(|blob| blob.shared).map(|blob| blob.disk_bytes).sum(),
         unreadable: whole.unreadable,
     })
+}
+
+/// Layers that only registries have, with the bytes of each.
+fn promised(store: &Store, inventory: &Inventory) -> Result<BTreeMap<Digest, u64>, Error> {
+    let mut promised = BTreeMap::new();
+    for (name, target) in &inventory.names {
+        if store.is_remote_tag(name)?
+            && let Some(image) = inventory.named.get(&target.digest)
+        {
+            let absent = image.absent_layers();
+            promised.extend(absent.values().map(|layer| (layer.digest, layer.size)));
+        }
+    }
+    Ok(promised)
 }
 
 const FOLDERS: [(&str, &[Folder]); 9] = [

@@ -1,6 +1,6 @@
 //! Reads everything again, and drops what is not what it should be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub struct Report {
     pub indexes: usize,
     /// Unpacked layers that were compared with their index.
     pub trees: usize,
+    /// Layers that are not here, and that a registry has under the name of an image that was pushed.
+    pub promised: usize,
     /// What is wrong.
     pub faults: Vec<Fault>,
 }
@@ -154,11 +156,16 @@ impl Check<'_> {
             self.drop_file(&path, format!("name in `{}`", path.display()), &reason)?;
         }
         self.report.names = names.len();
+        let mut promised = BTreeSet::new();
         for (reference, target) in &names {
             let image = Image::read(self.store, target)?;
             self.remember(&image);
-            self.completeness(reference, &image);
+            match self.store.is_remote_tag(reference)? && image.lacks_layers_only() {
+                true => promised.extend(image.missing),
+                false => self.completeness(reference, &image),
+            }
         }
+        self.report.promised = promised.len();
         for fetched in self.store.fetched()? {
             let image = Image::read(self.store, &fetched.target)?;
             self.remember(&image);

@@ -45,6 +45,7 @@ mod parallel_steps;
 mod plan;
 mod platforms;
 mod process_limits;
+mod promised;
 mod readers;
 mod recompress;
 mod registry;

@@ -52,6 +52,12 @@ pub(crate) fn run(global: &Global, args: &DuArgs) -> Result<(), Failure> {
                 "{shared} are shared with layouts elsewhere, and stay until those go, too\n"
             ));
         }
+        if usage.promised > 0 {
+            let (count, size) = (usage.promised, bytes(usage.promised_bytes));
+            text.push_str(&format!(
+                "{count} layers of pushed images ({size}) are not here; registries have them\n"
+            ));
+        }
         if usage.unreadable > 0 {
             text.push_str(&format!("{} folders of other users could not be read\n", usage.unreadable));
         }

@@ -26,7 +26,7 @@ const WIDTH: usize = 70;
 /// known only of images that were built here, and not of their base.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Fields of templates: ID, Layer, CreatedAt, CreatedSince, CreatedBy, Size, Comment, Cached, Took."
+    after_help = "Fields of templates: ID, Layer, CreatedAt, CreatedSince, CreatedBy, Size, Comment, Cached, Took, Here."
 )]
 pub(crate) struct HistoryArgs {
     /// The image: a name, or the beginning of its digest
@@ -51,6 +51,9 @@ const COLUMNS: [(&str, &str); 6] = [
     ("CREATED BY", "CreatedBy"),
 ];
 
+/// Shown where a layer is only in a registry.
+const HERE: (&str, &str) = ("HERE", "Here");
+
 /// Prints the list.
 pub(crate) fn run(global: &Global, args: &HistoryArgs) -> Result<(), Failure> {
     let format = Format::parse(args.format.as_deref())?;
@@ -61,20 +64,25 @@ pub(crate) fn run(global: &Global, args: &HistoryArgs) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for (at, entry) in config.history.iter().enumerate() {
         let layer = if entry.empty_layer { None } else { layers.next() };
-        rows.push(row(entry, layer, notes.step(at), args.no_trunc));
+        let is_here = layer.map(|(layer, _)| store.has_blob(&layer.digest).is_some());
+        rows.push(row(entry, layer, (notes.step(at), is_here), args.no_trunc));
     }
     rows.reverse();
+    let mut columns = COLUMNS.to_vec();
+    if rows.iter().any(|row| row["Here"] == "no") {
+        columns.insert(columns.len() - 1, HERE);
+    }
     if args.quiet {
         let ids = rows.iter().filter_map(|row| row["ID"].as_str()).filter(|id| *id != "-");
         return print(&ids.map(|id| format!("{id}\n")).collect::<String>());
     }
-    print(&format.render(&COLUMNS, &rows)?)
+    print(&format.render(&columns, &rows)?)
 }
 
 fn row(
     entry: &History,
     layer: Option<(&Descriptor, &DiffId)>,
-    note: Option<&StepNote>,
+    (note, is_here): (Option<&StepNote>, Option<bool>),
     whole: bool,
 ) -> Value {
     let none = || "-".to_owned();
@@ -94,6 +102,7 @@ fn row(
         "Comment": entry.comment.as_deref().unwrap_or(""),
         "Cached": cached,
         "Took": took.map_or_else(none, seconds),
+        "Here": is_here.map_or("-", |is_here| if is_here { "yes" } else { "no" }),
     })
 }
 

@@ -21,7 +21,8 @@ use crate::upkeep::Inventory;
 /// List the images in the local store
 ///
 /// SIZE is what the image's layers take up, compressed, each counted once, for all of its platforms that are here; SHARED is
-/// the part of it that other images have, too.
+/// the part of it that other images have, too. NOT HERE, where there is something to say, is what only a registry has of an image
+/// that was pushed to it: it is fetched when it is needed.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct ImagesArgs {
@@ -47,7 +48,7 @@ pub(crate) struct ImagesArgs {
 
 const AFTER_HELP: &str = "\
 Fields of templates: ID, Repository, Tag, Digest, CreatedAt, CreatedSince, Size, SharedSize, UniqueSize, Platforms,
-Labels.";
+Labels, Promised.";
 
 const COLUMNS: [(&str, &str); 6] = [
     ("NAME", "Repository"),
@@ -57,6 +58,9 @@ const COLUMNS: [(&str, &str); 6] = [
     ("SIZE", "Size"),
     ("SHARED", "SharedSize"),
 ];
+
+/// Where a pushed image has layers that are not here.
+const NOT_HERE: (&str, &str) = ("NOT HERE", "Promised");
 
 /// Prints the list.
 pub(crate) fn run(global: &Global, args: &ImagesArgs) -> Result<(), Failure> {
@@ -77,7 +81,11 @@ pub(crate) fn run(global: &Global, args: &ImagesArgs) -> Result<(), Failure> {
         return print(&rows.iter().map(|row| row.id(args.no_trunc) + "\n").collect::<String>());
     }
     let values: Vec<Value> = rows.iter().map(|row| row.value(&listed, args.no_trunc)).collect();
-    print(&format.render(&COLUMNS, &values)?)
+    let mut columns = COLUMNS.to_vec();
+    if values.iter().any(|value| value["Promised"] != "") {
+        columns.push(NOT_HERE);
+    }
+    print(&format.render(&columns, &values)?)
 }
 
 /// The images to choose from.
@@ -85,6 +93,8 @@ struct Listed {
     named: Vec<(Reference, Digest)>,
     images: BTreeMap<Digest, Image>,
     unnamed: Vec<Digest>,
+    /// Names of images some of whose layers may be in a registry only.
+    remote: Vec<Reference>,
     /// How many images have each blob.
     shares: BTreeMap<Digest, usize>,
 }
@@ -102,10 +112,13 @@ impl Listed {
                 images.insert(image.target.digest, image);
             }
         }
-        let mut named = Vec::new();
+        let (mut named, mut remote) = (Vec::new(), Vec::new());
         for (reference, target) in store.tags()? {
             if let Entry::Vacant(place) = images.entry(target.digest) {
                 place.insert(Image::read(store, &target)?);
+            }
+            if store.is_remote_tag(&reference)? {
+                remote.push(reference.clone());
             }
             named.push((reference, target.digest));
         }
@@ -113,7 +126,7 @@ impl Listed {
         for digest in images.values().flat_map(|image| image.blobs.keys()) {
             *shares.entry(*digest).or_default() += 1;
         }
-        Ok(Self { named, images, unnamed, shares })
+        Ok(Self { named, images, unnamed, remote, shares })
     }
 
     fn rows(&self) -> impl Iterator<Item = Row<'_>> {
@@ -161,6 +174,16 @@ impl Row<'_> {
         config.map(|config| config.config.labels.clone()).unwrap_or_default()
     }
 
+    /// What of it only the registry has that it was pushed to; empty when that is nothing.
+    fn promised(&self, listed: &Listed) -> String {
+        let is_remote = self.name.is_some_and(|name| listed.remote.contains(name));
+        let absent = self.image.absent_layers();
+        match is_remote && !absent.is_empty() {
+            true => bytes(absent.values().map(|layer| layer.size).sum()),
+            false => String::new(),
+        }
+    }
+
     /// One image that cannot be read must not hide the others.
     fn value(&self, listed: &Listed, whole: bool) -> Value {
         let image = self.image;
@@ -185,6 +208,7 @@ impl Row<'_> {
             "UniqueSize": sized(size - shared),
             "Platforms": platforms.join(","),
             "Labels": labels.join(","),
+            "Promised": self.promised(listed),
         })
     }
 }

@@ -21,7 +21,8 @@ use crate::text::terminal::harmless_json;
 /// An array with an object for each image, with the fields of `docker image inspect`. `Id` and `Digest` are what the name
 /// points at; in an image for several platforms that is the index, and `ManifestDigest`, `Config` and `RootFS` are those of
 /// the platform that was asked for. `Size` is that of `rbuild images`: the bytes of the layers, of all platforms that are
-/// here, or of the one that was asked for. `Manifest` and `ImageConfig` are the documents themselves.
+/// here, or of the one that was asked for. `Manifest` and `ImageConfig` are the documents themselves. `Missing` are blobs that should be
+/// here; `Promised` are layers that only registries have, under these names.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// The images: names, or beginnings of digests
@@ -84,12 +85,24 @@ fn value(store: &Store, name: &str, wanted: Option<&Platform>) -> Result<Value, 
         "Manifest": *platform.manifest,
         "ImageConfig": *config,
     });
-    if !image.missing.is_empty()
-        && let Some(fields) = value.as_object_mut()
-    {
-        fields.insert("Missing".to_owned(), json!(image.missing));
+    if let Some(fields) = value.as_object_mut().filter(|_| !image.missing.is_empty()) {
+        let remote = store.remote_names_of(&target.digest)?;
+        match remote.is_empty() || !image.lacks_layers_only() {
+            true => fields.insert("Missing".to_owned(), json!(image.missing)),
+            false => fields.insert("Promised".to_owned(), promised(&image, &remote)),
+        };
     }
     Ok(value)
+}
+
+/// What registries have of it, and the store has not.
+fn promised(image: &Image, names: &[Reference]) -> Value {
+    let layers = image.absent_layers();
+    json!({
+        "By": names.iter().map(Reference::to_string).collect::<Vec<_>>(),
+        "Layers": layers.keys().collect::<Vec<_>>(),
+        "Size": layers.values().map(|layer| layer.size).sum::<u64>(),
+    })
 }
 
 fn digests(names: &[Reference], digest: &str) -> Vec<String> {

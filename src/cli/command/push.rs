@@ -7,7 +7,7 @@ use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::local;
 use crate::cli::options::configuration::Configuration;
-use crate::cli::show::moving::{MovingArgs, explain, explain_copy};
+use crate::cli::show::moving::{MovingArgs, explain_copy};
 use crate::oci::{Descriptor, Platform, Reference};
 use crate::report::Diagnostic;
 use crate::store::Store;
@@ -32,31 +32,42 @@ pub(crate) struct PushArgs {
     moving: MovingArgs,
 }
 
+/// An image under all its names that are pushed.
+struct Group {
+    /// What the names stand for.
+    whole: Descriptor,
+    /// What of it is pushed.
+    target: Descriptor,
+    names: Vec<Reference>,
+}
+
 /// Sends them; names of one image go together, so that its blobs are looked at once.
 pub(crate) fn run(global: &Global, args: &PushArgs) -> Result<(), Failure> {
     let configuration = Configuration::load()?;
     let store = local::open_store(global)?;
-    let mut groups: Vec<(Descriptor, Vec<Reference>)> = Vec::new();
-    for (name, target) in wanted(&store, args)? {
+    let mut groups: Vec<Group> = Vec::new();
+    for (name, whole) in wanted(&store, args)? {
         let target = match &args.platform {
-            Some(platform) => transport::one_platform(&store, &name.to_string(), target, platform)
+            Some(platform) => transport::one_platform(&store, &name.to_string(), whole.clone(), platform)
                 .map_err(|e| Failure::build(vec![explain_copy(&e)]))?,
-            None => target,
+            None => whole.clone(),
         };
-        match groups.iter_mut().find(|(known, _)| known.digest == target.digest) {
-            Some((_, names)) => names.push(name),
-            None => groups.push((target, vec![name])),
+        let is_same = |group: &&mut Group| group.whole.digest == whole.digest;
+        match groups.iter_mut().find(is_same) {
+            Some(group) => group.names.push(name),
+            None => groups.push(Group { whole, target, names: vec![name] }),
         }
     }
     let client = args.moving.client(&configuration)?;
     let shown = |names: &[Reference]| names.iter().map(Reference::to_string).collect::<Vec<_>>().join(", ");
-    let titles: Vec<String> = groups.iter().map(|(_, names)| format!("push {}", shown(names))).collect();
+    let titles: Vec<String> = groups.iter().map(|group| format!("push {}", shown(&group.names))).collect();
     args.moving.each(client, &titles, |client, at, bytes| {
-        let (target, names) = &groups[at];
-        client.push(&store, target, names, bytes).map_err(|e| explain(&e))
+        let Group { whole, target, names } = &groups[at];
+        transport::push(&store, client, whole, target, names, bytes).map_err(|e| explain_copy(&e))
     })?;
-    let lines =
-        groups.iter().flat_map(|(target, names)| names.iter().map(|n| format!("{n} {}\n", target.digest)));
+    let lines = groups
+        .iter()
+        .flat_map(|Group { target, names, .. }| names.iter().map(|n| format!("{n} {}\n", target.digest)));
     print(&lines.collect::<String>())
 }
 

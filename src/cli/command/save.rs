@@ -7,16 +7,16 @@ use clap::{Args, ValueEnum};
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::local;
-use crate::cli::show::moving::explain_copy;
+use crate::cli::show::moving::{MovingArgs, explain_copy};
 use crate::export::{self, Call, SaveTo, Saved, Sink};
-use crate::oci::{Platform, Reference};
+use crate::oci::{Descriptor, Platform, Reference};
 use crate::report::Diagnostic;
 use crate::transport;
 
 /// Write images to an archive or a layout
 ///
 /// Every format is an OCI layout; both archives also hold what `docker load` and `podman load` read. Layers are compressed, as
-/// they are in the store.
+/// they are in the store. Layers that only a registry has, as after `rbuild --push` of what was cached elsewhere, are fetched first.
 #[derive(Debug, Args)]
 pub(crate) struct SaveArgs {
     /// The images: names, or beginnings of digests
@@ -31,6 +31,8 @@ pub(crate) struct SaveArgs {
     /// Only this platform of images that have several
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
+    #[command(flatten)]
+    moving: MovingArgs,
 }
 
 /// What `save` writes.
@@ -57,13 +59,15 @@ pub(crate) fn run(global: &Global, args: &SaveArgs) -> Result<(), Failure> {
         }
     };
     let store = local::open_store(global)?;
+    let find = |text: &String| Ok((text.clone(), local::find_target(&store, text)?));
+    let images: Vec<(String, Descriptor)> = args.images.iter().map(find).collect::<Result<_, Failure>>()?;
+    args.moving.complete(&store, &images)?;
     let mut saved: Vec<Saved> = Vec::new();
-    for text in &args.images {
-        let target = local::find_target(&store, text)?;
+    for (text, target) in &images {
         let target = match &args.platform {
-            Some(platform) => transport::one_platform(&store, text, target, platform)
+            Some(platform) => transport::one_platform(&store, text, target.clone(), platform)
                 .map_err(|e| Failure::build(vec![explain_copy(&e)]))?,
-            None => target,
+            None => target.clone(),
         };
         // By its digest it has no name there.
         let name = text.parse::<Reference>().ok().map(Reference::with_default_tag);

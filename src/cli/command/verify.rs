@@ -55,6 +55,12 @@ fn as_text(report: &Report) -> String {
         "verified {blobs} blobs ({}), {names} names, {records} cache records, {indexes} indexes, {trees} unpacked layers\n",
         bytes(*read)
     ));
+    if report.promised > 0 {
+        text.push_str(&format!(
+            "{} layers of pushed images are not here; registries have them\n",
+            report.promised
+        ));
+    }
     text
 }
 
@@ -76,7 +82,7 @@ fn as_json(report: &Report) -> String {
         .collect();
     let value = json!({
         "blobs": report.blobs, "bytes": report.bytes, "names": report.names, "records": report.records,
-        "indexes": report.indexes, "trees": report.trees, "faults": faults,
+        "indexes": report.indexes, "trees": report.trees, "promised": report.promised, "faults": faults,
     });
     format!("{value:#}\n")
 }

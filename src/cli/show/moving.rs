@@ -9,9 +9,13 @@ use super::progress::Progress;
 use crate::cli::Failure;
 use crate::cli::args::ProgressMode;
 use crate::cli::options::configuration::{Configuration, RegistryArgs};
+use crate::oci::Descriptor;
+use crate::pipeline::heed_quota;
 use crate::registry::{Client, Progress as Bytes};
 use crate::report::{Diagnostic, Event, Events, Outcome, StepHeading, StepNumber};
+use crate::store::Store;
 use crate::sync::{into_inner, lock};
+use crate::transport::{complete, is_promised};
 
 /// So many images move at once; each moves several blobs at once.
 const AT_ONCE: usize = 4;
@@ -33,6 +37,30 @@ impl MovingArgs {
     /// A client for registries as the configuration and these options say.
     pub(crate) fn client(&self, configuration: &Configuration) -> Result<Client, Failure> {
         Ok(Client::new(configuration.registries(&self.registries)?))
+    }
+
+    /// Fetches what images of the store lack that registries have under their names, and shows that. Each goes with what the user
+    /// calls it. Where nothing is lacking nothing is shown and nobody is asked.
+    pub(crate) fn complete(&self, store: &Store, images: &[(String, Descriptor)]) -> Result<(), Failure> {
+        let mut lacking: Vec<&(String, Descriptor)> = Vec::new();
+        for image in images {
+            let is_new = !lacking.iter().any(|(_, known)| known.digest == image.1.digest);
+            if is_new && is_promised(store, &image.1).map_err(|e| Failure::build(vec![explain_copy(&e)]))? {
+                lacking.push(image);
+            }
+        }
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let configuration = Configuration::load()?;
+        if let Some(quota) = configuration.own.store_quota_bytes {
+            heed_quota(store, quota)?;
+        }
+        let titles: Vec<String> = lacking.iter().map(|(name, _)| format!("fetch layers of {name}")).collect();
+        self.each(self.client(&configuration)?, &titles, |client, at, bytes| {
+            complete(store, client, &lacking[at].1, bytes).map_err(|e| explain_copy(&e))
+        })?;
+        Ok(())
     }
 
     fn mode(&self) -> ProgressMode {

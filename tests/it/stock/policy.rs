@@ -42,7 +42,7 @@ fn a_layer_that_is_not_there_is_said_before_anything_runs() {
     std::fs::remove_file(world.store().join("blobs/sha256").join(image.layers[0].digest().hex())).unwrap();
     let ran = world.build(["--offline"]).status(1).run();
     assert!(
-        ran.stderr.contains("was fetched before, but not all of it is in the local store"),
+        ran.stderr.contains("is known, but not all of its layers are in the local store"),
         "{}",
         ran.stderr
     );
