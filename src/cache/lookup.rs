@@ -5,11 +5,13 @@
 //! results, so whoever finds a record goes on with it wherever its blob is. The layers of a base are promised in the same way,
 //! by its registry; there is no record of them.
 //!
-//! A promise that is not kept is withdrawn, and the build looks again: see [`Lookup::withdrawn`].
+//! A promise that is not kept is withdrawn, and the build looks again: see [`Lookup::take_broken`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
 use super::place::{BlobSource, Place};
 use super::{Cache, Error, Key, Preimage, Reasons, Record};
@@ -55,12 +57,31 @@ pub struct Lookup {
     places: Vec<Arc<dyn Place>>,
     /// Blobs that are not here yet. Whoever brings one holds its lock, so that it comes once.
     promised: Mutex<HashMap<Digest, Cell>>,
-    /// Blobs that a place promised and did not have. No place is believed about them any more, also one that has them.
-    withdrawn: Mutex<HashSet<Digest>>,
+    /// Blobs that places promised and did not have, with the names of the places, which are not believed about them any more.
+    withdrawn: Mutex<HashSet<(Digest, String)>>,
+    /// What was said of the last promise that was not kept, until somebody asks.
+    broken: Mutex<Option<String>>,
     /// What was found or made so far, for whoever hands it on.
     used: Mutex<BTreeMap<Key, Used>>,
+    /// Results that other places had, and how long they took when they were made.
+    remote: Mutex<BTreeMap<Key, Duration>>,
+    fetched_bytes: AtomicU64,
+    index_bytes: AtomicU64,
     /// Hears of layers that were made.
     hear: OnceLock<Box<HearLayer>>,
+}
+
+/// What other places did for a build.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// Results that were found there.
+    pub steps: usize,
+    /// Bytes of their layers that came.
+    pub fetched_bytes: u64,
+    /// Bytes of indexes that came instead of layers, decompressed.
+    pub index_bytes: u64,
+    /// How long the steps took when they ran.
+    pub took: Duration,
 }
 
 /// Called with each layer that was made, as soon as its record is published.
@@ -140,7 +161,11 @@ impl Lookup {
             places,
             promised: Mutex::default(),
             withdrawn: Mutex::default(),
+            broken: Mutex::default(),
             used: Mutex::default(),
+            remote: Mutex::default(),
+            fetched_bytes: AtomicU64::new(0),
+            index_bytes: AtomicU64::new(0),
             hear: OnceLock::new(),
         }
     }
@@ -176,13 +201,14 @@ impl Lookup {
                 self.note_use(&record, None, false);
                 return Ok(Found::Here(record));
             }
-            if lock(&self.withdrawn).contains(&blob.digest) || !place.promises(blob) {
+            if lock(&self.withdrawn).contains(&(blob.digest, place.name())) || !place.promises(blob) {
                 continue;
             }
             // The next miss is compared with it, whether the blob is ever needed or not.
             self.own.put_preimage(&key, preimage)?;
             self.note(&record.layer, Source::Place(Box::new(record.clone()), Arc::clone(place)));
             self.note_use(&record, None, false);
+            lock(&self.remote).insert(key, record.took.unwrap_or_default());
             return Ok(Found::Elsewhere(record, Arc::clone(place)));
         }
         Ok(Found::Missing(self.own.why_missing(&key)))
@@ -199,9 +225,9 @@ impl Lookup {
         let promise = Promise { layer: layer.clone(), source };
         let mut promised = lock(&self.promised);
         let cell = promised.entry(layer.descriptor.digest).or_default();
-        // Somebody may be bringing it, and will see that it is wanted.
+        // Somebody may be bringing it, and will see that it is wanted. A source that the build named is that of this attempt.
         if let Ok(mut cell) = cell.try_lock()
-            && cell.is_none()
+            && (cell.is_none() || matches!(promise.source, Source::Given(_)))
         {
             *cell = Some(promise);
         }
@@ -233,28 +259,63 @@ impl Lookup {
         }
         held.retain(|promise| promise.is_some());
         while let Some(source) = held.iter().find_map(|promise| promise.as_ref().map(|p| p.source.clone())) {
-            let is_of_it = |promise: &&Promise| promise.source.id() == source.id();
-            let wanted: Vec<Layer> =
-                held.iter().filter_map(|p| p.as_ref().filter(is_of_it).map(|p| p.layer.clone())).collect();
-            let fetched = source.blobs().fetch(&self.store, &wanted);
-            let mut missing = None;
-            for cell in &mut held {
-                let Some(promise) = cell.as_ref().filter(is_of_it) else { continue };
-                if self.keep(promise)? {
-                    **cell = None;
-                } else if let Source::Place(..) = promise.source {
-                    let digest = promise.layer.descriptor.digest;
-                    lock(&self.withdrawn).insert(digest);
-                    missing.get_or_insert(digest);
-                    **cell = None;
-                } else {
-                    missing.get_or_insert(promise.layer.descriptor.digest);
-                }
+            self.bring_from(&source, &mut held)?;
+        }
+        self.refuse_withdrawn(layers)
+    }
+
+    /// Has all come that a source promised among what is held.
+    fn bring_from(&self, source: &Source, held: &mut [MutexGuard<'_, Option<Promise>>]) -> Result<(), Error> {
+        let is_of_it = |promise: &&Promise| promise.source.id() == source.id();
+        let wanted: Vec<Layer> =
+            held.iter().filter_map(|p| p.as_ref().filter(is_of_it).map(|p| p.layer.clone())).collect();
+        let together = source.blobs().fetch(&self.store, &wanted);
+        let mut broken = None;
+        for cell in held.iter_mut() {
+            let Some(promise) = cell.as_ref().filter(is_of_it) else { continue };
+            let mut is_here = self.keep(promise)?;
+            let mut cause = None;
+            if let (false, Source::Place(..), true) = (is_here, &promise.source, wanted.len() > 1) {
+                // That another one was missing says nothing of this.
+                cause = source.blobs().fetch(&self.store, std::slice::from_ref(&promise.layer)).err();
+                is_here = self.keep(promise)?;
             }
-            // What somebody else made meanwhile is as good.
-            let Some(digest) = missing else { continue };
-            let cause = fetched.err().unwrap_or_else(|| "it was not given".into());
-            return Err(Error::Broken { digest, place: source.blobs().name(), cause });
+            if !is_here {
+                broken.get_or_insert((promise.layer.descriptor.digest, cause));
+            }
+            match (is_here, &promise.source) {
+                (true, _) => **cell = None,
+                (false, Source::Place(..)) => {
+                    let digest = promise.layer.descriptor.digest;
+                    lock(&self.withdrawn).insert((digest, source.blobs().name()));
+                    **cell = None;
+                }
+                (false, Source::Given(_)) => {}
+            }
+        }
+        // What somebody else made meanwhile is as good.
+        let Some((digest, cause)) = broken else { return Ok(()) };
+        let cause = cause.or(together.err()).unwrap_or_else(|| "it was not given".into());
+        let error = Error::Broken { digest, place: source.blobs().name(), cause };
+        if let Source::Place(..) = source {
+            *lock(&self.broken) = Some(error.to_string());
+        }
+        Err(error)
+    }
+
+    /// Others may have found before that a promise is not kept.
+    fn refuse_withdrawn(&self, layers: &[Layer]) -> Result<(), Error> {
+        for layer in layers {
+            let digest = layer.descriptor.digest;
+            let place =
+                lock(&self.withdrawn).iter().find(|(gone, _)| *gone == digest).map(|(_, at)| at.clone());
+            if let Some(place) = place
+                && self.store.has_blob(&digest).is_none()
+            {
+                let error = Error::Broken { digest, place, cause: "it was not there".into() };
+                *lock(&self.broken) = Some(error.to_string());
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -267,31 +328,60 @@ impl Lookup {
         }
         if let Source::Place(record, _) = &promise.source {
             self.own.adopt(record)?;
+            self.fetched_bytes.fetch_add(size, Ordering::Relaxed);
         }
         Ok(true)
     }
 
-    /// Whether the blob of a layer would have to be brought. Waits while somebody brings it.
+    /// Whether the blob of a layer would have to be brought, or is being brought.
     pub fn is_elsewhere(&self, layer: &Layer) -> bool {
         let promise = lock(&self.promised).get(&layer.descriptor.digest).cloned();
-        promise.is_some_and(|promise| lock(&promise).is_some())
+        promise.is_some_and(|promise| promise.try_lock().map_or(true, |promise| promise.is_some()))
     }
 
-    /// How many promises were not kept so far. A build that failed and sees that these became more looks everything up
-    /// again: what was promised is a miss then, and so is what stood on it if its bytes came out differently.
-    pub fn withdrawn(&self) -> usize {
-        lock(&self.withdrawn).len()
+    /// What was said of a promise that was not kept since the last call. A build that fails then looks everything up again: what
+    /// was promised is a miss, and so is what stood on it if its bytes come out differently.
+    pub fn take_broken(&self) -> Option<String> {
+        lock(&self.broken).take()
+    }
+
+    /// Whether a promise was not kept since the last [`Lookup::take_broken`].
+    pub fn is_broken(&self) -> bool {
+        lock(&self.broken).is_some()
+    }
+
+    /// Whether a place promised a blob and did not have it.
+    pub fn was_withdrawn(&self, digest: &Digest, place: &str) -> bool {
+        lock(&self.withdrawn).contains(&(*digest, place.to_owned()))
     }
 
     /// The index of a layer as the place tells it that promised the layer, if it can; of a layer of a base, the first place that
     /// can. Waits while somebody brings the layer.
     pub fn index_elsewhere(&self, layer: &Layer) -> Option<Vec<u8>> {
         let cell = lock(&self.promised).get(&layer.descriptor.digest).cloned()?;
-        let place = match &lock(&cell).as_ref()?.source {
-            Source::Place(_, place) => Arc::clone(place),
-            Source::Given(_) => return self.places.iter().find_map(|place| place.index(layer)),
+        // Who brings it reads it, too.
+        let place = match &cell.try_lock().ok()?.as_ref()?.source {
+            Source::Place(_, place) => Some(Arc::clone(place)),
+            Source::Given(_) => None,
         };
-        place.index(layer)
+        let index = match place {
+            Some(place) => place.index(layer),
+            None => self.places.iter().find_map(|place| place.index(layer)),
+        };
+        let size = index.as_ref().map_or(0, |index| index.len() as u64);
+        self.index_bytes.fetch_add(size, Ordering::Relaxed);
+        index
+    }
+
+    /// What other places did so far.
+    pub fn saved(&self) -> Saved {
+        let remote = lock(&self.remote);
+        Saved {
+            steps: remote.len(),
+            fetched_bytes: self.fetched_bytes.load(Ordering::Relaxed),
+            index_bytes: self.index_bytes.load(Ordering::Relaxed),
+            took: remote.values().sum(),
+        }
     }
 
     /// Publishes a result; see [`Cache::publish`].

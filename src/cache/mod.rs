@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 
 pub use explain::difference;
 pub use key::{Field, Fields, Key, Preimage, Reasons, write_json};
-pub use lookup::{Dropped, Found, HearLayer, Lookup, Used, Why};
+pub use lookup::{Dropped, Found, HearLayer, Lookup, Saved, Used, Why};
 pub use place::{BlobSource, FetchError, Place};
 pub use record::Record;
 

@@ -24,7 +24,7 @@ pub mod shell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cache::Place;
+use crate::cache::{Place, Saved};
 use crate::exec::{Dns, Limits, Stop};
 use crate::oci::{Digest, Layer, Platform, Reference};
 use crate::plan::{
@@ -197,6 +197,8 @@ pub struct Built {
     pub ran: usize,
     /// Steps whose layer came from the cache.
     pub cached: usize,
+    /// What caches elsewhere did for it.
+    pub saved: Saved,
 }
 
 /// Why there is no image.
@@ -270,17 +272,16 @@ fn solve_again(
     let services = inputs.services();
     let environment = inputs.environment(request.layer_options_of(goals)?);
     loop {
-        let withdrawn = services.lookup.withdrawn();
+        services.lookup.take_broken();
         let results = solve::run(graph, goals, &environment, hear).and_then(|solved| {
             let image = |goal: &Goal| image(request, goal, &solved, services);
             let images = goals.iter().map(image).collect::<Result<_, _>>()?;
             Ok(result::Results { images, seen: solved.layers(), ran: solved.ran, cached: solved.cached })
         });
-        let Err(diagnostics) = &results else { return results };
-        if services.lookup.withdrawn() == withdrawn || !services.executor.resume() {
+        let Some(why) = services.lookup.take_broken().filter(|_| results.is_err()) else { return results };
+        if !services.executor.resume() {
             return results;
         }
-        let why = diagnostics.first().map_or("", |diagnostic| diagnostic.message.as_str());
         services.events.send(Event::Note(format!("{why}; what it promised is made anew")));
     }
 }

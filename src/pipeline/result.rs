@@ -123,6 +123,7 @@ pub(super) fn publish(
         size_bytes: sizes.values().sum(),
         ran: results.ran,
         cached: results.cached,
+        saved: services.lookup.saved(),
     })
 }
 

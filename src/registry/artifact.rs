@@ -15,6 +15,7 @@ use crate::config::Place;
 use crate::http::{Method, Payload, Request};
 use crate::image::MANIFEST_LIMIT;
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference};
+use crate::sync::lock;
 
 /// Names on one page of a listing.
 const PAGE: usize = 1000;
@@ -146,6 +147,23 @@ impl Client {
             }
             _ => Err(self.refusal(&target, Asked::Upload, response)),
         }
+    }
+
+    /// The repository of `reference` turned out not to have blobs.
+    pub fn forget_blobs(
+        &self,
+        reference: &Reference,
+        blobs: impl IntoIterator<Item = Digest>,
+    ) -> Result<(), Error> {
+        let place = self.place_to_push(reference)?;
+        let here = (place.registry, place.repository);
+        let mut seen = lock(&self.inner.seen);
+        for digest in blobs {
+            if let Some(places) = seen.get_mut(&digest) {
+                places.remove(&here);
+            }
+        }
+        Ok(())
     }
 
     /// Whether the repository of `reference` is known to have a blob: a manifest there names it, or it was sent.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::backend::{Backend, Content, Error, Head, PackId, Put, Sent};
 use super::import::{Import, Known};
-use super::merge::{bound, merge};
+use super::merge::{bound, fit, merge};
 use super::pack::{Entry, Kept, Pack, clues, slot};
 use super::spec::{CacheTo, Mode};
 use crate::cache::{Lookup, Used};
@@ -188,12 +188,14 @@ impl Shared {
         let known = self.known()?;
         let now = clock::now();
         let (mut own, indexes) = self.gather(results, &known, now);
-        let is_sent = |blob: &Descriptor| known.has(blob);
+        let is_sent = |blob: &Descriptor| known.has(blob) && !self.is_gone(results, blob);
         let missing: Vec<Descriptor> = own.blobs().into_iter().filter(|blob| !is_sent(blob)).collect();
         let failed = self.send_all(&missing, &indexes)?;
         own.entries.retain(|_, entry| !failed.contains(&entry.record.layer.descriptor.digest));
         let records = own.entries.keys().filter(|key| !known.pack.entries.contains_key(key)).count();
-        let dropped = self.publish(&own, &known, now)?;
+        let is_gone =
+            |blob: &Descriptor| self.is_gone(results, blob) && !lock(&self.sent).contains(&blob.digest);
+        let dropped = self.publish(&own, &known, &is_gone, now)?;
         Ok(Exported { records, bytes: self.bytes.load(Ordering::Relaxed), dropped, took: Duration::ZERO })
     }
 
@@ -208,14 +210,16 @@ impl Shared {
         let of_result: BTreeSet<DiffId> = results.layers.iter().map(|layer| layer.diff_id).collect();
         let is_wanted =
             |used: &Used| self.options.mode == Mode::Max || of_result.contains(&used.record.layer.diff_id);
+        let is_gone = |blob: &Descriptor| self.is_gone(results, blob);
         let mut pack = Pack::default();
         for used in results.lookup.used().into_iter().filter(is_wanted) {
             let key = used.record.key;
             let entry = match known.pack.entries.get(&key) {
-                Some(entry) if !used.is_replacement => Entry { used: day, ..entry.clone() },
+                Some(entry) if !used.is_replacement && !is_gone(&entry.record.layer.descriptor) => {
+                    Entry { used: day, ..entry.clone() }
+                }
                 before => {
-                    let generation =
-                        before.map_or(0, |entry| entry.generation + u32::from(used.is_replacement));
+                    let generation = before.map_or(0, |entry| entry.generation.saturating_add(1));
                     entry(used, results, (generation, now, day))
                 }
             };
@@ -235,6 +239,11 @@ impl Shared {
             }
         }
         (pack, indexes)
+    }
+
+    /// Whether the backend named a blob, and turned out not to have it.
+    fn is_gone(&self, results: &Results<'_>, blob: &Descriptor) -> bool {
+        results.lookup.was_withdrawn(&blob.digest, &self.backend.name())
     }
 
     /// The index of a layer, compressed.
@@ -260,11 +269,9 @@ impl Shared {
                     None if self.store.has_blob(&blob.digest).is_some() => {
                         self.send(blob, Content::Stored(&self.store))
                     }
-                    // Another cache has it, from which some backends can take it.
+                    // Another cache has it, from which some backends can take it; or this one, under another name.
                     None => {
-                        let is_there = self.backend.home().is_some()
-                            && self.send(blob, Content::Stored(&self.store)).is_ok();
-                        if !is_there {
+                        if self.send(blob, Content::Stored(&self.store)).is_err() {
                             lock(&failed).insert(blob.digest);
                         }
                         Ok(())
@@ -291,11 +298,18 @@ impl Shared {
     }
 
     /// Leaves the pack beside the head, and merges it into the head until it is there. Nothing is written where nothing is new.
-    fn publish(&self, own: &Pack, known: &Known, now: Seconds) -> Result<usize, Error> {
+    fn publish(
+        &self,
+        own: &Pack,
+        known: &Known,
+        is_gone: &dyn Fn(&Descriptor) -> bool,
+        now: Seconds,
+    ) -> Result<usize, Error> {
         let bounds = self.options.bounds;
         let merged_with = |pack: Pack| {
             let mut merged = merge(pack, own.clone());
-            let dropped = bound(&mut merged, bounds, now);
+            merged.entries.retain(|_, entry| !is_gone(&entry.record.layer.descriptor));
+            let dropped = bound(&mut merged, bounds, now) + fit(&mut merged, now);
             (merged, dropped)
         };
         // Another name of an image alone is not worth writing.

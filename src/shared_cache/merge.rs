@@ -81,14 +81,32 @@ pub fn bound(pack: &mut Pack, bounds: Bounds, now: Seconds) -> usize {
             let layer = &entry.record.layer.descriptor;
             let blobs = [Some((layer.digest, layer.size)), index].into_iter().flatten();
             let fresh: Vec<(Digest, u64)> = blobs.filter(|(digest, _)| !seen.contains(digest)).collect();
-            let more: u64 = fresh.iter().map(|(_, size)| size).sum();
-            if total + more <= size {
+            let more = fresh.iter().fold(0_u64, |sum, (_, size)| sum.saturating_add(*size));
+            if total.saturating_add(more) <= size {
                 total += more;
                 seen.extend(fresh.into_iter().map(|(digest, _)| digest));
                 kept.insert(entry.record.key);
             }
         }
         pack.entries.retain(|key, _| kept.contains(key));
+    }
+    before - pack.entries.len()
+}
+
+/// Drops records, those that save least first, until the pack can be read again: its bytes have a limit. Gives how many went.
+pub(super) fn fit(pack: &mut Pack, now: Seconds) -> usize {
+    let before = pack.entries.len();
+    while !pack.fits() && !pack.entries.is_empty() {
+        let blobs = pack.blobs().iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
+        let (some, kept) = (Bounds { size: Some(blobs / 4 * 3), age: None }, pack.entries.len());
+        bound(pack, some, now);
+        // Records of layers without a byte among them.
+        if pack.entries.len() == kept {
+            let half: Vec<_> = pack.entries.keys().copied().step_by(2).collect();
+            half.iter().for_each(|key| drop(pack.entries.remove(key)));
+        }
+        let layers: BTreeSet<_> = pack.entries.values().map(|entry| entry.record.layer.diff_id).collect();
+        pack.indexes.retain(|layer, _| layers.contains(layer));
     }
     before - pack.entries.len()
 }

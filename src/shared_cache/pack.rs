@@ -118,6 +118,17 @@ fn is_zero(number: &u32) -> bool {
 impl Pack {
     /// Its bytes; the same for the same pack.
     pub fn to_bytes(&self) -> Vec<u8> {
+        zstd::bulk::compress(&self.to_json(), LEVEL).expect("memory is written to")
+    }
+
+    /// Whether [`Pack::parse`] reads what [`Pack::to_bytes`] gives.
+    pub fn fits(&self) -> bool {
+        // What most packs come to is far below.
+        let is_small = self.entries.len() + self.indexes.len() < 10_000;
+        is_small || self.to_json().len() as u64 <= LIMIT && self.to_bytes().len() as u64 <= COMPRESSED_LIMIT
+    }
+
+    fn to_json(&self) -> Vec<u8> {
         let records = self.entries.values().map(Entry::written_as).collect();
         let written = Written {
             version: VERSION,
@@ -126,9 +137,7 @@ impl Pack {
             folded: self.folded.clone(),
             records,
         };
-        let json =
-            serde_json::to_vec(&written).expect("these types have string keys and no failing serialisers");
-        zstd::bulk::compress(&json, LEVEL).expect("memory is written to")
+        serde_json::to_vec(&written).expect("these types have string keys and no failing serialisers")
     }
 
     /// What [`Pack::to_bytes`] gave. Records whose key is none are left out.

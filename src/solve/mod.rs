@@ -152,20 +152,7 @@ pub fn run(
     let remote = Mutex::default();
     let run_on = run_on(graph);
     let is_new = environment.is_new(graph);
-    let withdrawn = environment.services.lookup.withdrawn();
-    let solver = Solver {
-        graph,
-        goals,
-        environment,
-        on_layers,
-        is_new,
-        steps,
-        run_on,
-        withdrawn,
-        ran,
-        cached,
-        remote,
-    };
+    let solver = Solver { graph, goals, environment, on_layers, is_new, steps, run_on, ran, cached, remote };
     let needed = graph.needed(goals);
     let commands = graph.steps.iter().zip(&needed).filter(|(step, needed)| **needed && is_command(step));
     let executor = &environment.services.executor;
@@ -180,14 +167,13 @@ pub fn run(
         false => Ok(Files::Root(RootState::empty(0))),
     };
     let jobs = environment.policy.jobs.unwrap_or_else(usual_jobs);
-    let results = schedule::run(&shape, jobs, work, || executor.cancel_all());
-    for remote in &*lock(&solver.remote) {
-        match results.is_ok() {
-            true => remote.finish(),
-            false => remote.stop(),
-        }
-    }
+    let fail = || {
+        executor.cancel_all();
+        lock(&solver.remote).iter().for_each(|remote| remote.stop());
+    };
+    let results = schedule::run(&shape, jobs, work, fail);
     let results = results?;
+    lock(&solver.remote).iter().for_each(|remote| remote.finish());
     let steps = solver.steps.into_iter().map(OnceLock::into_inner).collect();
     Ok(Solved { results, steps, ran: solver.ran.into_inner(), cached: solver.cached.into_inner() })
 }
@@ -261,8 +247,6 @@ struct Solver<'a> {
     /// None of the steps was built before.
     is_new: bool,
     run_on: Vec<bool>,
-    /// So many promises had not been kept before.
-    withdrawn: usize,
     ran: AtomicUsize,
     cached: AtomicUsize,
     /// What may be fetched yet, and is told of when it is, or when nothing more will be.
@@ -299,7 +283,7 @@ impl Solver<'_> {
         let took = context.elapsed();
         let done = done.map_err(|error| {
             if context.is_listed {
-                let is_promise = services.lookup.withdrawn() > self.withdrawn;
+                let is_promise = services.lookup.is_broken();
                 services.events.send(
                     match is_promise || error.is_cancelled() || error.is_of_another_step() {
                         true => Event::Cancelled { step: step.number, took },

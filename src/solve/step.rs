@@ -149,7 +149,7 @@ impl<'a> StepContext<'a> {
             return;
         }
         let (lookup, layers) = (Arc::clone(lookup), parent.layers.clone());
-        // What goes wrong is met again by the step that needs them.
+        // What goes wrong is met again by who needs them: a promise that was not kept stays so.
         let bring = move || drop(lookup.bring(&layers));
         let _ = std::thread::Builder::new().name("fetch".to_owned()).spawn(bring);
     }

@@ -64,14 +64,17 @@ impl Folder {
             Err(e) => return Err(Error::io("read", path, e)),
         };
         let mut bytes = Vec::new();
-        file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
         Ok(Some(bytes))
     }
 }
 
 impl Backend for Folder {
     fn name(&self) -> String {
-        self.root.display().to_string()
+        match self.tag.as_str() {
+            "latest" => self.root.display().to_string(),
+            tag => format!("{}:{tag}", self.root.display()),
+        }
     }
 
     fn head(&self) -> Result<Option<Head>, Error> {
@@ -154,7 +157,7 @@ impl Backend for Folder {
                 _ => Error::io("read", &path, e),
             })?;
             let mut into = store.new_blob()?;
-            io::copy(&mut file.take(blob.size + 1), &mut into)
+            io::copy(&mut file.take(blob.size.saturating_add(1)), &mut into)
                 .and_then(|_| into.flush())
                 .map_err(|e| Error::io("write", into.path(), e))?;
             into.commit(Some(blob.digest))?;

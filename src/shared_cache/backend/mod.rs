@@ -12,7 +12,7 @@ pub use local::Folder;
 pub use registry::Registry;
 
 use super::spec::Location;
-use crate::oci::{Descriptor, Digest, Reference};
+use crate::oci::{Descriptor, Digest};
 use crate::registry::Client;
 use crate::report::Events;
 use crate::store::{self, Store};
@@ -136,11 +136,6 @@ pub trait Backend: fmt::Debug + Send + Sync {
 
     /// Brings blobs into the store, several at a time, each verified while it arrives.
     fn fetch(&self, store: &Store, blobs: &[Descriptor], events: &Events) -> Result<(), Error>;
-
-    /// The repository that it is in, if it is in one: blobs can be mounted from there.
-    fn home(&self) -> Option<&Reference> {
-        None
-    }
 
     /// Keeps a blob.
     fn send(&self, blob: &Descriptor, content: Content<'_>) -> Result<Sent, Error>;

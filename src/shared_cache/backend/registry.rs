@@ -163,7 +163,13 @@ impl Backend for Registry {
     }
 
     fn fetch(&self, store: &Store, blobs: &[Descriptor], _: &Events) -> Result<(), Error> {
-        Ok(self.client.pull_blobs(store, &self.reference, blobs, &Progress::silent())?)
+        let pulled = self.client.pull_blobs(store, &self.reference, blobs, &Progress::silent());
+        if pulled.is_err() {
+            // What is not there is to be sent again, though a manifest names it.
+            let missing = blobs.iter().filter(|blob| store.has_blob(&blob.digest).is_none());
+            self.client.forget_blobs(&self.reference, missing.map(|blob| blob.digest))?;
+        }
+        Ok(pulled?)
     }
 
     fn send(&self, blob: &Descriptor, content: Content<'_>) -> Result<Sent, Error> {
@@ -179,10 +185,6 @@ impl Backend for Registry {
             }
         };
         Ok(if sent { Sent::Bytes(blob.size) } else { Sent::Known })
-    }
-
-    fn home(&self) -> Option<&Reference> {
-        Some(&self.reference)
     }
 }
 

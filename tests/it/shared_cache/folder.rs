@@ -108,3 +108,58 @@ fn writers_at_once_lose_nothing() {
         assert_eq!(said.ran(), 0, "{machine}: {}", said.stderr);
     }
 }
+
+/// The digest, in hex, of the layer that a build of `machine` made in the step that begins so.
+fn layer_of(project: &Project, machine: &str, step: &str) -> String {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rbuild"));
+    command.current_dir(project.path().join("context")).arg("--root").arg(project.store(machine));
+    let output = command.args(["build", "--progress=json", "."]).output().unwrap();
+    let events = String::from_utf8_lossy(&output.stderr).into_owned();
+    let mut number = None;
+    for line in events.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        if event["event"] == "planned" {
+            let steps = event["steps"].as_array().unwrap();
+            let titled = |s: &&serde_json::Value| s["title"].as_str().unwrap().starts_with(step);
+            number = steps.iter().find(titled).map(|s| s["step"].clone());
+        }
+        if event["event"] == "finished" && Some(&event["step"]) == number.as_ref() {
+            return event["layer"]["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+        }
+    }
+    panic!("no such step: {events}")
+}
+
+const FOUR: &str = "FROM scratch\nCOPY busybox /bin/sh\nRUN echo 1 > /1\nCOPY a /a\nRUN echo 2 > /2\n";
+
+#[test]
+fn a_layer_that_is_gone_is_made_and_kept_again() {
+    for round in 0..3 {
+        let project = Project::new();
+        let (from, to) = options(&project);
+        project.write("Dockerfile", FOUR);
+        project.built("one", &[&to]);
+        let gone = layer_of(&project, "one", "RUN echo 1");
+        fs::remove_file(project.path().join("cache/blobs/sha256").join(gone)).unwrap();
+        // COPY runs, and what stands below it is fetched meanwhile.
+        project.write("a", format!("changed {round}\n"));
+        let second = project.built("two", &[&from, &to]);
+        let mut verify = std::process::Command::new(env!("CARGO_BIN_EXE_rbuild"));
+        let verify = verify.arg("--root").arg(project.store("two")).arg("verify").output().unwrap();
+        assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stderr));
+        // COPY of the program is there still: what else was to be fetched with it says nothing of it.
+        assert!(!second.stderr.contains("#3 not cached"), "{}", second.stderr);
+        let third = project.built("three", &[&from, &to]);
+        assert_eq!((third.ran(), third.digest()), (0, second.digest()), "{}", third.stderr);
+    }
+}
+
+#[test]
+fn tags_in_one_folder_are_caches_of_their_own() {
+    let project = Project::new();
+    let (from, to) = options(&project);
+    project.built("one", &[&format!("{to},tag=a")]);
+    assert_ne!(project.built("two", &[&format!("{from},tag=b")]).ran(), 0);
+    project.built("three", &[&format!("{from},tag=a"), &format!("{to},tag=b")]);
+    assert_eq!(project.built("four", &[&format!("{from},tag=b")]).ran(), 0);
+}
