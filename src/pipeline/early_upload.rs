@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Request;
 use crate::cache::Lookup;
@@ -50,6 +50,8 @@ struct Work {
     imports: Vec<Arc<Import>>,
 }
 
+/// So long it is waited for what a shared cache tells of images that were pushed before; without it each layer costs a request.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// So many of the images that were pushed before are looked at.
 const EARLIER: usize = 2;
 
@@ -122,7 +124,7 @@ impl Work {
     /// What an image in the same repository names is there, so no layer of it needs a request of its own.
     fn look_at_earlier(&self) {
         for import in &self.imports {
-            let Some(known) = import.known_now() else { continue };
+            let Some(known) = import.known_within(PATIENCE) else { continue };
             let mut images: Vec<(&String, i64)> =
                 known.pack.images.iter().map(|(name, used)| (name, *used)).collect();
             images.sort_by_key(|(_, used)| std::cmp::Reverse(*used));

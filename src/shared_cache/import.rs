@@ -90,9 +90,10 @@ impl Import {
 
     /// What it has, once that is known.
     pub fn known(&self) -> Arc<Known> {
-        let state = lock(&self.state);
-        let waited = self.arrived.wait_timeout_while(state, PATIENCE, |state| state.is_none());
-        let (mut state, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(known) = self.known_within(PATIENCE) {
+            return known;
+        }
+        let mut state = lock(&self.state);
         let is_late = state.is_none();
         let known = Arc::clone(state.get_or_insert_with(Arc::default));
         drop(state);
@@ -103,9 +104,10 @@ impl Import {
         known
     }
 
-    /// What it has, if that is known by now.
-    pub fn known_now(&self) -> Option<Arc<Known>> {
-        lock(&self.state).clone()
+    /// What it has, if that is known within `patience`.
+    pub fn known_within(&self, patience: Duration) -> Option<Arc<Known>> {
+        let waited = self.arrived.wait_timeout_while(lock(&self.state), patience, |state| state.is_none());
+        waited.unwrap_or_else(std::sync::PoisonError::into_inner).0.clone()
     }
 
     /// The backend.

@@ -33,7 +33,7 @@ pub(crate) struct PruneArgs {
     #[arg(long, value_name = "DURATION")]
     max_age: Option<String>,
     /// Then what was used longest ago, until the store is no larger than this, such as 10g
-    #[arg(long, visible_alias = "max-used-space", value_name = "SIZE")]
+    #[arg(long, visible_aliases = ["max-used-space", "max-size"], value_name = "SIZE")]
     keep_storage: Option<String>,
     /// `until=24h` is --max-age 24h; a time such as 2026-01-31 is possible, too
     #[arg(short = 'F', long, value_name = "KEY=VALUE", conflicts_with = "max_age")]
