@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use super::command::{
     build::BuildArgs,
+    cache::CacheArgs,
     commit::CommitArgs,
     context::ContextArgs,
     copy::CopyArgs,
@@ -137,6 +138,8 @@ pub(super) enum Command {
     Du(DuArgs),
     /// Read everything in the local store again, and repair what can be repaired
     Verify(VerifyArgs),
+    /// Look after a cache that machines share
+    Cache(Box<CacheArgs>),
     /// List what a build would see of a folder
     Context(ContextArgs),
     /// Look around with a shell in a failed step, at any step, in an image

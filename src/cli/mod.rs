@@ -62,6 +62,7 @@ fn run(words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
         args::Command::Prune(prune) => command::prune::run(&cli.global, &prune),
         args::Command::Du(du) => command::du::run(&cli.global, &du),
         args::Command::Verify(verify) => command::verify::run(&cli.global, &verify),
+        args::Command::Cache(cache) => command::cache::run(&cache),
         args::Command::Context(context) => command::context::run(&context),
         args::Command::Shell(shell) => command::shell::run(&cli.global, *shell),
         args::Command::Run(run) => command::run::run(&cli.global, *run),

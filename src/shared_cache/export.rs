@@ -389,7 +389,7 @@ fn entry(used: Used, results: &Results<'_>, (generation, now, day): (u32, Second
         generation,
         written: now,
         used: day,
-        writer: String::new(),
+        writer: super::writer::writer(),
         had_secrets,
     }
 }

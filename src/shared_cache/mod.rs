@@ -16,16 +16,21 @@
 //! backend/    where packs and blobs are kept, one file each
 //! import.rs   a backend as a place where the cache looks
 //! export.rs   what a build leaves for others
+//! writer.rs   who wrote a record
+//! care.rs     looking after a cache: what is in it, less of it
 //! ```
 
 pub mod backend;
+pub mod care;
 mod export;
 mod import;
 mod merge;
 pub mod pack;
 pub mod spec;
+mod writer;
 
 pub use backend::{Backend, Error};
+pub use care::Pruned;
 pub use export::{Exported, Exporter, Results};
 pub use import::{Import, Known};
 pub use merge::{Bounds, bound, merge};

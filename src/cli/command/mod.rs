@@ -1,6 +1,7 @@
 //! One file per subcommand: its arguments, and what it does with them.
 
 pub(super) mod build;
+pub(super) mod cache;
 pub(super) mod commit;
 pub(super) mod context;
 pub(super) mod copy;

@@ -9,15 +9,20 @@
 //!
 //! Of what BuildKit writes into such a folder nothing is touched.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Backend, Content, Error, Head, PackId, Put, Sent, verified};
 use crate::oci::{Descriptor, Digest};
 use crate::report::Events;
-use crate::shared_cache::pack::COMPRESSED_LIMIT;
+use crate::shared_cache::pack::{COMPRESSED_LIMIT, Pack};
 use crate::store::Store;
+
+/// Blobs that are younger stay, whether something names them or not.
+const JUST_SENT: Duration = Duration::from_secs(3600);
 
 /// A folder of this machine, such as one that a pipeline keeps.
 #[derive(Debug)]
@@ -55,6 +60,32 @@ impl Folder {
             let _ = fs::remove_file(&fresh);
             Error::io("write", path, e)
         })
+    }
+
+    /// The files of all blobs that a head or a pack in this folder names, under whatever tag.
+    fn named(&self) -> Result<BTreeSet<String>, Error> {
+        let (mut folders, mut named) = (vec![self.root.join("rbuild-cache")], BTreeSet::new());
+        while let Some(folder) = folders.pop() {
+            let Ok(entries) = fs::read_dir(&folder) else { continue };
+            for entry in entries {
+                let path = entry.map_err(|e| Error::io("read", &folder, e))?.path();
+                let is_unfinished =
+                    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+                if is_unfinished {
+                    continue;
+                }
+                if path.is_dir() {
+                    folders.push(path);
+                } else if let Some(bytes) = self.read_file(&path, COMPRESSED_LIMIT)?
+                    && !bytes.is_empty()
+                {
+                    // What cannot be read may be a newer version's.
+                    let pack = Pack::parse(&bytes).map_err(Error::NoPack)?;
+                    named.extend(pack.blobs().iter().map(|blob| blob.digest.hex()));
+                }
+            }
+        }
+        Ok(named)
     }
 
     fn read_file(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
@@ -142,6 +173,30 @@ impl Backend for Folder {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &self.head_path(), e)),
             _ => Ok(()),
         }
+    }
+
+    /// Of what others than rbuild name nothing is known, so beside that no blob goes.
+    fn sweep(&self) -> Result<u64, Error> {
+        if self.root.join("index.json").exists() {
+            return Ok(0);
+        }
+        let named = self.named()?;
+        let folder = self.root.join("blobs/sha256");
+        let Ok(entries) = fs::read_dir(&folder) else { return Ok(0) };
+        let mut freed = 0;
+        for entry in entries {
+            let entry = entry.map_err(|e| Error::io("read", &folder, e))?;
+            let Ok(meta) = entry.metadata() else { continue };
+            // What a writer has just sent will be named soon.
+            let age = meta.modified().ok().and_then(|time| time.elapsed().ok()).unwrap_or_default();
+            if named.contains(&*entry.file_name().to_string_lossy()) || age < JUST_SENT {
+                continue;
+            }
+            if fs::remove_file(entry.path()).is_ok() {
+                freed += meta.len();
+            }
+        }
+        Ok(freed)
     }
 
     fn read(&self, blob: &Descriptor) -> Result<Vec<u8>, Error> {

@@ -131,6 +131,11 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// Removes the head and all that only the cache has, as far as the backend can.
     fn remove(&self) -> Result<(), Error>;
 
+    /// Removes blobs that nothing names any more, where that is nobody else's work. Gives the bytes that went.
+    fn sweep(&self) -> Result<u64, Error> {
+        Ok(0)
+    }
+
     /// A small blob, such as an index, of `blob.size` bytes at most.
     fn read(&self, blob: &Descriptor) -> Result<Vec<u8>, Error>;
 

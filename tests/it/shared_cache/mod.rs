@@ -1,5 +1,6 @@
 //! Caches that machines share: `machine` after `machine` with a store of its own, and one cache between them.
 
+mod care;
 mod folder;
 mod registry;
 
@@ -59,8 +60,20 @@ impl Project {
 
     /// Builds on a machine, which has an empty store when it is named first.
     fn build(&self, machine: &str, arguments: &[&str]) -> Said {
+        self.build_in(machine, &[], arguments)
+    }
+
+    /// A build that must work, with these variables.
+    fn built_in(&self, machine: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Said {
+        let said = self.build_in(machine, variables, arguments);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        said
+    }
+
+    fn build_in(&self, machine: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Said {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rbuild"));
         command.current_dir(self.path().join("context")).arg("--root").arg(self.store(machine));
+        command.envs(variables.iter().copied());
         let output = command.args(["build", "--progress=plain"]).args(arguments).arg(".").output().unwrap();
         Said {
             code: output.status.code().unwrap_or(-1),

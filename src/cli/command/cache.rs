@@ -1,0 +1,208 @@
+//! `rbuild cache`
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::cli::Failure;
+use crate::cli::error::print;
+use crate::cli::local;
+use crate::cli::options::configuration::{Configuration, RegistryArgs};
+use crate::cli::options::{caches, filter, request};
+use crate::cli::show::listing::Format;
+use crate::oci::rfc3339;
+use crate::registry::Client;
+use crate::report::Diagnostic;
+use crate::shared_cache::{Backend, Bounds, Entry, Error, Pack, Pruned, backend, care};
+use crate::text::duration::seconds;
+use crate::text::size::bytes;
+
+/// Look after a cache that machines share: what is in it, who wrote it, making it smaller, removing it
+///
+/// CACHE is written as for --cache-from: `NAME` or `type=registry,ref=NAME`, `type=local,src=DIR`, … Nothing is taken into the
+/// local store.
+#[derive(Debug, Args)]
+pub(crate) struct CacheArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the steps that a cache has, those that were used last first
+    ///
+    /// SIZE is that of the step's layer, TOOK is how long the step ran, WRITER is what the pipeline that wrote the record calls
+    /// itself. Lines at the end tell of everything else.
+    #[command(
+        after_help = "Fields of templates: Key, Slot, Layer, Size, Bytes, Took, Written, WrittenSince, Used, UsedSince, Writer,
+Generation, Secrets."
+    )]
+    Inspect {
+        #[command(flatten)]
+        at: At,
+        /// `table`, `json` (an object on each line), or a template such as '{{.Writer}} {{.Size}}'
+        #[arg(long, value_name = "FORMAT")]
+        format: Option<String>,
+    },
+    /// Drop steps from a cache: those not used for long, then those that save the least time for each byte
+    ///
+    /// A folder gives the bytes back at once; a registry when its own garbage collector runs.
+    Prune {
+        #[command(flatten)]
+        at: At,
+        /// Until the layers and indexes that it names are no larger, such as 10g
+        #[arg(long, value_name = "SIZE", required_unless_present = "max_age")]
+        max_size: Option<String>,
+        /// What no build has used for so long, such as 14d
+        #[arg(long, value_name = "TIME")]
+        max_age: Option<String>,
+    },
+    /// Remove a cache
+    Rm {
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+/// Which cache, and how it is asked.
+#[derive(Debug, Args)]
+struct At {
+    /// The cache
+    #[arg(value_name = "CACHE")]
+    cache: String,
+    #[command(flatten)]
+    registries: RegistryArgs,
+}
+
+impl At {
+    fn backend(&self) -> Result<Arc<dyn Backend>, Failure> {
+        let configuration = Configuration::load()?;
+        let (caches, _) = caches::from(std::slice::from_ref(&self.cache), &configuration)?;
+        let client = Client::new(configuration.registries(&self.registries)?);
+        let nothing = || Failure::usage(Diagnostic::error(format!("`{}` is no cache", self.cache)));
+        Ok(backend::at(&caches.first().ok_or_else(nothing)?.location, &client))
+    }
+
+    fn failure(&self, error: &Error) -> Failure {
+        Failure::message(format!("the cache `{}`: {error}", self.cache))
+    }
+
+    fn absent(&self) -> Failure {
+        Failure::message(format!("there is no cache at `{}`", self.cache))
+    }
+}
+
+const COLUMNS: [(&str, &str); 6] = [
+    ("STEP", "Key"),
+    ("SIZE", "Size"),
+    ("TOOK", "Took"),
+    ("WRITTEN", "WrittenSince"),
+    ("USED", "UsedSince"),
+    ("WRITER", "Writer"),
+];
+
+/// Does what the verb says.
+pub(crate) fn run(args: &CacheArgs) -> Result<(), Failure> {
+    match &args.verb {
+        Verb::Inspect { at, format } => {
+            let format = Format::parse(format.as_deref())?;
+            let backend = at.backend()?;
+            let pack = care::read(&*backend).map_err(|e| at.failure(&e))?.ok_or_else(|| at.absent())?;
+            print(&listing(&pack, &format)?)
+        }
+        Verb::Prune { at, max_size, max_age } => {
+            let bounds = bounds(max_size.as_deref(), max_age.as_deref())?;
+            let backend = at.backend()?;
+            let pruned = care::prune(&*backend, bounds).map_err(|e| at.failure(&e))?;
+            print(&told(pruned.ok_or_else(|| at.absent())?))
+        }
+        Verb::Rm { at } => {
+            let backend = at.backend()?;
+            let freed = care::remove(&*backend).map_err(|e| at.failure(&e))?.ok_or_else(|| at.absent())?;
+            let freed = if freed > 0 { format!(", {} freed", bytes(freed)) } else { String::new() };
+            print(&format!("removed {}{freed}\n", backend.name()))
+        }
+    }
+}
+
+fn bounds(size: Option<&str>, age: Option<&str>) -> Result<Bounds, Failure> {
+    let age = age.map(filter::duration).transpose()?;
+    Ok(Bounds {
+        size: size.map(|text| request::size("--max-size", text)).transpose()?,
+        age: age.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
+    })
+}
+
+fn listing(pack: &Pack, format: &Format) -> Result<String, Failure> {
+    let mut entries: Vec<&Entry> = pack.entries.values().collect();
+    entries.sort_by_key(|entry| (std::cmp::Reverse((entry.used, entry.written)), entry.record.key));
+    let is_table = matches!(format, Format::Table);
+    let rows: Vec<Value> = entries.iter().map(|entry| row(entry, is_table)).collect();
+    let mut text = format.render(&COLUMNS, &rows)?;
+    if is_table {
+        text.push_str(&summary(pack));
+    }
+    Ok(text)
+}
+
+fn row(entry: &Entry, is_short: bool) -> Value {
+    let (written, used) = (rfc3339(entry.written), rfc3339(entry.used));
+    let key = entry.record.key.hex();
+    let layer = &entry.record.layer.descriptor;
+    json!({
+        "Key": if is_short { &key[..12] } else { &key },
+        "Slot": entry.slot,
+        "Layer": layer.digest,
+        "Size": bytes(layer.size),
+        "Bytes": layer.size,
+        "Took": entry.record.took.map_or_else(|| "-".to_owned(), seconds),
+        "WrittenSince": local::age(Some(&written)),
+        "Written": written,
+        "UsedSince": days(entry.used),
+        "Used": used,
+        "Writer": if entry.writer.is_empty() { "-" } else { &entry.writer },
+        "Generation": entry.generation,
+        "Secrets": entry.had_secrets,
+    })
+}
+
+/// Of the last use only the day is known.
+fn days(used: i64) -> String {
+    match (crate::clock::now() - used) / (24 * 3600) {
+        ..=0 => "today".to_owned(),
+        1 => "yesterday".to_owned(),
+        days => format!("{days} days ago"),
+    }
+}
+
+/// What it comes to, and what is no step.
+fn summary(pack: &Pack) -> String {
+    let blobs = pack.blobs();
+    let total: u64 = blobs.iter().map(|blob| blob.size).sum();
+    let of_indexes: u64 = pack.indexes.values().map(|index| index.size).sum();
+    let (steps, indexes) = (pack.entries.len(), pack.indexes.len());
+    let mut text = format!(
+        "\n{steps} steps, {} in {} blobs; {indexes} indexes of layers are {} of it\n",
+        bytes(total),
+        blobs.len(),
+        bytes(of_indexes)
+    );
+    for image in pack.images.keys() {
+        text.push_str(&format!("pushed with it: {}\n", crate::text::terminal::harmless(image)));
+    }
+    text
+}
+
+fn told(pruned: Pruned) -> String {
+    let Pruned { dropped, kept, released_bytes, freed_bytes } = pruned;
+    let freed = match (released_bytes, freed_bytes) {
+        (0, 0) => String::new(),
+        (released, 0) => {
+            format!("; {} are named no more, and go when the server collects garbage", bytes(released))
+        }
+        (_, freed) => format!("; {} freed", bytes(freed)),
+    };
+    format!("{dropped} steps dropped, {kept} kept{freed}\n")
+}
