@@ -152,18 +152,27 @@ impl Pack {
         if json.len() as u64 > LIMIT {
             return Err(format!("its records are larger than {} MiB", LIMIT >> 20));
         }
+        Self::parse_json(&json)
+    }
+
+    /// As [`Pack::parse`], of what is compressed there.
+    ///
+    /// # Errors
+    /// In words, for bytes that are no pack of this version.
+    pub fn parse_json(json: &[u8]) -> Result<Self, String> {
+        let no_pack = |error: &dyn std::fmt::Display| format!("it is no pack of records: {error}");
         #[derive(Deserialize)]
         struct Version {
             version: u32,
         }
-        let Version { version } = serde_json::from_slice(&json).map_err(|e| no_pack(&e))?;
+        let Version { version } = serde_json::from_slice(json).map_err(|e| no_pack(&e))?;
         if version != VERSION {
             return Err(format!(
                 "it was written by another version of rbuild (format {version}, not {VERSION})"
             ));
         }
         let Written { images, indexes, folded, records, .. } =
-            serde_json::from_slice(&json).map_err(|e| no_pack(&e))?;
+            serde_json::from_slice(json).map_err(|e| no_pack(&e))?;
         let entries = records.into_iter().filter_map(Entry::read).map(|entry| (entry.record.key, entry));
         Ok(Self { entries: entries.collect(), indexes, folded, images })
     }
@@ -263,4 +272,83 @@ fn hashed<'f>(key: &Key, fields: impl Iterator<Item = Field<'f>>) -> u16 {
 /// A step's slot on every machine: its place in the Dockerfile, hashed.
 pub fn slot(name: &str) -> String {
     blake3::hash(format!("rbuild slot 1\n{name}").as_bytes()).to_hex()[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::shared_cache::{Bounds, bound, merge};
+
+    /// A step whose layer has so many bytes and took so long, written then.
+    fn entry(number: u8, size: u64, took_ms: u64, written: Seconds) -> Entry {
+        let digest = Digest::of(&[number]);
+        let layer = Layer {
+            descriptor: Descriptor::new(MediaType::LAYER_GZIP, digest, size),
+            diff_id: DiffId(digest),
+        };
+        let key = Key::from_hex(&format!("{number:064x}")).unwrap();
+        let record = Record::new(key, layer.clone(), ChainId::of(&[layer.diff_id]), 7);
+        Entry {
+            record: Record { took: Some(Duration::from_millis(took_ms)), ..record },
+            slot: "0123456789abcdef".to_owned(),
+            clues: vec![Clue("command".to_owned(), 17)],
+            generation: 0,
+            written,
+            used: written,
+            writer: String::new(),
+            had_secrets: false,
+        }
+    }
+
+    fn pack(entries: impl IntoIterator<Item = Entry>) -> Pack {
+        let entries = entries.into_iter().map(|entry| (entry.record.key, entry)).collect();
+        Pack { entries, ..Pack::default() }
+    }
+
+    #[test]
+    fn reads_what_it_wrote_and_nothing_else() {
+        let pack = pack([entry(1, 10, 5, 3), entry(2, 20, 6, 4)]);
+        let bytes = pack.to_bytes();
+        assert_eq!(Pack::parse(&bytes), Ok(pack));
+        assert!(Pack::parse(&bytes[..bytes.len() / 2]).is_err());
+        let other = zstd::bulk::compress(br#"{"version":2,"records":0}"#, 1).unwrap();
+        assert!(Pack::parse(&other).unwrap_err().contains("another version"));
+        let bomb = zstd::bulk::compress(&vec![b' '; usize::try_from(LIMIT).unwrap() + 1], 1).unwrap();
+        assert!(Pack::parse(&bomb).unwrap_err().contains("64 MiB"));
+    }
+
+    #[test]
+    fn the_older_of_two_records_stands_unless_one_was_made_anew() {
+        let (old, young) = (entry(1, 10, 5, 3), Entry { written: 9, used: 9, ..entry(1, 11, 5, 3) });
+        let merged = merge(pack([young.clone()]), pack([old.clone()]));
+        assert_eq!(merged, merge(pack([old.clone()]), pack([young.clone()])));
+        let stands = &merged.entries[&old.record.key];
+        assert_eq!((stands.written, stands.used, &stands.record), (3, 9, &old.record));
+        let anew = Entry { generation: 1, ..young };
+        let merged = merge(pack([old]), pack([anew.clone()]));
+        assert_eq!(merged.entries[&anew.record.key], anew);
+    }
+
+    #[test]
+    fn what_saves_least_goes_first() {
+        let mut full = pack([entry(1, 100, 60_000, 3), entry(2, 100, 10, 3), entry(3, 10, 5000, 3)]);
+        assert_eq!(bound(&mut full, Bounds { size: Some(120), age: None }, 3), 1);
+        assert!(!full.entries.contains_key(&entry(2, 0, 0, 0).record.key));
+        let day = 24 * 3600;
+        let mut old = pack([entry(1, 1, 1, 0), entry(2, 1, 1, 30 * day)]);
+        let month = Bounds { size: None, age: Some(Duration::from_secs(7 * 24 * 3600)) };
+        assert_eq!(bound(&mut old, month, 31 * day), 1);
+    }
+
+    #[test]
+    fn clues_tell_names_and_not_values() {
+        let mut preimage = Preimage::new("run/1");
+        preimage.push("arg:TOKEN", "hunter2");
+        (0..100).for_each(|file| preimage.push(format!("file:secret-{file}"), "content"));
+        let text = format!("{:?}", clues(&preimage.key(), &preimage));
+        assert!(text.contains("arg:TOKEN") && text.contains("\"file\"") && text.contains("files"), "{text}");
+        assert!(!text.contains("hunter2") && !text.contains("secret-"), "{text}");
+        assert!(clues(&preimage.key(), &preimage).len() <= CLUES + 1);
+    }
 }

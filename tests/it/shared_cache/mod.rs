@@ -1,6 +1,7 @@
 //! Caches that machines share: `machine` after `machine` with a store of its own, and one cache between them.
 
 mod care;
+mod faults;
 mod folder;
 mod registry;
 
@@ -71,14 +72,19 @@ impl Project {
     }
 
     fn build_in(&self, machine: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Said {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rbuild"));
-        command.current_dir(self.path().join("context")).arg("--root").arg(self.store(machine));
-        command.envs(variables.iter().copied());
-        let output = command.args(["build", "--progress=plain"]).args(arguments).arg(".").output().unwrap();
+        let output = self.command(machine, arguments).envs(variables.iter().copied()).output().unwrap();
         Said {
             code: output.status.code().unwrap_or(-1),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// That build, not begun.
+    fn command(&self, machine: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rbuild"));
+        command.current_dir(self.path().join("context")).arg("--root").arg(self.store(machine));
+        command.args(["build", "--progress=plain"]).args(arguments).arg(".");
+        command
     }
 
     /// A build that must work.
