@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(merged, merge(second, first));
     assert_eq!(merged, merge(merged.clone(), merged.clone()));
     let mut bounded = merged.clone();
-    let dropped = bound(&mut bounded, Bounds { size: Some(1000), age: None }, 0);
+    let dropped = bound(&mut bounded, Bounds { size: Some(1000), ..Bounds::default() }, 0);
     assert_eq!(bounded.entries.len() + dropped, merged.entries.len());
     let sizes = bounded.blobs().into_iter().map(|blob| blob.size);
     assert!(sizes.fold(0_u64, u64::saturating_add) <= 1000 || !bounded.indexes.is_empty());

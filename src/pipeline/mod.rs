@@ -34,6 +34,7 @@ use crate::plan::{
 use crate::registry::Client;
 use crate::report::{Diagnostic, Event, Events, StepNumber};
 use crate::secrets::Secrets;
+use crate::shared_cache::mounts::Travel;
 use crate::shared_cache::{CacheFrom, CacheTo};
 use crate::solve::session::{FailedSteps, Session};
 use crate::solve::{HearLayers, Services, Solved};
@@ -61,6 +62,8 @@ pub struct Request {
     pub cache_from: Vec<CacheFrom>,
     /// Caches that get what this build found and made.
     pub cache_to: Vec<CacheTo>,
+    /// Whether cache mounts go with them; by default both ways if `cache_to` is given, but for those that secrets met.
+    pub cache_mounts: Option<Travel>,
     /// What is to be said before anything else.
     pub notes: Vec<String>,
     /// Where the Dockerfile is.
@@ -140,6 +143,7 @@ impl Request {
             other_stores: Vec::new(),
             cache_from: Vec::new(),
             cache_to: Vec::new(),
+            cache_mounts: None,
             notes: Vec::new(),
             dockerfile: DockerfileFrom::Context,
             context: ContextFrom::Directory(context),
@@ -315,7 +319,8 @@ impl Request {
         let imports = self.imports(&registry, events);
         let others = self.other_stores.iter().map(place).chain(shared::places(&imports)).collect();
         let services = Services::new((&store, others), &self.registries, &self.limits, (stop, events));
-        let services = Services { registry, imports, ..services };
+        let mounts = self.mounts(&imports);
+        let services = Services { registry, imports, mounts, ..services };
         Ok(Services { failed: FailedSteps::new(self.keep_failed), pins: self.pins()?, ..services })
     }
 

@@ -7,8 +7,10 @@ use crate::cache::Place;
 use crate::oci::Layer;
 use crate::registry::Client;
 use crate::report::{Diagnostic, Event, Events};
+use crate::shared_cache::mounts::Travel;
 use crate::shared_cache::{CacheFrom, CacheTo, Exported, Exporter, Import, Results, backend};
 use crate::solve::Services;
+use crate::solve::cache_mounts::{CacheMounts, Leaving};
 use crate::text::duration::seconds;
 use crate::text::size::bytes;
 
@@ -17,6 +19,17 @@ impl Request {
     pub(super) fn imports(&self, registry: &Client, events: &Events) -> Vec<Arc<Import>> {
         let import = |from: &CacheFrom| Import::start(backend::at(&from.location, registry), events);
         self.cache_from.iter().map(import).collect()
+    }
+}
+
+impl Request {
+    /// How cache mounts travel between `imports`, and what `--cache-to` names.
+    pub(super) fn mounts(&self, imports: &[Arc<Import>]) -> CacheMounts {
+        let usual = if self.cache_to.is_empty() { Travel::In } else { Travel::InAndOut };
+        let limits = self.cache_from.iter().map(|from| from.mount_limit);
+        let imports = imports.iter().map(Arc::clone).zip(limits).collect();
+        let is_said = self.cache_mounts == Some(Travel::InAndOut);
+        CacheMounts::new(self.cache_mounts.unwrap_or(usual), is_said, imports)
     }
 }
 
@@ -69,6 +82,7 @@ impl Exports {
             layers: &layers,
             seen: &results.seen,
             project,
+            mounts: &Leaving(services),
             images: &names,
         };
         let mut failed = Vec::new();
@@ -93,12 +107,17 @@ impl Exports {
 }
 
 fn told(name: &str, exported: Exported) -> String {
-    let Exported { records, bytes: sent, dropped, took } = exported;
+    let Exported { records, mounts, bytes: sent, dropped, took } = exported;
+    let mounts = match mounts {
+        0 => String::new(),
+        1 => ", 1 cache mount".to_owned(),
+        several => format!(", {several} cache mounts"),
+    };
     let dropped = if dropped > 0 { format!(", {dropped} dropped") } else { String::new() };
     match (records, sent) {
         (0, 0) => format!("the cache `{name}` has it all{dropped}"),
         _ => format!(
-            "cached to `{name}`: {records} new {}, {} sent, {}{dropped}",
+            "cached to `{name}`: {records} new {}{mounts}, {} sent, {}{dropped}",
             if records == 1 { "record" } else { "records" },
             bytes(sent),
             seconds(took)

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use super::backend::{Backend, Content, Error, Head, PackId, Put, Sent};
 use super::import::{Import, Known};
 use super::merge::{bound, fit, merge};
+use super::mounts::remote::{Place, Snapshots, Taken};
 use super::pack::{Entry, Kept, Pack, clues, slot};
 use super::spec::{CacheTo, Mode};
-use crate::cache::{Lookup, Used};
+use crate::cache::{Key, Lookup, Used};
 use crate::clock;
 use crate::oci::{Descriptor, DiffId, Digest, Layer, Seconds};
 use crate::store::{Folder, Store};
@@ -54,6 +55,8 @@ struct Shared {
 pub struct Exported {
     /// Records that the cache did not have.
     pub records: usize,
+    /// Snapshots of cache mounts that the cache did not have.
+    pub mounts: usize,
     /// Bytes that were sent.
     pub bytes: u64,
     /// Records that were dropped, to keep bounds.
@@ -72,6 +75,8 @@ pub struct Results<'a> {
     pub seen: &'a [Layer],
     /// What tells this build's slots from others' in one store: slots begin with it and a line feed.
     pub project: &'a str,
+    /// Its cache mounts.
+    pub mounts: &'a dyn Snapshots,
     /// Under which names its images were pushed.
     pub images: &'a [String],
 }
@@ -193,10 +198,18 @@ impl Shared {
         let failed = self.send_all(&missing, &indexes)?;
         own.entries.retain(|_, entry| !failed.contains(&entry.record.layer.descriptor.digest));
         let records = own.entries.keys().filter(|key| !known.pack.entries.contains_key(key)).count();
+        // Records are worth writing without them.
+        let mounts = self.send_mounts(results, &mut own, (&known, now));
         let is_gone =
             |blob: &Descriptor| self.is_gone(results, blob) && !lock(&self.sent).contains(&blob.digest);
         let dropped = self.publish(&own, &known, &is_gone, now)?;
-        Ok(Exported { records, bytes: self.bytes.load(Ordering::Relaxed), dropped, took: Duration::ZERO })
+        Ok(Exported {
+            records,
+            mounts: mounts?,
+            bytes: self.bytes.load(Ordering::Relaxed),
+            dropped,
+            took: Duration::ZERO,
+        })
     }
 
     /// The build's own pack, and the bytes of indexes that the backend does not have.
@@ -297,6 +310,45 @@ impl Shared {
         }
     }
 
+    /// Sends the snapshots of cache mounts, and names them in `own`. Gives how many are new.
+    fn send_mounts(
+        &self,
+        results: &Results<'_>,
+        own: &mut Pack,
+        (known, now): (&Known, Seconds),
+    ) -> Result<usize, Error> {
+        let (backend, limit) = (&*self.backend, self.options.mount_limit);
+        let place = Place { backend, known: &known.pack.mounts, limit, now };
+        let mut count = 0;
+        for mut taken in results.mounts.take(&place) {
+            if let Some((blobs, _)) = &taken.fresh {
+                self.send_snapshot(&taken, blobs)?;
+                taken.snapshot.writer = super::writer::writer();
+                count += 1;
+            }
+            own.mounts.extend(taken.names.into_iter().map(|name| (name, taken.snapshot.clone())));
+        }
+        Ok(count)
+    }
+
+    fn send_snapshot(&self, taken: &Taken, blobs: &[Descriptor]) -> Result<(), Error> {
+        let (next, first) = (Mutex::new(blobs.iter()), Mutex::new(None));
+        let work = || {
+            while lock(&first).is_none() {
+                let blob = lock(&next).next();
+                let Some(blob) = blob else { return };
+                let sent = taken.read(&blob.digest).and_then(|bytes| self.send(blob, Content::Bytes(&bytes)));
+                if let Err(error) = sent {
+                    lock(&first).get_or_insert(error);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            (0..blobs.len().min(AT_ONCE)).for_each(|_| drop(scope.spawn(work)));
+        });
+        crate::sync::into_inner(first).map_or(Ok(()), Err)
+    }
+
     /// Leaves the pack beside the head, and merges it into the head until it is there. Nothing is written where nothing is new.
     fn publish(
         &self,
@@ -309,7 +361,7 @@ impl Shared {
         let merged_with = |pack: Pack| {
             let mut merged = merge(pack, own.clone());
             merged.entries.retain(|_, entry| !is_gone(&entry.record.layer.descriptor));
-            let dropped = bound(&mut merged, bounds, now) + fit(&mut merged, now);
+            let dropped = bound(&mut merged, bounds, now) + fit(&mut merged);
             (merged, dropped)
         };
         // Another name of an image alone is not worth writing.
@@ -342,7 +394,9 @@ impl Shared {
         }
         let Some(head) = self.backend.head()? else { return Ok(false) };
         let there = Pack::parse(&head.pack).map_err(Error::NoPack)?;
-        Ok(merged.entries.keys().all(|key| there.entries.contains_key(key)))
+        let has_mount = |name: &String| there.mounts.contains_key(name);
+        let has_record = |key: &Key| there.entries.contains_key(key);
+        Ok(merged.entries.keys().all(has_record) && merged.mounts.keys().all(has_mount))
     }
 
     /// Merges what others left beside the head. Gives also the packs that nobody needs any more.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use super::backend::{Backend, Error, Head};
+use super::mounts::Snapshot;
 use super::pack::Pack;
 use crate::cache::{BlobSource, FetchError, Key, Place, Record};
 use crate::oci::{Descriptor, Digest, Layer};
@@ -108,6 +109,11 @@ impl Import {
     pub fn known_within(&self, patience: Duration) -> Option<Arc<Known>> {
         let waited = self.arrived.wait_timeout_while(lock(&self.state), patience, |state| state.is_none());
         waited.unwrap_or_else(std::sync::PoisonError::into_inner).0.clone()
+    }
+
+    /// The snapshot of a cache mount.
+    pub fn mount(&self, name: &str) -> Option<Snapshot> {
+        self.known().pack.mounts.get(name).cloned()
     }
 
     /// The backend.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::mounts::{self, Snapshot};
 use super::pack::{Entry, Pack};
 use crate::oci::{Digest, Seconds};
 
@@ -14,6 +15,8 @@ pub struct Bounds {
     pub size: Option<u64>,
     /// Since a record was used last.
     pub age: Option<Duration>,
+    /// What cache mounts take of it, in bytes; [`mounts::ALL_LIMIT`] when absent.
+    pub mounts: Option<u64>,
 }
 
 /// So many images are known at most: the newest.
@@ -40,6 +43,20 @@ pub fn merge(mut one: Pack, other: Pack) -> Pack {
         let used = kept.used.max(index.used);
         *kept = if (index.size, index.digest) < (kept.size, kept.digest) { index } else { *kept };
         kept.used = used;
+    }
+    for (name, snapshot) in other.mounts {
+        match one.mounts.entry(name) {
+            std::collections::btree_map::Entry::Vacant(free) => drop(free.insert(snapshot)),
+            std::collections::btree_map::Entry::Occupied(mut taken) => {
+                let used = taken.get().used.max(snapshot.used);
+                // The newer one stands, as a whole.
+                let order = |snapshot: &Snapshot| (snapshot.written, snapshot.manifest);
+                if order(&snapshot) > order(taken.get()) {
+                    taken.insert(snapshot);
+                }
+                taken.get_mut().used = used;
+            }
+        }
     }
     for (image, used) in other.images {
         let kept = one.images.entry(image).or_insert(used);
@@ -71,35 +88,42 @@ pub fn bound(pack: &mut Pack, bounds: Bounds, now: Seconds) -> usize {
         let oldest = now.saturating_sub(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
         pack.entries.retain(|_, entry| entry.used >= oldest);
         pack.indexes.retain(|_, index| index.used >= oldest);
+        pack.mounts.retain(|_, mount| mount.used >= oldest);
     }
+    let of_mounts = bound_mounts(pack, bounds);
     if let Some(size) = bounds.size {
-        let mut ranked: Vec<(&Entry, f64)> = pack.entries.values().map(|e| (e, worth(e))).collect();
-        ranked.sort_by(|(a, x), (b, y)| y.total_cmp(x).then_with(|| a.record.key.cmp(&b.record.key)));
-        let (mut seen, mut total, mut kept) = (BTreeSet::<Digest>::new(), 0_u64, BTreeSet::new());
-        for (entry, _) in ranked {
-            let index = pack.indexes.get(&entry.record.layer.diff_id).map(|index| (index.digest, index.size));
-            let layer = &entry.record.layer.descriptor;
-            let blobs = [Some((layer.digest, layer.size)), index].into_iter().flatten();
-            let fresh: Vec<(Digest, u64)> = blobs.filter(|(digest, _)| !seen.contains(digest)).collect();
-            let more = fresh.iter().fold(0_u64, |sum, (_, size)| sum.saturating_add(*size));
-            if total.saturating_add(more) <= size {
-                total += more;
-                seen.extend(fresh.into_iter().map(|(digest, _)| digest));
-                kept.insert(entry.record.key);
-            }
-        }
-        pack.entries.retain(|key, _| kept.contains(key));
+        bound_records(pack, size.saturating_sub(of_mounts));
     }
     before - pack.entries.len()
 }
 
+fn bound_records(pack: &mut Pack, size: u64) {
+    let mut ranked: Vec<(&Entry, f64)> = pack.entries.values().map(|e| (e, worth(e))).collect();
+    ranked.sort_by(|(a, x), (b, y)| y.total_cmp(x).then_with(|| a.record.key.cmp(&b.record.key)));
+    let (mut seen, mut total, mut kept) = (BTreeSet::<Digest>::new(), 0_u64, BTreeSet::new());
+    for (entry, _) in ranked {
+        let index = pack.indexes.get(&entry.record.layer.diff_id).map(|index| (index.digest, index.size));
+        let layer = &entry.record.layer.descriptor;
+        let blobs = [Some((layer.digest, layer.size)), index].into_iter().flatten();
+        let fresh: Vec<(Digest, u64)> = blobs.filter(|(digest, _)| !seen.contains(digest)).collect();
+        let more = fresh.iter().fold(0_u64, |sum, (_, size)| sum.saturating_add(*size));
+        if total.saturating_add(more) <= size {
+            total += more;
+            seen.extend(fresh.into_iter().map(|(digest, _)| digest));
+            kept.insert(entry.record.key);
+        }
+    }
+    pack.entries.retain(|key, _| kept.contains(key));
+}
+
 /// Drops records, those that save least first, until the pack can be read again: its bytes have a limit. Gives how many went.
-pub(super) fn fit(pack: &mut Pack, now: Seconds) -> usize {
+pub(super) fn fit(pack: &mut Pack) -> usize {
     let before = pack.entries.len();
     while !pack.fits() && !pack.entries.is_empty() {
         let blobs = pack.blobs().iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
-        let (some, kept) = (Bounds { size: Some(blobs / 4 * 3), age: None }, pack.entries.len());
-        bound(pack, some, now);
+        let of_mounts = pack.mounts.values().fold(0_u64, |sum, mount| sum.saturating_add(mount.total()));
+        let kept = pack.entries.len();
+        bound_records(pack, blobs.saturating_sub(of_mounts) / 4 * 3);
         // Records of layers without a byte among them.
         if pack.entries.len() == kept {
             let half: Vec<_> = pack.entries.keys().copied().step_by(2).collect();
@@ -109,6 +133,26 @@ pub(super) fn fit(pack: &mut Pack, now: Seconds) -> usize {
         pack.indexes.retain(|layer, _| layers.contains(layer));
     }
     before - pack.entries.len()
+}
+
+/// Drops the cache mounts that were used longest ago until all keep their bound, which is half of all that is allowed at most.
+/// Gives what is left, in bytes.
+fn bound_mounts(pack: &mut Pack, bounds: Bounds) -> u64 {
+    let limit = bounds.mounts.unwrap_or(mounts::ALL_LIMIT).min(bounds.size.map_or(u64::MAX, |size| size / 2));
+    let mut ranked: Vec<(&String, &Snapshot)> = pack.mounts.iter().collect();
+    ranked.sort_by(|(a, x), (b, y)| (y.used, y.written).cmp(&(x.used, x.written)).then_with(|| a.cmp(b)));
+    let (mut seen, mut total, mut kept) = (BTreeSet::<Digest>::new(), 0_u64, BTreeSet::new());
+    for (name, snapshot) in ranked {
+        let fresh: Vec<_> = snapshot.blobs().filter(|blob| !seen.contains(&blob.digest)).collect();
+        let more = fresh.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
+        if total.saturating_add(more) <= limit {
+            total += more;
+            seen.extend(fresh.iter().map(|blob| blob.digest));
+            kept.insert(name.clone());
+        }
+    }
+    pack.mounts.retain(|name, _| kept.contains(name));
+    total
 }
 
 /// Milliseconds that a hit saves for each byte of the layer, halved for each week that it was not used.

@@ -18,6 +18,7 @@
 //! export.rs   what a build leaves for others
 //! writer.rs   who wrote a record
 //! care.rs     looking after a cache: what is in it, less of it
+//! mounts/     what cache mounts hold, kept file by file
 //! ```
 
 pub mod backend;
@@ -25,6 +26,7 @@ pub mod care;
 mod export;
 mod import;
 mod merge;
+pub mod mounts;
 pub mod pack;
 pub mod spec;
 mod writer;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::mounts::Snapshot;
 use crate::cache::{Field, Key, Preimage, Record};
 use crate::oci::{ChainId, Descriptor, DiffId, Digest, Layer, MediaType, Seconds};
 
@@ -37,6 +38,8 @@ pub struct Pack {
     /// References of images that were pushed with layers of these records, whose repositories have them, and the days on
     /// which that was, in seconds since 1970.
     pub images: BTreeMap<String, Seconds>,
+    /// Cache mounts, by [what they are called](super::mounts::name).
+    pub mounts: BTreeMap<String, Snapshot>,
 }
 
 /// What is known of one step.
@@ -85,6 +88,8 @@ struct Written {
     indexes: BTreeMap<DiffId, Kept>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     folded: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    mounts: BTreeMap<String, Snapshot>,
     records: Vec<WrittenEntry>,
 }
 
@@ -135,6 +140,7 @@ impl Pack {
             images: self.images.clone(),
             indexes: self.indexes.clone(),
             folded: self.folded.clone(),
+            mounts: self.mounts.clone(),
             records,
         };
         serde_json::to_vec(&written).expect("these types have string keys and no failing serialisers")
@@ -171,17 +177,18 @@ impl Pack {
                 "it was written by another version of rbuild (format {version}, not {VERSION})"
             ));
         }
-        let Written { images, indexes, folded, records, .. } =
+        let Written { images, indexes, folded, mounts, records, .. } =
             serde_json::from_slice(json).map_err(|e| no_pack(&e))?;
         let entries = records.into_iter().filter_map(Entry::read).map(|entry| (entry.record.key, entry));
-        Ok(Self { entries: entries.collect(), indexes, folded, images })
+        Ok(Self { entries: entries.collect(), indexes, folded, images, mounts })
     }
 
     /// All blobs that it names, each once.
     pub fn blobs(&self) -> Vec<Descriptor> {
         let mut seen = BTreeSet::new();
         let layers = self.entries.values().map(|entry| entry.record.layer.descriptor.clone());
-        let all = layers.chain(self.indexes.values().map(Kept::descriptor));
+        let mounts = self.mounts.values().flat_map(Snapshot::blobs);
+        let all = layers.chain(self.indexes.values().map(Kept::descriptor)).chain(mounts);
         all.filter(|blob| seen.insert(blob.digest)).collect()
     }
 }
@@ -333,11 +340,11 @@ mod tests {
     #[test]
     fn what_saves_least_goes_first() {
         let mut full = pack([entry(1, 100, 60_000, 3), entry(2, 100, 10, 3), entry(3, 10, 5000, 3)]);
-        assert_eq!(bound(&mut full, Bounds { size: Some(120), age: None }, 3), 1);
+        assert_eq!(bound(&mut full, Bounds { size: Some(120), ..Bounds::default() }, 3), 1);
         assert!(!full.entries.contains_key(&entry(2, 0, 0, 0).record.key));
         let day = 24 * 3600;
         let mut old = pack([entry(1, 1, 1, 0), entry(2, 1, 1, 30 * day)]);
-        let month = Bounds { size: None, age: Some(Duration::from_secs(7 * 24 * 3600)) };
+        let month = Bounds { age: Some(Duration::from_secs(7 * 24 * 3600)), ..Bounds::default() };
         assert_eq!(bound(&mut old, month, 31 * day), 1);
     }
 

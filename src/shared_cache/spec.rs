@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::merge::Bounds;
+use super::mounts;
 use crate::oci::Reference;
 use crate::text::duration::parse_age;
 use crate::text::{boolean, closest, csv, size};
@@ -22,6 +23,8 @@ pub enum Location {
 pub struct CacheFrom {
     /// Where.
     pub location: Location,
+    /// What the files of one cache mount may have, in bytes.
+    pub mount_limit: u64,
 }
 
 /// `--cache-to`
@@ -35,6 +38,8 @@ pub struct CacheTo {
     pub ignore_error: bool,
     /// How much the cache may come to.
     pub bounds: Bounds,
+    /// What the files of one cache mount may have, in bytes.
+    pub mount_limit: u64,
 }
 
 /// Which records are exported.
@@ -60,8 +65,9 @@ impl CacheFrom {
     pub fn parse(text: &str) -> Parsed<Self> {
         let mut keys = Keys::read(text)?;
         let location = keys.location("src")?;
-        keys.finish(&[])?;
-        Ok((Self { location }, Vec::new()))
+        let mount_limit = keys.mount_limit()?;
+        keys.finish(&["mount-max-size"])?;
+        Ok((Self { location, mount_limit }, Vec::new()))
     }
 }
 
@@ -84,9 +90,6 @@ impl CacheTo {
                 boolean(&word).ok_or_else(|| format!("`ignore-error={word}`: it is `true` or `false`"))?
             }
         };
-        let size = |word: String| {
-            size::parse(&word).ok_or_else(|| format!("`max-size={word}` is no size such as `10g`"))
-        };
         let age = |word: String| {
             let seconds = parse_age(&word).and_then(|seconds| u64::try_from(seconds).ok());
             seconds
@@ -94,11 +97,13 @@ impl CacheTo {
                 .ok_or_else(|| format!("`max-age={word}` is no time such as `14d`"))
         };
         let bounds = Bounds {
-            size: keys.take("max-size").map(size).transpose()?,
+            size: keys.size("max-size")?,
+            mounts: keys.size("mounts-max-size")?,
             age: keys.take("max-age").map(age).transpose()?,
         };
-        keys.finish(&["mode", "ignore-error", "max-size", "max-age"])?;
-        Ok((Self { location, mode, ignore_error, bounds }, Vec::new()))
+        let mount_limit = keys.mount_limit()?;
+        keys.finish(&["mode", "ignore-error", "max-size", "max-age", "mounts-max-size", "mount-max-size"])?;
+        Ok((Self { location, mode, ignore_error, bounds, mount_limit }, Vec::new()))
     }
 }
 
@@ -138,6 +143,17 @@ impl Keys {
             false => true,
         });
         found
+    }
+
+    fn size(&mut self, key: &str) -> Result<Option<u64>, String> {
+        let size = |word: String| {
+            size::parse(&word).ok_or_else(|| format!("`{key}={word}` is no size such as `10g`"))
+        };
+        self.take(key).map(size).transpose()
+    }
+
+    fn mount_limit(&mut self) -> Result<u64, String> {
+        Ok(self.size("mount-max-size")?.unwrap_or(mounts::MOUNT_LIMIT))
     }
 
     fn location(&mut self, folder: &'static str) -> Result<Location, String> {

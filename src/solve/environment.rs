@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::cache_mounts::CacheMounts;
 use super::error::Error;
 use super::images::PullPolicy;
 use super::indexes::LayerIndexes;
@@ -41,6 +42,8 @@ pub struct Services {
     pub snapshots: Snapshots,
     /// Runs commands.
     pub executor: Arc<Executor>,
+    /// Cache mounts that travel; none do at first.
+    pub mounts: CacheMounts,
     /// Which cache mounts were emptied; none at first.
     pub emptied: EmptiedCaches,
     /// Talks to registries.
@@ -140,6 +143,7 @@ impl Services {
             imports: Vec::new(),
             indexes,
             executor,
+            mounts: CacheMounts::default(),
             emptied: EmptiedCaches::default(),
             registry: Client::new(registries.clone()),
             pins: Pins::default(),

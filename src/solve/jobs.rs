@@ -16,6 +16,7 @@ use crate::exec::{ExecError, Executor, MemoryMount};
 use crate::layer::unpack::Owners;
 use crate::layer::view::RootView;
 use crate::rootfs::{RecordedOwner, Root, Symlinks};
+use crate::shared_cache::mounts::{self, Outcome, Restore, Save};
 use crate::snapshot::{self, CommitJob, Committed, CopyJob, UnpackJob, Views};
 use crate::store::Store;
 use crate::sync::lock;
@@ -27,6 +28,8 @@ pub const TABLE: &[(&str, crate::exec::Job)] = &[
     ("copy", |job| encoded(job, |job: CopyJob| snapshot::copy_tree(&job))),
     ("remove", |job| encoded(job, |job: PathBuf| snapshot::remove(&job))),
     ("cache-directory", |job| encoded(job, |job: CacheDirectory| make_cache_directory(&job))),
+    ("restore-mount", |job| encoded(job, |job: RestoredMount| make_restored_mount(&job))),
+    ("save-mount", |job| encoded(job, |job: Save| mounts::save(&job))),
 ];
 
 /// The root of layers with these index files. A worker does one job after the other on the same base.
@@ -55,6 +58,9 @@ pub enum JobError {
         /// Why not.
         source: io::Error,
     },
+    /// The content of a cache mount could not be saved or restored.
+    #[error(transparent)]
+    Mount(#[from] mounts::Error),
     /// The directory of a cache mount could not be filled.
     #[error("cannot fill a cache mount from `{from}`: {source}")]
     Fill {
@@ -93,6 +99,20 @@ pub(super) struct Fill {
     pub(super) source: String,
     /// Nothing there is as good as an empty directory.
     pub(super) may_be_missing: bool,
+}
+
+/// The directory of a cache mount as a shared cache has it, to take the place of an empty one or of none. Nobody works in it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct RestoredMount {
+    /// What it will be, made first where nobody sees it.
+    pub(super) restore: Restore,
+    /// Where it goes.
+    pub(super) path: PathBuf,
+    /// Where an empty one goes that is there, on the same file system.
+    pub(super) replaced: PathBuf,
+    /// Where the note about it is made, and where that goes.
+    pub(super) note: PathBuf,
+    pub(super) note_path: PathBuf,
 }
 
 /// Unpacks a layer on the root `below`; gives notes about what the tree lacks.
@@ -146,16 +166,50 @@ fn make_cache_directory(job: &CacheDirectory) -> Result<(), JobError> {
         fill_from(fill, &job.fresh)?;
     }
     if let Some(replaced) = &job.replaced {
-        match renameat_with(CWD, &job.path, CWD, replaced, RenameFlags::NOREPLACE) {
-            Err(Errno::NOENT) => {}
-            renamed => renamed.map_err(|e| fail(e.into()))?,
-        }
+        put_away(&job.path, replaced).map_err(fail)?;
     }
-    // A plain rename would put it in the place of an empty one that another step has mounted in the meantime.
-    match renameat_with(CWD, &job.fresh, CWD, &job.path, RenameFlags::NOREPLACE) {
-        Err(Errno::EXIST) => Ok(snapshot::remove(&job.fresh)?),
-        renamed => renamed.map_err(|e| fail(e.into())),
+    match put_in_place(&job.fresh, &job.path).map_err(fail)? {
+        true => Ok(()),
+        false => Ok(snapshot::remove(&job.fresh)?),
     }
+}
+
+/// Moves what is at `path`, if anything is.
+fn put_away(path: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, path, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::NOENT) => Ok(()),
+        renamed => Ok(renamed?),
+    }
+}
+
+/// Moves a directory to its place unless something is there. A plain rename would put it in the place of an empty one that
+/// another step has mounted in the meantime.
+fn put_in_place(fresh: &Path, path: &Path) -> io::Result<bool> {
+    match renameat_with(CWD, fresh, CWD, path, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => Ok(false),
+        renamed => renamed.map(|()| true).map_err(Into::into),
+    }
+}
+
+/// Makes a cache mount as a shared cache has it.
+pub(super) fn restore_mount(executor: &Executor, job: &RestoredMount) -> Result<(), JobError> {
+    run(executor, "restore-mount", job, make_restored_mount)
+}
+
+fn make_restored_mount(job: &RestoredMount) -> Result<(), JobError> {
+    let fail = |source: io::Error| JobError::CacheDirectory { path: job.path.clone(), source };
+    mounts::restore(&job.restore, &job.note)?;
+    put_away(&job.path, &job.replaced).map_err(fail)?;
+    if put_in_place(&job.restore.fresh, &job.path).map_err(fail)? {
+        // A note that does not fit what is there is seen through, file by file.
+        let _ = std::fs::rename(&job.note, &job.note_path);
+    }
+    Ok(())
+}
+
+/// Looks at a cache mount, and makes the blobs of a snapshot.
+pub(super) fn save_mount(executor: &Executor, job: &Save) -> Result<Outcome, JobError> {
+    run(executor, "save-mount", job, mounts::save)
 }
 
 fn make_empty(job: &CacheDirectory) -> io::Result<()> {

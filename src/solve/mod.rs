@@ -3,6 +3,8 @@
 //! Decides nothing about images or Dockerfiles: that is in the plan.
 
 mod barred;
+#[allow(clippy::disallowed_methods, reason = "the store's own folders, by hash")]
+pub mod cache_mounts;
 mod environment;
 mod error;
 mod failure;

@@ -283,9 +283,9 @@ fn carry_out(lock: &ExclusiveLock, plan: &Plan) -> Result<(), Error> {
             UnitKind::Unnamed(_) | UnitKind::Tree(..) => {}
         }
         if let UnitKind::CacheMount(path) = &unit.kind {
-            let mut lock = path.as_os_str().to_owned();
-            lock.push(".lock");
-            store.trash(PathBuf::from(lock).as_path())?;
+            for kind in ["note", "note-new", "lock"] {
+                store.trash(&path.with_extension(kind))?;
+            }
         }
     }
     plan.records.iter().try_for_each(|name| store.remove_record(name))?;

@@ -107,8 +107,9 @@ pub(super) fn all(
     }
     for (folder, kind) in FOLDERS {
         for (path, changed) in store.entries_of(&store.folder(folder))? {
-            // The lock of a cache mount goes with it.
-            if path.extension().is_none_or(|e| e != "lock") {
+            // The lock of a cache mount and what is noted of it go with it.
+            if path.extension().is_none_or(|e| !["lock", "note", "note-new"].iter().any(|other| e == *other))
+            {
                 let changed = lock_time(&path).unwrap_or(changed);
                 let own_bytes = measuring.tree(&path).disk_bytes;
                 units.push(plain(kind(path), changed, own_bytes));

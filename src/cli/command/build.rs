@@ -139,6 +139,11 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "CACHE", help_heading = "Steps")]
     pub(crate) cache_to: Vec<String>,
 
+    /// Whether what is in cache mounts goes with those caches: `rw` (usual with `--cache-to`; said, also mounts that a step with
+    /// secrets wrote to), `ro`, or `off` [env: RBUILD_CACHE_MOUNTS]
+    #[arg(long, value_name = "WHAT", help_heading = "Steps")]
+    pub(crate) cache_mounts: Option<String>,
+
     /// Run every step again
     #[arg(long, help_heading = "Steps")]
     pub(crate) no_cache: bool,

@@ -132,6 +132,8 @@ fn bounds(size: Option<&str>, age: Option<&str>) -> Result<Bounds, Failure> {
     Ok(Bounds {
         size: size.map(|text| request::size("--max-size", text)).transpose()?,
         age: age.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
+        // Cache mounts have no bound of their own here.
+        mounts: Some(u64::MAX),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use crate::cli::Failure;
 use crate::report::Diagnostic;
+use crate::shared_cache::mounts::Travel;
 use crate::shared_cache::{CacheFrom, CacheTo};
 
 use super::configuration::Configuration;
@@ -24,6 +25,20 @@ pub(crate) fn to(
     let configured = &configuration.own.defaults.cache_to;
     let given = given(options, ("--cache-to", "RBUILD_CACHE_TO", "cache-to"), configured);
     read(&given, CacheTo::parse)
+}
+
+/// Whether cache mounts go with them.
+pub(crate) fn mounts(option: Option<&str>) -> Result<Option<Travel>, Failure> {
+    let variable = "RBUILD_CACHE_MOUNTS";
+    let (place, word) = match (option, std::env::var(variable)) {
+        (Some(word), _) => ("--cache-mounts", word.to_owned()),
+        (None, Ok(word)) if !word.trim().is_empty() => (variable, word.trim().to_owned()),
+        _ => return Ok(None),
+    };
+    let travel = Travel::parse(&word).ok_or_else(|| {
+        Failure::usage(Diagnostic::error(format!("`{place}={word}`: it is `off`, `ro` or `rw`")))
+    });
+    travel.map(Some)
 }
 
 /// Values, and where they stand.

@@ -65,6 +65,7 @@ pub(crate) fn from_args(
         other_stores: Vec::new(),
         cache_from,
         cache_to,
+        cache_mounts: caches::mounts(args.cache_mounts.as_deref())?,
         notes: from_notes.into_iter().chain(to_notes).collect(),
         dockerfile: dockerfile(args.file.as_deref(), &args.context)?,
         context: context(&args.context),

@@ -3,6 +3,7 @@
 mod care;
 mod faults;
 mod folder;
+mod mounts;
 mod registry;
 
 use std::fs;

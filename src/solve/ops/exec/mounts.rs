@@ -12,6 +12,8 @@ use crate::copy_files;
 use crate::key::{self, CacheIdentity, Shown};
 use crate::plan::graph::{CacheOwner, ExecOp, Mount, MountKind, Mounted, Sharing};
 use crate::report::Event;
+use crate::shared_cache;
+use crate::solve::cache_mounts::{self, Wanted};
 use crate::solve::environment::{Environment, Services};
 use crate::solve::error::Error;
 use crate::solve::ops::context_layer;
@@ -143,7 +145,7 @@ pub(in crate::solve) fn hold<'o>(
     let mut held: Vec<(usize, HeldMount<'o>)> = Vec::with_capacity(wanted.len());
     for (name, at, mount) in wanted {
         let needed = match name {
-            Some(name) => cache(environment, mount, &name, &held)?,
+            Some(name) => cache(environment, (op, mount), &name, &held)?,
             None => hold_one(environment, mount)?,
         };
         held.push((at, HeldMount { mount, held: needed }));
@@ -154,9 +156,37 @@ pub(in crate::solve) fn hold<'o>(
 
 /// The name of a cache mount's directory.
 fn cache_name(mount: &Mount<MountedRoot>, owners: &str) -> Option<String> {
+    Some(key::cache_directory(&identity(mount)?, owners).hex())
+}
+
+fn identity(mount: &Mount<MountedRoot>) -> Option<CacheIdentity<'_>> {
     let MountKind::Cache { id, from, owner, .. } = &mount.kind else { return None };
     let from = from.as_ref().map(|(part, _)| (part.root.chain, part.path.as_str()));
-    Some(key::cache_directory(&CacheIdentity { id, from, owner: *owner }, owners).hex())
+    Some(CacheIdentity { id, from, owner: *owner })
+}
+
+/// What a cache mount is called on all machines. Where owners are only written down, links have none, so that is told apart.
+fn shared_name(
+    services: &Services,
+    op: &ExecOp<MountedRoot>,
+    mount: &Mount<MountedRoot>,
+) -> Result<Option<String>, Error> {
+    let owners = match services.snapshots.owners()? {
+        key::Owners::Kept => "kept",
+        key::Owners::Recorded => "recorded",
+    };
+    let name = |name: &str| shared_cache::mounts::name(name, &op.platform.to_string());
+    Ok(cache_name(mount, owners).as_deref().map(name))
+}
+
+/// Whether a step gets anything that must not leave this machine.
+fn has_secrets(environment: &Environment<'_>, op: &ExecOp<MountedRoot>) -> bool {
+    let given = &environment.given;
+    op.mounts.iter().any(|mount| match &mount.kind {
+        MountKind::Secret { id, .. } => given.secrets.is_given(id),
+        MountKind::Ssh { id, .. } => given.ssh.contains_key(id),
+        MountKind::Bind { .. } | MountKind::Tmpfs { .. } | MountKind::Cache { .. } => false,
+    })
 }
 
 fn hold_one(environment: &Environment<'_>, mount: &Mount<MountedRoot>) -> Result<Held, Error> {
@@ -223,12 +253,13 @@ fn agent(environment: &Environment<'_>, id: &str, required: bool) -> Result<Held
 /// The directory of a cache mount. Instances of a private one are numbered; the first that nobody has is taken.
 fn cache(
     environment: &Environment<'_>,
-    mount: &Mount<MountedRoot>,
+    (op, mount): (&ExecOp<MountedRoot>, &Mount<MountedRoot>),
     name: &str,
     others: &[(usize, HeldMount<'_>)],
 ) -> Result<Held, Error> {
     let services = environment.services;
-    let MountKind::Cache { sharing, .. } = &mount.kind else { return Ok(Held::Nothing) };
+    let MountKind::Cache { id, sharing, readonly, .. } = &mount.kind else { return Ok(Held::Nothing) };
+    let shared_name = shared_name(services, op, mount)?.filter(|_| *sharing != Sharing::Private);
     let folder = services.store.private(Folder::CacheMounts);
     for instance in first_instance(services, name).. {
         let numbered = if instance == 0 { name.to_owned() } else { format!("{name}-{instance}") };
@@ -249,6 +280,12 @@ fn cache(
         if environment.policy.no_cache && !start_empty(services, mount, (name, instance), (&path, &lock))? {
             continue;
         }
+        let wanted = shared_name.as_deref().map(|name| Wanted { name, id, path: &path, lock: &lock });
+        if let Some(wanted) = &wanted
+            && !environment.policy.no_cache
+        {
+            cache_mounts::bring(services, wanted);
+        }
         let taken = take(services, mount, &lock, *sharing);
         services.store.note_use(&lock_path);
         if !taken.map_err(fail("lock"))? {
@@ -256,6 +293,12 @@ fn cache(
         }
         if !path.is_dir() {
             make_cache(services, &mount.kind, &path, Before::Nothing).map_err(|e| e.at(mount.span))?;
+        }
+        if let Some(wanted) = &wanted
+            && !readonly
+        {
+            let noted = services.mounts.note_use(wanted, &lock_path, has_secrets(environment, op));
+            noted.map_err(fail("write"))?;
         }
         return Ok(Held::Cache { path, _lock: Some(lock) });
     }
@@ -284,6 +327,8 @@ fn start_empty(
         return Ok(false);
     }
     make_cache(services, &mount.kind, path, Before::ThrownAway).map_err(|e| e.at(mount.span))?;
+    let fail = |source| Error::CacheMount { action: "write", path: path.to_owned(), source }.at(mount.span);
+    cache_mounts::forget(path, lock).map_err(fail)?;
     instances.insert(instance);
     Ok(true)
 }
