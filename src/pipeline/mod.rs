@@ -231,6 +231,7 @@ fn run_with(request: &Request, services: &Services) -> Result<Built, Vec<Diagnos
     let events = &services.events;
     services.registry.tell(events);
     request.notes.iter().for_each(|note| events.send(Event::Note(note.clone())));
+    request.note_offline(events);
     let inputs = inputs::Inputs::open(request, services)?;
     inputs.read_ahead();
     let exports = shared::Exports::start(request, services);

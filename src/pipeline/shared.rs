@@ -8,7 +8,7 @@ use crate::oci::Layer;
 use crate::registry::Client;
 use crate::report::{Diagnostic, Event, Events};
 use crate::shared_cache::mounts::Travel;
-use crate::shared_cache::{CacheFrom, CacheTo, Exported, Exporter, Import, Results, backend};
+use crate::shared_cache::{CacheFrom, CacheTo, Exported, Exporter, Import, Location, Results, backend};
 use crate::solve::Services;
 use crate::solve::cache_mounts::{CacheMounts, Leaving};
 use crate::text::duration::seconds;
@@ -18,7 +18,22 @@ impl Request {
     /// Begins to read what `--cache-from` names, in its order.
     pub(super) fn imports(&self, registry: &Client, events: &Events) -> Vec<Arc<Import>> {
         let import = |from: &CacheFrom| Import::start(backend::at(&from.location, registry), events);
-        self.cache_from.iter().map(import).collect()
+        self.cache_from.iter().filter(|from| self.may_ask(&from.location)).map(import).collect()
+    }
+
+    /// Says which caches are left alone.
+    pub(super) fn note_offline(&self, events: &Events) {
+        let from = self.cache_from.iter().map(|from| &from.location);
+        let locations = from.chain(self.cache_to.iter().map(|to| &to.location));
+        if locations.into_iter().any(|location| !self.may_ask(location)) {
+            let note = "with `--offline` caches on other machines are neither read nor written";
+            events.send(Event::Note(note.to_owned()));
+        }
+    }
+
+    /// Whether a cache is on this machine, or others may be asked.
+    fn may_ask(&self, location: &Location) -> bool {
+        !self.offline || matches!(location, Location::Local(..))
     }
 }
 
@@ -47,7 +62,7 @@ impl Exports {
     /// Begins: layers are sent from now on as they are made.
     pub(super) fn start(request: &Request, services: &Services) -> Self {
         let mut all = Vec::new();
-        for to in &request.cache_to {
+        for to in request.cache_to.iter().filter(|to| request.may_ask(&to.location)) {
             let backend = backend::at(&to.location, &services.registry);
             let is_same = |import: &&Arc<Import>| import.backend().name() == backend.name();
             let import = services.imports.iter().find(is_same).map(Arc::clone);

@@ -53,11 +53,6 @@ fn what_platforms_share_runs_once() {
     let _registry = cross(&world);
     let ran = world.build(["--platform", TWO]).run();
     assert_eq!(ran.stderr.matches("load build context").count(), 1, "{}", ran.stderr);
-    let summary = ran.stderr.lines().last().unwrap();
-    assert!(
-        summary.contains("steps ran") && !summary.contains("cached"),
-        "none is asked for twice: {summary}"
-    );
     let manifests = world.images().platforms(&ran.digest());
     assert_eq!(manifests.keys().map(String::as_str).collect::<Vec<_>>(), ["linux/amd64", "linux/amd64/v2"]);
     for (platform, manifest) in &manifests {

@@ -133,3 +133,14 @@ fn an_image_is_no_cache_and_is_left_alone() {
     project.write("Dockerfile", format!("FROM {image}\nRUN true\n"));
     project.built("two", &[]);
 }
+
+#[test]
+fn offline_asks_nobody() {
+    let server = Server::start(|_| Reply::new(500, "{}"));
+    let project = Project::new();
+    let cache = format!("{}/cache:main", server.host());
+    let (from, to) = (format!("--cache-from={cache}"), format!("--cache-to={cache}"));
+    let said = project.built("one", &["--offline", &from, &to]);
+    assert_eq!(said.stderr.matches("neither read nor written").count(), 1, "{}", said.stderr);
+    assert!(server.requests().is_empty(), "{:?}", server.requests());
+}
