@@ -1,6 +1,6 @@
 //! Records that travel: the value, and its bytes.
 //!
-//! A pack is JSON compressed with zstd. What it says of a step is its record, without what is true of one machine, and *clues*: for each field of the preimage its name and 16 bits of a hash of its value. A miss on a new
+//! A pack is JSON compressed with zstd, and a checksum. What it says of a step is its record, without what is true of one machine, and *clues*: for each field of the preimage its name and 16 bits of a hash of its value. A miss on a new
 //! machine can so be explained, while build arguments and names of files cannot be read from the cache; to confirm a guess of one
 //! argument takes more than 16 bits (the key itself confirms a guess of all fields together, as it must).
 
@@ -123,7 +123,7 @@ fn is_zero(number: &u32) -> bool {
 impl Pack {
     /// Its bytes; the same for the same pack.
     pub fn to_bytes(&self) -> Vec<u8> {
-        zstd::bulk::compress(&self.to_json(), LEVEL).expect("memory is written to")
+        with_checksum(zstd::bulk::compress(&self.to_json(), LEVEL).expect("memory is written to"))
     }
 
     /// Whether [`Pack::parse`] reads what [`Pack::to_bytes`] gives.
@@ -152,6 +152,8 @@ impl Pack {
     /// In words, for bytes that are no pack of this version, and for those of more than [`LIMIT`] bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let no_pack = |error: &dyn std::fmt::Display| format!("it is no pack of records: {error}");
+        let whole = bytes.split_last_chunk().filter(|(bytes, sum)| blake3::hash(bytes).as_bytes() == *sum);
+        let (bytes, _) = whole.ok_or("it is no pack of records, or was damaged on the way")?;
         let mut json = Vec::new();
         let reader = zstd::stream::read::Decoder::new(bytes).map_err(|e| no_pack(&e))?;
         reader.take(LIMIT + 1).read_to_end(&mut json).map_err(|e| no_pack(&e))?;
@@ -276,6 +278,14 @@ fn hashed<'f>(key: &Key, fields: impl Iterator<Item = Field<'f>>) -> u16 {
     u16::from_le_bytes([a, b])
 }
 
+/// Behind the bytes their BLAKE3: nothing else vouches for a head, which has no name by digest, and a digit that flips in a record
+/// gives another image.
+fn with_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
+    let sum = blake3::hash(&bytes);
+    bytes.extend_from_slice(sum.as_bytes());
+    bytes
+}
+
 /// A step's slot on every machine: its place in the Dockerfile, hashed.
 pub fn slot(name: &str) -> String {
     blake3::hash(format!("rbuild slot 1\n{name}").as_bytes()).to_hex()[..16].to_owned()
@@ -319,9 +329,15 @@ mod tests {
         let bytes = pack.to_bytes();
         assert_eq!(Pack::parse(&bytes), Ok(pack));
         assert!(Pack::parse(&bytes[..bytes.len() / 2]).is_err());
-        let other = zstd::bulk::compress(br#"{"version":2,"records":0}"#, 1).unwrap();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x20;
+            assert!(Pack::parse(&damaged).is_err(), "byte {at}");
+        }
+        let other = with_checksum(zstd::bulk::compress(br#"{"version":2,"records":0}"#, 1).unwrap());
         assert!(Pack::parse(&other).unwrap_err().contains("another version"));
-        let bomb = zstd::bulk::compress(&vec![b' '; usize::try_from(LIMIT).unwrap() + 1], 1).unwrap();
+        let blanks = vec![b' '; usize::try_from(LIMIT).unwrap() + 1];
+        let bomb = with_checksum(zstd::bulk::compress(&blanks, 1).unwrap());
         assert!(Pack::parse(&bomb).unwrap_err().contains("64 MiB"));
     }
 
