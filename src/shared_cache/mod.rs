@@ -10,7 +10,7 @@
 //! against its diff id. What is wrong is as good as absent, with a warning.
 //!
 //! ```text
-//! spec.rs     what --cache-from and --cache-to say
+//! spec/       what --cache-from and --cache-to say
 //! pack.rs     records that travel, as bytes and back
 //! merge.rs    of two packs one; what is dropped when they grow
 //! backend/    where packs and blobs are kept, one file each

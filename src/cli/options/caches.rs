@@ -3,6 +3,7 @@
 use crate::cli::Failure;
 use crate::report::Diagnostic;
 use crate::shared_cache::mounts::Travel;
+use crate::shared_cache::spec::{Parsed, shown};
 use crate::shared_cache::{CacheFrom, CacheTo};
 
 use super::configuration::Configuration;
@@ -65,17 +66,20 @@ fn given(
 }
 
 /// What was given, and what is to be noted of it.
-fn read<T>(
-    given: &Given,
-    parse: impl Fn(&str) -> Result<(T, Vec<String>), String>,
-) -> Result<(Vec<T>, Vec<String>), Failure> {
+fn read<T>(given: &Given, parse: impl Fn(&str) -> Parsed<T>) -> Result<(Vec<T>, Vec<String>), Failure> {
     let (mut all, mut notes) = (Vec::new(), Vec::new());
     for value in given.values.iter().filter(|value| !value.is_empty()) {
         let (parsed, more) = parse(value).map_err(|text| {
-            Failure::usage(Diagnostic::error(format!("`{} {value}`: {text}", given.place)))
+            Failure::usage(Diagnostic::error(format!("`{} {}`: {text}", given.place, shown(value))))
         })?;
-        notes.extend(more);
-        all.push(parsed);
+        // One note for each thing, however often it is said.
+        let fresh: Vec<String> = more
+            .into_iter()
+            .map(|note| format!("{}: {note}", given.place))
+            .filter(|note| !notes.contains(note))
+            .collect();
+        notes.extend(fresh);
+        all.extend(parsed);
     }
     Ok((all, notes))
 }

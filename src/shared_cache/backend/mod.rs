@@ -1,17 +1,23 @@
 //! Where packs and blobs are kept. Whoever calls verifies what comes.
 
+mod http;
 mod local;
 mod registry;
+mod s3;
+mod web;
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use http::Bazel;
 pub use local::Folder;
 pub use registry::Registry;
+pub use s3::S3;
 
 use super::spec::Location;
+use crate::http::Environment;
 use crate::oci::{Descriptor, Digest};
 use crate::registry::Client;
 use crate::report::Events;
@@ -159,5 +165,7 @@ pub fn at(location: &Location, client: &Client) -> Arc<dyn Backend> {
     match location {
         Location::Local(path, tag) => Arc::new(Folder::new(path.clone(), tag.clone())),
         Location::Registry(reference) => Arc::new(Registry::new(client.clone(), reference.clone())),
+        Location::Http(at) => Arc::new(Bazel::new(at.clone(), web::settings(Environment::from_process()))),
+        Location::S3(at) => Arc::new(S3::new((**at).clone(), Environment::from_process())),
     }
 }

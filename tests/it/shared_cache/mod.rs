@@ -3,8 +3,12 @@
 mod care;
 mod faults;
 mod folder;
+mod http;
 mod mounts;
+mod options;
 mod registry;
+mod s3;
+mod servers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -88,11 +92,42 @@ impl Project {
         command
     }
 
+    /// Another subcommand on a machine.
+    fn rbuild(&self, machine: &str, arguments: &[&str]) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rbuild"));
+        let output = command.arg("--root").arg(self.store(machine)).args(arguments).output().unwrap();
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// A build that must work.
     fn built(&self, machine: &str, arguments: &[&str]) -> Said {
         let said = self.build(machine, arguments);
         assert_eq!(said.code, 0, "{}", said.stderr);
         said
+    }
+}
+
+/// Machines that build at once lose nothing of what each leaves.
+fn writers_at_once_lose_nothing(project: &Project, from: &str, to: &str) {
+    let machines: Vec<String> = (0..8).map(|number| format!("machine{number}")).collect();
+    project.write("Numbered", format!("{DOCKERFILE}ARG N\nRUN echo $N > /n\n"));
+    // What all stand on.
+    project.built("first", &["--file=Numbered", to]);
+    std::thread::scope(|scope| {
+        for machine in &machines {
+            let argument = format!("--build-arg=N={machine}");
+            scope.spawn(move || project.built(machine, &["--file=Numbered", from, to, &argument]));
+        }
+    });
+    // What lost a race for the head lies beside it, until the next who has something to say.
+    project.built("last", &["--file=Numbered", from, to, "--build-arg=N=last"]);
+    for machine in &machines {
+        let argument = format!("--build-arg=N={machine}");
+        let said = project.built(&format!("{machine}-again"), &["--file=Numbered", from, &argument]);
+        assert_eq!(said.ran(), 0, "{machine}: {}", said.stderr);
     }
 }
 

@@ -137,7 +137,8 @@ fn spawn(dir: &std::path::Path, data: &std::path::Path, port: u16, login: bool) 
     command.spawn().expect("docker-registry is missing; apt-get install docker-registry")
 }
 
-fn wait_until_it_listens(child: &mut Child, port: u16) -> bool {
+/// Whether the program serves its port before it ends.
+pub fn wait_until_it_listens(child: &mut Child, port: u16) -> bool {
     let patience = Instant::now() + Duration::from_secs(20);
     while Instant::now() < patience {
         if child.try_wait().unwrap().is_some() {
