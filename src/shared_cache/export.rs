@@ -295,15 +295,13 @@ impl Shared {
                 }
             }
         };
-        match blobs.len() {
-            0 => {}
-            1 => work(),
-            several => std::thread::scope(|scope| {
-                for _ in 0..several.min(AT_ONCE) {
-                    scope.spawn(work);
-                }
-            }),
-        }
+        std::thread::scope(|scope| {
+            for _ in 1..blobs.len().min(AT_ONCE) {
+                // Where no thread can be had, this one does it all.
+                let _ = std::thread::Builder::new().name("cache-to".to_owned()).spawn_scoped(scope, work);
+            }
+            work();
+        });
         match crate::sync::into_inner(first) {
             Some(error) => Err(error),
             None => Ok(crate::sync::into_inner(failed)),

@@ -114,8 +114,9 @@ impl RemoteLayers {
                     return None;
                 }
                 let (tap, bytes) = registry::tap();
-                scope.spawn(move || index(indexes, diff_id, bytes));
-                Some(tap)
+                let reader = std::thread::Builder::new().name("index".to_owned());
+                // Without a thread it is read later.
+                reader.spawn_scoped(scope, move || index(indexes, diff_id, bytes)).ok().map(|_| tap)
             };
             let (told, registry) = ((&progress, &self.stop), &self.registry);
             registry.pull_layers_tapped(store, &self.reference, layers, told, &tap)
