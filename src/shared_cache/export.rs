@@ -322,6 +322,10 @@ impl Shared {
             if let Some((blobs, _)) = &taken.fresh {
                 self.send_snapshot(&taken, blobs)?;
                 taken.snapshot.writer = super::writer::writer();
+                // Of two the newer stands, and within one second this is the newer one.
+                let before = taken.names.iter().filter_map(|name| known.pack.mounts.get(name));
+                let after = before.map(|before| before.written.saturating_add(1)).max();
+                taken.snapshot.written = taken.snapshot.written.max(after.unwrap_or(now));
                 count += 1;
             }
             own.mounts.extend(taken.names.into_iter().map(|name| (name, taken.snapshot.clone())));

@@ -129,8 +129,8 @@ fn what_is_known_is_not_read_again() {
         let found = scan(&root, Owners::Apply, &Note::read(&note_path(&folder))).unwrap();
         found.iter().filter(|found| !found.is_read).count()
     };
-    // What changed in the last moments may have changed again.
-    assert_eq!(unread(), 20);
+    // What changed in the last moments may have changed again, so of some or all this is not believed; how many depends on how
+    // long it took to get here.
     let seen: Vec<_> =
         scan(&root, Owners::Apply, &Note::default()).unwrap().iter().map(|found| found.seen).collect();
     Note::write(&note_path(&folder), (&digest, &manifest), &seen, note::now() + 60_000).unwrap();
