@@ -50,11 +50,11 @@ pub fn merge(mut one: Pack, other: Pack) -> Pack {
             std::collections::btree_map::Entry::Occupied(mut taken) => {
                 let used = taken.get().used.max(snapshot.used);
                 // The newer one stands, as a whole.
-                let order = |snapshot: &Snapshot| (snapshot.written, snapshot.manifest);
-                if order(&snapshot) > order(taken.get()) {
-                    taken.insert(snapshot);
+                let (one, other) = (Snapshot { used, ..snapshot }, taken.get_mut());
+                other.used = used;
+                if (one.written, &one) > (other.written, &*other) {
+                    *other = one;
                 }
-                taken.get_mut().used = used;
             }
         }
     }

@@ -354,6 +354,33 @@ mod tests {
     }
 
     #[test]
+    fn the_newer_of_two_snapshots_stands() {
+        let snapshot = |written, used, manifest: &[u8]| Snapshot {
+            manifest: Digest::of(manifest),
+            size: 100,
+            packs: Vec::new(),
+            bytes: 7,
+            files: 1,
+            written,
+            used,
+            writer: String::new(),
+            secrets: false,
+        };
+        let pack =
+            |snapshot| Pack { mounts: BTreeMap::from([("m".to_owned(), snapshot)]), ..Pack::default() };
+        let (old, young) = (snapshot(3, 9, b"old"), snapshot(4, 8, b"young"));
+        let merged = merge(pack(old.clone()), pack(young.clone()));
+        assert_eq!(merged, merge(pack(young.clone()), pack(old)));
+        assert_eq!(merged.mounts["m"], Snapshot { used: 9, ..young });
+        assert_eq!(Pack::parse(&merged.to_bytes()), Ok(merged.clone()));
+        // What was used longest ago goes first.
+        let mut bounded = merged;
+        bounded.mounts.insert("a".to_owned(), snapshot(1, 1, b"n"));
+        bound(&mut bounded, Bounds { mounts: Some(150), ..Bounds::default() }, 9);
+        assert_eq!(bounded.mounts.into_keys().collect::<Vec<_>>(), ["m"]);
+    }
+
+    #[test]
     fn what_saves_least_goes_first() {
         let mut full = pack([entry(1, 100, 60_000, 3), entry(2, 100, 10, 3), entry(3, 10, 5000, 3)]);
         assert_eq!(bound(&mut full, Bounds { size: Some(120), ..Bounds::default() }, 3), 1);

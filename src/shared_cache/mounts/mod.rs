@@ -67,7 +67,7 @@ impl Travel {
 }
 
 /// What a pack of records says of a mount.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The manifest's SHA-256.
     pub manifest: Digest,
@@ -93,7 +93,7 @@ pub struct Snapshot {
 }
 
 /// A blob of file content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PackRef {
     /// Its SHA-256.
     pub digest: Digest,

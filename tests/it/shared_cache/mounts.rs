@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use rbuild::oci::Digest;
 use rbuild::shared_cache::Pack;
@@ -317,6 +318,35 @@ fn a_mount_that_is_too_large_stays_here() {
     assert!(named > 100_000 && blobs(&project).len() > 2);
     project.built("one", &[&format!("{to},mounts-max-size=100k"), "--build-arg=N=four"]);
     assert!(head(&project).mounts.is_empty());
+}
+
+#[test]
+fn who_is_killed_while_a_mount_comes_leaves_none_of_it() {
+    let script = "i=0; if [ ! -e /m/1 ]; then while [ $i -lt 1000 ]; do i=$((i+1)); echo $i > /m/$i; done; fi; \
+                  set -- /m/*; echo has $#";
+    let project = running(script, "");
+    let (from, to) = options(&project);
+    project.built("one", &[&to, "--build-arg=N=one"]);
+    let count = |path: &Path| fs::read_dir(path).map_or(0, Iterator::count);
+    for some in [1, 500, 999] {
+        let (machine, argument) = (format!("killed{some}"), format!("--build-arg=N={some}"));
+        let store = project.store(&machine);
+        let mut child = project.command(&machine, &[&from, &argument]);
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let coming = || {
+            let all = walkdir::WalkDir::new(store.join("rbuild/tmp")).min_depth(3).max_depth(3);
+            let mut folders = all.into_iter().flatten().filter(|entry| entry.file_name() == "cache");
+            folders.next().map_or(0, |entry| count(entry.path()))
+        };
+        while coming() < some && mounts(&store).is_empty() && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(mounts(&store).iter().all(|mount| count(mount) == 1000), "{machine}");
+        let said = project.built(&machine, &[&from, "--build-arg=N=again"]);
+        assert!(said.stderr.contains(" has 1000\n"), "{}", said.stderr);
+    }
 }
 
 #[test]
