@@ -102,6 +102,9 @@ pub mod store;
 #[allow(clippy::disallowed_methods, reason = "configuration of the user and of the machine")]
 pub mod config;
 
+#[allow(clippy::disallowed_methods, reason = "the files of keys that the user names")]
+pub mod signature;
+
 pub mod oci;
 
 #[allow(clippy::disallowed_methods, reason = "it is what the others go through")]

@@ -21,6 +21,24 @@ pub fn difference(last: &Preimage, now: &Preimage) -> String {
     }
 }
 
+/// As [`difference`], where only the names of fields are known: with each whether it was there before, and is now.
+pub fn difference_of_names(mut changed: Vec<(&str, bool, bool)>) -> Option<String> {
+    changed.sort_by_key(|(name, ..)| rank(name));
+    let (first, was, is) = changed.first()?;
+    let one = vec![""];
+    let clause = match *first {
+        "file" | "files" => "files changed".to_owned(),
+        name => clause(name, was.then_some(&one), is.then_some(&one)),
+    };
+    // All that is about files is one change.
+    let is_file = |name: &str| matches!(name, "file" | "files");
+    let files = changed.iter().filter(|(name, ..)| is_file(name)).count();
+    match changed.len() - files.saturating_sub(1) - 1 {
+        0 => Some(clause),
+        more => Some(format!("{clause}, and {more} more")),
+    }
+}
+
 /// What is left without the fields that both begin with, and those that both end with: mostly little.
 fn differing<'f, 'p>(before: &'f [Field<'p>], after: &'f [Field<'p>]) -> (&'f [Field<'p>], &'f [Field<'p>]) {
     let start = before.iter().zip(after).take_while(|(a, b)| a == b).count();
@@ -49,7 +67,7 @@ fn rank(name: &str) -> u32 {
         "command" => 2,
         "arg" => 3,
         "env" => 4,
-        "file" => 5,
+        "file" | "files" => 5,
         "parent" => 7,
         _ => 6,
     }

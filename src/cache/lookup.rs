@@ -96,6 +96,17 @@ pub struct Used {
     pub slot: Option<String>,
     /// Whether it was made in the place of another one that was there.
     pub is_replacement: bool,
+    /// Whether it is another place that says so, and neither this store nor this build.
+    pub is_from_elsewhere: bool,
+}
+
+/// Where a record comes from that a build uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Made,
+    MadeAnew,
+    Own,
+    Elsewhere,
 }
 
 type Cell = Arc<Mutex<Option<Promise>>>;
@@ -180,9 +191,16 @@ impl Lookup {
         lock(&self.used).values().cloned().collect()
     }
 
-    fn note_use(&self, record: &Record, slot: Option<&str>, is_replacement: bool) {
+    fn note_use(&self, record: &Record, slot: Option<&str>, origin: Origin) {
         let slot = slot.map(str::to_owned);
-        lock(&self.used).insert(record.key, Used { record: record.clone(), slot, is_replacement });
+        let mut used = lock(&self.used);
+        // What was taken over in this build is still what another place said.
+        let was_elsewhere = used
+            .get(&record.key)
+            .is_some_and(|known| known.is_from_elsewhere && known.record.layer == record.layer);
+        let is_from_elsewhere = origin == Origin::Elsewhere || origin == Origin::Own && was_elsewhere;
+        let is_replacement = origin == Origin::MadeAnew;
+        used.insert(record.key, Used { record: record.clone(), slot, is_replacement, is_from_elsewhere });
     }
 
     /// Looks up what `preimage` produced. A blob that a place promises and that is here already makes the record one of
@@ -190,7 +208,7 @@ impl Lookup {
     pub fn find(&self, preimage: &dyn Reasons) -> Result<Found, Error> {
         let key = preimage.key();
         if let Some(record) = self.own.lookup(&key)? {
-            self.note_use(&record, None, false);
+            self.note_use(&record, None, Origin::Own);
             return Ok(Found::Here(record));
         }
         for place in &self.places {
@@ -198,7 +216,7 @@ impl Lookup {
             let blob = &record.layer.descriptor;
             if self.store.intact_blob(&blob.digest)? == Some(blob.size) {
                 self.own.publish_alias(record.clone(), preimage)?;
-                self.note_use(&record, None, false);
+                self.note_use(&record, None, Origin::Elsewhere);
                 return Ok(Found::Here(record));
             }
             if lock(&self.withdrawn).contains(&(blob.digest, place.name())) || !place.promises(blob) {
@@ -207,7 +225,7 @@ impl Lookup {
             // The next miss is compared with it, whether the blob is ever needed or not.
             self.own.put_preimage(&key, preimage)?;
             self.note(&record.layer, Source::Place(Box::new(record.clone()), Arc::clone(place)));
-            self.note_use(&record, None, false);
+            self.note_use(&record, None, Origin::Elsewhere);
             lock(&self.remote).insert(key, record.took.unwrap_or_default());
             return Ok(Found::Elsewhere(record, Arc::clone(place)));
         }
@@ -399,7 +417,7 @@ impl Lookup {
     }
 
     fn made(&self, record: &Record, slot: &str, is_replacement: bool) {
-        self.note_use(record, Some(slot), is_replacement);
+        self.note_use(record, Some(slot), if is_replacement { Origin::MadeAnew } else { Origin::Made });
         if let Some(hear) = self.hear.get() {
             hear(&record.layer);
         }
@@ -407,7 +425,11 @@ impl Lookup {
 
     /// Publishes a result under another key; see [`Cache::publish_alias`]. What is only promised has none here yet.
     pub fn publish_alias(&self, record: Record, preimage: &dyn Reasons) -> Result<(), Error> {
-        self.note_use(&record, None, false);
+        let digest = record.layer.descriptor.digest;
+        let is_it = |used: &Used| used.is_from_elsewhere && used.record.layer.descriptor.digest == digest;
+        let is_from_elsewhere = lock(&self.used).values().any(is_it);
+        let origin = if is_from_elsewhere { Origin::Elsewhere } else { Origin::Own };
+        self.note_use(&record, None, origin);
         match self.is_elsewhere(&record.layer) {
             // For whoever hands it on.
             true => self.own.put_preimage(&record.key, preimage),
@@ -430,7 +452,11 @@ impl Lookup {
 
     /// Why a slot's preimage missed, in one clause; see [`Cache::explain`].
     pub fn explain(&self, slot: &str, preimage: &dyn Reasons) -> Option<String> {
-        self.own.explain(slot, preimage)
+        let elsewhere = || {
+            let preimage = preimage.to_preimage();
+            self.places.iter().find_map(|place| place.explain(slot, &preimage))
+        };
+        self.own.explain(slot, preimage).or_else(elsewhere)
     }
 
     /// Whether a slot ever had a key.

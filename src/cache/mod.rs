@@ -15,7 +15,7 @@ mod record;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-pub use explain::difference;
+pub use explain::{difference, difference_of_names};
 pub use key::{Field, Fields, Key, Preimage, Reasons, write_json};
 pub use lookup::{Dropped, Found, HearLayer, Lookup, Saved, Used, Why};
 pub use place::{BlobSource, FetchError, Place};

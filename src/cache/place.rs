@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use super::{Key, Record};
+use super::{Key, Preimage, Record};
 use crate::oci::{Descriptor, Layer};
 use crate::store::{self, OtherStore, Store};
 
@@ -28,6 +28,12 @@ pub trait Place: BlobSource {
 
     /// Whether the blob can be expected there.
     fn promises(&self, blob: &Descriptor) -> bool;
+
+    /// Why `preimage` has no result there, compared with what `slot` had last, in one clause; if that is known there.
+    fn explain(&self, slot: &str, preimage: &Preimage) -> Option<String> {
+        let _ = (slot, preimage);
+        None
+    }
 
     /// The index of a layer's entries, as [`Index::to_bytes`](crate::layer::index::Index::to_bytes) gives it, where it can be
     /// had without the layer. It is what the place says: nothing but the layer itself can prove it.

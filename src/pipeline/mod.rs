@@ -234,7 +234,7 @@ fn run_with(request: &Request, services: &Services) -> Result<Built, Vec<Diagnos
     request.note_offline(events);
     let inputs = inputs::Inputs::open(request, services)?;
     inputs.read_ahead();
-    let exports = shared::Exports::start(request, services);
+    let exports = shared::Exports::start(request, services)?;
     let ahead = early_upload::Ahead::start(request, services);
     let plans = inputs.plans()?;
     let warnings = request.check(&inputs, &plans)?;
@@ -317,7 +317,7 @@ impl Request {
         let store = Store::open(&self.store_root).map_err(|e| vec![diagnose_store(&e)])?;
         let place = |root: &PathBuf| Arc::new(OtherStore::at(root)) as Arc<dyn Place>;
         let registry = Client::new(self.registries.clone());
-        let imports = self.imports(&registry, events);
+        let imports = self.imports(&registry, events)?;
         let others = self.other_stores.iter().map(place).chain(shared::places(&imports)).collect();
         let services = Services::new((&store, others), &self.registries, &self.limits, (stop, events));
         let mounts = self.mounts(&imports);

@@ -8,7 +8,10 @@ use crate::oci::Layer;
 use crate::registry::Client;
 use crate::report::{Diagnostic, Event, Events};
 use crate::shared_cache::mounts::Travel;
-use crate::shared_cache::{CacheFrom, CacheTo, Exported, Exporter, Import, Location, Results, backend};
+use crate::shared_cache::{
+    CacheFrom, CacheTo, Exported, Exporter, Import, Location, Results, Trust, backend,
+};
+use crate::signature::{self, Signers, SigningKey};
 use crate::solve::Services;
 use crate::solve::cache_mounts::{CacheMounts, Leaving};
 use crate::text::duration::seconds;
@@ -16,8 +19,21 @@ use crate::text::size::bytes;
 
 impl Request {
     /// Begins to read what `--cache-from` names, in its order.
-    pub(super) fn imports(&self, registry: &Client, events: &Events) -> Vec<Arc<Import>> {
-        let import = |from: &CacheFrom| Import::start(backend::at(&from.location, registry), events);
+    ///
+    /// # Errors
+    /// When a file of keys cannot be read: then nobody is trusted instead of everybody.
+    pub(super) fn imports(
+        &self,
+        registry: &Client,
+        events: &Events,
+    ) -> Result<Vec<Arc<Import>>, Vec<Diagnostic>> {
+        let import = |from: &CacheFrom| {
+            let trust = match from.verify.is_empty() {
+                true => Trust::Anybody,
+                false => Trust::Signers(Signers::read(&from.verify).map_err(|e| about_keys("verify", &e))?),
+            };
+            Ok(Import::start(backend::at(&from.location, registry), trust, events))
+        };
         self.cache_from.iter().filter(|from| self.may_ask(&from.location)).map(import).collect()
     }
 
@@ -48,6 +64,10 @@ impl Request {
     }
 }
 
+fn about_keys(option: &str, error: &signature::Error) -> Vec<Diagnostic> {
+    vec![Diagnostic::error(format!("`{option}=` of a cache: {error}"))]
+}
+
 /// What imports are to the lookup.
 pub(super) fn places(imports: &[Arc<Import>]) -> impl Iterator<Item = Arc<dyn Place>> {
     imports.iter().map(|import| Arc::clone(import) as Arc<dyn Place>)
@@ -60,13 +80,18 @@ pub(super) struct Exports {
 
 impl Exports {
     /// Begins: layers are sent from now on as they are made.
-    pub(super) fn start(request: &Request, services: &Services) -> Self {
+    ///
+    /// # Errors
+    /// When a key cannot be read.
+    pub(super) fn start(request: &Request, services: &Services) -> Result<Self, Vec<Diagnostic>> {
         let mut all = Vec::new();
         for to in request.cache_to.iter().filter(|to| request.may_ask(&to.location)) {
             let backend = backend::at(&to.location, &services.registry);
             let is_same = |import: &&Arc<Import>| import.backend().name() == backend.name();
             let import = services.imports.iter().find(is_same).map(Arc::clone);
-            all.push((to.clone(), Exporter::start((backend, import), &services.store, to)));
+            let key = to.sign.as_deref().map(SigningKey::read).transpose();
+            let key = key.map_err(|e| about_keys("sign", &e))?;
+            all.push((to.clone(), Exporter::start((backend, import), key, &services.store, to)));
         }
         let all = Arc::new(all);
         if !all.is_empty() {
@@ -76,7 +101,7 @@ impl Exports {
                 all.iter().for_each(|(_, exporter)| exporter.hear(layer));
             }));
         }
-        Self { all }
+        Ok(Self { all })
     }
 
     /// Sends the rest, and says what it came to. What goes wrong is an error only if `ignore-error=false` was said.

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::backend::{Backend, Error, Put};
 use super::merge::{Bounds, bound};
-use super::pack::Pack;
+use super::sealed::Sealed;
 use crate::clock;
 use crate::oci::{Descriptor, Digest};
+use crate::signature::SigningKey;
 
 /// A head that others keep changing is made smaller again so many times.
 const TRIES: u32 = 4;
@@ -28,33 +29,42 @@ pub struct Pruned {
 ///
 /// # Errors
 /// What the backend says.
-pub fn read(backend: &dyn Backend) -> Result<Option<Pack>, Error> {
-    let head = backend.head()?;
-    head.map(|head| Pack::parse(&head.pack).map_err(Error::NoPack)).transpose()
+pub fn read(backend: &dyn Backend) -> Result<Option<Sealed>, Error> {
+    backend.head()?.map(|head| Sealed::parse(&head.pack)).transpose()
 }
 
-/// Drops what is beyond `bounds`, as a writer does; `None` when there is no cache.
+/// Drops what is beyond `bounds`, as the writer with this key does (without one: those who do not sign); what others signed stays.
+/// `None` when there is no cache.
 ///
 /// # Errors
 /// What the backend says.
-pub fn prune(backend: &dyn Backend, bounds: Bounds) -> Result<Option<Pruned>, Error> {
+pub fn prune(
+    backend: &dyn Backend,
+    key: Option<&SigningKey>,
+    bounds: Bounds,
+) -> Result<Option<Pruned>, Error> {
     for _ in 0..TRIES {
         let Some(head) = backend.head()? else { return Ok(None) };
-        let mut pack = Pack::parse(&head.pack).map_err(Error::NoPack)?;
-        let before = pack.blobs();
-        let dropped = bound(&mut pack, bounds, clock::now());
-        let bytes = pack.to_bytes();
-        if bytes != head.pack && backend.put_head(&bytes, &pack.blobs(), Some(&head))? == Put::Lost {
-            continue;
+        let place = backend.place();
+        let mut packs = Sealed::parse(&head.pack)?;
+        let (before, folded) = (packs.blobs(), packs.folded());
+        let mut own = packs.of(key, &place);
+        let dropped = bound(&mut own, bounds, clock::now());
+        if dropped > 0 {
+            packs = packs.without(key, &place);
+            packs.push(Sealed::new(&own, key, &place)?);
+            if backend.put_head(&packs.to_bytes(), &packs.blobs(), Some(&head))? == Put::Lost {
+                continue;
+            }
         }
-        for id in backend.packs()?.iter().filter(|id| pack.folded.contains(&id.0)) {
+        for id in backend.packs()?.iter().filter(|id| folded.contains(&id.0)) {
             backend.remove_pack(id)?;
         }
-        let stays: BTreeSet<Digest> = pack.blobs().iter().map(|blob| blob.digest).collect();
+        let stays: BTreeSet<Digest> = packs.blobs().iter().map(|blob| blob.digest).collect();
         let gone = before.iter().filter(|blob: &&Descriptor| !stays.contains(&blob.digest));
         return Ok(Some(Pruned {
             dropped,
-            kept: pack.entries.len(),
+            kept: own.entries.len(),
             released_bytes: gone.map(|blob| blob.size).sum(),
             freed_bytes: backend.sweep()?,
         }));

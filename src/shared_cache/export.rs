@@ -13,10 +13,12 @@ use super::import::{Import, Known};
 use super::merge::{bound, fit, merge};
 use super::mounts::remote::{Place, Snapshots, Taken};
 use super::pack::{Entry, Kept, Pack, clues, slot};
+use super::sealed::{Sealed, Trust};
 use super::spec::{CacheTo, Mode};
 use crate::cache::{Key, Lookup, Used};
 use crate::clock;
 use crate::oci::{Descriptor, DiffId, Digest, Layer, Seconds};
+use crate::signature::SigningKey;
 use crate::store::{Folder, Store};
 use crate::sync::lock;
 
@@ -41,6 +43,10 @@ struct Shared {
     backend: Arc<dyn Backend>,
     /// Where the head is read, if the same place is imported, too.
     import: Option<Arc<Import>>,
+    /// Who signs.
+    key: Option<SigningKey>,
+    /// What the backend is called in signatures.
+    place: String,
     known: OnceLock<Arc<Known>>,
     store: Store,
     options: CacheTo,
@@ -85,12 +91,15 @@ impl Exporter {
     /// Begins: layers that it hears of are sent while the build goes on.
     pub fn start(
         (backend, import): (Arc<dyn Backend>, Option<Arc<Import>>),
+        key: Option<SigningKey>,
         store: &Store,
         options: &CacheTo,
     ) -> Self {
         let shared = Arc::new(Shared {
+            place: backend.place(),
             backend,
             import,
+            key,
             known: OnceLock::new(),
             store: store.clone(),
             options: options.clone(),
@@ -115,7 +124,9 @@ impl Exporter {
 
     /// Hears of a layer that is complete in the store.
     pub fn hear(&self, layer: &Layer) {
+        // Whether its step had secrets is known in the end.
         if self.shared.options.mode == Mode::Max
+            && !self.shared.options.skip_secrets
             && let Some(line) = &*lock(&self.line)
         {
             let _ = line.send(layer.descriptor.clone());
@@ -156,7 +167,10 @@ impl Shared {
         }
         let known = match &self.import {
             Some(import) => import.known(),
-            None => Arc::new(self.backend.head()?.map_or(Ok(Known::default()), Known::of)?),
+            None => {
+                let of = |head| Known::of(head, &Trust::Anybody, &self.place);
+                Arc::new(self.backend.head()?.map_or(Ok(Known::default()), of)?)
+            }
         };
         Ok(Arc::clone(self.known.get_or_init(|| known)))
     }
@@ -224,27 +238,41 @@ impl Shared {
         let is_wanted =
             |used: &Used| self.options.mode == Mode::Max || of_result.contains(&used.record.layer.diff_id);
         let is_gone = |blob: &Descriptor| self.is_gone(results, blob);
+        let mine = self.mine(known);
         let mut pack = Pack::default();
         for used in results.lookup.used().into_iter().filter(is_wanted) {
             let key = used.record.key;
-            let entry = match known.pack.entries.get(&key) {
-                Some(entry) if !used.is_replacement && !is_gone(&entry.record.layer.descriptor) => {
-                    Entry { used: day, ..entry.clone() }
-                }
-                before => {
+            let stands = |entry: &&Entry| !used.is_replacement && !is_gone(&entry.record.layer.descriptor);
+            let entry = match (mine.entries.get(&key).filter(stands), known.pack.entries.get(&key)) {
+                (Some(entry), _) => Entry { used: day, ..entry.clone() },
+                // Another writer's pack has it. Who signs says only what this build or its store found out.
+                (None, Some(entry)) if self.key.is_none() && stands(&entry) => continue,
+                (None, _) if self.key.is_some() && used.is_from_elsewhere => continue,
+                (None, before) => {
                     let generation = before.map_or(0, |entry| entry.generation.saturating_add(1));
                     entry(used, results, (generation, now, day))
                 }
             };
             pack.entries.insert(key, entry);
         }
+        let mut secret: BTreeSet<DiffId> = BTreeSet::new();
+        if self.options.skip_secrets {
+            let had_secrets = pack.entries.values().filter(|entry| entry.had_secrets);
+            secret.extend(had_secrets.map(|entry| entry.record.layer.diff_id));
+            pack.entries.retain(|_, entry| !secret.contains(&entry.record.layer.diff_id));
+        }
         pack.images.extend(results.images.iter().map(|image| (image.clone(), day)));
         let mut indexes = BTreeMap::new();
         let layers = pack.entries.values().map(|entry| entry.record.layer.diff_id);
         let seen = results.seen.iter().map(|layer| layer.diff_id).filter(|_| self.options.mode == Mode::Max);
         for layer in layers.chain(seen).chain(of_result.iter().copied()).collect::<BTreeSet<DiffId>>() {
-            if let Some(kept) = known.pack.indexes.get(&layer) {
+            if secret.contains(&layer) {
+                continue;
+            }
+            if let Some(kept) = mine.indexes.get(&layer) {
                 pack.indexes.insert(layer, Kept { used: day, ..*kept });
+            } else if self.key.is_none() && known.pack.indexes.contains_key(&layer) {
+                // Another writer's pack has it.
             } else if let Some(bytes) = self.index(layer) {
                 let kept = Kept::of(&bytes, day);
                 pack.indexes.insert(layer, kept);
@@ -252,6 +280,15 @@ impl Shared {
             }
         }
         (pack, indexes)
+    }
+
+    /// What this writer left before.
+    fn mine(&self, known: &Known) -> Pack {
+        known.sealed.of(self.key.as_ref(), &self.place)
+    }
+
+    fn sealed(&self, pack: &Pack) -> Result<Sealed, Error> {
+        Sealed::new(pack, self.key.as_ref(), &self.place)
     }
 
     /// Whether the backend named a blob, and turned out not to have it.
@@ -316,6 +353,11 @@ impl Shared {
         (known, now): (&Known, Seconds),
     ) -> Result<usize, Error> {
         let (backend, limit) = (&*self.backend, self.options.mount_limit);
+        // Who signs says nothing of what somebody else kept, and that is what a mount began with.
+        let is_doubtful = |import: &Arc<Import>| !import.is_verified();
+        if self.key.is_some() && self.import.as_ref().is_some_and(is_doubtful) {
+            return Ok(0);
+        }
         let place = Place { backend, known: &known.pack.mounts, limit, now };
         let mut count = 0;
         for mut taken in results.mounts.take(&place) {
@@ -367,20 +409,22 @@ impl Shared {
             (merged, dropped)
         };
         // Another name of an image alone is not worth writing.
-        let merged = Pack { images: known.pack.images.clone(), ..merged_with(known.pack.clone()).0 };
-        if known.head.is_some() && merged == known.pack {
+        let mine = self.mine(known);
+        let merged = Pack { images: mine.images.clone(), ..merged_with(mine.clone()).0 };
+        if known.head.is_some() && merged == mine {
             return Ok(0);
         }
-        let bytes = own.to_bytes();
+        let bytes = self.sealed(own)?.to_bytes();
         let id = PackId(format!("{:010}-{}", now.max(0), &Digest::of(&bytes).hex()[..12]));
         self.backend.put_pack(&id, &bytes, &own.blobs())?;
         for _ in 0..TRIES {
             let head = self.backend.head()?;
-            let current = head.as_ref().map_or(Ok(Pack::default()), |head| Pack::parse(&head.pack));
-            let (current, stale) = self.fold(current.map_err(Error::NoPack)?, &id, now)?;
-            let (mut merged, dropped) = merged_with(current);
+            let current = head.as_ref().map_or(Ok(Sealed::default()), |head| Sealed::parse(&head.pack))?;
+            let (current, folded, stale) = self.fold(current, &id, now)?;
+            let (mut merged, dropped) = merged_with(current.of(self.key.as_ref(), &self.place));
+            merged.folded = folded;
             merged.folded.insert(id.0.clone());
-            if self.write(&merged, head.as_ref())? {
+            if self.write(&merged, current.without(self.key.as_ref(), &self.place), head.as_ref())? {
                 stale.iter().for_each(|id| drop(self.backend.remove_pack(id)));
                 return Ok(dropped);
             }
@@ -389,26 +433,34 @@ impl Shared {
         Ok(0)
     }
 
-    /// Writes the head; whether it is there afterwards.
-    fn write(&self, merged: &Pack, previous: Option<&Head>) -> Result<bool, Error> {
-        if self.backend.put_head(&merged.to_bytes(), &merged.blobs(), previous)? == Put::Lost {
+    /// Writes the head of what others left and `merged`; whether that is there afterwards.
+    fn write(&self, merged: &Pack, others: Sealed, previous: Option<&Head>) -> Result<bool, Error> {
+        let mut all = others;
+        all.push(self.sealed(merged)?);
+        if self.backend.put_head(&all.to_bytes(), &all.blobs(), previous)? == Put::Lost {
             return Ok(false);
         }
         let Some(head) = self.backend.head()? else { return Ok(false) };
-        let there = Pack::parse(&head.pack).map_err(Error::NoPack)?;
+        let there = Sealed::parse(&head.pack)?.of(self.key.as_ref(), &self.place);
         let has_mount = |name: &String| there.mounts.contains_key(name);
         let has_record = |key: &Key| there.entries.contains_key(key);
         Ok(merged.entries.keys().all(has_record) && merged.mounts.keys().all(has_mount))
     }
 
-    /// Merges what others left beside the head. Gives also the packs that nobody needs any more.
-    fn fold(&self, mut head: Pack, own: &PackId, now: Seconds) -> Result<(Pack, Vec<PackId>), Error> {
+    /// Adds what writers left beside the head. Gives also the names of these packs, and of those that nobody needs any more.
+    fn fold(
+        &self,
+        mut head: Sealed,
+        own: &PackId,
+        now: Seconds,
+    ) -> Result<(Sealed, BTreeSet<String>, Vec<PackId>), Error> {
         let ids = self.backend.packs()?;
         let there: BTreeSet<&str> = ids.iter().map(|id| id.0.as_str()).collect();
-        head.folded.retain(|id| there.contains(id.as_str()));
+        let mut folded = head.folded();
+        folded.retain(|id| there.contains(id.as_str()));
         let mut stale = Vec::new();
         for id in ids.iter().filter(|id| *id != own) {
-            if head.folded.contains(&id.0) {
+            if folded.contains(&id.0) {
                 let written: Option<Seconds> = id.0.split('-').next().and_then(|time| time.parse().ok());
                 let age = now - written.unwrap_or(now);
                 if age > i64::try_from(KEEP_PACKS.as_secs()).unwrap_or(i64::MAX) {
@@ -418,12 +470,12 @@ impl Shared {
             }
             let Some(bytes) = self.backend.pack(id)? else { continue };
             // What cannot be read is nobody's loss.
-            if let Ok(pack) = Pack::parse(&bytes) {
-                head = merge(head, pack);
+            if let Ok(packs) = Sealed::parse(&bytes) {
+                head.add(packs, &self.place);
             }
-            head.folded.insert(id.0.clone());
+            folded.insert(id.0.clone());
         }
-        Ok((head, stale))
+        Ok((head, folded, stale))
     }
 }
 

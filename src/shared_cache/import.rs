@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::backend::{Backend, Error, Head};
 use super::mounts::Snapshot;
-use super::pack::Pack;
-use crate::cache::{BlobSource, FetchError, Key, Place, Record};
+use super::pack::{self, Pack};
+use super::sealed::{Sealed, Trust};
+use crate::cache::{BlobSource, FetchError, Key, Place, Preimage, Record, difference_of_names};
 use crate::oci::{Descriptor, Digest, Layer};
 use crate::report::{Event, Events};
 use crate::store::Store;
@@ -24,6 +25,7 @@ const INDEX_LIMIT: u64 = 1 << 30;
 /// store never does.
 pub struct Import {
     backend: Arc<dyn Backend>,
+    trust: Trust,
     events: Events,
     state: Mutex<Option<Arc<Known>>>,
     arrived: Condvar,
@@ -34,16 +36,21 @@ pub struct Import {
 pub struct Known {
     /// As it came; `None` when there is none.
     pub head: Option<Head>,
-    /// What it holds.
+    /// What is believed of it, as one pack.
     pub pack: Pack,
+    /// The packs as their writers left them.
+    pub sealed: Sealed,
+    /// What is wrong with those that are not believed.
+    pub wrong: Option<String>,
     blobs: HashMap<Digest, Descriptor>,
 }
 
 impl Known {
-    pub(super) fn of(head: Head) -> Result<Self, Error> {
-        let pack = Pack::parse(&head.pack).map_err(Error::NoPack)?;
+    pub(super) fn of(head: Head, trust: &Trust, place: &str) -> Result<Self, Error> {
+        let sealed = Sealed::parse(&head.pack)?;
+        let (pack, wrong) = sealed.believed(trust, place);
         let blobs = pack.blobs().into_iter().map(|blob| (blob.digest, blob)).collect();
-        Ok(Self { head: Some(head), pack, blobs })
+        Ok(Self { head: Some(head), pack, sealed, wrong, blobs })
     }
 
     /// Whether the backend is known to have a blob.
@@ -54,9 +61,10 @@ impl Known {
 
 impl Import {
     /// Begins to fetch the head of `backend`. What goes wrong is told to `events`, once, as a warning.
-    pub fn start(backend: Arc<dyn Backend>, events: &Events) -> Arc<Self> {
+    pub fn start(backend: Arc<dyn Backend>, trust: Trust, events: &Events) -> Arc<Self> {
         let import = Arc::new(Self {
             backend,
+            trust,
             events: events.clone(),
             state: Mutex::default(),
             arrived: Condvar::new(),
@@ -77,7 +85,7 @@ impl Import {
 
     fn take(&self, head: Result<Option<Head>, Error>) {
         let known = match head {
-            Ok(Some(head)) => Known::of(head),
+            Ok(Some(head)) => Known::of(head, &self.trust, &self.backend.place()),
             Ok(None) => Ok(Known::default()),
             Err(error) => Err(error),
         };
@@ -85,6 +93,9 @@ impl Import {
             self.warn(&format!("cannot be read: {error}"), "the build goes on without it");
             Known::default()
         });
+        if let Some(wrong) = &known.wrong {
+            self.warn(&format!("has a pack that is not believed: {wrong}"), "the build goes on without it");
+        }
         lock(&self.state).get_or_insert(Arc::new(known));
         self.arrived.notify_all();
     }
@@ -116,6 +127,11 @@ impl Import {
         self.known().pack.mounts.get(name).cloned()
     }
 
+    /// Whether only what certain keys signed is believed.
+    pub fn is_verified(&self) -> bool {
+        self.trust != Trust::Anybody
+    }
+
     /// The backend.
     pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
@@ -144,6 +160,16 @@ impl Place for Import {
 
     fn promises(&self, blob: &Descriptor) -> bool {
         self.known().has(blob)
+    }
+
+    fn explain(&self, slot: &str, preimage: &Preimage) -> Option<String> {
+        // Before the step's place in the Dockerfile stands what is this machine's affair.
+        let place = pack::slot(slot.split_once('\n').map_or(slot, |(_, place)| place));
+        let known = self.known();
+        let of_slot = known.pack.entries.values().filter(|entry| entry.slot == place);
+        let last = of_slot.max_by_key(|entry| (entry.used, entry.written))?;
+        let now = pack::clues(&last.record.key, preimage);
+        difference_of_names(pack::changed(&last.clues, &now))
     }
 
     fn index(&self, layer: &Layer) -> Option<Vec<u8>> {

@@ -13,6 +13,7 @@
 //! spec/       what --cache-from and --cache-to say
 //! pack.rs     records that travel, as bytes and back
 //! merge.rs    of two packs one; what is dropped when they grow
+//! sealed.rs   packs of several writers, with their signatures
 //! backend/    where packs and blobs are kept, one file each
 //! import.rs   a backend as a place where the cache looks
 //! export.rs   what a build leaves for others
@@ -28,6 +29,7 @@ mod import;
 mod merge;
 pub mod mounts;
 pub mod pack;
+pub mod sealed;
 pub mod spec;
 mod writer;
 
@@ -37,4 +39,5 @@ pub use export::{Exported, Exporter, Results};
 pub use import::{Import, Known};
 pub use merge::{Bounds, bound, merge};
 pub use pack::{Entry, Pack};
+pub use sealed::{Sealed, Trust};
 pub use spec::{CacheFrom, CacheTo, Location, Mode};

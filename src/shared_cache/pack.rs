@@ -151,15 +151,20 @@ impl Pack {
     /// # Errors
     /// In words, for bytes that are no pack of this version, and for those of more than [`LIMIT`] bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        Self::parse_within(bytes, &mut LIMIT.clone())
+    }
+
+    /// As [`Pack::parse`], for several that share a limit: what this one comes to is taken off it.
+    pub(super) fn parse_within(bytes: &[u8], limit: &mut u64) -> Result<Self, String> {
         let no_pack = |error: &dyn std::fmt::Display| format!("it is no pack of records: {error}");
         let whole = bytes.split_last_chunk().filter(|(bytes, sum)| blake3::hash(bytes).as_bytes() == *sum);
         let (bytes, _) = whole.ok_or("it is no pack of records, or was damaged on the way")?;
         let mut json = Vec::new();
         let reader = zstd::stream::read::Decoder::new(bytes).map_err(|e| no_pack(&e))?;
-        reader.take(LIMIT + 1).read_to_end(&mut json).map_err(|e| no_pack(&e))?;
-        if json.len() as u64 > LIMIT {
-            return Err(format!("its records are larger than {} MiB", LIMIT >> 20));
-        }
+        reader.take(*limit + 1).read_to_end(&mut json).map_err(|e| no_pack(&e))?;
+        *limit = limit
+            .checked_sub(json.len() as u64)
+            .ok_or_else(|| format!("its records are larger than {} MiB", LIMIT >> 20))?;
         Self::parse_json(&json)
     }
 
@@ -256,6 +261,20 @@ pub fn clues(key: &Key, preimage: &Preimage) -> Vec<Clue> {
         clues.push(Clue("files".to_owned(), hashed(key, many.iter().copied())));
     }
     clues
+}
+
+/// The names of clues that differ, each once: whether it was there before, and is now. Both are salted with the same key.
+pub fn changed<'c>(before: &'c [Clue], now: &'c [Clue]) -> Vec<(&'c str, bool, bool)> {
+    let by_name = |clues: &'c [Clue]| {
+        let mut map: BTreeMap<&str, Vec<u16>> = BTreeMap::new();
+        clues.iter().for_each(|Clue(name, hash)| map.entry(name).or_default().push(*hash));
+        map
+    };
+    let (before, now) = (by_name(before), by_name(now));
+    let names: BTreeSet<&str> = before.keys().chain(now.keys()).copied().collect();
+    let differs = |name: &&str| before.get(name) != now.get(name);
+    let differing = names.into_iter().filter(differs);
+    differing.map(|name| (name, before.contains_key(name), now.contains_key(name))).collect()
 }
 
 /// Names of fields say which argument or mount it is; those of files stay here.

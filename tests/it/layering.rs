@@ -28,6 +28,7 @@ const HOUSE: &[&str] = &[
     "image",
     "store",
     "config",
+    "signature",
     "oci",
     "rootfs",
     "report",

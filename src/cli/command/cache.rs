@@ -1,5 +1,6 @@
 //! `rbuild cache`
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use crate::cli::show::listing::Format;
 use crate::oci::rfc3339;
 use crate::registry::Client;
 use crate::report::Diagnostic;
-use crate::shared_cache::{Backend, Bounds, Entry, Error, Pack, Pruned, backend, care};
+use crate::shared_cache::{Backend, Bounds, Entry, Error, Pack, Pruned, Sealed, Trust, backend, care};
+use crate::signature::SigningKey;
 use crate::text::duration::seconds;
 use crate::text::size::bytes;
 
@@ -34,10 +36,10 @@ enum Verb {
     /// List the steps that a cache has, those that were used last first
     ///
     /// SIZE is that of the step's layer, TOOK is how long the step ran, WRITER is what the pipeline that wrote the record calls
-    /// itself. Lines at the end tell of everything else.
+    /// itself; SIGNED BY, where somebody signs, is the key that a signature names, which nobody has verified here. Lines at the end tell of everything else.
     #[command(
         after_help = "Fields of templates: Key, Slot, Layer, Size, Bytes, Took, Written, WrittenSince, Used, UsedSince, Writer,
-Generation, Secrets."
+Generation, Secrets, SignedBy."
     )]
     Inspect {
         #[command(flatten)]
@@ -58,6 +60,9 @@ Generation, Secrets."
         /// What no build has used for so long, such as 14d
         #[arg(long, value_name = "TIME")]
         max_age: Option<String>,
+        /// Prune what was signed with this key; without it, what is not signed
+        #[arg(long, value_name = "KEYFILE")]
+        sign: Option<PathBuf>,
     },
     /// Remove a cache
     Rm {
@@ -109,13 +114,15 @@ pub(crate) fn run(args: &CacheArgs) -> Result<(), Failure> {
         Verb::Inspect { at, format } => {
             let format = Format::parse(format.as_deref())?;
             let backend = at.backend()?;
-            let pack = care::read(&*backend).map_err(|e| at.failure(&e))?.ok_or_else(|| at.absent())?;
-            print(&listing(&pack, &format)?)
+            let packs = care::read(&*backend).map_err(|e| at.failure(&e))?.ok_or_else(|| at.absent())?;
+            print(&listing(&packs, &format)?)
         }
-        Verb::Prune { at, max_size, max_age } => {
+        Verb::Prune { at, max_size, max_age, sign } => {
             let bounds = bounds(max_size.as_deref(), max_age.as_deref())?;
             let backend = at.backend()?;
-            let pruned = care::prune(&*backend, bounds).map_err(|e| at.failure(&e))?;
+            let key = sign.as_deref().map(SigningKey::read).transpose();
+            let key = key.map_err(|e| Failure::message(format!("--sign: {e}")))?;
+            let pruned = care::prune(&*backend, key.as_ref(), bounds).map_err(|e| at.failure(&e))?;
             print(&told(pruned.ok_or_else(|| at.absent())?))
         }
         Verb::Rm { at } => {
@@ -137,19 +144,26 @@ fn bounds(size: Option<&str>, age: Option<&str>) -> Result<Bounds, Failure> {
     })
 }
 
-fn listing(pack: &Pack, format: &Format) -> Result<String, Failure> {
-    let mut entries: Vec<&Entry> = pack.entries.values().collect();
-    entries.sort_by_key(|entry| (std::cmp::Reverse((entry.used, entry.written)), entry.record.key));
+fn listing(packs: &Sealed, format: &Format) -> Result<String, Failure> {
     let is_table = matches!(format, Format::Table);
-    let rows: Vec<Value> = entries.iter().map(|entry| row(entry, is_table)).collect();
-    let mut text = format.render(&COLUMNS, &rows)?;
+    let mut entries: Vec<(&Entry, Option<String>)> = Vec::new();
+    for (pack, key) in packs.claims() {
+        entries.extend(pack.entries.values().map(|entry| (entry, key.clone())));
+    }
+    entries.sort_by_key(|(entry, _)| (std::cmp::Reverse((entry.used, entry.written)), entry.record.key));
+    let rows: Vec<Value> = entries.iter().map(|(entry, key)| row(entry, key.as_deref(), is_table)).collect();
+    let mut columns = COLUMNS.to_vec();
+    if entries.iter().any(|(_, key)| key.is_some()) {
+        columns.push(("SIGNED BY", "SignedBy"));
+    }
+    let mut text = format.render(&columns, &rows)?;
     if is_table {
-        text.push_str(&summary(pack));
+        text.push_str(&summary(&packs.believed(&Trust::Anybody, "").0));
     }
     Ok(text)
 }
 
-fn row(entry: &Entry, is_short: bool) -> Value {
+fn row(entry: &Entry, signer: Option<&str>, is_short: bool) -> Value {
     let (written, used) = (rfc3339(entry.written), rfc3339(entry.used));
     let key = entry.record.key.hex();
     let layer = &entry.record.layer.descriptor;
@@ -167,6 +181,7 @@ fn row(entry: &Entry, is_short: bool) -> Value {
         "Writer": if entry.writer.is_empty() { "-" } else { &entry.writer },
         "Generation": entry.generation,
         "Secrets": entry.had_secrets,
+        "SignedBy": signer.unwrap_or("-"),
     })
 }
 

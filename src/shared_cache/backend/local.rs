@@ -18,7 +18,8 @@ use std::time::Duration;
 use super::{Backend, Content, Error, Head, PackId, Put, Sent, verified};
 use crate::oci::{Descriptor, Digest};
 use crate::report::Events;
-use crate::shared_cache::pack::{COMPRESSED_LIMIT, Pack};
+use crate::shared_cache::Sealed;
+use crate::shared_cache::pack::COMPRESSED_LIMIT;
 use crate::store::Store;
 
 /// Blobs that are younger stay, whether something names them or not.
@@ -80,8 +81,8 @@ impl Folder {
                     && !bytes.is_empty()
                 {
                     // What cannot be read may be a newer version's.
-                    let pack = Pack::parse(&bytes).map_err(Error::NoPack)?;
-                    named.extend(pack.blobs().iter().map(|blob| blob.digest.hex()));
+                    let packs = Sealed::parse(&bytes)?;
+                    named.extend(packs.blobs().iter().map(|blob| blob.digest.hex()));
                 }
             }
         }
@@ -106,6 +107,11 @@ impl Backend for Folder {
             "latest" => self.root.display().to_string(),
             tag => format!("{}:{tag}", self.root.display()),
         }
+    }
+
+    /// Folders lie elsewhere on each machine.
+    fn place(&self) -> String {
+        format!("local:{}", self.tag)
     }
 
     fn head(&self) -> Result<Option<Head>, Error> {

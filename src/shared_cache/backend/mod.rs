@@ -71,7 +71,7 @@ impl Error {
 /// The pack that readers fetch.
 #[derive(Debug, Clone)]
 pub struct Head {
-    /// As [`Pack::to_bytes`](super::Pack::to_bytes) gave it.
+    /// As [`Sealed::to_bytes`](super::Sealed::to_bytes) gave it.
     pub pack: Vec<u8>,
     /// What tells this state of the head from others, where the backend can compare and swap: an ETag.
     pub version: Option<String>,
@@ -112,6 +112,11 @@ pub struct PackId(pub String);
 pub trait Backend: fmt::Debug + Send + Sync {
     /// What it is called in messages: a reference, a folder, a URL. Without credentials.
     fn name(&self) -> String;
+
+    /// What it is called in signatures: the same on every machine.
+    fn place(&self) -> String {
+        self.name()
+    }
 
     /// The head; `None` when nothing was ever written.
     ///

@@ -94,6 +94,8 @@ impl fmt::Debug for Secret {
 pub struct CacheFrom {
     /// Where.
     pub location: Location,
+    /// Files of the keys whose signatures are believed; none when everybody is.
+    pub verify: Vec<PathBuf>,
     /// What the files of one cache mount may have, in bytes.
     pub mount_limit: u64,
 }
@@ -109,6 +111,10 @@ pub struct CacheTo {
     pub ignore_error: bool,
     /// How much the cache may come to.
     pub bounds: Bounds,
+    /// The file of the key that signs.
+    pub sign: Option<PathBuf>,
+    /// What steps that had secrets or ssh left is left out.
+    pub skip_secrets: bool,
     /// What the files of one cache mount may have, in bytes.
     pub mount_limit: u64,
 }
@@ -142,7 +148,8 @@ impl CacheFrom {
         let (mut keys, notes) = Keys::read(text, Direction::From)?;
         let locations = keys.locations()?;
         let mount_limit = keys.mount_limit()?;
-        let from = |location| Self { location, mount_limit };
+        let verify = keys.files("verify")?;
+        let from = |location| Self { location, mount_limit, verify: verify.clone() };
         Ok((locations.into_iter().map(from).collect(), notes))
     }
 }
@@ -163,7 +170,24 @@ impl CacheTo {
         let ignore_error = keys.boolean("ignore-error", true)?;
         let bounds = keys.bounds()?;
         let mount_limit = keys.mount_limit()?;
-        let to = |location| Self { location, mode, ignore_error, bounds, mount_limit };
+        let sign = keys.files("sign")?;
+        if sign.len() > 1 {
+            return Err("`sign=`: one key signs".to_owned());
+        }
+        let skip_secrets = match keys.take("secrets").as_deref() {
+            None | Some("keep") => false,
+            Some("skip") => true,
+            Some(other) => return Err(format!("`secrets={other}`: it is `keep` or `skip`")),
+        };
+        let to = |location| Self {
+            location,
+            mode,
+            ignore_error,
+            bounds,
+            sign: sign.first().cloned(),
+            skip_secrets,
+            mount_limit,
+        };
         Ok((locations.into_iter().map(to).collect(), notes))
     }
 }
@@ -252,6 +276,14 @@ impl Keys {
     /// A text that is not empty.
     fn text(&mut self, key: &str) -> Option<String> {
         self.take(key).filter(|value| !value.is_empty())
+    }
+
+    /// Files with `;` between them. One that is named and empty is a mistake, and must not mean that nobody was asked for.
+    fn files(&mut self, key: &str) -> Result<Vec<PathBuf>, String> {
+        let Some(text) = self.take(key) else { return Ok(Vec::new()) };
+        let files = text.split(';').filter(|path| !path.is_empty()).map(PathBuf::from);
+        let files: Vec<PathBuf> = files.collect();
+        if files.is_empty() { Err(format!("`{key}=` names no file")) } else { Ok(files) }
     }
 
     fn secret(&mut self, key: &str) -> Option<Secret> {

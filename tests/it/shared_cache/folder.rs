@@ -195,3 +195,20 @@ fn a_store_that_a_pipeline_keeps_as_files_is_as_good() {
     project.write("a", "changed\n");
     assert_eq!(project.built("two", &[]).ran(), 5);
 }
+
+#[test]
+fn a_miss_on_a_new_machine_is_explained() {
+    let project = Project::new();
+    let (from, to) = options(&project);
+    project.write(
+        "Explained",
+        "FROM scratch\nCOPY busybox /bin/sh\nCOPY a /a\nARG VERSION\nRUN echo $VERSION > /v\n",
+    );
+    project.built("one", &["--file=Explained", "--build-arg=VERSION=1", &to]);
+    let argument = project.built("two", &["--file=Explained", "--build-arg=VERSION=2", &from]);
+    assert!(argument.stderr.contains("ARG VERSION changed"), "{}", argument.stderr);
+    project.write("a", "changed\n");
+    let file = project.built("three", &["--file=Explained", "--build-arg=VERSION=1", &from]);
+    assert!(file.stderr.contains("files changed"), "{}", file.stderr);
+    assert!(!file.stderr.contains("ARG VERSION changed"), "{}", file.stderr);
+}

@@ -9,6 +9,7 @@ mod options;
 mod registry;
 mod s3;
 mod servers;
+mod signed;
 
 use std::fs;
 use std::path::{Path, PathBuf};
