@@ -57,7 +57,9 @@ impl Request {
     /// How cache mounts travel between `imports`, and what `--cache-to` names.
     pub(super) fn mounts(&self, imports: &[Arc<Import>]) -> CacheMounts {
         let usual = if self.cache_to.is_empty() { Travel::In } else { Travel::InAndOut };
-        let limits = self.cache_from.iter().map(|from| from.mount_limit);
+        // Those that are imported, in their order.
+        let read = self.cache_from.iter().filter(|from| self.may_ask(&from.location));
+        let limits = read.map(|from| from.mount_limit);
         let imports = imports.iter().map(Arc::clone).zip(limits).collect();
         let is_said = self.cache_mounts == Some(Travel::InAndOut);
         CacheMounts::new(self.cache_mounts.unwrap_or(usual), is_said, imports)
