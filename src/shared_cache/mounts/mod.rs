@@ -2,7 +2,7 @@
 //!
 //! A *snapshot* of a mount is a [`Manifest`], which names every file with all that tools compare (mode, owner, time to the
 //! nanosecond, links), and *packs*: blobs of zstd that hold the bytes of files which no earlier pack of that mount has.
-//! Files are known again by inode, size and time of change, from a [`note`] beside the mount, so what did not change is not read.
+//! Files are known again by inode, size and time of change, from a note beside the mount (`note.rs`), so what did not change is not read.
 //!
 //! A snapshot stands or falls as a whole: of two writers the newer one's stays. Two folders are never mixed, as nothing tells
 //! whether a tool names its files by their content; what cargo builds from two commits must not meet in one `target/`.
