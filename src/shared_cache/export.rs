@@ -168,7 +168,11 @@ impl Shared {
         let known = match &self.import {
             Some(import) => import.known(),
             None => {
-                let of = |head| Known::of(head, &Trust::Anybody, &self.place);
+                let of = |head: Head| {
+                    // A head that is damaged is written anew.
+                    let head = Head { pack: Sealed::parse_whole(&head.pack)?.to_bytes(), ..head };
+                    Known::of(head, &Trust::Anybody, &self.place)
+                };
                 Arc::new(self.backend.head()?.map_or(Ok(Known::default()), of)?)
             }
         };
@@ -419,7 +423,8 @@ impl Shared {
         self.backend.put_pack(&id, &bytes, &own.blobs())?;
         for _ in 0..TRIES {
             let head = self.backend.head()?;
-            let current = head.as_ref().map_or(Ok(Sealed::default()), |head| Sealed::parse(&head.pack))?;
+            let current =
+                head.as_ref().map_or(Ok(Sealed::default()), |head| Sealed::parse_whole(&head.pack))?;
             let (current, folded, stale) = self.fold(current, &id, now)?;
             let (mut merged, dropped) = merged_with(current.of(self.key.as_ref(), &self.place));
             merged.folded = folded;

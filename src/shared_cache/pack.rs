@@ -157,8 +157,7 @@ impl Pack {
     /// As [`Pack::parse`], for several that share a limit: what this one comes to is taken off it.
     pub(super) fn parse_within(bytes: &[u8], limit: &mut u64) -> Result<Self, String> {
         let no_pack = |error: &dyn std::fmt::Display| format!("it is no pack of records: {error}");
-        let whole = bytes.split_last_chunk().filter(|(bytes, sum)| blake3::hash(bytes).as_bytes() == *sum);
-        let (bytes, _) = whole.ok_or("it is no pack of records, or was damaged on the way")?;
+        let bytes = without_checksum(bytes).ok_or("it is no pack of records, or was damaged on the way")?;
         let mut json = Vec::new();
         let reader = zstd::stream::read::Decoder::new(bytes).map_err(|e| no_pack(&e))?;
         reader.take(*limit + 1).read_to_end(&mut json).map_err(|e| no_pack(&e))?;
@@ -303,6 +302,12 @@ fn with_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
     let sum = blake3::hash(&bytes);
     bytes.extend_from_slice(sum.as_bytes());
     bytes
+}
+
+/// The bytes before a checksum that is right.
+pub(super) fn without_checksum(bytes: &[u8]) -> Option<&[u8]> {
+    let (bytes, sum) = bytes.split_last_chunk()?;
+    (blake3::hash(bytes).as_bytes() == sum).then_some(bytes)
 }
 
 /// A step's slot on every machine: its place in the Dockerfile, hashed.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backend::Error;
 use super::merge::merge;
-use super::pack::{COMPRESSED_LIMIT, LIMIT, Pack};
+use super::pack::{COMPRESSED_LIMIT, LIMIT, Pack, without_checksum};
 use crate::clock;
 use crate::oci::{Descriptor, Digest, Seconds, rfc3339};
 use crate::signature::{self, Refused, Signers, SigningKey};
@@ -84,6 +84,16 @@ impl Sealed {
         let seal =
             key.map(seal).transpose().map_err(|e| Error::Server(format!("it cannot be signed: {e}")))?;
         Ok(Self { parts: vec![Part { bytes, pack: pack.clone(), seal }] })
+    }
+
+    /// As [`Sealed::parse`] for somebody who writes it anew: of what is damaged nothing is left. What another version wrote is none of
+    /// our business.
+    ///
+    /// # Errors
+    /// [`Error::NoPack`]
+    pub(super) fn parse_whole(bytes: &[u8]) -> Result<Self, Error> {
+        let is_whole = !bytes.starts_with(FIRST_LINE) && without_checksum(bytes).is_some();
+        Self::parse(bytes).or_else(|error| if is_whole { Err(error) } else { Ok(Self::default()) })
     }
 
     /// What [`Sealed::to_bytes`] gave. Nothing is verified.
