@@ -155,6 +155,21 @@ fn a_layer_that_is_gone_is_made_and_kept_again() {
 }
 
 #[test]
+fn a_head_that_is_damaged_is_written_anew() {
+    let project = Project::new();
+    let (from, to) = options(&project);
+    project.built("one", &[&to]);
+    let head = project.path().join("cache/rbuild-cache/latest");
+    let mut bytes = fs::read(&head).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&head, bytes).unwrap();
+    let said = project.built("one", &[&to, "--file=Dockerfile"]);
+    assert!(said.stderr.contains("cached to"), "{}", said.stderr);
+    assert_eq!(project.built("two", &[&from]).ran(), 0);
+}
+
+#[test]
 fn tags_in_one_folder_are_caches_of_their_own() {
     let project = Project::new();
     let (from, to) = options(&project);
