@@ -16,7 +16,7 @@
 //! sealed.rs   packs of several writers, with their signatures
 //! backend/    where packs and blobs are kept, one file each
 //! import.rs   a backend as a place where the cache looks
-//! export.rs   what a build leaves for others
+//! export/     what a build leaves for others: gathered, sent, published
 //! writer.rs   who wrote a record
 //! care.rs     looking after a cache: what is in it, less of it
 //! mounts/     what cache mounts hold, kept file by file

@@ -1,0 +1,103 @@
+//! What a build has to say: its own pack.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Results, Shared};
+use crate::cache::Used;
+use crate::oci::{Descriptor, DiffId, Digest, Seconds};
+use crate::shared_cache::Mode;
+use crate::shared_cache::import::Known;
+use crate::shared_cache::pack::{Entry, Kept, Pack, clues, slot};
+use crate::shared_cache::writer::writer;
+use crate::store::Folder;
+
+/// zstd's level for indexes.
+const INDEX_LEVEL: i32 = 3;
+
+impl Shared {
+    /// The build's own pack, and the bytes of indexes that the backend does not have.
+    pub(super) fn gather(
+        &self,
+        results: &Results<'_>,
+        known: &Known,
+        now: Seconds,
+    ) -> (Pack, BTreeMap<Digest, Vec<u8>>) {
+        let day = now - now.rem_euclid(24 * 3600);
+        let of_result: BTreeSet<DiffId> = results.layers.iter().map(|layer| layer.diff_id).collect();
+        let is_wanted =
+            |used: &Used| self.options.mode == Mode::Max || of_result.contains(&used.record.layer.diff_id);
+        let is_gone = |blob: &Descriptor| self.is_gone(results, blob);
+        let mine = self.mine(known);
+        let mut pack = Pack::default();
+        for used in results.lookup.used().into_iter().filter(is_wanted) {
+            let key = used.record.key;
+            let stands = |entry: &&Entry| !used.is_replacement && !is_gone(&entry.record.layer.descriptor);
+            let entry = match (mine.entries.get(&key).filter(stands), known.pack.entries.get(&key)) {
+                (Some(entry), _) => Entry { used: day, ..entry.clone() },
+                // Another writer's pack has it. Who signs says only what this build or its store found out.
+                (None, Some(entry)) if self.key.is_none() && stands(&entry) => continue,
+                (None, _) if self.key.is_some() && used.is_from_elsewhere => continue,
+                (None, before) => {
+                    let generation = before.map_or(0, |entry| entry.generation.saturating_add(1));
+                    entry(used, results, (generation, now, day))
+                }
+            };
+            pack.entries.insert(key, entry);
+        }
+        let mut secret: BTreeSet<DiffId> = BTreeSet::new();
+        if self.options.skip_secrets {
+            let had_secrets = pack.entries.values().filter(|entry| entry.had_secrets);
+            secret.extend(had_secrets.map(|entry| entry.record.layer.diff_id));
+            pack.entries.retain(|_, entry| !secret.contains(&entry.record.layer.diff_id));
+        }
+        pack.images.extend(results.images.iter().map(|image| (image.clone(), day)));
+        let mut indexes = BTreeMap::new();
+        let layers = pack.entries.values().map(|entry| entry.record.layer.diff_id);
+        let seen = results.seen.iter().map(|layer| layer.diff_id).filter(|_| self.options.mode == Mode::Max);
+        for layer in layers.chain(seen).chain(of_result.iter().copied()).collect::<BTreeSet<DiffId>>() {
+            if secret.contains(&layer) {
+                continue;
+            }
+            if let Some(kept) = mine.indexes.get(&layer) {
+                pack.indexes.insert(layer, Kept { used: day, ..*kept });
+            } else if self.key.is_none() && known.pack.indexes.contains_key(&layer) {
+                // Another writer's pack has it.
+            } else if let Some(bytes) = self.index(layer) {
+                let kept = Kept::of(&bytes, day);
+                pack.indexes.insert(layer, kept);
+                indexes.insert(kept.digest, bytes);
+            }
+        }
+        (pack, indexes)
+    }
+
+    /// The index of a layer, compressed.
+    fn index(&self, layer: DiffId) -> Option<Vec<u8>> {
+        let path = self.store.folder(Folder::Indexes).join(layer.0.hex());
+        let bytes = crate::rootfs::read_regular(&path).ok()?;
+        zstd::bulk::compress(&bytes, INDEX_LEVEL).ok()
+    }
+}
+
+fn entry(used: Used, results: &Results<'_>, (generation, now, day): (u32, Seconds, Seconds)) -> Entry {
+    let Used { record, slot: name, .. } = used;
+    let preimage = results.lookup.preimage(&record.key);
+    let had_secrets = preimage.as_ref().is_some_and(|preimage| {
+        let is_secret = |value: &str| value.starts_with("secret") || value.starts_with("ssh");
+        preimage.fields().any(|field| field.name.starts_with("mount:") && is_secret(field.value))
+    });
+    let place = |name: &str| {
+        let prefix = format!("{}\n", results.project);
+        slot(name.strip_prefix(&prefix).unwrap_or(name))
+    };
+    Entry {
+        clues: preimage.map(|preimage| clues(&record.key, &preimage)).unwrap_or_default(),
+        slot: name.as_deref().map(place).unwrap_or_default(),
+        record,
+        generation,
+        written: now,
+        used: day,
+        writer: writer(),
+        had_secrets,
+    }
+}
