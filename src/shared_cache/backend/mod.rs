@@ -1,5 +1,6 @@
 //! Where packs and blobs are kept. Whoever calls verifies what comes.
 
+mod gha;
 mod http;
 mod local;
 mod registry;
@@ -11,6 +12,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use gha::Gha;
 pub use http::Bazel;
 pub use local::Folder;
 pub use registry::Registry;
@@ -124,6 +126,12 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// [`Error::NoPack`] when something else is there.
     fn head(&self) -> Result<Option<Head>, Error>;
 
+    /// Whether a head is written only if it is still what was read, for certain. Then no pack needs to lie beside it, and whoever
+    /// loses tries again until its own is there.
+    fn is_atomic(&self) -> bool {
+        false
+    }
+
     /// Writes the head, which names `blobs`. `previous` is what it was made of.
     fn put_head(&self, pack: &[u8], blobs: &[Descriptor], previous: Option<&Head>) -> Result<Put, Error>;
 
@@ -171,6 +179,7 @@ pub fn at(location: &Location, client: &Client) -> Arc<dyn Backend> {
         Location::Local(path, tag) => Arc::new(Folder::new(path.clone(), tag.clone())),
         Location::Registry(reference) => Arc::new(Registry::new(client.clone(), reference.clone())),
         Location::Http(at) => Arc::new(Bazel::new(at.clone(), web::settings(Environment::from_process()))),
+        Location::Gha(at) => Arc::new(Gha::new(at.clone(), Environment::from_process())),
         Location::S3(at) => Arc::new(S3::new((**at).clone(), Environment::from_process())),
     }
 }

@@ -100,6 +100,38 @@ impl<P: Prepare> Web<P> {
         }
     }
 
+    /// `size` bytes of what is at `url`, from byte `from` on.
+    pub(super) fn get_part(&self, url: &str, from: u64, size: u64) -> Result<Option<Vec<u8>>, Error> {
+        let mut schedule = Schedule::new(self.connections.settings());
+        loop {
+            let last = (from + size).saturating_sub(1);
+            let range = format!("bytes={from}-{last}");
+            let mut response = self.ask(Request::new(Method::GET, url.to_owned()).header("range", range))?;
+            let skip = match response.status.as_u16() {
+                206 if begins_at(&response, from) => 0,
+                // It knows no ranges.
+                200 => from,
+                404 | 410 => return Ok(None),
+                206 | 416 => {
+                    return Err(Error::Server("the server does not give the part asked for".to_owned()));
+                }
+                _ => return Err(refused(&mut response)),
+            };
+            let mut reader = response.reader(skip + size);
+            let mut bytes = Vec::new();
+            let skipped = std::io::copy(&mut reader.by_ref().take(skip), &mut std::io::sink());
+            let cause = match skipped.and_then(|_| reader.read_to_end(&mut bytes)) {
+                Ok(_) if bytes.len() as u64 == size => return Ok(Some(bytes)),
+                Ok(_) => "it is too short".to_owned(),
+                Err(error) => cause_of(error),
+            };
+            match schedule.next(None) {
+                Some(wait) => std::thread::sleep(wait),
+                None => return Err(Error::Server(format!("the answer broke off: {cause}"))),
+            }
+        }
+    }
+
     /// A small blob.
     pub(super) fn read(&self, url: &str, blob: &Descriptor) -> Result<Vec<u8>, Error> {
         let body = self.get(url, blob.size)?.ok_or(Error::NoBlob(blob.digest))?;
@@ -145,7 +177,8 @@ impl<P: Prepare> Web<P> {
         fetched.into_iter().collect()
     }
 
-    fn fetch_one(&self, store: &Store, blob: &Descriptor, url: &str) -> Result<(), Error> {
+    /// Brings one blob into the store.
+    pub(super) fn fetch_one(&self, store: &Store, blob: &Descriptor, url: &str) -> Result<(), Error> {
         if store.intact_blob(&blob.digest)? == Some(blob.size) {
             return Ok(());
         }

@@ -14,6 +14,8 @@ use crate::shared_cache::sealed::Sealed;
 
 /// A head that others keep changing is merged again so many times.
 const TRIES: u32 = 4;
+/// And so many times where no pack is left beside it.
+const TRIES_WITHOUT_PACK: u32 = 64;
 /// Packs beside the head that are merged stay for so long, for writers that read the head before.
 const KEEP_PACKS: Duration = Duration::from_secs(600);
 
@@ -41,22 +43,30 @@ impl Shared {
         }
         let bytes = self.sealed(own)?.to_bytes();
         let id = PackId(format!("{:010}-{}", now.max(0), &Digest::of(&bytes).hex()[..12]));
-        self.backend.put_pack(&id, &bytes, &own.blobs())?;
-        for _ in 0..TRIES {
+        let is_atomic = self.backend.is_atomic();
+        if !is_atomic {
+            self.backend.put_pack(&id, &bytes, &own.blobs())?;
+        }
+        for _ in 0..if is_atomic { TRIES_WITHOUT_PACK } else { TRIES } {
             let head = self.backend.head()?;
             let current =
                 head.as_ref().map_or(Ok(Sealed::default()), |head| Sealed::parse_whole(&head.pack))?;
             let (current, folded, stale) = self.fold(current, &id, now)?;
             let (mut merged, dropped) = merged_with(current.of(self.key.as_ref(), &self.place));
             merged.folded = folded;
-            merged.folded.insert(id.0.clone());
+            if !is_atomic {
+                merged.folded.insert(id.0.clone());
+            }
             if self.write(&merged, current.without(self.key.as_ref(), &self.place), head.as_ref())? {
                 stale.iter().for_each(|id| drop(self.backend.remove_pack(id)));
                 return Ok(dropped);
             }
         }
-        // It lies beside the head, and the next writer finds it there.
-        Ok(0)
+        match is_atomic {
+            true => Err(Error::Server("others keep writing to it".to_owned())),
+            // It lies beside the head, and the next writer finds it there.
+            false => Ok(0),
+        }
     }
 
     /// Writes the head of what others left and `merged`; whether that is there afterwards.
@@ -65,6 +75,9 @@ impl Shared {
         all.push(self.sealed(merged)?);
         if self.backend.put_head(&all.to_bytes(), &all.blobs(), previous)? == Put::Lost {
             return Ok(false);
+        }
+        if self.backend.is_atomic() {
+            return Ok(true);
         }
         let Some(head) = self.backend.head()? else { return Ok(false) };
         let there = Sealed::parse(&head.pack)?.of(self.key.as_ref(), &self.place);

@@ -13,6 +13,7 @@ use super::mounts;
 use crate::http::{Address, without_user_info};
 use crate::oci::Reference;
 use crate::text::duration::parse_age;
+use crate::text::terminal::harmless;
 use crate::text::{boolean, closest, csv, size};
 use table::{TYPES, Use};
 
@@ -30,6 +31,8 @@ pub enum Location {
     Http(HttpAt),
     /// In a bucket.
     S3(Box<S3At>),
+    /// With the cache service of GitHub's workflows.
+    Gha(GhaAt),
 }
 
 /// A server with `/ac` and `/cas`.
@@ -66,6 +69,21 @@ pub struct S3At {
     pub keys: Option<S3Keys>,
     /// Blobs that are used are made young again, for rules of the bucket that remove old ones.
     pub touch: bool,
+}
+
+/// The cache service of a workflow. What is `None` the environment says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GhaAt {
+    /// Which cache of the repository.
+    pub scope: String,
+    /// Where the service is, in its second version.
+    pub url: Option<String>,
+    /// What the workflow shows.
+    pub token: Option<Secret>,
+    /// The longest wait that is obeyed when the service asks for one.
+    pub timeout: Option<Duration>,
+    /// The repository, as signatures name it.
+    pub repository: Option<String>,
 }
 
 /// Who asks.
@@ -330,6 +348,7 @@ impl Keys {
             "local" => self.folder()?,
             "http" => Location::Http(self.http()?),
             "s3" => return self.buckets(),
+            "gha" => Location::Gha(self.workflow()?),
             other => return Err(format!("`type={other}` is not there yet")),
         };
         Ok(vec![one])
@@ -353,6 +372,31 @@ impl Keys {
         let bearer = self.secret("token").map(|Secret(token)| Secret(format!("Bearer {token}")));
         let authorization = bearer.or(address.authorization.map(Secret));
         Ok(HttpAt { url, authorization, name: self.text("name").unwrap_or_else(|| NAME.to_owned()) })
+    }
+
+    fn workflow(&mut self) -> Result<GhaAt, String> {
+        match self.take("version").as_deref() {
+            None | Some("" | "2") => {}
+            Some("1") => {
+                return Err(
+                    "`version=1`: GitHub has ended the first version of its cache service; leave it out"
+                        .to_owned(),
+                );
+            }
+            Some(other) => return Err(format!("`version={other}`: it is `2`")),
+        }
+        let scope = self.text("scope").unwrap_or_else(|| NAME.to_owned());
+        // Keys have no comma, and `#` ends the scope in them.
+        if scope.len() > 200 || scope.contains([',', '#']) || scope.contains(char::is_control) {
+            return Err(format!("`scope={}`: it has up to 200 bytes without `,` and `#`", harmless(&scope)));
+        }
+        Ok(GhaAt {
+            scope,
+            url: self.text("url_v2").map(|url| web_address("url_v2", &url)).transpose()?,
+            token: self.secret("token"),
+            timeout: self.age("timeout")?,
+            repository: self.text("repository"),
+        })
     }
 
     fn buckets(&mut self) -> Result<Vec<Location>, String> {

@@ -77,11 +77,11 @@ const GHA: &[(&str, Use)] = &[
     ("scope", Both),
     ("url_v2", Both),
     ("token", Both),
-    ("url", Nothing("only the second version of the service is spoken, of `url_v2`")),
-    ("version", Nothing("only the second version of the service is spoken")),
-    ("timeout", Nothing("a build never waits long for a cache")),
-    ("repository", Nothing("the token says which it is")),
-    ("ghtoken", Nothing("nothing is asked of it")),
+    ("timeout", Both),
+    ("version", Both),
+    ("repository", Both),
+    ("url", Nothing("GitHub has ended the first version of its cache service; `url_v2` is the second")),
+    ("ghtoken", Nothing("which entries there are is in the cache itself")),
 ];
 
 /// What kinds of caches there are, and their own keys.

@@ -34,6 +34,7 @@ fn every_key_of_buildx_is_taken() {
         "type=local,dest=d,tag=t,digest=sha256:1,reset=true",
         "type=http,url=http://a.example,name=n,token=hidden",
         "type=s3,bucket=b,region=r,prefix=p,blobs_prefix=b/,manifests_prefix=m/,name=n,endpoint_url=http://a.example,use_path_style=true,access_key_id=hidden,secret_access_key=hidden,session_token=hidden,touch_refresh=24h,upload_parallelism=4,retry_mode=standard,retry_max_attempts=3,disable_accept_encoding=true",
+        "type=gha,scope=s,url_v2=http://a.example/,token=hidden,timeout=10m,version=2,repository=a/b,url=http://a.example,ghtoken=hidden",
     ] {
         let text =
             format!("{own},mode=min,max-size=1g,mounts-max-size=1g,mount-max-size=1g,max-age=14d,{common}");
@@ -121,6 +122,14 @@ fn what_is_wrong_is_said() {
         ("type=local,dest=d,max-age=long", "`max-age=long` is no time such as `14d`"),
         ("type=local,dest=d,secret", "field 3 is no `KEY=VALUE`"),
         ("type=http", "`url=` is missing"),
+        (
+            "type=gha,version=1",
+            "`version=1`: GitHub has ended the first version of its cache service; leave it out",
+        ),
+        ("type=gha,version=v2", "`version=v2`: it is `2`"),
+        ("type=gha,scope=a#b", "`scope=a#b`: it has up to 200 bytes without `,` and `#`"),
+        ("type=gha,timeout=soon", "`timeout=soon` is no time such as `14d`"),
+        ("type=gha,url_v2=results", "`url_v2=` is no URL such as `https://cache.example/path`"),
         ("type=http,url=https://me:secret@", "`url=` is no URL such as `https://cache.example/path`"),
         ("type=http,url=cache.example", "`url=` is no URL such as `https://cache.example/path`"),
     ] {

@@ -3,6 +3,7 @@
 mod care;
 mod faults;
 mod folder;
+mod gha;
 mod http;
 mod mounts;
 mod options;

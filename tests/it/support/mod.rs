@@ -6,6 +6,7 @@ pub mod accounts;
 pub mod attack;
 pub mod base;
 pub mod dockerd;
+pub mod gha;
 pub mod golden;
 pub mod http;
 pub mod image;
