@@ -9,22 +9,28 @@ use super::forecast::forecast;
 use super::ops::exec::mounts;
 use super::outlook::Outlook;
 use super::{Failures, is_command};
+use crate::exec::Executor;
 use crate::plan::graph::{Graph, Op, Step};
+use crate::report::Diagnostic;
 
 /// Fails for the first command that is to run, as far as anyone can tell, and cannot.
 pub(super) fn check(graph: &Graph, needed: &[bool], environment: &Environment<'_>) -> Result<(), Failures> {
     let commands = || graph.steps.iter().enumerate().filter(|(at, step)| needed[*at] && is_command(step));
     let told = |error: &Error, step: &Step| vec![environment.diagnose(error, step.span)];
+    let told_of_machine = |error: &Error, step: &Step| {
+        let told = told(error, step).into_iter();
+        told.map(|told| with_ways_on(told, &environment.services.executor)).collect::<Failures>()
+    };
     let snapshots = &environment.services.snapshots;
     let Some((_, first)) = commands().next() else { return Ok(()) };
     // Who it runs as counts for the key of every command, so one in the cache is no better off.
-    snapshots.privilege().map_err(|error| told(&error, first))?;
+    snapshots.privilege().map_err(|error| told_of_machine(&error, first))?;
     let machine = snapshots.try_step().err();
     let mut barred = commands().filter_map(|(at, step)| {
         let own = || missing(step, environment);
         machine
             .as_ref()
-            .map(|error| told(error, step))
+            .map(|error| told_of_machine(error, step))
             .or_else(|| Some(told(&own()?, step)))
             .map(|why| (at, why))
     });
@@ -36,6 +42,15 @@ pub(super) fn check(graph: &Graph, needed: &[bool], environment: &Environment<'_
         Some((_, failures)) => Err(failures),
         None => Ok(()),
     }
+}
+
+/// What would let commands run here, and what goes without them.
+fn with_ways_on(told: Diagnostic, executor: &Executor) -> Diagnostic {
+    let least = executor.least_permission();
+    let least = least.iter().map(|way| format!("the least that lets RUN work here: `{way}`"));
+    let without =
+        "a Dockerfile without RUN needs no permission: compile before the build, and COPY the result";
+    least.chain([without.to_owned()]).fold(told, Diagnostic::help)
 }
 
 /// The first thing that a command requires and nobody gave.

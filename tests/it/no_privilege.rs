@@ -3,9 +3,13 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
+use rbuild::oci::Digest;
+
 use crate::support::accounts::Account;
+use crate::support::image::{TestImage, TestLayer};
 use crate::support::is_root;
 use crate::support::program::{Ran, Rbuild, World};
+use crate::support::registry::Registry;
 use crate::support::tools;
 
 /// A world of a user without ranges of ids.
@@ -16,19 +20,25 @@ fn world() -> World {
 /// Runs the program where it has no network, cannot make namespaces, and is nobody. What an ordinary user's
 /// own test run cannot take away is left.
 fn confined<'w>(world: &'w World, args: &[&str]) -> Rbuild<'w> {
-    if !is_root() {
-        return world.through(&["unshare", "--user", "--map-current-user", "--net"], args);
+    match is_root() {
+        true => without_namespaces(world, "--net", args),
+        false => world.through(&["unshare", "--user", "--map-current-user", "--net"], args),
     }
+}
+
+/// As nobody who cannot make namespaces; `net` is `--net` for no network, or `--user` for that of the tests. For root only.
+fn without_namespaces<'w>(world: &'w World, net: &str, args: &[&str]) -> Rbuild<'w> {
     // The limit holds in this user namespace and all below it, whoever asks. Only those outside can map more
-    // than one id without newuidmap: the parent does it when the child has made the namespace.
-    let inside = "echo >&3; read -r _ <&4; echo 0 >/proc/sys/user/max_user_namespaces; \
+    // than one id without newuidmap: the parent does it when the child has made the namespace. A shell that was started
+    // before lost its capabilities; one that is started then has them.
+    let inside = "set -e; echo >&3; read -r _ <&4; sh -c 'echo 0 >/proc/sys/user/max_user_namespaces'; \
                   exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps -all --bounding-set -all \
                   -- \"$@\" 3>&- 4<&-";
     let outside = "set -e; d=$(mktemp -d); mkfifo $d/made $d/mapped; exec 3<>$d/made 4<>$d/mapped; rm -r $d; \
-                   unshare --user --net sh -c \"$0\" sh \"$@\" & \
+                   unshare --user @NET@ sh -c \"$0\" sh \"$@\" & \
                    read -r _ <&3; for ids in uid_map gid_map; do echo 0 0 65536 >/proc/$!/$ids; done; \
                    echo >&4; wait $!";
-    world.through(&["sh", "-c", outside, inside], args)
+    world.through(&["sh", "-c", &outside.replace("@NET@", net), inside], args)
 }
 
 fn build(world: &World) -> Ran {
@@ -44,7 +54,37 @@ fn the_confinement_of_these_tests_confines() {
     world.dockerfile("FROM scratch\nADD rootfs.tar /\nRUN true\n").file("rootfs.tar", rootfs());
     let ran = confined(&world, &["--progress=quiet", "."]).status(1).run();
     assert!(ran.stderr.contains("Dockerfile:3"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("namespace"), "says what is not allowed: {}", ran.stderr);
+    let said = "error: no user namespaces are allowed; `sysctl user.max_user_namespaces=15000` allows them\n";
+    assert!(ran.stderr.contains(said), "says what is not allowed: {}", ran.stderr);
+}
+
+/// What cannot work is told before it costs anything.
+#[test]
+fn a_run_is_refused_before_a_layer_is_fetched() {
+    if !is_root() {
+        crate::support::skip!("only root can forbid namespaces");
+    }
+    let registry = Registry::start();
+    let image = TestImage::new(
+        &rbuild::oci::Platform::host().to_string(),
+        vec![TestLayer::files(&[("file", "of the base")])],
+    );
+    registry.push(&image, "base", "1");
+    let (world, args) = (world(), ["--progress=plain", "."]);
+    world.dockerfile(&format!("FROM {}/base:1\nCOPY Dockerfile /\nRUN [\"/file\"]\n", registry.host()));
+    let ran = without_namespaces(&world, "--user", &args).status(1).run();
+    assert!(ran.stderr.contains("Dockerfile:3"), "{}", ran.stderr);
+    let least =
+        "= help: the least that lets RUN work here: `sudo sysctl -w user.max_user_namespaces=15000`\n";
+    assert!(ran.stderr.contains(least), "{}", ran.stderr);
+    assert!(ran.stderr.contains("= help: a Dockerfile without RUN needs no permission"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("#1"), "no step was begun: {}", ran.stderr);
+    let layer = Digest::of(&image.layers[0].blob).to_string().replace("sha256:", "");
+    assert!(!world.store().join("blobs/sha256").join(&layer).exists(), "the layer was not fetched");
+    // What is above it needs the layer, but no permission.
+    world.dockerfile(&format!("FROM {}/base:1\nCOPY Dockerfile /\n", registry.host()));
+    without_namespaces(&world, "--user", &args).run();
+    assert!(world.store().join("blobs/sha256").join(&layer).exists());
 }
 
 #[test]

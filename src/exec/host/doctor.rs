@@ -120,6 +120,20 @@ impl Executor {
         }
     }
 
+    /// The least that would let steps start here, once it was found that none does: what to type or to change, one way each.
+    /// Empty where nobody knows one.
+    pub fn least_permission(&self) -> Vec<String> {
+        let container = container();
+        match self.userns_error() {
+            Some(error) => remedies(error, container),
+            None => {
+                let is_barred = self.tried.get().is_some_and(Option::is_some);
+                let open = |container: Container| container.let_steps_start(self.is_rootless());
+                container.filter(|_| is_barred).and_then(open).into_iter().collect()
+            }
+        }
+    }
+
     fn why_barred(&self, directory: &Path) -> Option<String> {
         let root = directory.join("step");
         // Where no folder can be made there is another error soon.
