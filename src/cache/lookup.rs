@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::place::{BlobSource, Place};
 use super::{Cache, Error, Key, Preimage, Reasons, Record};
-use crate::oci::{Descriptor, Digest, Layer};
+use crate::oci::{Descriptor, DiffId, Digest, Layer};
 use crate::store::Store;
 use crate::sync::lock;
 
@@ -48,6 +48,8 @@ pub enum Dropped {
     BlobMissing,
     /// Its blob is not what it was.
     BlobDamaged,
+    /// It was made with an index that is not its layer's.
+    WrongIndex,
 }
 
 /// The cache of a store, and behind it other places. May be shared between threads.
@@ -59,8 +61,10 @@ pub struct Lookup {
     promised: Mutex<HashMap<Digest, Cell>>,
     /// Blobs that places promised and did not have, with the names of the places, which are not believed about them any more.
     withdrawn: Mutex<HashSet<(Digest, String)>>,
-    /// What was said of the last promise that was not kept, until somebody asks.
-    broken: Mutex<Option<String>>,
+    /// Places that told a wrong index of a layer, which are not believed about that layer any more.
+    refuted: Mutex<HashSet<(DiffId, String)>>,
+    /// What was said of the last promise that was not kept, or of a wrong index, until somebody asks.
+    broken: Mutex<Option<Broken>>,
     /// What was found or made so far, for whoever hands it on.
     used: Mutex<BTreeMap<Key, Used>>,
     /// Results that other places had, and how long they took when they were made.
@@ -82,6 +86,15 @@ pub struct Saved {
     pub index_bytes: u64,
     /// How long the steps took when they ran.
     pub took: Duration,
+}
+
+/// What a place said that is not so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// What, in words.
+    pub why: String,
+    /// Whether results that were made so far may be wrong, even of steps that went well.
+    pub is_result_doubtful: bool,
 }
 
 /// Called with each layer that was made, as soon as its record is published.
@@ -158,6 +171,7 @@ impl Dropped {
             Dropped::Unreadable => "its cache record was damaged",
             Dropped::BlobMissing => "its layer is no longer in the store",
             Dropped::BlobDamaged => "its layer was damaged on disk",
+            Dropped::WrongIndex => "it was made with an index that does not match its layer",
         }
     }
 }
@@ -172,6 +186,7 @@ impl Lookup {
             places,
             promised: Mutex::default(),
             withdrawn: Mutex::default(),
+            refuted: Mutex::default(),
             broken: Mutex::default(),
             used: Mutex::default(),
             remote: Mutex::default(),
@@ -213,6 +228,9 @@ impl Lookup {
         }
         for place in &self.places {
             let Some(record) = place.find(&key) else { continue };
+            if self.is_refuted(record.layer.diff_id, &place.name()) || self.own.is_refuted(&record) {
+                continue;
+            }
             let blob = &record.layer.descriptor;
             if self.store.intact_blob(&blob.digest)? == Some(blob.size) {
                 self.own.publish_alias(record.clone(), preimage)?;
@@ -316,9 +334,40 @@ impl Lookup {
         let cause = cause.or(together.err()).unwrap_or_else(|| "it was not given".into());
         let error = Error::Broken { digest, place: source.blobs().name(), cause };
         if let Source::Place(..) = source {
-            *lock(&self.broken) = Some(error.to_string());
+            self.note_broken(&error, false);
         }
         Err(error)
+    }
+
+    fn note_broken(&self, error: &Error, is_result_doubtful: bool) {
+        let mut broken = lock(&self.broken);
+        let is_result_doubtful = is_result_doubtful || broken.as_ref().is_some_and(|b| b.is_result_doubtful);
+        *broken = Some(Broken { why: error.to_string(), is_result_doubtful });
+    }
+
+    /// A layer is here and holds something else than `place` told of it, if one place told that: it is not believed about the layer
+    /// any more, and results of other places with that layer are none.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn refute(&self, layer: DiffId, place: Option<&str>) -> Result<Error, Error> {
+        let place = place.unwrap_or("an earlier build").to_owned();
+        let is_it = |used: &&Used| used.is_from_elsewhere && used.record.layer.diff_id == layer;
+        let doubtful: Vec<Record> =
+            lock(&self.used).values().filter(is_it).map(|used| used.record.clone()).collect();
+        for record in doubtful {
+            lock(&self.withdrawn).insert((record.layer.descriptor.digest, place.clone()));
+            self.own.drop_record(&record.key, Dropped::WrongIndex)?;
+        }
+        lock(&self.refuted).insert((layer, place.clone()));
+        let error = Error::WrongIndex { layer, place };
+        self.note_broken(&error, true);
+        Ok(error)
+    }
+
+    /// Whether a place told a wrong index of a layer.
+    pub fn is_refuted(&self, layer: DiffId, place: &str) -> bool {
+        lock(&self.refuted).contains(&(layer, place.to_owned()))
     }
 
     /// Others may have found before that a promise is not kept.
@@ -331,7 +380,7 @@ impl Lookup {
                 && self.store.has_blob(&digest).is_none()
             {
                 let error = Error::Broken { digest, place, cause: "it was not there".into() };
-                *lock(&self.broken) = Some(error.to_string());
+                self.note_broken(&error, false);
                 return Err(error);
             }
         }
@@ -357,9 +406,10 @@ impl Lookup {
         promise.is_some_and(|promise| promise.try_lock().map_or(true, |promise| promise.is_some()))
     }
 
-    /// What was said of a promise that was not kept since the last call. A build that fails then looks everything up again: what
-    /// was promised is a miss, and so is what stood on it if its bytes come out differently.
-    pub fn take_broken(&self) -> Option<String> {
+    /// What was said of a promise that was not kept since the last call, or of a wrong index. A build that fails then, or whose
+    /// results are doubtful, looks everything up again: what was promised is a miss, and so is what stood on it if its bytes come
+    /// out differently.
+    pub fn take_broken(&self) -> Option<Broken> {
         lock(&self.broken).take()
     }
 
@@ -374,21 +424,26 @@ impl Lookup {
     }
 
     /// The index of a layer as the place tells it that promised the layer, if it can; of a layer of a base, the first place that
-    /// can. Waits while somebody brings the layer.
-    pub fn index_elsewhere(&self, layer: &Layer) -> Option<Vec<u8>> {
+    /// can; and what that place is called. Nothing of a layer that somebody is bringing.
+    pub fn index_elsewhere(&self, layer: &Layer) -> Option<(String, Vec<u8>)> {
         let cell = lock(&self.promised).get(&layer.descriptor.digest).cloned()?;
         // Who brings it reads it, too.
         let place = match &cell.try_lock().ok()?.as_ref()?.source {
             Source::Place(_, place) => Some(Arc::clone(place)),
             Source::Given(_) => None,
         };
-        let index = match place {
-            Some(place) => place.index(layer),
-            None => self.places.iter().find_map(|place| place.index(layer)),
+        let told = |place: &Arc<dyn Place>| {
+            let name = place.name();
+            let index = (!self.is_refuted(layer.diff_id, &name)).then(|| place.index(layer)).flatten()?;
+            Some((name, index))
         };
-        let size = index.as_ref().map_or(0, |index| index.len() as u64);
+        let told = match place {
+            Some(place) => told(&place),
+            None => self.places.iter().find_map(told),
+        };
+        let size = told.as_ref().map_or(0, |(_, index)| index.len() as u64);
         self.index_bytes.fetch_add(size, Ordering::Relaxed);
-        index
+        told
     }
 
     /// What other places did so far.

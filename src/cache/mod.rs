@@ -11,17 +11,19 @@ mod key;
 mod lookup;
 mod place;
 mod record;
+mod told;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 pub use explain::{difference, difference_of_names};
 pub use key::{Field, Fields, Key, Preimage, Reasons, write_json};
-pub use lookup::{Dropped, Found, HearLayer, Lookup, Saved, Used, Why};
+pub use lookup::{Broken, Dropped, Found, HearLayer, Lookup, Saved, Used, Why};
 pub use place::{BlobSource, FetchError, Place};
 pub use record::Record;
+pub use told::{Proof, Told};
 
-use crate::oci::Digest;
+use crate::oci::{DiffId, Digest};
 use crate::store::{self, Store};
 use crate::sync::lock;
 
@@ -48,6 +50,14 @@ pub enum Error {
         /// What is wrong there.
         #[source]
         cause: FetchError,
+    },
+    /// Another place told what a layer holds, and the layer holds something else.
+    #[error("the index of the layer {layer} that came from `{place}` does not match the layer")]
+    WrongIndex {
+        /// The layer.
+        layer: DiffId,
+        /// The place.
+        place: String,
     },
 }
 
@@ -82,6 +92,9 @@ impl Cache {
         let Some(record) = Record::parse(&bytes).filter(|r| r.key == *key) else {
             return self.drop_record(key, Dropped::Unreadable);
         };
+        if self.is_refuted(&record) {
+            return self.drop_record(key, Dropped::WrongIndex);
+        }
         let descriptor = &record.layer.descriptor;
         match self.store.has_blob(&descriptor.digest) {
             None => return self.drop_record(key, Dropped::BlobMissing),
@@ -104,6 +117,11 @@ impl Cache {
         let record = Record { boot_id: self.store.boot_id().to_owned(), ..record };
         self.store.put_record(&key.hex(), &record.to_bytes())?;
         Ok(Some(record))
+    }
+
+    /// Whether the record was made with an index that turned out not to be its layer's.
+    fn is_refuted(&self, record: &Record) -> bool {
+        record.told.iter().any(|told| told.proof(&self.store) == Proof::Refuted)
     }
 
     /// The record in the file `name` of the store's records, whatever its blob is like; `None` when the file holds none of

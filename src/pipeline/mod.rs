@@ -281,13 +281,21 @@ fn solve_again(
         let results = solve::run(graph, goals, &environment, hear).and_then(|solved| {
             let image = |goal: &Goal| image(request, goal, &solved, services);
             let images = goals.iter().map(image).collect::<Result<_, _>>()?;
+            // What steps were told of layers that have come since, only to be kept.
+            let proven = services.indexes.prove(&solved.layers());
+            proven.map_err(|error| vec![solve::Error::from(error).explain(services.store.root())])?;
             Ok(result::Results { images, seen: solved.layers(), ran: solved.ran, cached: solved.cached })
         });
-        let Some(why) = services.lookup.take_broken().filter(|_| results.is_err()) else { return results };
+        let broken = services.lookup.take_broken();
+        let Some(broken) = broken.filter(|broken| broken.is_result_doubtful || results.is_err()) else {
+            return results;
+        };
         if !services.executor.resume() {
             return results;
         }
-        services.events.send(Event::Note(format!("{why}; what it promised is made anew")));
+        services.indexes.forget_refuted();
+        let what = if broken.is_result_doubtful { "what stood on it" } else { "what it promised" };
+        services.events.send(Event::Note(format!("{}; {what} is made anew", broken.why)));
     }
 }
 

@@ -74,8 +74,10 @@ pub fn merge(mut one: Pack, other: Pack) -> Pack {
 
 fn goes_before(one: &Entry, other: &Entry) -> bool {
     let order = |entry: &Entry| {
-        let chain = entry.record.chain.to_string();
-        (std::cmp::Reverse(entry.generation), entry.written, chain, entry.record.layer.descriptor.digest)
+        let (chain, told) = (entry.record.chain.to_string(), entry.record.told.clone());
+        let layer = entry.record.layer.descriptor.digest;
+        // What is proven of a record is not doubted again.
+        (std::cmp::Reverse(entry.generation), entry.written, chain, layer, told.len(), told)
     };
     order(one) < order(other)
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::mounts::Snapshot;
-use crate::cache::{Field, Key, Preimage, Record};
+use crate::cache::{Field, Key, Preimage, Record, Told};
 use crate::oci::{ChainId, Descriptor, DiffId, Digest, Layer, MediaType, Seconds};
 
 /// Increased when the meaning of a field changes; packs of other versions are not read.
@@ -101,6 +101,8 @@ struct WrittenEntry {
     time: Seconds,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     took_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    told: Vec<Told>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     slot: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -201,13 +203,14 @@ impl Pack {
 
 impl Entry {
     fn written_as(&self) -> WrittenEntry {
-        let Record { key, layer, chain, time, took, boot_id: _ } = &self.record;
+        let Record { key, layer, chain, time, took, told, boot_id: _ } = &self.record;
         WrittenEntry {
             key: key.hex(),
             layer: layer.clone(),
             chain: *chain,
             time: *time,
             took_ms: took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+            told: told.clone(),
             slot: self.slot.clone(),
             clues: self.clues.clone(),
             generation: self.generation,
@@ -221,7 +224,8 @@ impl Entry {
     fn read(written: WrittenEntry) -> Option<Self> {
         let took = written.took_ms.map(Duration::from_millis);
         let key = Key::from_hex(&written.key)?;
-        let record = Record { took, ..Record::new(key, written.layer, written.chain, written.time) };
+        let new = Record::new(key, written.layer, written.chain, written.time);
+        let record = Record { took, told: written.told, ..new };
         Some(Self {
             record,
             slot: written.slot,

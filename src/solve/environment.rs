@@ -107,6 +107,8 @@ pub(super) struct Slot<'s> {
     pub(super) name: Cow<'s, str>,
     /// When it began.
     pub(super) started: Instant,
+    /// The layers that it reads beside those that it stands on.
+    pub(super) read: Vec<Layer>,
 }
 
 impl<'a> Given<'a> {
@@ -189,8 +191,17 @@ impl Environment<'_> {
     pub(super) fn lookup(&self, preimage: &dyn Reasons) -> Result<Option<Record>, Error> {
         match self.policy.no_cache {
             true => Ok(None),
-            false => Ok(self.services.lookup.find(preimage)?.record()),
+            false => Ok(self.services.lookup.find(preimage)?.record().inspect(|record| {
+                self.services.indexes.go_by(record);
+            })),
         }
+    }
+
+    /// Why a step failed: if it went by what another place told of some of `layers`, and that is wrong, then this.
+    pub(super) fn cause<'l>(&self, error: Error, layers: impl IntoIterator<Item = &'l Layer>) -> Error {
+        let indexes = &self.services.indexes;
+        let asked = layers.into_iter().try_for_each(|layer| indexes.prove_one(layer));
+        asked.map_or_else(Error::from, |()| error)
     }
 
     /// Remembers a record that was found, for explanations.
@@ -221,37 +232,36 @@ impl Environment<'_> {
         }
     }
 
-    /// Writes `entries` as a layer, publishes it under the key of `preimage`, and gives the root with it on top.
+    /// Writes `entries` as a layer, publishes it under the key of `preimage`, and gives its record.
     pub(super) fn publish_entries(
         &self,
         slot: &Slot<'_>,
         parent: &RootState,
         preimage: &dyn Reasons,
         (entries, time): (Vec<Entry>, Seconds),
-    ) -> Result<RootState, Error> {
+    ) -> Result<Record, Error> {
         let earlier = self.last_record(slot).map(|record| record.layer);
         let layer = layers::of_entries(self.services, self.policy.form, entries, earlier.as_ref())?;
         self.publish(slot, parent, preimage, (layer, time))
     }
 
-    /// Publishes a layer whose blob is in the store, and gives the root with it, or with what another build published
-    /// first, on top.
+    /// Publishes a layer whose blob is in the store, and gives its record, or what another build published first.
     pub(super) fn publish(
         &self,
         slot: &Slot<'_>,
         parent: &RootState,
         preimage: &dyn Reasons,
         (layer, time): (Layer, Seconds),
-    ) -> Result<RootState, Error> {
+    ) -> Result<Record, Error> {
         let chain = parent.chain.push(layer.diff_id);
         let took = Some(slot.started.elapsed());
-        let record = Record { took, ..Record::new(preimage.key(), layer, chain, time) };
+        let told = self.services.indexes.told_of(parent.layers.iter().chain(&slot.read))?;
+        let record = Record { took, told, ..Record::new(preimage.key(), layer, chain, time) };
         let (lookup, name) = (&self.services.lookup, self.name(slot));
-        let record = match self.policy.no_cache {
+        Ok(match self.policy.no_cache {
             true => lookup.replace(record, preimage, &name)?,
             false => lookup.publish(record, preimage, &name)?,
-        };
-        Ok(parent.with(record.layer, record.time))
+        })
     }
 
     /// The slot's name among those of all projects.

@@ -1,11 +1,18 @@
 //! What is known, for one build, of stacks of layers: an index for each layer, a merged view for each stack.
+//!
+//! A layer that is not here may have an index that another place *told*. It is kept apart from those that were read from layers
+//! (`HEX.told`, with the place's name), is never handed on, and is compared as soon as the layer is here and somebody looks into
+//! it: before contents are read, when it is unpacked, and in any case before the build ends. One that is wrong makes the build
+//! look again; see [`Told`].
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::cache::{self, Lookup};
+use rayon::prelude::*;
+
+use crate::cache::{self, Lookup, Proof, Record, Told};
 use crate::layer::archive::{self, Limits};
 use crate::layer::index::Index;
 use crate::layer::view::RootView;
@@ -57,6 +64,20 @@ pub struct LayerIndexes {
     views: Memo<Vec<DiffId>, RootView>,
     /// Layers whose index was seen in the store.
     kept: Mutex<HashSet<DiffId>>,
+    /// What places told of layers that are looked at in this build.
+    told: Mutex<HashMap<DiffId, Arc<Index>>>,
+    /// What this build goes by without having seen it.
+    believed: Mutex<HashMap<DiffId, Vec<Belief>>>,
+}
+
+/// An index that somebody went by.
+#[derive(Debug)]
+struct Belief {
+    /// Its checksum.
+    index: String,
+    /// The place that told it, if it is not a record that was made with it.
+    place: Option<String>,
+    proof: Proof,
 }
 
 type Memo<K, V> = Mutex<HashMap<K, Arc<Mutex<Option<Arc<V>>>>>>;
@@ -70,38 +91,164 @@ impl LayerIndexes {
             indexes: Mutex::default(),
             views: Mutex::default(),
             kept: Mutex::default(),
+            told: Mutex::default(),
+            believed: Mutex::default(),
         }
     }
 
-    /// The index of a layer: from memory, from the store, from where the layer is, or by reading the blob.
-    pub fn index(&self, layer: &Layer) -> Result<Arc<Index>, IndexError> {
-        self.bring_unknown(std::slice::from_ref(layer))?;
-        self.here(layer)
-    }
-
-    /// The index of a layer that is known, or whose blob is here.
-    fn here(&self, layer: &Layer) -> Result<Arc<Index>, IndexError> {
+    /// The index of a layer as the layer itself has it: from memory, from the store, or by reading the blob, which is brought for
+    /// that.
+    pub fn own(&self, layer: &Layer) -> Result<Arc<Index>, IndexError> {
+        if self.index_file(layer.diff_id).is_none() {
+            self.lookup.bring(std::slice::from_ref(layer))?;
+        }
         remembered(&self.indexes, layer.diff_id, || match self.load(layer.diff_id) {
             Some(index) => Ok(index),
             None => self.read(layer),
         })
     }
 
-    /// Has those of `layers` come whose index nobody knows. This happens before anybody waits for an index: who fetches
-    /// a layer reads it along, and remembers what it holds.
+    /// The index of a layer that is known, that was told, or whose blob is here.
+    fn here(&self, layer: &Layer) -> Result<Arc<Index>, IndexError> {
+        let told = || lock(&self.told).get(&layer.diff_id).map(Arc::clone);
+        match self.index_file(layer.diff_id) {
+            Some(_) => self.own(layer),
+            None => told().map_or_else(|| self.own(layer), Ok),
+        }
+    }
+
+    /// Learns of those of `layers` that are not here what other places tell, and has those come of which nobody tells anything.
+    /// This happens before anybody waits for an index: who fetches a layer reads it along, and remembers what it holds.
     fn bring_unknown(&self, layers: &[Layer]) -> Result<(), IndexError> {
         let mut wanted = Vec::new();
         for layer in layers {
-            if !self.lookup.is_elsewhere(layer) || self.index_file(layer.diff_id).is_some() {
+            let is_known = self.index_file(layer.diff_id).is_some();
+            if is_known || lock(&self.told).contains_key(&layer.diff_id) || !self.lookup.is_elsewhere(layer) {
                 continue;
             }
-            let told = self.lookup.index_elsewhere(layer).and_then(|bytes| Index::from_bytes(&bytes).ok());
-            match told {
-                Some(index) => self.remember(layer.diff_id, index)?,
+            match self.told(layer) {
+                Some((place, index)) => self.believe(layer.diff_id, place, index),
                 None => wanted.push(layer.clone()),
             }
         }
         Ok(self.lookup.bring(&wanted)?)
+    }
+
+    /// What a place tells of a layer, now or in an earlier build.
+    fn told(&self, layer: &Layer) -> Option<(String, Index)> {
+        let path = self.told_path(layer.diff_id);
+        if let Some((place, index)) = crate::rootfs::read_regular(&path).ok().and_then(|b| told_from(&b))
+            && !self.lookup.is_refuted(layer.diff_id, &place)
+        {
+            return Some((place, index));
+        }
+        let (place, bytes) = self.lookup.index_elsewhere(layer)?;
+        let index = Index::from_bytes(&bytes).ok()?;
+        self.keep(&path, &[place.replace('\n', " ").as_bytes(), b"\n", &bytes].concat());
+        Some((place, index))
+    }
+
+    fn believe(&self, layer: DiffId, place: String, index: Index) {
+        let Some(checksum) = Index::checksum(&index.to_bytes()) else { return };
+        let belief = Belief { index: checksum, place: Some(place), proof: Proof::None };
+        lock(&self.believed).entry(layer).or_default().push(belief);
+        lock(&self.told).entry(layer).or_insert_with(|| Arc::new(index));
+    }
+
+    /// A record is gone by that was made with these indexes.
+    pub(super) fn go_by(&self, record: &Record) {
+        let mut believed = lock(&self.believed);
+        for Told { layer, index } in &record.told {
+            let beliefs = believed.entry(*layer).or_default();
+            if !beliefs.iter().any(|belief| belief.index == *index) {
+                beliefs.push(Belief { index: index.clone(), place: None, proof: Proof::None });
+            }
+        }
+    }
+
+    /// What a result that stands on `layers` was told of them and has not seen.
+    ///
+    /// # Errors
+    /// When something of that turned out wrong: then the result may be, too.
+    pub(super) fn told_of<'l>(
+        &self,
+        layers: impl IntoIterator<Item = &'l Layer>,
+    ) -> Result<Vec<Told>, IndexError> {
+        let believed = lock(&self.believed);
+        let mut all = Vec::new();
+        for layer in layers.into_iter().map(|layer| layer.diff_id) {
+            for belief in believed.get(&layer).into_iter().flatten() {
+                match belief.proof {
+                    Proof::None => all.push(Told { layer, index: belief.index.clone() }),
+                    Proof::Same => {}
+                    Proof::Refuted => {
+                        return Err(self.lookup.refute(layer, belief.place.as_deref())?.into());
+                    }
+                }
+            }
+        }
+        all.sort();
+        all.dedup();
+        Ok(all)
+    }
+
+    /// Looks into those of `layers` that are here, and of which something was told that this build went by.
+    ///
+    /// # Errors
+    /// Also when what was told is wrong.
+    pub fn prove(&self, layers: &[Layer]) -> Result<(), IndexError> {
+        let is_open = |layer: &&Layer| {
+            let believed = lock(&self.believed);
+            let mut beliefs = believed.get(&layer.diff_id).into_iter().flatten();
+            beliefs.any(|belief| belief.proof == Proof::None)
+        };
+        let open: Vec<&Layer> = layers.iter().filter(is_open).collect();
+        open.par_iter().try_for_each(|layer| {
+            let is_here = self.store.has_blob(&layer.descriptor.digest) == Some(layer.descriptor.size);
+            match is_here || self.index_file(layer.diff_id).is_some() {
+                true => self.prove_one(layer),
+                false => Ok(()),
+            }
+        })
+    }
+
+    /// Sees to it that contents of a layer are read by its own index, or by one that is the same.
+    ///
+    /// # Errors
+    /// Also when what was told is wrong.
+    pub fn prove_one(&self, layer: &Layer) -> Result<(), IndexError> {
+        if !lock(&self.believed).contains_key(&layer.diff_id) {
+            return Ok(());
+        }
+        let index = self.own(layer)?;
+        self.compare(layer.diff_id, || Index::checksum(&index.to_bytes()))
+    }
+
+    /// The layer's own index is known: whoever told another one was wrong.
+    fn compare(&self, layer: DiffId, own: impl FnOnce() -> Option<String>) -> Result<(), IndexError> {
+        let mut believed = lock(&self.believed);
+        let Some(beliefs) = believed.get_mut(&layer) else { return Ok(()) };
+        let Some(own) = own() else { return Ok(()) };
+        let mut wrong = None;
+        for belief in beliefs {
+            belief.proof = if belief.index == own { Proof::Same } else { Proof::Refuted };
+            if belief.proof == Proof::Refuted {
+                wrong = Some(self.lookup.refute(layer, belief.place.as_deref())?);
+            }
+        }
+        let _ = std::fs::remove_file(self.told_path(layer));
+        wrong.map_or(Ok(()), |wrong| Err(wrong.into()))
+    }
+
+    /// The build looks again: what was wrong is forgotten, and what was made of it. No step is under way.
+    pub fn forget_refuted(&self) {
+        let mut believed = lock(&self.believed);
+        for beliefs in believed.values_mut() {
+            beliefs.retain(|belief| belief.proof != Proof::Refuted);
+        }
+        believed.retain(|_, beliefs| !beliefs.is_empty());
+        lock(&self.told).retain(|layer, _| believed.contains_key(layer));
+        lock(&self.views).clear();
     }
 
     /// The merged view of a stack of layers, lowest first.
@@ -119,11 +266,11 @@ impl LayerIndexes {
         })
     }
 
-    /// Takes the index of a layer that was just written or unpacked, so that nobody has to read it again.
+    /// Takes the index of a layer that was just written or read, so that nobody has to read it again.
     pub fn remember(&self, diff_id: DiffId, index: Index) -> Result<(), IndexError> {
         let index = remembered(&self.indexes, diff_id, || Ok::<_, IndexError>(index))?;
         self.save(diff_id, &index);
-        Ok(())
+        self.compare(diff_id, || Index::checksum(&index.to_bytes()))
     }
 
     fn read(&self, layer: &Layer) -> Result<Index, IndexError> {
@@ -134,10 +281,11 @@ impl LayerIndexes {
             return Err(IndexError::WrongDiffId { expected: layer.diff_id, actual: read.diff_id });
         }
         self.save(layer.diff_id, &read.index);
+        self.compare(layer.diff_id, || Index::checksum(&read.index.to_bytes()))?;
         Ok(read.index)
     }
 
-    /// The file with a layer's index, if it was saved.
+    /// The file with a layer's own index, if it was saved.
     pub fn index_file(&self, diff_id: DiffId) -> Option<PathBuf> {
         let path = self.store.folder(Folder::Indexes).join(diff_id.0.hex());
         let mut kept = lock(&self.kept);
@@ -151,11 +299,16 @@ impl LayerIndexes {
     /// Takes over a file with a layer's index that a worker wrote.
     pub fn adopt(&self, diff_id: DiffId, file: &Path) -> Result<(), IndexError> {
         let path = self.path(diff_id);
-        supersede(file, &path).map_err(|source| IndexError::Save { path, source })
+        supersede(file, &path).map_err(|source| IndexError::Save { path: path.clone(), source })?;
+        self.compare(diff_id, || Index::checksum(&crate::rootfs::read_regular(&path).ok()?))
     }
 
     fn path(&self, diff_id: DiffId) -> PathBuf {
         self.store.private(Folder::Indexes).join(diff_id.0.hex())
+    }
+
+    fn told_path(&self, diff_id: DiffId) -> PathBuf {
+        self.store.private(Folder::Indexes).join(format!("{}.told", diff_id.0.hex()))
     }
 
     /// What cannot be read, or is damaged, is as good as absent: the blob tells it again.
@@ -167,17 +320,26 @@ impl LayerIndexes {
     /// An index that cannot be saved costs the next build some time, nothing else.
     fn save(&self, diff_id: DiffId, index: &Index) {
         let path = self.path(diff_id);
-        if path.exists() {
-            return;
-        }
-        let Ok(scratch) = self.store.scratch_dir() else { return };
-        let temporary = scratch.path().join("index");
-        let written =
-            std::fs::File::create(&temporary).and_then(|mut file| file.write_all(&index.to_bytes()));
-        if written.and_then(|()| std::fs::rename(&temporary, &path)).is_err() {
-            tracing::warn!(layer = %diff_id, "cannot save the index of a layer");
+        if !path.exists() {
+            self.keep(&path, &index.to_bytes());
         }
     }
+
+    fn keep(&self, path: &Path, bytes: &[u8]) {
+        let Ok(scratch) = self.store.scratch_dir() else { return };
+        let temporary = scratch.path().join("index");
+        let written = std::fs::File::create(&temporary).and_then(|mut file| file.write_all(bytes));
+        if written.and_then(|()| std::fs::rename(&temporary, path)).is_err() {
+            tracing::warn!(path = %path.display(), "cannot save the index of a layer");
+        }
+    }
+}
+
+/// What a file with a told index says: the place, and the index.
+fn told_from(bytes: &[u8]) -> Option<(String, Index)> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    let place = std::str::from_utf8(&bytes[..end]).ok()?;
+    Some((place.to_owned(), Index::from_bytes(&bytes[end + 1..]).ok()?))
 }
 
 /// The value of `key`, made by `make` if there is none yet. Others who ask for the same key wait meanwhile.

@@ -128,7 +128,7 @@ impl<'a> StepContext<'a> {
 
     /// What this step of this project is remembered under.
     pub(super) fn slot(&self) -> Slot<'a> {
-        Slot { name: self.step.slot.as_str().into(), started: self.own_start() }
+        Slot { name: self.step.slot.as_str().into(), started: self.own_start(), read: Vec::new() }
     }
 
     /// Looks a key up, unless everything is to run again.

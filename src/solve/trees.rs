@@ -26,9 +26,11 @@ pub(super) fn of_root(services: &Services, root: &RootState) -> Result<FileTree,
     let store = services.store.clone();
     let open = {
         let (store, lookup) = (store.clone(), Arc::clone(&services.lookup));
-        let layers = root.layers.clone();
+        let (indexes, layers) = (Arc::clone(&services.indexes), root.layers.clone());
         move |layer: usize| {
             lookup.bring(&layers[layer..=layer]).map_err(io::Error::other)?;
+            // What is read is where the index says.
+            indexes.prove_one(&layers[layer]).map_err(io::Error::other)?;
             let blob = store.open_blob(&layers[layer].descriptor.digest);
             blob.map(|file| Box::new(file) as Box<dyn io::Read>).map_err(io::Error::other)
         }

@@ -12,6 +12,7 @@ use super::inventory::Error;
 use super::unit;
 use crate::cache::{Cache, Key};
 use crate::image::Image;
+use crate::layer::archive::Limits;
 use crate::layer::erofs;
 use crate::layer::index::{Index, Kind, What};
 use crate::oci::{ChainId, DiffId, Digest, Layer, Reference, TooDeep};
@@ -83,7 +84,8 @@ pub enum Remedy {
 /// # Errors
 /// What the system refuses; what was found until then is lost, but repaired.
 pub fn verify(store: &Store, repair: Repair) -> Result<Report, Error> {
-    let mut check = Check { store, repair, report: Report::default(), layers: BTreeMap::new() };
+    let (layers, blobs) = (BTreeMap::new(), BTreeMap::new());
+    let mut check = Check { store, repair, report: Report::default(), layers, blobs };
     check.blobs()?;
     check.names()?;
     check.records()?;
@@ -101,6 +103,8 @@ struct Check<'s> {
     report: Report,
     /// The stack below a layer and the layer itself, by the stack with it: what trees are compared with.
     layers: BTreeMap<ChainId, DiffId>,
+    /// The blobs of layers that results of steps name.
+    blobs: BTreeMap<DiffId, Digest>,
 }
 
 impl Check<'_> {
@@ -223,6 +227,7 @@ impl Check<'_> {
                     match self.store.has_blob(&descriptor.digest) {
                         Some(size) if size == descriptor.size => {
                             self.layers.insert(record.chain, *diff_id);
+                            self.blobs.insert(*diff_id, descriptor.digest);
                             match self.explanation_holds(&cache, &record.key)? {
                                 true => continue,
                                 false => "its explanation is that of another key",
@@ -249,14 +254,31 @@ impl Check<'_> {
     fn indexes(&mut self) -> Result<(), Error> {
         for (path, _) in self.store.entries_of(&self.store.folder(Folder::Indexes))? {
             self.report.indexes += 1;
-            let is_good =
-                crate::rootfs::read_regular(&path).is_ok_and(|bytes| Index::from_bytes(&bytes).is_ok());
-            if !is_good {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                self.drop_file(&path, format!("index of layer {name}"), "it does not parse")?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let bytes = crate::rootfs::read_regular(&path).unwrap_or_default();
+            let fault = match name.strip_suffix(".told") {
+                Some(layer) => self.fault_of_told(layer, &bytes),
+                None => Index::from_bytes(&bytes).is_err().then(|| "it does not parse".to_owned()),
+            };
+            if let Some(fault) = fault {
+                self.drop_file(&path, format!("index of layer {name}"), &fault)?;
             }
         }
         Ok(())
+    }
+
+    /// What is wrong with an index that another place told, if the layer is here to be compared with.
+    fn fault_of_told(&self, layer: &str, bytes: &[u8]) -> Option<String> {
+        let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+        let (place, index) = bytes.split_at(end);
+        let Some(told) = index.get(1..).and_then(|index| Index::from_bytes(index).ok()) else {
+            return Some("it does not parse".to_owned());
+        };
+        let layer = DiffId(format!("sha256:{layer}").parse().ok()?);
+        let blob = self.store.open_blob(self.blobs.get(&layer)?).ok()?;
+        let own = Index::read(blob, Limits::default()).ok().filter(|own| own.diff_id == layer)?;
+        let place = String::from_utf8_lossy(place);
+        (own.index != told).then(|| format!("what `{place}` said of the layer is not what it holds"))
     }
 
     fn trees(&mut self) -> Result<(), Error> {

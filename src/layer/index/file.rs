@@ -57,6 +57,13 @@ impl Index {
         Ok(index)
     }
 
+    /// What tells the index that these bytes are from every other one: hex digits of the checksum in them. `None` for what cannot
+    /// be one. Nothing else is looked at.
+    pub fn checksum(bytes: &[u8]) -> Option<String> {
+        let (body, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
+        body.starts_with(MAGIC).then(|| blake3::Hash::from_bytes(*checksum).to_hex().to_string())
+    }
+
     fn validate(&self) -> Result<(), Corrupt> {
         let is_inside = |span: Span| u64::from(span.start) + u64::from(span.len) <= self.heap.len() as u64;
         let mut last: Option<&[u8]> = None;

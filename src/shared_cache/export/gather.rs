@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Results, Shared};
-use crate::cache::Used;
+use crate::cache::{Proof, Used};
 use crate::oci::{Descriptor, DiffId, Digest, Seconds};
 use crate::shared_cache::Mode;
 use crate::shared_cache::import::Known;
@@ -31,12 +31,26 @@ impl Shared {
         let mut pack = Pack::default();
         for used in results.lookup.used().into_iter().filter(is_wanted) {
             let key = used.record.key;
-            let stands = |entry: &&Entry| !used.is_replacement && !is_gone(&entry.record.layer.descriptor);
+            let Some(used) = self.proven(used) else { continue };
+            let stands = |entry: &&Entry| {
+                let is_wrong = entry.record.told.iter().any(|told| told.proof(&self.store) == Proof::Refuted);
+                !used.is_replacement && !is_gone(&entry.record.layer.descriptor) && !is_wrong
+            };
             let entry = match (mine.entries.get(&key).filter(stands), known.pack.entries.get(&key)) {
-                (Some(entry), _) => Entry { used: day, ..entry.clone() },
+                (Some(entry), _) => {
+                    let mut entry = Entry { used: day, ..entry.clone() };
+                    if entry.record.layer == used.record.layer {
+                        entry.record.told.retain(|told| used.record.told.contains(told));
+                    }
+                    entry
+                }
                 // Another writer's pack has it. Who signs says only what this build or its store found out.
                 (None, Some(entry)) if self.key.is_none() && stands(&entry) => continue,
-                (None, _) if self.key.is_some() && used.is_from_elsewhere => continue,
+                (None, _)
+                    if self.key.is_some() && (used.is_from_elsewhere || !used.record.told.is_empty()) =>
+                {
+                    continue;
+                }
                 (None, before) => {
                     let generation = before.map_or(0, |entry| entry.generation.saturating_add(1));
                     entry(used, results, (generation, now, day))
@@ -58,9 +72,10 @@ impl Shared {
             if secret.contains(&layer) {
                 continue;
             }
-            if let Some(kept) = mine.indexes.get(&layer) {
+            let is_wrong = self.has_wrong_index(results, layer);
+            if let Some(kept) = mine.indexes.get(&layer).filter(|_| !is_wrong) {
                 pack.indexes.insert(layer, Kept { used: day, ..*kept });
-            } else if self.key.is_none() && known.pack.indexes.contains_key(&layer) {
+            } else if self.key.is_none() && !is_wrong && known.pack.indexes.contains_key(&layer) {
                 // Another writer's pack has it.
             } else if let Some(bytes) = self.index(layer) {
                 let kept = Kept::of(&bytes, day);
@@ -69,6 +84,22 @@ impl Shared {
             }
         }
         (pack, indexes)
+    }
+
+    /// Without what the record was told that has been seen since; `None` of one that stands on something wrong.
+    fn proven(&self, mut used: Used) -> Option<Used> {
+        let mut is_wrong = false;
+        used.record.told.retain(|told| {
+            let proof = told.proof(&self.store);
+            is_wrong |= proof == Proof::Refuted;
+            proof == Proof::None
+        });
+        (!is_wrong).then_some(used)
+    }
+
+    /// Whether the backend turned out to have a wrong index of a layer.
+    pub(super) fn has_wrong_index(&self, results: &Results<'_>, layer: DiffId) -> bool {
+        results.lookup.is_refuted(layer, &self.backend.name())
     }
 
     /// The index of a layer, compressed.

@@ -215,9 +215,7 @@ impl Shared {
         let records = own.entries.keys().filter(|key| !known.pack.entries.contains_key(key)).count();
         // Records are worth writing without them.
         let mounts = self.send_mounts(results, &mut own, (&known, now));
-        let is_gone =
-            |blob: &Descriptor| self.is_gone(results, blob) && !lock(&self.sent).contains(&blob.digest);
-        let dropped = self.publish(&own, &known, &is_gone, now)?;
+        let dropped = self.publish(results, &own, &known, now)?;
         Ok(Exported {
             records,
             mounts: mounts?,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::Shared;
+use super::{Results, Shared};
 use crate::cache::Key;
 use crate::oci::{Descriptor, Digest, Seconds};
 use crate::shared_cache::backend::{Error, Head, PackId, Put};
@@ -11,6 +11,7 @@ use crate::shared_cache::import::Known;
 use crate::shared_cache::merge::{bound, fit, merge};
 use crate::shared_cache::pack::Pack;
 use crate::shared_cache::sealed::Sealed;
+use crate::sync::lock;
 
 /// A head that others keep changing is merged again so many times.
 const TRIES: u32 = 4;
@@ -23,13 +24,17 @@ impl Shared {
     /// Leaves the pack beside the head, and merges it into the head until it is there. Nothing is written where nothing is new.
     pub(super) fn publish(
         &self,
+        results: &Results<'_>,
         own: &Pack,
         known: &Known,
-        is_gone: &dyn Fn(&Descriptor) -> bool,
         now: Seconds,
     ) -> Result<usize, Error> {
         let bounds = self.options.bounds;
-        let merged_with = |pack: Pack| {
+        let is_gone =
+            |blob: &Descriptor| self.is_gone(results, blob) && !lock(&self.sent).contains(&blob.digest);
+        let merged_with = |mut pack: Pack| {
+            let is_wrong = |layer| self.has_wrong_index(results, layer);
+            pack.indexes.retain(|layer, kept| !is_wrong(*layer) || own.indexes.get(layer) == Some(kept));
             let mut merged = merge(pack, own.clone());
             merged.entries.retain(|_, entry| !is_gone(&entry.record.layer.descriptor));
             let dropped = bound(&mut merged, bounds, now) + fit(&mut merged);

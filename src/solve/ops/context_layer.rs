@@ -34,7 +34,7 @@ pub(super) fn make(
     (environment, slot): (&Environment<'_>, &str),
     part: &Part<'_>,
 ) -> Result<(RootState, String), Error> {
-    let slot = Slot { name: slot.into(), started: Instant::now() };
+    let slot = Slot { name: slot.into(), started: Instant::now(), read: Vec::new() };
     let (op, path) = part.copy()?;
     let selected = part.select(environment, &op)?;
     let parent = RootState::empty(0);
@@ -50,8 +50,8 @@ pub(super) fn make(
         scratch: &|| trees::scratch_file(&services.store),
     };
     let placed = copy_files::copy_into(&selected, &op, &destination)?;
-    let root = environment.publish_entries(&slot, &parent, &reasons, (placed.entries, placed.time))?;
-    Ok((root, path))
+    let made = environment.publish_entries(&slot, &parent, &reasons, (placed.entries, placed.time))?;
+    Ok((parent.with(made.layer, made.time), path))
 }
 
 /// The layer with these files of a context, if it was made before.

@@ -8,9 +8,10 @@ use crate::context::Context;
 use crate::copy_files::select::Download;
 use crate::copy_files::{self, Destination, FileReasons, FileTree, Selected, Source};
 use crate::key;
+use crate::oci::Layer;
 use crate::plan::graph::{CopyOp, CopySource};
 use crate::report::Span;
-use crate::solve::environment::Environment;
+use crate::solve::environment::{Environment, Slot};
 use crate::solve::error::Error;
 use crate::solve::state::{Files, RootState};
 use crate::solve::step::{Done, StepContext};
@@ -25,6 +26,10 @@ pub(super) fn run(
     op: &CopyOp<Arc<Files>>,
     parent: &RootState,
 ) -> Result<Done, Error> {
+    take_or_make(step, op, parent).map_err(|error| step.environment.cause(error, stood_on(op, parent)))
+}
+
+fn take_or_make(step: &StepContext<'_>, op: &CopyOp<Arc<Files>>, parent: &RootState) -> Result<Done, Error> {
     let words = step.environment.in_form(key::copy(op, parent.chain));
     let quick = quick_preimage(&words, op);
     if let Some(record) = quick.as_ref().map_or(Ok(None), |quick| step.environment.lookup(quick))? {
@@ -35,7 +40,7 @@ pub(super) fn run(
     let selected = select(step.environment, op, &mut fetched)?;
     let reasons = FileReasons::new(words, &selected, op)?;
     if let Some(record) = step.lookup(&reasons)? {
-        alias(step.environment, quick.as_ref(), &record);
+        alias(step.environment, quick.as_ref(), &record, stood_on(op, parent));
         drop(reasons);
         // Of many files that takes a while, and nobody waits for it.
         rayon::spawn(move || drop(selected));
@@ -43,12 +48,25 @@ pub(super) fn run(
     }
     step.missed(&reasons);
     step.bring_ahead(parent);
-    let root = make(step, op, parent, &selected, &reasons)?;
-    if let Some(layer) = root.layers.last() {
-        let record = Record::new(reasons.key(), layer.clone(), root.chain, root.time);
-        alias(step.environment, quick.as_ref(), &record);
-    }
-    Ok(Done::ran(root, reasons.key()))
+    let made = make(step, op, parent, &selected, &reasons)?;
+    alias(step.environment, quick.as_ref(), &made, stood_on(op, parent));
+    Ok(Done::ran(parent.with(made.layer, made.time), reasons.key()))
+}
+
+/// The layers that the instruction copies from and to.
+fn stood_on<'l>(op: &'l CopyOp<Arc<Files>>, parent: &'l RootState) -> impl Iterator<Item = &'l Layer> {
+    parent.layers.iter().chain(read(op))
+}
+
+/// The layers that it copies from.
+fn read(op: &CopyOp<Arc<Files>>) -> impl Iterator<Item = &Layer> {
+    op.sources.iter().flat_map(|source| match source {
+        CopySource::Path { from, .. } => match &**from {
+            Files::Root(root) => root.layers.as_slice(),
+            Files::Folder(..) => &[],
+        },
+        CopySource::Inline { .. } | CopySource::Url { .. } | CopySource::Git { .. } => &[],
+    })
 }
 
 /// The files that the instruction means. What had to be fetched for it lies in `fetched`.
@@ -86,10 +104,20 @@ pub(super) fn quick_preimage(words: &Preimage, op: &CopyOp<Arc<Files>>) -> Optio
     quick
 }
 
-/// Lets the quick key find the record from now on.
-pub(super) fn alias(environment: &Environment<'_>, quick: Option<&Preimage>, record: &Record) {
+/// Lets the quick key find the record from now on. Which key it was found by follows from the indexes of `layers`.
+pub(super) fn alias<'l>(
+    environment: &Environment<'_>,
+    quick: Option<&Preimage>,
+    record: &Record,
+    layers: impl Iterator<Item = &'l Layer>,
+) {
     let Some(quick) = quick else { return };
-    let record = Record { key: quick.key(), ..record.clone() };
+    // What turned out wrong is met again before the build ends.
+    let Ok(mut told) = environment.services.indexes.told_of(layers) else { return };
+    told.extend(record.told.iter().cloned());
+    told.sort();
+    told.dedup();
+    let record = Record { key: quick.key(), told, ..record.clone() };
     // Without it the next build looks at the files again, no more.
     if let Err(error) = environment.services.lookup.publish_alias(record, quick) {
         tracing::warn!(%error, "cannot publish a quick key");
@@ -214,13 +242,13 @@ fn scratch(environment: &Environment<'_>, kept: &mut Vec<ScratchDir>) -> Result<
     Ok(path)
 }
 
-fn make<R>(
+fn make(
     step: &StepContext<'_>,
-    op: &CopyOp<R>,
+    op: &CopyOp<Arc<Files>>,
     parent: &RootState,
     selected: &Selected,
     reasons: &FileReasons<'_>,
-) -> Result<RootState, Error> {
+) -> Result<Record, Error> {
     let services = step.environment.services;
     let tree = match copy_files::is_linked(op) {
         true => FileTree::empty(),
@@ -236,5 +264,6 @@ fn make<R>(
     for warning in placed.warnings {
         step.warn(format!("--chown={}: {warning}", op.chown.as_deref().unwrap_or_default()));
     }
-    step.environment.publish_entries(&step.slot(), parent, reasons, (placed.entries, placed.time))
+    let slot = Slot { read: read(op).cloned().collect(), ..step.slot() };
+    step.environment.publish_entries(&slot, parent, reasons, (placed.entries, placed.time))
 }

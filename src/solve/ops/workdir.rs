@@ -1,6 +1,6 @@
 //! WORKDIR as a step.
 
-use crate::copy_files::workdir;
+use crate::copy_files::{Outcome, workdir};
 use crate::key;
 use crate::plan::graph::WorkdirOp;
 use crate::solve::error::Error;
@@ -16,11 +16,15 @@ pub(super) fn run(step: &StepContext<'_>, op: &WorkdirOp, parent: &RootState) ->
     }
     step.missed(&preimage);
     step.bring_ahead(parent);
+    let environment = step.environment;
+    let made = make(step, op, parent).map_err(|error| environment.cause(error, &parent.layers))?;
+    let made = environment.publish_entries(&step.slot(), parent, &preimage, (made.entries, made.time))?;
+    Ok(Done::ran(parent.with(made.layer, made.time), preimage.key()))
+}
+
+fn make(step: &StepContext<'_>, op: &WorkdirOp, parent: &RootState) -> Result<Outcome, Error> {
     let services = step.environment.services;
     let tree = trees::of_root(services, parent)?;
     let account = |path: &str| passwd::read_one(services, parent, path);
-    let made = workdir::workdir(op, &tree, &account, parent.time)?;
-    let environment = step.environment;
-    let root = environment.publish_entries(&step.slot(), parent, &preimage, (made.entries, made.time))?;
-    Ok(Done::ran(root, preimage.key()))
+    Ok(workdir::workdir(op, &tree, &account, parent.time)?)
 }

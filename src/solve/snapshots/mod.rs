@@ -374,7 +374,7 @@ impl Snapshots {
         let index_file = |layer: &Layer| match self.indexes.index_file(layer.diff_id) {
             Some(path) => Ok(path),
             None => {
-                self.indexes.index(layer)?;
+                self.indexes.own(layer)?;
                 self.indexes.index_file(layer.diff_id).ok_or(Error::IndexNotSaved)
             }
         };

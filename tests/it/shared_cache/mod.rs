@@ -5,6 +5,7 @@ mod faults;
 mod folder;
 mod gha;
 mod http;
+mod lies;
 mod mounts;
 mod options;
 mod registry;

@@ -17,7 +17,6 @@ use self::mounts::MountedRoot;
 use self::output::Tail;
 pub use self::spec::executed;
 use super::copy;
-use crate::cache::Record;
 use crate::clock;
 use crate::exec::{ExecError, ExitReport, ExitStatus, Printed, emulation_help};
 use crate::key::{self, Shown};
@@ -26,6 +25,7 @@ use crate::plan;
 use crate::plan::graph::ExecOp;
 use crate::report::{Event, ResourceUsage, Span};
 use crate::snapshot::OverlayKind;
+use crate::solve::environment::Slot;
 use crate::solve::error::Error;
 use crate::solve::failure::{self, CommandError};
 use crate::solve::session::{self, Left};
@@ -46,6 +46,8 @@ pub(super) fn run(
     let owners = environment.services.snapshots.owners()?;
     let key = |shown: &ExecOp<Shown>| environment.in_form(key::run(shown, parent.chain, owners));
     let by_roots = key(&mounts::by_roots(op));
+    let roots = mounts::roots_under(op, parent);
+    let stood_on: Vec<&Layer> = roots.iter().flat_map(|root| &root.layers).collect();
     // As with COPY: first by the identity of what the mounts read, which costs nothing, then by what they show of it.
     let (quick, preimage) = match mounts::show_parts(op) {
         false => (None, by_roots),
@@ -53,21 +55,22 @@ pub(super) fn run(
             if let Some(record) = environment.lookup(&by_roots)? {
                 return Ok(Done::cached(parent, record));
             }
-            let by_files = key(&mounts::by_files(environment.services, op)?);
+            let by_files = mounts::by_files(environment.services, op);
+            let by_files = by_files.map_err(|error| environment.cause(error, stood_on.iter().copied()))?;
+            let by_files = key(&by_files);
             (Some(by_roots).filter(|quick| *quick != by_files), by_files)
         }
     };
     if let Some(record) = step.lookup(&preimage)? {
-        copy::alias(environment, quick.as_ref(), &record);
+        copy::alias(environment, quick.as_ref(), &record, stood_on.iter().copied());
         return Ok(Done::cached(parent, record));
     }
     step.missed(&preimage);
     let (made, usage) = execute(step, op, parent)?;
-    let root = environment.publish(&step.slot(), parent, &preimage, made)?;
-    if let Some(layer) = root.layers.last() {
-        let record = Record::new(preimage.key(), layer.clone(), root.chain, root.time);
-        copy::alias(environment, quick.as_ref(), &record);
-    }
+    let slot = Slot { read: stood_on.iter().copied().cloned().collect(), ..step.slot() };
+    let made = environment.publish(&slot, parent, &preimage, made)?;
+    copy::alias(environment, quick.as_ref(), &made, stood_on.iter().copied());
+    let root = parent.with(made.layer, made.time);
     Ok(Done { usage: Some(usage), ..Done::ran(root, preimage.key()) })
 }
 
@@ -85,6 +88,10 @@ fn execute(
     let shown = step.is_listed.then_some(step.number());
     let unpacked = snapshots.unpack_for(shown, &mounts::roots_under(op, parent))?;
     let _ = step.unpacked.set(unpacked);
+    // Trees may be here of layers of which another place told what they hold.
+    for root in mounts::roots_under(op, parent) {
+        services.indexes.prove(&root.layers)?;
+    }
     let lowers = snapshots.lowers(parent)?;
     let held = mounts::hold(environment, op)?;
     let mut full = false;
