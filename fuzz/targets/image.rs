@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use libfuzzer_sys::fuzz_target;
 use rbuild::image::document::{Content, parse};
-use rbuild::oci::image::{assemble, assemble_index};
+use rbuild::oci::image::{Dialect, assemble, assemble_index};
 use rbuild::oci::{ChainId, Descriptor, Digest, ImageConfig, Index, Layer, Manifest, Platform, parse_rfc3339, rfc3339};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,7 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
         image(config);
     }
     if let Some(index) = index {
-        let (bytes, descriptor) = assemble_index(index.manifests.clone(), &index.annotations);
+        let (bytes, descriptor) = assemble_index(index.manifests.clone(), (&index.annotations, Dialect::Oci));
         assert_eq!(Digest::of(&bytes), descriptor.digest);
         let again: Index = serde_json::from_slice(&bytes).expect("what was written can be read");
         assert_eq!((again.manifests, again.annotations), (index.manifests, index.annotations));
@@ -52,7 +52,7 @@ fn image(config: ImageConfig) {
     let created = config.created.as_deref().and_then(parse_rfc3339).unwrap_or(0);
     assert_eq!(parse_rfc3339(&rfc3339(created)), Some(created));
     let history = config.history.clone();
-    let image = assemble(config.clone(), history, &[], created, &config.config.labels);
+    let image = assemble(config.clone(), history, &[], created, (&config.config.labels, Dialect::Oci));
     assert_eq!(Digest::of(&image.config_bytes), image.config_descriptor.digest);
     let again: ImageConfig = serde_json::from_slice(&image.config_bytes).expect("what was written can be read");
     assert_eq!((&again.config, &again.history), (&config.config, &config.history));

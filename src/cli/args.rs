@@ -43,6 +43,8 @@ use crate::text::closest;
     name = "rbuild",
     version,
     disable_help_subcommand = true,
+    // The last of several counts, as with docker and podman.
+    args_override_self = true,
     override_usage = "rbuild [OPTIONS] CONTEXT\n       rbuild COMMAND …",
     after_help = AFTER_HELP,
 )]
@@ -169,9 +171,14 @@ pub(super) enum ProgressMode {
     Plain,
     /// Errors only
     Quiet,
+    /// Errors only
+    #[value(hide = true)]
+    None,
     /// One JSON object per event
-    #[value(alias = "rawjson")]
     Json,
+    /// The lines of `docker buildx build --progress=rawjson`, for programs that read these
+    #[value(name = "rawjson")]
+    RawJson,
 }
 
 /// The names of all commands.

@@ -122,6 +122,4 @@ const OPTIONS: &[(&[&str], &str)] = &[
         &["--squash"],
         "layers are not squashed; a last stage `FROM scratch` with `COPY --from=STAGE / /` has one layer",
     ),
-    (&["--compress"], "nothing is sent to a daemon, so there is nothing to compress"),
-    (&["--builder"], "there is no builder to choose: rbuild builds in its own process"),
 ];

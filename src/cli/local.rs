@@ -9,6 +9,7 @@ use crate::image::{Image, MANIFEST_LIMIT, StoredPlatform, listed};
 use crate::oci::{Descriptor, Digest, ImageConfig, MediaType, Platform, Reference, TooDeep};
 use crate::report::Diagnostic;
 use crate::store::Store;
+use crate::upkeep::Inventory;
 
 /// Opens the store that the global options name.
 pub(crate) fn open_store(global: &Global) -> Result<Store, Failure> {
@@ -55,7 +56,7 @@ pub(crate) fn find_target(store: &Store, name: &str) -> Result<Descriptor, Failu
         return Ok(target);
     }
     match unnamed(store, name)?.as_slice() {
-        [] => Err(not_found(&tags, name)),
+        [] => by_configuration(store, name)?.ok_or_else(|| not_found(&tags, name)),
         [target] => Ok(target.clone()),
         several => Err(ambiguous(name, several)),
     }
@@ -101,6 +102,23 @@ fn unnamed(store: &Store, name: &str) -> Result<Vec<Descriptor>, Failure> {
     // An image of several platforms is meant, not one of those.
     let indexes: Vec<Descriptor> = found.iter().filter(|d| d.media_type.is_index()).cloned().collect();
     Ok(if indexes.is_empty() { found } else { indexes })
+}
+
+/// The image whose configuration has this digest, or these first digits of it: docker's and podman's id. Several have the same
+/// files in another form; one with a name goes before the others.
+fn by_configuration(store: &Store, name: &str) -> Result<Option<Descriptor>, Failure> {
+    let digits = name.strip_prefix("sha256:").unwrap_or(name);
+    let plausible = digits.len() >= 4 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !plausible || store.blobs_that_begin_with(digits)?.is_empty() {
+        return Ok(None);
+    }
+    let inventory = Inventory::take(store)?;
+    let in_image = |image: &Image| {
+        let is_meant = |platform: &&StoredPlatform| platform.manifest.config.digest.hex().starts_with(digits);
+        let platform = image.platforms.iter().find(is_meant)?;
+        Some(if image.platforms.len() == 1 { image.target.clone() } else { platform.descriptor.clone() })
+    };
+    Ok(inventory.named.values().chain(&inventory.unnamed).find_map(in_image))
 }
 
 /// The blob as the manifest or index that it is, if it is one.

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 pub use output::{Epoch, LayerOptions, LocalMode, Output, OutputError, Sink, Target};
 
 use crate::layer;
-use crate::oci::{Descriptor, DiffId, Digest, Reference, Seconds, TooDeep};
+use crate::oci::{Annotation, AnnotationLevel, Descriptor, DiffId, Digest, Reference, Seconds, TooDeep};
 use crate::report::Events;
 use crate::store::{self, Store};
 use archive::Dialect;
@@ -178,7 +178,12 @@ fn write_one(
     events: &Events,
 ) -> Result<(), Error> {
     let names = all_names(names, &output.names);
-    let entries = naming::entries(&contents.root, &names, &output.entry_annotations);
+    let level = match contents.root.media_type.is_index() {
+        true => AnnotationLevel::IndexDescriptor,
+        false => AnnotationLevel::ManifestDescriptor,
+    };
+    let annotations = Annotation::at(&output.annotations, level, contents.root.platform.as_ref());
+    let entries = naming::entries(&contents.root, &names, &annotations);
     match &output.target {
         Target::OciArchive(to) => {
             let mut sink = OpenSink::open(to)?;

@@ -1,12 +1,11 @@
 //! What to write and where: one `-o` of the command line as a value.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::parse;
 use crate::layer::Compression;
-use crate::oci::{Reference, Seconds};
+use crate::oci::{Annotation, Reference, Seconds};
 use crate::text::csv;
 
 /// One `-o`.
@@ -21,12 +20,16 @@ pub struct Output {
     /// `source-date-epoch=`, in seconds: for an image the time of its configuration and its history, and what
     /// `rewrite-timestamp=true` rewrites to; for files the time of each.
     pub epoch: Epoch,
-    /// `annotation.KEY=`, `annotation-manifest.KEY=`: for the manifest; to be heeded when it is made.
-    pub manifest_annotations: BTreeMap<String, String>,
-    /// `annotation-index.KEY=`: for the index of several platforms; to be heeded when it is made.
-    pub index_annotations: BTreeMap<String, String>,
-    /// `annotation-manifest-descriptor.KEY=`, `annotation-index-descriptor.KEY=`: for the entry in `index.json`.
-    pub entry_annotations: BTreeMap<String, String>,
+    /// `annotation[-LEVEL][\[PLATFORM\]].KEY=`: those of manifests and indexes are to be heeded when these are made.
+    pub annotations: Vec<Annotation>,
+    /// `oci-mediatypes=false`: manifests say Docker's media types; to be heeded when they are made.
+    pub dockers_types: bool,
+    /// `store=`: whether the names of the image stay in the store. For images that are pushed.
+    pub stored: bool,
+    /// `registry.insecure=true`: the registries that it is pushed to need no valid certificate.
+    pub insecure: bool,
+    /// What is to be said of keys that mean nothing here.
+    pub notes: Vec<String>,
 }
 
 /// `source-date-epoch=`
@@ -82,6 +85,8 @@ pub enum Target {
     Image {
         /// `push=true`, or `type=registry`.
         push: bool,
+        /// `push-by-digest=true`: in the registry it has no tag, and its names have none.
+        by_digest: bool,
     },
     /// `type=cacheonly`: nothing is written.
     CacheOnly,
@@ -194,9 +199,11 @@ impl Output {
             names: Vec::new(),
             layers: LayerOptions::default(),
             epoch: Epoch::OfBuild,
-            manifest_annotations: BTreeMap::new(),
-            index_annotations: BTreeMap::new(),
-            entry_annotations: BTreeMap::new(),
+            annotations: Vec::new(),
+            dockers_types: false,
+            stored: true,
+            insecure: false,
+            notes: Vec::new(),
         }
     }
 
@@ -213,7 +220,12 @@ impl Output {
 
     /// Whether it pushes the image to a registry.
     pub fn pushes(&self) -> bool {
-        matches!(self.target, Target::Image { push: true })
+        matches!(self.target, Target::Image { push: true, .. })
+    }
+
+    /// Whether it pushes the image without a tag.
+    pub fn pushes_by_digest(&self) -> bool {
+        matches!(self.target, Target::Image { push: true, by_digest: true })
     }
 
     /// Reads docker's syntax: `type=oci,dest=FILE,tar=false`, `DIR` for `type=local,dest=DIR`, `-` for a tar to

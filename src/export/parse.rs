@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::output::{Epoch, LocalMode, Output, OutputError, Sink, Target};
 use crate::layer::Compression;
-use crate::oci::Reference;
+use crate::oci::{Annotation, Reference};
 use crate::text::{boolean, closest, csv};
 
 /// `type=`
@@ -35,10 +35,21 @@ enum Key {
     RewriteTimestamp,
     OciMediatypes,
     SourceDateEpoch,
+    PushByDigest,
+    NameCanonical,
+    RegistryInsecure,
+    Store,
+    Unpack,
+    DanglingNamePrefix,
+    DanglingNameEmptyOnly,
+    PreferNondistLayers,
+    OciArtifact,
+    AttestationInline,
+    AttestationPrefix,
 }
 
 /// How the keys are written.
-const KEYS: [(&str, Key); 12] = [
+const KEYS: [(&str, Key); 23] = [
     ("dest", Key::Dest),
     ("tar", Key::Tar),
     ("push", Key::Push),
@@ -51,6 +62,18 @@ const KEYS: [(&str, Key); 12] = [
     ("rewrite-timestamp", Key::RewriteTimestamp),
     ("oci-mediatypes", Key::OciMediatypes),
     ("source-date-epoch", Key::SourceDateEpoch),
+    ("push-by-digest", Key::PushByDigest),
+    ("name-canonical", Key::NameCanonical),
+    ("registry.insecure", Key::RegistryInsecure),
+    ("store", Key::Store),
+    ("unpack", Key::Unpack),
+    ("dangling-name-prefix", Key::DanglingNamePrefix),
+    // As BuildKit spells it.
+    ("danging-name-empty-only", Key::DanglingNameEmptyOnly),
+    ("prefer-nondist-layers", Key::PreferNondistLayers),
+    ("oci-artifact", Key::OciArtifact),
+    ("attestation-inline", Key::AttestationInline),
+    ("attestation-prefix", Key::AttestationPrefix),
 ];
 
 /// Every type, as it is written.
@@ -90,7 +113,15 @@ impl Kind {
         match key {
             Key::Dest => matches!(self, Kind::Oci | Kind::Docker | Kind::Local | Kind::Tar),
             Key::Tar => matches!(self, Kind::Oci | Kind::Docker),
-            Key::Push => matches!(self, Kind::Image | Kind::Registry),
+            Key::Push
+            | Key::PushByDigest
+            | Key::NameCanonical
+            | Key::RegistryInsecure
+            | Key::Store
+            | Key::Unpack
+            | Key::DanglingNamePrefix
+            | Key::DanglingNameEmptyOnly => matches!(self, Kind::Image | Kind::Registry),
+            Key::AttestationPrefix => matches!(self, Kind::Local | Kind::Tar),
             Key::Mode => self == Kind::Local,
             Key::PlatformSplit => matches!(self, Kind::Local | Kind::Tar),
             Key::SourceDateEpoch => self != Kind::CacheOnly,
@@ -99,26 +130,17 @@ impl Kind {
             | Key::CompressionLevel
             | Key::ForceCompression
             | Key::RewriteTimestamp
-            | Key::OciMediatypes => self.is_image(),
+            | Key::OciMediatypes
+            | Key::PreferNondistLayers
+            | Key::OciArtifact
+            | Key::AttestationInline => self.is_image(),
         }
     }
 }
 
 /// BuildKit's other keys, and why they are refused.
-const REFUSED: [(&str, &str); 12] = [
-    ("unpack", "there is no containerd to unpack into"),
-    ("store", "the image always stays in the store"),
-    ("context", "there is no docker daemon; pipe `-o type=docker` into `docker load`"),
-    ("push-by-digest", "name a tag"),
-    ("registry.insecure", "registries are configured on the command line of the build"),
-    ("name-canonical", "the digest is always a name"),
-    ("dangling-name-prefix", "untagged images are named by their digest"),
-    ("danging-name-empty-only", "untagged images are named by their digest"),
-    ("attestation-inline", "rbuild writes no attestations yet"),
-    ("attestation-prefix", "rbuild writes no attestations yet"),
-    ("oci-artifact", "rbuild writes no attestations yet"),
-    ("prefer-nondist-layers", "layers keep the media type that they have"),
-];
+const REFUSED: [(&str, &str); 1] =
+    [("context", "there is no docker daemon; pipe `-o type=docker` into `docker load`")];
 
 pub(super) fn parse(text: &str) -> Result<Output, OutputError> {
     if text == "-" {
@@ -153,6 +175,8 @@ struct Settings {
     mode: LocalMode,
     split: Option<bool>,
     push: Option<bool>,
+    by_digest: bool,
+    names: Vec<Reference>,
     encoding: Option<Encoding>,
     level: Option<i64>,
 }
@@ -172,7 +196,9 @@ fn from_pairs(pairs: &[(String, String)], text: &str) -> Result<Output, OutputEr
             set(&mut output, &mut settings, known_key(kind, key)?, value)?;
         }
     }
-    let Settings { encoding, level, .. } = settings;
+    let Settings { encoding, level, by_digest, .. } = settings;
+    output.names =
+        settings.names.drain(..).map(|name| named_as(name, by_digest)).collect::<Result<_, _>>()?;
     if encoding.is_some() || level.is_some() || output.layers.force {
         output.layers.compression = Some(compression(encoding.unwrap_or(Encoding::Gzip), level)?);
     }
@@ -180,8 +206,20 @@ fn from_pairs(pairs: &[(String, String)], text: &str) -> Result<Output, OutputEr
     Ok(output)
 }
 
+/// What is pushed by its digest has no tag; every other name has one.
+fn named_as(name: Reference, by_digest: bool) -> Result<Reference, OutputError> {
+    match (by_digest, name.tag()) {
+        (false, _) => Ok(name.with_default_tag()),
+        (true, None) => Ok(name),
+        (true, Some(_)) => {
+            let expected = "with push-by-digest=true it has no tag".to_owned();
+            Err(bad_value("name", &name.to_string(), expected))
+        }
+    }
+}
+
 fn target(kind: Kind, settings: Settings) -> Result<Target, OutputError> {
-    let Settings { dest, tar, mode, split, push, .. } = settings;
+    let Settings { dest, tar, mode, split, push, by_digest, .. } = settings;
     let directory = |what| match &dest {
         Some(dest) if dest != "-" && !dest.is_empty() => Ok(PathBuf::from(dest)),
         _ => Err(OutputError::NoDestination { what }),
@@ -196,8 +234,8 @@ fn target(kind: Kind, settings: Settings) -> Result<Target, OutputError> {
         (Kind::Docker, _) => Target::DockerArchive(sink),
         (Kind::Local, _) => Target::LocalDirectory { dest: directory("type=local")?, mode, split },
         (Kind::Tar, _) => Target::Tar { sink, split },
-        (Kind::Image, _) => Target::Image { push: push.unwrap_or(false) },
-        (Kind::Registry, _) => Target::Image { push: push.unwrap_or(true) },
+        (Kind::Image, _) => Target::Image { push: push.unwrap_or(false), by_digest },
+        (Kind::Registry, _) => Target::Image { push: push.unwrap_or(true), by_digest },
         (Kind::CacheOnly, _) => Target::CacheOnly,
     })
 }
@@ -219,16 +257,35 @@ fn set(output: &mut Output, settings: &mut Settings, key: Key, value: &str) -> R
     let name = KEYS.iter().find(|(_, known)| *known == key).map_or("", |(name, _)| name);
     let bad = |expected: &str| bad_value(name, value, expected.to_owned());
     let flag = || boolean(value).ok_or_else(|| bad("it is true or false"));
+    let is_on = || if value.is_empty() { Ok(true) } else { flag() };
+    let note = |is_on: bool, why: &str| is_on.then(|| format!("`{name}` of --output changes nothing: {why}"));
     match key {
         Key::Dest => settings.dest = Some(value.to_owned()),
-        Key::Tar => settings.tar = Some(value.is_empty() || flag()?),
+        Key::Tar => settings.tar = Some(is_on()?),
         Key::PlatformSplit => settings.split = Some(flag()?),
-        Key::Push => settings.push = Some(value.is_empty() || flag()?),
+        Key::Push => settings.push = Some(is_on()?),
+        Key::PushByDigest => settings.by_digest = is_on()?,
+        Key::RegistryInsecure => output.insecure = is_on()?,
+        Key::Store => output.stored = is_on()?,
+        // It has that name anyway.
+        Key::NameCanonical => drop(is_on()?),
+        Key::Unpack => output.notes.extend(note(is_on()?, "there is no containerd to unpack into")),
+        Key::DanglingNamePrefix => {
+            output.notes.extend(note(!value.is_empty(), "an image without a name is found by its digest"));
+        }
+        // It is about the prefix.
+        Key::DanglingNameEmptyOnly => drop(is_on()?),
+        Key::PreferNondistLayers => {
+            output.notes.extend(note(is_on()?, "layers keep the media type that they have"));
+        }
+        Key::OciArtifact | Key::AttestationInline => {
+            output.notes.extend(note(is_on()?, NO_ATTESTATIONS));
+        }
+        Key::AttestationPrefix => output.notes.extend(note(!value.is_empty(), NO_ATTESTATIONS)),
         Key::Mode => settings.mode = local_mode(value).ok_or_else(|| bad("it is copy or delete"))?,
         Key::Name => {
             for name in value.split(',').filter(|name| !name.is_empty()) {
-                let name: Reference = name.parse().map_err(|e| bad(&format!("{e}")))?;
-                output.names.push(name.with_default_tag());
+                settings.names.push(name.parse().map_err(|e| bad(&format!("{e}")))?);
             }
         }
         Key::SourceDateEpoch if value.is_empty() => output.epoch = Epoch::Unset,
@@ -242,18 +299,14 @@ fn set(output: &mut Output, settings: &mut Settings, key: Key, value: &str) -> R
         Key::CompressionLevel => {
             settings.level = Some(value.parse().map_err(|_| bad("it is a whole number"))?);
         }
-        Key::ForceCompression => output.layers.force = value.is_empty() || flag()?,
-        Key::RewriteTimestamp => output.layers.rewrite_timestamp = value.is_empty() || flag()?,
-        Key::OciMediatypes => {
-            if !value.is_empty() && !flag()? {
-                let reason =
-                    "images are always written with OCI's media types, which docker reads since 17.10";
-                return Err(OutputError::NotPossible { key: format!("{name}={value}"), reason });
-            }
-        }
+        Key::ForceCompression => output.layers.force = is_on()?,
+        Key::RewriteTimestamp => output.layers.rewrite_timestamp = is_on()?,
+        Key::OciMediatypes => output.dockers_types = !is_on()?,
     }
     Ok(())
 }
+
+const NO_ATTESTATIONS: &str = "rbuild writes no attestations yet";
 
 fn bad_value(key: &str, value: &str, expected: String) -> OutputError {
     OutputError::BadValue { key: key.to_owned(), value: value.to_owned(), expected }
@@ -332,17 +385,14 @@ fn annotation(output: &mut Output, kind: Kind, key: &str, value: &str) -> Result
     else {
         return Ok(false);
     };
-    let map = match level {
-        "annotation" | "annotation-manifest" => &mut output.manifest_annotations,
-        "annotation-index" => &mut output.index_annotations,
-        "annotation-manifest-descriptor" | "annotation-index-descriptor" => &mut output.entry_annotations,
-        _ if level.contains('[') => {
-            let reason = "annotations go to the images of all platforms";
-            return Err(OutputError::NotPossible { key: key.to_owned(), reason });
-        }
-        _ => return Ok(false),
+    let level = level.strip_prefix("annotation").unwrap_or(level);
+    let place = match level.strip_prefix('-') {
+        Some(level) => level.parse(),
+        // The level of manifests may be left out.
+        None => format!("manifest{level}").parse(),
     };
-    map.insert(name.to_owned(), value.to_owned());
+    let place = place.map_err(|expected| bad_value(key, value, expected))?;
+    output.annotations.push(Annotation { place, key: name.to_owned(), value: value.to_owned() });
     Ok(true)
 }
 

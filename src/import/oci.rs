@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::{DOCUMENT_LIMIT, Error, Files, Listed};
 use crate::image::{self, CONFIG_LIMIT, MANIFEST_LIMIT};
-use crate::oci::image::assemble_index;
+use crate::oci::image::{Dialect, assemble_index};
 use crate::oci::{Descriptor, Digest, Index, MAX_INDEX_DEPTH, Manifest, Platform, Reference, TooDeep};
 use crate::store::{self, Store};
 
@@ -175,7 +175,7 @@ fn take_index(
         [] => Err(Error::Missing { name: files.name(), file: blob_name(descriptor) }),
         [only] => Ok(only.clone()),
         _ => {
-            let (bytes, descriptor) = assemble_index(here, &index.annotations);
+            let (bytes, descriptor) = assemble_index(here, (&index.annotations, Dialect::Oci));
             store.put_blob(&bytes)?;
             Ok(descriptor)
         }

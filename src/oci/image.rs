@@ -21,9 +21,28 @@ pub struct Assembled {
     pub config: ImageConfig,
 }
 
+/// Whose media types manifests and indexes have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// OCI's.
+    #[default]
+    Oci,
+    /// Docker's, schema 2.
+    Docker,
+}
+
+impl Dialect {
+    fn of(self, media_type: &MediaType) -> MediaType {
+        match self {
+            Dialect::Oci => media_type.to_oci_layer(),
+            Dialect::Docker => media_type.to_dockers(),
+        }
+    }
+}
+
 /// Makes the image of `config` (whose `created`, `rootfs` and `history` are replaced) and `layers`, lowest first.
 ///
-/// The manifest is OCI's; layers of Docker's media types get OCI's names, which mean the same bytes. Each
+/// All media types are those of the dialect: Docker's and OCI's mean the same bytes. Each
 /// entry of `history` that is no `empty_layer` belongs to one layer: the caller sees to that. Keys come in the order
 /// of Go's encoder and BuildKit's types: the configuration on one line, the manifest indented.
 pub fn assemble(
@@ -31,22 +50,27 @@ pub fn assemble(
     history: Vec<History>,
     layers: &[Layer],
     created: Seconds,
-    annotations: &BTreeMap<String, String>,
+    (annotations, dialect): (&BTreeMap<String, String>, Dialect),
 ) -> Assembled {
     let diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
     let rootfs = RootFs { diff_ids, ..RootFs::default() };
     let config = ImageConfig { created: Some(rfc3339(created)), rootfs, history, ..config };
     let config_bytes = json(&config, serde_json::to_vec);
-    let config_descriptor = describe(MediaType::CONFIG, &config_bytes);
+    let config_descriptor = describe(dialect.of(&MediaType::CONFIG), &config_bytes);
+    let media_type = dialect.of(&MediaType::MANIFEST);
+    let layer = |layer: &Layer| Descriptor {
+        media_type: dialect.of(&layer.descriptor.media_type),
+        ..layer.descriptor.clone()
+    };
     let manifest = Manifest {
         schema_version: 2,
-        media_type: Some(MediaType::MANIFEST),
+        media_type: Some(media_type.clone()),
         config: config_descriptor.clone(),
-        layers: layers.iter().map(oci_layer).collect(),
+        layers: layers.iter().map(layer).collect(),
         annotations: annotations.clone(),
     };
     let manifest_bytes = json(&manifest, serde_json::to_vec_pretty);
-    let mut manifest_descriptor = describe(MediaType::MANIFEST, &manifest_bytes);
+    let mut manifest_descriptor = describe(media_type, &manifest_bytes);
     manifest_descriptor.platform = Some(config.platform());
     Assembled { config_bytes, config_descriptor, manifest_bytes, manifest_descriptor, config }
 }
@@ -54,21 +78,18 @@ pub fn assemble(
 /// The bytes of an index over several images, and its descriptor.
 pub fn assemble_index(
     manifests: Vec<Descriptor>,
-    annotations: &BTreeMap<String, String>,
+    (annotations, dialect): (&BTreeMap<String, String>, Dialect),
 ) -> (Vec<u8>, Descriptor) {
+    let media_type = dialect.of(&MediaType::INDEX);
     let index = super::Index {
         schema_version: 2,
-        media_type: Some(MediaType::INDEX),
+        media_type: Some(media_type.clone()),
         manifests,
         annotations: annotations.clone(),
     };
     let bytes = json(&index, serde_json::to_vec_pretty);
-    let descriptor = describe(MediaType::INDEX, &bytes);
+    let descriptor = describe(media_type, &bytes);
     (bytes, descriptor)
-}
-
-fn oci_layer(layer: &Layer) -> Descriptor {
-    Descriptor { media_type: layer.descriptor.media_type.to_oci_layer(), ..layer.descriptor.clone() }
 }
 
 fn describe(media_type: MediaType, bytes: &[u8]) -> Descriptor {
@@ -99,7 +120,7 @@ mod tests {
             os: "linux".to_owned(),
             ..ImageConfig::default()
         };
-        let image = assemble(config, Vec::new(), &[], 0, &BTreeMap::new());
+        let image = assemble(config, Vec::new(), &[], 0, (&BTreeMap::new(), Dialect::Oci));
         assert_eq!(
             String::from_utf8(image.config_bytes).unwrap(),
             r#"{"created":"1970-01-01T00:00:00Z","architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]},"history":[]}"#
@@ -114,12 +135,18 @@ mod tests {
         let layers = [layer(MediaType::DOCKER_LAYER_GZIP), layer(MediaType::LAYER_ZSTD)];
         let annotations =
             BTreeMap::from([("b".to_owned(), "2".to_owned()), ("a".to_owned(), "1".to_owned())]);
-        let image = assemble(config, vec![History::default()], &layers, 1_700_000_000, &annotations);
+        let own = (&annotations, Dialect::Oci);
+        let image = assemble(config.clone(), vec![History::default()], &layers, 1_700_000_000, own);
         let manifest: Manifest = serde_json::from_slice(&image.manifest_bytes).unwrap();
         let types: Vec<_> = manifest.layers.iter().map(|l| l.media_type.clone()).collect();
         assert_eq!(types, [MediaType::LAYER_GZIP, MediaType::LAYER_ZSTD]);
         assert_eq!(manifest.config, image.config_descriptor);
         assert_eq!(image.config.created.as_deref(), Some("2023-11-14T22:13:20Z"));
         assert_eq!(Digest::of(&image.manifest_bytes), image.manifest_descriptor.digest);
+        let dockers = assemble(config, Vec::new(), &layers[..1], 0, (&BTreeMap::new(), Dialect::Docker));
+        let manifest: Manifest = serde_json::from_slice(&dockers.manifest_bytes).unwrap();
+        assert_eq!(dockers.manifest_descriptor.media_type, MediaType::DOCKER_MANIFEST);
+        assert_eq!(manifest.config.media_type, MediaType::DOCKER_CONFIG);
+        assert_eq!(manifest.layers[0].media_type, MediaType::DOCKER_LAYER_GZIP);
     }
 }

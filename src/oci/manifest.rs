@@ -77,6 +77,20 @@ impl MediaType {
     }
 }
 
+impl MediaType {
+    /// Docker's name of an OCI type, where it has one; others stay.
+    pub fn to_dockers(&self) -> MediaType {
+        let pairs = [
+            (Self::INDEX, Self::DOCKER_LIST),
+            (Self::MANIFEST, Self::DOCKER_MANIFEST),
+            (Self::CONFIG, Self::DOCKER_CONFIG),
+            (Self::LAYER_GZIP, Self::DOCKER_LAYER_GZIP),
+            (Self::LAYER, Self::DOCKER_LAYER),
+        ];
+        pairs.into_iter().find(|(oci, _)| oci == self).map_or_else(|| self.clone(), |(_, dockers)| dockers)
+    }
+}
+
 impl fmt::Display for MediaType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -5,6 +5,7 @@
 //! drops the Docker fields (`Healthcheck`, `OnBuild`, `Shell`, `ArgsEscaped`), and a digest there is
 //! a string. Tests read everything that we write back with `oci-spec`.
 
+mod annotation;
 mod config;
 mod digest;
 pub mod image;
@@ -13,6 +14,7 @@ mod nested;
 mod platform;
 mod reference;
 
+pub use annotation::{Annotation, AnnotationLevel, AnnotationPlace};
 pub use config::{Config, Empty, Healthcheck, History, ImageConfig, RootFs};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, HasherState};
 pub use manifest::{Descriptor, Index, Layer, Manifest, MediaType};
@@ -30,6 +32,12 @@ pub fn rfc3339(time: Seconds) -> String {
     let max = jiff::Timestamp::MAX.as_second();
     let time = time.clamp(min, max);
     jiff::Timestamp::from_second(time).map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |t| t.to_string())
+}
+
+/// As [`rfc3339`], of milliseconds since 1970, and with as many digits behind the second as it takes.
+pub fn rfc3339_ms(time: u64) -> String {
+    let time = i64::try_from(time).ok().and_then(|time| jiff::Timestamp::from_millisecond(time).ok());
+    time.map_or_else(|| "1970-01-01T00:00:00Z".to_owned(), |t| t.to_string())
 }
 
 /// The whole seconds of an RFC 3339 moment; `None` when it is none.

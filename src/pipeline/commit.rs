@@ -8,7 +8,7 @@ use super::shell::Shell;
 use crate::clock;
 use crate::dockerfile::syntax::{Dockerfile, InstructionKind};
 use crate::image::PlatformImage;
-use crate::oci::image::{self, Assembled};
+use crate::oci::image::{self, Assembled, Dialect};
 use crate::oci::{self, Digest, History, ImageConfig, Reference};
 use crate::plan::graph::BaseOp;
 use crate::plan::{self, DEFAULT_PATH, Lowered, Options};
@@ -53,7 +53,7 @@ pub fn commit(store: &Store, opened: &Shell, commit: &Commit) -> Result<Digest, 
         config.author.clone_from(&commit.author);
     }
     let Assembled { config_bytes, manifest_bytes, manifest_descriptor, .. } =
-        image::assemble(config, history, &layers, created, &BTreeMap::new());
+        image::assemble(config, history, &layers, created, (&BTreeMap::new(), Dialect::Oci));
     let fail = |e| vec![diagnose_store(&e)];
     for bytes in [&config_bytes, &manifest_bytes] {
         store.put_blob(bytes).map_err(fail)?;

@@ -4,6 +4,7 @@ mod bases;
 mod check;
 pub mod commit;
 mod context;
+mod dialect;
 mod dockerfile;
 mod dry_run;
 mod early_upload;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 
 use crate::cache::{Place, Saved};
 use crate::exec::{Dns, Limits, Stop};
-use crate::oci::{Digest, Layer, Platform, Reference};
+use crate::oci::{Annotation, Descriptor, Digest, Layer, Platform, Reference};
 use crate::plan::{
     self,
     graph::{Goal, Graph, Plan},
@@ -80,8 +81,12 @@ pub struct Request {
     pub outputs: Vec<export::Output>,
     /// Push the image to the registries of all its `tags`.
     pub push: bool,
-    /// A file that gets the result's digest.
+    /// A file that gets the image's id.
     pub iidfile: Option<PathBuf>,
+    /// What that is.
+    pub identity: Identity,
+    /// Annotations of manifests, and of the index over several platforms, beside those of the outputs.
+    pub annotations: Vec<Annotation>,
     /// So many steps may be under way at once; as many as usual when absent.
     pub jobs: Option<usize>,
     /// When a registry is asked for an image.
@@ -106,6 +111,17 @@ pub struct Request {
     pub limits: Limits,
     /// What RUN finds in /etc/resolv.conf besides, or instead of, what this machine has.
     pub dns: Dns,
+}
+
+/// By what an image is known to where it goes: what `-q` prints and `--iidfile` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Identity {
+    /// The digest of the manifest, or of the index over several platforms. rbuild's own store, registries and docker's
+    /// containerd store know it so.
+    #[default]
+    Manifest,
+    /// The digest of the configuration, if there is one platform only: docker's other store and podman know it so.
+    Configuration,
 }
 
 /// Where a Dockerfile comes from.
@@ -153,6 +169,8 @@ impl Request {
             outputs: Vec::new(),
             push: false,
             iidfile: None,
+            identity: Identity::default(),
+            annotations: Vec::new(),
             jobs: None,
             pull: PullPolicy::default(),
             store_quota: None,
@@ -191,6 +209,14 @@ pub use crate::solve::images::PullPolicy;
 pub struct Built {
     /// Of the manifest, or of the index when there are several platforms.
     pub digest: Digest,
+    /// What the digest is of.
+    pub descriptor: Descriptor,
+    /// Of the configuration, if there is one platform only.
+    pub config_digest: Option<Digest>,
+    /// By what it is known to where it goes.
+    pub id: Digest,
+    /// What was found about the Dockerfile.
+    pub warnings: Vec<Diagnostic>,
     /// The names it was given.
     pub names: Vec<Reference>,
     /// Layers of the image, or of all images together.
@@ -239,7 +265,7 @@ fn run_with(request: &Request, services: &Services) -> Result<Built, Vec<Diagnos
     let plans = inputs.plans()?;
     let warnings = request.check(&inputs, &plans)?;
     let (graph, goals) = plan::join(plans);
-    request.announce(&graph, &goals, warnings, events);
+    request.announce(&graph, &goals, &warnings, events);
     let last_step = StepNumber(graph.listing.len());
     let hear = |layers: &[Layer]| {
         if let Some(ahead) = &ahead {
@@ -248,7 +274,7 @@ fn run_with(request: &Request, services: &Services) -> Result<Built, Vec<Diagnos
     };
     let results = build(request, &inputs, (&graph, &goals), &hear)?;
     let line = push::Line { step: last_step, began: ahead.and_then(early_upload::Ahead::finish) };
-    let built = result::publish(request, services, &results, &line)?;
+    let built = Built { warnings, ..result::publish(request, services, &results, &line)? };
     inputs.save_digests();
     exports.finish((request, services), &results, inputs.project())?;
     request.save_lock(&services.pins, events)?;
@@ -349,10 +375,11 @@ impl Request {
     }
 
     /// Says what is about to be built, and what was found.
-    fn announce(&self, graph: &Graph, goals: &[Goal], warnings: Vec<Diagnostic>, events: &Events) {
+    fn announce(&self, graph: &Graph, goals: &[Goal], warnings: &[Diagnostic], events: &Events) {
         self.warn_of_rewriting(goals, events);
+        self.note_dialect(goals, events);
         solve::announce(graph, goals, self.push_title(), events);
-        warnings.into_iter().for_each(|warning| events.send(Event::Warning(warning)));
+        warnings.iter().for_each(|warning| events.send(Event::Warning(warning.clone())));
     }
 
     /// Those of `layers` that the result will have; what is made anew in the end is not among them.

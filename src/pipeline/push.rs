@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Request;
 use crate::cache::{FetchError, Lookup};
-use crate::export::Output;
+use crate::export::{Output, Target};
 use crate::oci::{Descriptor, DiffId, Layer, Reference};
 use crate::registry::Progress;
 use crate::report::{Diagnostic, Event, Outcome, StepNumber};
@@ -24,6 +24,15 @@ impl Request {
             }
         }
         names
+    }
+
+    /// What the image is called in the store: `store=false` of all outputs that push it leaves no name there, and what is pushed
+    /// by its digest has none that means something here.
+    pub(super) fn names_here(&self) -> Vec<Reference> {
+        let images = || self.outputs.iter().filter(|o| matches!(o.target, Target::Image { .. }));
+        let stays = images().next().is_none() || images().any(|output| output.stored);
+        let named = images().filter(|o| o.stored && !o.pushes_by_digest()).flat_map(|output| &output.names);
+        self.tags.iter().filter(|_| stays).chain(named).cloned().collect()
     }
 
     /// Whether the image is pushed and not wanted anywhere else.
@@ -72,6 +81,12 @@ pub(super) fn run(
         services.events.send(Event::Started(step));
         Instant::now()
     });
+    // Names without a tag are those of what is pushed by its digest.
+    let wanted = |name: &Reference| match name.tag() {
+        Some(_) => name.clone(),
+        None => name.pinned(image.digest),
+    };
+    let names: Vec<Reference> = names.iter().map(wanted).collect();
     let progress = Progress::new(services.events.clone(), step);
     let pushed = services.registry.push_supplied(
         (&services.store, &supply(&services.lookup)),

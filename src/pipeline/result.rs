@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Built, Request, diagnose_store, push};
+use super::{Built, Identity, Request, diagnose_store, push};
 use crate::export;
 use crate::oci::image::{self, Assembled};
-use crate::oci::{Descriptor, Digest, Layer, Reference, Seconds};
+use crate::oci::{AnnotationLevel, Descriptor, Digest, Layer, Reference, Seconds};
 use crate::plan::graph::{Goal, HistoryPlan, StepId};
 use crate::report::{Diagnostic, Event, Outcome};
 use crate::solve::{self, Services, Solved};
@@ -15,6 +15,7 @@ use crate::upkeep::{StepNote, StepNotes};
 /// What one platform's build came to: an image, complete in the store but without a name.
 pub(super) struct PlatformResult {
     manifest: Descriptor,
+    config: Digest,
     layers: Vec<Layer>,
     /// The build's SOURCE_DATE_EPOCH.
     epoch: Option<Seconds>,
@@ -50,18 +51,19 @@ pub(super) fn assemble(
     let epoch = request.image_epoch(goal.epoch);
     let time_of = |step: StepId| epoch.unwrap_or_else(|| solved.root(step).time);
     let history = goal.image.history.iter().map(|entry| entry.entry(time_of)).collect();
-    let mut annotations = goal.image.annotations.clone();
-    for output in &request.outputs {
-        annotations.extend(output.manifest_annotations.clone());
-    }
+    let annotations = request.annotations_at(AnnotationLevel::Manifest, Some(&goal.platform));
     let created = time_of(goal.image.result);
-    let Assembled { config_bytes, manifest_bytes, manifest_descriptor, .. } =
-        image::assemble(goal.image.config.clone(), history, &layers, created, &annotations);
+    let said = (&annotations, request.dialect());
+    let Assembled { config_bytes, config_descriptor, manifest_bytes, mut manifest_descriptor, .. } =
+        image::assemble(goal.image.config.clone(), history, &layers, created, said);
     for bytes in [&config_bytes, &manifest_bytes] {
         store.put_blob(bytes).map_err(|e| vec![diagnose_store(&e)])?;
     }
     notes(goal, solved).save(store, &manifest_descriptor.digest);
-    Ok(PlatformResult { manifest: manifest_descriptor, layers, epoch: goal.epoch })
+    let level = AnnotationLevel::ManifestDescriptor;
+    manifest_descriptor.annotations = request.annotations_at(level, Some(&goal.platform));
+    let config = config_descriptor.digest;
+    Ok(PlatformResult { manifest: manifest_descriptor, config, layers, epoch: goal.epoch })
 }
 
 /// What `rbuild history` tells of the steps.
@@ -88,22 +90,24 @@ pub(super) fn publish(
     if let Some(note) = too_many_for_docker(images) {
         services.events.send(Event::Note(note));
     }
-    let target = match images {
-        [only] => only.manifest.clone(),
-        several => index(request, store, several)?,
+    let (target, config_digest) = match images {
+        [only] => {
+            let plain = Descriptor { annotations: BTreeMap::new(), ..only.manifest.clone() };
+            (plain, Some(only.config))
+        }
+        several => (index(request, store, several)?, None),
+    };
+    let id = match request.identity {
+        Identity::Manifest => target.digest,
+        Identity::Configuration => config_digest.unwrap_or(target.digest),
     };
     let epoch = images.first().and_then(|image| image.epoch);
     export::write(store, &target, &request.tags, (&request.outputs, epoch), &services.events)
         .map_err(|e| vec![Diagnostic::error(e.to_string())])?;
-    let named = request
-        .outputs
-        .iter()
-        .filter(|o| matches!(o.target, export::Target::Image { .. }))
-        .flat_map(|o| &o.names);
-    let names: Vec<_> = request.tags.iter().chain(named).cloned().collect();
+    let names = request.names_here();
     // The digest's file may be anywhere, so it is the likelier one to fail; and a build that failed leaves no name.
     if let Some(path) = &request.iidfile {
-        std::fs::write(path, target.digest.to_string())
+        std::fs::write(path, id.to_string())
             .map_err(|e| vec![Diagnostic::error(format!("cannot write `{}`: {e}", path.display()))])?;
     }
     let layers: Vec<Layer> = images.iter().flat_map(|image| image.layers.iter().cloned()).collect();
@@ -118,6 +122,10 @@ pub(super) fn publish(
     let sizes: BTreeMap<Digest, u64> = layers.map(|layer| (layer.digest, layer.size)).collect();
     Ok(Built {
         digest: target.digest,
+        descriptor: target,
+        config_digest,
+        id,
+        warnings: Vec::new(),
         names,
         layers: images.iter().map(|i| i.layers.len()).sum(),
         size_bytes: sizes.values().sum(),
@@ -164,9 +172,9 @@ fn too_many_for_docker(images: &[PlatformResult]) -> Option<String> {
 
 /// One index over the images of several platforms.
 fn index(request: &Request, store: &Store, images: &[PlatformResult]) -> Result<Descriptor, Vec<Diagnostic>> {
-    let annotations = request.outputs.iter().flat_map(|o| o.index_annotations.clone()).collect();
+    let annotations = request.annotations_at(AnnotationLevel::Index, None);
     let manifests = images.iter().map(|image| image.manifest.clone()).collect();
-    let (bytes, descriptor) = image::assemble_index(manifests, &annotations);
+    let (bytes, descriptor) = image::assemble_index(manifests, (&annotations, request.dialect()));
     store.put_blob(&bytes).map_err(|e| vec![diagnose_store(&e)])?;
     Ok(descriptor)
 }

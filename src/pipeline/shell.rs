@@ -377,12 +377,7 @@ fn plan_of(image: &Arc<PlatformImage>, called: &str, platform: &Platform) -> Pla
         graph: Graph { steps: vec![step], listing: vec![listed] },
         goal: Goal {
             platform: platform.clone(),
-            image: ImagePlan {
-                result: StepId(0),
-                config: image.config.clone(),
-                history: Vec::new(),
-                annotations: BTreeMap::new(),
-            },
+            image: ImagePlan { result: StepId(0), config: image.config.clone(), history: Vec::new() },
             epoch: None,
             next: None,
         },

@@ -9,7 +9,7 @@ pub use op::{
     Mounted, Network, Op, Security, Sharing, WorkdirOp,
 };
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::oci::{self, History, ImageConfig, Platform, Reference, Seconds};
 use crate::report::{Diagnostic, Span, StepNumber};
@@ -158,8 +158,6 @@ pub struct ImagePlan {
     pub config: ImageConfig,
     /// The base's history as it is, then one entry for each instruction.
     pub history: Vec<HistoryPlan>,
-    /// Annotations of the manifest.
-    pub annotations: BTreeMap<String, String>,
 }
 
 /// One entry of the history.

@@ -257,12 +257,7 @@ fn image(target: State, history: Vec<HistoryPlan>, options: &Options) -> ImagePl
     }
     let platform = config.platform().normalised();
     (config.os, config.architecture, config.variant) = (platform.os, platform.architecture, platform.variant);
-    ImagePlan {
-        result: target.tip,
-        config,
-        history,
-        annotations: options.annotations.iter().cloned().collect(),
-    }
+    ImagePlan { result: target.tip, config, history }
 }
 
 /// Build arguments that no ARG of the file, and no trigger, declares.

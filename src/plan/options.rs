@@ -28,8 +28,6 @@ pub struct Options {
     pub explicit_platform: bool,
     /// `--label`, in order; not in the history.
     pub labels: Vec<(String, String)>,
-    /// `--annotation`, for the manifest.
-    pub annotations: Vec<(String, String)>,
     /// `--network`: the network of every RUN that names none.
     pub network: Network,
     /// `--add-host`: name and address.
@@ -68,7 +66,6 @@ impl Default for Options {
             build_platform: Platform::host(),
             explicit_platform: false,
             labels: Vec::new(),
-            annotations: Vec::new(),
             network: Network::Default,
             extra_hosts: Vec::new(),
             shm_size_bytes: 0,

@@ -266,7 +266,7 @@ fn progress_json() {
     assert!(titles.contains(&"COPY run.sh /"), "{titles:?}");
     // A failure is an event, too, and nothing but JSON is printed.
     world.dockerfile("FROM scratch\nCOPY nothing /\n");
-    let ran = world.rbuild(["--progress=rawjson", "."]).any_status().run();
+    let ran = world.rbuild(["--progress=json", "."]).any_status().run();
     assert_eq!(ran.status, Some(1));
     let last: serde_json::Value =
         serde_json::from_str(ran.stderr.lines().last().unwrap()).expect(&ran.stderr);

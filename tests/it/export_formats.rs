@@ -9,7 +9,10 @@ use std::process::Command;
 use rbuild::export::{self, Error, LocalMode, Output, OutputError, Sink, Target};
 use rbuild::layer::Compression;
 use rbuild::oci::{
-    Descriptor, DiffId, Digest, History, ImageConfig, Layer, MediaType, Platform, Reference, image, rfc3339,
+    Annotation, AnnotationLevel, Descriptor, DiffId, Digest, History, ImageConfig, Layer, MediaType,
+    Platform, Reference,
+    image::{self, Dialect},
+    rfc3339,
 };
 use rbuild::report::Events;
 use rbuild::store::Store;
@@ -57,7 +60,8 @@ fn build(store: &Store, platform: &Platform, layers: &[Layer]) -> Descriptor {
         created_by: Some("COPY . . # rbuild".to_owned()),
         ..History::default()
     });
-    let made = image::assemble(config, history.collect(), layers, 1_700_000_000, &BTreeMap::new());
+    let made =
+        image::assemble(config, history.collect(), layers, 1_700_000_000, (&BTreeMap::new(), Dialect::Oci));
     store.put_blob(&made.config_bytes).unwrap();
     store.put_blob(&made.manifest_bytes).unwrap();
     made.manifest_descriptor
@@ -284,7 +288,8 @@ fn several_platforms_go_together() {
     let arm: Platform = "linux/arm/v7".parse().unwrap();
     let files = layer(&f.store, &[("hello", "arm")]);
     let other = build(&f.store, &arm, &[files]);
-    let (bytes, index) = image::assemble_index(vec![other, f.image.clone()], &BTreeMap::new());
+    let (bytes, index) =
+        image::assemble_index(vec![other, f.image.clone()], (&BTreeMap::new(), Dialect::Oci));
     f.store.put_blob(&bytes).unwrap();
     f.image = index;
     f.write("type=oci,dest=DIR/a.tar").unwrap();
@@ -368,8 +373,11 @@ fn outputs_are_read_as_docker_reads_them() {
     assert_eq!(target("type=oci,tar=false,dest=d"), Target::OciDirectory(PathBuf::from("d")));
     assert_eq!(target("type=docker,\"dest=a,b.tar\""), Target::DockerArchive(file("a,b.tar")));
     assert_eq!(target("type=tar,dest=r.tar"), Target::Tar { sink: file("r.tar"), split: None });
-    assert_eq!(target("type=image,push=true"), Target::Image { push: true });
-    assert_eq!(target("type=registry"), Target::Image { push: true });
+    assert_eq!(target("type=image,push=true"), Target::Image { push: true, by_digest: false });
+    assert_eq!(target("type=registry"), Target::Image { push: true, by_digest: false });
+    let by_digest =
+        Output::parse("type=image,push-by-digest=true,name-canonical=true,push=true,name=h:1/a").unwrap();
+    assert!(by_digest.pushes_by_digest() && by_digest.names[0].tag().is_none());
     assert_eq!(target("type=cacheonly"), Target::CacheOnly);
     let full = Output::parse(
         "type=oci,dest=x,\"name=a,b:2\",compression=zstd,compression-level=19,force-compression=true,\
@@ -384,8 +392,9 @@ fn outputs_are_read_as_docker_reads_them() {
     let lazy = Output::parse("type=registry,name=a,compression=estargz,compression-level=9").unwrap().layers;
     assert_eq!(lazy.compression, Some(Compression::Estargz { level: 9 }));
     assert!(full.layers.force && full.layers.rewrite_timestamp);
-    assert_eq!(full.manifest_annotations["k"], "v=w");
-    assert_eq!(full.index_annotations["i"], "1");
+    let at = |level| Annotation::at(&full.annotations, level, None);
+    assert_eq!(at(AnnotationLevel::Manifest)["k"], "v=w");
+    assert_eq!(at(AnnotationLevel::Index)["i"], "1");
 }
 
 #[test]
@@ -417,10 +426,12 @@ fn wrong_outputs_are_explained() {
         ),
         ("type=oci,compression-level=x", "`x` is no value for `compression-level`"),
         ("type=oci,name=A", "`A` is no value for `name`"),
-        ("type=docker,oci-mediatypes=false", "`oci-mediatypes=false` is not possible here"),
-        ("type=image,unpack=true", "`unpack` is not possible here: there is no containerd"),
-        ("type=oci,annotation[linux/arm64].a=b", "is not possible here: annotations go to"),
-        ("type=oci,annotation-foo.a=b", "type=oci has no key `annotation-foo.a`"),
+        ("type=docker,oci-mediatypes=maybe", "`maybe` is no value for `oci-mediatypes`"),
+        ("type=docker,context=remote", "`context` is not possible here: there is no docker daemon"),
+        ("type=image,push-by-digest=true,name=a:1", "with push-by-digest=true it has no tag"),
+        ("type=oci,push-by-digest=true", "type=oci has no key `push-by-digest`"),
+        ("type=oci,annotation[a/b/c/d].a=b", "`a/b/c/d` is no platform"),
+        ("type=oci,annotation-foo.a=b", "there is no level `foo`"),
     ] {
         let error: OutputError = Output::parse(text).unwrap_err();
         assert!(error.to_string().contains(want), "{text}: {error}");
@@ -657,7 +668,7 @@ fn platforms_get_folders() {
         &"linux/arm/v7".parse().unwrap(),
         &[layer(&f.store, &[("hello", "arm"), ("d/x", "1")])],
     );
-    let (bytes, index) = image::assemble_index(vec![arm, f.image.clone()], &BTreeMap::new());
+    let (bytes, index) = image::assemble_index(vec![arm, f.image.clone()], (&BTreeMap::new(), Dialect::Oci));
     f.store.put_blob(&bytes).unwrap();
     f.image = index;
     f.write("type=local,dest=DIR/out").unwrap();

@@ -16,6 +16,7 @@ mod cli;
 mod config_changes;
 mod conformance;
 mod context;
+mod docker;
 mod doctor;
 mod emulation;
 mod erofs_layers;

@@ -47,7 +47,8 @@ const METHODS: [&str; 5] = ["build", "check", "lint", "outline", "targets"];
 
 /// What the options ask for.
 pub(crate) fn from_args(args: &BuildArgs) -> Result<Call, Failure> {
-    let text = if args.check { "check" } else { args.call.as_deref().unwrap_or("build") };
+    let given = args.call.as_deref().or(args.docker.print.as_deref());
+    let text = if args.check { "check" } else { given.filter(|text| !text.is_empty()).unwrap_or("build") };
     parse(text).map_err(|(reason, help)| {
         let diagnostic = Diagnostic::error(format!("bad value `{text}` for --call: {reason}"));
         Failure::usage(diagnostic.help(help))

@@ -13,16 +13,17 @@ use crate::cli::call::{self, Method};
 use crate::cli::error::print;
 use crate::cli::interrupt::{self, Ended};
 use crate::cli::options::configuration::{Configuration, RegistryArgs};
+use crate::cli::options::docker::{DockerArgs, switch};
 use crate::cli::options::limits::LimitArgs;
 use crate::cli::options::request::{self, variable};
 use crate::cli::options::sandbox::{self, Shown};
-use crate::cli::show::progress::json;
+use crate::cli::show::{metadata, progress::json};
 use crate::exec::{Signals, Stop, restore_terminal};
 use crate::pipeline::shell::{Shell, ShellOptions};
 use crate::pipeline::{self, Built, Failed, Request};
 use crate::report::Diagnostic;
 use crate::solve::session::Session;
-use crate::text::{duration::seconds, size::bytes};
+use crate::text::{boolean, duration::seconds, size::bytes};
 
 /// Build an image from a Dockerfile
 ///
@@ -56,10 +57,10 @@ pub(crate) struct BuildArgs {
     pub(crate) output: Vec<String>,
 
     /// Push the image to the registries that its names begin with
-    #[arg(long, help_heading = "Result")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = switch, help_heading = "Result")]
     pub(crate) push: bool,
 
-    /// Write the image's digest to a file
+    /// Write the image's id to a file: its digest, or of what is written for docker the digest of its configuration
     #[arg(long, value_name = "FILE", help_heading = "Result")]
     pub(crate) iidfile: Option<PathBuf>,
 
@@ -67,8 +68,9 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Result")]
     pub(crate) label: Vec<String>,
 
-    /// Add an annotation to the image's manifest; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", help_heading = "Result")]
+    /// Add an annotation to the image's manifest, or to what LEVEL says: `manifest`, `index`, `manifest-descriptor`,
+    /// `index-descriptor`, several with commas, and `[OS/ARCH]` behind one for that platform alone; may be repeated
+    #[arg(long, value_name = "[LEVEL:]KEY=VALUE", help_heading = "Result")]
     pub(crate) annotation: Vec<String>,
 
     /// The Dockerfile; `-` reads it from standard input, a URL is fetched; in a context that is no folder,
@@ -145,7 +147,7 @@ pub(crate) struct BuildArgs {
     pub(crate) cache_mounts: Option<String>,
 
     /// Run every step again
-    #[arg(long, help_heading = "Steps")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = switch, help_heading = "Steps")]
     pub(crate) no_cache: bool,
 
     /// What becomes of a step that fails: `keep` it for `rbuild shell`, enter it with a `shell` at once, or `remove` it
@@ -177,7 +179,7 @@ pub(crate) struct BuildArgs {
     pub(crate) limits: LimitArgs,
 
     /// Check the Dockerfile and build nothing; short for --call=check
-    #[arg(long, conflicts_with = "call", help_heading = "Look, don't build")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = switch, conflicts_with = "call", help_heading = "Look, don't build")]
     pub(crate) check: bool,
 
     /// Look at the Dockerfile and build nothing: `check` for faults and bad habits, `outline` for the
@@ -190,9 +192,12 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "MODE", value_enum, hide_possible_values = false, help_heading = "Output")]
     pub(crate) progress: Option<ProgressMode>,
 
-    /// Print nothing but the image's digest
-    #[arg(short, long, help_heading = "Output")]
+    /// Print nothing but the image's id, see --iidfile
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = switch, help_heading = "Output")]
     pub(crate) quiet: bool,
+
+    #[command(flatten)]
+    pub(crate) docker: DockerArgs,
 }
 
 /// `--on-fail`
@@ -214,13 +219,19 @@ pub(crate) fn run(global: &Global, args: &BuildArgs) -> Result<(), Failure> {
     if call.method != Method::Build {
         return call.run(&request);
     }
+    forget_id(&request)?;
     let started = std::time::Instant::now();
     let built = build_interruptibly(global, args.on_fail, request, mode).map_err(in_form)?;
+    if let Some(path) = &args.docker.metadata_file {
+        let with_warnings =
+            variable("BUILDX_METADATA_WARNINGS").is_some_and(|text| boolean(&text) == Some(true));
+        metadata::write(path, &metadata::object(&built, with_warnings)).map_err(in_form)?;
+    }
     if args.quiet {
-        return print(&format!("{}\n", built.digest));
+        return print(&format!("{}\n", built.id));
     }
     let text = match mode {
-        ProgressMode::Quiet => return Ok(()),
+        ProgressMode::Quiet | ProgressMode::None | ProgressMode::RawJson => return Ok(()),
         ProgressMode::Json => format!("{}\n", json::built(&built, started.elapsed())),
         ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain => {
             summary(&built, started.elapsed(), mode.resolved() == ProgressMode::Tty)
@@ -229,6 +240,13 @@ pub(crate) fn run(global: &Global, args: &BuildArgs) -> Result<(), Failure> {
     // The image is there even if nobody reads this.
     let _ = std::io::stderr().write_all(text.as_bytes());
     Ok(())
+}
+
+/// What an earlier build left in the file of the id is not taken for the id of one that failed.
+fn forget_id(request: &Request) -> Result<(), Failure> {
+    let Some(path) = request.iidfile.as_ref().filter(|path| path.is_file()) else { return Ok(()) };
+    std::fs::remove_file(path)
+        .map_err(|e| Failure::message(format!("cannot write `{}`: {e}", path.display())))
 }
 
 /// So many steps at once, or as many as usual: an empty `$RBUILD_JOBS` says nothing.
@@ -254,7 +272,7 @@ pub(super) fn progress_mode(
     let given = |text: &str, place: &str| {
         ProgressMode::from_str(text, false).map_err(|_| {
             let message = format!("bad value `{text}` for {place}");
-            Failure::usage(Diagnostic::error(message).help("it is auto, tty, plain, quiet or json"))
+            Failure::usage(Diagnostic::error(message).help("it is auto, tty, plain, quiet, json or rawjson"))
         })
     };
     match (&args.progress, variable("BUILDKIT_PROGRESS"), &configuration.own.defaults.progress) {

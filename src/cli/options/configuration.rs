@@ -54,6 +54,15 @@ impl Configuration {
 
     /// How to talk to registries.
     pub(in crate::cli) fn registries(&self, args: &RegistryArgs) -> Result<Settings, Failure> {
+        self.registries_with(args, Vec::new())
+    }
+
+    /// How to talk to registries; these, too, need no valid certificate.
+    pub(in crate::cli) fn registries_with(
+        &self,
+        args: &RegistryArgs,
+        insecure: Vec<String>,
+    ) -> Result<Settings, Failure> {
         let RegistryArgs { registry_mirror, insecure_registry, tls_verify, cert_dir } = args;
         if let Some(folder) = cert_dir.as_ref().filter(|folder| !folder.is_dir()) {
             let value = folder.display().to_string();
@@ -62,7 +71,7 @@ impl Configuration {
         }
         let flags = Flags {
             mirrors: registry_mirror.clone(),
-            insecure: insecure_registry.clone(),
+            insecure: insecure_registry.iter().cloned().chain(insecure).collect(),
             tls_verify: *tls_verify,
             cert_dir: cert_dir.clone(),
         };

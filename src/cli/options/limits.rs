@@ -11,7 +11,7 @@ use crate::pipeline::shell::ShellOptions;
 use crate::plan::graph::Network;
 
 /// In one place, because they belong together.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct LimitArgs {
     /// The network: default, host, none, or pasta for one that does not reach this machine [default: default]
     #[arg(long, value_name = "MODE", help_heading = "Steps")]
@@ -66,6 +66,11 @@ pub(crate) struct LimitArgs {
     /// Memory nodes that a command may use, such as 0,1
     #[arg(long, value_name = "LIST", help_heading = "Steps")]
     cpuset_mems: Option<String>,
+
+    /// One of these limits in buildx's words: `memory=2g`, `cpu-quota=50000`; it goes before the option of that name; may be
+    /// repeated
+    #[arg(long, value_name = "LIMIT=VALUE", help_heading = "Steps")]
+    resource: Vec<String>,
 
     /// Processes and threads that a command may have at once; -1 for any number [default: a quarter of what this machine
     /// can have, 32768 at most]
@@ -129,6 +134,48 @@ impl LimitArgs {
 
     /// The limits, or which of them is none.
     pub(crate) fn limits(&self) -> Result<Limits, Failure> {
+        match self.resource.is_empty() {
+            true => self.own_limits(),
+            false => self.with_resources()?.own_limits(),
+        }
+    }
+
+    /// What `--resource` says in the place of the options that it names.
+    fn with_resources(&self) -> Result<Self, Failure> {
+        let mut limits = self.clone();
+        for text in &self.resource {
+            let fail = |reason: &str| bad("--resource", text, reason);
+            let (key, value) = text.split_once('=').ok_or_else(|| fail("write it as NAME=VALUE"))?;
+            let value = value.trim();
+            let number = || value.parse::<u64>().map_err(|_| fail("it is a whole number"));
+            match key.trim() {
+                "memory" => limits.memory = Some(value.to_owned()),
+                "memory-swap" => limits.memory_swap = Some(value.to_owned()),
+                "cpu-quota" => (limits.cpu_quota, limits.cpus) = (Some(number()?), None),
+                "cpu-period" => (limits.cpu_period, limits.cpus) = (Some(number()?), None),
+                "cpu-shares" => {
+                    let weight = number()?;
+                    if !(2..=262_144).contains(&weight) {
+                        return Err(fail("it is 2 to 262144"));
+                    }
+                    limits.cpu_shares = Some(weight);
+                }
+                "cpuset-cpus" => limits.cpuset_cpus = Some(value.to_owned()),
+                "cpuset-mems" => limits.cpuset_mems = Some(value.to_owned()),
+                _ => {
+                    let known =
+                        "memory, memory-swap, cpu-quota, cpu-period, cpu-shares, cpuset-cpus and cpuset-mems";
+                    return Err(fail(&format!("there are {known}")));
+                }
+            }
+        }
+        match (&limits.memory, &limits.memory_swap) {
+            (None, Some(_)) => Err(bad("--resource", "memory-swap", "it needs `memory`")),
+            _ => Ok(limits),
+        }
+    }
+
+    fn own_limits(&self) -> Result<Limits, Failure> {
         let memory_bytes = self.memory.as_deref().map(|text| size("--memory", text)).transpose()?;
         let memory_swap_bytes = match self.memory_swap.as_deref() {
             None => None,
@@ -235,6 +282,15 @@ mod tests {
         };
         assert_eq!(got, expected);
         assert!(limits("").unwrap().is_empty());
+        let named =
+            "-m 1m --cpus 2 --resource memory=64m --resource cpu-quota=50000 --resource cpuset-cpus=0-1";
+        let expected = Limits {
+            memory_bytes: Some(64 << 20),
+            cpu_quota_us: Some(50_000),
+            cpuset_cpus: Some("0-1".into()),
+            ..Limits::default()
+        };
+        assert_eq!(limits(named).unwrap(), expected);
         for none in ["--pids-limit -1", "--pids-limit=0"] {
             assert_eq!(limits(none).unwrap().pids, PidsLimit::None);
         }
@@ -250,6 +306,11 @@ mod tests {
             "--cpuset-mems -1",
             "--pids-limit -2",
             "--pids-limit many",
+            "--resource memory",
+            "--resource disk=1g",
+            "--resource memory-swap=1g",
+            "--resource cpu-shares=1",
+            "--resource cpu-quota=x",
         ] {
             assert!(limits(line).is_err(), "{line}");
         }

@@ -2,6 +2,7 @@
 
 pub(super) mod caches;
 pub(super) mod configuration;
+pub(super) mod docker;
 pub(super) mod filter;
 pub(super) mod limits;
 pub(super) mod request;

@@ -9,9 +9,9 @@ use super::configuration::Configuration;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::command::build::{BuildArgs, OnFail};
-use crate::export::Output;
-use crate::oci::{Platform, Reference};
-use crate::pipeline::{self, ContextFrom, DockerfileFrom, PullPolicy, Request, Secret, SecretFrom};
+use crate::export::{Output, Target};
+use crate::oci::{Annotation, Platform, Reference};
+use crate::pipeline::{self, ContextFrom, DockerfileFrom, Identity, PullPolicy, Request, Secret, SecretFrom};
 use crate::plan::graph::Network;
 use crate::plan::{self, ContextSource, Entitlement, Options, SourceKind};
 use crate::report::Diagnostic;
@@ -38,10 +38,9 @@ pub(crate) fn from_args(
         build_platform: Platform::host(),
         explicit_platform: !platforms.is_empty(),
         labels: all(&args.label, "--label", |text| Ok(key_value(text)))?,
-        annotations: all(&args.annotation, "--annotation", annotation)?,
         network: args.limits.network(configuration)?,
         lint: false,
-        entitlements: all(&args.allow, "--allow", entitlement)?.into_iter().collect(),
+        entitlements: all(&args.allow, "--allow", entitlement)?.into_iter().flatten().collect(),
         extra_hosts: args.limits.extra_hosts()?,
         shm_size_bytes: args.limits.shm_size_bytes()?,
         ulimits: args.limits.ulimits()?,
@@ -51,30 +50,41 @@ pub(crate) fn from_args(
         epoch: variable("SOURCE_DATE_EPOCH"),
         epoch_of_source: None,
     };
-    let tags = all(&args.tag, "--tag", tag)?;
-    let outputs = all(&args.output, "--output", |text| Output::parse(text).map_err(|e| e.to_string()))?;
+    let mut outputs = all(&args.output, "--output", |text| Output::parse(text).map_err(|e| e.to_string()))?;
+    let push = args.push && !pushed(&mut outputs);
+    let tags = tags(&args.tag, &mut outputs)?;
+    let annotations: Vec<Annotation> =
+        all(&args.annotation, "--annotation", Annotation::parse)?.into_iter().flatten().collect();
+    outputs.iter_mut().filter(|output| output.is_image()).for_each(|output| {
+        output.annotations.splice(..0, annotations.iter().cloned());
+    });
     pipeline::agree_about_layers(&outputs).map_err(Failure::usage)?;
     if args.offline && outputs.iter().any(Output::pushes) {
         return Err(bad("--output", "type=registry", "`--offline` forbids to push"));
     }
-    pipeline::push::check(args.push, &tags, &outputs).map_err(Failure::usage)?;
+    pipeline::push::check(push, &tags, &outputs).map_err(Failure::usage)?;
     let (cache_from, from_notes) = caches::from(&args.cache_from, configuration)?;
     let (cache_to, to_notes) = caches::to(&args.cache_to, configuration)?;
+    let mut notes = args.docker.notes(&args.context, args.file.as_deref())?;
+    notes.extend(outputs.iter().flat_map(|output| output.notes.clone()));
+    let insecure = insecure(&tags, &outputs);
     Ok(Request {
         store_root,
         other_stores: Vec::new(),
         cache_from,
         cache_to,
         cache_mounts: caches::mounts(args.cache_mounts.as_deref())?,
-        notes: from_notes.into_iter().chain(to_notes).collect(),
+        notes: from_notes.into_iter().chain(to_notes).chain(notes).collect(),
         dockerfile: dockerfile(args.file.as_deref(), &args.context)?,
         context: context(&args.context),
         options,
         platforms,
         tags,
+        annotations,
+        identity: identity(&outputs),
         outputs,
-        push: args.push,
-        registries: configuration.registries(&args.registries)?,
+        push,
+        registries: configuration.registries_with(&args.registries, insecure)?,
         iidfile: args.iidfile.clone(),
         // As with podman, 0 is no limit; no plan has more steps than that.
         jobs: args.jobs.and_then(|jobs| jobs.0).map(|jobs| if jobs == 0 { usize::MAX } else { jobs }),
@@ -111,8 +121,8 @@ pub(crate) fn hide(arg: Arg, ids: &[&str]) -> Arg {
 }
 
 /// The ids of the options about what a build gives.
-const OF_RESULTS: [&str; 9] =
-    ["tag", "output", "push", "iidfile", "label", "annotation", "check", "call", "quiet"];
+const OF_RESULTS: [&str; 10] =
+    ["tag", "output", "push", "iidfile", "metadata_file", "label", "annotation", "check", "call", "quiet"];
 
 /// An option that changes nothing would be believed to change something: refuses those about what a build gives, for a
 /// `command` that gives no image, and `others`, each with whether it was given.
@@ -129,9 +139,10 @@ pub(crate) fn refuse_results(
         ("--iidfile", args.iidfile.is_some()),
         ("--label", !args.label.is_empty()),
         ("--annotation", !args.annotation.is_empty()),
+        ("--metadata-file", args.docker.metadata_file.is_some()),
         ("--on-fail", args.on_fail != OnFail::Keep),
         ("--check", args.check),
-        ("--call", args.call.is_some()),
+        ("--call", args.call.is_some() || args.docker.print.is_some()),
         ("--quiet", args.quiet),
     ];
     match results.iter().chain(others).find(|(_, given)| *given) {
@@ -204,18 +215,51 @@ fn key_value(text: &str) -> (String, String) {
     (key.to_owned(), value.to_owned())
 }
 
-fn annotation(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => {
-            let key = key.strip_prefix("manifest:").unwrap_or(key);
-            if let Some((level @ ("index" | "manifest-descriptor" | "index-descriptor"), _)) =
-                key.split_once(':')
-            {
-                return Err(format!("annotations of the {level} are not possible; leave the prefix out"));
-            }
-            Ok((key.to_owned(), value.to_owned()))
+/// `--push` is about the outputs that are images in a registry, if there are any, as in buildx.
+fn pushed(outputs: &mut [Output]) -> bool {
+    let mut is_said = false;
+    for output in outputs {
+        if let Target::Image { push, .. } = &mut output.target {
+            (*push, is_said) = (true, true);
         }
-        _ => Err("write it as KEY=VALUE".to_owned()),
+    }
+    is_said
+}
+
+/// The names of the image. Where an output pushes it by its digest, they are names of that output, and have no tag.
+fn tags(given: &[String], outputs: &mut [Output]) -> Result<Vec<Reference>, Failure> {
+    let by_digest: Vec<&mut Output> = outputs.iter_mut().filter(|output| output.pushes_by_digest()).collect();
+    if by_digest.is_empty() {
+        return all(given, "--tag", tag);
+    }
+    let names = all(given, "--tag", |text| {
+        tag(text)?;
+        let name = text.parse::<Reference>().map_err(|e| e.reason.to_owned())?;
+        match name.tag() {
+            None => Ok(name),
+            Some(_) => {
+                Err("what is pushed by its digest has no tag; leave it out, or `push-by-digest=true`"
+                    .to_owned())
+            }
+        }
+    })?;
+    by_digest.into_iter().for_each(|output| output.names.extend(names.iter().cloned()));
+    Ok(Vec::new())
+}
+
+/// The registries that `registry.insecure=true` is said of.
+fn insecure(tags: &[Reference], outputs: &[Output]) -> Vec<String> {
+    let named = outputs.iter().filter(|output| output.insecure);
+    let names = named.flat_map(|output| output.names.iter().chain(tags));
+    names.map(|name| name.registry().to_owned()).collect()
+}
+
+/// What docker is to load it knows by the digest of its configuration, as buildx prints it then; rbuild's own store knows it
+/// by that of its manifest, as does docker's with containerd.
+fn identity(outputs: &[Output]) -> Identity {
+    match outputs.iter().any(|output| matches!(output.target, Target::DockerArchive(_))) {
+        true => Identity::Configuration,
+        false => Identity::Manifest,
     }
 }
 
@@ -260,10 +304,13 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 
-fn entitlement(text: &str) -> Result<Entitlement, String> {
-    match text {
-        "network.host" => Ok(Entitlement::NetworkHost),
-        "security.insecure" => Ok(Entitlement::SecurityInsecure),
+/// buildx's others allow what a build of rbuild's may do anyway: it reads and writes what its command line names.
+fn entitlement(text: &str) -> Result<Option<Entitlement>, String> {
+    match text.split_once('=').map_or(text, |(key, _)| key) {
+        "network.host" => Ok(Some(Entitlement::NetworkHost)),
+        "security.insecure" => Ok(Some(Entitlement::SecurityInsecure)),
+        "buildx.local.delete" | "fs" | "fs.read" | "fs.write" | "ssh" | "image" => Ok(None),
+        "device" => Err("there are no devices for a RUN".to_owned()),
         _ => Err("it is network.host or security.insecure".to_owned()),
     }
 }

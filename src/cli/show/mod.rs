@@ -4,6 +4,7 @@ pub(super) mod diagnostic;
 pub(super) mod dry_run;
 pub(super) mod findings;
 pub(super) mod listing;
+pub(super) mod metadata;
 pub(super) mod moving;
 pub(super) mod progress;
 pub(super) mod template;

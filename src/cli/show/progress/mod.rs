@@ -3,6 +3,7 @@
 mod frame;
 pub(in crate::cli) mod json;
 mod plain;
+pub(in crate::cli) mod rawjson;
 mod screen;
 mod tty;
 
@@ -87,7 +88,8 @@ fn display(mode: ProgressMode, started: Instant) -> Box<dyn Display> {
     match mode.resolved() {
         ProgressMode::Tty => Box::new(tty::Tty::new(started, color_of(&std::io::stderr()))),
         ProgressMode::Json => Box::new(json::Json::new(started)),
-        ProgressMode::Quiet => Box::new(Quiet),
+        ProgressMode::RawJson => Box::new(rawjson::RawJson::new(started)),
+        ProgressMode::Quiet | ProgressMode::None => Box::new(Quiet),
         ProgressMode::Plain | ProgressMode::Auto => Box::new(plain::Plain::new(started)),
     }
 }

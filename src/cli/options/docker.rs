@@ -1,0 +1,274 @@
+//! Options of docker's, buildx's and BuildKit's that are about a daemon, or about what rbuild says in other words. Each has its
+//! meaning, changes nothing and says so, or is refused with the way to go on; `docs/docker.md` has the table.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::request::{bad, variable};
+use crate::cli::Failure;
+use crate::plan::{SourceKind, source_kind};
+use crate::report::Diagnostic;
+use crate::text::{boolean, csv};
+
+/// Reads a switch that may have a value, as Go's flags do: `--rm`, `--rm=false`.
+pub(crate) fn switch(text: &str) -> Result<bool, String> {
+    boolean(text).ok_or_else(|| "it is true or false".to_owned())
+}
+
+/// All of them.
+#[derive(Debug, Args)]
+pub(crate) struct DockerArgs {
+    /// Write what the build gave to a file, as JSON with buildx's keys
+    #[arg(long, value_name = "FILE", help_heading = "Result")]
+    pub(crate) metadata_file: Option<PathBuf>,
+
+    #[arg(long, value_name = "WHAT", hide = true, conflicts_with_all = ["call", "check"])]
+    pub(crate) print: Option<String>,
+
+    #[arg(long, value_name = "NAME", hide = true)]
+    builder: Option<String>,
+
+    #[arg(short = 'D', long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    debug: Option<bool>,
+
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    rm: Option<bool>,
+
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    force_rm: Option<bool>,
+
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    compress: Option<bool>,
+
+    #[arg(long, value_name = "TYPE", hide = true)]
+    isolation: Option<String>,
+
+    #[arg(long, value_name = "OPTION", hide = true)]
+    security_opt: Vec<String>,
+
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    disable_content_trust: Option<bool>,
+
+    #[arg(long, value_name = "GROUP", hide = true)]
+    cgroup_parent: Option<String>,
+
+    #[arg(long, value_name = "POLICY", hide = true)]
+    policy: Vec<String>,
+
+    #[arg(long, value_name = "ATTESTATION", hide = true)]
+    attest: Vec<String>,
+
+    #[arg(long, value_name = "VALUE", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    provenance: Option<String>,
+
+    #[arg(long, value_name = "VALUE", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sbom: Option<String>,
+}
+
+impl DockerArgs {
+    /// What is to be said of those that were given. `context` and `file` are where the Dockerfile is.
+    ///
+    /// # Errors
+    /// What would not be heeded, though somebody relies on it.
+    pub(crate) fn notes(&self, context: &str, file: Option<&str>) -> Result<Vec<String>, Failure> {
+        self.refuse_policies(context, file)?;
+        let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        let nothing = |option: &str, why: &str| format!("`{option}` changes nothing: {why}");
+        let all = [
+            (given(&self.builder), "--builder", "rbuild itself is the builder"),
+            (self.debug == Some(true), "--debug", "messages are always whole"),
+            (given(&self.isolation), "--isolation", "each RUN has namespaces of its own"),
+            (
+                !self.security_opt.is_empty(),
+                "--security-opt",
+                "a RUN has what docker's default container has, and more with `RUN --security=insecure`",
+            ),
+            (
+                self.disable_content_trust == Some(false),
+                "--disable-content-trust=false",
+                "signatures of docker's content trust are not looked at; rbuild.lock pins images",
+            ),
+            (given(&self.cgroup_parent), "--cgroup-parent", "control groups of steps are in rbuild's own"),
+        ];
+        let mut notes: Vec<String> = all
+            .iter()
+            .filter(|(is_given, ..)| *is_given)
+            .map(|(_, option, why)| nothing(option, why))
+            .collect();
+        let attestations = self.attestations()?;
+        if !attestations.is_empty() {
+            let names = attestations.join(" and ");
+            notes.push(format!("the image has no attestations ({names}): rbuild writes none yet"));
+        }
+        Ok(notes)
+    }
+
+    /// The types of attestations that were asked for, each once.
+    fn attestations(&self) -> Result<Vec<String>, Failure> {
+        let mut wanted: Vec<(String, bool)> = Vec::new();
+        let mut add = |(kind, is_on): (String, bool)| match wanted.iter_mut().find(|(k, _)| *k == kind) {
+            Some(known) => known.1 = is_on,
+            None => wanted.push((kind, is_on)),
+        };
+        for text in self.attest.iter().filter(|text| !text.is_empty()) {
+            add(attestation(text).map_err(|reason| bad("--attest", text, &reason))?);
+        }
+        for (kind, option, value) in
+            [("provenance", "--provenance", &self.provenance), ("sbom", "--sbom", &self.sbom)]
+        {
+            let Some(value) = value.as_ref().filter(|value| !value.is_empty()) else { continue };
+            let text = match boolean(value) {
+                Some(is_on) => format!("type={kind},disabled={}", !is_on),
+                None => format!("type={kind},{value}"),
+            };
+            add(attestation(&text).map_err(|reason| bad(option, value, &reason))?);
+        }
+        Ok(wanted.into_iter().filter(|(_, is_on)| *is_on).map(|(kind, _)| kind).collect())
+    }
+
+    /// Policies forbid; a build that does not heed one would do what is forbidden.
+    fn refuse_policies(&self, context: &str, file: Option<&str>) -> Result<(), Failure> {
+        let mut is_off = false;
+        for text in self.policy.iter().filter(|text| !text.is_empty()) {
+            match policy(text).map_err(|reason| bad("--policy", text, &reason))? {
+                Policy::Off => is_off = true,
+                Policy::File(name) => return Err(policy_refused(&name)),
+                Policy::Nothing => {}
+            }
+        }
+        if let Some(name) = variable("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY") {
+            let error = Diagnostic::error(format!("the source policy `{name}` would not be heeded"));
+            let help = "`rbuild lock` pins images, URLs and repositories, and `--locked` refuses what is not pinned; unset \
+                        $EXPERIMENTAL_BUILDKIT_SOURCE_POLICY to build without it";
+            return Err(Failure::usage(error.help(help)));
+        }
+        match usual_policy(context, file).filter(|path| !is_off && path.is_file()) {
+            Some(path) => Err(policy_refused(&path.display().to_string())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn policy_refused(name: &str) -> Failure {
+    let error =
+        Diagnostic::error(format!("the policy `{name}` would not be heeded: rbuild evaluates no Rego"));
+    Failure::usage(error.help(
+        "`--policy disabled=true` builds without it; `rbuild lock` and `--locked` hold a build to what was pinned",
+    ))
+}
+
+/// Where buildx looks for a policy by itself.
+fn usual_policy(context: &str, file: Option<&str>) -> Option<PathBuf> {
+    match file {
+        Some("-") => None,
+        Some(url) if source_kind(url) == SourceKind::Url => None,
+        Some(path) => Some(PathBuf::from(format!("{path}.rego"))),
+        None => Some(Path::new(context).join("Dockerfile.rego")),
+    }
+}
+
+enum Policy {
+    Off,
+    File(String),
+    Nothing,
+}
+
+/// `filename=PATH`, `disabled=true`, `reset=true`, `strict=true`, `log-level=LEVEL`
+fn policy(text: &str) -> Result<Policy, String> {
+    let mut found = Policy::Nothing;
+    for field in csv::fields(text).map_err(|fault| fault.to_string())? {
+        let (key, value) = field.split_once('=').ok_or(format!("`{field}` is not of the form key=value"))?;
+        match key.trim().to_ascii_lowercase().as_str() {
+            "filename" => found = Policy::File(value.to_owned()),
+            "disabled" if switch(value)? => return Ok(Policy::Off),
+            "disabled" | "reset" | "strict" => drop(switch(value)?),
+            "log-level" => {}
+            _ => {
+                return Err(format!(
+                    "unknown key `{key}`; there are filename, reset, disabled, strict and log-level"
+                ));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// `type=sbom,generator=IMAGE`: the type, and whether it is wanted.
+fn attestation(text: &str) -> Result<(String, bool), String> {
+    let (mut kind, mut is_on) = (None, true);
+    for field in csv::fields(text).map_err(|fault| fault.to_string())? {
+        let (key, value) = field.split_once('=').ok_or(format!("`{field}` is not of the form key=value"))?;
+        match key.trim().to_ascii_lowercase().as_str() {
+            "type" if matches!(value, "provenance" | "sbom") => kind = Some(value.to_owned()),
+            "type" => {
+                return Err(format!("there is no attestation `{value}`; there are provenance and sbom"));
+            }
+            "disabled" => is_on = !switch(value)?,
+            // What they would say; BuildKit's frontend takes any key.
+            _ => {}
+        }
+    }
+    Ok((kind.ok_or("the type is missing; there are provenance and sbom")?, is_on))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    #[command(args_override_self = true)]
+    struct Line {
+        #[command(flatten)]
+        args: DockerArgs,
+        #[arg(long)]
+        call: Option<String>,
+        #[arg(long)]
+        check: bool,
+    }
+
+    fn notes(line: &str) -> Result<String, String> {
+        let line = Line::try_parse_from(std::iter::once("x").chain(line.split_whitespace()));
+        let notes = line.map_err(|error| error.to_string())?.args.notes("/nowhere", None);
+        notes.map(|notes| notes.join("; ")).map_err(|failure| format!("{failure:?}"))
+    }
+
+    #[test]
+    fn attestations_are_told_of_once() {
+        for (line, expected) in [
+            ("--provenance=false --sbom=false", ""),
+            ("--attest type=provenance,disabled=true", ""),
+            ("--provenance=mode=max --provenance=false", ""),
+            (
+                "--attest type=provenance,mode=max,builder-id=https://h/1 --attest type=sbom --sbom=false",
+                "(provenance)",
+            ),
+            ("--sbom=true --provenance=mode=min,inline-only=true", "(provenance and sbom)"),
+        ] {
+            let told = notes(line).unwrap();
+            assert!(
+                if expected.is_empty() { told.is_empty() } else { told.contains(expected) },
+                "{line}: {told}"
+            );
+        }
+        for (line, expected) in [
+            ("--attest mode=max", "the type is missing"),
+            ("--attest type=slsa", "there is no attestation `slsa`"),
+            ("--sbom=type", "is not of the form key=value"),
+        ] {
+            let told = notes(line).unwrap_err();
+            assert!(told.contains(expected), "{line}: {told}");
+        }
+    }
+
+    #[test]
+    fn policies_are_refused_and_may_be_switched_off() {
+        assert_eq!(notes("--policy disabled=true").unwrap(), "");
+        assert_eq!(notes("--policy reset=true").unwrap(), "");
+        assert!(notes("--policy filename=p.rego,strict=true").unwrap_err().contains("the policy `p.rego`"));
+        assert!(notes("--policy strict=maybe").unwrap_err().contains("true or false"));
+    }
+}

@@ -1,0 +1,52 @@
+//! `--metadata-file`: what a build gave, with the keys of `docker buildx build`.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::cli::Failure;
+use crate::oci::Reference;
+use crate::pipeline::Built;
+use crate::report::Diagnostic;
+
+use super::progress::rawjson;
+
+/// The object. Warnings are in it only if asked for, as with buildx.
+pub(in crate::cli) fn object(built: &Built, with_warnings: bool) -> Map<String, Value> {
+    let mut object = Map::new();
+    if let Some(digest) = built.config_digest {
+        object.insert("containerimage.config.digest".to_owned(), json!(digest));
+    }
+    object.insert("containerimage.descriptor".to_owned(), json!(built.descriptor));
+    object.insert("containerimage.digest".to_owned(), json!(built.digest));
+    if !built.names.is_empty() {
+        let names: Vec<String> = built.names.iter().map(Reference::full).collect();
+        object.insert("image.name".to_owned(), json!(names.join(",")));
+    }
+    if with_warnings && !built.warnings.is_empty() {
+        let warnings = built.warnings.iter().map(|warning| rawjson::warning(warning, ""));
+        object.insert("buildx.build.warnings".to_owned(), warnings.collect());
+    }
+    object
+}
+
+/// Writes it in one go, so that nobody reads half of it; but to what is no file, such as `/dev/stdout`, directly.
+pub(in crate::cli) fn write(path: &Path, object: &Map<String, Value>) -> Result<(), Failure> {
+    let text = format!("{:#}\n", Value::Object(object.clone()));
+    let is_other = std::fs::metadata(path).is_ok_and(|meta| !meta.is_file());
+    let written = match path.file_name().filter(|_| !is_other) {
+        None => std::fs::write(path, text),
+        Some(name) => {
+            let mut hidden = std::ffi::OsString::from(".");
+            hidden.push(name);
+            hidden.push(format!(".{}", std::process::id()));
+            let beside = path.with_file_name(hidden);
+            let renamed = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path));
+            renamed.inspect_err(|_| drop(std::fs::remove_file(&beside)))
+        }
+    };
+    written.map_err(|error| {
+        let diagnostic = Diagnostic::error(format!("cannot write `{}`: {error}", path.display()));
+        Failure::build(vec![diagnostic.note("the image itself was built, and is kept in the local store")])
+    })
+}

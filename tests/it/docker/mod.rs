@@ -1,0 +1,4 @@
+//! What scripts that know docker, buildx, podman and compose pass, and what they read back.
+
+mod flags;
+mod image;
