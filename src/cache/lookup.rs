@@ -11,9 +11,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::place::{BlobSource, Place};
+use super::worth::{MakeLayer, Worth};
 use super::{Cache, Error, Key, Preimage, Reasons, Record};
 use crate::oci::{Descriptor, DiffId, Digest, Layer};
 use crate::store::Store;
@@ -71,6 +72,9 @@ pub struct Lookup {
     remote: Mutex<BTreeMap<Key, Duration>>,
     fetched_bytes: AtomicU64,
     index_bytes: AtomicU64,
+    worth: Worth,
+    /// Blobs that were made here instead.
+    remade: Mutex<HashSet<Digest>>,
     /// Hears of layers that were made.
     hear: OnceLock<Box<HearLayer>>,
 }
@@ -84,6 +88,8 @@ pub struct Saved {
     pub fetched_bytes: u64,
     /// Bytes of indexes that came instead of layers, decompressed.
     pub index_bytes: u64,
+    /// Layers that were made from what was here, as that was faster than to fetch them.
+    pub remade: usize,
     /// How long the steps took when they ran.
     pub took: Duration,
 }
@@ -181,6 +187,8 @@ impl Lookup {
     pub fn new(store: &Store, places: Vec<Arc<dyn Place>>) -> Self {
         let (store, own) = (store.clone(), Cache::new(store.clone()));
         Self {
+            worth: Worth::new(&store),
+            remade: Mutex::default(),
             store,
             own,
             places,
@@ -276,6 +284,7 @@ impl Lookup {
     /// # Errors
     /// [`Error::Broken`] when a place does not have a blob any more, or has something else under its digest.
     pub fn bring(&self, layers: &[Layer]) -> Result<(), Error> {
+        layers.iter().for_each(|layer| self.make(layer));
         // In the order of their digests, so that nobody who brings others waits for this one and the other way round.
         let cells: BTreeMap<Digest, Cell> = {
             let promised = lock(&self.promised);
@@ -300,12 +309,48 @@ impl Lookup {
         self.refuse_withdrawn(layers)
     }
 
+    /// Lets the blob of a layer that is promised be made here by `make`, from what is here anyway and with the same bytes, when that
+    /// is faster than to fetch it: as long as the step took when it ran first. [`Lookup::forget_offers`] lets go what `make` holds.
+    pub fn offer(&self, record: &Record, make: Box<MakeLayer>) {
+        if let Some(took) = record.took
+            && self.is_elsewhere(&record.layer)
+        {
+            let Descriptor { digest, size, .. } = record.layer.descriptor;
+            self.worth.offer(digest, size, took, make);
+        }
+    }
+
+    /// Nothing is made here any more instead of being fetched.
+    pub fn forget_offers(&self) {
+        self.worth.forget();
+    }
+
+    /// Makes the blob of a layer that is promised, if somebody offered to and it is worth it.
+    fn make(&self, layer: &Layer) {
+        let digest = layer.descriptor.digest;
+        let Some(cell) = lock(&self.promised).get(&digest).map(Arc::clone) else { return };
+        // Whoever is bringing it has been here.
+        let Ok(promise) = cell.try_lock().map(|promise| promise.as_ref().map(|p| p.source.clone())) else {
+            return;
+        };
+        if let Some(Source::Place(_, place)) = promise
+            && self.worth.make(&digest, &place.name())
+        {
+            lock(&self.remade).insert(digest);
+        }
+    }
+
     /// Has all come that a source promised among what is held.
     fn bring_from(&self, source: &Source, held: &mut [MutexGuard<'_, Option<Promise>>]) -> Result<(), Error> {
         let is_of_it = |promise: &&Promise| promise.source.id() == source.id();
         let wanted: Vec<Layer> =
             held.iter().filter_map(|p| p.as_ref().filter(is_of_it).map(|p| p.layer.clone())).collect();
+        let began = Instant::now();
         let together = source.blobs().fetch(&self.store, &wanted);
+        if let (Ok(()), Source::Place(..)) = (&together, source) {
+            let bytes = wanted.iter().map(|layer| layer.descriptor.size).sum();
+            self.worth.measured(&source.blobs().name(), bytes, began.elapsed());
+        }
         let mut broken = None;
         for cell in held.iter_mut() {
             let Some(promise) = cell.as_ref().filter(is_of_it) else { continue };
@@ -395,7 +440,9 @@ impl Lookup {
         }
         if let Source::Place(record, _) = &promise.source {
             self.own.adopt(record)?;
-            self.fetched_bytes.fetch_add(size, Ordering::Relaxed);
+            if !lock(&self.remade).contains(&digest) {
+                self.fetched_bytes.fetch_add(size, Ordering::Relaxed);
+            }
         }
         Ok(true)
     }
@@ -453,6 +500,7 @@ impl Lookup {
             steps: remote.len(),
             fetched_bytes: self.fetched_bytes.load(Ordering::Relaxed),
             index_bytes: self.index_bytes.load(Ordering::Relaxed),
+            remade: lock(&self.remade).len(),
             took: remote.values().sum(),
         }
     }

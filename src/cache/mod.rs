@@ -12,6 +12,7 @@ mod lookup;
 mod place;
 mod record;
 mod told;
+mod worth;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -22,6 +23,7 @@ pub use lookup::{Broken, Dropped, Found, HearLayer, Lookup, Saved, Used, Why};
 pub use place::{BlobSource, FetchError, Place};
 pub use record::Record;
 pub use told::{Proof, Told};
+pub use worth::MakeLayer;
 
 use crate::oci::{DiffId, Digest};
 use crate::store::{self, Store};

@@ -16,6 +16,7 @@ mod glob;
 mod key;
 mod mounted;
 mod overlaid;
+mod remake;
 pub mod select;
 #[allow(clippy::disallowed_methods, reason = "the store's own files, by digest")]
 pub mod stored;
@@ -29,6 +30,7 @@ pub use copy_into::{Destination, Outcome, copy_into, is_linked};
 pub use error::{Error, NotFound};
 pub use key::FileReasons;
 pub use mounted::mounted;
+pub use remake::remake;
 pub use select::{Selected, Source, select};
 pub use tree::FileTree;
 

@@ -289,6 +289,7 @@ fn build(
     hear: &HearLayers<'_>,
 ) -> Result<result::Results, Vec<Diagnostic>> {
     let results = solve_again(request, inputs, (graph, goals), hear);
+    inputs.services().lookup.forget_offers();
     results.inspect_err(|_| failed::complete(inputs, graph, goals))
 }
 

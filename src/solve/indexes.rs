@@ -117,6 +117,18 @@ impl LayerIndexes {
         }
     }
 
+    /// The index of a layer, its own or one that was told, if it can be had without the layer.
+    pub(super) fn known(&self, layer: &Layer) -> Option<Arc<Index>> {
+        if self.index_file(layer.diff_id).is_some() {
+            return self.own(layer).ok();
+        }
+        if !lock(&self.told).contains_key(&layer.diff_id) {
+            let (place, index) = self.told(layer)?;
+            self.believe(layer.diff_id, place, index);
+        }
+        lock(&self.told).get(&layer.diff_id).map(Arc::clone)
+    }
+
     /// Learns of those of `layers` that are not here what other places tell, and has those come of which nobody tells anything.
     /// This happens before anybody waits for an index: who fetches a layer reads it along, and remembers what it holds.
     fn bring_unknown(&self, layers: &[Layer]) -> Result<(), IndexError> {

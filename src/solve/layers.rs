@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::environment::Services;
 use super::error::Error;
+use super::indexes::LayerIndexes;
 use super::jobs;
 use super::state::RootState;
 use super::writable::WritableRoot;
@@ -41,6 +42,30 @@ pub(super) fn of_entries(
     services.indexes.remember(layer.diff_id, index)?;
     remember_segments(&services.store, &layer, &written.segments);
     Ok(layer)
+}
+
+/// Writes a layer anew that another machine made of the same files, and is kept there: `true` when the same blob came out.
+pub(super) fn remade(
+    (store, indexes): (&Store, &LayerIndexes),
+    form: LayerOptions,
+    remake: impl FnOnce(&Index) -> Option<Vec<Entry>>,
+    layer: &Layer,
+) -> bool {
+    let make = || {
+        let entries = remake(&*indexes.known(layer)?)?;
+        let mut blob = store.new_blob().ok()?.without_hashing();
+        let written =
+            layer::write(entries, &WriteOptions { compression: form.compression }, &mut blob).ok()?;
+        let Descriptor { digest, size, .. } = layer.descriptor;
+        if (written.digest, written.size, written.diff_id) != (digest, size, layer.diff_id) {
+            return None;
+        }
+        blob.commit_trusted(digest, size).ok()?;
+        let index = Index::from_entries(&written.entries, &written.data_offsets).ok()?;
+        // One that differs from what was told is noted there.
+        indexes.remember(layer.diff_id, index).ok()
+    };
+    make().is_some()
 }
 
 /// Writes what was changed in the root of `snapshot` as a layer into the store.

@@ -350,8 +350,8 @@ fn enter_failed(session: Session, global: &Global, request: &Request, stop: &Sto
 /// ```text
 /// built sha256:…
 ///   as ubuntu-with-vi:latest
-///   in 2.1s: 48.2 MB in 3 layers; 1 step ran, 2 cached
-///   2 steps from elsewhere (0 B fetched, 41.0 kB of indexes), which saved 3m12s
+///   in 2.1s: 48.2 MB in 3 layers; 1 step ran
+///   2 steps cached (1 remote; 0 B fetched, 41.0 kB indexes), saved 3m12s
 /// ```
 fn summary(built: &Built, took: std::time::Duration, shows_names: bool) -> String {
     let mut text = format!("built {}\n", built.digest);
@@ -363,24 +363,26 @@ fn summary(built: &Built, took: std::time::Duration, shows_names: bool) -> Strin
         0 => text.push_str("no layers"),
         layers => text.push_str(&format!("{} in {}", bytes(built.size_bytes), count(layers, "layer"))),
     }
+    let Saved { steps, fetched_bytes, index_bytes, remade, took } = built.saved;
+    let is_shared = steps > 0;
     match (built.ran, built.cached) {
         (0, 0) => {}
         (0, _) => text.push_str("; nothing to do, all from the cache"),
-        (ran, 0) => text.push_str(&format!("; {} ran", count(ran, "step"))),
+        (ran, cached) if is_shared || cached == 0 => text.push_str(&format!("; {} ran", count(ran, "step"))),
         (ran, cached) => text.push_str(&format!("; {} ran, {cached} cached", count(ran, "step"))),
     }
     text.push('\n');
-    let Saved { steps, fetched_bytes, index_bytes, took } = built.saved;
-    if steps > 0 {
-        text.push_str(&format!(
-            "  {} from elsewhere ({} fetched",
-            count(steps, "step"),
-            bytes(fetched_bytes)
-        ));
+    if is_shared {
+        let (cached, remote) = (count(built.cached, "step"), steps.min(built.cached));
+        let fetched = bytes(fetched_bytes);
+        text.push_str(&format!("  {cached} cached ({remote} remote; {fetched} fetched"));
         if index_bytes > 0 {
-            text.push_str(&format!(", {} of indexes", bytes(index_bytes)));
+            text.push_str(&format!(", {} indexes", bytes(index_bytes)));
         }
-        text.push_str(&format!("), which saved {}\n", seconds(took)));
+        if remade > 0 {
+            text.push_str(&format!(", {remade} made here"));
+        }
+        text.push_str(&format!("), saved {}\n", seconds(took)));
     }
     text
 }

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::copy_files::select::Download;
 use crate::copy_files::{self, Destination, FileReasons, FileTree, Selected, Source};
 use crate::key;
+use crate::layer::index::Index;
 use crate::oci::Layer;
 use crate::plan::graph::{CopyOp, CopySource};
 use crate::report::Span;
@@ -15,7 +16,7 @@ use crate::solve::environment::{Environment, Slot};
 use crate::solve::error::Error;
 use crate::solve::state::{Files, RootState};
 use crate::solve::step::{Done, StepContext};
-use crate::solve::{passwd, trees};
+use crate::solve::{layers, passwd, trees};
 use crate::source::git::{self, Checkout, GitSource};
 use crate::source::http::{self, HttpError};
 use crate::store::{Folder, ScratchDir};
@@ -42,8 +43,7 @@ fn take_or_make(step: &StepContext<'_>, op: &CopyOp<Arc<Files>>, parent: &RootSt
     if let Some(record) = step.lookup(&reasons)? {
         alias(step.environment, quick.as_ref(), &record, stood_on(op, parent));
         drop(reasons);
-        // Of many files that takes a while, and nobody waits for it.
-        rayon::spawn(move || drop(selected));
+        offer(step, op, selected, &record);
         return Ok(Done::cached(parent, record));
     }
     step.missed(&reasons);
@@ -51,6 +51,28 @@ fn take_or_make(step: &StepContext<'_>, op: &CopyOp<Arc<Files>>, parent: &RootSt
     let made = make(step, op, parent, &selected, &reasons)?;
     alias(step.environment, quick.as_ref(), &made, stood_on(op, parent));
     Ok(Done::ran(parent.with(made.layer, made.time), reasons.key()))
+}
+
+/// Lets a layer that is elsewhere be made of the files that are here, if that turns out to be faster than to fetch it.
+fn offer(step: &StepContext<'_>, op: &CopyOp<Arc<Files>>, selected: Selected, record: &Record) {
+    let is_local = |source: &CopySource<Arc<Files>>| match source {
+        CopySource::Path { from, .. } => matches!(**from, Files::Folder(..)),
+        CopySource::Inline { .. } => true,
+        CopySource::Url { .. } | CopySource::Git { .. } => false,
+    };
+    let services = step.environment.services;
+    if !op.sources.iter().all(is_local) || !services.lookup.is_elsewhere(&record.layer) {
+        // Of many files that takes a while, and nobody waits for it.
+        return rayon::spawn(move || drop(selected));
+    }
+    let (store, indexes) = (services.store.clone(), Arc::downgrade(&services.indexes));
+    let (op, form, layer) = (op.clone(), step.environment.policy.form, record.layer.clone());
+    let make = move || {
+        let remake = |index: &Index| copy_files::remake(&selected, &op, index);
+        let indexes = indexes.upgrade();
+        indexes.is_some_and(|indexes| layers::remade((&store, &indexes), form, remake, &layer))
+    };
+    services.lookup.offer(record, Box::new(make));
 }
 
 /// The layers that the instruction copies from and to.

@@ -12,6 +12,7 @@ mod registry;
 mod s3;
 mod servers;
 mod signed;
+mod worth;
 
 use std::fs;
 use std::path::{Path, PathBuf};
