@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::null_is_default;
-use super::{DiffId, Platform};
+use super::{DiffId, Platform, Seconds};
 
 /// The whole configuration blob of an image (image-spec, "Image Configuration", with Docker's
 /// additional fields of `config`).
@@ -46,6 +46,24 @@ pub struct ImageConfig {
     /// How each layer came to be, lowest first.
     #[serde(default, deserialize_with = "null_is_default")]
     pub history: Vec<History>,
+    /// What later builds find in the image: rbuild's own, and no standard's. Written only: an image that is made of another carries
+    /// nothing of it.
+    #[serde(rename = "io.rbuild.cache.v1", skip_deserializing, skip_serializing_if = "Vec::is_empty")]
+    pub carried: Vec<CarriedRecord>,
+}
+
+/// The record of a step, as the configuration of the image carries it that the step is part of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CarriedRecord {
+    /// The number of the step's layer, the lowest being 0.
+    pub layer: usize,
+    /// The step's key, in hex.
+    pub key: String,
+    /// The step's time, in seconds since 1970.
+    pub time: Seconds,
+    /// How long it took when it ran, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<u64>,
 }
 
 impl ImageConfig {

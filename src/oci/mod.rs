@@ -15,7 +15,7 @@ mod platform;
 mod reference;
 
 pub use annotation::{Annotation, AnnotationLevel, AnnotationPlace};
-pub use config::{Config, Empty, Healthcheck, History, ImageConfig, RootFs};
+pub use config::{CarriedRecord, Config, Empty, Healthcheck, History, ImageConfig, RootFs};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, HasherState};
 pub use manifest::{Descriptor, Index, Layer, Manifest, MediaType};
 pub use nested::{MAX_INDEX_DEPTH, TooDeep};

@@ -343,7 +343,7 @@ fn image(
         let brought = services.lookup.bring(&layers);
         brought.map_err(|error| vec![solve::Error::from(error).explain(services.store.root())])?;
     }
-    result::assemble(request, goal, solved, layers, &services.store)
+    result::assemble(request, goal, solved, layers, services)
 }
 
 impl Request {
@@ -379,6 +379,7 @@ impl Request {
     fn announce(&self, graph: &Graph, goals: &[Goal], warnings: &[Diagnostic], events: &Events) {
         self.warn_of_rewriting(goals, events);
         self.note_dialect(goals, events);
+        self.note_carried(goals, events);
         solve::announce(graph, goals, self.push_title(), events);
         warnings.iter().for_each(|warning| events.send(Event::Warning(warning.clone())));
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Built, Identity, Request, diagnose_store, push};
 use crate::export;
 use crate::oci::image::{self, Assembled};
-use crate::oci::{AnnotationLevel, Descriptor, Digest, Layer, Reference, Seconds};
+use crate::oci::{AnnotationLevel, Descriptor, Digest, ImageConfig, Layer, Reference, Seconds};
 use crate::plan::graph::{Goal, HistoryPlan, StepId};
 use crate::report::{Diagnostic, Event, Outcome};
 use crate::solve::{self, Services, Solved};
@@ -46,16 +46,18 @@ pub(super) fn assemble(
     goal: &Goal,
     solved: &Solved,
     layers: Vec<Layer>,
-    store: &Store,
+    services: &Services,
 ) -> Result<PlatformResult, Vec<Diagnostic>> {
     let epoch = request.image_epoch(goal.epoch);
     let time_of = |step: StepId| epoch.unwrap_or_else(|| solved.root(step).time);
     let history = goal.image.history.iter().map(|entry| entry.entry(time_of)).collect();
     let annotations = request.annotations_at(AnnotationLevel::Manifest, Some(&goal.platform));
     let created = time_of(goal.image.result);
+    let (store, carried) = (&services.store, request.carried(services, &layers, epoch));
+    let config = ImageConfig { carried, ..goal.image.config.clone() };
     let said = (&annotations, request.dialect());
     let Assembled { config_bytes, config_descriptor, manifest_bytes, mut manifest_descriptor, .. } =
-        image::assemble(goal.image.config.clone(), history, &layers, created, said);
+        image::assemble(config, history, &layers, created, said);
     for bytes in [&config_bytes, &manifest_bytes] {
         store.put_blob(bytes).map_err(|e| vec![diagnose_store(&e)])?;
     }

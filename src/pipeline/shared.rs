@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::{Request, result};
 use crate::cache::Place;
-use crate::oci::Layer;
+use crate::oci::{CarriedRecord, Layer, Seconds};
+use crate::plan::graph::Goal;
 use crate::registry::Client;
 use crate::report::{Diagnostic, Event, Events};
 use crate::shared_cache::mounts::Travel;
 use crate::shared_cache::{
-    CacheFrom, CacheTo, Exported, Exporter, Import, Location, Results, Trust, backend,
+    CacheFrom, CacheTo, Exported, Exporter, Import, Location, Results, Trust, backend, carried_records,
 };
 use crate::signature::{self, Signers, SigningKey};
 use crate::solve::Services;
@@ -40,7 +41,7 @@ impl Request {
     /// Says which caches are left alone.
     pub(super) fn note_offline(&self, events: &Events) {
         let from = self.cache_from.iter().map(|from| &from.location);
-        let locations = from.chain(self.cache_to.iter().map(|to| &to.location));
+        let locations = from.chain(self.cache_to.iter().filter_map(|to| to.location.as_ref()));
         if locations.into_iter().any(|location| !self.may_ask(location)) {
             let note = "with `--offline` caches on other machines are neither read nor written";
             events.send(Event::Note(note.to_owned()));
@@ -66,6 +67,33 @@ impl Request {
     }
 }
 
+impl Request {
+    /// The records that an image of `layers` carries. One whose times are given carries none: its bytes follow what it is made of.
+    pub(super) fn carried(
+        &self,
+        services: &Services,
+        layers: &[Layer],
+        epoch: Option<Seconds>,
+    ) -> Vec<CarriedRecord> {
+        let mut inline = self.cache_to.iter().filter(|to| to.location.is_none()).peekable();
+        if inline.peek().is_none() || epoch.is_some() {
+            return Vec::new();
+        }
+        let skip_secrets = inline.any(|to| to.skip_secrets);
+        carried_records(&services.lookup, layers, skip_secrets)
+    }
+
+    /// Says why an image carries no records that was to carry some.
+    pub(super) fn note_carried(&self, goals: &[Goal], events: &Events) {
+        let is_dated = |goal: &Goal| self.image_epoch(goal.epoch).is_some();
+        if self.cache_to.iter().any(|to| to.location.is_none()) && goals.iter().any(is_dated) {
+            let note = "`--cache-to type=inline` does nothing with SOURCE_DATE_EPOCH: the bytes of such an image \
+                        follow from what it is made of, and not from when its steps ran";
+            events.send(Event::Note(note.to_owned()));
+        }
+    }
+}
+
 fn about_keys(option: &str, error: &signature::Error) -> Vec<Diagnostic> {
     vec![Diagnostic::error(format!("`{option}=` of a cache: {error}"))]
 }
@@ -87,8 +115,11 @@ impl Exports {
     /// When a key cannot be read.
     pub(super) fn start(request: &Request, services: &Services) -> Result<Self, Vec<Diagnostic>> {
         let mut all = Vec::new();
-        for to in request.cache_to.iter().filter(|to| request.may_ask(&to.location)) {
-            let backend = backend::at(&to.location, &services.registry);
+        for to in &request.cache_to {
+            let Some(location) = to.location.as_ref().filter(|location| request.may_ask(location)) else {
+                continue;
+            };
+            let backend = backend::at(location, &services.registry);
             let is_same = |import: &&Arc<Import>| import.backend().name() == backend.name();
             let import = services.imports.iter().find(is_same).map(Arc::clone);
             let key = to.sign.as_deref().map(SigningKey::read).transpose();

@@ -17,6 +17,7 @@
 //! backend/    where packs and blobs are kept, one file each
 //! import.rs   a backend as a place where the cache looks
 //! export/     what a build leaves for others: gathered, sent, published
+//! inline.rs   records that an image carries of its own layers
 //! writer.rs   who wrote a record
 //! care.rs     looking after a cache: what is in it, less of it
 //! mounts/     what cache mounts hold, kept file by file
@@ -26,6 +27,7 @@ pub mod backend;
 pub mod care;
 mod export;
 mod import;
+mod inline;
 mod merge;
 pub mod mounts;
 pub mod pack;
@@ -37,6 +39,7 @@ pub use backend::{Backend, Error};
 pub use care::Pruned;
 pub use export::{Exported, Exporter, Results};
 pub use import::{Import, Known};
+pub use inline::records as carried_records;
 pub use merge::{Bounds, bound, merge};
 pub use pack::{Entry, Pack};
 pub use sealed::{Sealed, Trust};

@@ -266,6 +266,12 @@ pub fn clues(key: &Key, preimage: &Preimage) -> Vec<Clue> {
     clues
 }
 
+/// Whether the step of a preimage had secrets or an ssh agent.
+pub(super) fn had_secrets(preimage: &Preimage) -> bool {
+    let is_secret = |value: &str| value.starts_with("secret") || value.starts_with("ssh");
+    preimage.fields().any(|field| field.name.starts_with("mount:") && is_secret(field.value))
+}
+
 /// The names of clues that differ, each once: whether it was there before, and is now. Both are salted with the same key.
 pub fn changed<'c>(before: &'c [Clue], now: &'c [Clue]) -> Vec<(&'c str, bool, bool)> {
     let by_name = |clues: &'c [Clue]| {

@@ -131,13 +131,15 @@ pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) registries: RegistryArgs,
 
-    /// Also take layers from a cache of other machines: `type=registry,ref=NAME` or just NAME, `type=local,src=DIR`;
-    /// may be repeated [env: RBUILD_CACHE_FROM]
+    /// Also take layers from a cache of other machines: `type=registry,ref=NAME` or just NAME (also an image that carries
+    /// records), `type=local,src=DIR`, `type=http,url=URL`, `type=s3,bucket=NAME`, `type=gha`; may be repeated [env:
+    /// RBUILD_CACHE_FROM]
     #[arg(long, value_name = "CACHE", help_heading = "Steps")]
     pub(crate) cache_from: Vec<String>,
 
-    /// Leave layers in a cache for other machines: `type=registry,ref=NAME[,mode=min]`, `type=local,dest=DIR`; may be
-    /// repeated [env: RBUILD_CACHE_TO]
+    /// Leave layers in a cache for other machines: `type=registry,ref=NAME[,mode=min]`, `type=local,dest=DIR`,
+    /// `type=http,url=URL`, `type=s3,bucket=NAME`, `type=gha`; or have the image carry records of its own layers:
+    /// `type=inline`; may be repeated [env: RBUILD_CACHE_TO]
     #[arg(long, value_name = "CACHE", help_heading = "Steps")]
     pub(crate) cache_to: Vec<String>,
 

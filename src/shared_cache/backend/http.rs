@@ -150,7 +150,7 @@ impl Backend for Bazel {
 
     fn head(&self) -> Result<Option<Head>, Error> {
         let result = self.get_result(&self.head_url())?;
-        Ok(result.map(|result| Head { pack: result.stdout, version: None }))
+        Ok(result.map(|result| Head::of_cache(result.stdout, None)))
     }
 
     fn put_head(&self, pack: &[u8], blobs: &[Descriptor], _: Option<&Head>) -> Result<Put, Error> {

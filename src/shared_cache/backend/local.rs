@@ -116,7 +116,7 @@ impl Backend for Folder {
 
     fn head(&self) -> Result<Option<Head>, Error> {
         if let Some(pack) = self.read_file(&self.head_path(), COMPRESSED_LIMIT)? {
-            return Ok(Some(Head { pack, version: None }));
+            return Ok(Some(Head::of_cache(pack, None)));
         }
         match self.root.join("index.json").exists() {
             true => Err(Error::NoPack(

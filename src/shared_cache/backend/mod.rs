@@ -2,6 +2,7 @@
 
 mod gha;
 mod http;
+mod image;
 mod local;
 mod registry;
 mod s3;
@@ -77,7 +78,30 @@ pub struct Head {
     pub pack: Vec<u8>,
     /// What tells this state of the head from others, where the backend can compare and swap: an ETag.
     pub version: Option<String>,
+    /// It is an image that carries records. Nothing else is kept in its place.
+    pub is_image: bool,
 }
+
+impl Head {
+    /// That of a cache.
+    pub fn of_cache(pack: Vec<u8>, version: Option<String>) -> Self {
+        Self { pack, version, is_image: false }
+    }
+
+    /// Refuses to write to an image.
+    ///
+    /// # Errors
+    /// [`Error::NoPack`] when it is one.
+    pub fn refuse_image(&self) -> Result<(), Error> {
+        match self.is_image {
+            true => Err(Error::NoPack(format!("{IS_IMAGE}; `--cache-to type=inline` writes into it"))),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Said of what is not one of rbuild's caches, and is not touched.
+const IS_IMAGE: &str = "it is an image and no cache";
 
 /// What became of a head that was to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,11 +4,13 @@
 //! constant bytes, its layers are all blobs that the cache names, and the pack is an annotation, so that one request brings it.
 //! A pack too large for that is a blob, named by the annotation. Packs beside the head have tags of their own.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::{Backend, Content, Error, Head, PackId, Put, Sent};
+use super::{Backend, Content, Error, Head, IS_IMAGE, PackId, Put, Sent, image};
 use crate::oci::{Descriptor, Digest, MediaType, Reference};
 use crate::registry::{Client, Progress};
 use crate::report::Events;
@@ -16,26 +18,34 @@ use crate::shared_cache::pack::COMPRESSED_LIMIT;
 use crate::store::Store;
 
 /// The pack itself, in base64.
-const PACK: &str = "io.rbuild.cache.pack.v1";
+pub(super) const PACK: &str = "io.rbuild.cache.pack.v1";
 /// Digest and size of the blob that is the pack.
-const PACK_BLOB: &str = "io.rbuild.cache.pack-blob.v1";
+pub(super) const PACK_BLOB: &str = "io.rbuild.cache.pack-blob.v1";
 /// A pack that is larger is a blob: a manifest of 4 MiB is refused, and what it names takes room, too.
 const EMBEDDED: usize = 512 << 10;
 /// What every configuration of an image has; it says of no file system.
 const CONFIG: &str = r#"{"architecture":"unknown","os":"unknown","rootfs":{"type":"layers","diff_ids":[]}}"#;
 /// BuildKit's word for the configuration of its own cache.
-const OF_BUILDKIT: &str = "application/vnd.buildkit.cacheconfig.v0";
+pub(super) const OF_BUILDKIT: &str = "application/vnd.buildkit.cacheconfig.v0";
 
 /// A cache under a tag.
 pub struct Registry {
     client: Client,
     reference: Reference,
+    /// What is under the reference was an image when it was looked at last.
+    is_image: AtomicBool,
 }
 
 impl Registry {
     /// The cache under `reference`.
     pub fn new(client: Client, reference: Reference) -> Self {
-        Self { client, reference }
+        Self { client, reference, is_image: AtomicBool::new(false) }
+    }
+
+    /// Whoever removes or replaces the head has looked at it before.
+    fn refuse_image(&self) -> Result<(), Error> {
+        let is_image = self.is_image.load(Ordering::Relaxed);
+        Head { is_image, ..Head::of_cache(Vec::new(), None) }.refuse_image()
     }
 
     fn named(&self, tag: &str) -> Result<Reference, Error> {
@@ -96,9 +106,7 @@ impl Registry {
         if let Some(text) = annotation(PACK) {
             return STANDARD.decode(text).map_err(|_| no_pack("its pack is damaged"));
         }
-        let Some(text) = annotation(PACK_BLOB) else {
-            return Err(no_pack("it is an image and no cache"));
-        };
+        let Some(text) = annotation(PACK_BLOB) else { return Err(no_pack(IS_IMAGE)) };
         let blob = text.split_once(' ').and_then(|(digest, size)| {
             let size: u64 = size.parse().ok().filter(|size| *size <= COMPRESSED_LIMIT)?;
             Some(Descriptor::new(MediaType::OCTET_STREAM, digest.parse().ok()?, size))
@@ -118,10 +126,17 @@ impl Backend for Registry {
 
     fn head(&self) -> Result<Option<Head>, Error> {
         let Some(manifest) = self.client.manifest(&self.reference)? else { return Ok(None) };
-        Ok(Some(Head { pack: self.pack_of(&self.reference, &manifest)?, version: None }))
+        let is_image = image::is_image(&manifest);
+        self.is_image.store(is_image, Ordering::Relaxed);
+        let pack = match is_image {
+            true => image::pack(&self.client, &self.reference, &manifest)?.to_bytes(),
+            false => self.pack_of(&self.reference, &manifest)?,
+        };
+        Ok(Some(Head { is_image, ..Head::of_cache(pack, None) }))
     }
 
     fn put_head(&self, pack: &[u8], blobs: &[Descriptor], _: Option<&Head>) -> Result<Put, Error> {
+        self.refuse_image()?;
         self.write(&self.reference, pack, blobs).map(|()| Put::Done)
     }
 
@@ -149,6 +164,7 @@ impl Backend for Registry {
     }
 
     fn remove(&self) -> Result<(), Error> {
+        self.refuse_image()?;
         for id in self.packs()? {
             self.remove_pack(&id)?;
         }

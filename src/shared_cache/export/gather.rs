@@ -7,7 +7,7 @@ use crate::cache::{Proof, Used};
 use crate::oci::{Descriptor, DiffId, Digest, Seconds};
 use crate::shared_cache::Mode;
 use crate::shared_cache::import::Known;
-use crate::shared_cache::pack::{Entry, Kept, Pack, clues, slot};
+use crate::shared_cache::pack::{Entry, Kept, Pack, clues, had_secrets, slot};
 use crate::shared_cache::writer::writer;
 use crate::store::Folder;
 
@@ -113,10 +113,7 @@ impl Shared {
 fn entry(used: Used, results: &Results<'_>, (generation, now, day): (u32, Seconds, Seconds)) -> Entry {
     let Used { record, slot: name, .. } = used;
     let preimage = results.lookup.preimage(&record.key);
-    let had_secrets = preimage.as_ref().is_some_and(|preimage| {
-        let is_secret = |value: &str| value.starts_with("secret") || value.starts_with("ssh");
-        preimage.fields().any(|field| field.name.starts_with("mount:") && is_secret(field.value))
-    });
+    let had_secrets = preimage.as_ref().is_some_and(had_secrets);
     let place = |name: &str| {
         let prefix = format!("{}\n", results.project);
         slot(name.strip_prefix(&prefix).unwrap_or(name))

@@ -185,6 +185,9 @@ impl Shared {
                 continue;
             }
             let Ok(known) = self.known() else { continue };
+            if known.head.as_ref().is_some_and(|head| head.is_image) {
+                continue;
+            }
             if !known.has(&blob)
                 && let Err(error) = self.send(&blob, Content::Stored(&self.store))
             {
@@ -206,6 +209,7 @@ impl Shared {
 
     fn export(&self, results: &Results<'_>) -> Result<Exported, Error> {
         let known = self.known()?;
+        known.head.as_ref().map_or(Ok(()), Head::refuse_image)?;
         let now = clock::now();
         let (mut own, indexes) = self.gather(results, &known, now);
         let is_sent = |blob: &Descriptor| known.has(blob) && !self.is_gone(results, blob);

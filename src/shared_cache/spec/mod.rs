@@ -121,8 +121,8 @@ pub struct CacheFrom {
 /// `--cache-to`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheTo {
-    /// Where.
-    pub location: Location,
+    /// Where; `None` for the image itself, which then carries records of its own layers.
+    pub location: Option<Location>,
     /// Which records.
     pub mode: Mode,
     /// An export that fails is a warning.
@@ -179,7 +179,11 @@ impl CacheTo {
     /// In words, for the user, without credentials.
     pub fn parse(text: &str) -> Parsed<Self> {
         let (mut keys, notes) = Keys::read(text, Direction::To)?;
-        let locations = keys.locations()?;
+        let is_inline = keys.kind == "inline";
+        let locations = match is_inline {
+            true => vec![None],
+            false => keys.locations()?.into_iter().map(Some).collect(),
+        };
         let mode = match keys.take("mode").as_deref() {
             Some("min") => Mode::Min,
             None | Some("max") => Mode::Max,
@@ -191,6 +195,11 @@ impl CacheTo {
         let sign = keys.files("sign")?;
         if sign.len() > 1 {
             return Err("`sign=`: one key signs".to_owned());
+        }
+        if is_inline && !sign.is_empty() {
+            return Err(
+                "`sign=`: what an image carries is not signed; `verify=` believes none of it".to_owned()
+            );
         }
         let skip_secrets = match keys.take("secrets").as_deref() {
             None | Some("keep") => false,
@@ -349,7 +358,11 @@ impl Keys {
             "http" => Location::Http(self.http()?),
             "s3" => return self.buckets(),
             "gha" => Location::Gha(self.workflow()?),
-            other => return Err(format!("`type={other}` is not there yet")),
+            // An image.
+            _ => {
+                let how = "the image is named, as in `type=registry,ref=NAME`";
+                return Err(format!("`type={}` is for `--cache-to`; in `--cache-from` {how}", self.kind));
+            }
         };
         Ok(vec![one])
     }

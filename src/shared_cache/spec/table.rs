@@ -84,9 +84,20 @@ const GHA: &[(&str, Use)] = &[
     ("ghtoken", Nothing("which entries there are is in the cache itself")),
 ];
 
+const OF_IMAGE: Use = Nothing("an image carries the records of its own layers");
+
+const INLINE: &[(&str, Use)] = &[
+    ("mode", OF_IMAGE),
+    ("ignore-error", Nothing("nothing is sent but the image")),
+    ("max-size", OF_IMAGE),
+    ("max-age", OF_IMAGE),
+    ("mounts-max-size", OF_IMAGE),
+    ("mount-max-size", OF_IMAGE),
+];
+
 /// What kinds of caches there are, and their own keys.
 pub(super) const TYPES: &[(&str, &[(&str, Use)])] =
-    &[("registry", REGISTRY), ("local", LOCAL), ("http", HTTP), ("s3", S3), ("gha", GHA), ("inline", &[])];
+    &[("registry", REGISTRY), ("local", LOCAL), ("http", HTTP), ("s3", S3), ("gha", GHA), ("inline", INLINE)];
 
 /// What `key` is to the type, and all that could be meant.
 pub(super) fn of(kind: &str, key: &str) -> Result<Use, Vec<&'static str>> {

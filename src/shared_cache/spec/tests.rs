@@ -80,7 +80,7 @@ fn what_options_come_to() {
     let names: Vec<(String, bool)> = all
         .into_iter()
         .map(|to| match to.location {
-            Location::S3(at) => (at.name, at.touch),
+            Some(Location::S3(at)) => (at.name, at.touch),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -126,6 +126,11 @@ fn what_is_wrong_is_said() {
             "type=gha,version=1",
             "`version=1`: GitHub has ended the first version of its cache service; leave it out",
         ),
+        ("type=inline,ref=a", "`ref` is unknown for `type=inline`"),
+        (
+            "type=inline,sign=key",
+            "`sign=`: what an image carries is not signed; `verify=` believes none of it",
+        ),
         ("type=gha,version=v2", "`version=v2`: it is `2`"),
         ("type=gha,scope=a#b", "`scope=a#b`: it has up to 200 bytes without `,` and `#`"),
         ("type=gha,timeout=soon", "`timeout=soon` is no time such as `14d`"),
@@ -135,6 +140,15 @@ fn what_is_wrong_is_said() {
     ] {
         assert_eq!(to(text), expected, "{text}");
     }
+}
+
+#[test]
+fn an_image_is_written_by_one_option_and_named_by_the_other() {
+    let (all, notes) = CacheTo::parse("type=inline,mode=max,secrets=skip").unwrap();
+    assert_eq!((&all[0].location, all[0].skip_secrets), (&None, true));
+    assert_eq!(notes, ["`mode` means nothing here: an image carries the records of its own layers"]);
+    let from = from("type=inline");
+    assert!(from.contains("in `--cache-from` the image is named, as in `type=registry,ref=NAME`"), "{from}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod faults;
 mod folder;
 mod gha;
 mod http;
+mod inline;
 mod lies;
 mod mounts;
 mod options;

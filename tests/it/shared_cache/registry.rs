@@ -7,23 +7,23 @@ use crate::support::registry::Registry;
 use super::Project;
 
 /// A registry with a base image, and a way to it on which requests are counted.
-struct Counted {
+pub(super) struct Counted {
     server: Server,
     _registry: Registry,
 }
 
 impl Counted {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let registry = busybox_registry();
         Self { server: Server::between(registry.host(), |_, reply| reply), _registry: registry }
     }
 
-    fn name(&self, name: &str) -> String {
+    pub(super) fn name(&self, name: &str) -> String {
         format!("{}/{name}", self.server.host())
     }
 
     /// What was asked since the last call, by `since`.
-    fn requests(&self, since: &mut usize) -> Vec<String> {
+    pub(super) fn requests(&self, since: &mut usize) -> Vec<String> {
         let all = self.server.requests();
         all[std::mem::replace(since, all.len())..].to_vec()
     }

@@ -305,13 +305,13 @@ impl Backend for Gha {
         let version = Some(own.to_string());
         let Some(first) = all.first() else { return Ok(None) };
         if all.len() == 1 {
-            return Ok(Some(Head { pack: first.clone(), version }));
+            return Ok(Some(Head::of_cache(first.clone(), version)));
         }
         let mut packs = Sealed::parse(first)?;
         for other in all.iter().skip(1).filter_map(|pack| Sealed::parse(pack).ok()) {
             packs.add(other, &self.place());
         }
-        Ok(Some(Head { pack: packs.to_bytes(), version }))
+        Ok(Some(Head::of_cache(packs.to_bytes(), version)))
     }
 
     fn is_atomic(&self) -> bool {

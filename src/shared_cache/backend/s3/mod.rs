@@ -255,7 +255,7 @@ impl Backend for S3 {
 
     fn head(&self) -> Result<Option<Head>, Error> {
         let body = self.web.get(&self.url(&self.head_key())?, COMPRESSED_LIMIT)?;
-        Ok(body.map(|body| Head { pack: body.bytes, version: body.etag }))
+        Ok(body.map(|body| Head::of_cache(body.bytes, body.etag)))
     }
 
     fn put_head(&self, pack: &[u8], _: &[Descriptor], previous: Option<&Head>) -> Result<Put, Error> {
