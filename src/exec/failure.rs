@@ -80,6 +80,14 @@ pub enum ExecError {
     /// A step was tried, and what every step needs was refused; in words.
     #[error("no RUN works here: {0}")]
     Barred(String),
+    /// Something that needs namespaces or mounts, and steps have none here.
+    #[error("{what} cannot be had in this container; {help}")]
+    NotHere {
+        /// What was asked for.
+        what: String,
+        /// How to go on.
+        help: String,
+    },
     /// The program for `--network pasta` is missing.
     #[error("`--network pasta` needs the program `pasta` (package `passt`), which is not installed")]
     NoPasta,

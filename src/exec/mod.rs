@@ -12,6 +12,7 @@ pub mod fuzz;
 mod host;
 mod network;
 mod owners;
+mod plain;
 mod privilege;
 mod seccomp;
 mod spec;

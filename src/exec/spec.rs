@@ -159,8 +159,14 @@ pub struct MountSpec {
 /// What a [`MountSpec`] mounts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum MountSource {
-    /// A file or directory of this machine, such as a cache directory.
+    /// A file or directory of this machine.
     Bind {
+        /// Absolute path.
+        source: PathBuf,
+    },
+    /// The directory of a cache mount, in the store. Others who have it meanwhile see what the step writes, except where there
+    /// are no mounts: there nobody else may have it.
+    Cache {
         /// Absolute path.
         source: PathBuf,
     },
@@ -255,6 +261,10 @@ pub struct ExitReport {
     pub process_limit: Option<ProcessLimit>,
     /// With a single id: who owns the new files that cannot tell themselves.
     pub special_owners: Vec<SpecialOwner>,
+    /// Paths in the root that were out of it while the step ran, with something else in their place, and are as before. Where
+    /// there are mounts, none are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub put_back: Vec<PathBuf>,
 }
 
 /// How many processes a step could have.

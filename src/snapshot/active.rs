@@ -147,6 +147,7 @@ impl ActiveSnapshot {
             stubs,
             owners,
             newest: None,
+            tracked: None,
         }
     }
 }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::files::{self, CAPABILITY, is_directory};
 use super::ids::IdMap;
+use super::listing::{Listing, Mark, Tracked};
 use crate::layer::entry::{Content, DiskFile, Entry, EntryKind};
 use crate::layer::unpack::OpaqueMark;
 use crate::layer::view::{RootView, ViewEntry};
@@ -40,6 +41,9 @@ pub struct DiffJob {
     pub owners: Owners,
     /// Times after this one are set to it.
     pub newest: Option<Seconds>,
+    /// For a whole root that was changed in place: what it was before. Not for a job of another process.
+    #[serde(skip)]
+    pub tracked: Option<Tracked>,
 }
 
 /// Who owns a file in the image, by its owner on disk.
@@ -142,6 +146,8 @@ struct Found {
     /// Changes; of files with several names also which file it is.
     entries: Vec<(Entry, Option<Inode>)>,
     directories: Vec<Directory>,
+    /// What the root looks like, if that is to be known.
+    marks: Vec<(Vec<u8>, Mark)>,
 }
 
 impl Found {
@@ -180,7 +186,7 @@ impl<'a> Differ<'a> {
     /// directories deeper than a thread's stack is.
     fn everything(&self) -> Result<Vec<Entry>, Error> {
         let mut level = vec![Directory { path: Vec::new(), lower: Lower::Visible }];
-        let (mut entries, mut links) = (Vec::new(), HashMap::new());
+        let (mut entries, mut links, mut marks) = (Vec::new(), HashMap::new(), HashMap::new());
         while !level.is_empty() {
             let found: Result<Vec<Found>, Error> = if level.len() < MIN_PARALLEL {
                 level.iter().map(|dir| self.directory(dir)).collect()
@@ -190,8 +196,12 @@ impl<'a> Differ<'a> {
             level.clear();
             for found in found? {
                 level.extend(found.directories);
+                marks.extend(found.marks);
                 entries.extend(found.entries.into_iter().map(|(entry, id)| link(entry, id, &mut links)));
             }
+        }
+        if let Some(tracked) = &self.job.tracked {
+            let _ = tracked.after.set(Listing::new(marks));
         }
         Ok(entries)
     }
@@ -213,7 +223,7 @@ impl<'a> Differ<'a> {
         if self.job.form == Form::Whole && lower == Lower::Visible {
             for child in self.parent.list(dir) {
                 let is_gone = names.binary_search_by(|name| name.as_bytes().cmp(child.name())).is_err();
-                if is_gone && self.was_there(child.path)? {
+                if is_gone && self.was_there(child.path, child.is_dir())? {
                     found.push(removed(child.path.to_vec(), EntryKind::Whiteout));
                 }
             }
@@ -222,7 +232,10 @@ impl<'a> Differ<'a> {
     }
 
     /// Whether any tree had something at `path`: devices, which cannot be made without root, never were.
-    fn was_there(&self, path: &[u8]) -> Result<bool, Error> {
+    fn was_there(&self, path: &[u8], is_dir: bool) -> Result<bool, Error> {
+        if let Some(tracked) = &self.job.tracked {
+            return Ok(is_dir || tracked.had(path));
+        }
         let path = Path::new(OsStr::from_bytes(path));
         Ok(self.lowers()?.iter().any(|lower| lower.stat(path).is_ok()))
     }
@@ -245,10 +258,20 @@ impl<'a> Differ<'a> {
         let below = if lower == Lower::Visible { self.parent.entry(&path) } else { None };
         if is_directory(&on_disk.stat) {
             self.subdirectory(path, on_disk, below, found)
+        } else if self.is_untouched(&path, on_disk, found) {
+            Ok(())
         } else {
             found.entries.extend(self.other(path, on_disk, below)?);
             Ok(())
         }
+    }
+
+    /// Notes what a file of a root looks like that was changed in place, and tells whether it is what it was.
+    fn is_untouched(&self, path: &[u8], on_disk: &OnDisk<'_>, found: &mut Found) -> bool {
+        let Some(tracked) = &self.job.tracked else { return false };
+        let mark = Mark::of(&on_disk.stat);
+        found.marks.push((path.to_vec(), mark));
+        tracked.is_untouched(path, mark)
     }
 
     /// The directory itself; what is in it comes later.

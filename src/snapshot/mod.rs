@@ -17,6 +17,7 @@ mod files;
 #[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod hidden;
 mod ids;
+mod listing;
 #[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod overlay;
 #[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
@@ -34,6 +35,7 @@ pub use error::Error;
 pub use files::{make_dir, remove};
 pub use hidden::hidden_by;
 pub use ids::{IdMap, IdRange};
+pub use listing::{Listing, Tracked};
 pub use overlay::OverlayKind;
 pub use sums::measuring;
 pub use trees::{TreeKind, Trees};

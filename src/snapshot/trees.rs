@@ -40,6 +40,11 @@ impl TreeKind {
         Self("root".to_owned())
     }
 
+    /// Owners as in the image, with the marks of those who are not root of the machine.
+    pub fn plain() -> Self {
+        Self("plain".to_owned())
+    }
+
     /// One owner for all; the image's are written down with the files.
     pub fn recorded() -> Self {
         Self("recorded".to_owned())

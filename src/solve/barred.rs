@@ -6,7 +6,7 @@
 use super::environment::Environment;
 use super::error::Error;
 use super::forecast::forecast;
-use super::ops::exec::mounts;
+use super::ops::exec::{self, mounts};
 use super::outlook::Outlook;
 use super::{Failures, is_command};
 use crate::exec::Executor;
@@ -56,5 +56,9 @@ fn with_ways_on(told: Diagnostic, executor: &Executor) -> Diagnostic {
 /// The first thing that a command requires and nobody gave.
 fn missing(step: &Step, environment: &Environment<'_>) -> Option<Error> {
     let Op::Exec { op, .. } = &step.op else { return None };
+    let (network, security) = (exec::executed(op.network), exec::secured(op.security));
+    if let Err(error) = environment.services.executor.refuse(network, security) {
+        return Some(error.into());
+    }
     op.mounts.iter().find_map(|mount| mounts::not_given(environment, mount))
 }

@@ -218,6 +218,7 @@ mod tests {
             peak_memory_bytes: 3_328_599_655,
             out_of_memory,
             special_owners: Vec::new(),
+            put_back: Vec::new(),
             memory_limit_bytes: None,
             process_limit: None,
         }

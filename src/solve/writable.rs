@@ -4,19 +4,41 @@ use std::ops::Deref;
 use std::path::PathBuf;
 
 use crate::exec::MemoryMount;
-use crate::snapshot::ActiveSnapshot;
+use crate::snapshot::{ActiveSnapshot, Tracked};
 
 /// A root that a command can change.
 pub(super) struct WritableRoot {
     // Declared first: what is mounted in the snapshot's folder goes before the folder.
     memory: Option<MemoryMount>,
     snapshot: ActiveSnapshot,
+    /// For a root that is changed in place, and handed on.
+    tracked: Option<Tracked>,
 }
 
 impl WritableRoot {
     /// `memory` is what the snapshot's upper directory is in, if it is in memory.
     pub(super) fn new(snapshot: ActiveSnapshot, memory: Option<MemoryMount>) -> Self {
-        Self { memory, snapshot }
+        Self { memory, snapshot, tracked: None }
+    }
+
+    /// One that is changed in place, and what it was before.
+    pub(super) fn tracked(snapshot: ActiveSnapshot, tracked: Tracked) -> Self {
+        Self { memory: None, snapshot, tracked: Some(tracked) }
+    }
+
+    /// A command has run in it, for which these paths were out of it.
+    pub(super) fn note_put_back(&mut self, paths: &[PathBuf]) {
+        self.tracked.iter_mut().for_each(|tracked| tracked.put_back.extend(paths.iter().cloned()));
+    }
+
+    /// The root as it is now that its changes were found.
+    pub(super) fn go_on(self) -> Option<(ActiveSnapshot, Tracked)> {
+        Some((self.snapshot, self.tracked?.go_on()?))
+    }
+
+    /// What it was before.
+    pub(super) fn before(&self) -> Option<&Tracked> {
+        self.tracked.as_ref()
     }
 
     /// What its changes are in, when they are not on disk.

@@ -38,7 +38,7 @@ fn every_rung_is_told() {
         assert!(!world.store().exists(), "nothing is made to find this out");
         let text = world.rbuild(["doctor"]).any_stdout().run().stdout;
         assert!(text.starts_with(&format!(
-            "RUN works here, {} (rung {rung} of 3)\n",
+            "RUN works here, {} (rung {rung} of 4)\n",
             ["as root", "with ranges of ids", "with one id"][rung - 1]
         )));
     }

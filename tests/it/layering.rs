@@ -195,7 +195,7 @@ fn every_arrow_points_down() {
 
 /// Who may name the working directory to calls that take a directory and a path (`openat(CWD, path)`): such a call follows
 /// links and `..` as any other, and clippy's `disallowed-methods` (see `clippy.toml`) does not see it.
-const WORKING_DIRECTORY: [(&str, &str); 11] = [
+const WORKING_DIRECTORY: [(&str, &str); 13] = [
     ("rootfs/", "it is what the others go through"),
     ("store/", "the store's own files"),
     ("exec/step/child.rs", "mounts on rbuild's own folders"),
@@ -203,6 +203,8 @@ const WORKING_DIRECTORY: [(&str, &str); 11] = [
     ("exec/step/memory.rs", "mounts on rbuild's own folders"),
     ("exec/step/mounts.rs", "/dev, /sys and control groups of the machine"),
     ("exec/owners/", "the owner supervisor is in the root of the step that asks"),
+    ("exec/plain/supervisor/", "the supervisor has the step's root as its own"),
+    ("exec/plain/furnish.rs", "what comes to a place lies in rbuild's own folders"),
     ("exec/host/probe.rs", "rbuild's own folders"),
     ("exec/host/program.rs", "rbuild's own program"),
     ("solve/jobs.rs", "folders of cache mounts"),

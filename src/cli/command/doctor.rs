@@ -64,8 +64,9 @@ fn summary(found: &Examination) -> String {
         Privilege::Root => "as root",
         Privilege::Ranges => "with ranges of ids",
         Privilege::Single => "with one id",
+        Privilege::Plain => "as root of an ordinary container",
     };
-    format!("RUN works here, {who} (rung {} of 3)", privilege.rung())
+    format!("RUN works here, {who} (rung {} of 4)", privilege.rung())
 }
 
 fn word(state: State) -> &'static str {

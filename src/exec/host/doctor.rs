@@ -10,7 +10,7 @@ use crate::exec::failure::ExecError;
 use crate::exec::privilege::Privilege;
 use crate::exec::spec::{Network, RootSource, Security, Spec};
 use crate::exec::step::caps;
-use crate::exec::{seccomp, sys};
+use crate::exec::{plain, seccomp, sys};
 use crate::oci::Platform;
 
 /// How a thing stands.
@@ -56,17 +56,27 @@ impl Executor {
         let mut findings = vec![root()];
         findings.extend(self.namespaces(&namespace, container));
         let privilege = self.privilege().ok();
-        if privilege.is_some() {
-            findings.push(self.mounts(directory, container));
-            findings.push(self.overlay(directory));
-            findings.push(self.images(directory));
+        findings.push(self.plain(directory, privilege));
+        match privilege {
+            None => {}
+            Some(Privilege::Plain) => {
+                let detail = "a copy of the base, handed on from step to step";
+                findings.push(Finding::new(WRITABLE_ROOTS, State::Works, detail));
+            }
+            Some(Privilege::Root | Privilege::Ranges | Privilege::Single) => {
+                findings.push(self.mounts(directory, container));
+                findings.push(self.overlay(directory));
+                findings.push(self.images(directory));
+            }
         }
         findings.push(recorded_owners(privilege));
         findings.push(sockets());
         findings.push(user_mode_network());
         findings.extend(emulators());
         let blocks = |finding: &Finding| {
-            finding.state == State::Blocked && (finding.name == MOUNTS || finding.name == RECORDED_OWNERS)
+            let decides = [MOUNTS, RECORDED_OWNERS].contains(&finding.name)
+                || finding.name == PLAIN && privilege == Some(Privilege::Plain);
+            finding.state == State::Blocked && decides
         };
         let privilege = privilege.filter(|_| !findings.iter().any(blocks));
         Examination { privilege, findings }
@@ -83,6 +93,20 @@ impl Executor {
                 .map(|name| Finding::new(name, State::Unused, "root needs no user namespace"));
         }
         match found {
+            Ok(None) if matches!(self.privilege(), Ok(Privilege::Plain)) => {
+                let error = self.userns_error();
+                let detail = error.map_or_else(
+                    || {
+                        let path = masked_below_proc().unwrap_or_else(|| "/proc".to_owned());
+                        format!("something is mounted on {path}, and then the kernel allows no other /proc")
+                    },
+                    ToString::to_string,
+                );
+                let remedies =
+                    || container.and_then(|container| container.let_namespaces()).into_iter().collect();
+                [ranges, single]
+                    .map(|name| Finding::new(name, State::Unused, detail.clone()).with(remedies()))
+            }
             Ok(None) => {
                 let detail = "user namespaces, with all ids of an image";
                 let other = Finding::new(single, State::Unused, "there are ranges");
@@ -150,6 +174,32 @@ impl Executor {
         }
     }
 
+    /// What it takes without namespaces and mounts.
+    fn plain(&self, directory: &Path, privilege: Option<Privilege>) -> Finding {
+        match privilege {
+            Some(Privilege::Root) => Finding::new(PLAIN, State::Unused, "this is root of the machine"),
+            Some(Privilege::Ranges | Privilege::Single) => {
+                Finding::new(PLAIN, State::Unused, "there are user namespaces")
+            }
+            Some(Privilege::Plain) => match self.why_barred(directory) {
+                None => Finding::new(
+                    PLAIN,
+                    State::Works,
+                    "root of a container without namespaces or mounts: a root by chroot, and seccomp answers for /proc",
+                ),
+                Some(why) => Finding::new(PLAIN, State::Blocked, why),
+            },
+            None if rustix::process::geteuid().is_root() => {
+                let missing = plain::missing_rights();
+                let detail = format!("root lacks {}", missing.join(", "));
+                let added: Vec<_> = missing.iter().map(|name| format!("--cap-add {name}")).collect();
+                let remedies = if missing.is_empty() { vec![] } else { vec![added.join(" ")] };
+                Finding::new(PLAIN, State::Blocked, detail).with(remedies)
+            }
+            None => Finding::new(PLAIN, State::Blocked, "it takes root of the container"),
+        }
+    }
+
     /// What a step mounts, in the namespaces that it has.
     fn mounts(&self, directory: &Path, container: Option<Container>) -> Finding {
         match self.why_barred(directory) {
@@ -174,7 +224,7 @@ impl Executor {
     }
 
     fn overlay(&self, directory: &Path) -> Finding {
-        let name = "writable roots";
+        let name = WRITABLE_ROOTS;
         let place = directory.parent().unwrap_or(directory).display();
         match self.try_overlay(directory) {
             Ok(()) => Finding::new(name, State::Works, format!("overlayfs, in {place}")),
@@ -197,6 +247,8 @@ impl Executor {
 
 const IMAGES: &str = "layers as images";
 const MOUNTS: &str = "mounts";
+const PLAIN: &str = "plain container";
+const WRITABLE_ROOTS: &str = "writable roots";
 const RECORDED_OWNERS: &str = "recorded owners";
 
 impl Finding {
@@ -252,6 +304,11 @@ fn is_filtered() -> bool {
 }
 
 impl Container {
+    /// What lets steps have namespaces, for root of a container.
+    fn let_namespaces(self) -> Option<String> {
+        self.open(masked_below_proc().is_some(), is_filtered(), false)
+    }
+
     /// What takes away, all at once, what is in the way of steps here.
     fn let_steps_start(self, rootless: bool) -> Option<String> {
         // Only a user namespace needs to see the whole of /proc, and only root without capabilities cannot have one.
@@ -344,7 +401,7 @@ fn recorded_owners(privilege: Option<Privilege>) -> Finding {
 
 fn sockets() -> Finding {
     let name = "abstract sockets";
-    if sys::landlock_has_scopes() {
+    if sys::landlock::has_scopes() {
         Finding::new(name, State::Works, "those of this machine are closed off to steps on its network")
     } else {
         let detail = "steps on this machine's network reach its abstract unix sockets: \
@@ -412,7 +469,7 @@ fn trial(directory: &Path) -> Spec {
 }
 
 /// The first mount below /proc.
-fn masked_below_proc() -> Option<String> {
+pub(super) fn masked_below_proc() -> Option<String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
     let mut below = points.filter_map(|point| point.strip_prefix("/proc/"));

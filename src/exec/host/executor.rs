@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::attach::{self, Attach};
 use super::cgroup::{Cgroup, Limits};
+use super::doctor;
 use super::memory::MemoryMount;
 use super::output::{Output, Printed};
 use super::pids::{Bound, Hold};
@@ -17,8 +18,9 @@ use super::program::{Program, Protected};
 use super::userns::{SingleIdReason, Userns, UsernsError, find_in_path};
 use super::worker::Worker;
 use crate::exec::failure::{ExecError, Failure};
+use crate::exec::plain;
 use crate::exec::privilege::Privilege;
-use crate::exec::spec::{ExitReport, ExitStatus, Network, ProcessLimit, Spec};
+use crate::exec::spec::{ExitReport, ExitStatus, Network, ProcessLimit, Security, Spec};
 use crate::exec::step::{caps, image};
 use crate::exec::wire::channel;
 use crate::exec::wire::messages::{self, InitConfig, Outcome, RunRequest, Stdin};
@@ -48,7 +50,7 @@ pub struct Executor {
     program: Program,
     limits: Limits,
     rootless: OnceLock<bool>,
-    userns: OnceLock<Result<Option<Userns>, UsernsError>>,
+    standing: OnceLock<Result<Standing, UsernsError>>,
     /// What became of a step that was only tried: why it could not start.
     pub(super) tried: OnceLock<Option<String>>,
     /// Started with the first step.
@@ -125,7 +127,7 @@ impl Executor {
             program: Program(config.program),
             limits: config.limits,
             rootless: OnceLock::new(),
-            userns: OnceLock::new(),
+            standing: OnceLock::new(),
             tried: OnceLock::new(),
             zygote: Mutex::default(),
             worker: Mutex::default(),
@@ -137,14 +139,23 @@ impl Executor {
         }
     }
 
-    /// Whether steps run in a user namespace, because rbuild is not root (or root without CAP_SYS_ADMIN).
+    /// Whether steps run in a user namespace, because rbuild is not root (or root without CAP_SYS_ADMIN where namespaces
+    /// can be had).
     pub fn is_rootless(&self) -> bool {
-        *self.rootless.get_or_init(|| !caps::is_privileged())
+        *self.rootless.get_or_init(|| {
+            // Only for root of a container is there anything to try.
+            let is_plain = || plain::has_rights() && matches!(self.standing(), Ok(Standing::Plain(_)));
+            !caps::is_privileged() && !is_plain()
+        })
     }
 
     /// Who steps run as. Makes the user namespace, if there is to be one.
     pub fn privilege(&self) -> Result<Privilege, ExecError> {
-        Ok(privilege_of(self.userns()?))
+        Ok(match self.standing()? {
+            Standing::Root => Privilege::Root,
+            Standing::InNamespace(userns) => userns.privilege,
+            Standing::Plain(_) => Privilege::Plain,
+        })
     }
 
     /// Why the user namespace has one id only, for [`Privilege::Single`]. Makes the namespace.
@@ -189,8 +200,10 @@ impl Executor {
 
     /// Starts the processes around a step, or takes those that are ready. `files` go with the request.
     fn begin(&self, spec: &Spec, stdin: Stdin, files: Vec<OwnedFd>) -> Result<Begun, ExecError> {
-        let userns = self.userns()?;
-        let privilege = privilege_of(userns);
+        let privilege = self.privilege()?;
+        if privilege == Privilege::Plain {
+            plain::refuse(spec)?;
+        }
         let hold = Hold::prepare(&self.limits, privilege)?;
         let config = init_config(spec, privilege, &hold)?;
         let images = image::mounted_in(spec);
@@ -216,7 +229,9 @@ impl Executor {
         let is_one_like_another = !config.is_held && !sees_memory;
         // Where processes are counted by their users, those of a prewarmed init would count.
         let is_counted = matches!(config.bound, Bound::Users { .. });
-        if self.expected.load(Ordering::Relaxed) > 0 && is_one_like_another && !is_counted {
+        // Without namespaces nothing can be made ready.
+        let is_plain = privilege == Privilege::Plain;
+        if self.expected.load(Ordering::Relaxed) > 0 && is_one_like_another && !is_counted && !is_plain {
             zygote.prewarm(&config);
         }
         Ok(Begun { socket, number, hold })
@@ -228,7 +243,7 @@ impl Executor {
         if let Some(zygote) = &*zygote {
             return Ok(Arc::clone(zygote));
         }
-        let privilege = privilege_of(userns);
+        let privilege = self.privilege()?;
         let mounted = userns.and_then(Userns::take_program);
         let started = Protected::of(&self.program, mounted)
             .and_then(|program| Zygote::start(program, privilege, userns.map(|userns| userns.file.as_fd())));
@@ -292,7 +307,7 @@ impl Executor {
         if let Some(worker) = &*worker {
             return Ok(Arc::clone(worker));
         }
-        let privilege = privilege_of(userns);
+        let privilege = self.privilege()?;
         let started = Worker::start(&self.program, privilege, userns.map(|userns| userns.file.as_fd()));
         Ok(Arc::clone(worker.insert(Arc::new(started.map_err(ExecError::Spawn)?))))
     }
@@ -317,17 +332,31 @@ impl Executor {
 
     /// Why there is no user namespace, if one was wanted.
     pub(super) fn userns_error(&self) -> Option<&UsernsError> {
-        self.userns.get()?.as_ref().err()
+        match self.standing.get()? {
+            Ok(Standing::Plain(why)) => why.as_ref(),
+            Ok(Standing::Root | Standing::InNamespace(_)) => None,
+            Err(error) => Some(error),
+        }
+    }
+
+    /// Refuses what a step cannot have here, before anything is made ready for it.
+    pub fn refuse(&self, network: Network, security: Security) -> Result<(), ExecError> {
+        match self.privilege()? {
+            Privilege::Plain => plain::refuse_surroundings(network, security),
+            Privilege::Root | Privilege::Ranges | Privilege::Single => Ok(()),
+        }
     }
 
     fn userns(&self) -> Result<Option<&Userns>, ExecError> {
-        let made = self.userns.get_or_init(|| {
-            if self.is_rootless() { Userns::create(&self.program).map(Some) } else { Ok(None) }
-        });
-        match made {
-            Ok(userns) => Ok(userns.as_ref()),
-            Err(error) => Err(error.clone().into()),
-        }
+        Ok(match self.standing()? {
+            Standing::InNamespace(userns) => Some(userns),
+            Standing::Root | Standing::Plain(_) => None,
+        })
+    }
+
+    fn standing(&self) -> Result<&Standing, ExecError> {
+        let found = self.standing.get_or_init(|| Standing::find(&self.program));
+        found.as_ref().map_err(|error| error.clone().into())
     }
 
     fn register(&self, socket: &UnixStream) -> io::Result<u64> {
@@ -370,8 +399,29 @@ impl Executor {
     }
 }
 
-fn privilege_of(userns: Option<&Userns>) -> Privilege {
-    userns.map_or(Privilege::Root, |userns| userns.privilege)
+/// What steps stand on.
+#[derive(Debug)]
+enum Standing {
+    Root,
+    InNamespace(Userns),
+    /// Why there is no user namespace; nothing where one would be of no use.
+    Plain(Option<UsernsError>),
+}
+
+impl Standing {
+    fn find(program: &Program) -> Result<Self, UsernsError> {
+        if caps::is_privileged() {
+            return Ok(Self::Root);
+        }
+        // In a user namespace a step mounts a /proc, which the kernel refuses where parts of another are covered.
+        if plain::has_rights() && doctor::masked_below_proc().is_some() {
+            return Ok(Self::Plain(None));
+        }
+        match Userns::create(program) {
+            Err(error) if plain::has_rights() => Ok(Self::Plain(Some(error))),
+            made => made.map(Self::InNamespace),
+        }
+    }
 }
 
 /// What the processes around `spec` need to know of it beforehand.

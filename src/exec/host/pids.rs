@@ -86,6 +86,10 @@ impl Hold {
     }
 
     fn usual(limits: &Limits, privilege: Privilege) -> Result<Self, CgroupError> {
+        // The container has a limit or none: its numbers of processes are not the step's to bound.
+        if privilege == Privilege::Plain {
+            return Self::in_group(limits);
+        }
         let most = usual();
         if has_pid_max_of_namespaces() {
             return Self::beside(limits, Bound::Namespace { pid_max: most + RESERVED_PIDS }, most);

@@ -59,12 +59,20 @@ pub(in crate::exec) enum When {
     Value(u8, u32),
     /// On machines of 64 bits only: the others have another structure, which nobody writes here.
     Wide,
+    /// As that, when this argument has none of these bits.
+    WideWithout(u8, u32),
+    /// When this argument has none of these bits.
+    Without(u8, u32),
+    /// When this argument is one of these.
+    OneOf(u8, &'static [u32]),
+    /// When the first argument, a process, is another one (not 0), or the second is this.
+    OthersOr(u32),
 }
 
 /// `O_CREAT`.
 const CREATE: u32 = libc::O_CREAT as u32;
 /// Where a process carries the number of its identity; see `super`.
-pub(super) const CARRIER: u32 = 5;
+pub(in crate::exec) const CARRIER: u32 = 5;
 
 /// By the names of the profile's table. `…32` are the calls of 32-bit machines whose ids have 32 bits; there,
 /// the plain ones have 16.

@@ -20,13 +20,13 @@ const LONGEST_PATH: usize = 4096;
 
 /// See the module.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Caller {
-    pub(super) pid: u32,
+pub(in crate::exec) struct Caller {
+    pub(in crate::exec) pid: u32,
 }
 
 impl Caller {
     /// Exactly so many bytes.
-    pub(super) fn bytes<const N: usize>(self, address: u64) -> Result<[u8; N], Errno> {
+    pub(in crate::exec) fn bytes<const N: usize>(self, address: u64) -> Result<[u8; N], Errno> {
         let mut bytes = [0; N];
         match notify::read_memory(self.pid, address, &mut bytes) {
             Ok(length) if length == N => Ok(bytes),
@@ -34,7 +34,7 @@ impl Caller {
         }
     }
 
-    pub(super) fn long_bytes(self, address: u64, length: usize) -> Result<Vec<u8>, Errno> {
+    pub(in crate::exec) fn long_bytes(self, address: u64, length: usize) -> Result<Vec<u8>, Errno> {
         let mut bytes = vec![0; length];
         match notify::read_memory(self.pid, address, &mut bytes) {
             Ok(read) if read == length => Ok(bytes),
@@ -42,12 +42,12 @@ impl Caller {
         }
     }
 
-    pub(super) fn write(self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+    pub(in crate::exec) fn write(self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
         notify::write_memory(self.pid, address, bytes).map_err(|_| Errno::FAULT)
     }
 
     /// A text that ends with a zero byte, read page by page: what follows it may not be there.
-    pub(super) fn text(self, mut address: u64) -> Result<Vec<u8>, Errno> {
+    pub(in crate::exec) fn text(self, mut address: u64) -> Result<Vec<u8>, Errno> {
         let mut text = Vec::new();
         while text.len() < LONGEST_PATH {
             let mut chunk = [0; PAGE as usize];
@@ -68,12 +68,12 @@ impl Caller {
     }
 
     /// One of its open files.
-    pub(super) fn file(self, fd: u64) -> CString {
+    pub(in crate::exec) fn file(self, fd: u64) -> CString {
         plain(format!("{}/fd/{}", self.pid, fd as i32).into_bytes())
     }
 
     /// What `path` is to it; an empty one is the directory itself.
-    pub(super) fn path(self, directory: u64, path: &[u8]) -> CString {
+    pub(in crate::exec) fn path(self, directory: u64, path: &[u8]) -> CString {
         let pid = self.pid;
         let base = match directory as i32 {
             _ if path.starts_with(b"/") => format!("{pid}/root"),
@@ -90,13 +90,13 @@ impl Caller {
     }
 
     /// What [`Self::path`] gives for a path in its memory.
-    pub(super) fn path_at(self, directory: u64, address: u64) -> Result<CString, Errno> {
+    pub(in crate::exec) fn path_at(self, directory: u64, address: u64) -> Result<CString, Errno> {
         let path = self.text(address)?;
         if path.is_empty() { Err(Errno::NOENT) } else { Ok(self.path(directory, &path)) }
     }
 
     /// `/proc/PID/status`.
-    pub(super) fn whole_status(self) -> Option<String> {
+    pub(in crate::exec) fn whole_status(self) -> Option<String> {
         let file = rustix::fs::openat(
             CWD,
             format!("{}/status", self.pid),
@@ -107,13 +107,13 @@ impl Caller {
     }
 
     /// A field of it, which has one a line.
-    pub(super) fn status(self, field: &str) -> Option<String> {
+    pub(in crate::exec) fn status(self, field: &str) -> Option<String> {
         let text = self.whole_status()?;
         text.lines().find_map(|line| Some(line.strip_prefix(field)?.strip_prefix(':')?.trim().to_owned()))
     }
 
     /// Itself, with its open files. Threads have those of their process, unless the kernel can be asked for the thread.
-    pub(super) fn process(self) -> Result<OwnedFd, Errno> {
+    pub(in crate::exec) fn process(self) -> Result<OwnedFd, Errno> {
         let open =
             |pid: i32, flags| rustix::process::pidfd_open(Pid::from_raw(pid).ok_or(Errno::SRCH)?, flags);
         open(self.pid as i32, PIDFD_THREAD).or_else(|_| {
@@ -123,14 +123,14 @@ impl Caller {
     }
 
     /// What it takes from the modes of new files.
-    pub(super) fn umask(self) -> Mode {
+    pub(in crate::exec) fn umask(self) -> Mode {
         let mask = self.status("Umask").and_then(|text| u32::from_str_radix(&text, 8).ok());
         Mode::from_raw_mode(mask.unwrap_or(0o022))
     }
 }
 
 /// The directory that the last component of a path is in.
-pub(super) fn parent(path: &std::ffi::CStr) -> CString {
+pub(in crate::exec) fn parent(path: &std::ffi::CStr) -> CString {
     let mut bytes = path.to_bytes();
     while let Some(rest) = bytes.strip_suffix(b"/") {
         bytes = rest;

@@ -6,14 +6,15 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use super::OwnerSupervisor;
 use super::call::Call;
 use super::caller::{Caller, parent};
+use super::identity::Identity;
 use super::notify::{Answer, Question};
 use super::records;
+use super::{Keeping, OwnerSupervisor};
 use crate::rootfs::{RecordedDevice, RecordedOwner};
 
 const HERE: u64 = libc::AT_FDCWD as u32 as u64;
@@ -24,6 +25,9 @@ impl OwnerSupervisor {
     /// Who a new file at `path` belongs to.
     fn owner_of_new(&self, caller: Caller, path: &CStr) -> RecordedOwner {
         let who = self.identity(caller.pid);
+        if self.keeping == Keeping::Files {
+            return owner_on_disk(who, path);
+        }
         let folder = parent(path);
         let recorded = self.records.read(&folder, true).unwrap_or_default();
         let mut gid = who.group.files;
@@ -87,6 +91,9 @@ impl OwnerSupervisor {
             if !self.identity(caller.pid).is_privileged() || device == 0 {
                 return Err(Errno::PERM);
             }
+            if self.keeping == Keeping::Files {
+                return Ok(Answer::Continue);
+            }
             let is_block = kind == FileType::BlockDevice;
             let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
             owner.device = Some(RecordedDevice { is_block, major, minor });
@@ -121,7 +128,16 @@ impl OwnerSupervisor {
         let open = || -> rustix::io::Result<OwnedFd> { rustix::fs::openat(CWD, &path, exclusive, mode) };
         match masked(caller, open) {
             Ok(file) => {
-                self.records.write(&path, false, owner)?;
+                match self.keeping {
+                    Keeping::Records => self.records.write(&path, false, owner)?,
+                    Keeping::Files => {
+                        rustix::fs::fchown(
+                            &file,
+                            Some(Uid::from_raw(owner.uid)),
+                            Some(Gid::from_raw(owner.gid)),
+                        )?;
+                    }
+                }
                 Ok(Answer::File(file, close_on_exec))
             }
             // Somebody was faster.
@@ -131,9 +147,27 @@ impl OwnerSupervisor {
     }
 
     fn write_down(&mut self, path: &CStr, owner: RecordedOwner) -> Result<Answer, Errno> {
-        self.records.write(path, false, owner)?;
+        match self.keeping {
+            Keeping::Records => self.records.write(path, false, owner)?,
+            Keeping::Files => {
+                let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+                rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+        }
         Ok(Answer::Value(0))
     }
+}
+
+/// Whose a new file is where files belong to whom they belong: what root makes, the kernel makes right.
+fn owner_on_disk(who: &Identity, path: &CStr) -> RecordedOwner {
+    let mut gid = who.group.files;
+    if (who.users.files, gid) != (0, 0)
+        && let Ok(stat) = rustix::fs::stat(parent(path))
+        && Mode::from_raw_mode(stat.st_mode).contains(Mode::SGID)
+    {
+        gid = stat.st_gid;
+    }
+    RecordedOwner::new(who.users.files, gid)
 }
 
 /// What an open call wants to make.

@@ -5,10 +5,10 @@ use std::ffi::{CStr, CString};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, StatxFlags, Uid};
 use rustix::io::Errno;
 
-use super::OwnerSupervisor;
 use super::call::Call;
 use super::caller::Caller;
 use super::notify::{self, Answer, Question};
+use super::{Keeping, OwnerSupervisor};
 use crate::rootfs::RecordedOwner;
 
 const HERE: u64 = libc::AT_FDCWD as u32 as u64;
@@ -16,9 +16,9 @@ const NOFOLLOW: u64 = libc::AT_SYMLINK_NOFOLLOW as u64;
 const EMPTY_PATH: u64 = libc::AT_EMPTY_PATH as u64;
 
 /// A file that a call names.
-pub(super) struct Named {
-    pub(super) path: CString,
-    pub(super) follow: bool,
+pub(in crate::exec) struct Named {
+    pub(in crate::exec) path: CString,
+    pub(in crate::exec) follow: bool,
 }
 
 impl Named {
@@ -28,7 +28,12 @@ impl Named {
 }
 
 /// `…at` calls: a directory, a path, flags.
-pub(super) fn named_at(caller: Caller, directory: u64, address: u64, flags: u64) -> Result<Named, Errno> {
+pub(in crate::exec) fn named_at(
+    caller: Caller,
+    directory: u64,
+    address: u64,
+    flags: u64,
+) -> Result<Named, Errno> {
     let path = if address == 0 && flags & EMPTY_PATH != 0 { Vec::new() } else { caller.text(address)? };
     if path.is_empty() {
         let allowed = flags & EMPTY_PATH != 0;
@@ -52,7 +57,7 @@ fn open_file(caller: Caller, fd: u64) -> Named {
 
 impl OwnerSupervisor {
     /// The stat… calls. What nobody wrote anything down about, the kernel tells.
-    pub(super) fn tell_owner(&self, call: Call, question: &Question) -> Result<Answer, Errno> {
+    pub(in crate::exec) fn tell_owner(&self, call: Call, question: &Question) -> Result<Answer, Errno> {
         let caller = Caller { pid: question.pid };
         let args = question.args;
         let (file, buffer) = match call {
@@ -79,7 +84,15 @@ impl OwnerSupervisor {
     }
 
     /// The chown calls.
-    pub(super) fn give(&mut self, call: Call, question: &Question, narrow: bool) -> Result<Answer, Errno> {
+    pub(in crate::exec) fn give(
+        &mut self,
+        call: Call,
+        question: &Question,
+        narrow: bool,
+    ) -> Result<Answer, Errno> {
+        if self.keeping == Keeping::Files && self.identity(question.pid).users.files == 0 {
+            return Ok(Answer::Continue);
+        }
         let caller = Caller { pid: question.pid };
         let args = question.args;
         let (file, ids) = match call {
@@ -91,9 +104,12 @@ impl OwnerSupervisor {
         let unchanged = if narrow { 0xffff } else { 0xffff_ffff };
         let mask = unchanged;
         let [uid, gid] = ids.map(|id| Some((id & mask) as u32).filter(|id| u64::from(*id) != unchanged));
-        let before = self.records.read(&file.path, file.follow).unwrap_or_default();
+        let before = self.owner(&file)?;
         if !self.identity(question.pid).may_give((before.uid, before.gid), uid, gid) {
             return Err(Errno::PERM);
+        }
+        if self.keeping == Keeping::Files {
+            return Ok(Answer::Continue);
         }
         // For the kernel root stays root, but what else a new owner means is done: setuid bits and
         // capabilities go, the time of change is set, and what is read-only is refused.
@@ -107,8 +123,18 @@ impl OwnerSupervisor {
         Ok(Answer::Value(0))
     }
 
+    fn owner(&self, file: &Named) -> Result<RecordedOwner, Errno> {
+        match self.keeping {
+            Keeping::Records => Ok(self.records.read(&file.path, file.follow).unwrap_or_default()),
+            Keeping::Files => {
+                let stat = rustix::fs::statat(CWD, &file.path, file.flags())?;
+                Ok(RecordedOwner::new(stat.st_uid, stat.st_gid))
+            }
+        }
+    }
+
     /// The exec calls: a setuid program makes another identity.
-    pub(super) fn execute(&mut self, call: Call, question: &Question) -> Result<Answer, Errno> {
+    pub(in crate::exec) fn execute(&mut self, call: Call, question: &Question) -> Result<Answer, Errno> {
         let caller = Caller { pid: question.pid };
         let args = question.args;
         let file = match call {
@@ -127,7 +153,7 @@ impl OwnerSupervisor {
         }
         let (mut user, mut group) = (None, None);
         if mode.intersects(Mode::SUID | Mode::SGID) && is_binary(&file.path) {
-            let owner = self.records.read(&file.path, file.follow).unwrap_or_default();
+            let owner = self.owner(&file)?;
             user = mode.contains(Mode::SUID).then_some(owner.uid);
             group = mode.contains(Mode::SGID | Mode::XGRP).then_some(owner.gid);
         }

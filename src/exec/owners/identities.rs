@@ -33,7 +33,7 @@ fn id_bytes(ids: &[u32], narrow: bool) -> Vec<u8> {
 }
 
 impl OwnerSupervisor {
-    pub(super) fn identity(&self, pid: u32) -> &Identity {
+    pub(in crate::exec) fn identity(&self, pid: u32) -> &Identity {
         // A process that cannot be asked is gone, and its answer goes nowhere.
         self.identities.get(notify::carried(pid).unwrap_or(0))
     }

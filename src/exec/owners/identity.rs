@@ -11,7 +11,7 @@ pub(super) struct NotPermitted;
 
 /// One kind of ids of a process: those of its user, or of its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(super) struct Ids {
+pub(in crate::exec) struct Ids {
     pub(super) real: u32,
     pub(super) effective: u32,
     pub(super) saved: u32,
@@ -21,7 +21,7 @@ pub(super) struct Ids {
 
 /// A process's user and groups.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(super) struct Identity {
+pub(in crate::exec) struct Identity {
     pub(super) users: Ids,
     pub(super) group: Ids,
     pub(super) groups: Vec<u32>,
@@ -123,7 +123,7 @@ impl Identity {
     }
 
     /// Root may become anyone; capabilities apart from that are not modelled.
-    pub(super) fn is_privileged(&self) -> bool {
+    pub(in crate::exec) fn is_privileged(&self) -> bool {
         self.users.effective == 0 || self.keeps_capabilities
     }
 

@@ -13,12 +13,12 @@
 //! of 32-bit programs that no filter can judge are answered here, too.
 
 mod call;
-mod caller;
+pub(in crate::exec) mod caller;
 mod create;
-mod files;
+pub(in crate::exec) mod files;
 mod identities;
-mod identity;
-mod notify;
+pub(in crate::exec) mod identity;
+pub(in crate::exec) mod notify;
 mod records;
 mod sockets;
 
@@ -32,7 +32,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::call::{Call, WATCHED, When};
+pub(super) use self::call::{CARRIER, Call, WATCHED, When};
 use self::identity::{Identities, Identity};
 pub(super) use self::notify::carry;
 use self::notify::{Answer, Question};
@@ -114,13 +114,14 @@ fn keep(socket: &UnixStream) -> std::io::Result<Vec<SpecialOwner>> {
         proc,
         root: None,
         may_be_elsewhere: false,
+        keeping: Keeping::Records,
     };
     supervisor.serve(&owned_paths)?;
     let special = supervisor.records.special.iter();
     Ok(special.map(|(file, owner)| SpecialOwner { file: *file, uid: owner.uid, gid: owner.gid }).collect())
 }
 
-struct OwnerSupervisor {
+pub(in crate::exec) struct OwnerSupervisor {
     listener: OwnedFd,
     identities: Identities,
     records: Records,
@@ -130,9 +131,47 @@ struct OwnerSupervisor {
     root: Option<OwnedFd>,
     /// A process of the step has called chroot.
     may_be_elsewhere: bool,
+    keeping: Keeping,
+}
+
+/// Where it is kept whose a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeping {
+    /// Written down with it: for the kernel all is root's.
+    Records,
+    /// As the kernel keeps it: processes are root's and give files to whom they believe to be.
+    Files,
 }
 
 impl OwnerSupervisor {
+    /// For processes that are root to the kernel, among files that belong to whom they belong. This process has the step's
+    /// root and the directory `/proc`.
+    pub(in crate::exec) fn among_files(
+        listener: OwnedFd,
+        proc: OwnedFd,
+        Credentials { uid, gid, groups, .. }: &Credentials,
+    ) -> Self {
+        Self {
+            listener,
+            identities: Identities::new(Identity::new(*uid, *gid, groups.clone())),
+            records: Records::default(),
+            proc,
+            root: None,
+            may_be_elsewhere: false,
+            keeping: Keeping::Files,
+        }
+    }
+
+    /// On which it is asked.
+    pub(in crate::exec) fn listener(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// The directory `/proc`.
+    pub(in crate::exec) fn proc(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.proc.as_fd()
+    }
+
     /// Answers until no process is left that could ask.
     fn serve(&mut self, known: &[OwnedPath]) -> std::io::Result<()> {
         while let Some(question) = notify::next(self.listener.as_fd())? {
@@ -177,6 +216,15 @@ impl OwnerSupervisor {
         let Some((call, convention)) = seccomp::watched_call(question.architecture, question.number) else {
             return Ok(Answer::Continue);
         };
+        self.decide_call(question, (call, convention))
+    }
+
+    /// What to answer to a call that was recognised already.
+    pub(in crate::exec) fn decide_call(
+        &mut self,
+        question: &Question,
+        (call, convention): (Call, seccomp::Convention),
+    ) -> Result<Answer, Errno> {
         let narrow = convention.narrow;
         match call {
             Call::Chown | Call::Lchown | Call::Fchown | Call::Fchownat => self.give(call, question, narrow),
@@ -206,7 +254,13 @@ impl OwnerSupervisor {
             | Call::Setfsuid
             | Call::Setfsgid
             | Call::Setgroups => self.change_identity(call, question, narrow),
-            Call::Socketcall => sockets::answer(self.listener.as_fd(), question, Profile::DefaultSingleId),
+            Call::Socketcall => {
+                let profile = match self.keeping {
+                    Keeping::Records => Profile::DefaultSingleId,
+                    Keeping::Files => Profile::Plain,
+                };
+                sockets::answer(self.listener.as_fd(), question, profile)
+            }
             Call::Getuid
             | Call::Geteuid
             | Call::Getgid

@@ -6,9 +6,10 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{Stat, Statx};
+use rustix::fs::{Mode, OFlags, Stat, Statx};
 use rustix::io::Errno;
 
 use super::call::CARRIER;
@@ -27,15 +28,15 @@ const ADD_AND_SEND: u32 = 2;
 /// A process waits for an answer (`struct seccomp_notif`).
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
-pub(super) struct Question {
-    pub(super) id: u64,
+pub(in crate::exec) struct Question {
+    pub(in crate::exec) id: u64,
     /// The thread, as this process sees it.
-    pub(super) pid: u32,
+    pub(in crate::exec) pid: u32,
     flags: u32,
-    pub(super) number: i32,
-    pub(super) architecture: u32,
+    pub(in crate::exec) number: i32,
+    pub(in crate::exec) architecture: u32,
     instruction: u64,
-    pub(super) args: [u64; 6],
+    pub(in crate::exec) args: [u64; 6],
 }
 
 /// `struct seccomp_notif_resp`.
@@ -59,7 +60,7 @@ struct AddedFile {
 
 /// How a question is answered.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(in crate::exec) enum Answer {
     /// The kernel shall do what was asked for.
     Continue,
     /// It was done, and returned this.
@@ -79,7 +80,7 @@ fn control<T>(listener: BorrowedFd<'_>, request: u64, argument: *mut T) -> io::R
 }
 
 /// Asks for turns without a detour; older kernels do without.
-pub(super) fn prefer_turns(listener: BorrowedFd<'_>) {
+pub(in crate::exec) fn prefer_turns(listener: BorrowedFd<'_>) {
     // SAFETY: this request takes the flags themselves.
     unsafe { libc::ioctl(listener.as_raw_fd(), SET_FLAGS as _, SYNC_WAKE_UP) };
 }
@@ -95,7 +96,7 @@ fn receive(listener: BorrowedFd<'_>) -> io::Result<Option<Question>> {
 }
 
 /// Waits for the next question; `None` when no process is left that could ask.
-pub(super) fn next(listener: BorrowedFd<'_>) -> io::Result<Option<Question>> {
+pub(in crate::exec) fn next(listener: BorrowedFd<'_>) -> io::Result<Option<Question>> {
     loop {
         let mut files = [PollFd::from_borrowed_fd(listener, PollFlags::IN)];
         match rustix::event::poll(&mut files, None) {
@@ -114,13 +115,13 @@ pub(super) fn next(listener: BorrowedFd<'_>) -> io::Result<Option<Question>> {
 }
 
 /// Whether the process still waits: then its number was not given to another meanwhile.
-pub(super) fn is_waiting(listener: BorrowedFd<'_>, question: &Question) -> bool {
+pub(in crate::exec) fn is_waiting(listener: BorrowedFd<'_>, question: &Question) -> bool {
     let mut id = question.id;
     control(listener, IS_VALID, &raw mut id).is_ok()
 }
 
 /// Answers; a process that is gone needs none.
-pub(super) fn answer(listener: BorrowedFd<'_>, id: u64, answer: Result<Answer, Errno>) {
+pub(in crate::exec) fn answer(listener: BorrowedFd<'_>, id: u64, answer: Result<Answer, Errno>) {
     let mut response = Response { id, value: 0, error: 0, flags: 0 };
     match answer {
         Ok(Answer::Continue) => response.flags = CONTINUE,
@@ -146,18 +147,52 @@ fn add_file(listener: BorrowedFd<'_>, id: u64, file: &OwnedFd, close_on_exec: bo
 }
 
 /// Reads the memory of a process; gives how many bytes.
-pub(super) fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    copy_memory(libc::SYS_process_vm_readv, pid, address, &local)
+pub(in crate::exec) fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    if !IS_BY_FILE.load(Ordering::Relaxed) {
+        let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        match copy_memory(libc::SYS_process_vm_readv, pid, address, &local) {
+            Err(error) if is_refused(&error) => {}
+            read => return read,
+        }
+    }
+    let read = rustix::io::pread(memory_file(pid, OFlags::RDONLY)?, buffer, address)?;
+    IS_BY_FILE.store(true, Ordering::Relaxed);
+    Ok(read)
+}
+
+/// The filters of some containers let the memory of other processes be reached by its file only. Known after the first call.
+static IS_BY_FILE: AtomicBool = AtomicBool::new(false);
+
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS))
+}
+
+/// This process's working directory is `/proc`.
+fn memory_file(pid: u32, flags: OFlags) -> io::Result<OwnedFd> {
+    let path = format!("{pid}/mem");
+    Ok(rustix::fs::openat(rustix::fs::CWD, path, flags | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// Writes all bytes into the memory of a process.
-pub(super) fn write_memory(pid: u32, address: u64, bytes: &[u8]) -> io::Result<()> {
-    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    match copy_memory(libc::SYS_process_vm_writev, pid, address, &local)? == bytes.len() {
-        true => Ok(()),
-        false => Err(io::ErrorKind::WriteZero.into()),
+pub(in crate::exec) fn write_memory(pid: u32, address: u64, bytes: &[u8]) -> io::Result<()> {
+    let written = write_some(pid, address, bytes)?;
+    if written == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+fn write_some(pid: u32, address: u64, bytes: &[u8]) -> io::Result<usize> {
+    if !IS_BY_FILE.load(Ordering::Relaxed) {
+        let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        match copy_memory(libc::SYS_process_vm_writev, pid, address, &local) {
+            Err(error) if is_refused(&error) => {}
+            written => return written,
+        }
     }
+    write_over(pid, address, bytes)
+}
+
+/// Writes also where the process itself may only read: of such a page it gets a copy of its own.
+pub(in crate::exec) fn write_over(pid: u32, address: u64, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::io::pwrite(memory_file(pid, OFlags::RDWR)?, bytes, address)?)
 }
 
 /// Between `local`, whose memory the caller may read, or write where `call` does, and as many bytes at an address of a
@@ -172,7 +207,7 @@ fn copy_memory(call: libc::c_long, pid: u32, address: u64, local: &libc::iovec) 
 }
 
 /// The soft limit that carries a process's number.
-pub(super) fn carried(pid: u32) -> io::Result<u64> {
+pub(in crate::exec) fn carried(pid: u32) -> io::Result<u64> {
     let mut limit = MaybeUninit::<libc::rlimit64>::zeroed();
     let null = std::ptr::null::<libc::rlimit64>();
     // SAFETY: a null pointer sets nothing; the other is valid for writes.
@@ -196,7 +231,7 @@ pub(in crate::exec) fn carry(pid: u32, number: u64) -> io::Result<()> {
 }
 
 /// A copy of another process's open file.
-pub(super) fn take_file(process: BorrowedFd<'_>, fd: i32) -> io::Result<OwnedFd> {
+pub(in crate::exec) fn take_file(process: BorrowedFd<'_>, fd: i32) -> io::Result<OwnedFd> {
     // SAFETY: no pointers.
     let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) })?;
     // SAFETY: the kernel just returned this descriptor; nobody else owns it.
@@ -204,7 +239,7 @@ pub(super) fn take_file(process: BorrowedFd<'_>, fd: i32) -> io::Result<OwnedFd>
 }
 
 /// Pid, uid and gid of the process at the other end of a unix socket.
-pub(super) fn peer(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, u32)> {
+pub(in crate::exec) fn peer(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, u32)> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: both are valid for writes, and the length is that of the structure.
@@ -222,7 +257,7 @@ pub(super) fn peer(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, u32)> {
 }
 
 /// A socket of this process.
-pub(super) fn socket(family: u32, kind: u32, protocol: u32) -> io::Result<OwnedFd> {
+pub(in crate::exec) fn socket(family: u32, kind: u32, protocol: u32) -> io::Result<OwnedFd> {
     let kind = kind as i32 | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers.
     let fd = check(unsafe { libc::socket(family as i32, kind, protocol as i32) }.into())?;
@@ -231,7 +266,7 @@ pub(super) fn socket(family: u32, kind: u32, protocol: u32) -> io::Result<OwnedF
 }
 
 /// The user that this thread is to files and new sockets.
-pub(super) fn set_file_user(user: u32) -> io::Result<()> {
+pub(in crate::exec) fn set_file_user(user: u32) -> io::Result<()> {
     // SAFETY: no pointers. The call tells no failure, but who the user was before.
     let now = unsafe {
         libc::setfsuid(user);
@@ -241,16 +276,16 @@ pub(super) fn set_file_user(user: u32) -> io::Result<()> {
 }
 
 /// The value of a socket's option.
-pub(super) struct OptionValue {
+pub(in crate::exec) struct OptionValue {
     /// Nothing for a null pointer.
-    pub(super) bytes: Option<Vec<u8>>,
+    pub(in crate::exec) bytes: Option<Vec<u8>>,
     /// What the pointer in the bytes (a `struct compat_sock_fprog`) leads to, if there is one.
-    pub(super) program: Vec<u8>,
+    pub(in crate::exec) program: Vec<u8>,
 }
 
 /// `setsockopt` as a 32-bit program calls it: some structures are others there.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn set_option_as_32_bits(
+pub(in crate::exec) fn set_option_as_32_bits(
     socket: BorrowedFd<'_>,
     level: u32,
     option: u32,
@@ -290,7 +325,7 @@ pub(super) fn set_option_as_32_bits(
 
 /// No other machine has calls of 32 bits that are asked about.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn set_option_as_32_bits(
+pub(in crate::exec) fn set_option_as_32_bits(
     _: BorrowedFd<'_>,
     _: u32,
     _: u32,
@@ -338,7 +373,7 @@ impl Drop for LowMemory {
 }
 
 /// Makes the signal that asks a step to end mean nothing to this process.
-pub(super) fn outlive_the_step() {
+pub(in crate::exec) fn outlive_the_step() {
     // SAFETY: ignoring a signal runs no code.
     unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
 }
@@ -351,13 +386,13 @@ const _: () = assert!(size_of::<Stat>() == 128);
 const _: () = assert!(size_of::<Statx>() == 256);
 
 /// The bytes of `struct stat`.
-pub(super) fn stat_bytes(stat: &Stat) -> &[u8] {
+pub(in crate::exec) fn stat_bytes(stat: &Stat) -> &[u8] {
     // SAFETY: a plain structure of the kernel's without implicit padding, filled by it, that outlives the slice.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(stat).cast(), size_of::<Stat>()) }
 }
 
 /// The bytes of `struct statx`.
-pub(super) fn statx_bytes(stat: &Statx) -> &[u8] {
+pub(in crate::exec) fn statx_bytes(stat: &Statx) -> &[u8] {
     // SAFETY: as above.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(stat).cast(), size_of::<Statx>()) }
 }

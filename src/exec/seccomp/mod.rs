@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use super::owners::{Call, WATCHED, When};
+use super::plain;
 use super::spec::{Network, Security};
 use super::sys::Instruction;
 use crate::exec::privilege::Privilege;
@@ -23,6 +24,8 @@ pub(super) enum Profile {
     DefaultOnHost,
     /// The default, and calls about owners and identities are for the supervisor of them.
     DefaultSingleId,
+    /// The default without namespaces or mounts: calls that name paths, processes or identities are for the supervisor.
+    Plain,
     /// Everything is allowed, but calls about owners and identities are for the supervisor of them.
     OnlySingleId,
 }
@@ -33,6 +36,7 @@ impl Profile {
         match (security, privilege) {
             (Security::Insecure, Privilege::Single) => Some(Profile::OnlySingleId),
             (Security::Insecure, Privilege::Root | Privilege::Ranges) => None,
+            (_, Privilege::Plain) => Some(Profile::Plain),
             (Security::Sandbox, Privilege::Single) => Some(Profile::DefaultSingleId),
             // In a user namespace root has no power over the machine's network.
             (Security::Sandbox, Privilege::Root) if network == Network::Host => Some(Profile::DefaultOnHost),
@@ -64,6 +68,12 @@ enum Action {
     AskValue(u8, u32),
     /// Passed on when argument 0 is one of these, else allowed.
     AskFirst(&'static [u32]),
+    /// Passed on when this argument is one of these, else allowed.
+    AskOneOf(u8, &'static [u32]),
+    /// Passed on when this argument has none of these bits, else allowed.
+    AskWithout(u8, u32),
+    /// Passed on when argument 0 is not 0, or argument 1 is this, else allowed.
+    AskOthersOr(u32),
 }
 
 /// CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET.
@@ -134,7 +144,7 @@ const fn branch(code: u16, value: u32, jump_true: u8, jump_false: u8) -> Instruc
 
 /// A compiled profile, made once for a process and what it forks.
 pub(super) fn compiled(profile: Profile) -> &'static [Instruction] {
-    static COMPILED: [OnceLock<Vec<Instruction>>; 4] = [const { OnceLock::new() }; 4];
+    static COMPILED: [OnceLock<Vec<Instruction>>; 5] = [const { OnceLock::new() }; 5];
     COMPILED[profile as usize].get_or_init(|| compile(profile))
 }
 
@@ -218,6 +228,16 @@ pub(super) struct Convention {
 
 /// Which watched call a number stands for.
 pub(super) fn watched_call(architecture: u32, number: i32) -> Option<(Call, Convention)> {
+    let (name, convention) = named_call(architecture, number)?;
+    if name == "socketcall" {
+        return Some((Call::Socketcall, Convention { narrow: false, wide: false }));
+    }
+    let (_, call, _) = WATCHED.iter().find(|watched| watched.0 == name)?;
+    Some((*call, convention))
+}
+
+/// The name of an allowed call.
+pub(super) fn named_call(architecture: u32, number: i32) -> Option<(&'static str, Convention)> {
     let (_, column) = ARCHITECTURES.iter().find(|(value, _)| *value == architecture)?;
     let number = number as u32;
     let (column, number) = match column {
@@ -226,12 +246,8 @@ pub(super) fn watched_call(architecture: u32, number: i32) -> Option<(Call, Conv
     };
     let is_it = |row: &&Row| row.1[column as usize] == Some(number);
     let name = ALLOWED.iter().find(is_it)?.0;
-    if name == "socketcall" {
-        return Some((Call::Socketcall, Convention { narrow: false, wide: false }));
-    }
-    let (_, call, _) = WATCHED.iter().find(|watched| watched.0 == name)?;
     let narrow = !column.is_wide() && has_wider_sibling(name);
-    Some((*call, Convention { narrow, wide: column.is_wide() }))
+    Some((name, Convention { narrow, wide: column.is_wide() }))
 }
 
 /// Whether there is a call of the same name with 32 at its end, for ids of 32 bits.
@@ -259,26 +275,32 @@ fn ranges(profile: Profile, column: Column) -> Vec<(u32, Action)> {
         set(&CLONE3, Action::Errno(libc::ENOSYS as u16));
         set(&SOCKET, Action::FirstArgumentNot(REFUSED_FAMILIES));
         set(&PERSONALITY, Action::FirstArgumentIs(PERSONALITIES));
-        if profile == Profile::DefaultOnHost {
+        if matches!(profile, Profile::DefaultOnHost | Profile::Plain) {
             set(&SOCKET, Action::SocketWithoutPackets);
             set(listed("setsockopt"), Action::OptionWithoutForging);
-            set(listed("socketcall"), Action::AskFirst(SOCKETCALL_SOCKET_AND_OPTION));
+            // To set an option in a caller's place takes a copy of its socket, which containers do not let one have.
+            let asked =
+                if profile == Profile::Plain { SOCKETCALL_SOCKET } else { SOCKETCALL_SOCKET_AND_OPTION };
+            set(listed("socketcall"), Action::AskFirst(asked));
         } else {
             set(listed("socketcall"), Action::AskFirst(SOCKETCALL_SOCKET));
         }
         Action::Errno(libc::EPERM as u16)
     };
-    if matches!(profile, Profile::DefaultSingleId | Profile::OnlySingleId) {
-        for (name, _, when) in WATCHED {
-            let row = ALLOWED.iter().find(|row| row.0 == *name);
-            let action = match *when {
-                When::Wide if !column.is_wide() => continue,
-                When::Wide | When::Always => Action::Ask,
-                When::Bits(argument, bits) => Action::AskBits(argument, bits),
-                When::Value(argument, value) => Action::AskValue(argument, value),
-            };
-            row.into_iter().for_each(|row| set(row, action));
-        }
+    for (name, when) in watched_by(profile) {
+        let row = ALLOWED.iter().find(|row| row.0 == name);
+        let action = match when {
+            When::Wide | When::WideWithout(..) if !column.is_wide() => continue,
+            When::Wide | When::Always => Action::Ask,
+            When::Bits(argument, bits) => Action::AskBits(argument, bits),
+            When::Value(argument, value) => Action::AskValue(argument, value),
+            When::OneOf(argument, values) => Action::AskOneOf(argument, values),
+            When::WideWithout(argument, bits) | When::Without(argument, bits) => {
+                Action::AskWithout(argument, bits)
+            }
+            When::OthersOr(value) => Action::AskOthersOr(value),
+        };
+        row.into_iter().for_each(|row| set(row, action));
     }
     let beyond = if usual == Action::Allow { usual } else { Action::Errno(libc::ENOSYS as u16) };
     let default_of = |number| if number > newest { beyond } else { usual };
@@ -292,6 +314,17 @@ fn ranges(profile: Profile, column: Column) -> Vec<(u32, Action)> {
         push(&mut list, base + number + 1, beyond);
     }
     list
+}
+
+/// The calls that a supervisor answers, by name.
+fn watched_by(profile: Profile) -> Vec<(&'static str, When)> {
+    match profile {
+        Profile::Default | Profile::DefaultOnHost => Vec::new(),
+        Profile::DefaultSingleId | Profile::OnlySingleId => {
+            WATCHED.iter().map(|(name, _, when)| (*name, *when)).collect()
+        }
+        Profile::Plain => plain::WATCHED.iter().map(|(name, _, when)| (*name, *when)).collect(),
+    }
 }
 
 fn listed(name: &str) -> &'static Row {
@@ -353,6 +386,19 @@ fn leaf(action: Action) -> Vec<Instruction> {
             vec![load(at), instruction(AND, bits), branch(JUMP_EQUAL, 0, 0, 1), allow, ask]
         }
         Action::AskFirst(values) => one_of(argument, values, ask, allow),
+        Action::AskOneOf(at, values) => one_of(load(at), values, ask, allow),
+        Action::AskWithout(at, bits) => {
+            vec![load(at), instruction(AND, bits), branch(JUMP_EQUAL, 0, 0, 1), ask, allow]
+        }
+        Action::AskOthersOr(value) => vec![
+            argument,
+            branch(JUMP_EQUAL, 0, 1, 0),
+            ask,
+            load(1),
+            branch(JUMP_EQUAL, value, 0, 1),
+            ask,
+            allow,
+        ],
         Action::AskValue(at, value) => vec![load(at), branch(JUMP_EQUAL, value, 0, 1), ask, allow],
     }
 }

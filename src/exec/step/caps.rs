@@ -16,8 +16,12 @@ const ALL: std::ops::Range<u32> = 0..64;
 /// Takes every capability but the default ones from the bounding set, so that no program, setuid or not,
 /// can get them back.
 pub(super) fn limit_bounding_set() -> rustix::io::Result<()> {
+    limit_bounding_set_to(DEFAULT)
+}
+
+fn limit_bounding_set_to(kept: u64) -> rustix::io::Result<()> {
     for bit in ALL {
-        if DEFAULT & (1 << bit) != 0 {
+        if kept & (1 << bit) != 0 {
             continue;
         }
         match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
@@ -42,6 +46,20 @@ pub(super) fn become_user(user: &Credentials) -> rustix::io::Result<()> {
 pub(super) fn keep_default() -> rustix::io::Result<()> {
     let now = rustix::thread::capabilities(None)?;
     let kept = now.permitted & CapabilitySet::from_bits_retain(DEFAULT);
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets)
+}
+
+/// Keeps of the default capabilities those that do not lead out of a `chroot`.
+pub(in crate::exec) fn keep_inside_chroot() -> rustix::io::Result<()> {
+    let kept = DEFAULT & !CapabilitySet::SYS_CHROOT.bits();
+    match limit_bounding_set_to(kept) {
+        // Without CAP_SETPCAP the set stays; no_new_privs lets nobody have more than now in any case.
+        Ok(()) | Err(Errno::PERM) => {}
+        Err(errno) => return Err(errno),
+    }
+    let now = rustix::thread::capabilities(None)?;
+    let kept = now.permitted & CapabilitySet::from_bits_retain(kept);
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets)
 }

@@ -137,7 +137,7 @@ fn take_images(request: &mut RunRequest, rbuild: &UnixStream) -> std::io::Result
 }
 
 /// Makes the first two files output and error output; gives the third.
-fn take_output(files: Vec<OwnedFd>) -> rustix::io::Result<Option<OwnedFd>> {
+pub(in crate::exec) fn take_output(files: Vec<OwnedFd>) -> rustix::io::Result<Option<OwnedFd>> {
     let mut files = files.into_iter();
     if let (Some(output), Some(errors)) = (files.next(), files.next()) {
         rustix::stdio::dup2_stdout(&output)?;
@@ -146,7 +146,7 @@ fn take_output(files: Vec<OwnedFd>) -> rustix::io::Result<Option<OwnedFd>> {
     Ok(files.next())
 }
 
-fn set_stdin(request: &RunRequest, given: Option<OwnedFd>) -> Result<(), Failure> {
+pub(in crate::exec) fn set_stdin(request: &RunRequest, given: Option<OwnedFd>) -> Result<(), Failure> {
     let file = match (request.stdin, given) {
         (Stdin::Terminal { rows, columns }, Some(socket)) => {
             let owner = request.spec.credentials.uid;
@@ -160,7 +160,7 @@ fn set_stdin(request: &RunRequest, given: Option<OwnedFd>) -> Result<(), Failure
 }
 
 /// One JSON value a line.
-pub(super) fn tell(report: &OwnedFd, progress: &Progress) {
+pub(in crate::exec) fn tell(report: &OwnedFd, progress: &Progress) {
     let mut line = serde_json::to_vec(progress).expect("plain data with string keys always serialises");
     line.push(b'\n');
     // An init that is gone has taken this process along, or will at once.
@@ -248,7 +248,7 @@ fn pivot(root: &OwnedFd, Ready { old_root, memory, .. }: &Ready) -> rustix::io::
     }
 }
 
-fn set_limits<'a>(limits: impl Iterator<Item = &'a Ulimit>) -> Result<(), Failure> {
+pub(in crate::exec) fn set_limits<'a>(limits: impl Iterator<Item = &'a Ulimit>) -> Result<(), Failure> {
     for limit in limits {
         let doing = || format!("set the limit {}={}:{}", limit.name, limit.soft, limit.hard);
         let resource =
@@ -261,7 +261,7 @@ fn set_limits<'a>(limits: impl Iterator<Item = &'a Ulimit>) -> Result<(), Failur
 }
 
 /// Whether it is about open files. Such a limit counts for sending them, too: what its user has on the way anywhere.
-fn is_of_files(limit: &Ulimit) -> bool {
+pub(in crate::exec) fn is_of_files(limit: &Ulimit) -> bool {
     limit.name == "nofile"
 }
 

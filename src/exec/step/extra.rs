@@ -33,7 +33,7 @@ impl Extra<'_, '_> {
     pub(super) fn mount(&mut self, mount: &MountSpec) -> Result<(), Failure> {
         let doing = || format!("mount {}", mount.target);
         let tree = match &mount.kind {
-            MountSource::Bind { source } => open_source(source)?,
+            MountSource::Bind { source } | MountSource::Cache { source } => open_source(source)?,
             MountSource::Layers { lowers, path, writes } => {
                 self.layers(&mount.target, (lowers, path, writes))?
             }

@@ -45,7 +45,7 @@ fn run_command(socket: &UnixStream, config: &InitConfig) -> Result<InitReport, F
     let own_pids = leave_namespaces(config)?;
     if config.security == Security::Sandbox && config.network == Network::Host {
         // Here, so that sockets which are made in the command's place are within the same bounds as its own.
-        sys::scope_abstract_sockets().doing(|| "close off abstract sockets".into())?;
+        sys::landlock::scope_abstract_sockets().doing(|| "close off abstract sockets".into())?;
     }
     let supervisor = if !config.privilege.has_other_ids() { Some(owners::start()?) } else { None };
     sys::unshare(UnshareFlags::NEWPID).doing(|| "make a pid namespace for the command".into())?;
@@ -284,6 +284,7 @@ fn conclude(
         memory_limit_bytes: None,
         process_limit,
         special_owners,
+        put_back: Vec::new(),
     };
     InitReport { outcome: Outcome::Exited(report), made }
 }

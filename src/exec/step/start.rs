@@ -16,7 +16,7 @@ pub(in crate::exec) struct Own {
 
 impl Own {
     /// To be asked where /proc is the machine's.
-    pub(super) fn program() -> rustix::io::Result<Self> {
+    pub(in crate::exec) fn program() -> rustix::io::Result<Self> {
         rustix::fs::stat("/proc/self/exe").map(|stat| Self { device: stat.st_dev, inode: stat.st_ino })
     }
 

@@ -22,7 +22,7 @@ pub(in crate::exec) struct Made {
 }
 
 impl Made {
-    pub(super) fn new(root: &RootSource, stubs: Stubs) -> Self {
+    pub(in crate::exec) fn new(root: &RootSource, stubs: Stubs) -> Self {
         let (base, is_upper) = match root {
             RootSource::Overlay { upper, .. } => (upper, true),
             RootSource::Plain { dir } => (dir, false),
@@ -93,7 +93,7 @@ fn is_opaque(directory: &OwnedFd) -> bool {
 }
 
 /// The command may have put symbolic links in the way: nothing is followed.
-fn open_parent(base: &Path, path: &Path) -> rustix::io::Result<(OwnedFd, PathBuf)> {
+pub(in crate::exec) fn open_parent(base: &Path, path: &Path) -> rustix::io::Result<(OwnedFd, PathBuf)> {
     let name = path.file_name().ok_or(rustix::io::Errno::INVAL)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut parent = rustix::fs::open(base, flags, Mode::empty())?;

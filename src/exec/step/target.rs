@@ -21,7 +21,7 @@ const LINK_LIMIT: u32 = 40;
 
 /// What to make where nothing is.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Leaf {
+pub(in crate::exec) enum Leaf {
     /// A directory.
     Directory,
     /// An empty file (parents are directories).
@@ -30,7 +30,7 @@ pub(super) enum Leaf {
 
 /// Who owns what is made, and whether it goes away again.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Keep {
+pub(in crate::exec) enum Keep {
     /// A mount point: root's, removed after the step.
     Remove,
     /// A directory that stays: `/proc` of an empty root, or a working directory.
@@ -39,7 +39,7 @@ pub(super) enum Keep {
 
 /// What was made for mounts in the root itself, and which directories that touched.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Stubs {
+pub(in crate::exec) struct Stubs {
     /// Real paths relative to the root, parents first.
     pub(in crate::exec) made: Vec<PathBuf>,
     /// Directories of the root that got new entries, as they were before.
@@ -59,9 +59,9 @@ pub(super) struct Touched {
 }
 
 /// A root being prepared.
-pub(super) struct Root<'r> {
+pub(in crate::exec) struct Root<'r> {
     pub(super) directory: BorrowedFd<'r>,
-    pub(super) stubs: Stubs,
+    pub(in crate::exec) stubs: Stubs,
     /// Owners are written down with the files instead of given to them.
     pub(super) records_owners: bool,
     mount_id: Option<u64>,
@@ -70,7 +70,7 @@ pub(super) struct Root<'r> {
 
 impl<'r> Root<'r> {
     /// `upper` receives the root's changes, if it is an overlay.
-    pub(super) fn new(directory: BorrowedFd<'r>, upper: Option<&'r Path>) -> Self {
+    pub(in crate::exec) fn new(directory: BorrowedFd<'r>, upper: Option<&'r Path>) -> Self {
         Self {
             directory,
             stubs: Stubs::default(),
@@ -81,7 +81,17 @@ impl<'r> Root<'r> {
     }
 
     /// Opens `path` (absolute, in the root) with O_PATH, making what is missing.
-    pub(super) fn open_or_make(&mut self, path: &str, leaf: Leaf, keep: Keep) -> Result<OwnedFd> {
+    pub(in crate::exec) fn open_or_make(&mut self, path: &str, leaf: Leaf, keep: Keep) -> Result<OwnedFd> {
+        self.place(path, leaf, keep).map(|(found, _)| found)
+    }
+
+    /// As [`Self::open_or_make`]; gives also where that really is, relative to the root.
+    pub(in crate::exec) fn place(
+        &mut self,
+        path: &str,
+        leaf: Leaf,
+        keep: Keep,
+    ) -> Result<(OwnedFd, PathBuf)> {
         let mut walk = Walk { root: self.directory, above: Vec::new(), links: 0 };
         let mut rest: Vec<OsString> = components(OsStr::new(path));
         while let Some(name) = rest.pop() {
@@ -101,14 +111,16 @@ impl<'r> Root<'r> {
                 Err(errno) => return Err(errno),
             }
         }
-        match walk.above.pop() {
-            Some((found, _)) => Ok(found),
-            None => rustix::io::fcntl_dupfd_cloexec(self.directory, 3),
-        }
+        let real = walk.above.iter().map(|(_, name)| name).collect();
+        let found = match walk.above.pop() {
+            Some((found, _)) => found,
+            None => rustix::io::fcntl_dupfd_cloexec(self.directory, 3)?,
+        };
+        Ok((found, real))
     }
 
     /// Opens `path` without making anything; `None` when it is not there.
-    pub(super) fn open(&self, path: &str) -> Result<Option<OwnedFd>> {
+    pub(in crate::exec) fn open(&self, path: &str) -> Result<Option<OwnedFd>> {
         let mut walk = Walk { root: self.directory, above: Vec::new(), links: 0 };
         let mut rest = components(OsStr::new(path));
         while let Some(name) = rest.pop() {
@@ -193,7 +205,7 @@ impl<'r> Root<'r> {
 }
 
 /// Gives a directory the times it had.
-pub(super) fn restore_times(directory: BorrowedFd<'_>, before: &rustix::fs::Stat) -> Result<()> {
+pub(in crate::exec) fn restore_times(directory: BorrowedFd<'_>, before: &rustix::fs::Stat) -> Result<()> {
     let time = |seconds: i64, nanos: i64| Timespec { tv_sec: seconds, tv_nsec: nanos as _ };
     let times = Timestamps {
         last_access: time(before.st_atime, before.st_atime_nsec as i64),

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub(super) mod landlock;
 pub(super) mod pipe;
 pub(super) mod signals;
 
@@ -48,9 +49,18 @@ pub(super) fn fork() -> io::Result<Fork> {
 /// Splits this process, the child in a pid namespace of its own; the parent gets a file for it. Only for processes with a
 /// single thread. One that has entered a user namespace could not come back from `unshare` of its pid namespace.
 pub(super) fn fork_into_pid_namespace() -> io::Result<(Fork, Option<OwnedFd>)> {
+    fork_with(libc::CLONE_NEWPID)
+}
+
+/// Splits this process; the parent gets a file for the child. Only for processes with a single thread.
+pub(super) fn fork_with_pidfd() -> io::Result<(Fork, Option<OwnedFd>)> {
+    fork_with(0)
+}
+
+fn fork_with(flags: libc::c_int) -> io::Result<(Fork, Option<OwnedFd>)> {
     use std::os::fd::FromRawFd as _;
     let mut pidfd: libc::c_int = -1;
-    let flags = libc::CLONE_NEWPID | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let flags = flags | libc::CLONE_PIDFD | libc::SIGCHLD;
     // SAFETY: without a stack and CLONE_VM this is a fork; the caller is the zygote, which never starts a thread. The C
     // library keeps the parent's thread number in the child, where only its own locks with owners would look at it,
     // until the next fork corrects it. The pointer is written to by the parent's side of the call alone.
@@ -112,19 +122,75 @@ pub(super) fn wait(pid: Pid) -> io::Result<(Ended, Usage)> {
     }
     // SAFETY: wait4 succeeded, so it filled the structure; zeroes would be valid as well.
     let usage = unsafe { usage.assume_init() };
+    Ok((ended(status), used(&usage)))
+}
+
+fn used(usage: &libc::rusage) -> Usage {
     let time =
         |t: libc::timeval| Duration::from_secs(t.tv_sec as u64) + Duration::from_micros(t.tv_usec as u64);
-    let usage = Usage {
+    Usage {
         user: time(usage.ru_utime),
         system: time(usage.ru_stime),
         peak_memory_bytes: usage.ru_maxrss as u64 * 1024,
-    };
-    let ended = if libc::WIFSIGNALED(status) {
+    }
+}
+
+fn ended(status: libc::c_int) -> Ended {
+    if libc::WIFSIGNALED(status) {
         Ended::Signal(libc::WTERMSIG(status))
     } else {
         Ended::Code(libc::WEXITSTATUS(status))
+    }
+}
+
+/// Takes one child that has ended, if there is one; `ECHILD` when there are no children at all.
+pub(super) fn reap() -> io::Result<Option<(Pid, Ended, Usage)>> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both pointers are valid for writes for the duration of the call.
+    let pid = check(unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) }.into())?;
+    // SAFETY: the call filled the structure, or left it zeroed, which is valid as well.
+    let usage = unsafe { usage.assume_init() };
+    Ok(Pid::from_raw(pid as i32).map(|pid| (pid, ended(status), used(&usage))))
+}
+
+/// Takes this child if it has ended; `None` while it runs.
+pub(super) fn reap_one(pid: u32) -> io::Result<Option<Ended>> {
+    let mut status = 0;
+    // SAFETY: the pointer is valid for writes for the duration of the call.
+    let found = check(unsafe { libc::waitpid(pid as i32, &raw mut status, libc::WNOHANG) }.into())?;
+    Ok((found != 0).then(|| ended(status)))
+}
+
+/// Sends any signal, 0 included, to the process of a pidfd.
+pub(super) fn send_signal(process: BorrowedFd<'_>, signal: i32) -> rustix::io::Result<()> {
+    let information = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: without information the kernel fills it in itself.
+    let sent =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, information, 0u32) };
+    match sent {
+        0 => Ok(()),
+        _ => {
+            Err(rustix::io::Errno::from_io_error(&io::Error::last_os_error())
+                .unwrap_or(rustix::io::Errno::IO))
+        }
+    }
+}
+
+/// A file that becomes readable when a child has ended; the signal does nothing else any more.
+pub(super) fn child_ends() -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd as _;
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set, which the others only change and read.
+    let fd = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
+        libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+        libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
     };
-    Ok((ended, usage))
+    check(fd.into())?;
+    // SAFETY: the kernel just returned this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Sends a signal to every process of this pid namespace except this one and its init.
@@ -247,67 +313,12 @@ pub(super) fn add_mount_attributes(mount: BorrowedFd<'_>, attributes: u64) -> io
     Ok(())
 }
 
-/// `struct landlock_ruleset_attr` of ABI 6.
-#[repr(C)]
-struct LandlockRuleset {
-    handled_access_fs: u64,
-    handled_access_net: u64,
-    scoped: u64,
-}
-
-const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
-const LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET: u64 = 1;
-/// The first version of Landlock's interface that has scopes.
-const LANDLOCK_SCOPES_ABI: libc::c_long = 6;
-
-/// Whether the kernel's Landlock has scopes.
-pub(super) fn landlock_has_scopes() -> bool {
-    // SAFETY: asking for the version takes a null pointer and size zero.
-    let version = unsafe {
-        libc::syscall(
-            libc::SYS_landlock_create_ruleset,
-            std::ptr::null::<LandlockRuleset>(),
-            0usize,
-            LANDLOCK_CREATE_RULESET_VERSION,
-        )
-    };
-    version >= LANDLOCK_SCOPES_ABI
-}
-
 /// Whether the kernel's seccomp knows this action (`SECCOMP_GET_ACTION_AVAIL`).
 pub(super) fn has_seccomp_action(action: u32) -> bool {
     const GET_ACTION_AVAILABLE: libc::c_uint = 2;
     // SAFETY: the pointer is to a value that lives until after the call, which reads it.
     let result = unsafe { libc::syscall(libc::SYS_seccomp, GET_ACTION_AVAILABLE, 0u32, &raw const action) };
     result == 0
-}
-
-/// Keeps this process and its children from connecting to abstract unix sockets of processes outside;
-/// tells whether the kernel could. No access to files is handled, so mounts and files are as before.
-pub(super) fn scope_abstract_sockets() -> io::Result<bool> {
-    use std::os::fd::FromRawFd as _;
-    if !landlock_has_scopes() {
-        return Ok(false);
-    }
-    let ruleset = LandlockRuleset {
-        handled_access_fs: 0,
-        handled_access_net: 0,
-        scoped: LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET,
-    };
-    // SAFETY: the structure lives until after the call and its size is given.
-    let fd = check(unsafe {
-        libc::syscall(
-            libc::SYS_landlock_create_ruleset,
-            &raw const ruleset,
-            size_of::<LandlockRuleset>(),
-            0u32,
-        )
-    })?;
-    // SAFETY: the kernel just returned this descriptor; nobody else owns it.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    // SAFETY: no pointers.
-    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, fd.as_raw_fd(), 0u32) })?;
-    Ok(true)
 }
 
 /// Brings the loopback interface of this network namespace up.
@@ -321,6 +332,16 @@ pub(super) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
     check(result.into())?;
     Ok(())
+}
+
+/// The number of a pseudo terminal, by its other side.
+pub(super) fn number_of_terminal(master: BorrowedFd<'_>) -> rustix::io::Result<u32> {
+    let mut number: libc::c_uint = 0;
+    // SAFETY: the request writes a number to where the pointer leads.
+    match unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN, &raw mut number) } {
+        0 => Ok(number),
+        _ => Err(rustix::io::Errno::NOTTY),
+    }
 }
 
 /// A file that becomes readable when the terminal's size has changed. Needs SIGWINCH to be held back in every thread.

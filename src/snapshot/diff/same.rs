@@ -40,7 +40,7 @@ impl Differ<'_> {
         }
         match (&entry.kind, below.node.kind) {
             (EntryKind::File(content), Kind::File { size, .. }) => {
-                Ok(content.len() == size && self.same_content(&entry.path, stat)?)
+                Ok(content.len() == size && self.is_at_hand(below) && self.same_content(&entry.path, stat)?)
             }
             _ if stat.st_mtime_nsec != 0 => Ok(false),
             (EntryKind::Symlink(target), Kind::Symlink(lower)) => Ok(target == lower),
@@ -60,6 +60,12 @@ impl Differ<'_> {
         let open = |path: &PathBuf| Root::open(path).map_err(Error::io("open", path));
         let lowers = self.job.lowers.iter().map(open).collect::<Result<_, _>>()?;
         Ok(self.lowers.get_or_init(|| lowers))
+    }
+
+    /// Whether the trees below have what the parent has there, and not something older.
+    fn is_at_hand(&self, below: &ViewEntry<'_>) -> bool {
+        let Some(tracked) = &self.job.tracked else { return true };
+        below.layer.is_some_and(|layer| layer < tracked.covered)
     }
 
     fn same_content(&self, path: &[u8], stat: &Stat) -> Result<bool, Error> {

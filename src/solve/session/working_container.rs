@@ -146,6 +146,7 @@ impl WorkingContainer {
                 Ok(report) => report,
             };
             self.has_run = true;
+            self.snapshot.note_put_back(&report.put_back);
             let known = std::mem::take(&mut self.session.special_owners);
             let is_told =
                 |owner: &SpecialOwner| report.special_owners.iter().any(|new| new.file == owner.file);
@@ -216,7 +217,7 @@ fn restore(
 ) -> Result<Vec<File>, Error> {
     for mut mount in std::mem::take(&mut spec.mounts) {
         let is_there = match &mut mount.kind {
-            MountSource::Bind { source } => source.exists(),
+            MountSource::Bind { source } | MountSource::Cache { source } => source.exists(),
             MountSource::Layers { lowers, writes, .. } => {
                 if *writes != Writes::Refused {
                     *writes = services.snapshots.writes()?;

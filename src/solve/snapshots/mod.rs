@@ -1,5 +1,6 @@
 //! The root file systems of one build: trees of layers, and which kind of writable root works here.
 
+mod handed_on;
 mod images;
 mod merged;
 mod unpacking;
@@ -26,7 +27,8 @@ use crate::oci::{ChainId, Layer};
 use crate::report::{Event, Events};
 use crate::rootfs::SpecialOwner;
 use crate::snapshot::{
-    self, ActiveSnapshot, CopyJob, DiffJob, IdMap, OverlayKind, Owners, PackJob, TreeKind, Trees, UnpackJob,
+    self, ActiveSnapshot, CopyJob, DiffJob, IdMap, Listing, OverlayKind, Owners, PackJob, Tracked, TreeKind,
+    Trees, UnpackJob,
 };
 use crate::store::{ScratchDir, Store};
 use crate::sync::lock;
@@ -52,6 +54,8 @@ pub struct Snapshots {
     known: Mutex<HashMap<ChainId, Vec<PathBuf>>>,
     /// Kept until the build is over.
     scratch: Mutex<Vec<ScratchDir>>,
+    /// Roots that steps have left, for those that go on from them; only where roots are changed in place.
+    handed_on: Mutex<HashMap<ChainId, WritableRoot>>,
 }
 
 impl Snapshots {
@@ -76,6 +80,7 @@ impl Snapshots {
             is_announced: AtomicBool::new(false),
             known: Mutex::default(),
             scratch: Mutex::default(),
+            handed_on: Mutex::default(),
         }
     }
 
@@ -155,6 +160,10 @@ impl Snapshots {
 
     /// What is in use now, chosen if need be.
     fn chosen(&self) -> OverlayKind {
+        // Who they run as was told, and that says it.
+        if self.changes_in_place() {
+            return OverlayKind::Copy;
+        }
         let order = OverlayKind::order(self.store.root());
         let mut kind = lock(&self.kind);
         *kind.get_or_insert_with(|| match order.first() {
@@ -388,6 +397,10 @@ impl Snapshots {
         if let Some(job) = snapshot.copy_job() {
             jobs::copy(&self.executor, &job)?;
         }
+        if self.changes_in_place() {
+            let before = Listing::of(&snapshot.dirs().merged)?;
+            return Ok(WritableRoot::tracked(snapshot, Tracked::new(before, lowers.len())));
+        }
         let memory = self.mount_memory(&snapshot, &snapshot.dirs().to_make())?;
         Ok(WritableRoot::new(snapshot, memory))
     }
@@ -462,14 +475,14 @@ impl Snapshots {
     /// What finds the changes of a step that has ended.
     pub(super) fn diff_job(
         &self,
-        snapshot: &ActiveSnapshot,
+        snapshot: &WritableRoot,
         special: &[SpecialOwner],
     ) -> Result<DiffJob, Error> {
         let owners = match self.privilege()?.owners() {
             layer::unpack::Owners::Record => Owners::Recorded { special: special.to_vec() },
             layer::unpack::Owners::Apply => Owners::OnDisk(IdMap::default()),
         };
-        Ok(snapshot.diff_job(Vec::new(), owners))
+        Ok(DiffJob { tracked: snapshot.before().cloned(), ..snapshot.diff_job(Vec::new(), owners) })
     }
 
     /// A directory for what a step writes into a mount, gone with the build.

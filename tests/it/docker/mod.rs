@@ -2,4 +2,3 @@
 
 mod flags;
 mod image;
-mod podman;

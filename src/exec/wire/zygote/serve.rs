@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::exec::failure::{Doing as _, Failure};
 use crate::exec::host::userns;
+use crate::exec::plain;
 use crate::exec::privilege::Privilege;
 use crate::exec::seccomp::{self, Profile};
 use crate::exec::step::memory::{self, Memory};
@@ -24,6 +25,9 @@ pub(in crate::exec) fn serve(control: UnixStream) -> io::Result<()> {
     bind()?;
     let Some((privilege, namespace)) = channel::receive(&control)? else { return Ok(()) };
     let privilege: Privilege = messages::decode(&privilege)?;
+    if privilege == Privilege::Plain {
+        plain::guard()?;
+    }
     let entered = match namespace {
         // Changed credentials clear the death signal.
         Some(namespace) => userns::enter(&namespace, privilege).and_then(|()| bind()),
@@ -47,31 +51,38 @@ pub(in crate::exec) fn serve(control: UnixStream) -> io::Result<()> {
         };
         // Once for all steps of a kind.
         Profile::of(config.privilege, config.network, config.security).map(seccomp::compiled);
-        let forked = entered.clone().and_then(|()| fork());
+        let forked = entered.clone().and_then(|()| fork(config.privilege));
         match forked {
             Ok(Forked::Zygote { init, pidfd, report }) => {
                 if config.is_held {
                     // Who is gone does not wait for it.
                     let _ = (&socket).write_all(&init.as_raw_nonzero().get().to_le_bytes());
                 }
-                steps.push(Step { init, pidfd, report: Some(report), said: Vec::new(), socket });
+                let privilege = config.privilege;
+                steps.push(Step { init, pidfd, report: Some(report), said: Vec::new(), socket, privilege });
             }
             Ok(Forked::Init { report }) => {
                 // Of other steps nothing is kept open here.
                 drop((control, steps));
-                let said = serde_json::to_vec(&init::run(&socket, &config)).unwrap_or_default();
+                let ended = match config.privilege {
+                    Privilege::Plain => plain::run(&socket, &report),
+                    Privilege::Root | Privilege::Ranges | Privilege::Single => init::run(&socket, &config),
+                };
+                let said = serde_json::to_vec(&ended).unwrap_or_default();
                 let sent = pipe::write_all(&report, &said);
                 std::process::exit(i32::from(sent.is_err()));
             }
             Err(failure) => tell(&socket, &Outcome::Failed(failure)),
         }
     }
-    // What is still there is prewarmed, or has nobody to report to; each init takes along what is below it.
-    for step in &steps {
+    // What is still there is prewarmed, or has nobody to report to; each init takes along what is below it. A keeper ends by
+    // itself, as nothing would take along what is below it.
+    for step in steps.iter().filter(|_| privilege != Privilege::Plain) {
         let _ = rustix::process::kill_process(step.init, Signal::KILL);
     }
-    for step in steps {
-        let _ = sys::wait(step.init);
+    while let Some(step) = steps.pop() {
+        let ended = sys::wait(step.init);
+        step.clear(&ended, &steps);
     }
     Ok(())
 }
@@ -110,6 +121,7 @@ struct Step {
     report: Option<OwnedFd>,
     said: Vec<u8>,
     socket: UnixStream,
+    privilege: Privilege,
 }
 
 /// The next request, and the socket over which to answer or to talk to the init; deals with steps that end meanwhile. `None` when rbuild has closed its end.
@@ -124,7 +136,8 @@ fn next_request(
                 steps[at].listen();
             }
             if ended {
-                steps.swap_remove(at).end();
+                let step = steps.swap_remove(at);
+                step.end(steps);
             }
         }
         if happened.control {
@@ -162,16 +175,29 @@ fn wait(control: &UnixStream, steps: &[Step]) -> io::Result<Happened> {
     Ok(Happened { control, steps: steps.collect() })
 }
 
-/// Starts an init in a pid namespace of its own.
-fn fork() -> Result<Forked, Failure> {
+/// Starts an init, in a pid namespace of its own where there are any.
+fn fork(privilege: Privilege) -> Result<Forked, Failure> {
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".into())?;
-    match sys::fork_into_pid_namespace().doing(|| "make a pid namespace".into())? {
+    let forked = match privilege {
+        Privilege::Plain => sys::fork_with_pidfd().doing(|| "fork".into())?,
+        Privilege::Root | Privilege::Ranges | Privilege::Single => {
+            sys::fork_into_pid_namespace().doing(|| "make a pid namespace".into())?
+        }
+    };
+    match forked {
         (sys::Fork::Parent(init), Some(pidfd)) => Ok(Forked::Zygote { init, pidfd, report: reader }),
         (sys::Fork::Child | sys::Fork::Parent(_), _) => Ok(Forked::Init { report: writer }),
     }
 }
 
 impl Step {
+    /// Ends what an init left that could not do so itself.
+    fn clear(&self, ended: &io::Result<(sys::Ended, sys::Usage)>, others: &[Step]) {
+        if self.privilege == Privilege::Plain && !matches!(ended, Ok((sys::Ended::Code(0), _))) {
+            plain::end_strays(&others.iter().map(|step| step.init).collect::<Vec<_>>());
+        }
+    }
+
     fn listen(&mut self) {
         let Some(report) = &self.report else { return };
         if !matches!(pipe::read_some(report, &mut self.said), Ok(true)) {
@@ -180,11 +206,12 @@ impl Step {
     }
 
     /// The init is gone: reports, when nothing is left of the step but its changes.
-    fn end(mut self) {
+    fn end(mut self, others: &[Step]) {
         while self.report.is_some() {
             self.listen();
         }
         let ended = sys::wait(self.init);
+        self.clear(&ended, others);
         let report = messages::decode(&self.said).unwrap_or_else(|_| {
             let failure = match ended {
                 Ok((sys::Ended::Signal(signal), _)) => Failure::Killed { signal },

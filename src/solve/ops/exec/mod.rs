@@ -16,6 +16,7 @@ use std::sync::Arc;
 use self::mounts::MountedRoot;
 use self::output::Tail;
 pub use self::spec::executed;
+pub(in crate::solve) use self::spec::secured;
 use super::copy;
 use crate::clock;
 use crate::exec::{ExecError, ExitReport, ExitStatus, Printed, emulation_help};
@@ -44,15 +45,15 @@ pub(super) fn run(
     let environment = step.environment;
     let op = &mounts::with_roots((environment, &step.slot().name), op)?;
     let owners = environment.services.snapshots.owners()?;
-    let key = |shown: &ExecOp<Shown>| environment.of_command(key::run(shown, parent.chain, owners));
+    let key = |shown: &ExecOp<Shown>| environment.in_form(key::run(shown, parent.chain, owners));
     let by_roots = key(&mounts::by_roots(op));
-    let roots = mounts::roots_under(op, parent);
+    let roots = mounts::roots_under(op, parent, false);
     let stood_on: Vec<&Layer> = roots.iter().flat_map(|root| &root.layers).collect();
     // As with COPY: first by the identity of what the mounts read, which costs nothing, then by what they show of it.
     let (quick, preimage) = match mounts::show_parts(op) {
         false => (None, by_roots),
         true => {
-            if let Some(record) = step.find(&by_roots)? {
+            if let Some(record) = environment.lookup(&by_roots)? {
                 return Ok(Done::cached(parent, record));
             }
             let by_files = mounts::by_files(environment.services, op);
@@ -86,19 +87,23 @@ fn execute(
     let snapshots = &services.snapshots;
     snapshots.try_step()?;
     let shown = step.is_listed.then_some(step.number());
-    let unpacked = snapshots.unpack_for(shown, &mounts::roots_under(op, parent))?;
+    let mut left = snapshots.take(parent.chain);
+    let unpacked = snapshots.unpack_for(shown, &mounts::roots_under(op, parent, left.is_some()))?;
     let _ = step.unpacked.set(unpacked);
     // Trees may be here of layers of which another place told what they hold.
-    for root in mounts::roots_under(op, parent) {
+    for root in mounts::roots_under(op, parent, false) {
         services.indexes.prove(&root.layers)?;
     }
-    let lowers = snapshots.lowers(parent)?;
+    let lowers = if left.is_some() { Vec::new() } else { snapshots.lowers(parent)? };
     let held = mounts::hold(environment, op)?;
     let mut full = false;
     loop {
         // What has filled the memory is copied, this once.
         let kind = if full { OverlayKind::Copy } else { snapshots.kind() };
-        let snapshot = snapshots.prepare(&lowers, kind)?;
+        let mut snapshot = match left.take() {
+            Some(left) => left,
+            None => snapshots.prepare(&lowers, kind)?,
+        };
         let spec = spec::make(environment, op, parent, &snapshot, &held)?;
         let mut tail = Tail::default();
         let mut log = services.log.step(&environment.given.project, step.number(), &step.title);
@@ -123,6 +128,7 @@ fn execute(
         let report = match outcome {
             Ok(report) if report.status == ExitStatus::Code(0) => {
                 log.end(failure::ended(&report));
+                snapshot.note_put_back(&report.put_back);
                 report
             }
             Ok(report) => {
@@ -152,6 +158,8 @@ fn execute(
         // A tree must be what its layer unpacks to, so rewritten times rule the directory out.
         if matches!(snapshot.kind(), OverlayKind::Native) && form.newest.is_none() {
             snapshots.adopt(parent.chain.push(layer.diff_id), &snapshot);
+        } else if snapshot.before().is_some() && form.newest.is_none() {
+            snapshots.hand_on(parent.chain.push(layer.diff_id), snapshot);
         }
         // The one place where the clock enters an image.
         return Ok(((layer, clock::now()), failure::usage(&report)));

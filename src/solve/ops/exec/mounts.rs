@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::agent::Agent;
 use crate::copy_files;
+use crate::exec::Privilege;
 use crate::key::{self, CacheIdentity, Shown};
 use crate::plan::graph::{CacheOwner, ExecOp, Mount, MountKind, Mounted, Sharing};
 use crate::report::Event;
@@ -116,10 +117,11 @@ pub(in crate::solve) struct HeldMount<'o> {
     pub(in crate::solve) held: Held,
 }
 
-/// The roots that must be there as trees before the command runs.
+/// The roots that must be there as trees before the command runs; the parent not if it `is_there` already.
 pub(in crate::solve::ops) fn roots_under<'o>(
     op: &'o ExecOp<MountedRoot>,
     parent: &'o RootState,
+    is_there: bool,
 ) -> Vec<&'o RootState> {
     let mounted = op.mounts.iter().filter_map(|mount| match &mount.kind {
         MountKind::Bind { from, .. } => Some(&from.root),
@@ -128,7 +130,7 @@ pub(in crate::solve::ops) fn roots_under<'o>(
         | MountKind::Secret { .. }
         | MountKind::Ssh { .. } => None,
     });
-    std::iter::once(parent).chain(mounted).collect()
+    (!is_there).then_some(parent).into_iter().chain(mounted).collect()
 }
 
 /// Gets what each mount of `op` needs, in their order; waits for cache mounts that others have locked.
@@ -259,6 +261,11 @@ fn cache(
 ) -> Result<Held, Error> {
     let services = environment.services;
     let MountKind::Cache { id, sharing, readonly, .. } = &mount.kind else { return Ok(Held::Nothing) };
+    // Where there are no mounts a directory can be in one root at a time.
+    let sharing = match sharing {
+        Sharing::Shared if services.snapshots.privilege()? == Privilege::Plain => &Sharing::Locked,
+        sharing => sharing,
+    };
     let shared_name = shared_name(services, op, mount)?.filter(|_| *sharing != Sharing::Private);
     let folder = services.store.private(Folder::CacheMounts);
     for instance in first_instance(services, name).. {

@@ -27,7 +27,6 @@ pub(in crate::solve) fn make(
         env.extend(secret_variable(held));
         mounts.extend(mount_spec(&environment.services.snapshots, held)?);
     }
-    mounts.extend(environment.given.volumes.iter().cloned());
     let mut spec = Spec {
         root: root_source(snapshot),
         args: op.args.clone(),
@@ -36,10 +35,7 @@ pub(in crate::solve) fn make(
         credentials,
         hostname: op.hostname.clone(),
         network,
-        security: match op.security {
-            Security::Sandbox => exec::Security::Sandbox,
-            Security::Insecure => exec::Security::Insecure,
-        },
+        security: secured(op.security),
         hidden: Vec::new(),
         mounts,
         hosts: exec::hosts_text(&op.hostname, &op.extra_hosts),
@@ -71,6 +67,14 @@ pub fn executed(network: Network) -> exec::Network {
     }
 }
 
+/// What a step may do, for the executor.
+pub(in crate::solve) fn secured(security: Security) -> exec::Security {
+    match security {
+        Security::Sandbox => exec::Security::Sandbox,
+        Security::Insecure => exec::Security::Insecure,
+    }
+}
+
 /// The command as the user wrote it: without the shell in front, on one line.
 pub(super) fn shown_command<R>(op: &ExecOp<R>) -> String {
     op.args.join(" ").split('\n').map(str::trim_end).collect::<Vec<_>>().join("; ")
@@ -98,8 +102,10 @@ fn credentials<R>(
     snapshot: &ActiveSnapshot,
 ) -> Result<exec::Credentials, Error> {
     let view = services.indexes.view(&parent.layers)?;
+    let whole = [snapshot.dirs().merged.clone()];
+    let trees = if snapshot.kind() == OverlayKind::Copy { &whole[..] } else { snapshot.lowers() };
     let read = |path: &'static str| {
-        let bytes = match passwd::read_unpacked((&view, parent.layers.len()), snapshot.lowers(), path) {
+        let bytes = match passwd::read_unpacked((&view, parent.layers.len()), trees, path) {
             Some(found) => Ok(found),
             None => passwd::read_one(services, parent, path),
         };
@@ -146,7 +152,7 @@ fn mount_spec(
         }
         (MountKind::Cache { readonly, .. }, Held::Cache { path, .. }) => {
             // It was filled when it was made.
-            (*readonly, exec::MountSource::Bind { source: path.clone() })
+            (*readonly, exec::MountSource::Cache { source: path.clone() })
         }
         (MountKind::Tmpfs { size_bytes }, _) => {
             (false, exec::MountSource::Tmpfs { size_bytes: *size_bytes, mode: 0o1777 })
