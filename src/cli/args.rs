@@ -7,7 +7,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use super::command::{
-    build::BuildArgs,
+    build::BuildLine,
     cache::CacheArgs,
     commit::CommitArgs,
     context::ContextArgs,
@@ -105,7 +105,7 @@ impl Global {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Build an image from a Dockerfile (the default command)
-    Build(Box<BuildArgs>),
+    Build(Box<BuildLine>),
     /// Show what a build would do: stages, steps, and which of them are cached
     Plan(Box<PlanArgs>),
     /// Pin what a build takes from elsewhere in rbuild.lock
@@ -274,7 +274,7 @@ mod tests {
                 .collect(),
         );
         let Command::Build(build) = cli.unwrap().command else { panic!("not a build") };
-        assert_eq!(build.build_arg, ["A=b=c", "HTTP_PROXY"]);
-        assert_eq!(build.tag, ["a", "b:1"]);
+        assert_eq!(build.build.build_arg, ["A=b=c", "HTTP_PROXY"]);
+        assert_eq!(build.build.tag, ["a", "b:1"]);
     }
 }

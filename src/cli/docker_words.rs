@@ -118,8 +118,4 @@ const OPTIONS: &[(&[&str], &str)] = &[
         &["--privileged", "--cap-add", "--cap-drop", "--security-opt", "--device", "--gpus"],
         "a command has the capabilities and devices of docker's default container, no more and no fewer",
     ),
-    (
-        &["--squash"],
-        "layers are not squashed; a last stage `FROM scratch` with `COPY --from=STAGE / /` has one layer",
-    ),
 ];

@@ -8,6 +8,7 @@
 //! workdir.rs     WORKDIR
 //! form.rs        how layers are written
 //! recompress.rs  a layer in another compression
+//! squash.rs      a layer that stands for several
 //! value.rs       a value that is made of parts
 //! ```
 //!
@@ -33,7 +34,9 @@ mod layer_options;
 mod mounts;
 mod recompress;
 mod run;
+mod squash;
 mod value;
+mod volumes;
 mod workdir;
 
 pub use copy::{copy, push_from};
@@ -41,7 +44,9 @@ pub use layer_options::LayerOptions;
 pub use mounts::{CacheIdentity, Shown, cache_directory};
 pub use recompress::recompress;
 pub use run::{Owners, run};
+pub use squash::squash;
 pub use value::Value;
+pub use volumes::push_volumes;
 pub use workdir::workdir;
 
 use crate::cache::Preimage;

@@ -66,6 +66,16 @@ pub(super) fn folder(
     Context::open(path, ignore, Some(cache)).map(Arc::new).map_err(|e| vec![diagnose(&e)])
 }
 
+/// A folder of the host behind an ignore file that the user names.
+fn folder_ignoring(store: &Store, path: &Path, file: &Path) -> Result<Arc<Context>, Vec<Diagnostic>> {
+    let name = file.display().to_string();
+    let text =
+        std::fs::read(file).map_err(|e| vec![Diagnostic::error(format!("cannot read `{name}`: {e}"))])?;
+    let ignore = context::ignore::parse(&text, &name).map_err(|e| vec![diagnose(&e)])?;
+    let cache = StatCache::open(&store.private(Folder::StatCache), path, store.boot_id());
+    Context::open(path, Some(ignore), Some(cache)).map(Arc::new).map_err(|e| vec![diagnose(&e)])
+}
+
 /// An error unless the place of a named context is a folder.
 pub(super) fn check_named(name: &str, path: &Path) -> Result<(), Diagnostic> {
     let why = match std::fs::metadata(path) {
@@ -79,7 +89,11 @@ pub(super) fn check_named(name: &str, path: &Path) -> Result<(), Diagnostic> {
 
 fn directory(request: &Request, services: &Services, path: &Path) -> Result<MainContext, Vec<Diagnostic>> {
     let (dockerfile, at) = dockerfile::read_local(&services.store, request, path)?;
-    let files = ContextFiles::Folder(folder(&services.store, path, at.as_deref())?);
+    let files = match &request.ignore_file {
+        Some(file) => folder_ignoring(&services.store, path, file)?,
+        None => folder(&services.store, path, at.as_deref())?,
+    };
+    let files = ContextFiles::Folder(files);
     let project = at.as_deref().unwrap_or(path);
     let project = std::fs::canonicalize(project).unwrap_or_else(|_| project.to_owned());
     Ok(MainContext { files, dockerfile, time: None, project: project.display().to_string(), scratch: None })

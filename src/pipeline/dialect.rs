@@ -32,7 +32,7 @@ impl Request {
     }
 
     fn wants_dockers_types(&self) -> bool {
-        self.outputs.iter().any(|output| output.dockers_types)
+        self.dockers_types || self.outputs.iter().any(|output| output.dockers_types)
     }
 
     /// What docker's media types cannot say, as with BuildKit.

@@ -1,17 +1,17 @@
 //! What a build reads: Dockerfile, contexts, base images.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::context::{self, MainContext};
 use super::{Request, bases, check, dockerfile, epoch};
 use crate::dockerfile::checks::Filtered;
-use crate::dockerfile::syntax::{Dockerfile, Instruction, InstructionKind, Word};
+use crate::dockerfile::syntax::{Dockerfile, Instruction, InstructionKind, Stage, Word};
 use crate::key::LayerOptions;
 use crate::oci::{Platform, Seconds};
 use crate::plan::graph::{BaseOp, BaseRequest, Goal, Plan};
 use crate::plan::{self, ContextSource, Options};
-use crate::report::{Diagnostic, Severity, Source};
+use crate::report::{Diagnostic, Event, Severity, Source};
 use crate::solve::{ContextFiles, Environment, Given, Policy, Services};
 use crate::store::ScratchDir;
 use crate::sync::lock;
@@ -217,17 +217,40 @@ impl<'r> Inputs<'r> {
     /// What steps work with, and how they write layers.
     pub(super) fn environment(&self, form: LayerOptions) -> Environment<'_> {
         let Request { jobs, pull, offline, no_cache, .. } = *self.request;
+        let fresh_stages = self.fresh_stages();
         Environment {
             services: self.services,
-            policy: Policy { jobs, pull, offline, no_cache, form },
+            policy: Policy { jobs, pull, offline, no_cache, fresh_stages, form },
             given: Given {
                 dockerfile: Some(&self.dockerfile),
                 secrets: self.request.secrets(),
                 ssh: self.request.ssh.iter().cloned().collect(),
                 dns: self.request.dns.clone(),
+                volumes: self.request.volumes.clone(),
                 project: self.project.clone(),
                 ..Given::new(&self.contexts, &self.source)
             },
+        }
+    }
+
+    /// The stages whose steps run again, by their numbers. One that is not in the file is told of by [`Self::note_stages`].
+    fn fresh_stages(&self) -> BTreeSet<usize> {
+        self.request.no_cache_stages.iter().filter_map(|name| self.stage(name)).collect()
+    }
+
+    fn stage(&self, wanted: &str) -> Option<usize> {
+        let is_named = |stage: &Stage| {
+            stage.from.name.as_ref().is_some_and(|name| name.text.eq_ignore_ascii_case(wanted))
+        };
+        let number = || wanted.parse().ok().filter(|number| *number < self.dockerfile.stages.len());
+        self.dockerfile.stages.iter().position(is_named).or_else(number)
+    }
+
+    /// Says which names of `--no-cache-filter` are those of no stage.
+    pub(super) fn note_stages(&self) {
+        for name in self.request.no_cache_stages.iter().filter(|name| self.stage(name).is_none()) {
+            let text = format!("`--no-cache-filter {name}` changes nothing: no stage is named so");
+            self.services.events.send(Event::Note(text));
         }
     }
 

@@ -11,7 +11,8 @@ impl Request {
     /// How new layers are written. `epoch` is what `rewrite-timestamp=true` rewrites times to.
     pub(super) fn layer_options(&self, epoch: Option<Seconds>) -> LayerOptions {
         let wanted = self.outputs.iter().find_map(|output| output.layers.compression);
-        let rewrites = self.outputs.iter().any(|output| output.layers.rewrite_timestamp);
+        let rewrites =
+            self.rewrite_timestamp || self.outputs.iter().any(|output| output.layers.rewrite_timestamp);
         let newest = self.image_epoch(epoch).filter(|_| rewrites);
         LayerOptions { compression: wanted.unwrap_or_default(), newest }
     }
@@ -39,7 +40,7 @@ impl Request {
     /// Says that `rewrite-timestamp=true` has nothing to rewrite times to, as BuildKit does.
     pub(super) fn warn_of_rewriting(&self, goals: &[Goal], events: &Events) {
         if goals.iter().any(|goal| self.image_epoch(goal.epoch).is_none())
-            && self.outputs.iter().any(|output| output.layers.rewrite_timestamp)
+            && (self.rewrite_timestamp || self.outputs.iter().any(|output| output.layers.rewrite_timestamp))
         {
             let text = "rewrite-timestamp=true does nothing without SOURCE_DATE_EPOCH";
             events.send(Event::Note(text.to_owned()));

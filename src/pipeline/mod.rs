@@ -15,18 +15,20 @@ mod layer_options;
 mod layout;
 pub mod listing;
 mod lock;
+mod platforms;
 pub mod push;
 mod quota;
 mod recompress;
 mod result;
 mod shared;
 pub mod shell;
+mod squash;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cache::{Place, Saved};
-use crate::exec::{Dns, Limits, Stop};
+use crate::exec::{Dns, Limits, MountSpec, Stop};
 use crate::oci::{Annotation, Descriptor, Digest, Layer, Platform, Reference};
 use crate::plan::{
     self,
@@ -50,7 +52,9 @@ pub use check::{Checked, Outlined, check, outline, stages};
 pub use dry_run::{DryRun, dry_run};
 pub use layer_options::agree as agree_about_layers;
 pub use lock::{Lock, Missing, Refresh, no_folder, refresh};
+pub use platforms::of_bases as platforms_of_bases;
 pub use quota::{empty_trash, heed_quota};
+pub use squash::Squash;
 
 /// Everything that one build was asked for.
 #[derive(Debug, Clone)]
@@ -101,6 +105,20 @@ pub struct Request {
     pub lock: Option<Lock>,
     /// Run every step again.
     pub no_cache: bool,
+    /// Run every step of these stages again, by their names or numbers.
+    pub no_cache_stages: Vec<String>,
+    /// Which layers become one.
+    pub squash: Squash,
+    /// An index of the store that the image is put into, beside the platforms that it has.
+    pub list: Option<Reference>,
+    /// Docker's media types, as one of the outputs can ask for, too.
+    pub dockers_types: bool,
+    /// Times of files that are newer than SOURCE_DATE_EPOCH become it, as one of the outputs can ask for, too.
+    pub rewrite_timestamp: bool,
+    /// The ignore file of a context that is a folder, in place of its own.
+    pub ignore_file: Option<PathBuf>,
+    /// What every RUN finds mounted.
+    pub volumes: Vec<MountSpec>,
     /// What RUN --mount=type=secret may ask for, and logins for what is fetched.
     pub secrets: Vec<Secret>,
     /// Keep the root of a step that fails.
@@ -178,6 +196,13 @@ impl Request {
             registries: crate::registry::Settings::from_process(),
             lock: None,
             no_cache: false,
+            no_cache_stages: Vec::new(),
+            squash: Squash::None,
+            list: None,
+            dockers_types: false,
+            rewrite_timestamp: false,
+            ignore_file: None,
+            volumes: Vec::new(),
             secrets: Vec::new(),
             keep_failed: false,
             ssh: Vec::new(),
@@ -260,6 +285,7 @@ fn run_with(request: &Request, services: &Services) -> Result<Built, Vec<Diagnos
     request.note_offline(events);
     let inputs = inputs::Inputs::open(request, services)?;
     inputs.read_ahead();
+    inputs.note_stages();
     let exports = shared::Exports::start(request, services)?;
     let ahead = early_upload::Ahead::start(request, services);
     let plans = inputs.plans()?;
@@ -334,9 +360,10 @@ fn image(
     services: &Services,
 ) -> Result<result::PlatformResult, Vec<Diagnostic>> {
     let layers = &solved.root(goal.image.result).layers;
+    let layers = squash::squash(request, goal, layers.clone(), services)?;
     let layers = match request.forced() {
-        Some(forced) => recompress::convert(layers, forced, services)?,
-        None => layers.clone(),
+        Some(forced) => recompress::convert(&layers, forced, services)?,
+        None => layers,
     };
     // What the image is of has to be here, wherever it was made; but not only to be sent on.
     if !request.ends_in_a_registry() {
@@ -386,6 +413,9 @@ impl Request {
 
     /// Those of `layers` that the result will have; what is made anew in the end is not among them.
     fn layers_that_stay(&self, layers: &[Layer]) -> Vec<Layer> {
+        if self.squash != Squash::None {
+            return Vec::new();
+        }
         let forced = self.forced();
         let stays = |layer: &&Layer| forced.is_none_or(|form| form.is_form_of(&layer.descriptor));
         layers.iter().filter(stays).cloned().collect()

@@ -32,7 +32,7 @@ impl Request {
         let images = || self.outputs.iter().filter(|o| matches!(o.target, Target::Image { .. }));
         let stays = images().next().is_none() || images().any(|output| output.stored);
         let named = images().filter(|o| o.stored && !o.pushes_by_digest()).flat_map(|output| &output.names);
-        self.tags.iter().filter(|_| stays).chain(named).cloned().collect()
+        self.tags.iter().filter(|_| stays).chain(named).chain(&self.list).cloned().collect()
     }
 
     /// Whether the image is pushed and not wanted anywhere else.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Built, Identity, Request, diagnose_store, push};
+use super::{Built, Identity, Request, diagnose_store, push, squash};
 use crate::export;
+use crate::image::MANIFEST_LIMIT;
 use crate::oci::image::{self, Assembled};
-use crate::oci::{AnnotationLevel, Descriptor, Digest, ImageConfig, Layer, Reference, Seconds};
+use crate::oci::{AnnotationLevel, Descriptor, Digest, ImageConfig, Index, Layer, Reference, Seconds};
 use crate::plan::graph::{Goal, HistoryPlan, StepId};
 use crate::report::{Diagnostic, Event, Outcome};
 use crate::solve::{self, Services, Solved};
@@ -51,6 +52,7 @@ pub(super) fn assemble(
     let epoch = request.image_epoch(goal.epoch);
     let time_of = |step: StepId| epoch.unwrap_or_else(|| solved.root(step).time);
     let history = goal.image.history.iter().map(|entry| entry.entry(time_of)).collect();
+    let history = squash::history(history, layers.len());
     let annotations = request.annotations_at(AnnotationLevel::Manifest, Some(&goal.platform));
     let created = time_of(goal.image.result);
     let (store, carried) = (&services.store, request.carried(services, &layers, epoch));
@@ -93,7 +95,7 @@ pub(super) fn publish(
         services.events.send(Event::Note(note));
     }
     let (target, config_digest) = match images {
-        [only] => {
+        [only] if request.list.is_none() => {
             let plain = Descriptor { annotations: BTreeMap::new(), ..only.manifest.clone() };
             (plain, Some(only.config))
         }
@@ -172,10 +174,28 @@ fn too_many_for_docker(images: &[PlatformResult]) -> Option<String> {
     })
 }
 
+/// What the index that the image is put into has of other platforms.
+fn earlier(
+    request: &Request,
+    store: &Store,
+    images: &[PlatformResult],
+) -> Result<Vec<Descriptor>, Vec<Diagnostic>> {
+    let fail = |e: crate::store::Error| vec![diagnose_store(&e)];
+    let Some(name) = &request.list else { return Ok(Vec::new()) };
+    let Some(known) = store.tag(name).map_err(fail)?.filter(|known| known.media_type.is_index()) else {
+        return Ok(Vec::new());
+    };
+    let index: Index = serde_json::from_slice(&store.read_blob(&known, MANIFEST_LIMIT).map_err(fail)?)
+        .map_err(|e| vec![Diagnostic::error(format!("the index `{name}` does not parse: {e}"))])?;
+    let is_made = |known: &Descriptor| images.iter().any(|image| image.manifest.platform == known.platform);
+    Ok(index.manifests.into_iter().filter(|known| !is_made(known)).collect())
+}
+
 /// One index over the images of several platforms.
 fn index(request: &Request, store: &Store, images: &[PlatformResult]) -> Result<Descriptor, Vec<Diagnostic>> {
     let annotations = request.annotations_at(AnnotationLevel::Index, None);
-    let manifests = images.iter().map(|image| image.manifest.clone()).collect();
+    let new = images.iter().map(|image| image.manifest.clone());
+    let manifests = earlier(request, store, images)?.into_iter().chain(new).collect();
     let (bytes, descriptor) = image::assemble_index(manifests, (&annotations, request.dialect()));
     store.put_blob(&bytes).map_err(|e| vec![diagnose_store(&e)])?;
     Ok(descriptor)

@@ -47,11 +47,34 @@ pub struct Settings {
     pub http: http::Settings,
     /// Mirrors, certificates, names: what is configured about registries.
     pub registries: Sources,
+    /// The login for every registry, in place of stored ones.
+    pub login: Option<Login>,
     /// Blobs that move at the same time.
     pub parallel_blobs: usize,
     /// A blob that is larger is sent in chunks of so many bytes: what a broken connection costs at most with registries
     /// that keep whole chunks only, and large enough that one round trip for each does not count.
     pub chunk_bytes: u64,
+}
+
+/// A name and a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    user: String,
+    password: String,
+}
+
+impl Login {
+    /// That of `user`.
+    pub fn new(user: &str, password: &str) -> Self {
+        Self { user: user.to_owned(), password: password.to_owned() }
+    }
+}
+
+/// The password stays out of it.
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 impl Settings {
@@ -73,6 +96,7 @@ impl Settings {
         Self {
             http: http::Settings::with_environment(environment),
             registries: Sources::default(),
+            login: None,
             parallel_blobs: 4,
             chunk_bytes: 16 << 20,
         }
@@ -111,7 +135,14 @@ struct Inner {
 impl Client {
     /// A client that has not talked to anyone yet.
     pub fn new(settings: Settings) -> Self {
-        let auth = auth::Authenticator::new(settings.http.environment.clone());
+        let environment = settings.http.environment.clone();
+        let auth = match settings.login.clone() {
+            None => auth::Authenticator::new(environment),
+            Some(Login { user, password }) => {
+                let credential = credentials::Credential::Basic { user, password };
+                auth::Authenticator::with_login(environment, credential)
+            }
+        };
         Self::with_authenticator(settings, auth)
     }
 

@@ -1,7 +1,7 @@
 //! What a build works with: services that its steps share, the policy that holds for them, and what it was given.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,8 +17,8 @@ use super::state::{ContextFiles, EmptiedCaches, RootState, SshSource};
 use super::{jobs, layers};
 use crate::cache::{Lookup, Place, Preimage, Reasons, Record};
 use crate::dockerfile::syntax::Dockerfile;
-use crate::exec::{Config, Dns, Executor, Limits, Stop};
-use crate::key::LayerOptions;
+use crate::exec::{Config, Dns, Executor, Limits, MountSpec, Stop};
+use crate::key::{self, LayerOptions};
 use crate::layer::entry::Entry;
 use crate::oci::{Layer, Seconds};
 use crate::plan::graph::{Graph, Step};
@@ -69,6 +69,8 @@ pub struct Policy {
     pub offline: bool,
     /// Take nothing from the cache.
     pub no_cache: bool,
+    /// Take nothing from the cache for steps of these stages, by their numbers in the file.
+    pub fresh_stages: BTreeSet<usize>,
     /// How new layers are written.
     pub form: LayerOptions,
 }
@@ -87,6 +89,8 @@ pub struct Given<'a> {
     pub ssh: BTreeMap<String, SshSource>,
     /// What replaces this machine's resolv.conf.
     pub dns: Dns,
+    /// What every command finds mounted, beside what its instruction says.
+    pub volumes: Vec<MountSpec>,
     /// What tells this build from others in the same store: the Dockerfile's absolute path.
     pub project: String,
 }
@@ -105,6 +109,8 @@ pub struct Environment<'a> {
 pub(super) struct Slot<'s> {
     /// Its name in the project.
     pub(super) name: Cow<'s, str>,
+    /// Nothing is taken from the cache for it.
+    pub(super) fresh: bool,
     /// When it began.
     pub(super) started: Instant,
     /// The layers that it reads beside those that it stands on.
@@ -121,6 +127,7 @@ impl<'a> Given<'a> {
             secrets: Secrets::default(),
             ssh: BTreeMap::new(),
             dns: Dns::default(),
+            volumes: Vec::new(),
             project: String::new(),
         }
     }
@@ -187,6 +194,19 @@ impl Environment<'_> {
         preimage
     }
 
+    /// As [`Self::in_form`], of a command, which finds the build's volumes: where they come from counts, and what they hold does
+    /// not.
+    pub(super) fn of_command(&self, mut preimage: Preimage) -> Preimage {
+        key::push_volumes(&mut preimage, &self.given.volumes);
+        self.in_form(preimage)
+    }
+
+    /// Whether nothing is taken from the cache for a step.
+    pub(super) fn is_fresh(&self, step: &Step) -> bool {
+        let is_named = |(stage, _): (usize, usize)| self.policy.fresh_stages.contains(&stage);
+        self.policy.no_cache || step.origin.is_some_and(is_named)
+    }
+
     /// Looks a key up, unless everything is to run again.
     pub(super) fn lookup(&self, preimage: &dyn Reasons) -> Result<Option<Record>, Error> {
         match self.policy.no_cache {
@@ -212,7 +232,7 @@ impl Environment<'_> {
 
     /// What a step of this project made last, unless everything is to be made again.
     fn last_record(&self, slot: &Slot<'_>) -> Option<Record> {
-        match self.policy.no_cache {
+        match slot.fresh {
             true => None,
             false => self.services.lookup.last_record(&self.name(slot)),
         }
@@ -226,9 +246,10 @@ impl Environment<'_> {
 
     /// Why a step is not in the cache, in one clause; nothing of one that was not built before.
     pub(super) fn why_missed(&self, slot: &Slot<'_>, preimage: &dyn Reasons) -> Option<String> {
-        match self.policy.no_cache {
-            true => Some("--no-cache".to_owned()),
-            false => self.services.lookup.explain(&self.name(slot), preimage),
+        match (self.policy.no_cache, slot.fresh) {
+            (true, _) => Some("--no-cache".to_owned()),
+            (false, true) => Some("--no-cache-filter".to_owned()),
+            (false, false) => self.services.lookup.explain(&self.name(slot), preimage),
         }
     }
 
@@ -258,7 +279,7 @@ impl Environment<'_> {
         let told = self.services.indexes.told_of(parent.layers.iter().chain(&slot.read))?;
         let record = Record { took, told, ..Record::new(preimage.key(), layer, chain, time) };
         let (lookup, name) = (&self.services.lookup, self.name(slot));
-        Ok(match self.policy.no_cache {
+        Ok(match slot.fresh {
             true => lookup.replace(record, preimage, &name)?,
             false => lookup.publish(record, preimage, &name)?,
         })

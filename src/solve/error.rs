@@ -62,6 +62,12 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The files of layers that are to be one cannot be read.
+    #[error("cannot read layers that are to be one: {source}")]
+    Squash {
+        /// Why not.
+        source: io::Error,
+    },
     /// A layer holds other files than the configuration of its image says.
     #[error(
         "layer {layer} has another content than its image's configuration says: its diff id is {actual}, not {expected}"

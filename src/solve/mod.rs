@@ -30,6 +30,7 @@ mod schedule;
 pub mod session;
 #[allow(clippy::disallowed_methods, reason = "the store's own folders, by hash and number")]
 mod snapshots;
+mod squash;
 mod state;
 mod step;
 #[allow(clippy::disallowed_methods, reason = "the store's own files and folders, by digest and number")]
@@ -59,6 +60,7 @@ pub use ops::exec::executed;
 pub use outlook::Outlook;
 pub use pins::{NotPinned, Pins, Unpinned};
 pub use snapshots::Snapshots;
+pub use squash::squashed;
 pub use state::{ContextFiles, EmptiedCaches, Files, RootState, SshSource};
 
 /// How many steps may be under way at once unless somebody says otherwise: more on larger machines. Steps mostly wait

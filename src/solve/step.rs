@@ -128,12 +128,21 @@ impl<'a> StepContext<'a> {
 
     /// What this step of this project is remembered under.
     pub(super) fn slot(&self) -> Slot<'a> {
-        Slot { name: self.step.slot.as_str().into(), started: self.own_start(), read: Vec::new() }
+        let fresh = self.environment.is_fresh(self.step);
+        Slot { name: self.step.slot.as_str().into(), fresh, started: self.own_start(), read: Vec::new() }
+    }
+
+    /// Looks a key up that is not the one that the step is remembered by.
+    pub(super) fn find(&self, preimage: &dyn Reasons) -> Result<Option<Record>, Error> {
+        match self.environment.is_fresh(self.step) {
+            true => Ok(None),
+            false => self.environment.lookup(preimage),
+        }
     }
 
     /// Looks a key up, unless everything is to run again.
     pub(super) fn lookup(&self, preimage: &dyn Reasons) -> Result<Option<Record>, Error> {
-        let found = self.environment.lookup(preimage)?;
+        let found = self.find(preimage)?;
         if let Some(found) = &found {
             let _ = found.took.map(|took| self.took_then.set(took));
             self.environment.remember(&self.slot(), found);

@@ -15,6 +15,7 @@ use crate::cli::interrupt::{self, Ended};
 use crate::cli::options::configuration::{Configuration, RegistryArgs};
 use crate::cli::options::docker::{DockerArgs, switch};
 use crate::cli::options::limits::LimitArgs;
+use crate::cli::options::podman::{BuildOnlyArgs, Format, PodmanArgs};
 use crate::cli::options::request::{self, variable};
 use crate::cli::options::sandbox::{self, Shown};
 use crate::cli::show::{metadata, progress::json};
@@ -25,12 +26,8 @@ use crate::report::Diagnostic;
 use crate::solve::session::Session;
 use crate::text::{boolean, duration::seconds, size::bytes};
 
-/// Build an image from a Dockerfile
-///
-/// Each instruction that changes files becomes a layer; a layer whose inputs are those of an earlier build is
-/// taken from the cache. The image is kept in the local store, which is an OCI image layout.
+/// The options of a build.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 built, 1 the build failed, 2 wrong usage, 130 interrupted.")]
 pub(crate) struct BuildArgs {
     /// What COPY and ADD read: a folder, a git URL (`https://…/x.git#REF:SUBDIR`), the URL of a tar or a
     /// Dockerfile, or `-` for either on standard input
@@ -152,6 +149,10 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = switch, help_heading = "Steps")]
     pub(crate) no_cache: bool,
 
+    /// Run every step of this stage again; may be repeated
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = "Steps")]
+    pub(crate) no_cache_filter: Vec<String>,
+
     /// What becomes of a step that fails: `keep` it for `rbuild shell`, enter it with a `shell` at once, or `remove` it
     #[arg(
         long,
@@ -200,6 +201,23 @@ pub(crate) struct BuildArgs {
 
     #[command(flatten)]
     pub(crate) docker: DockerArgs,
+
+    #[command(flatten)]
+    pub(crate) podman: PodmanArgs,
+}
+
+/// Build an image from a Dockerfile
+///
+/// Each instruction that changes files becomes a layer; a layer whose inputs are those of an earlier build is
+/// taken from the cache. The image is kept in the local store, which is an OCI image layout.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 built, 1 the build failed, 2 wrong usage, 130 interrupted.")]
+pub(crate) struct BuildLine {
+    #[command(flatten)]
+    pub(crate) build: BuildArgs,
+
+    #[command(flatten)]
+    only: BuildOnlyArgs,
 }
 
 /// `--on-fail`
@@ -211,12 +229,20 @@ pub(crate) enum OnFail {
 }
 
 /// Builds, shows progress meanwhile, and prints the result.
-pub(crate) fn run(global: &Global, args: &BuildArgs) -> Result<(), Failure> {
+pub(crate) fn run(global: &Global, line: &BuildLine) -> Result<(), Failure> {
+    let BuildLine { build: args, only } = line;
     let configuration = Configuration::load()?;
     let mode = progress_mode(args, &configuration)?;
     let in_form = |failure: Failure| failure.in_json(mode == ProgressMode::Json);
     request::refuse_at(args)?;
-    let request = request::from_args(global, &configuration, args).map_err(in_form)?;
+    let mut request = request::from_args(global, &configuration, args).map_err(in_form)?;
+    request.volumes = request::all(&only.volume, "--volume", sandbox::volume).map_err(in_form)?;
+    request.dockers_types = only.format == Format::Docker;
+    if args.podman.all_platforms {
+        request.platforms =
+            pipeline::platforms_of_bases(&request).map_err(|told| in_form(Failure::build(told)))?;
+        request.options.explicit_platform = true;
+    }
     let call = call::from_args(args).map_err(in_form)?;
     if call.method != Method::Build {
         return call.run(&request);

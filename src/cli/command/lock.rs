@@ -19,7 +19,7 @@ use crate::pipeline::{self, Refresh};
 /// lock file that is there; what it does not have is taken as it is, with `--locked` refused.
 #[derive(Debug, Args)]
 #[command(
-    mut_args(|arg| request::hide(arg, &["no_cache", "progress", "lock", "locked", "on_fail", "jobs"])),
+    mut_args(|arg| request::hide(arg, &["no_cache", "no_cache_filter", "progress", "lock", "locked", "on_fail", "jobs"])),
     after_help = "Exit codes: 0 pinned, 1 something could not be found, 2 wrong usage.",
 )]
 pub(crate) struct LockArgs {
@@ -35,7 +35,12 @@ pub(crate) struct LockArgs {
 pub(crate) fn run(global: &Global, args: &LockArgs) -> Result<(), Failure> {
     request::refuse_at(&args.build)?;
     let LockArgs { build, .. } = args;
-    let others = [("--lock", build.lock), ("--locked", build.locked), ("--no-cache", build.no_cache)];
+    let others = [
+        ("--lock", build.lock),
+        ("--locked", build.locked),
+        ("--no-cache", build.no_cache),
+        ("--no-cache-filter", !build.no_cache_filter.is_empty()),
+    ];
     request::refuse_results(build, &others, "lock", "`rbuild build` builds, and holds to what is pinned")?;
     let request = request::from_args(global, &Configuration::load()?, &args.build)?;
     let refresh = if args.update { Refresh::All } else { Refresh::Missing };

@@ -120,6 +120,7 @@ fn refuse_meaningless(args: &BuildArgs) -> Result<(), Failure> {
         ("--lock", args.lock),
         ("--locked", args.locked),
         ("--no-cache", args.no_cache),
+        ("--no-cache-filter", !args.no_cache_filter.is_empty()),
         ("--allow", !args.allow.is_empty()),
     ];
     let given = of_builds.into_iter().find(|(_, given)| *given).filter(|_| args.at.is_none());

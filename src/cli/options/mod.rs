@@ -5,6 +5,7 @@ pub(super) mod configuration;
 pub(super) mod docker;
 pub(super) mod filter;
 pub(super) mod limits;
+pub(super) mod podman;
 pub(super) mod request;
 pub(super) mod sandbox;
 pub(super) mod ssh;

@@ -23,7 +23,10 @@ pub(crate) fn from_args(
     args: &BuildArgs,
 ) -> Result<Request, Failure> {
     let store_root = global.store_root().ok_or_else(Failure::no_store_root)?;
-    let platforms = platforms(configuration, &args.platform)?;
+    let platforms = match args.podman.platform() {
+        Some(platform) if args.platform.is_empty() => vec![platform],
+        _ => platforms(configuration, &args.platform)?,
+    };
     let options = Options {
         build_args: args
             .build_arg
@@ -47,7 +50,7 @@ pub(crate) fn from_args(
         contexts: named_contexts(&args.build_context)?,
         proxy_env: Vec::new(),
         hostname: None,
-        epoch: variable("SOURCE_DATE_EPOCH"),
+        epoch: args.podman.epoch(),
         epoch_of_source: None,
     };
     let mut outputs = all(&args.output, "--output", |text| Output::parse(text).map_err(|e| e.to_string()))?;
@@ -84,7 +87,7 @@ pub(crate) fn from_args(
         identity: identity(&outputs),
         outputs,
         push,
-        registries: configuration.registries_with(&args.registries, insecure)?,
+        registries: args.podman.apply(configuration.registries_with(&args.registries, insecure)?)?,
         iidfile: args.iidfile.clone(),
         // As with podman, 0 is no limit; no plan has more steps than that.
         jobs: args.jobs.and_then(|jobs| jobs.0).map(|jobs| if jobs == 0 { usize::MAX } else { jobs }),
@@ -93,6 +96,13 @@ pub(crate) fn from_args(
         offline: args.offline,
         lock: lock(args)?,
         no_cache: args.no_cache,
+        no_cache_stages: args.no_cache_filter.iter().filter(|name| !name.is_empty()).cloned().collect(),
+        squash: args.podman.squashed(),
+        list: args.podman.list()?,
+        dockers_types: false,
+        rewrite_timestamp: args.podman.rewrites(),
+        ignore_file: args.podman.ignorefile.clone(),
+        volumes: Vec::new(),
         secrets: secrets(&args.secret)?,
         keep_failed: args.on_fail != OnFail::Remove,
         limits: args.limits.limits()?,
@@ -121,8 +131,21 @@ pub(crate) fn hide(arg: Arg, ids: &[&str]) -> Arg {
 }
 
 /// The ids of the options about what a build gives.
-const OF_RESULTS: [&str; 10] =
-    ["tag", "output", "push", "iidfile", "metadata_file", "label", "annotation", "check", "call", "quiet"];
+const OF_RESULTS: [&str; 13] = [
+    "tag",
+    "output",
+    "push",
+    "iidfile",
+    "metadata_file",
+    "manifest",
+    "squash",
+    "squash_all",
+    "label",
+    "annotation",
+    "check",
+    "call",
+    "quiet",
+];
 
 /// An option that changes nothing would be believed to change something: refuses those about what a build gives, for a
 /// `command` that gives no image, and `others`, each with whether it was given.
@@ -140,6 +163,8 @@ pub(crate) fn refuse_results(
         ("--label", !args.label.is_empty()),
         ("--annotation", !args.annotation.is_empty()),
         ("--metadata-file", args.docker.metadata_file.is_some()),
+        ("--manifest", args.podman.manifest.is_some()),
+        ("--squash", args.podman.squash || args.podman.squash_all),
         ("--on-fail", args.on_fail != OnFail::Keep),
         ("--check", args.check),
         ("--call", args.call.is_some() || args.docker.print.is_some()),

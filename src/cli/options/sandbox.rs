@@ -62,18 +62,19 @@ impl ShellOptionArgs {
     }
 }
 
-/// `HERE:THERE[:ro|rw]`, as docker writes a bind mount.
-fn volume(text: &str) -> Result<MountSpec, String> {
+/// `HERE:THERE[:ro|rw]`, as docker writes a bind mount; labels of SELinux (`z`, `Z`) are no question here.
+pub(crate) fn volume(text: &str) -> Result<MountSpec, String> {
     let mut parts = text.split(':');
     let (here, there) = match (parts.next(), parts.next()) {
         (Some(here), Some(there)) if !here.is_empty() && there.starts_with('/') => (here, there),
         _ => return Err("write it as HERE:THERE, THERE beginning with `/`".to_owned()),
     };
-    let readonly = match (parts.next(), parts.next()) {
-        (None, _) | (Some("rw"), None) => false,
-        (Some("ro"), None) => true,
-        _ => return Err("only `ro` and `rw` may follow".to_owned()),
-    };
+    let (options, rest) = (parts.next().unwrap_or("rw"), parts.next());
+    let is_known = |option: &str| matches!(option, "ro" | "rw" | "z" | "Z");
+    if rest.is_some() || !options.split(',').all(is_known) {
+        return Err("only `ro`, `rw` and `z` may follow".to_owned());
+    }
+    let readonly = options.split(',').any(|option| option == "ro");
     if !here.contains('/') && here != "." && here != ".." {
         return Err(format!("there are no named volumes; for the folder `{here}` write `./{here}`"));
     }

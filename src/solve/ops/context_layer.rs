@@ -34,7 +34,12 @@ pub(super) fn make(
     (environment, slot): (&Environment<'_>, &str),
     part: &Part<'_>,
 ) -> Result<(RootState, String), Error> {
-    let slot = Slot { name: slot.into(), started: Instant::now(), read: Vec::new() };
+    let slot = Slot {
+        name: slot.into(),
+        fresh: environment.policy.no_cache,
+        started: Instant::now(),
+        read: Vec::new(),
+    };
     let (op, path) = part.copy()?;
     let selected = part.select(environment, &op)?;
     let parent = RootState::empty(0);

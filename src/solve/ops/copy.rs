@@ -33,7 +33,7 @@ pub(super) fn run(
 fn take_or_make(step: &StepContext<'_>, op: &CopyOp<Arc<Files>>, parent: &RootState) -> Result<Done, Error> {
     let words = step.environment.in_form(key::copy(op, parent.chain));
     let quick = quick_preimage(&words, op);
-    if let Some(record) = quick.as_ref().map_or(Ok(None), |quick| step.environment.lookup(quick))? {
+    if let Some(record) = quick.as_ref().map_or(Ok(None), |quick| step.find(quick))? {
         return Ok(Done::cached(parent, record));
     }
     // What was fetched stays on disk until the layer is written.

@@ -57,7 +57,7 @@ fn has(store: &Store, layer: &Layer) -> bool {
 
 /// What the cache has for a key.
 fn look_up(step: &StepContext<'_>, parent: &RootState, preimage: &Preimage) -> Result<Foreseen, Error> {
-    Ok(match step.environment.lookup(preimage)? {
+    Ok(match step.find(preimage)? {
         Some(record) => cached(parent, record.layer, record.time),
         None => Foreseen::run(step.why_missed(preimage)),
     })
@@ -72,7 +72,7 @@ fn cached(parent: &RootState, layer: Layer, time: crate::oci::Seconds) -> Forese
 fn transfer(step: &StepContext<'_>, op: &CopyOp<Arc<Files>>, parent: &RootState) -> Result<Foreseen, Error> {
     let words = step.environment.in_form(key::copy(op, parent.chain));
     if let Some(quick) = copy::quick_preimage(&words, op)
-        && let Some(record) = step.environment.lookup(&quick)?
+        && let Some(record) = step.find(&quick)?
     {
         return Ok(cached(parent, record.layer, record.time));
     }
@@ -116,12 +116,12 @@ fn command(step: &StepContext<'_>, op: &ExecOp<Arc<Files>>, parent: &RootState) 
         Err(Some(error)) => return Err(error),
     };
     let owners = environment.services.snapshots.owners()?;
-    let key = |shown: &ExecOp<Shown>| step.environment.in_form(key::run(shown, parent.chain, owners));
+    let key = |shown: &ExecOp<Shown>| step.environment.of_command(key::run(shown, parent.chain, owners));
     let by_roots = key(&mounts::by_roots(&mounted));
     if !mounts::show_parts(&mounted) {
         return look_up(step, parent, &by_roots);
     }
-    if let Some(record) = step.environment.lookup(&by_roots)? {
+    if let Some(record) = step.find(&by_roots)? {
         return Ok(cached(parent, record.layer, record.time));
     }
     if !op.mounted().all(|part| is_here(store, part.from)) {

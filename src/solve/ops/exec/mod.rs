@@ -45,7 +45,7 @@ pub(super) fn run(
     let environment = step.environment;
     let op = &mounts::with_roots((environment, &step.slot().name), op)?;
     let owners = environment.services.snapshots.owners()?;
-    let key = |shown: &ExecOp<Shown>| environment.in_form(key::run(shown, parent.chain, owners));
+    let key = |shown: &ExecOp<Shown>| environment.of_command(key::run(shown, parent.chain, owners));
     let by_roots = key(&mounts::by_roots(op));
     let roots = mounts::roots_under(op, parent, false);
     let stood_on: Vec<&Layer> = roots.iter().flat_map(|root| &root.layers).collect();
@@ -53,7 +53,7 @@ pub(super) fn run(
     let (quick, preimage) = match mounts::show_parts(op) {
         false => (None, by_roots),
         true => {
-            if let Some(record) = environment.lookup(&by_roots)? {
+            if let Some(record) = step.find(&by_roots)? {
                 return Ok(Done::cached(parent, record));
             }
             let by_files = mounts::by_files(environment.services, op);

@@ -27,6 +27,7 @@ pub(in crate::solve) fn make(
         env.extend(secret_variable(held));
         mounts.extend(mount_spec(&environment.services.snapshots, held)?);
     }
+    mounts.extend(environment.given.volumes.iter().cloned());
     let mut spec = Spec {
         root: root_source(snapshot),
         args: op.args.clone(),
