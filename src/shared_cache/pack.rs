@@ -191,6 +191,27 @@ impl Pack {
         Ok(Self { entries: entries.collect(), indexes, folded, images, mounts })
     }
 
+    /// Blobs of what was used on a later day than `before` knew, each once.
+    pub(super) fn used_since(&self, before: &Self) -> Vec<Digest> {
+        let is_later = |known: Option<Seconds>, used: Seconds| known.is_some_and(|known| known < used);
+        let layers = self
+            .entries
+            .iter()
+            .filter(|(key, entry)| is_later(before.entries.get(*key).map(|known| known.used), entry.used));
+        let indexes = self.indexes.iter().filter(|(layer, index)| {
+            is_later(before.indexes.get(*layer).map(|known| known.used), index.used)
+        });
+        let mounts = self
+            .mounts
+            .iter()
+            .filter(|(name, mount)| is_later(before.mounts.get(*name).map(|known| known.used), mount.used));
+        let mut used: BTreeSet<Digest> =
+            layers.map(|(_, entry)| entry.record.layer.descriptor.digest).collect();
+        used.extend(indexes.map(|(_, index)| index.digest));
+        used.extend(mounts.flat_map(|(_, mount)| mount.blobs()).map(|blob| blob.digest));
+        used.into_iter().collect()
+    }
+
     /// All blobs that it names, each once.
     pub fn blobs(&self) -> Vec<Descriptor> {
         let mut seen = BTreeSet::new();

@@ -19,6 +19,7 @@ pub use local::Folder;
 pub use registry::Registry;
 pub use s3::S3;
 
+use super::sealed::{Sealed, Trust};
 use super::spec::Location;
 use crate::http::Environment;
 use crate::oci::{Descriptor, Digest};
@@ -194,6 +195,15 @@ pub(super) fn verified(blob: &Descriptor, bytes: Vec<u8>) -> Result<Vec<u8>, Err
     match Digest::of(&bytes) {
         actual if actual == blob.digest => Ok(bytes),
         actual => Err(Error::OtherBytes { expected: blob.digest, actual }),
+    }
+}
+
+/// Blobs of a head that were used on another day than `previous` knew: for places that drop what nobody used.
+fn used_again(pack: &[u8], previous: Option<&Head>) -> Vec<Digest> {
+    let read = |bytes: &[u8]| Sealed::parse(bytes).map(|packs| packs.believed(&Trust::Anybody, "").0);
+    match previous.map(|head| (read(&head.pack), read(pack))) {
+        Some((Ok(before), Ok(after))) => after.used_since(&before),
+        _ => Vec::new(),
     }
 }
 

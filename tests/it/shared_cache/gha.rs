@@ -1,6 +1,7 @@
 //! `type=gha`: a service that the real client accepts, too, and what workflows do with it.
 
 use std::fs;
+use std::process::Command;
 
 use super::servers::{Backend, faults};
 use super::{Project, Said, writers_at_once_lose_nothing};
@@ -155,6 +156,55 @@ fn what_the_service_dropped_is_made_and_kept_again() {
     assert!(second.ran() > 0 && second.stderr.contains("is made anew"), "{}", second.stderr);
     assert_eq!(built(&project, &service, "three", MAIN, &[FROM]).ran(), 0);
     assert_ne!(first.digest(), "");
+}
+
+#[test]
+fn what_is_used_stays_young() {
+    let (project, service) = (Project::new(), Gha::start());
+    built(&project, &service, "one", MAIN, &[TO]);
+    // A head of last week.
+    service.change("rbuild-head-1#", |head| {
+        let lines = head.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1;
+        let mut pack = rbuild::shared_cache::Pack::parse(&head[lines..]).unwrap();
+        let week = 7 * 24 * 3600;
+        pack.entries.values_mut().for_each(|entry| entry.used -= week);
+        pack.indexes.values_mut().for_each(|index| index.used -= week);
+        [&head[..lines], &pack.to_bytes()].concat()
+    });
+    // All is here, so no byte of the cache is needed: that it is used is told by asking.
+    let before = service.calls().len();
+    assert_eq!(built(&project, &service, "one", MAIN, &[TO]).ran(), 0);
+    let calls = &service.calls()[before..];
+    assert_eq!(calls.iter().filter(|call| *call == "CreateCacheEntry").count(), 1, "{calls:#?}");
+    assert_eq!(calls.last().unwrap(), "GetCacheEntryDownloadURL", "{calls:#?}");
+    // And once a day.
+    let before = service.calls().len();
+    built(&project, &service, "one", MAIN, &[TO]);
+    assert!(!service.calls()[before..].contains(&"CreateCacheEntry".to_owned()));
+}
+
+#[test]
+fn cache_mounts_and_signatures_travel_too() {
+    let (project, service) = (Project::new(), Gha::start());
+    let key = project.path().join("key");
+    let keygen = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
+    assert!(keygen.expect("needs the package openssh-client").success());
+    let mount = "RUN --mount=type=cache,target=/kept echo kept >> /kept/file && /bin/busybox wc -l < /kept/file > /n\n";
+    project.write(
+        "Dockerfile",
+        format!("FROM scratch\nCOPY busybox /bin/sh\nCOPY busybox /bin/busybox\nARG N\nRUN echo $N\n{mount}"),
+    );
+    let repository = [("GITHUB_REPOSITORY", "a/b")];
+    let at = format!("type=gha,url_v2={},token={}", service.url(), token(MAIN));
+    let to = format!("--cache-to={at},sign={}", key.display());
+    let from = format!("--cache-from={at},verify={}.pub", key.display());
+    project.built_in("one", &repository, &[&to, "--build-arg=N=1"]);
+    let said = project.built_in("two", &repository, &[&from, "--build-arg=N=2"]);
+    assert!(said.stderr.contains("the cache mount `/kept` comes from `gha:rbuild`"), "{}", said.stderr);
+    assert_eq!(project.built_in("three", &repository, &[&from, "--build-arg=N=1"]).ran(), 0);
+    // What was signed for one repository is not believed of another.
+    let said = project.built_in("four", &[("GITHUB_REPOSITORY", "a/c")], &[&from, "--build-arg=N=1"]);
+    assert!(said.ran() > 0 && said.stderr.contains("has a pack that is not believed"), "{}", said.stderr);
 }
 
 #[test]

@@ -97,6 +97,14 @@ impl Gha {
         state.entries.extend(fresh);
     }
 
+    /// Changes what stands in the entries whose keys begin so.
+    pub fn change(&self, prefix: &str, change: impl Fn(&[u8]) -> Vec<u8>) {
+        let mut state = self.state.lock().unwrap();
+        for entry in state.entries.iter_mut().filter(|entry| entry.key.starts_with(prefix)) {
+            entry.bytes = Some(change(entry.bytes.as_deref().unwrap()));
+        }
+    }
+
     /// All entries go whose keys begin so.
     pub fn evict(&self, prefix: &str) {
         self.state.lock().unwrap().entries.retain(|entry| !entry.key.starts_with(prefix));

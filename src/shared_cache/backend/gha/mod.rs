@@ -15,20 +15,17 @@
 
 mod bundle;
 mod service;
+mod upload;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use super::web::{Prepare, Web, at_once, settings};
-use super::{Backend, Content, Error, Head, PackId, Put, Sent, verified};
-use crate::clock;
-use crate::http::{Environment, Method, Payload, Request};
+use super::{Backend, Content, Error, Head, PackId, Put, Sent, used_again, verified};
+use crate::http::{Environment, Request};
 use crate::oci::{Descriptor, Digest};
 use crate::report::Events;
 use crate::shared_cache::pack::{COMPRESSED_LIMIT, Pack};
@@ -38,13 +35,12 @@ use crate::store::Store;
 use crate::sync::lock;
 use bundle::{Bundle, Part, Parts};
 use service::{Found, Service};
+use upload::Bytes;
 
 /// Blobs of up to so many bytes travel together.
 const SMALL: u64 = 2 << 20;
 /// A bundle that has so many bytes is sent, and the next one begun.
 const BUNDLE: usize = 32 << 20;
-/// Entries that are larger are sent in blocks of this size.
-const BLOCK: u64 = 64 << 20;
 /// A head has its packs, and where blobs are.
 const HEAD_LIMIT: u64 = 2 * COMPRESSED_LIMIT;
 /// So many branches are read: a workflow's own, its base, the default one.
@@ -71,7 +67,6 @@ pub struct Gha {
     urls: Mutex<HashMap<String, Arc<Mutex<Option<String>>>>>,
     /// The highest number of a head of this branch that was seen.
     newest: AtomicU64,
-    block: u64,
 }
 
 /// The URL says it all.
@@ -81,22 +76,6 @@ struct Nobody;
 impl Prepare for Nobody {
     fn prepare(&self, _: &mut Request<'_>) -> Result<(), Error> {
         Ok(())
-    }
-}
-
-/// What is sent.
-#[derive(Clone, Copy)]
-enum Bytes<'a> {
-    Here(&'a [u8]),
-    Stored(&'a Store, &'a Descriptor),
-}
-
-impl Bytes<'_> {
-    fn size(self) -> u64 {
-        match self {
-            Bytes::Here(bytes) => bytes.len() as u64,
-            Bytes::Stored(_, blob) => blob.size,
-        }
     }
 }
 
@@ -113,7 +92,6 @@ impl Gha {
             bundle: Mutex::default(),
             urls: Mutex::default(),
             newest: AtomicU64::new(0),
-            block: BLOCK,
         }
     }
 
@@ -177,64 +155,6 @@ impl Gha {
         work(&fresh)
     }
 
-    /// Keeps bytes under `key`, or one that begins with it. Gives the key that it became; `None` when they were there.
-    fn keep(&self, key: &str, bytes: Bytes<'_>) -> Result<Option<String>, Error> {
-        if let Some(url) = self.service.reserve(key)? {
-            match self.upload(&url, bytes) {
-                Ok(()) => return self.service.finish(key, bytes.size()).map(|()| Some(key.to_owned())),
-                Err(error) => tracing::debug!(%error, "an entry is begun again"),
-            }
-        } else if self.service.newest(key)?.is_some() {
-            return Ok(None);
-        }
-        // Its bytes did not come as yet, and may never: no key is free again.
-        let other = format!("{key}-{:x}-{}", clock::now(), std::process::id());
-        let taken = || Error::Server("the service does not take an entry".to_owned());
-        let url = self.service.reserve(&other)?.ok_or_else(taken)?;
-        self.upload(&url, bytes)?;
-        self.service.finish(&other, bytes.size())?;
-        Ok(Some(other))
-    }
-
-    fn upload(&self, url: &str, bytes: Bytes<'_>) -> Result<(), Error> {
-        if bytes.size() <= self.block {
-            let put = Request::new(Method::PUT, url.to_owned()).header("x-ms-blob-type", "BlockBlob");
-            return self.put(put, bytes, (0, bytes.size()));
-        }
-        let separator = if url.contains('?') { '&' } else { '?' };
-        let blocks: Vec<(String, u64)> = (0_u32..)
-            .zip((0..bytes.size()).step_by(self.block as usize))
-            // All identifiers of one blob have the same length.
-            .map(|(number, from)| (STANDARD.encode(format!("{number:08}")), from))
-            .collect();
-        let send = |(id, from): &(String, u64)| {
-            let url = format!("{url}{separator}comp=block&blockid={}", id.replace('=', "%3D"));
-            self.put(Request::new(Method::PUT, url), bytes, (*from, (from + self.block).min(bytes.size())))
-        };
-        at_once(&blocks, send).into_iter().collect::<Result<(), Error>>()?;
-        let listed: String = blocks.iter().map(|(id, _)| format!("<Latest>{id}</Latest>")).collect();
-        let list = format!("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>{listed}</BlockList>");
-        let request = Request::new(Method::PUT, format!("{url}{separator}comp=blocklist"));
-        self.blobs.must(
-            request.header("content-type", "application/xml").payload(Payload::Bytes(list.as_bytes())),
-        )?;
-        Ok(())
-    }
-
-    fn put(&self, request: Request<'_>, bytes: Bytes<'_>, (from, to): (u64, u64)) -> Result<(), Error> {
-        match bytes {
-            Bytes::Here(bytes) => {
-                let piece = &bytes[from as usize..to as usize];
-                self.blobs.must(request.payload(Payload::Bytes(piece))).map(drop)
-            }
-            Bytes::Stored(store, blob) => {
-                let path = store.blob_path(&blob.digest);
-                let payload = Payload::File { path: &path, from, to, sent: &|_| true };
-                self.blobs.must(request.payload(payload)).map(drop)
-            }
-        }
-    }
-
     /// Sends what travels together.
     fn send_bundle(&self, bundle: &Bundle) -> Result<(), Error> {
         if bundle.blobs.is_empty() {
@@ -244,6 +164,16 @@ impl Gha {
         let kept = self.keep(&key, Bytes::Here(&bundle.bytes))?.unwrap_or(key);
         lock(&self.parts).extend(bundle.parts(&kept));
         Ok(())
+    }
+
+    /// Makes entries young: the service drops those for which nobody asked for a week, and a build that needs no bytes of a layer
+    /// does not. What goes wrong is met when they are gone.
+    fn touch(&self, used: &[Digest]) {
+        let key = |digest: &Digest| self.part(digest).map_or_else(|| blob_key(digest), |part| part.key);
+        let keys: BTreeSet<String> = used.iter().map(key).collect();
+        let asked = |key: &String| lock(&self.urls).contains_key(key);
+        let keys: Vec<String> = keys.into_iter().filter(|key| !asked(key)).collect();
+        at_once(&keys, |key| drop(self.service.newest(key)));
     }
 
     fn part(&self, digest: &Digest) -> Option<Part> {
@@ -332,6 +262,7 @@ impl Backend for Gha {
                 self.upload(&url, Bytes::Here(&body))?;
                 self.service.finish(&key, body.len() as u64)?;
                 self.newest.fetch_max(number, Ordering::Relaxed);
+                self.touch(&used_again(pack, previous));
                 return Ok(Put::Done);
             }
             if self.arrives(&key)? {

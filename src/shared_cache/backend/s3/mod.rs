@@ -16,12 +16,11 @@ use std::io::Read as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::web::{Prepare, Web, at_once, element, elements, refused, settings};
-use super::{Backend, Content, Error, Head, PackId, Put, Sent};
+use super::{Backend, Content, Error, Head, PackId, Put, Sent, used_again};
 use crate::clock;
 use crate::http::{Environment, Method, Payload, Request, is_loopback_host, origin_of};
 use crate::oci::{Descriptor, Digest};
 use crate::report::Events;
-use crate::shared_cache::Pack;
 use crate::shared_cache::pack::COMPRESSED_LIMIT;
 use crate::shared_cache::spec::S3At;
 use crate::store::Store;
@@ -189,26 +188,10 @@ impl S3 {
     /// Makes blobs young that were used on another day than the head knew, so that rules of the bucket that remove what is old
     /// leave them. What goes wrong is met when they are gone.
     fn touch(&self, pack: &[u8], previous: Option<&Head>) {
-        let packs = previous.map(|head| (Pack::parse(&head.pack), Pack::parse(pack)));
-        let (Some((Ok(before), Ok(after))), true) = (packs, self.at.touch) else { return };
-        let layers = after
-            .entries
-            .iter()
-            .filter(|(key, entry)| before.entries.get(*key).is_some_and(|known| known.used < entry.used));
-        let layers = layers.map(|(_, entry)| entry.record.layer.descriptor.digest);
-        let indexes = after
-            .indexes
-            .iter()
-            .filter(|(layer, index)| before.indexes.get(*layer).is_some_and(|known| known.used < index.used));
-        let mounts = after
-            .mounts
-            .iter()
-            .filter(|(name, mount)| before.mounts.get(*name).is_some_and(|known| known.used < mount.used));
-        let mounts = mounts.flat_map(|(_, mount)| mount.blobs()).map(|blob| blob.digest);
-        let mut used: Vec<Digest> =
-            layers.chain(indexes.map(|(_, index)| index.digest)).chain(mounts).collect();
-        used.sort();
-        used.dedup();
+        if !self.at.touch {
+            return;
+        }
+        let used = used_again(pack, previous);
         at_once(&used, |digest| self.copy_to_itself(&self.blob_key(digest)).ok());
     }
 
