@@ -22,6 +22,7 @@ use super::command::{
     lock::LockArgs,
     login::{LoginArgs, LogoutArgs},
     logs::LogsArgs,
+    own::SelfArgs,
     plan::PlanArgs,
     prune::PruneArgs,
     pull::PullArgs,
@@ -35,6 +36,7 @@ use super::command::{
     verify::VerifyArgs,
 };
 
+use super::face::Face;
 use crate::text::closest;
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no network unless something remote is named.
@@ -85,6 +87,10 @@ pub(super) struct Global {
         value_parser = OsStringValueParser::new().map(PathBuf::from)
     )]
     pub(super) root: Option<PathBuf>,
+
+    /// As whom rbuild was called.
+    #[arg(skip)]
+    pub(super) face: Face,
 }
 
 impl Global {
@@ -158,6 +164,9 @@ pub(super) enum Command {
     Doctor(DoctorArgs),
     /// Say what a build check means, and how to do better
     Explain(ExplainArgs),
+    /// Make rbuild a plugin of docker's, or take that back
+    #[command(name = "self")]
+    Own(SelfArgs),
 }
 
 /// How progress is shown.
@@ -184,6 +193,11 @@ pub(super) enum ProgressMode {
 /// The names of all commands.
 fn commands() -> Vec<String> {
     Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect()
+}
+
+/// Whether rbuild has a command of that name.
+pub(super) fn has_command(name: &str) -> bool {
+    Command::has_subcommand(name)
 }
 
 /// Words to arguments. `Err` is clap's own message: help, version, or what is wrong.

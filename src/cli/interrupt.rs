@@ -4,6 +4,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use super::face::hangup;
 use crate::exec::{Signals, Stop};
 
 /// So long may a build take to end after it was told to: steps are killed within two seconds.
@@ -36,6 +37,7 @@ pub(super) fn guard<T: Send + 'static>(
 ) -> io::Result<Ended<T>> {
     let (sender, receiver) = channel();
     let done: Sender<Happened<T>> = sender.clone();
+    let hung_up: Sender<Happened<T>> = sender.clone();
     let body = move || drop(done.send(Happened::Done(work())));
     std::thread::Builder::new().name("build".to_owned()).stack_size(STACK_BYTES).spawn(body)?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -46,6 +48,7 @@ pub(super) fn guard<T: Send + 'static>(
             }
         }
     })?;
+    hangup(move || drop(hung_up.send(Happened::Signal(libc::SIGINT))));
     Ok(match receiver.recv() {
         Ok(Happened::Done(result)) => Ended::Done(result),
         Ok(Happened::Signal(signal)) => {

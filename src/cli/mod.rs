@@ -8,12 +8,15 @@ mod call;
 mod command;
 mod docker_words;
 mod error;
+mod face;
 mod interrupt;
 mod local;
 mod options;
 mod show;
 
 use std::process::ExitCode;
+
+use face::Face;
 
 pub use error::Failure;
 
@@ -29,13 +32,20 @@ pub fn main() -> ExitCode {
 }
 
 fn run(words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
+    match face::plugin_of(&words) {
+        None => run_as(Face::Own, words),
+        Some(name) => face::run(name, &words, |words| run_as(Face::Docker, words)),
+    }
+}
+
+fn run_as(face: Face, words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
     if let Some((word, help)) =
         args::unknown_word(&words).and_then(|word| Some((word, docker_words::command(word)?)))
     {
         return Err(Failure::dockers_command(word, help));
     }
     let meant = args::misspelt_command(&words);
-    let cli = match args::parse(words) {
+    let mut cli = match args::parse(words) {
         Ok(cli) => cli,
         Err(shown) if shown.use_stderr() && meant.is_some() => return Err(Failure::no_such_command(meant)),
         Err(shown) => return error::usage(&shown),
@@ -43,6 +53,7 @@ fn run(words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
     if meant.is_some() {
         return Err(Failure::no_such_command(meant));
     }
+    cli.global.face = face;
     match cli.command {
         args::Command::Build(build) => command::build::run(&cli.global, &build),
         args::Command::Lock(lock) => command::lock::run(&cli.global, &lock),
@@ -71,5 +82,6 @@ fn run(words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
         args::Command::Sessions(sessions) => command::sessions::run(&cli.global, &sessions),
         args::Command::Doctor(doctor) => command::doctor::run(&cli.global, &doctor),
         args::Command::Explain(explain) => command::explain::run(&explain),
+        args::Command::Own(own) => command::own::run(&own),
     }
 }

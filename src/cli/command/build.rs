@@ -11,6 +11,7 @@ use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::call::{self, Method};
 use crate::cli::error::print;
+use crate::cli::face::Face;
 use crate::cli::interrupt::{self, Ended};
 use crate::cli::options::configuration::{Configuration, RegistryArgs};
 use crate::cli::options::docker::{DockerArgs, switch};
@@ -255,7 +256,9 @@ pub(crate) fn run(global: &Global, line: &BuildLine) -> Result<(), Failure> {
             variable("BUILDX_METADATA_WARNINGS").is_some_and(|text| boolean(&text) == Some(true));
         metadata::write(path, &metadata::object(&built, with_warnings)).map_err(in_form)?;
     }
-    if args.quiet {
+    // As in buildx, which prints nothing with `none`.
+    let is_quiet = global.face == Face::Docker && mode == ProgressMode::Quiet;
+    if args.quiet || is_quiet {
         return print(&format!("{}\n", built.id));
     }
     let text = match mode {

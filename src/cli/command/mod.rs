@@ -15,6 +15,7 @@ pub(super) mod load;
 pub(super) mod lock;
 pub(super) mod login;
 pub(super) mod logs;
+pub(super) mod own;
 pub(super) mod plan;
 pub(super) mod prune;
 pub(super) mod pull;

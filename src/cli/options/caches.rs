@@ -1,10 +1,12 @@
 //! `--cache-from` and `--cache-to`: from the command line, else from the environment, else from the configuration.
 
 use crate::cli::Failure;
+use crate::cli::face::Face;
 use crate::report::Diagnostic;
 use crate::shared_cache::mounts::Travel;
 use crate::shared_cache::spec::{Parsed, shown};
 use crate::shared_cache::{CacheFrom, CacheTo};
+use crate::text::csv;
 
 use super::configuration::Configuration;
 
@@ -22,10 +24,28 @@ pub(crate) fn from(
 pub(crate) fn to(
     options: &[String],
     configuration: &Configuration,
+    face: Face,
 ) -> Result<(Vec<CacheTo>, Vec<String>), Failure> {
     let configured = &configuration.own.defaults.cache_to;
-    let given = given(options, ("--cache-to", "RBUILD_CACHE_TO", "cache-to"), configured);
+    let options: Vec<String> = match face {
+        Face::Own => options.to_vec(),
+        Face::Docker => options.iter().map(|text| in_dockers_mode(text)).collect(),
+    };
+    let given = given(&options, ("--cache-to", "RBUILD_CACHE_TO", "cache-to"), configured);
     read(&given, CacheTo::parse)
+}
+
+/// Docker's caches have the layers of the result alone (`mode=min`), unless more is asked for.
+fn in_dockers_mode(text: &str) -> String {
+    let fields = csv::fields(text).unwrap_or_default();
+    let has = |start: &str| fields.iter().any(|field| field.trim().to_ascii_lowercase().starts_with(start));
+    match fields.as_slice() {
+        [] => text.to_owned(),
+        [only] if !only.contains('=') => format!("type=registry,ref={text},mode=min"),
+        // What an image carries is always its own layers.
+        _ if has("mode=") || has("type=inline") => text.to_owned(),
+        _ => format!("{text},mode=min"),
+    }
 }
 
 /// Whether cache mounts go with them.

@@ -9,6 +9,7 @@ use super::configuration::Configuration;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::command::build::{BuildArgs, OnFail};
+use crate::cli::face::Face;
 use crate::export::{Output, Target};
 use crate::oci::{Annotation, Platform, Reference};
 use crate::pipeline::{self, ContextFrom, DockerfileFrom, Identity, PullPolicy, Request, Secret, SecretFrom};
@@ -67,7 +68,7 @@ pub(crate) fn from_args(
     }
     pipeline::push::check(push, &tags, &outputs).map_err(Failure::usage)?;
     let (cache_from, from_notes) = caches::from(&args.cache_from, configuration)?;
-    let (cache_to, to_notes) = caches::to(&args.cache_to, configuration)?;
+    let (cache_to, to_notes) = caches::to(&args.cache_to, configuration, global.face)?;
     let mut notes = args.docker.notes(&args.context, args.file.as_deref())?;
     notes.extend(outputs.iter().flat_map(|output| output.notes.clone()));
     let insecure = insecure(&tags, &outputs);
@@ -84,7 +85,7 @@ pub(crate) fn from_args(
         platforms,
         tags,
         annotations,
-        identity: identity(&outputs),
+        identity: identity(global.face, &outputs),
         outputs,
         push,
         registries: args.podman.apply(configuration.registries_with(&args.registries, insecure)?)?,
@@ -280,9 +281,10 @@ fn insecure(tags: &[Reference], outputs: &[Output]) -> Vec<String> {
 }
 
 /// What docker is to load it knows by the digest of its configuration, as buildx prints it then; rbuild's own store knows it
-/// by that of its manifest, as does docker's with containerd.
-fn identity(outputs: &[Output]) -> Identity {
-    match outputs.iter().any(|output| matches!(output.target, Target::DockerArchive(_))) {
+/// by that of its manifest, as does docker's with containerd. Who calls rbuild docker expects docker's.
+fn identity(face: Face, outputs: &[Output]) -> Identity {
+    let is_dockers = face == Face::Docker;
+    match is_dockers || outputs.iter().any(|output| matches!(output.target, Target::DockerArchive(_))) {
         true => Identity::Configuration,
         false => Identity::Manifest,
     }

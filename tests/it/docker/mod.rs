@@ -2,4 +2,5 @@
 
 mod flags;
 mod image;
+mod plugin;
 mod podman;

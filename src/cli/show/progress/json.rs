@@ -173,3 +173,6 @@ pub(in crate::cli) fn diagnostic_object(diagnostic: &Diagnostic) -> Value {
         "help": texts(&diagnostic.help),
     })
 }
+
+#[cfg(test)]
+mod tests;
