@@ -15,6 +15,24 @@ pub enum SecretSource {
     File(PathBuf),
     /// A variable of rbuild's environment.
     Env(String),
+    /// Itself.
+    Value(Value),
+}
+
+/// A secret's value, which is shown nowhere.
+#[derive(Clone)]
+pub struct Value(String);
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// Secrets by id.
@@ -44,6 +62,7 @@ impl Secrets {
     pub fn read(&self, id: &str) -> Result<Option<Vec<u8>>, SecretError> {
         match self.0.get(id) {
             None => Ok(None),
+            Some(SecretSource::Value(Value(text))) => Ok(Some(text.clone().into_bytes())),
             Some(SecretSource::Env(name)) => {
                 Ok(std::env::var_os(name).map(std::ffi::OsString::into_encoded_bytes))
             }
@@ -73,7 +92,7 @@ impl Secrets {
     pub fn unset_variable(&self, id: &str) -> Option<&str> {
         match self.0.get(id) {
             Some(SecretSource::Env(name)) => std::env::var_os(name).is_none().then_some(name),
-            Some(SecretSource::File(_)) | None => None,
+            Some(SecretSource::File(_) | SecretSource::Value(_)) | None => None,
         }
     }
 
@@ -116,6 +135,7 @@ impl Secrets {
         let from = match self.0.get(id) {
             Some(SecretSource::File(path)) => format!("`{}`", path.display()),
             Some(SecretSource::Env(name)) => format!("the variable `{name}`"),
+            Some(SecretSource::Value(_)) => "the command line".to_owned(),
             None => "nowhere".to_owned(),
         };
         SecretError { id: id.to_owned(), from, problem }

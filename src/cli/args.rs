@@ -94,6 +94,11 @@ pub(super) struct Global {
 }
 
 impl Global {
+    /// What is said where there are no such options.
+    pub(super) fn from_environment() -> Self {
+        Self { root: std::env::var_os("RBUILD_ROOT").map(PathBuf::from), face: Face::Own }
+    }
+
     /// The folder of the local store.
     pub(super) fn store_root(&self) -> Option<PathBuf> {
         if let Some(root) = self.root.as_ref().filter(|r| !r.as_os_str().is_empty()) {

@@ -10,6 +10,7 @@ mod docker_words;
 mod error;
 mod face;
 mod interrupt;
+mod kaniko;
 mod local;
 mod options;
 mod show;
@@ -32,6 +33,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
+    if face::is_executor(&words) {
+        return kaniko::run(words);
+    }
     match face::plugin_of(&words) {
         None => run_as(Face::Own, words),
         Some(name) => face::run(name, &words, |words| run_as(Face::Docker, words)),

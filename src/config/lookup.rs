@@ -19,7 +19,9 @@ pub struct Place {
     pub http: bool,
     /// Files and folders of certificates that are trusted besides the system's.
     pub ca: Vec<PathBuf>,
-    /// Whether it is a copy; the last place is always the registry itself.
+    /// What is shown to it: files of a certificate and of its key.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// Whether others are asked when it fails; the last place is none, and mostly the registry itself.
     pub is_mirror: bool,
 }
 
@@ -42,7 +44,12 @@ impl Registries {
             let (insecure, http) = (place.insecure || mirror.insecure, place.http || mirror.http);
             Place { insecure, http, is_mirror: true, ..place }
         });
-        Ok(mirrors.chain([self.own_place(&home, prefix, rule)]).collect())
+        let mut mirrors: Vec<Place> = mirrors.collect();
+        match mirrors.last_mut().filter(|_| rule.only_mirrors) {
+            Some(last) => last.is_mirror = false,
+            None => mirrors.push(self.own_place(&home, prefix, rule)),
+        }
+        Ok(mirrors)
     }
 
     /// Where the image goes: mirrors and locations are for reading only, as with podman. `Err` is the file that blocks it.
@@ -82,6 +89,7 @@ impl Registries {
             insecure: there.insecure || named.insecure,
             http: there.http || named.http,
             ca: there.ca.into_iter().chain(named.ca).collect(),
+            client: there.client.or(named.client),
             ..there
         }
     }
@@ -107,6 +115,7 @@ impl Registries {
             insecure: insecure.unwrap_or_else(|| self.is_in_insecure_network(registry)),
             http: rules.iter().find_map(|(_, rule)| rule.http).unwrap_or(false),
             ca: rules.iter().flat_map(|(_, rule)| rule.ca.iter().cloned()).collect(),
+            client: rules.iter().find_map(|(_, rule)| rule.client.clone()),
             is_mirror: false,
         }
     }

@@ -18,4 +18,4 @@ pub use lockfile::{Change, Lockfile};
 pub use lookup::Place;
 pub use own::{Config, Defaults};
 pub use registries::Registries;
-pub use sources::{Files, Flags, Sources};
+pub use sources::{Files, Flags, Foreign, Sources};

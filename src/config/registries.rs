@@ -38,6 +38,10 @@ pub(super) struct Rule {
     pub(super) http: Option<bool>,
     /// Files and folders of certificates that are trusted besides the system's.
     pub(super) ca: Vec<PathBuf>,
+    /// What is shown to the registry: files of a certificate and of its key.
+    pub(super) client: Option<(PathBuf, PathBuf)>,
+    /// Where there are mirrors, the place itself is not asked.
+    pub(super) only_mirrors: bool,
     /// Nothing is to be had from there, and the file that says so.
     pub(super) blocked: Option<(bool, PathBuf)>,
 }
@@ -86,7 +90,7 @@ impl Registries {
 
 impl Rule {
     fn fill(&mut self, later: Rule) {
-        let Rule { location, mirrors, insecure, http, ca, blocked } = later;
+        let Rule { location, mirrors, insecure, http, ca, client, only_mirrors, blocked } = later;
         self.location = self.location.take().or(location);
         if self.mirrors.is_empty() {
             self.mirrors = mirrors;
@@ -94,6 +98,8 @@ impl Rule {
         self.insecure = self.insecure.or(insecure);
         self.http = self.http.or(http);
         self.ca.extend(ca);
+        self.client = self.client.take().or(client);
+        self.only_mirrors |= only_mirrors;
         self.blocked = self.blocked.take().or(blocked);
     }
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::error::Error;
-use super::registries::Registries;
-use super::{containers, docker};
+use super::registries::{Mirror, Registries, Serves};
+use super::{containers, docker, name};
 
 /// The files that are looked at; those that are not there say nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -84,6 +84,25 @@ pub struct Flags {
     pub tls_verify: Option<bool>,
     /// `--cert-dir`: a folder of `*.crt`, `*.cert` and `*.key` for every registry.
     pub cert_dir: Option<PathBuf>,
+    /// What only other programs' command lines can say.
+    pub foreign: Foreign,
+}
+
+/// What other programs' command lines say about registries, and rbuild's own says in its file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Foreign {
+    /// `REGISTRY[/PATH]`, and a place that is asked before it.
+    pub maps: Vec<(String, String)>,
+    /// What has such a place, or a mirror, is had from there alone.
+    pub only_mirrors: bool,
+    /// Files of certificates that are trusted, by registry.
+    pub ca: Vec<(String, PathBuf)>,
+    /// Files of a certificate and its key that are shown, by registry.
+    pub client: Vec<(String, PathBuf, PathBuf)>,
+    /// No registry needs a valid certificate when it is read from.
+    pub insecure_pull: bool,
+    /// None does when it is written to.
+    pub insecure_push: bool,
 }
 
 /// Everything that is configured about registries. Cheap to clone; docker's and podman's files are read when it is asked
@@ -119,6 +138,12 @@ impl Sources {
         self.flags.tls_verify
     }
 
+    /// Whether no registry that is read from, or written to, needs a valid certificate.
+    pub fn insecure(&self, is_push: bool) -> bool {
+        let Foreign { insecure_pull, insecure_push, .. } = self.flags.foreign;
+        if is_push { insecure_push } else { insecure_pull }
+    }
+
     /// `--cert-dir`
     pub fn cert_dir(&self) -> Option<&Path> {
         self.flags.cert_dir.as_deref()
@@ -145,7 +170,38 @@ fn from_flags(flags: &Flags) -> Result<Registries, Error> {
         docker::add_insecure(&mut registries, value)
             .map_err(|reason| bad("--insecure-registry", value, reason))?;
     }
+    flags.foreign.fill(&mut registries)?;
     Ok(registries)
+}
+
+impl Foreign {
+    fn fill(&self, registries: &mut Registries) -> Result<(), Error> {
+        let Foreign { maps, only_mirrors, ca, client, insecure_pull: _, insecure_push: _ } = self;
+        for (from, to) in maps {
+            let say = |reason: String| bad("--registry-map", &format!("{from}={to}"), reason);
+            let (from, _) = name::location(from).map_err(say)?;
+            let (location, http) = name::location(to).map_err(say)?;
+            registries.rule(&from).mirrors.push(Mirror {
+                location,
+                insecure: false,
+                http,
+                serves: Serves::All,
+            });
+        }
+        for rule in registries.rules.values_mut().filter(|rule| !rule.mirrors.is_empty()) {
+            rule.only_mirrors = *only_mirrors;
+        }
+        for (host, file) in ca {
+            let say = |reason: String| bad("--registry-certificate", host, reason);
+            registries.rule(&name::location(host).map_err(say)?.0).ca.push(file.clone());
+        }
+        for (host, certificate, key) in client {
+            let say = |reason: String| bad("--registry-client-cert", host, reason);
+            let shown = (certificate.clone(), key.clone());
+            registries.rule(&name::location(host).map_err(say)?.0).client = Some(shown);
+        }
+        Ok(())
+    }
 }
 
 fn bad(option: &'static str, value: &str, reason: String) -> Error {

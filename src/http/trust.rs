@@ -30,6 +30,8 @@ pub struct Trusted {
     pub insecure: bool,
     /// Files and folders of certificates beside the usual ones.
     pub ca: Vec<PathBuf>,
+    /// What is shown: files of a certificate and of its key. Goes before what the folders have.
+    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 /// The trusted roots, read once.
@@ -57,7 +59,9 @@ impl Trust {
         roots.extend(named_files.into_iter().flat_map(|file| certificates(&read(file)).collect::<Vec<_>>()));
         // Without any root of the system those of Mozilla, which are compiled in, are better than none.
         let roots = if roots.is_empty() { RootCerts::WebPki } else { RootCerts::new_with_certs(&roots) };
-        let client = folders.iter().find_map(|folder| client_certificate(folder));
+        let named = trusted.client.as_ref();
+        let client = named.and_then(|(certificate, key)| client_certificate(certificate, key));
+        let client = client.or_else(|| folders.iter().find_map(|folder| client_certificate_of(folder)));
         let builder = TlsConfig::builder().root_certs(roots).client_cert(client);
         builder.disable_verification(trusted.insecure).build()
     }
@@ -94,10 +98,14 @@ fn system_roots(environment: &Environment) -> Vec<Certificate<'static>> {
 }
 
 /// Docker's pair `NAME.cert` and `NAME.key`.
-fn client_certificate(folder: &Path) -> Option<ClientCert> {
+fn client_certificate_of(folder: &Path) -> Option<ClientCert> {
     let file = files(folder, "cert").into_iter().next()?;
-    let chain: Vec<_> = certificates(&read(&file)).collect();
-    let key = PrivateKey::from_pem(&read(&file.with_extension("key"))).ok()?;
+    client_certificate(&file, &file.with_extension("key"))
+}
+
+fn client_certificate(file: &Path, key: &Path) -> Option<ClientCert> {
+    let chain: Vec<_> = certificates(&read(file)).collect();
+    let key = PrivateKey::from_pem(&read(key)).ok()?;
     (!chain.is_empty()).then(|| ClientCert::new_with_certs(&chain, key))
 }
 

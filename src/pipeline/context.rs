@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,6 +50,7 @@ pub(super) fn open(request: &Request, services: &Services) -> Result<MainContext
     match &request.context {
         ContextFrom::Directory(path) => directory(request, services, path),
         ContextFrom::Stdin => stdin(request, services),
+        ContextFrom::Archive(path) => archive_file(request, services, path),
         ContextFrom::Git(url) => repository(request, services, url),
         ContextFrom::Url(url) => download(request, services, url),
     }
@@ -130,6 +131,25 @@ fn stdin(request: &Request, services: &Services) -> Result<MainContext, Vec<Diag
     copy().map_err(fail)?;
     drop(start);
     archived(request, services, &scratch, "standard input", project, None)
+}
+
+/// A tar of this machine.
+fn archive_file(request: &Request, services: &Services, path: &Path) -> Result<MainContext, Vec<Diagnostic>> {
+    let name = format!("`{}`", path.display());
+    let fail = |e: io::Error| vec![Diagnostic::error(format!("cannot read the context {name}: {e}"))];
+    let mut file = File::open(path).map_err(fail)?;
+    if !archive::is_archive(&file) {
+        let help = "a context is a tar (plain, gzip, bzip2, xz or zstd) or a folder";
+        return Err(vec![Diagnostic::error(format!("the context {name} is no tar archive")).help(help)]);
+    }
+    let scratch = scratch(services)?;
+    let mut copy = || -> io::Result<()> {
+        file.rewind()?;
+        io::copy(&mut file, &mut File::create_new(scratch.path().join("context"))?).map(drop)
+    };
+    copy().map_err(fail)?;
+    let project = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+    archived(request, services, &scratch, &name, project, None)
 }
 
 /// `-f FILE -` with a Dockerfile on standard input.

@@ -162,6 +162,8 @@ pub enum ContextFrom {
     Directory(PathBuf),
     /// Standard input: a tar, or a Dockerfile that needs no context.
     Stdin,
+    /// A tar in a file of this machine.
+    Archive(PathBuf),
     /// A git repository: `REMOTE[#REF[:SUBDIR]]`.
     Git(String),
     /// A tar behind an http(s) URL, or a Dockerfile that needs no context.

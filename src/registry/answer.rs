@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::error::{CredentialState, Error};
 use super::{Access, Client, Target, is_loopback_registry, origin_of_registry};
+use crate::config::Place;
 use crate::http::{
     self, Failure, Method, Origin, Problem, Request, Response, Schedule, Trusted, origin_of, split_port,
 };
@@ -28,7 +29,8 @@ pub(super) enum Asked {
 impl Target<'_> {
     /// What connections to the registry itself need.
     pub(super) fn trusted(&self) -> Trusted {
-        Trusted { insecure: self.place.insecure, ca: self.place.ca.clone() }
+        let Place { insecure, ca, client, .. } = self.place;
+        Trusted { insecure: *insecure, ca: ca.clone(), client: client.clone() }
     }
 }
 

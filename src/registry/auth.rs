@@ -15,6 +15,7 @@ use serde::Deserialize;
 use super::challenge::{self, Challenge};
 use super::credentials::{self, Credential};
 use super::error::CredentialState;
+use super::variables::{self, VariableLogins};
 use super::{Access, Target};
 use crate::http::{self, Connections, Environment, Method, Origin, Payload, Request, Response, origin_of};
 
@@ -26,6 +27,7 @@ const ANSWER_LIMIT: u64 = 1 << 20;
 /// The logins and tokens of a client.
 pub(super) struct Authenticator {
     environment: Environment,
+    variables: VariableLogins,
     granted: Mutex<BTreeMap<(String, String), Grant>>,
     logins: Mutex<BTreeMap<(String, String), Login>>,
     /// A login that counts in the place of all stored ones.
@@ -52,13 +54,14 @@ pub(super) struct Refusal {
 }
 
 impl Authenticator {
-    pub(super) fn new(environment: Environment) -> Self {
-        Self { environment, granted: Mutex::default(), logins: Mutex::default(), given: None }
+    pub(super) fn new(environment: Environment, variables: VariableLogins) -> Self {
+        let (granted, logins) = (Mutex::default(), Mutex::default());
+        Self { environment, variables, granted, logins, given: None }
     }
 
     /// One that knows a single login, and looks for no other.
     pub(super) fn with_login(environment: Environment, credential: Credential) -> Self {
-        Self { given: Some(credential), ..Self::new(environment) }
+        Self { given: Some(credential), ..Self::new(environment, VariableLogins::default()) }
     }
 
     /// The header that worked before for such a target.
@@ -121,7 +124,8 @@ impl Authenticator {
         let mut logins = lock(&self.logins);
         let find = || {
             let found = credentials::find(&self.environment, registry, repository);
-            Login { credential: found.credential, problem: found.problem }
+            let elsewhere = || variables::find(&self.environment, self.variables, registry);
+            Login { credential: found.credential.or_else(elsewhere), problem: found.problem }
         };
         logins.entry(key).or_insert_with(find).clone()
     }

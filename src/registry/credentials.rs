@@ -11,6 +11,9 @@ use crate::http::Environment;
 /// A configuration larger than this is not one.
 const FILE_LIMIT: u64 = 4 << 20;
 
+/// The variable that holds a whole file.
+const HELD: &str = "DOCKER_AUTH_CONFIG";
+
 /// A login. Has no `Debug`, so that it cannot get into a log by accident.
 #[derive(Clone)]
 pub(super) enum Credential {
@@ -28,11 +31,14 @@ pub(super) struct Found {
     pub(super) problem: Option<String>,
 }
 
-/// Looks for a login: `$REGISTRY_AUTH_FILE`, then docker's file, then podman's.
+/// Looks for a login: in what `$DOCKER_AUTH_CONFIG` holds, as docker does, then in `$REGISTRY_AUTH_FILE`, docker's file and
+/// podman's.
 pub(super) fn find(environment: &Environment, registry: &str, repository: &str) -> Found {
     let mut found = Found { credential: None, problem: None };
-    for file in files(environment) {
-        let Some(bytes) = read(&file) else { continue };
+    let held =
+        environment.text(&[HELD]).map(|text| (PathBuf::from(format!("${HELD}")), text.as_bytes().to_vec()));
+    let read = |file: PathBuf| Some((read(&file)?, file)).map(|(bytes, file)| (file, bytes));
+    for (file, bytes) in held.into_iter().chain(files(environment).into_iter().filter_map(read)) {
         for key in keys(&file, registry, repository) {
             match get_credential_from_reader(bytes.as_slice(), &key) {
                 Ok(credential) => {

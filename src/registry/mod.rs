@@ -22,6 +22,7 @@ mod push;
 mod resolve;
 mod tap;
 mod upload;
+mod variables;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,7 @@ pub use keep::{KeepError, Kept, forget_login, keep_login};
 pub use login::{LoginAnswer, check_login};
 pub use push::Supply;
 pub use tap::{Tap, Tapped, tap};
+pub use variables::VariableLogins;
 pub use whole::Which;
 
 use crate::config::{Place, Sources};
@@ -49,6 +51,8 @@ pub struct Settings {
     pub registries: Sources,
     /// The login for every registry, in place of stored ones.
     pub login: Option<Login>,
+    /// Where logins are looked for that no file has.
+    pub variable_logins: VariableLogins,
     /// Blobs that move at the same time.
     pub parallel_blobs: usize,
     /// A blob that is larger is sent in chunks of so many bytes: what a broken connection costs at most with registries
@@ -97,6 +101,7 @@ impl Settings {
             http: http::Settings::with_environment(environment),
             registries: Sources::default(),
             login: None,
+            variable_logins: VariableLogins::default(),
             parallel_blobs: 4,
             chunk_bytes: 16 << 20,
         }
@@ -137,7 +142,7 @@ impl Client {
     pub fn new(settings: Settings) -> Self {
         let environment = settings.http.environment.clone();
         let auth = match settings.login.clone() {
-            None => auth::Authenticator::new(environment),
+            None => auth::Authenticator::new(environment, settings.variable_logins),
             Some(Login { user, password }) => {
                 let credential = credentials::Credential::Basic { user, password };
                 auth::Authenticator::with_login(environment, credential)

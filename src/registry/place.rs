@@ -22,13 +22,13 @@ impl Client {
         let broken = lock(&self.inner.broken_mirrors);
         let usable =
             places.into_iter().filter(|place| !(place.is_mirror && broken.contains(&place.registry)));
-        Ok(usable.map(|place| self.with_flags(place)).collect())
+        Ok(usable.map(|place| self.with_flags(place, Access::Pull)).collect())
     }
 
     /// Where the image goes.
     pub(super) fn place_to_push(&self, reference: &Reference) -> Result<Place, Error> {
         let place = self.registries()?.place_to_push(reference).map_err(|file| blocked(reference, file))?;
-        Ok(self.with_flags(place))
+        Ok(self.with_flags(place, Access::Push))
     }
 
     /// What a name may mean, in the order in which to look.
@@ -42,9 +42,10 @@ impl Client {
         Ok(found.into_iter().map(|(meant, _)| meant).collect())
     }
 
-    fn with_flags(&self, place: Place) -> Place {
+    fn with_flags(&self, place: Place, access: Access) -> Place {
         let sources = &self.inner.settings.registries;
         let mut place = place;
+        place.insecure |= sources.insecure(access == Access::Push);
         if let Some(verify) = sources.tls_verify() {
             place.insecure = !verify;
             place.http = place.http && !verify;
@@ -58,6 +59,7 @@ impl Client {
         Trusted {
             insecure: sources.tls_verify() == Some(false),
             ca: sources.cert_dir().map(Path::to_owned).into_iter().collect(),
+            client: None,
         }
     }
 

@@ -30,6 +30,7 @@ mod hostile_paths;
 mod in_a_container;
 mod install_vim;
 mod interrupt;
+mod kaniko;
 mod keys;
 mod kill;
 mod layering;

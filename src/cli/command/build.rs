@@ -229,7 +229,7 @@ pub(crate) enum OnFail {
     Remove,
 }
 
-/// Builds, shows progress meanwhile, and prints the result.
+/// Builds, or does what was asked for instead.
 pub(crate) fn run(global: &Global, line: &BuildLine) -> Result<(), Failure> {
     let BuildLine { build: args, only } = line;
     let configuration = Configuration::load()?;
@@ -249,20 +249,31 @@ pub(crate) fn run(global: &Global, line: &BuildLine) -> Result<(), Failure> {
         return call.run(&request);
     }
     forget_id(&request)?;
+    build_shown(global, args, request, mode).map_err(in_form).map(drop)
+}
+
+/// Builds, shows progress meanwhile, and prints the result.
+pub(crate) fn build_shown(
+    global: &Global,
+    args: &BuildArgs,
+    request: Request,
+    mode: ProgressMode,
+) -> Result<Built, Failure> {
     let started = std::time::Instant::now();
-    let built = build_interruptibly(global, args.on_fail, request, mode).map_err(in_form)?;
+    let built = build_interruptibly(global, args.on_fail, request, mode)?;
     if let Some(path) = &args.docker.metadata_file {
         let with_warnings =
             variable("BUILDX_METADATA_WARNINGS").is_some_and(|text| boolean(&text) == Some(true));
-        metadata::write(path, &metadata::object(&built, with_warnings)).map_err(in_form)?;
+        metadata::write(path, &metadata::object(&built, with_warnings))?;
     }
     // As in buildx, which prints nothing with `none`.
     let is_quiet = global.face == Face::Docker && mode == ProgressMode::Quiet;
     if args.quiet || is_quiet {
-        return print(&format!("{}\n", built.id));
+        print(&format!("{}\n", built.id))?;
+        return Ok(built);
     }
     let text = match mode {
-        ProgressMode::Quiet | ProgressMode::None | ProgressMode::RawJson => return Ok(()),
+        ProgressMode::Quiet | ProgressMode::None | ProgressMode::RawJson => return Ok(built),
         ProgressMode::Json => format!("{}\n", json::built(&built, started.elapsed())),
         ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain => {
             summary(&built, started.elapsed(), mode.resolved() == ProgressMode::Tty)
@@ -270,7 +281,7 @@ pub(crate) fn run(global: &Global, line: &BuildLine) -> Result<(), Failure> {
     };
     // The image is there even if nobody reads this.
     let _ = std::io::stderr().write_all(text.as_bytes());
-    Ok(())
+    Ok(built)
 }
 
 /// What an earlier build left in the file of the id is not taken for the id of one that failed.
@@ -293,7 +304,7 @@ impl std::str::FromStr for Jobs {
 }
 
 /// How to show progress: as the command line says, else docker's variable, else the configuration.
-pub(super) fn progress_mode(
+pub(crate) fn progress_mode(
     args: &BuildArgs,
     configuration: &Configuration,
 ) -> Result<ProgressMode, Failure> {

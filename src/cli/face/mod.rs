@@ -1,4 +1,4 @@
-//! Who rbuild is called as: itself, or docker's plugin for builds.
+//! Who rbuild is called as: itself, docker's plugin for builds, or kaniko's executor.
 //!
 //! The name that the program was started by decides. As `docker-buildx`, `docker-rbuild` (links in docker's folder of plugins) or
 //! `buildx` (what programs that know no docker look for) it takes the words of `docker buildx`. Docker puts its own global options
@@ -29,6 +29,14 @@ pub(super) enum Face {
 const NAMES: [(&str, &str); 3] =
     [("docker-buildx", "buildx"), ("docker-rbuild", "rbuild"), ("buildx", "buildx")];
 
+/// The name of kaniko's program.
+const EXECUTOR: &str = "executor";
+
+/// Whether the program was started as kaniko's, whose whole command line is in [`super::kaniko`].
+pub(super) fn is_executor(words: &[OsString]) -> bool {
+    words.first().and_then(|called| Path::new(called).file_name()) == Some(OsStr::new(EXECUTOR))
+}
+
 /// What docker calls the plugin as which the program was started.
 pub(super) fn plugin_of(words: &[OsString]) -> Option<&'static str> {
     let name = Path::new(words.first()?).file_name()?;
@@ -51,4 +59,24 @@ pub(super) fn run(
     let (globals, rest) = plugin::globals(rest, name)?;
     plugin::start_with(&globals)?;
     buildx::run(name, rest, own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kanikos_program_is_known_by_its_name_alone() {
+        for (called, expected) in [
+            ("/kaniko/executor", true),
+            ("executor", true),
+            ("/usr/bin/rbuild", false),
+            ("/executor/rbuild", false),
+            ("executor2", false),
+            ("", false),
+        ] {
+            assert_eq!(is_executor(&[called.into()]), expected, "{called}");
+        }
+        assert!(!is_executor(&[]));
+    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::Failure;
-use crate::config::{self, Config, Files, Flags, Sources};
+use crate::config::{self, Config, Files, Flags, Foreign, Sources};
 use crate::registry::Settings;
 
 /// How registries are talked to. For every command that may ask one.
@@ -74,7 +74,13 @@ impl Configuration {
             insecure: insecure_registry.iter().cloned().chain(insecure).collect(),
             tls_verify: *tls_verify,
             cert_dir: cert_dir.clone(),
+            foreign: Foreign::default(),
         };
+        self.flagged(flags)
+    }
+
+    /// How to talk to registries, where a command line says this.
+    pub(in crate::cli) fn flagged(&self, flags: Flags) -> Result<Settings, Failure> {
         let sources = Sources::new(flags, self.own.registries.clone(), self.files.clone());
         Ok(Settings { registries: sources.map_err(|e| bad(&e))?, ..Settings::from_process() })
     }

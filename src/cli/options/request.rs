@@ -452,7 +452,9 @@ fn named_context(text: &str) -> Result<(String, ContextSource), String> {
         ContextSource::Target(stage.to_owned())
     } else {
         match context(source) {
-            ContextFrom::Stdin => return Err("only the main context can be on standard input".to_owned()),
+            ContextFrom::Stdin | ContextFrom::Archive(_) => {
+                return Err("only the main context can be on standard input".to_owned());
+            }
             ContextFrom::Directory(path) => ContextSource::Dir(path),
             ContextFrom::Git(url) => ContextSource::Git(url),
             ContextFrom::Url(url) => ContextSource::Url(url),

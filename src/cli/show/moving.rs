@@ -75,39 +75,49 @@ impl MovingArgs {
         titles: &[String],
         work: impl Fn(&Client, usize, &Bytes) -> Result<T, Diagnostic> + Sync,
     ) -> Result<Vec<T>, Failure> {
-        let progress = Progress::start(self.mode());
-        let events = progress.events();
-        client.tell(&events);
-        events.send(Event::Planned(titles.iter().enumerate().map(heading).collect()));
-        let next = Mutex::new(0..titles.len());
-        let results: Mutex<Vec<(usize, Result<T, Diagnostic>)>> = Mutex::default();
-        let worker = || {
-            loop {
-                let at = lock(&next).next();
-                let Some(at) = at else { return };
-                let result = one(&events, at, |bytes| work(&client, at, bytes));
-                lock(&results).push((at, result));
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..titles.len().min(AT_ONCE) {
-                scope.spawn(worker);
-            }
-            worker();
-        });
-        // The client tells events, too; the display ends when nobody can.
-        drop((events, client));
-        progress.finish();
-        let mut results = into_inner(results);
-        results.sort_by_key(|(at, _)| *at);
-        let (done, failed): (Vec<_>, Vec<_>) =
-            results.into_iter().map(|(_, result)| result).partition(Result::is_ok);
-        let failed: Vec<Diagnostic> = failed.into_iter().filter_map(Result::err).collect();
-        if failed.is_empty() {
-            Ok(done.into_iter().filter_map(Result::ok).collect())
-        } else {
-            Err(Failure::build(failed))
+        each(self.mode(), client, titles, work)
+    }
+}
+
+/// As [`MovingArgs::each`], shown in a mode.
+pub(crate) fn each<T: Send>(
+    mode: ProgressMode,
+    client: Client,
+    titles: &[String],
+    work: impl Fn(&Client, usize, &Bytes) -> Result<T, Diagnostic> + Sync,
+) -> Result<Vec<T>, Failure> {
+    let progress = Progress::start(mode);
+    let events = progress.events();
+    client.tell(&events);
+    events.send(Event::Planned(titles.iter().enumerate().map(heading).collect()));
+    let next = Mutex::new(0..titles.len());
+    let results: Mutex<Vec<(usize, Result<T, Diagnostic>)>> = Mutex::default();
+    let worker = || {
+        loop {
+            let at = lock(&next).next();
+            let Some(at) = at else { return };
+            let result = one(&events, at, |bytes| work(&client, at, bytes));
+            lock(&results).push((at, result));
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..titles.len().min(AT_ONCE) {
+            scope.spawn(worker);
+        }
+        worker();
+    });
+    // The client tells events, too; the display ends when nobody can.
+    drop((events, client));
+    progress.finish();
+    let mut results = into_inner(results);
+    results.sort_by_key(|(at, _)| *at);
+    let (done, failed): (Vec<_>, Vec<_>) =
+        results.into_iter().map(|(_, result)| result).partition(Result::is_ok);
+    let failed: Vec<Diagnostic> = failed.into_iter().filter_map(Result::err).collect();
+    if failed.is_empty() {
+        Ok(done.into_iter().filter_map(Result::ok).collect())
+    } else {
+        Err(Failure::build(failed))
     }
 }
 

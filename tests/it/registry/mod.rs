@@ -9,7 +9,7 @@ mod partial;
 mod pull;
 mod push;
 mod resolve;
-mod tls;
+pub(crate) mod tls;
 mod upload;
 
 use std::path::PathBuf;

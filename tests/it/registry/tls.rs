@@ -9,7 +9,7 @@ use super::{amd64, client, client_in, client_with_certs_d, configured, flagged, 
 use crate::support::tls::{TlsServer, certificates};
 
 /// docker-registry with TLS on a free port.
-pub(super) fn tls_registry(dir: &Path) -> TlsServer {
+pub(crate) fn tls_registry(dir: &Path) -> TlsServer {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let folder = dir.display();
     let config = format!(

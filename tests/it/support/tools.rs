@@ -20,6 +20,13 @@ pub fn json<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -
     serde_json::from_str(&run(program, args)).unwrap()
 }
 
+/// The documents of a file in YAML (Debian's package `python3-yaml` reads it).
+#[track_caller]
+pub fn yaml(path: &Path) -> serde_json::Value {
+    let script = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
+    json("python3", [OsStr::new("-c"), OsStr::new(script), path.as_os_str()])
+}
+
 /// Two long listings must be the same; else only the difference is shown.
 #[track_caller]
 pub fn same_lines(what: &str, left: &[String], right: &[String]) {
