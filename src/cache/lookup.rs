@@ -453,6 +453,13 @@ impl Lookup {
         promise.is_some_and(|promise| promise.try_lock().map_or(true, |promise| promise.is_some()))
     }
 
+    /// Where the blob of a layer would be brought from; `None` when it is here, or nobody promised it.
+    pub fn promised_by(&self, layer: &Layer) -> Option<String> {
+        let promise = lock(&self.promised).get(&layer.descriptor.digest).map(Arc::clone)?;
+        let promise = lock(&promise);
+        promise.as_ref().map(|promise| promise.source.blobs().name())
+    }
+
     /// What was said of a promise that was not kept since the last call, or of a wrong index. A build that fails then, or whose
     /// results are doubtful, looks everything up again: what was promised is a miss, and so is what stood on it if its bytes come
     /// out differently.

@@ -6,10 +6,10 @@
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use super::archive::{Error, decompress};
-use crate::oci::{DiffId, Hasher};
+use crate::oci::{DiffId, Digest, Hasher};
 
 /// Large enough that handing over costs nothing, small enough that two stay in the processor's cache.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -36,11 +36,21 @@ pub(super) fn run_with<T, E>(
         let (to_parser, from_decoder) = sync_channel(CHUNKS_AHEAD);
         let (to_hasher, hasher_input) = sync_channel(CHUNKS_AHEAD);
         let (free, recycled) = channel();
-        scope.spawn(move || decode(blob, &to_parser, &to_hasher, &recycled));
-        let hasher_free = free.clone();
-        let hasher = scope.spawn(move || hash(&hasher_input, &hasher_free));
+        let (hasher_free, no_thread) = (free.clone(), to_parser.clone());
+        let named = |name: &str| thread::Builder::new().name(name.to_owned());
+        let hasher = named("hash").spawn_scoped(scope, move || hash(&hasher_input, &hasher_free));
+        let decoder = hasher.and_then(|hasher| {
+            let work = move || decode(blob, &to_parser, &to_hasher, &recycled);
+            named("decode").spawn_scoped(scope, work).map(|_| hasher)
+        });
+        // Whoever parses hears of threads that cannot be had as of a blob that cannot be read.
+        let hasher = decoder.map_err(|error| drop(no_thread.send(Err(error))));
+        drop(no_thread);
         let parsed = parse(Stream { chunks: from_decoder, chunk: None, start: 0, free })?;
-        let (diff_id, len) = hasher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let join = |hasher: ScopedJoinHandle<'_, (DiffId, u64)>| {
+            hasher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        let (diff_id, len) = hasher.map_or_else(|()| (DiffId(Digest::of(b"")), 0), join);
         Ok((parsed, diff_id, len))
     })
 }

@@ -7,7 +7,7 @@ use crate::oci::Platform;
 use crate::plan;
 use crate::plan::graph::Graph;
 use crate::report::{Diagnostic, Events};
-use crate::solve::{self, Outlook};
+use crate::solve::{self, Fetch, Forecast, Outlook};
 
 /// A plan, and what would become of each of its steps.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct DryRun {
     pub graph: Graph,
     /// In the order of its steps.
     pub outlooks: Vec<Outlook>,
+    /// What would be fetched for what would run, and for results that stay here.
+    pub fetches: Vec<Fetch>,
 }
 
 /// Plans all platforms of the request and looks the steps up in the cache. Nothing runs and no layer is fetched, but
@@ -27,8 +29,12 @@ pub fn dry_run(request: &Request, events: &Events) -> Result<DryRun, Vec<Diagnos
     let inputs = Inputs::open(request, &services)?;
     let (graph, goals) = plan::join(inputs.plans()?);
     let environment = inputs.environment(request.layer_options_of(&goals)?);
-    let outlooks = solve::forecast(&graph, &environment)?;
+    let wanted = match request.ends_in_a_registry() {
+        true => Vec::new(),
+        false => goals.iter().map(|goal| goal.image.result).collect(),
+    };
+    let Forecast { outlooks, fetches } = solve::forecast(&graph, &wanted, &environment)?;
     inputs.save_digests();
     let platforms = goals.into_iter().map(|goal| goal.platform).collect();
-    Ok(DryRun { platforms, graph, outlooks })
+    Ok(DryRun { platforms, graph, outlooks, fetches })
 }

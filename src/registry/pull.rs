@@ -119,9 +119,11 @@ pub(super) fn in_parallel<T: Sync>(
         // No thread for the common case of a small image.
         1 => worker(),
         threads => std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(worker);
+            for _ in 1..threads {
+                // Where no thread can be had, this one does it all.
+                let _ = std::thread::Builder::new().name("pull".to_owned()).spawn_scoped(scope, worker);
             }
+            worker();
         }),
     }
     match into_inner(failed) {

@@ -19,6 +19,10 @@ pub struct Pruned {
     pub dropped: usize,
     /// Records that stayed.
     pub kept: usize,
+    /// Cache mounts that went.
+    pub mounts_dropped: usize,
+    /// Cache mounts that stayed.
+    pub mounts_kept: usize,
     /// Bytes of blobs that the cache named and does not name any more.
     pub released_bytes: u64,
     /// Bytes that are gone by now. The garbage collector of a registry frees the rest when it runs.
@@ -49,8 +53,10 @@ pub fn prune(
         let mut packs = Sealed::parse(&head.pack)?;
         let (before, folded) = (packs.blobs(), packs.folded());
         let mut own = packs.of(key, &place);
+        let mounts = own.mounts.len();
         let dropped = bound(&mut own, bounds, clock::now());
-        if dropped > 0 {
+        let mounts_dropped = mounts - own.mounts.len();
+        if dropped + mounts_dropped > 0 {
             packs = packs.without(key, &place);
             packs.push(Sealed::new(&own, key, &place)?);
             if backend.put_head(&packs.to_bytes(), &packs.blobs(), Some(&head))? == Put::Lost {
@@ -65,6 +71,8 @@ pub fn prune(
         return Ok(Some(Pruned {
             dropped,
             kept: own.entries.len(),
+            mounts_dropped,
+            mounts_kept: own.mounts.len(),
             released_bytes: gone.map(|blob| blob.size).sum(),
             freed_bytes: backend.sweep()?,
         }));

@@ -36,8 +36,8 @@ pub(super) fn check(graph: &Graph, needed: &[bool], environment: &Environment<'_
     });
     let Some(first) = barred.next() else { return Ok(()) };
     // What cannot be foreseen fails where it is done, with a better word.
-    let Ok(outlooks) = forecast(graph, environment) else { return Ok(()) };
-    let runs = |at: &usize| matches!(outlooks[*at], Outlook::Run { .. });
+    let Ok(foreseen) = forecast(graph, &[], environment) else { return Ok(()) };
+    let runs = |at: &usize| matches!(foreseen.outlooks[*at], Outlook::Run { .. });
     match std::iter::once(first).chain(barred).find(|(at, _)| runs(at)) {
         Some((_, failures)) => Err(failures),
         None => Ok(()),

@@ -52,12 +52,12 @@ use crate::sync::lock;
 
 pub use environment::{Environment, Given, Policy, Services};
 pub use error::Error;
-pub use forecast::forecast;
+pub use forecast::{Forecast, forecast};
 pub use indexes::LayerIndexes;
 pub use layers::recompressed;
 pub use ops::exec::agent::protocol as ssh_protocol;
 pub use ops::exec::executed;
-pub use outlook::Outlook;
+pub use outlook::{Fetch, Outlook};
 pub use pins::{NotPinned, Pins, Unpinned};
 pub use snapshots::Snapshots;
 pub use squash::squashed;

@@ -16,6 +16,7 @@ use crate::cli::show::listing::Format;
 use crate::oci::rfc3339;
 use crate::registry::Client;
 use crate::report::Diagnostic;
+use crate::shared_cache::mounts::Snapshot;
 use crate::shared_cache::{Backend, Bounds, Entry, Error, Pack, Pruned, Sealed, Trust, backend, care};
 use crate::signature::SigningKey;
 use crate::text::duration::seconds;
@@ -36,7 +37,8 @@ enum Verb {
     /// List the steps that a cache has, those that were used last first
     ///
     /// SIZE is that of the step's layer, TOOK is how long the step ran, WRITER is what the pipeline that wrote the record calls
-    /// itself; SIGNED BY, where somebody signs, is the key that a signature names, which nobody has verified here. Lines at the end tell of everything else.
+    /// itself; SIGNED BY, where somebody signs, is the key that a signature names, which nobody has verified here. Cache mounts follow, and lines
+    /// about everything else; with `json` they are objects with a `Mount`.
     #[command(
         after_help = "Fields of templates: Key, Slot, Layer, Size, Bytes, Took, Written, WrittenSince, Used, UsedSince, Writer,
 Generation, Secrets, SignedBy."
@@ -55,11 +57,14 @@ Generation, Secrets, SignedBy."
         #[command(flatten)]
         at: At,
         /// Until the layers and indexes that it names are no larger, such as 10g
-        #[arg(long, value_name = "SIZE", required_unless_present = "max_age")]
+        #[arg(long, value_name = "SIZE", required_unless_present_any = ["max_age", "mounts_max_size"])]
         max_size: Option<String>,
         /// What no build has used for so long, such as 14d
         #[arg(long, value_name = "TIME")]
         max_age: Option<String>,
+        /// Until the cache mounts are no larger, those first that were used longest ago; at most half of --max-size in any case
+        #[arg(long, value_name = "SIZE")]
+        mounts_max_size: Option<String>,
         /// Prune what was signed with this key; without it, what is not signed
         #[arg(long, value_name = "KEYFILE")]
         sign: Option<PathBuf>,
@@ -108,6 +113,15 @@ const COLUMNS: [(&str, &str); 6] = [
     ("WRITER", "Writer"),
 ];
 
+const MOUNT_COLUMNS: [(&str, &str); 6] = [
+    ("CACHE MOUNT", "Mount"),
+    ("SIZE", "Size"),
+    ("FILES", "Files"),
+    ("WRITTEN", "WrittenSince"),
+    ("USED", "UsedSince"),
+    ("WRITER", "Writer"),
+];
+
 /// Does what the verb says.
 pub(crate) fn run(args: &CacheArgs) -> Result<(), Failure> {
     match &args.verb {
@@ -117,8 +131,8 @@ pub(crate) fn run(args: &CacheArgs) -> Result<(), Failure> {
             let packs = care::read(&*backend).map_err(|e| at.failure(&e))?.ok_or_else(|| at.absent())?;
             print(&listing(&packs, &format)?)
         }
-        Verb::Prune { at, max_size, max_age, sign } => {
-            let bounds = bounds(max_size.as_deref(), max_age.as_deref())?;
+        Verb::Prune { at, max_size, max_age, mounts_max_size, sign } => {
+            let bounds = bounds(max_size.as_deref(), max_age.as_deref(), mounts_max_size.as_deref())?;
             let backend = at.backend()?;
             let key = sign.as_deref().map(SigningKey::read).transpose();
             let key = key.map_err(|e| Failure::message(format!("--sign: {e}")))?;
@@ -134,13 +148,13 @@ pub(crate) fn run(args: &CacheArgs) -> Result<(), Failure> {
     }
 }
 
-fn bounds(size: Option<&str>, age: Option<&str>) -> Result<Bounds, Failure> {
+fn bounds(size: Option<&str>, age: Option<&str>, mounts: Option<&str>) -> Result<Bounds, Failure> {
     let age = age.map(filter::duration).transpose()?;
     Ok(Bounds {
         size: size.map(|text| request::size("--max-size", text)).transpose()?,
         age: age.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
-        // Cache mounts have no bound of their own here.
-        mounts: Some(u64::MAX),
+        // Otherwise they have no bound of their own here.
+        mounts: Some(mounts.map_or(Ok(u64::MAX), |text| request::size("--mounts-max-size", text))?),
     })
 }
 
@@ -157,10 +171,40 @@ fn listing(packs: &Sealed, format: &Format) -> Result<String, Failure> {
         columns.push(("SIGNED BY", "SignedBy"));
     }
     let mut text = format.render(&columns, &rows)?;
+    let all = packs.believed(&Trust::Anybody, "").0;
+    let mounts: Vec<Value> =
+        all.mounts.iter().map(|(name, mount)| mount_row(name, mount, is_table)).collect();
+    match format {
+        Format::Table if !mounts.is_empty() => {
+            text.push('\n');
+            text.push_str(&format.render(&MOUNT_COLUMNS, &mounts)?);
+        }
+        Format::Json => text.push_str(&format.render(&MOUNT_COLUMNS, &mounts)?),
+        // The fields of a template are those of steps.
+        Format::Table | Format::Columns(_) | Format::Lines(_) => {}
+    }
     if is_table {
-        text.push_str(&summary(&packs.believed(&Trust::Anybody, "").0));
+        text.push_str(&summary(&all));
     }
     Ok(text)
+}
+
+/// A cache mount. What it is for cannot be told: its name is a hash of its id, its platform and its owners.
+fn mount_row(name: &str, mount: &Snapshot, is_short: bool) -> Value {
+    let (written, used) = (rfc3339(mount.written), rfc3339(mount.used));
+    json!({
+        "Mount": if is_short { name.get(..12).unwrap_or(name) } else { name },
+        "Size": bytes(mount.total()),
+        "Bytes": mount.total(),
+        "Files": mount.files,
+        "FileBytes": mount.bytes,
+        "WrittenSince": local::age(Some(&written)),
+        "Written": written,
+        "UsedSince": days(mount.used),
+        "Used": used,
+        "Writer": if mount.writer.is_empty() { "-" } else { &mount.writer },
+        "Secrets": mount.secrets,
+    })
 }
 
 fn row(entry: &Entry, signer: Option<&str>, is_short: bool) -> Value {
@@ -213,7 +257,11 @@ fn summary(pack: &Pack) -> String {
 }
 
 fn told(pruned: Pruned) -> String {
-    let Pruned { dropped, kept, released_bytes, freed_bytes } = pruned;
+    let Pruned { dropped, kept, mounts_dropped, mounts_kept, released_bytes, freed_bytes } = pruned;
+    let mounts = match (mounts_dropped, mounts_kept) {
+        (0, 0) => String::new(),
+        (dropped, kept) => format!("; {dropped} cache mounts dropped, {kept} kept"),
+    };
     let freed = match (released_bytes, freed_bytes) {
         (0, 0) => String::new(),
         (released, 0) => {
@@ -221,5 +269,5 @@ fn told(pruned: Pruned) -> String {
         }
         (_, freed) => format!("; {} freed", bytes(freed)),
     };
-    format!("{dropped} steps dropped, {kept} kept{freed}\n")
+    format!("{dropped} steps dropped, {kept} kept{mounts}{freed}\n")
 }

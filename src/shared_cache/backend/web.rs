@@ -258,9 +258,11 @@ pub(super) fn at_once<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sy
     match items.len() {
         0 | 1 => worker(),
         several => std::thread::scope(|scope| {
-            for _ in 0..several.min(AT_ONCE) {
-                scope.spawn(worker);
+            for _ in 1..several.min(AT_ONCE) {
+                // Where no thread can be had, this one does it all.
+                let _ = std::thread::Builder::new().name("cache".to_owned()).spawn_scoped(scope, worker);
             }
+            worker();
         }),
     }
     let mut done = into_inner(done);

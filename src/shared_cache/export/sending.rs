@@ -98,7 +98,10 @@ impl Shared {
             }
         };
         std::thread::scope(|scope| {
-            (0..blobs.len().min(AT_ONCE)).for_each(|_| drop(scope.spawn(work)));
+            for _ in 1..blobs.len().min(AT_ONCE) {
+                let _ = std::thread::Builder::new().name("cache-to".to_owned()).spawn_scoped(scope, work);
+            }
+            work();
         });
         into_inner(first).map_or(Ok(()), Err)
     }

@@ -46,7 +46,11 @@ pub fn bring(backend: &dyn Backend, snapshot: &Snapshot, limit: u64, into: &Path
         }
     };
     std::thread::scope(|scope| {
-        (0..AT_ONCE.min(blobs.len())).for_each(|_| drop(scope.spawn(work)));
+        for _ in 1..AT_ONCE.min(blobs.len()) {
+            // Where no thread can be had, this one does it all.
+            let _ = std::thread::Builder::new().name("mount".to_owned()).spawn_scoped(scope, work);
+        }
+        work();
     });
     crate::sync::into_inner(first).map_or(Ok(()), Err)
 }

@@ -8,6 +8,7 @@ use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{FileType, Stat};
@@ -18,6 +19,7 @@ use super::manifest::{Content, Entry, INLINE, Kind, is_attribute, recorded};
 use super::note::{Note, Seen};
 use crate::layer::unpack::Owners;
 use crate::rootfs::{Folder, OWNER_ATTRIBUTE, Root, Symlinks};
+use crate::sync::lock;
 
 /// What is in the folder.
 pub(super) struct Found {
@@ -220,10 +222,29 @@ pub(super) fn read_unknown(root: &Root, found: &mut [Found]) -> Result<(), Error
         let mut buffer = vec![0; 256 << 10];
         entries.into_iter().try_for_each(|entry| read_one(root, entry, &mut buffer))
     };
+    let pieces = Mutex::new(pieces);
+    let work = || -> Result<(), Error> {
+        loop {
+            let piece = lock(&pieces).pop();
+            let Some(entries) = piece else { return Ok(()) };
+            read(entries)?;
+        }
+    };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = pieces.into_iter().map(|entries| scope.spawn(move || read(entries))).collect();
-        workers.into_iter().try_for_each(join)
+        let workers = helpers(scope, count - 1, &work);
+        let own = work();
+        workers.into_iter().try_for_each(join).and(own)
     })
+}
+
+/// Starts up to so many threads that do `work`. Where no more can be had, whoever asks does it alone.
+fn helpers<'s, T: Send + 's>(
+    scope: &'s std::thread::Scope<'s, '_>,
+    count: usize,
+    work: &'s (impl Fn() -> T + Sync),
+) -> Vec<std::thread::ScopedJoinHandle<'s, T>> {
+    let start = |_| std::thread::Builder::new().name("mount".to_owned()).spawn_scoped(scope, work).ok();
+    (0..count).map_while(start).collect()
 }
 
 fn read_one(root: &Root, entry: &mut Entry, buffer: &mut [u8]) -> Result<(), Error> {
@@ -286,10 +307,12 @@ pub(super) fn in_parallel<T: Send>(
     };
     let mut all = Vec::with_capacity(count);
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads().min(count)).map(|_| scope.spawn(turn)).collect();
+        let workers = helpers(scope, threads().min(count).saturating_sub(1), &turn);
+        let own = turn();
         for worker in workers {
             all.extend(join(worker)?);
         }
+        all.extend(own?);
         Ok::<(), Error>(())
     })?;
     all.sort_by_key(|(at, _)| *at);

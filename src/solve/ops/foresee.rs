@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::exec::mounts::{self, MountedRoot};
 use super::{context_layer, copy, source};
-use crate::cache::Preimage;
+use crate::cache::{Preimage, Record};
+use crate::image::PlatformImage;
 use crate::key::{self, Shown};
 use crate::oci::Layer;
 use crate::plan::graph::{CopyOp, CopySource, ExecOp, Op};
@@ -20,12 +21,12 @@ pub(in crate::solve) fn step(step: &StepContext<'_>, op: &Op<Arc<Files>>) -> Res
         Op::Scratch => Ok(here(source::scratch())),
         Op::Local(op) => {
             let files = source::local(step.environment, op);
-            Ok(Foreseen { outlook: Outlook::Here, files: Some(Arc::new(files)) })
+            Ok(Foreseen { outlook: Outlook::Here, files: Some(Arc::new(files)), remote: None })
         }
-        Op::Base(op) => Ok(fetched(&step.environment.services.store, source::root(&op.image))),
+        Op::Base(op) => Ok(fetched(&step.environment.services.store, &op.image)),
         Op::Image(op) => {
             let image = source::find(step.environment, op)?;
-            Ok(fetched(&step.environment.services.store, source::root(&image)))
+            Ok(fetched(&step.environment.services.store, &image))
         }
         Op::Workdir { parent, op } => {
             let parent = parent.root();
@@ -37,18 +38,20 @@ pub(in crate::solve) fn step(step: &StepContext<'_>, op: &Op<Arc<Files>>) -> Res
 }
 
 fn here(root: RootState) -> Foreseen {
-    Foreseen { outlook: Outlook::Here, files: Some(Arc::new(Files::Root(root))) }
+    Foreseen { outlook: Outlook::Here, files: Some(Arc::new(Files::Root(root))), remote: None }
 }
 
 /// A root whose layers may have to be fetched.
-fn fetched(store: &Store, root: RootState) -> Foreseen {
+fn fetched(store: &Store, image: &PlatformImage) -> Foreseen {
+    let root = source::root(image);
     let missing: Vec<&Layer> = root.layers.iter().filter(|layer| !has(store, layer)).collect();
     let bytes = missing.iter().map(|layer| layer.descriptor.size).sum();
     let outlook = match missing.len() {
         0 => Outlook::Here,
         layers => Outlook::Fetch { layers, bytes },
     };
-    Foreseen { outlook, files: Some(Arc::new(Files::Root(root))) }
+    let remote = image.remote.as_ref().map(ToString::to_string);
+    Foreseen { outlook, files: Some(Arc::new(Files::Root(root))), remote }
 }
 
 fn has(store: &Store, layer: &Layer) -> bool {
@@ -58,14 +61,16 @@ fn has(store: &Store, layer: &Layer) -> bool {
 /// What the cache has for a key.
 fn look_up(step: &StepContext<'_>, parent: &RootState, preimage: &Preimage) -> Result<Foreseen, Error> {
     Ok(match step.find(preimage)? {
-        Some(record) => cached(parent, record.layer, record.time),
+        Some(record) => cached(step, parent, record),
         None => Foreseen::run(step.why_missed(preimage)),
     })
 }
 
-fn cached(parent: &RootState, layer: Layer, time: crate::oci::Seconds) -> Foreseen {
+fn cached(step: &StepContext<'_>, parent: &RootState, Record { layer, time, .. }: Record) -> Foreseen {
     let files = Files::Root(parent.with(layer.clone(), time));
-    Foreseen { outlook: Outlook::Cached(Box::new(layer)), files: Some(Arc::new(files)) }
+    let from = step.environment.services.lookup.promised_by(&layer);
+    let outlook = Outlook::Cached { layer: Box::new(layer), from };
+    Foreseen { outlook, files: Some(Arc::new(files)), remote: None }
 }
 
 /// COPY and ADD: first by the identity of what is copied from, then by the files themselves where they are here.
@@ -74,7 +79,7 @@ fn transfer(step: &StepContext<'_>, op: &CopyOp<Arc<Files>>, parent: &RootState)
     if let Some(quick) = copy::quick_preimage(&words, op)
         && let Some(record) = step.find(&quick)?
     {
-        return Ok(cached(parent, record.layer, record.time));
+        return Ok(cached(step, parent, record));
     }
     for source in &op.sources {
         match source {
@@ -122,7 +127,7 @@ fn command(step: &StepContext<'_>, op: &ExecOp<Arc<Files>>, parent: &RootState) 
         return look_up(step, parent, &by_roots);
     }
     if let Some(record) = step.find(&by_roots)? {
-        return Ok(cached(parent, record.layer, record.time));
+        return Ok(cached(step, parent, record));
     }
     if !op.mounted().all(|part| is_here(store, part.from)) {
         return Ok(Foreseen::run("the image that a mount shows is not fetched yet"));

@@ -41,7 +41,9 @@ impl Unpacking<'_> {
         tell(0);
         let (ended, waiting) = channel::<()>();
         let done = std::thread::scope(|scope| {
-            scope.spawn(move || {
+            // Without a thread nobody sees how far it is.
+            let tells = std::thread::Builder::new().name("unpacking".to_owned());
+            let _ = tells.spawn_scoped(scope, move || {
                 while waiting.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
                     read_so_far(progress).into_iter().for_each(tell);
                 }

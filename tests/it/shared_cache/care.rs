@@ -71,6 +71,31 @@ fn a_folder_is_looked_into_made_smaller_and_removed() {
 }
 
 #[test]
+fn cache_mounts_are_listed_and_bounded() {
+    let project = Project::new();
+    let folder = project.path().join("cache");
+    let cache = format!("type=local,src={}", folder.display());
+    let keep = |name: &str| {
+        format!("RUN --mount=type=cache,target=/{name} head -c 2000000 /dev/urandom > /{name}/f\n")
+    };
+    let busybox = "FROM scratch\nCOPY busybox /bin/sh\nCOPY busybox /bin/head\n";
+    project.write("Dockerfile", format!("{busybox}{}{}", keep("one"), keep("two")));
+    project.built("one", &[&format!("--cache-to=type=local,dest={}", folder.display())]);
+    let listed = said(&project, &["cache", "inspect", &cache]);
+    assert!(listed.contains("\nCACHE MOUNT ") && listed.matches(" 2.0 MB ").count() >= 2, "{listed}");
+    let json = said(&project, &["cache", "inspect", "--format=json", &cache]);
+    let mounts = |json: &str| {
+        let rows = json.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        rows.filter(|row| row["FileBytes"] == 2_000_000 && row["Files"] == 1 && row["Mount"].is_string())
+            .count()
+    };
+    assert_eq!(mounts(&json), 2, "{json}");
+    let pruned = said(&project, &["cache", "prune", "--mounts-max-size=3m", &cache]);
+    assert!(pruned.starts_with("0 steps dropped, 4 kept; 1 cache mounts dropped, 1 kept"), "{pruned}");
+    assert_eq!(mounts(&said(&project, &["cache", "inspect", "--format=json", &cache])), 1);
+}
+
+#[test]
 fn a_tag_of_a_registry_is_looked_into_made_smaller_and_removed() {
     let registry = busybox_registry();
     let project = Project::new();

@@ -9,6 +9,7 @@ mod inline;
 mod lies;
 mod mounts;
 mod options;
+mod plan;
 mod registry;
 mod s3;
 mod servers;

@@ -39,26 +39,36 @@ fn without_length(mut reply: Reply) -> Reply {
     reply
 }
 
-/// Tries each fault where heads are read, where blobs are read, and where something is written.
+/// Tries each fault where heads are read, where blobs are read, and where something is written. They take their time, as each is
+/// tried again, so all are tried at once.
 pub(super) fn faults(backend: &Backend) {
     let project = Project::new();
     let (from, to) = (backend.options)(&backend.host);
     let digest = project.built("first", &[&to]).digest().to_owned();
     let is_tried = |(name, _): &(&str, Change)| backend.only.is_empty() || backend.only.contains(name);
-    for (name, change) in CHANGES.into_iter().filter(is_tried) {
-        let is_blob = backend.is_blob;
-        let heads = proxy(backend, change, move |request| !is_blob(request));
-        let said = read(&project, backend, &heads, &format!("heads {name}"));
-        assert_eq!(said.stderr.matches("the build goes on without it").count(), 1, "{name}: {}", said.stderr);
-        let blobs = proxy(backend, change, is_blob);
-        let said = read(&project, backend, &blobs, &format!("blobs {name}"));
-        assert!(said.ran() > 0 || said.digest() == digest, "{name}: {}", said.stderr);
-    }
-    for (name, change) in CHANGES.into_iter().filter(|(name, _)| matches!(*name, "403" | "no answer")) {
-        let writes = proxy(backend, change, |request| request.method != "GET" && request.method != "HEAD");
-        written_nowhere(&project, backend, &writes.host(), name);
-    }
-    written_nowhere(&project, backend, "localhost:1", "nobody there");
+    let (project, digest) = (&project, &digest);
+    std::thread::scope(|scope| {
+        for (name, change) in CHANGES.into_iter().filter(is_tried) {
+            scope.spawn(move || {
+                let is_blob = backend.is_blob;
+                let heads = proxy(backend, change, move |request| !is_blob(request));
+                let said = read(project, backend, &heads, &format!("heads {name}"));
+                let without = said.stderr.matches("the build goes on without it").count();
+                assert_eq!(without, 1, "{name}: {}", said.stderr);
+                let blobs = proxy(backend, change, is_blob);
+                let said = read(project, backend, &blobs, &format!("blobs {name}"));
+                assert!(said.ran() > 0 || said.digest() == digest, "{name}: {}", said.stderr);
+            });
+        }
+        for (name, change) in CHANGES.into_iter().filter(|(name, _)| matches!(*name, "403" | "no answer")) {
+            scope.spawn(move || {
+                let writes =
+                    proxy(backend, change, |request| request.method != "GET" && request.method != "HEAD");
+                written_nowhere(backend, &writes.host(), name);
+            });
+        }
+        scope.spawn(|| written_nowhere(backend, "localhost:1", "nobody there"));
+    });
     // What was there still is.
     assert_eq!(project.built("afterwards", &[&from]).ran(), 0);
 }
@@ -86,7 +96,8 @@ fn read(project: &Project, backend: &Backend, proxy: &Server, machine: &str) -> 
 }
 
 /// A build that writes in vain: a note, and an error only where that was asked for.
-fn written_nowhere(project: &Project, backend: &Backend, host: &str, name: &str) {
+fn written_nowhere(backend: &Backend, host: &str, name: &str) {
+    let project = Project::new();
     let (_, to) = (backend.options)(host);
     project.write("a", format!("{name}\n"));
     let said = project.built("writer", &[&to]);
@@ -94,5 +105,4 @@ fn written_nowhere(project: &Project, backend: &Backend, host: &str, name: &str)
     let said = project.build("writer", &[&format!("{to},ignore-error=false")]);
     assert_eq!(said.code, 1, "{name}: {}", said.stderr);
     assert!(said.stderr.contains("cannot be written"), "{name}: {}", said.stderr);
-    project.write("a", "a file\n");
 }

@@ -46,7 +46,9 @@ fn node(line: &Line<'_>) -> String {
     let (color, remark) = match line.outlook {
         None | Some(Outlook::Here) => ("white", ""),
         Some(Outlook::Fetch { .. }) => ("lightyellow", "fetch"),
-        Some(Outlook::Cached(_)) => ("palegreen", "cached"),
+        Some(Outlook::Cached { from, .. }) => {
+            ("palegreen", if from.is_some() { "cached elsewhere" } else { "cached" })
+        }
         Some(Outlook::Run { why }) => ("lightsalmon", why.as_str()),
     };
     let title = cut(line.title, LONGEST_TITLE);

@@ -4,17 +4,23 @@ use serde_json::{Value, json};
 
 use super::table::{Line, lines};
 use crate::pipeline::DryRun;
-use crate::solve::Outlook;
+use crate::solve::{Fetch, Outlook};
 use crate::text::terminal::harmless_json;
 
-/// `{"platforms": […], "steps": […]}`
+/// `{"platforms": […], "steps": […], "fetches": […]}`
 pub(in crate::cli) fn render(dry_run: &DryRun) -> String {
     let platforms: Vec<String> = dry_run.platforms.iter().map(ToString::to_string).collect();
     let steps: Vec<Value> = lines(dry_run).iter().map(object).collect();
-    harmless_json(format!("{:#}\n", json!({"platforms": platforms, "steps": steps})))
+    let fetches: Vec<Value> = dry_run.fetches.iter().map(fetch).collect();
+    harmless_json(format!("{:#}\n", json!({"platforms": platforms, "steps": steps, "fetches": fetches})))
 }
 
-/// Steps are counted from 1, as in progress; `layer` is the digest of a cached layer's blob.
+fn fetch(Fetch { from, layers, bytes }: &Fetch) -> Value {
+    json!({"from": from, "layers": layers, "bytes": bytes})
+}
+
+/// Steps are counted from 1, as in progress; `layer` is the digest of a cached layer's blob, `from` the cache that has it where
+/// it is not here.
 fn object(line: &Line<'_>) -> Value {
     let mut object = json!({
         "step": line.number + 1,
@@ -32,8 +38,12 @@ fn object(line: &Line<'_>) -> Value {
             object["missing_layers"] = json!(layers);
             object["missing_bytes"] = json!(bytes);
         }
-        Some(Outlook::Cached(layer)) => {
+        Some(Outlook::Cached { layer, from }) => {
             object["outlook"] = json!("cached");
+            object["size"] = json!(layer.descriptor.size);
+            if let Some(from) = from {
+                object["from"] = json!(from);
+            }
             object["layer"] = json!(layer.descriptor.digest.to_string());
         }
         Some(Outlook::Run { why }) => {

@@ -56,6 +56,8 @@ pub(super) fn lines(dry_run: &DryRun) -> Vec<Line<'_>> {
 #[derive(Default)]
 pub(super) struct Counts {
     pub(super) cached: usize,
+    /// Of these, those that another place has.
+    pub(super) remote: usize,
     pub(super) run: usize,
     pub(super) fetch: usize,
     pub(super) fetch_bytes: u64,
@@ -71,7 +73,10 @@ pub(super) fn count(lines: &[Line<'_>]) -> Counts {
                 counts.fetch += 1;
                 counts.fetch_bytes += bytes;
             }
-            Outlook::Cached(_) => counts.cached += 1,
+            Outlook::Cached { from, .. } => {
+                counts.cached += 1;
+                counts.remote += usize::from(from.is_some());
+            }
             Outlook::Run { .. } => counts.run += 1,
         }
     }

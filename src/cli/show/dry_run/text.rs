@@ -2,7 +2,7 @@
 
 use super::table::{Counts, Line, count, lines};
 use crate::pipeline::DryRun;
-use crate::solve::Outlook;
+use crate::solve::{Fetch, Outlook};
 use crate::text::terminal::for_people;
 use crate::text::{size::bytes, terminal::cut};
 
@@ -17,6 +17,14 @@ pub(in crate::cli) fn render(dry_run: &DryRun, color: bool, width: Option<usize>
     let lines = lines(dry_run);
     lines.iter().for_each(|line| push(&mut out, line, color, width));
     out.push_str(&summary(&count(&lines)));
+    for Fetch { from, layers, bytes: size } in &dry_run.fetches {
+        let plural = if *layers == 1 { "" } else { "s" };
+        out.push_str(&format!(
+            "{layers} layer{plural} would come from {} ({})\n",
+            for_people(from),
+            bytes(*size)
+        ));
+    }
     out
 }
 
@@ -28,7 +36,11 @@ fn push(out: &mut String, line: &Line<'_>, color: bool, width: Option<usize>) {
             let plural = if *layers == 1 { "" } else { "s" };
             ("fetch", YELLOW, format!("{layers} layer{plural}, {}", bytes(*size)))
         }
-        Some(Outlook::Cached(layer)) => ("cached", GREEN, layer.descriptor.digest.short()),
+        Some(Outlook::Cached { layer, from: None }) => ("cached", GREEN, layer.descriptor.digest.short()),
+        Some(Outlook::Cached { layer, from: Some(from) }) => {
+            let size = bytes(layer.descriptor.size);
+            ("remote", GREEN, format!("{} ({size}) at {}", layer.descriptor.digest.short(), for_people(from)))
+        }
         Some(Outlook::Run { why }) => ("run", YELLOW, for_people(why)),
     };
     let (paint, dim, reset) = if color { (paint, DIM, RESET) } else { ("", "", "") };
@@ -52,11 +64,13 @@ fn push(out: &mut String, line: &Line<'_>, color: bool, width: Option<usize>) {
 }
 
 fn summary(counts: &Counts) -> String {
-    let Counts { cached, run, fetch, fetch_bytes } = counts;
+    let Counts { cached, remote, run, fetch, fetch_bytes } = counts;
     let plural = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
-    let mut parts = vec![format!("{} cached", plural(*cached, "step")), format!("{run} would run")];
+    let elsewhere = if *remote > 0 { format!(" ({remote} remote)") } else { String::new() };
+    let mut parts =
+        vec![format!("{} cached{elsewhere}", plural(*cached, "step")), format!("{run} would run")];
     if *fetch > 0 {
-        parts.push(format!("{} to fetch ({})", plural(*fetch, "image"), bytes(*fetch_bytes)));
+        parts.push(format!("{} not here ({})", plural(*fetch, "image"), bytes(*fetch_bytes)));
     }
     format!("{}\n", parts.join(", "))
 }

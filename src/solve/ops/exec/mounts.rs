@@ -365,7 +365,8 @@ fn take(
     // Steps of one build take turns in less.
     let (done, waiting) = channel::<()>();
     let events = services.events.clone();
-    std::thread::spawn(move || {
+    // Without a thread there is no note.
+    let _ = std::thread::Builder::new().name("waiting".to_owned()).spawn(move || {
         if waiting.recv_timeout(WORTH_A_NOTE) == Err(RecvTimeoutError::Timeout) {
             events.send(Event::Note(note));
         }
