@@ -24,6 +24,7 @@ const WITHOUT_TABLES: &str =
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
+    tell_version();
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
     // Others know neither these sections nor these options.
     if !is("CARGO_CFG_TARGET_OS", "linux") || !is("PROFILE", "release") || !is("DEBUG", "false") {
@@ -39,6 +40,33 @@ fn main() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What `rbuild version` tells: the target, and of a released program the commit, which RBUILD_COMMIT names or git knows. Other programs are
+/// not made anew for each commit.
+fn tell_version() {
+    let variable = |name: &str| env::var(name).unwrap_or_default();
+    println!("cargo::rerun-if-env-changed=RBUILD_COMMIT");
+    let asked = || {
+        let git =
+            Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).stderr(Stdio::null()).output().ok();
+        git.filter(|git| git.status.success())
+            .map(|git| String::from_utf8_lossy(&git.stdout).trim().to_owned())
+    };
+    let named = Some(variable("RBUILD_COMMIT")).filter(|commit| !commit.is_empty());
+    let commit = match variable("PROFILE") == "release" {
+        true => named.or_else(asked).unwrap_or_default(),
+        false => named.unwrap_or_default(),
+    };
+    if variable("PROFILE") == "release" {
+        println!("cargo::rerun-if-changed=.git/HEAD");
+    }
+    let (version, target) = (variable("CARGO_PKG_VERSION"), variable("TARGET"));
+    let known: Vec<&str> =
+        [commit.as_str(), target.as_str()].into_iter().filter(|text| !text.is_empty()).collect();
+    println!("cargo::rustc-env=RBUILD_COMMIT={commit}");
+    println!("cargo::rustc-env=RBUILD_TARGET={target}");
+    println!("cargo::rustc-env=RBUILD_LONG_VERSION={version} ({})", known.join(", "));
 }
 
 /// Whether a program can be linked with these arguments, for the target and with the flags of this build.

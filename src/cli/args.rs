@@ -10,6 +10,8 @@ use super::command::{
     build::BuildLine,
     cache::CacheArgs,
     commit::CommitArgs,
+    completions::{CompleteArgs, CompletionsArgs},
+    config::ConfigArgs,
     context::ContextArgs,
     copy::CopyArgs,
     doctor::DoctorArgs,
@@ -22,6 +24,7 @@ use super::command::{
     lock::LockArgs,
     login::{LoginArgs, LogoutArgs},
     logs::LogsArgs,
+    man::ManArgs,
     own::SelfArgs,
     plan::PlanArgs,
     prune::PruneArgs,
@@ -34,6 +37,7 @@ use super::command::{
     shell::ShellArgs,
     tag::TagArgs,
     verify::VerifyArgs,
+    version::{LONG, VersionArgs},
 };
 
 use super::face::Face;
@@ -43,7 +47,7 @@ use crate::text::closest;
 #[derive(Debug, Parser)]
 #[command(
     name = "rbuild",
-    version,
+    version = LONG,
     disable_help_subcommand = true,
     // The last of several counts, as with docker and podman.
     args_override_self = true,
@@ -74,7 +78,7 @@ Examples:
 lists the options. A folder that is named like a command is written with a path: `rbuild ./images`.";
 
 /// Options that every command understands, and that may stand before the command.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct Global {
     /// Where images and the cache are kept [default: /var/lib/rbuild for root, else
     /// $XDG_DATA_HOME/rbuild]
@@ -172,6 +176,16 @@ pub(super) enum Command {
     /// Make rbuild a plugin of docker's, or take that back
     #[command(name = "self")]
     Own(SelfArgs),
+    /// Show what is configured, and where
+    Config(ConfigArgs),
+    /// Print what makes a shell complete rbuild's words
+    Completions(CompletionsArgs),
+    /// Print a manual page, or write all of them
+    Man(ManArgs),
+    /// Show the version
+    Version(VersionArgs),
+    #[command(name = "__complete", hide = true, disable_help_flag = true)]
+    Complete(CompleteArgs),
 }
 
 /// How progress is shown.
@@ -243,7 +257,7 @@ fn with_command(mut words: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// The place of the first word that is no global option.
-fn first_own_word(words: &[OsString]) -> usize {
+pub(super) fn first_own_word(words: &[OsString]) -> usize {
     let mut at = 1;
     while let Some(word) = words.get(at) {
         if word == "--root" {

@@ -41,7 +41,6 @@ const COMMANDS: &[(&[&str], &str)] = &[
         "`rbuild shell` opens a shell in a failed step, at any step, or in an image; containers are podman's or docker's",
     ),
     (&["info"], "`rbuild doctor` says what this machine offers, and `rbuild du` what the store takes up"),
-    (&["version"], "`rbuild --version` tells it"),
     (&["help"], "`rbuild --help` lists the commands, and `rbuild COMMAND --help` what each can do"),
     (
         &["system"],

@@ -10,6 +10,7 @@ mod lockfile;
 mod lookup;
 mod name;
 mod own;
+mod proxies;
 mod registries;
 mod sources;
 
@@ -17,5 +18,6 @@ pub use error::Error;
 pub use lockfile::{Change, Lockfile};
 pub use lookup::Place;
 pub use own::{Config, Defaults};
+pub use proxies::dockers_proxies;
 pub use registries::Registries;
-pub use sources::{Files, Flags, Foreign, Sources};
+pub use sources::{Files, Flags, Foreign, Sources, told};

@@ -73,6 +73,26 @@ impl Registries {
         self.rules.entry(prefix.to_owned()).or_default()
     }
 
+    /// All of it as pairs of a key and a value, for people.
+    pub(super) fn told(&self) -> Vec<(String, String)> {
+        let mut told = Vec::new();
+        for (prefix, rule) in &self.rules {
+            let Rule { location, mirrors, insecure, http, ca, blocked } = rule;
+            let mut tell = |key: &str, value: String| told.push((format!("registry.{prefix}.{key}"), value));
+            location.iter().for_each(|place| tell("location", place.clone()));
+            mirrors.iter().for_each(|mirror| tell("mirror", mirror.location.clone()));
+            insecure.iter().for_each(|is| tell("insecure", is.to_string()));
+            http.iter().for_each(|is| tell("http", is.to_string()));
+            ca.iter().for_each(|file| tell("ca", file.display().to_string()));
+            blocked.iter().for_each(|(is, _)| tell("blocked", is.to_string()));
+        }
+        let networks = self.insecure_networks.iter().map(|(ip, bits)| format!("{ip}/{bits}"));
+        told.extend(networks.map(|network| ("insecure-network".to_owned(), network)));
+        told.extend(self.search.iter().map(|host| ("search".to_owned(), host.clone())));
+        told.extend(self.aliases.iter().map(|(name, alias)| (format!("alias.{name}"), alias.name.clone())));
+        told
+    }
+
     /// Adds what a source says that counts less: it fills in what is still open.
     pub(super) fn fill(&mut self, later: Registries) {
         for (prefix, rule) in later.rules {

@@ -73,6 +73,31 @@ fn drop_ins(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// What the files say about registries, each pair of key and value with its file, the file that counts most first; and which files are
+/// looked at: `own`, `podman`, `docker`.
+///
+/// # Errors
+/// That of a file that is no configuration.
+pub fn told(files: &Files, own: &Registries) -> Result<Vec<(String, String, PathBuf)>, Error> {
+    let mut told = Vec::new();
+    let mut tell = |kind: &str, path: &Path, says: &Registries| {
+        if path.exists() {
+            told.push((format!("file.{kind}"), path.display().to_string(), path.to_owned()));
+        }
+        told.extend(says.told().into_iter().map(|(key, value)| (key, value, path.to_owned())));
+    };
+    if let Some(path) = &files.own {
+        tell("own", path, own);
+    }
+    for path in &files.containers {
+        tell("podman", path, &containers::load(std::slice::from_ref(path))?);
+    }
+    if let Some(path) = &files.docker {
+        tell("docker", path, &docker::load(path)?);
+    }
+    Ok(told)
+}
+
 /// What the command line says about registries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flags {

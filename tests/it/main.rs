@@ -26,6 +26,7 @@ mod export_formats;
 mod fallback;
 mod git;
 mod golden_dockerfiles;
+mod habits;
 mod hostile_paths;
 mod in_a_container;
 mod install_vim;

@@ -13,9 +13,9 @@ use crate::exec::emulation_help;
 use crate::oci::Platform;
 
 /// The buildx whose options there are; docker's compose and GitHub's actions ask for it.
-pub(super) const BUILDX_VERSION: &str = "v0.36.1";
+pub(in crate::cli) const BUILDX_VERSION: &str = "v0.36.1";
 /// The BuildKit whose Dockerfiles and outputs there are.
-const BUILDKIT_VERSION: &str = "v0.32.2";
+pub(in crate::cli) const BUILDKIT_VERSION: &str = "v0.32.2";
 /// What stands in the place of buildx's drivers.
 const DRIVER: &str = "rbuild";
 

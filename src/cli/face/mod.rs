@@ -8,6 +8,7 @@ mod builders;
 mod buildx;
 mod plugin;
 
+pub(super) use builders::{BUILDKIT_VERSION, BUILDX_VERSION};
 pub(super) use plugin::hangup;
 
 use std::ffi::{OsStr, OsString};

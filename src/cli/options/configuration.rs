@@ -52,6 +52,17 @@ impl Configuration {
         Ok(Self { own, files })
     }
 
+    /// rbuild's own file; empty where there is none.
+    pub(in crate::cli) fn own_file(&self) -> String {
+        self.files.own.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+    }
+
+    /// What files say of registries, and which files those are: key, value, file.
+    pub(in crate::cli) fn origins(&self) -> Result<Vec<(String, String, String)>, Failure> {
+        let told = config::told(&self.files, &self.own.registries).map_err(|e| bad(&e))?;
+        Ok(told.into_iter().map(|(key, value, file)| (key, value, file.display().to_string())).collect())
+    }
+
     /// How to talk to registries.
     pub(in crate::cli) fn registries(&self, args: &RegistryArgs) -> Result<Settings, Failure> {
         self.registries_with(args, Vec::new())

@@ -49,7 +49,7 @@ pub(crate) fn from_args(
         shm_size_bytes: args.limits.shm_size_bytes()?,
         ulimits: args.limits.ulimits()?,
         contexts: named_contexts(&args.build_context)?,
-        proxy_env: Vec::new(),
+        proxy_env: crate::config::dockers_proxies(),
         hostname: None,
         epoch: args.podman.epoch(),
         epoch_of_source: None,

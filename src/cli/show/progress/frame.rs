@@ -31,6 +31,69 @@ pub(super) struct Paint {
     pub(super) color: bool,
     /// It shows more than ASCII.
     pub(super) unicode: bool,
+    /// What `$BUILDKIT_COLORS` says.
+    pub(super) colors: Colors,
+}
+
+/// Colours of `$BUILDKIT_COLORS`, where they are not the usual ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Colors {
+    /// Of steps that ended well.
+    run: Option<Color>,
+    /// Of steps that failed.
+    error: Option<Color>,
+}
+
+/// One colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Color {
+    /// By its number in a terminal.
+    Named(u8),
+    /// Red, green, blue.
+    Mixed(u8, u8, u8),
+}
+
+impl Colors {
+    /// Reads `run=green:warning=yellow:error=255,0,0:cancel=cyan`, as BuildKit does; what it has no use for, or cannot be read, changes
+    /// nothing.
+    pub(super) fn parse(text: &str) -> Self {
+        let mut colors = Self::default();
+        for (key, value) in text.split(':').filter_map(|field| field.split_once('=')) {
+            match key.trim() {
+                "run" => colors.run = Color::parse(value.trim()).or(colors.run),
+                "error" => colors.error = Color::parse(value.trim()).or(colors.error),
+                _ => {}
+            }
+        }
+        colors
+    }
+}
+
+impl Color {
+    const NAMES: [&'static str; 8] = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
+
+    fn parse(text: &str) -> Option<Self> {
+        if let Some(at) = Self::NAMES.iter().position(|name| *name == text) {
+            return Some(Self::Named(30 + at as u8));
+        }
+        let light =
+            text.strip_prefix("light-").and_then(|text| Self::NAMES.iter().position(|name| *name == text));
+        if let Some(at) = light {
+            return Some(Self::Named(90 + at as u8));
+        }
+        let mut parts = text.split(',').map(|part| part.trim().parse().ok());
+        match (parts.next()?, parts.next()?, parts.next()?, parts.next()) {
+            (Some(red), Some(green), Some(blue), None) => Some(Self::Mixed(red, green, blue)),
+            _ => None,
+        }
+    }
+
+    fn code(self) -> String {
+        match self {
+            Self::Named(code) => code.to_string(),
+            Self::Mixed(red, green, blue) => format!("38;2;{red};{green};{blue}"),
+        }
+    }
 }
 
 /// Whether the locale says that the terminal shows nothing but ASCII: `C`, or a character set other than UTF-8. Where nothing is
@@ -73,11 +136,17 @@ impl Paint {
     }
 
     pub(super) fn red(self, text: &str) -> String {
-        self.with("31", text)
+        match self.colors.error {
+            None => self.with("31", text),
+            Some(color) => self.with(&color.code(), text),
+        }
     }
 
     pub(super) fn green(self, text: &str) -> String {
-        self.with("32", text)
+        match self.colors.run {
+            None => self.with("32", text),
+            Some(color) => self.with(&color.code(), text),
+        }
     }
 
     pub(super) fn cyan(self, text: &str) -> String {
@@ -116,6 +185,22 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_of_buildkit() {
+        let paint = |text: &str| {
+            let paint = Paint { color: true, unicode: true, colors: Colors::parse(text) };
+            format!("{} {}", paint.green("x"), paint.red("y")).replace('\u{1b}', "")
+        };
+        for (text, expected) in [
+            ("", "[32mx[0m [31my[0m"),
+            ("run=blue:error=light-magenta", "[34mx[0m [95my[0m"),
+            ("run=1,2,3:cancel=red", "[38;2;1;2;3mx[0m [31my[0m"),
+            ("run=1,2:error=nocolour:x", "[32mx[0m [31my[0m"),
+        ] {
+            assert_eq!(paint(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn the_locale_says_what_a_terminal_shows() {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 
 use super::Display;
-use super::frame::{Line, Paint, Size, shows_unicode};
+use super::frame::{Colors, Line, Paint, Size, shows_unicode};
 use super::screen::Screen;
 use crate::report::{Event, Outcome, StepHeading, StepNumber};
 use crate::text::terminal::{cut, for_people, harmless, last_written, printable};
@@ -61,7 +61,11 @@ impl Tty {
     pub(super) fn new(started: Instant, color: bool) -> Self {
         Self {
             screen: Screen::default(),
-            paint: Paint { color, unicode: shows_unicode(|name| std::env::var(name).ok()) },
+            paint: Paint {
+                color,
+                unicode: shows_unicode(|name| std::env::var(name).ok()),
+                colors: Colors::parse(&std::env::var("BUILDKIT_COLORS").unwrap_or_default()),
+            },
             started,
             headings: Vec::new(),
             running: BTreeMap::new(),
