@@ -77,7 +77,7 @@ impl Registries {
     pub(super) fn told(&self) -> Vec<(String, String)> {
         let mut told = Vec::new();
         for (prefix, rule) in &self.rules {
-            let Rule { location, mirrors, insecure, http, ca, blocked } = rule;
+            let Rule { location, mirrors, insecure, http, ca, blocked, client, only_mirrors } = rule;
             let mut tell = |key: &str, value: String| told.push((format!("registry.{prefix}.{key}"), value));
             location.iter().for_each(|place| tell("location", place.clone()));
             mirrors.iter().for_each(|mirror| tell("mirror", mirror.location.clone()));
@@ -85,6 +85,10 @@ impl Registries {
             http.iter().for_each(|is| tell("http", is.to_string()));
             ca.iter().for_each(|file| tell("ca", file.display().to_string()));
             blocked.iter().for_each(|(is, _)| tell("blocked", is.to_string()));
+            client.iter().for_each(|(shown, _)| tell("client", shown.display().to_string()));
+            if *only_mirrors {
+                tell("only-mirrors", true.to_string());
+            }
         }
         let networks = self.insecure_networks.iter().map(|(ip, bits)| format!("{ip}/{bits}"));
         told.extend(networks.map(|network| ("insecure-network".to_owned(), network)));
