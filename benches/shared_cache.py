@@ -3,6 +3,8 @@
 
     benches/shared_cache.py --rbuild target/release/rbuild [--buildctl buildctl] --base localhost:5000/debian:bookworm --work /dev/shm/x
 
+`--delay 20` puts that many milliseconds between the registry and whoever asks it: each answer comes so much later.
+
 A registry of its own (Debian's docker-registry) holds base, cache and image. Told are seconds, requests to that registry and bytes that it
 sent. Rounds alternate between the builders. buildkitd must know localhost:PORT as http.
 
@@ -16,11 +18,14 @@ sent. Rounds alternate between the builders. buildkitd must know localhost:PORT 
 import argparse
 import json
 import os
+import queue
 import random
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -30,11 +35,13 @@ parser.add_argument("--buildctl", default="", help="times BuildKit, too")
 parser.add_argument("--base", default="localhost:5000/debian:bookworm")
 parser.add_argument("--work", required=True)
 parser.add_argument("--port", type=int, default=5077)
+parser.add_argument("--delay", type=float, default=0, help="milliseconds by which each answer of the registry comes later")
 parser.add_argument("--runs", type=int, default=3)
 parser.add_argument("--only", default="W0,W14,W15,W16,W17,W18")
 OPTIONS = parser.parse_args()
 WORK = Path(OPTIONS.work)
-HOST = f"localhost:{OPTIONS.port}"
+DIRECT = f"localhost:{OPTIONS.port}"
+HOST = f"localhost:{OPTIONS.port + 1}" if OPTIONS.delay else DIRECT
 LOG = WORK / "access.log"
 
 
@@ -42,6 +49,46 @@ def call(command):
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stdout[-2000:]}")
+
+
+def delayed(seconds):
+    """Passes connections on to the registry; what it answers comes later, in its order and at its speed."""
+    listener = socket.create_server(("127.0.0.1", OPTIONS.port + 1), backlog=64)
+
+    def pump(source, sink, wait):
+        line = queue.Queue()
+
+        def read():
+            while data := source.recv(1 << 16):
+                line.put((time.monotonic() + wait, data))
+            line.put((0, b""))
+
+        threading.Thread(target=shielded(read), daemon=True).start()
+        while (due := line.get())[1]:
+            time.sleep(max(0, due[0] - time.monotonic()))
+            sink.sendall(due[1])
+        sink.shutdown(socket.SHUT_WR)
+
+    def accept():
+        while True:
+            client, _ = listener.accept()
+            server = socket.create_connection(("127.0.0.1", OPTIONS.port))
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=shielded(pump, client, server, 0), daemon=True).start()
+            threading.Thread(target=shielded(pump, server, client, seconds), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+
+
+def shielded(work, *arguments):
+    """Connections end as they please."""
+    def run():
+        try:
+            work(*arguments)
+        except OSError:
+            pass
+    return run
 
 
 class Registry:
@@ -58,10 +105,10 @@ class Registry:
         (WORK / "registry.yml").write_text(json.dumps(configuration))
         self.process = subprocess.Popen(
             ["docker-registry", "serve", str(WORK / "registry.yml")], stdout=LOG.open("wb"), stderr=subprocess.STDOUT)
-        while subprocess.run(["curl", "-sf", f"http://{HOST}/v2/"], stdout=subprocess.DEVNULL).returncode:
+        while subprocess.run(["curl", "-sf", f"http://{DIRECT}/v2/"], stdout=subprocess.DEVNULL).returncode:
             time.sleep(0.05)
         call(["skopeo", "copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false",
-              f"docker://{OPTIONS.base}", f"docker://{HOST}/base:1"])
+              f"docker://{OPTIONS.base}", f"docker://{DIRECT}/base:1"])
         return self
 
     def __exit__(self, *_):
@@ -163,6 +210,8 @@ def steps(folder):
 
 def main():
     WORK.mkdir(parents=True, exist_ok=True)
+    if OPTIONS.delay:
+        delayed(OPTIONS.delay / 1000)
     rows = OPTIONS.only.split(",")
     figures = {}
 

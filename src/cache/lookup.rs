@@ -20,6 +20,9 @@ use crate::oci::{Descriptor, DiffId, Digest, Layer};
 use crate::store::Store;
 use crate::sync::lock;
 
+/// A place that gave nothing of what it promised for so long is left alone for the rest of the build.
+const SLOW: Duration = Duration::from_secs(10);
+
 /// What a lookup came to.
 #[derive(Debug, Clone)]
 pub enum Found {
@@ -64,6 +67,8 @@ pub struct Lookup {
     withdrawn: Mutex<HashSet<(Digest, String)>>,
     /// Places that told a wrong index of a layer, which are not believed about that layer any more.
     refuted: Mutex<HashSet<(DiffId, String)>>,
+    /// Places that were too slow, by name.
+    given_up: Mutex<HashSet<String>>,
     /// What was said of the last promise that was not kept, or of a wrong index, until somebody asks.
     broken: Mutex<Option<Broken>>,
     /// What was found or made so far, for whoever hands it on.
@@ -195,6 +200,7 @@ impl Lookup {
             promised: Mutex::default(),
             withdrawn: Mutex::default(),
             refuted: Mutex::default(),
+            given_up: Mutex::default(),
             broken: Mutex::default(),
             used: Mutex::default(),
             remote: Mutex::default(),
@@ -235,6 +241,9 @@ impl Lookup {
             return Ok(Found::Here(record));
         }
         for place in &self.places {
+            if lock(&self.given_up).contains(&place.name()) {
+                continue;
+            }
             let Some(record) = place.find(&key) else { continue };
             if self.is_refuted(record.layer.diff_id, &place.name()) || self.own.is_refuted(&record) {
                 continue;
@@ -351,12 +360,15 @@ impl Lookup {
             let bytes = wanted.iter().map(|layer| layer.descriptor.size).sum();
             self.worth.measured(&source.blobs().name(), bytes, began.elapsed());
         }
-        let mut broken = None;
+        let (mut broken, mut has_come) = (None, false);
         for cell in held.iter_mut() {
             let Some(promise) = cell.as_ref().filter(is_of_it) else { continue };
             let mut is_here = self.keep(promise)?;
             let mut cause = None;
-            if let (false, Source::Place(..), true) = (is_here, &promise.source, wanted.len() > 1) {
+            let is_slow = began.elapsed() >= SLOW;
+            if let (false, Source::Place(..), true, false) =
+                (is_here, &promise.source, wanted.len() > 1, is_slow)
+            {
                 // That another one was missing says nothing of this.
                 cause = source.blobs().fetch(&self.store, std::slice::from_ref(&promise.layer)).err();
                 is_here = self.keep(promise)?;
@@ -364,6 +376,7 @@ impl Lookup {
             if !is_here {
                 broken.get_or_insert((promise.layer.descriptor.digest, cause));
             }
+            has_come |= is_here;
             match (is_here, &promise.source) {
                 (true, _) => **cell = None,
                 (false, Source::Place(..)) => {
@@ -373,6 +386,9 @@ impl Lookup {
                 }
                 (false, Source::Given(_)) => {}
             }
+        }
+        if let (Source::Place(..), false, true) = (source, has_come, began.elapsed() >= SLOW) {
+            lock(&self.given_up).insert(source.blobs().name());
         }
         // What somebody else made meanwhile is as good.
         let Some((digest, cause)) = broken else { return Ok(()) };

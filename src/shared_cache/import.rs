@@ -15,9 +15,8 @@ use crate::oci::{Descriptor, Digest, Layer};
 use crate::report::{Event, Events};
 use crate::store::Store;
 use crate::sync::lock;
+use crate::text::duration::seconds;
 
-/// For so long a build waits for records; then it goes on without them.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// An index that is larger, decompressed, is not believed.
 const INDEX_LIMIT: u64 = 1 << 30;
 
@@ -102,7 +101,8 @@ impl Import {
 
     /// What it has, once that is known.
     pub fn known(&self) -> Arc<Known> {
-        if let Some(known) = self.known_within(PATIENCE) {
+        let patience = self.backend.patience();
+        if let Some(known) = self.known_within(patience) {
             return known;
         }
         let mut state = lock(&self.state);
@@ -110,8 +110,10 @@ impl Import {
         let known = Arc::clone(state.get_or_insert_with(Arc::default));
         drop(state);
         if is_late {
-            let seconds = PATIENCE.as_secs();
-            self.warn(&format!("did not answer within {seconds} s"), "the build goes on without it");
+            self.warn(
+                &format!("did not answer within {}", seconds(patience)),
+                "the build goes on without it",
+            );
         }
         known
     }

@@ -17,6 +17,7 @@ use crate::oci::rfc3339;
 use crate::registry::Client;
 use crate::report::Diagnostic;
 use crate::shared_cache::mounts::Snapshot;
+use crate::shared_cache::spec::shown;
 use crate::shared_cache::{Backend, Bounds, Entry, Error, Pack, Pruned, Sealed, Trust, backend, care};
 use crate::signature::SigningKey;
 use crate::text::duration::seconds;
@@ -91,16 +92,16 @@ impl At {
         let configuration = Configuration::load()?;
         let (caches, _) = caches::from(std::slice::from_ref(&self.cache), &configuration)?;
         let client = Client::new(configuration.registries(&self.registries)?);
-        let nothing = || Failure::usage(Diagnostic::error(format!("`{}` is no cache", self.cache)));
+        let nothing = || Failure::usage(Diagnostic::error(format!("`{}` is no cache", shown(&self.cache))));
         Ok(backend::at(&caches.first().ok_or_else(nothing)?.location, &client))
     }
 
     fn failure(&self, error: &Error) -> Failure {
-        Failure::message(format!("the cache `{}`: {error}", self.cache))
+        Failure::message(format!("the cache `{}`: {error}", shown(&self.cache)))
     }
 
     fn absent(&self) -> Failure {
-        Failure::message(format!("there is no cache at `{}`", self.cache))
+        Failure::message(format!("there is no cache at `{}`", shown(&self.cache)))
     }
 }
 

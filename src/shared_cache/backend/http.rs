@@ -16,6 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::web::{Prepare, Web, at_once};
 use super::{Backend, Content, Error, Head, PackId, Put, Sent};
@@ -146,6 +147,10 @@ impl Bazel {
 impl Backend for Bazel {
     fn name(&self) -> String {
         format!("{}#{}", self.at.url, self.at.name)
+    }
+
+    fn patience(&self) -> Duration {
+        self.web.patience()
     }
 
     fn head(&self) -> Result<Option<Head>, Error> {

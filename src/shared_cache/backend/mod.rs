@@ -12,6 +12,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use gha::Gha;
 pub use http::Bazel;
@@ -21,7 +22,7 @@ pub use s3::S3;
 
 use super::sealed::{Sealed, Trust};
 use super::spec::Location;
-use crate::http::Environment;
+use crate::http::{Environment, Settings};
 use crate::oci::{Descriptor, Digest};
 use crate::registry::Client;
 use crate::report::Events;
@@ -140,6 +141,11 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// What it is called in messages: a reference, a folder, a URL. Without credentials.
     fn name(&self) -> String;
 
+    /// A build waits so long for the head, and then goes on without it.
+    fn patience(&self) -> Duration {
+        web::PATIENCE
+    }
+
     /// What it is called in signatures: the same on every machine.
     fn place(&self) -> String {
         self.name()
@@ -212,7 +218,11 @@ pub fn at(location: &Location, client: &Client) -> Arc<dyn Backend> {
     match location {
         Location::Local(path, tag) => Arc::new(Folder::new(path.clone(), tag.clone())),
         Location::Registry(reference) => Arc::new(Registry::new(client.clone(), reference.clone())),
-        Location::Http(at) => Arc::new(Bazel::new(at.clone(), web::settings(Environment::from_process()))),
+        Location::Http(at) => {
+            let settings = web::settings(Environment::from_process());
+            let stall_timeout = at.timeout.unwrap_or(settings.stall_timeout);
+            Arc::new(Bazel::new(at.clone(), Settings { stall_timeout, ..settings }))
+        }
         Location::Gha(at) => Arc::new(Gha::new(at.clone(), Environment::from_process())),
         Location::S3(at) => Arc::new(S3::new((**at).clone(), Environment::from_process())),
     }

@@ -24,11 +24,14 @@ const GOOD_PIECE: u64 = 4 << 20;
 /// Of what a server says to an error so much is read.
 const SAID: u64 = 4 << 10;
 
+/// For so long a server may say nothing, unless an option says otherwise.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
 /// How a cache is asked: with less patience than a registry.
 pub(super) fn settings(environment: Environment) -> Settings {
     Settings {
         connect_timeout: Duration::from_secs(5),
-        stall_timeout: Duration::from_secs(20),
+        stall_timeout: PATIENCE,
         longest_wait: Duration::from_secs(5),
         attempts: 3,
         ..Settings::with_environment(environment)
@@ -55,6 +58,11 @@ pub(super) struct Body {
 impl<P: Prepare> Web<P> {
     pub(super) fn new(settings: Settings, prepare: P) -> Self {
         Self { connections: Connections::new(settings), prepare }
+    }
+
+    /// For so long the server may say nothing.
+    pub(super) fn patience(&self) -> Duration {
+        self.connections.settings().stall_timeout
     }
 
     /// Makes a request; an answer of whatever status is one.

@@ -159,7 +159,8 @@ impl Manifest {
         Self::decode(&encoded)
     }
 
-    pub(super) fn encoded(&self) -> Vec<u8> {
+    /// What is compressed in [`Manifest::to_bytes`].
+    pub fn encoded(&self) -> Vec<u8> {
         let mut out = Writer(MAGIC.to_vec());
         out.number(self.packs.len() as u64);
         for pack in &self.packs {
@@ -172,7 +173,11 @@ impl Manifest {
         out.0
     }
 
-    pub(super) fn decode(encoded: &[u8]) -> Result<Self, Error> {
+    /// As [`Manifest::parse`], of what is compressed there.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn decode(encoded: &[u8]) -> Result<Self, Error> {
         let mut reader = Reader(encoded);
         let manifest = reader.manifest().ok_or_else(|| Error::hostile("its manifest is damaged"))?;
         manifest.check().map_err(Error::Hostile)?;

@@ -170,7 +170,8 @@ impl Keys {
         let address = Address::new(&given);
         let bearer = self.secret("token").map(|Secret(token)| Secret(format!("Bearer {token}")));
         let authorization = bearer.or(address.authorization.map(Secret));
-        Ok(HttpAt { url, authorization, name: self.text("name").unwrap_or_else(|| NAME.to_owned()) })
+        let (name, timeout) = (self.text("name").unwrap_or_else(|| NAME.to_owned()), self.age("timeout")?);
+        Ok(HttpAt { url, authorization, name, timeout })
     }
 
     fn workflow(&mut self) -> Result<GhaAt, String> {
@@ -225,6 +226,7 @@ impl Keys {
             use_path_style: self.boolean("use_path_style", false)?,
             keys,
             touch: self.age("touch_refresh")? != Some(Duration::ZERO),
+            timeout: self.age("timeout")?,
         };
         let names = names.split(';').filter(|name| !name.is_empty());
         Ok(names.map(|name| Location::S3(Box::new(S3At { name: name.to_owned(), ..at.clone() }))).collect())

@@ -39,6 +39,8 @@ pub struct HttpAt {
     pub authorization: Option<Secret>,
     /// Which cache of the server.
     pub name: String,
+    /// For so long the server may say nothing.
+    pub timeout: Option<Duration>,
 }
 
 /// A bucket. What is `None` the environment says.
@@ -64,6 +66,8 @@ pub struct S3At {
     pub keys: Option<S3Keys>,
     /// Blobs that are used are made young again, for rules of the bucket that remove old ones.
     pub touch: bool,
+    /// For so long the service may say nothing.
+    pub timeout: Option<Duration>,
 }
 
 /// The cache service of a workflow. What is `None` the environment says.

@@ -52,7 +52,7 @@ const LOCAL: &[(&str, Use)] = &[
     ("reset", Nothing("`max-size` and `max-age` bound what is kept")),
 ];
 
-const HTTP: &[(&str, Use)] = &[("url", Both), ("name", Both), ("token", Both)];
+const HTTP: &[(&str, Use)] = &[("url", Both), ("name", Both), ("token", Both), ("timeout", Both)];
 
 const S3: &[(&str, Use)] = &[
     ("bucket", Both),
@@ -67,6 +67,7 @@ const S3: &[(&str, Use)] = &[
     ("secret_access_key", Both),
     ("session_token", Both),
     ("touch_refresh", To),
+    ("timeout", Both),
     ("upload_parallelism", AT_ONCE),
     ("retry_mode", TRIES),
     ("retry_max_attempts", TRIES),

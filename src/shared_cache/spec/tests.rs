@@ -32,8 +32,8 @@ fn every_key_of_buildx_is_taken() {
     for own in [
         "type=registry,ref=a.example/b,registry.insecure=true",
         "type=local,dest=d,tag=t,digest=sha256:1,reset=true",
-        "type=http,url=http://a.example,name=n,token=hidden",
-        "type=s3,bucket=b,region=r,prefix=p,blobs_prefix=b/,manifests_prefix=m/,name=n,endpoint_url=http://a.example,use_path_style=true,access_key_id=hidden,secret_access_key=hidden,session_token=hidden,touch_refresh=24h,upload_parallelism=4,retry_mode=standard,retry_max_attempts=3,disable_accept_encoding=true",
+        "type=http,url=http://a.example,name=n,token=hidden,timeout=20s",
+        "type=s3,bucket=b,region=r,prefix=p,blobs_prefix=b/,manifests_prefix=m/,name=n,endpoint_url=http://a.example,use_path_style=true,access_key_id=hidden,secret_access_key=hidden,session_token=hidden,touch_refresh=24h,timeout=20s,upload_parallelism=4,retry_mode=standard,retry_max_attempts=3,disable_accept_encoding=true",
         "type=gha,scope=s,url_v2=http://a.example/,token=hidden,timeout=10m,version=2,repository=a/b,url=http://a.example,ghtoken=hidden",
     ] {
         let text =
@@ -56,7 +56,7 @@ fn what_options_come_to() {
         ("TYPE=local,SRC=/c,tag=main", "Local(\"/c\", \"main\")"),
         (
             "type=http,url=https://me:secret@a.example/c/,name=main",
-            "Http(HttpAt { url: \"https://a.example/c\", authorization: Some(…), name: \"main\" })",
+            "Http(HttpAt { url: \"https://a.example/c\", authorization: Some(…), name: \"main\", timeout: None })",
         ),
         (
             "type=local,src=/c,mode=max,reset=true",

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::servers::{Backend, faults};
+use super::servers::{Backend, faults, stalls};
 use super::{Project, writers_at_once_lose_nothing};
 use crate::support::nginx::{Nginx, PASSWORD, USER};
 
@@ -77,4 +77,31 @@ fn servers_that_fail_cost_no_build() {
         is_blob: |request| request.path.contains("/cas/"),
         only: &[],
     });
+}
+
+#[test]
+fn servers_that_go_quiet_cost_no_build() {
+    let server = Nginx::start();
+    stalls(&Backend {
+        host: server.host(),
+        options: |host| {
+            let (from, to) = options(host, "main");
+            (format!("{from},timeout=1s"), format!("{to},timeout=1s"))
+        },
+        is_blob: |request| request.path.contains("/cas/"),
+        only: &[],
+    });
+}
+
+#[test]
+fn what_was_removed_is_a_miss() {
+    let (project, server) = (Project::new(), Nginx::start());
+    let (from, to) = options(&server.host(), "main");
+    project.built("one", &[&to]);
+    let cache = from.strip_prefix("--cache-from=").unwrap();
+    let removed = project.rbuild("one", &["cache", "rm", cache]);
+    assert_eq!(removed.code, 0, "{}", removed.stderr);
+    assert!(!removed.stderr.contains(PASSWORD));
+    assert_eq!(project.built("two", &[&from, &to]).ran(), 8);
+    assert_eq!(project.built("three", &[&from]).ran(), 0);
 }

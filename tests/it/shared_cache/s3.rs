@@ -1,8 +1,10 @@
 //! `type=s3`: a bucket that moto plays. It takes any signature, and its conditions are no lock.
 
+use rbuild::shared_cache::Pack;
+
 use super::servers::{Backend, faults};
 use super::{Project, writers_at_once_lose_nothing};
-use crate::support::http::Server;
+use crate::support::http::{Reply, Server, forward};
 use crate::support::moto::{BUCKET, Moto};
 
 /// For reading and for writing.
@@ -81,4 +83,79 @@ fn servers_that_fail_cost_no_build() {
         // What is read is read as from other servers.
         only: &["403", "other bytes"],
     });
+}
+
+#[test]
+fn what_was_removed_is_a_miss() {
+    let (project, service) = (Project::new(), Moto::start());
+    let (from, to) = options(&service.host());
+    project.built("one", &[&to]);
+    let cache = from.strip_prefix("--cache-from=").unwrap();
+    let removed = project.rbuild("one", &["cache", "rm", cache]);
+    assert_eq!(removed.code, 0, "{}", removed.stderr);
+    let again = project.rbuild("one", &["cache", "rm", cache]);
+    assert!(again.code == 1 && !again.stderr.contains("hidden"), "{}", again.stderr);
+    assert_eq!(project.built("two", &[&from, &to]).ran(), 8);
+    assert_eq!(project.built("three", &[&from]).ran(), 0);
+}
+
+/// What moto takes for a signature.
+const ANYBODY: &str =
+    "AWS4-HMAC-SHA256 Credential=id/20260101/eu-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+
+/// The head as it is in the bucket.
+fn head_of(service: &Moto) -> (String, Pack) {
+    let url = format!("http://{}/{BUCKET}/ci/manifests/rbuild/rbuild", service.host());
+    let head = ureq::get(&url).header("authorization", ANYBODY).call();
+    let bytes = head.unwrap().body_mut().read_to_vec().unwrap();
+    (url, Pack::parse(&bytes).unwrap())
+}
+
+#[test]
+fn blobs_that_are_used_stay_young() {
+    let (project, service) = (Project::new(), Moto::start());
+    let counter = Server::between(service.host(), |_, reply| reply);
+    let (from, to) = options(&counter.host());
+    project.built("one", &[&to]);
+    let copied = || {
+        let all = counter.received();
+        all.iter().filter(|request| request.header("x-amz-copy-source").is_some()).count()
+    };
+    assert_eq!(copied(), 0);
+    for (machine, more, is_touched) in [("two", "", true), ("three", ",touch_refresh=0s", false)] {
+        let (url, mut pack) = head_of(&service);
+        pack.entries.values_mut().for_each(|entry| entry.used -= 48 * 3600);
+        pack.indexes.values_mut().for_each(|index| index.used -= 48 * 3600);
+        ureq::put(&url).header("authorization", ANYBODY).send(&pack.to_bytes()[..]).unwrap();
+        let before = copied();
+        project.built(machine, &[&from, &format!("{to}{more}")]);
+        let blobs = pack.blobs().len();
+        assert_eq!(copied() - before, if is_touched { blobs } else { 0 }, "{machine}");
+        // It is known from now on.
+        project.built(machine, &[&from, &format!("{to}{more}")]);
+        assert_eq!(copied() - before, if is_touched { blobs } else { 0 }, "{machine}");
+    }
+}
+
+#[test]
+fn a_service_without_conditions_is_written_to() {
+    let (project, service) = (Project::new(), Moto::start());
+    let upstream = service.host();
+    let server = Server::start(move |request| {
+        let conditions = ["if-match", "if-none-match"];
+        let is_asked =
+            request.method == "PUT" && conditions.iter().any(|name| request.header(name).is_some());
+        match is_asked {
+            true => Reply::new(501, "<Error><Code>NotImplemented</Code></Error>"),
+            false => forward(&upstream, request),
+        }
+    });
+    let (from, to) = options(&server.host());
+    let first = project.built("one", &[&to]);
+    assert!(first.stderr.contains("cached to "), "{}", first.stderr);
+    project.write("a", "changed\n");
+    project.built("two", &[&from, &to]);
+    assert_eq!(project.built("three", &[&from]).ran(), 0);
+    project.write("a", "a file\n");
+    assert_eq!(project.built("four", &[&from]).ran(), 0);
 }

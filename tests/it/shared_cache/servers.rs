@@ -106,3 +106,37 @@ fn written_nowhere(backend: &Backend, host: &str, name: &str) {
     assert_eq!(said.code, 1, "{name}: {}", said.stderr);
     assert!(said.stderr.contains("cannot be written"), "{name}: {}", said.stderr);
 }
+
+/// A server that goes quiet, where heads are read, where blobs are, and where something is written: after its time limit the build goes on.
+/// `options` have a short one.
+pub(super) fn stalls(backend: &Backend) {
+    let project = Project::new();
+    let (from, to) = (backend.options)(&backend.host);
+    project.built("first", &[&to]);
+    let quiet: Change = |reply| reply.ending(Ending::StallAfter(3));
+    let (project, is_blob) = (&project, backend.is_blob);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let heads = proxy(backend, quiet, move |request| !is_blob(request));
+            let said = read(project, backend, &heads, "heads");
+            assert_eq!(said.ran(), 8, "{}", said.stderr);
+            let told = said.stderr.matches("the build goes on without it").count();
+            assert_eq!(told, 1, "{}", said.stderr);
+        });
+        scope.spawn(move || {
+            let blobs = proxy(backend, quiet, is_blob);
+            let said = read(project, backend, &blobs, "blobs");
+            assert!(said.ran() > 0 && said.stderr.contains("is made anew"), "{}", said.stderr);
+        });
+        scope.spawn(move || {
+            let writes = proxy(backend, quiet, |request| request.method != "GET" && request.method != "HEAD");
+            // What the server says after a write is not waited for, or is one note.
+            let (_, to) = (backend.options)(&writes.host());
+            let other = Project::new();
+            other.write("a", "other\n");
+            let said = other.built("writer", &[&to]);
+            assert!(said.stderr.matches("was not written").count() <= 1, "{}", said.stderr);
+        });
+    });
+    assert_eq!(project.built("afterwards", &[&from]).ran(), 0);
+}

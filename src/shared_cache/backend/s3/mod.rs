@@ -14,11 +14,12 @@ mod sign;
 
 use std::io::Read as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::web::{Prepare, Web, at_once, element, elements, refused, settings};
 use super::{Backend, Content, Error, Head, PackId, Put, Sent, used_again};
 use crate::clock;
-use crate::http::{Environment, Method, Payload, Request, is_loopback_host, origin_of};
+use crate::http::{Environment, Method, Payload, Request, Settings, is_loopback_host, origin_of};
 use crate::oci::{Descriptor, Digest};
 use crate::report::Events;
 use crate::shared_cache::pack::COMPRESSED_LIMIT;
@@ -76,7 +77,10 @@ impl S3 {
         let base = base(&at);
         let region = at.region.clone().unwrap_or_else(|| "us-east-1".to_owned());
         let chain = Chain::new(at.keys.clone(), environment.clone(), region.clone());
-        let web = Web::new(settings(environment), Signer { chain, scope: Scope { region, service: "s3" } });
+        let settings = settings(environment);
+        let stall_timeout = at.timeout.unwrap_or(settings.stall_timeout);
+        let settings = Settings { stall_timeout, ..settings };
+        let web = Web::new(settings, Signer { chain, scope: Scope { region, service: "s3" } });
         Self { at, base, web, is_unconditional: AtomicBool::new(false), part: PART }
     }
 
@@ -234,6 +238,10 @@ fn base(at: &S3At) -> Result<String, String> {
 impl Backend for S3 {
     fn name(&self) -> String {
         format!("s3://{}/{}", self.at.bucket.as_deref().unwrap_or_default(), self.head_key())
+    }
+
+    fn patience(&self) -> Duration {
+        self.web.patience()
     }
 
     fn head(&self) -> Result<Option<Head>, Error> {
