@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::support::accounts::Account;
+use crate::support::base::with_busybox;
 use crate::support::program::World;
 use crate::support::{is_root, skip};
 
@@ -72,7 +73,7 @@ fn a_range_that_nobody_has_is_proposed() {
 
 /// As in a container, whose runtime mounts something over parts of /proc.
 #[test]
-fn a_masked_proc_is_named() {
+fn a_masked_proc_is_told() {
     if !is_root() {
         return;
     }
@@ -88,29 +89,29 @@ fn a_masked_proc_is_named() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.starts_with("RUN does not work here; builds without RUN do\n"), "{text}");
-    assert!(text.contains("something is mounted on /proc/"), "{text}");
+    assert_eq!(output.status.code(), Some(0), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.starts_with("RUN works here, with one id"), "{text}");
+    assert!(text.contains("limited  mounts") && text.contains("something is mounted on /proc/"), "{text}");
 }
 
 /// What every RUN needs is tried before anything is unpacked for one.
 #[test]
 fn a_run_that_cannot_start_has_nothing_unpacked() {
     if !is_root() {
-        skip!("only root can mask parts of /proc");
+        skip!("only root can take devices away");
     }
     let world = World::of(Account::without_ranges());
     world.dockerfile("FROM scratch\nCOPY Dockerfile /\n").build(["-t", "base"]).run();
     let account = world.account();
-    let script = "mount -t tmpfs none /proc/acpi 2>/dev/null || mount -t tmpfs none /proc/fs && u=$1 g=$2 && \
+    let script = "mount -t tmpfs none /proc/acpi 2>/dev/null || mount -t tmpfs none /proc/fs && \
+        mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && u=$1 g=$2 && \
         shift 2 && exec setpriv --reuid $u --regid $g --clear-groups \"$@\"";
     let ids = [account.uid.to_string(), account.gid.to_string()];
     let wrapper = ["unshare", "--mount", "sh", "-c", script, "sh", &ids[0], &ids[1]];
     world.dockerfile("FROM base\nENV A=b\nRUN [\"/none\"]\n");
     let ran = world.through(&wrapper, ["--progress=plain", "."]).status(1).any_stdout().run();
-    assert!(ran.stderr.contains("no RUN works here: cannot mount /proc"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no RUN works here: cannot make /dev/zero"), "{}", ran.stderr);
     assert!(ran.stderr.contains("Dockerfile:3"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("something is mounted on /proc/"), "{}", ran.stderr);
     assert!(ran.stderr.contains("help: `rbuild doctor` tries"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("#1"), "no step was begun: {}", ran.stderr);
     let trees = world.store().join("rbuild/trees");
@@ -118,6 +119,117 @@ fn a_run_that_cannot_start_has_nothing_unpacked() {
     // What needs no RUN is not in the way.
     world.dockerfile("FROM base\nCOPY Dockerfile /again\n");
     world.through(&wrapper, ["--progress=plain", "."]).any_stdout().run();
+}
+
+/// Where nothing lets a step have a /proc of its own, it has the machine's: its own processes are right in it, and nothing of
+/// others but that they run.
+#[test]
+fn a_run_works_where_parts_of_proc_are_masked() {
+    if !is_root() {
+        skip!("only root can mask parts of /proc");
+    }
+    let mut accounts = vec![Account::without_ranges()];
+    accounts.extend(Account::with_ranges());
+    for account in accounts {
+        let world = World::of(account);
+        let lines = "RUN [\"/bin/sh\", \"-c\", \"\
+            busybox grep -q '^Name:.busybox' /proc/self/status && busybox test -e /proc/self/fd/0 && \
+            busybox chown 7:8 /bin/true && busybox stat -c '%u:%g %n' /bin/true && \
+            busybox mkdir /d && cd /d && busybox touch f && busybox mv f g && busybox ls /d && \
+            if busybox grep -a OF_THE_JOB /proc/[0-9]*/environ /proc/[0-9]*/root/nothing 2>/dev/null; then echo leaked; fi; \
+            if busybox ls /proc/1/root/ 2>/dev/null; then echo looked; fi\"]";
+        with_busybox(&world, lines);
+        let script = "mount -t tmpfs none /proc/acpi 2>/dev/null || mount -t tmpfs none /proc/fs && u=$1 g=$2 && \
+            shift 2 && exec setpriv --reuid $u --regid $g --clear-groups \"$@\"";
+        let ids = [account.uid.to_string(), account.gid.to_string()];
+        let wrapper = ["unshare", "--mount", "sh", "-c", script, "sh", &ids[0], &ids[1]];
+        let ran = world.through(&wrapper, ["--progress=plain", "."]).env("OF_THE_JOB", "1").remarks().run();
+        let said = ["so RUN has this machine's /proc: it lists all processes", " 7:8 /bin/true\n", " g\n"];
+        for text in said {
+            assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
+        }
+        let told = ran.stderr.lines().filter(|line| line.starts_with('#') && line.contains("s "));
+        assert!(
+            !told.clone().any(|line| line.ends_with("leaked") || line.ends_with("looked")),
+            "{}",
+            ran.stderr
+        );
+        // What would have a way to others is refused.
+        world.dockerfile("FROM scratch\nRUN --security=insecure [\"/bin/sh\"]\n");
+        let words = ["--progress=plain", "--allow", "security.insecure", "."];
+        let ran = world.through(&wrapper, words).status(1).remarks().run();
+        assert!(ran.stderr.contains("among processes of others"), "{}", ran.stderr);
+    }
+}
+
+/// Each sees that the other runs, and nothing of what it knows.
+#[test]
+fn steps_that_share_a_proc_do_not_read_each_other() {
+    if !is_root() {
+        skip!("only root can mask parts of /proc");
+    }
+    let world = World::of(Account::without_ranges());
+    if finding(&examined(&world, 0), "abstract sockets")["state"] != "works" {
+        skip!("the kernel has no Landlock scopes (Linux 6.12)");
+    }
+    world.file("busybox", std::fs::read("/bin/busybox").unwrap());
+    world.set_mode("busybox", 0o755);
+    let wait = |file: &str| format!("until [ -e /c/{file} ]; do busybox usleep 10000; done");
+    world.dockerfile(&format!(
+        "FROM scratch AS base\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\n\
+         FROM base AS a\nENV OF_A=hidden\n\
+         RUN --mount=type=cache,target=/c busybox touch /c/up; {}; busybox touch /a\n\
+         FROM base AS b\n\
+         RUN --mount=type=cache,target=/c {}; busybox grep -la 'OF_A=' /proc/[0-9]*/environ 2>/dev/null; \
+         busybox cat /proc/[0-9]*/comm | busybox sort -u; busybox touch /c/done /b\n\
+         FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\n",
+        wait("done"),
+        wait("up")
+    ));
+    let script = "mount -t tmpfs none /proc/acpi 2>/dev/null || mount -t tmpfs none /proc/fs && u=$1 g=$2 && \
+        shift 2 && exec setpriv --reuid $u --regid $g --clear-groups \"$@\"";
+    let account = world.account();
+    let ids = [account.uid.to_string(), account.gid.to_string()];
+    let wrapper = ["unshare", "--mount", "sh", "-c", script, "sh", &ids[0], &ids[1]];
+    let ran = world.through(&wrapper, ["--progress=plain", "."]).remarks().run();
+    assert!(ran.stderr.contains(" rbuild\n"), "others are seen to run: {}", ran.stderr);
+    assert!(!ran.stderr.contains("/environ\n"), "{}", ran.stderr);
+}
+
+/// As agents run what they are told to.
+#[test]
+fn run_works_in_a_bubble() {
+    if !crate::support::tools::has("bwrap") {
+        skip!("no bubblewrap here");
+    }
+    let world = World::of(Account::without_ranges());
+    with_busybox(
+        &world,
+        "RUN [\"/bin/sh\", \"-c\", \"busybox grep -q Name: /proc/self/status && echo said\"]",
+    );
+    let account = world.account();
+    let ids = [account.uid.to_string(), account.gid.to_string()];
+    let bubble =
+        ["bwrap", "--unshare-user", "--unshare-pid", "--bind", "/", "/", "--dev", "/dev", "--proc", "/proc"];
+    let become_user = ["setpriv", "--reuid", &ids[0], "--regid", &ids[1], "--clear-groups"];
+    for (masks, mounts) in [(&[][..], "works"), (&["--tmpfs", "/proc/fs"], "limited")] {
+        let bubble = bubble.iter().chain(masks).copied();
+        let wrapper: Vec<&str> = match is_root() {
+            true => become_user.into_iter().chain(bubble).collect(),
+            false => bubble.collect(),
+        };
+        let ran = world.through(&wrapper, ["doctor", "--format", "json"]).any_stdout().run();
+        let found: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!((&found["works"], &found["rung"]), (&true.into(), &3.into()), "{found:#}");
+        assert_eq!(finding(&found, "mounts")["state"], mounts, "{found:#}");
+        let ran = world.through(&wrapper, ["--progress=plain", "--no-cache", "."]).remarks().run();
+        let shares = ran.stderr.contains("RUN has this machine's /proc");
+        assert!(
+            ran.stderr.contains(" said\n") && shares == (mounts == "limited"),
+            "{masks:?}: {}",
+            ran.stderr
+        );
+    }
 }
 
 /// As in a plain container of Docker's whose filter is off: all ids are there and can be mapped, so the user namespace looks

@@ -7,6 +7,7 @@ use super::executor::Executor;
 use super::user::Credentials;
 use super::userns::{SingleIdReason, UsernsError, find_in_path};
 use crate::exec::failure::ExecError;
+use crate::exec::owners::numbers;
 use crate::exec::privilege::Privilege;
 use crate::exec::spec::{Network, RootSource, Security, Spec};
 use crate::exec::step::caps;
@@ -88,20 +89,15 @@ impl Executor {
         container: Option<Container>,
     ) -> [Finding; 2] {
         let (ranges, single) = ("ranges of ids", "one id");
-        if !self.is_rootless() {
+        let is_plain = matches!(self.privilege(), Ok(Privilege::Plain));
+        if !self.is_rootless() && !is_plain {
             return [ranges, single]
                 .map(|name| Finding::new(name, State::Unused, "root needs no user namespace"));
         }
         match found {
-            Ok(None) if matches!(self.privilege(), Ok(Privilege::Plain)) => {
+            Ok(None) if is_plain => {
                 let error = self.userns_error();
-                let detail = error.map_or_else(
-                    || {
-                        let path = masked_below_proc().unwrap_or_else(|| "/proc".to_owned());
-                        format!("something is mounted on {path}, and then the kernel allows no other /proc")
-                    },
-                    ToString::to_string,
-                );
+                let detail = error.map_or_else(|| "there is none".to_owned(), ToString::to_string);
                 let remedies =
                     || container.and_then(|container| container.let_namespaces()).into_iter().collect();
                 [ranges, single]
@@ -149,7 +145,11 @@ impl Executor {
     pub fn least_permission(&self) -> Vec<String> {
         let container = container();
         match self.userns_error() {
-            Some(error) => remedies(error, container),
+            Some(error) => {
+                let is_other = !rustix::process::geteuid().is_root() && seccomp::can_ask();
+                let root = container.filter(|_| is_other).and_then(Container::with_root);
+                root.into_iter().chain(remedies(error, container)).collect()
+            }
             None => {
                 let is_barred = self.tried.get().is_some_and(Option::is_some);
                 let open = |container: Container| container.let_steps_start(self.is_rootless());
@@ -196,13 +196,23 @@ impl Executor {
                 let remedies = if missing.is_empty() { vec![] } else { vec![added.join(" ")] };
                 Finding::new(PLAIN, State::Blocked, detail).with(remedies)
             }
-            None => Finding::new(PLAIN, State::Blocked, "it takes root of the container"),
+            None => Finding::new(PLAIN, State::Blocked, "it takes root of the container")
+                .with(container().and_then(Container::with_root).into_iter().collect()),
         }
     }
 
     /// What a step mounts, in the namespaces that it has.
     fn mounts(&self, directory: &Path, container: Option<Container>) -> Finding {
         match self.why_barred(directory) {
+            None if self.shares_proc() => {
+                let path = masked_below_proc().unwrap_or_else(|| "/proc".to_owned());
+                let detail = format!(
+                    "a step gets its own /dev and /sys; something is mounted on {path}, so it finds this machine's /proc, and \
+                     sees which processes run there"
+                );
+                let unmask = container.and_then(|container| container.open(true, false, false));
+                Finding::new(MOUNTS, State::Limited, detail).with(unmask.into_iter().collect())
+            }
             None => Finding::new(MOUNTS, State::Works, "a step gets its own /proc, /dev and /sys"),
             Some(why) => {
                 let rootless = self.is_rootless();
@@ -304,15 +314,33 @@ fn is_filtered() -> bool {
 }
 
 impl Container {
+    /// What lets steps work without namespaces, for another user than root.
+    fn with_root(self) -> Option<String> {
+        let lacks = plain::rights_that_root_lacks();
+        match self {
+            Container::Docker | Container::Podman => {
+                let added = lacks.iter().map(|name| format!(" --cap-add {name}"));
+                Some(format!("--user 0{}", added.collect::<String>()))
+            }
+            Container::Kubernetes if lacks.is_empty() => Some("securityContext: {runAsUser: 0}".to_owned()),
+            Container::Kubernetes => Some(format!(
+                "securityContext: {{runAsUser: 0, capabilities: {{add: [{}]}}}}",
+                lacks.join(", ")
+            )),
+            Container::Other => None,
+        }
+    }
+
     /// What lets steps have namespaces, for root of a container.
     fn let_namespaces(self) -> Option<String> {
-        self.open(masked_below_proc().is_some(), is_filtered(), false)
+        self.open(false, is_filtered(), false)
     }
 
     /// What takes away, all at once, what is in the way of steps here.
     fn let_steps_start(self, rootless: bool) -> Option<String> {
-        // Only a user namespace needs to see the whole of /proc, and only root without capabilities cannot have one.
-        let is_masked = rootless && masked_below_proc().is_some();
+        // Only a user namespace needs to see the whole of /proc where that of the container will not do, and only root without
+        // capabilities cannot have one.
+        let is_masked = rootless && masked_below_proc().is_some() && !numbers::can_be_translated();
         self.open(is_masked, is_filtered(), rootless && caps::is_bare_root())
     }
 

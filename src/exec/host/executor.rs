@@ -18,6 +18,7 @@ use super::program::{Program, Protected};
 use super::userns::{SingleIdReason, Userns, UsernsError, find_in_path};
 use super::worker::Worker;
 use crate::exec::failure::{ExecError, Failure};
+use crate::exec::owners::numbers;
 use crate::exec::plain;
 use crate::exec::privilege::Privilege;
 use crate::exec::spec::{ExitReport, ExitStatus, Network, ProcessLimit, Security, Spec};
@@ -50,6 +51,7 @@ pub struct Executor {
     program: Program,
     limits: Limits,
     rootless: OnceLock<bool>,
+    shares_proc: OnceLock<bool>,
     standing: OnceLock<Result<Standing, UsernsError>>,
     /// What became of a step that was only tried: why it could not start.
     pub(super) tried: OnceLock<Option<String>>,
@@ -127,6 +129,7 @@ impl Executor {
             program: Program(config.program),
             limits: config.limits,
             rootless: OnceLock::new(),
+            shares_proc: OnceLock::new(),
             standing: OnceLock::new(),
             tried: OnceLock::new(),
             zygote: Mutex::default(),
@@ -147,6 +150,25 @@ impl Executor {
             let is_plain = || plain::has_rights() && matches!(self.standing(), Ok(Standing::Plain(_)));
             !caps::is_privileged() && !is_plain()
         })
+    }
+
+    /// Whether steps in a user namespace find this machine's `/proc`, because parts of it are covered and the kernel then allows
+    /// no other. With a single id what answers for owners must be able to find threads in it (Linux 6.9).
+    pub(super) fn shares_proc(&self) -> bool {
+        *self.shares_proc.get_or_init(|| {
+            let privilege = self.privilege().ok().filter(|privilege| privilege.has_user_namespace());
+            privilege.is_some_and(|privilege| privilege.has_other_ids() || numbers::can_be_translated())
+                && doctor::masked_below_proc().is_some()
+        })
+    }
+
+    /// What is to be said of the `/proc` that steps find, if it is not theirs alone.
+    pub fn note_on_proc(&self) -> Option<String> {
+        let path = doctor::masked_below_proc().filter(|_| self.shares_proc())?;
+        Some(format!(
+            "something is mounted on {path}, so RUN has this machine's /proc: it lists all processes, and a step's own by other \
+             numbers than it knows (/proc/self is right, /proc/$$ is not)"
+        ))
     }
 
     /// Who steps run as. Makes the user namespace, if there is to be one.
@@ -204,8 +226,16 @@ impl Executor {
         if privilege == Privilege::Plain {
             plain::refuse(spec)?;
         }
-        let hold = Hold::prepare(&self.limits, privilege)?;
-        let config = init_config(spec, privilege, &hold)?;
+        let shares_proc = self.shares_proc();
+        if shares_proc && spec.security == Security::Insecure {
+            return Err(ExecError::NotHere {
+                what: "more rights (`--security=insecure`) among processes of others, which /proc shows".to_owned(),
+                help: "start the container without masks over /proc, as docker's `--security-opt systempaths=unconfined` does"
+                    .to_owned(),
+            });
+        }
+        let hold = Hold::prepare(&self.limits, privilege, shares_proc)?;
+        let config = init_config(spec, privilege, &hold, shares_proc)?;
         let images = image::mounted_in(spec);
         let opened: Vec<OwnedFd> =
             images.iter().map(|path| image::reopen(path)).collect::<io::Result<_>>()?;
@@ -333,7 +363,7 @@ impl Executor {
     /// Why there is no user namespace, if one was wanted.
     pub(super) fn userns_error(&self) -> Option<&UsernsError> {
         match self.standing.get()? {
-            Ok(Standing::Plain(why)) => why.as_ref(),
+            Ok(Standing::Plain(why)) => Some(why),
             Ok(Standing::Root | Standing::InNamespace(_)) => None,
             Err(error) => Some(error),
         }
@@ -404,8 +434,8 @@ impl Executor {
 enum Standing {
     Root,
     InNamespace(Userns),
-    /// Why there is no user namespace; nothing where one would be of no use.
-    Plain(Option<UsernsError>),
+    /// Why there is no user namespace.
+    Plain(UsernsError),
 }
 
 impl Standing {
@@ -413,19 +443,20 @@ impl Standing {
         if caps::is_privileged() {
             return Ok(Self::Root);
         }
-        // In a user namespace a step mounts a /proc, which the kernel refuses where parts of another are covered.
-        if plain::has_rights() && doctor::masked_below_proc().is_some() {
-            return Ok(Self::Plain(None));
-        }
         match Userns::create(program) {
-            Err(error) if plain::has_rights() => Ok(Self::Plain(Some(error))),
+            Err(error) if plain::has_rights() => Ok(Self::Plain(error)),
             made => made.map(Self::InNamespace),
         }
     }
 }
 
 /// What the processes around `spec` need to know of it beforehand.
-fn init_config(spec: &Spec, privilege: Privilege, hold: &Hold) -> Result<InitConfig, ExecError> {
+fn init_config(
+    spec: &Spec,
+    privilege: Privilege,
+    hold: &Hold,
+    shares_proc: bool,
+) -> Result<InitConfig, ExecError> {
     let pasta = match spec.network {
         Network::Pasta => Some(find_in_path("pasta").ok_or(ExecError::NoPasta)?),
         Network::Host | Network::None => None,
@@ -437,6 +468,7 @@ fn init_config(spec: &Spec, privilege: Privilege, hold: &Hold) -> Result<InitCon
         shm_size_bytes: spec.shm_size_bytes,
         bound: hold.bound,
         pasta,
+        shares_proc,
         is_held: hold.group.is_some(),
     })
 }

@@ -71,7 +71,11 @@ pub(super) struct Hold {
 
 impl Hold {
     /// Makes ready what holds a step to these limits.
-    pub(in crate::exec) fn prepare(limits: &Limits, privilege: Privilege) -> Result<Self, CgroupError> {
+    pub(in crate::exec) fn prepare(
+        limits: &Limits,
+        privilege: Privilege,
+        shares_proc: bool,
+    ) -> Result<Self, CgroupError> {
         match limits.pids {
             PidsLimit::None => Self::in_group(limits),
             PidsLimit::AtMost(most) => match Self::in_group(limits) {
@@ -81,17 +85,18 @@ impl Hold {
                 }
                 held => held,
             },
-            PidsLimit::Usual => Self::usual(limits, privilege),
+            PidsLimit::Usual => Self::usual(limits, privilege, shares_proc),
         }
     }
 
-    fn usual(limits: &Limits, privilege: Privilege) -> Result<Self, CgroupError> {
+    fn usual(limits: &Limits, privilege: Privilege, shares_proc: bool) -> Result<Self, CgroupError> {
         // The container has a limit or none: its numbers of processes are not the step's to bound.
         if privilege == Privilege::Plain {
             return Self::in_group(limits);
         }
         let most = usual();
-        if has_pid_max_of_namespaces() {
+        // It is set through a /proc that can be written to.
+        if has_pid_max_of_namespaces() && !shares_proc {
             return Self::beside(limits, Bound::Namespace { pid_max: most + RESERVED_PIDS }, most);
         }
         let limited = Limits { pids: PidsLimit::AtMost(most), ..limits.clone() };

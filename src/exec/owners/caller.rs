@@ -11,10 +11,9 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::notify;
+use super::numbers::{self, PIDFD_THREAD};
 
 const PAGE: u64 = 4096;
-/// `PIDFD_THREAD` (Linux 6.9).
-const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL as u32);
 /// PATH_MAX.
 const LONGEST_PATH: usize = 4096;
 
@@ -69,12 +68,12 @@ impl Caller {
 
     /// One of its open files.
     pub(in crate::exec) fn file(self, fd: u64) -> CString {
-        plain(format!("{}/fd/{}", self.pid, fd as i32).into_bytes())
+        plain(format!("{}/fd/{}", numbers::shown(self.pid), fd as i32).into_bytes())
     }
 
     /// What `path` is to it; an empty one is the directory itself.
     pub(in crate::exec) fn path(self, directory: u64, path: &[u8]) -> CString {
-        let pid = self.pid;
+        let pid = numbers::shown(self.pid);
         let base = match directory as i32 {
             _ if path.starts_with(b"/") => format!("{pid}/root"),
             libc::AT_FDCWD => format!("{pid}/cwd"),
@@ -99,7 +98,7 @@ impl Caller {
     pub(in crate::exec) fn whole_status(self) -> Option<String> {
         let file = rustix::fs::openat(
             CWD,
-            format!("{}/status", self.pid),
+            format!("{}/status", numbers::shown(self.pid)),
             OFlags::RDONLY | OFlags::CLOEXEC,
             Mode::empty(),
         );

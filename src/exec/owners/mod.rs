@@ -19,6 +19,7 @@ pub(in crate::exec) mod files;
 mod identities;
 pub(in crate::exec) mod identity;
 pub(in crate::exec) mod notify;
+pub(in crate::exec) mod numbers;
 mod records;
 mod sockets;
 
@@ -27,7 +28,6 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::io::Errno;
-use rustix::mount::MountAttrFlags;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,6 @@ pub(super) use self::sockets::Listening;
 use super::failure::{Doing as _, Failure};
 use super::seccomp::{self, Profile};
 use super::spec::{OwnedPath, Spec};
-use super::step::mounts;
 use super::sys::{self, pipe};
 use super::wire::channel;
 use crate::exec::host::user::Credentials;
@@ -101,7 +100,7 @@ pub(super) fn hand_over(socket: &UnixStream, listener: &OwnedFd, spec: &Spec) ->
 fn keep(socket: &UnixStream) -> std::io::Result<Vec<SpecialOwner>> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     notify::outlive_the_step();
-    let proc = mounts::fresh("proc", &[], MountAttrFlags::empty())?;
+    let proc = numbers::open_proc()?;
     let Some((known, Some(listener))) = channel::receive(socket)? else { return Ok(Vec::new()) };
     let Known { credentials, owned_paths } = serde_json::from_slice(&known)?;
     notify::prefer_turns(listener.as_fd());
@@ -187,7 +186,7 @@ impl OwnerSupervisor {
             return Ok(());
         }
         let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-        let root = format!("{}/root", question.pid);
+        let root = format!("{}/root", numbers::shown(question.pid));
         let root = rustix::fs::openat(&self.proc, root, flags, rustix::fs::Mode::empty())?;
         if !notify::is_waiting(self.listener.as_fd(), question) {
             return Err(Errno::SRCH);

@@ -14,14 +14,13 @@ use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::mount::MountAttrFlags;
 use rustix::process::Gid;
 use rustix::thread::CapabilitySet;
 
 use super::super::seccomp::{self, Profile};
 use super::caller::Caller;
 use super::notify::{self, Answer, Question};
-use crate::exec::step::mounts;
+use super::numbers;
 use crate::exec::sys;
 use crate::exec::wire::channel;
 
@@ -84,7 +83,7 @@ fn start(listener: &OwnedFd, profile: Profile) -> io::Result<()> {
 
 fn serve(listener: &OwnedFd, profile: Profile) -> io::Result<()> {
     notify::outlive_the_step();
-    let proc = mounts::fresh("proc", &[], MountAttrFlags::empty())?;
+    let proc = numbers::open_proc()?;
     rustix::process::fchdir(&proc)?;
     while let Some(question) = notify::next(listener.as_fd())? {
         let answer = answer(listener.as_fd(), &question, profile);

@@ -56,6 +56,15 @@ pub(super) fn missing_rights() -> Vec<&'static str> {
     NEEDED.iter().filter(|(one, _)| !has.contains(*one)).map(|(_, name)| *name).collect()
 }
 
+/// Those that root of this container would not have either.
+pub(super) fn rights_that_root_lacks() -> Vec<&'static str> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bound =
+        status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapBnd:")?.trim(), 16).ok());
+    let bound = CapabilitySet::from_bits_retain(bound.unwrap_or(0));
+    NEEDED.iter().filter(|(one, _)| !bound.contains(*one)).map(|(_, name)| *name).collect()
+}
+
 /// Lets this process take in what loses its parent below it, and keeps its memory from others.
 pub(super) fn guard() -> std::io::Result<()> {
     // A keeper has to end its step first: it is told by its socket that rbuild is gone.

@@ -116,6 +116,7 @@ fn surroundings(config: &InitConfig) -> Surroundings {
         rootless: config.privilege.has_user_namespace(),
         has_groups: config.privilege.has_other_ids(),
         insecure: config.security == Security::Insecure,
+        shares_proc: config.shares_proc,
         shm_size_bytes: config.shm_size_bytes,
     }
 }

@@ -43,7 +43,9 @@ fn run_command(socket: &UnixStream, config: &InitConfig) -> Result<InitReport, F
         std::process::exit(1);
     }
     let own_pids = leave_namespaces(config)?;
-    if config.security == Security::Sandbox && config.network == Network::Host {
+    // Where it shows others, this also keeps a step from the memory, files and variables of those that run beside it.
+    let sees_others = config.network == Network::Host || config.shares_proc;
+    if config.security == Security::Sandbox && sees_others {
         // Here, so that sockets which are made in the command's place are within the same bounds as its own.
         sys::landlock::scope_abstract_sockets().doing(|| "close off abstract sockets".into())?;
     }

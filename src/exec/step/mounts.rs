@@ -67,6 +67,8 @@ pub(super) struct Surroundings {
     pub(super) has_groups: bool,
     /// Without masks, `/sys` writable.
     pub(super) insecure: bool,
+    /// No `/proc` of its own can be mounted: it is this machine's.
+    pub(super) shares_proc: bool,
     pub(in crate::exec) shm_size_bytes: u64,
 }
 
@@ -75,7 +77,12 @@ pub(super) fn mount_usual(root: &mut Root<'_>, memory: &OwnedFd, how: Surroundin
     let hard = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NOEXEC
         | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let proc = fresh("proc", &[], hard).doing(|| "mount /proc".into())?;
+    let proc = match fresh("proc", &[], hard) {
+        // With all that covers parts of it, which is not ours to take away.
+        Err(Errno::PERM) if how.shares_proc => clone_tree(rustix::fs::CWD, "/proc"),
+        mounted => mounted,
+    };
+    let proc = proc.doing(|| "mount /proc".into())?;
     put(root, &proc, "/proc", STAY)?;
     mount_dev(root, memory, how)?;
     let shm = if how.shm_size_bytes == 0 { SHM_BYTES } else { how.shm_size_bytes };

@@ -52,6 +52,8 @@ pub(in crate::exec) struct InitConfig {
     pub(in crate::exec) bound: Bound,
     /// The program, for the network that needs it.
     pub(in crate::exec) pasta: Option<PathBuf>,
+    /// Parts of `/proc` are covered, so that the kernel allows no other one in a user namespace.
+    pub(in crate::exec) shares_proc: bool,
     /// rbuild is told the init's number, and lets it begin with a byte.
     pub(in crate::exec) is_held: bool,
 }

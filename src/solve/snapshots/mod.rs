@@ -154,6 +154,9 @@ impl Snapshots {
         {
             let why_single = self.executor.why_single().ok().flatten();
             self.events.send(Event::RunsAs(privilege.note(why_single)));
+            if let Some(note) = self.executor.note_on_proc() {
+                self.events.send(Event::Note(note));
+            }
         }
         self.chosen()
     }
