@@ -83,7 +83,7 @@ impl Job {
 }
 
 /// The digest that a registry has under a name.
-fn digest_at(host: &str, name: &str) -> String {
+pub(crate) fn digest_at(host: &str, name: &str) -> String {
     let image = format!("docker://{host}/{name}");
     let creds = format!("{USER}:{PASSWORD}");
     let args = ["inspect", "--tls-verify=false", "--creds", &creds, "--format", "{{.Digest}}", &image];
@@ -91,7 +91,7 @@ fn digest_at(host: &str, name: &str) -> String {
 }
 
 /// The script of a job in a file of GitLab's, `/kaniko` being another folder.
-fn script_of(file: &str, job: &str, kaniko: &Path) -> String {
+pub(crate) fn script_of(file: &str, job: &str, kaniko: &Path) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/gitlab-ci").join(file);
     let jobs = tools::yaml(&path);
     let lines = jobs[0][job]["script"].as_array().unwrap();

@@ -44,6 +44,7 @@ mod network;
 mod no_privilege;
 mod one_id;
 mod outputs;
+mod packaging;
 mod parallel_steps;
 mod plan;
 mod platforms;
