@@ -30,6 +30,10 @@ pub(super) fn resolve(
                 hint.into_iter().fold(explain(error), Diagnostic::help)
             })
         }
+        // Who plans knows them already.
+        BaseOrigin::Linked { target, .. } => {
+            return Err(point(Diagnostic::error(format!("there is no target `{target}` beside this build"))));
+        }
         BaseOrigin::Layout { path, selector } => {
             let target = super::layout::import(store, path.as_ref(), selector).map_err(point)?;
             images::in_store(store, &target, &request.name, &request.platform).map_err(explain)

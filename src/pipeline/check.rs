@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::inputs::Pool;
 use super::{ContextFrom, PullPolicy, Request, bases, context, dockerfile};
 use crate::context::{Ignore, ignore};
 use crate::dockerfile::checks::{self, Filtered, Phase, Rule, message};
@@ -116,7 +117,7 @@ fn read(request: &Request, events: &Events) -> Result<(Arc<Source>, Option<Ignor
         return Ok((source, ignored(path, at.as_deref())?));
     }
     let services = request.services(&Stop::default(), events)?;
-    Ok((context::open(request, &services)?.dockerfile, None))
+    Ok((context::open(request, &services, &Pool::default())?.dockerfile, None))
 }
 
 fn ignored(path: &Path, dockerfile: Option<&Path>) -> Result<Option<Ignore>, Vec<Diagnostic>> {

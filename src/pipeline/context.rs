@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::inputs::Pool;
 use super::{ContextFrom, DockerfileFrom, Request, dockerfile, epoch};
 use crate::context::{self, Context, statcache::StatCache};
 use crate::layer::archive;
@@ -43,12 +44,16 @@ pub(super) struct MainContext {
 }
 
 /// Opens what the request names; of a folder nothing is read yet but the ignore file.
-pub(super) fn open(request: &Request, services: &Services) -> Result<MainContext, Vec<Diagnostic>> {
+pub(super) fn open(
+    request: &Request,
+    services: &Services,
+    pool: &Pool,
+) -> Result<MainContext, Vec<Diagnostic>> {
     if let DockerfileFrom::Url(url) = &request.dockerfile {
         refuse_offline(request, url)?;
     }
     match &request.context {
-        ContextFrom::Directory(path) => directory(request, services, path),
+        ContextFrom::Directory(path) => directory(request, services, pool, path),
         ContextFrom::Stdin => stdin(request, services),
         ContextFrom::Archive(path) => archive_file(request, services, path),
         ContextFrom::Git(url) => repository(request, services, url),
@@ -67,8 +72,19 @@ pub(super) fn folder(
     Context::open(path, ignore, Some(cache)).map(Arc::new).map_err(|e| vec![diagnose(&e)])
 }
 
+/// Where rules may be that hold for this Dockerfile alone.
+pub(super) fn ignore_beside(dockerfile: &Path) -> PathBuf {
+    let mut name = dockerfile.as_os_str().to_owned();
+    name.push(".dockerignore");
+    PathBuf::from(name)
+}
+
 /// A folder of the host behind an ignore file that the user names.
-fn folder_ignoring(store: &Store, path: &Path, file: &Path) -> Result<Arc<Context>, Vec<Diagnostic>> {
+pub(super) fn folder_ignoring(
+    store: &Store,
+    path: &Path,
+    file: &Path,
+) -> Result<Arc<Context>, Vec<Diagnostic>> {
     let name = file.display().to_string();
     let text =
         std::fs::read(file).map_err(|e| vec![Diagnostic::error(format!("cannot read `{name}`: {e}"))])?;
@@ -88,12 +104,14 @@ pub(super) fn check_named(name: &str, path: &Path) -> Result<(), Diagnostic> {
     Err(Diagnostic::error(what).help(plan::CONTEXTS))
 }
 
-fn directory(request: &Request, services: &Services, path: &Path) -> Result<MainContext, Vec<Diagnostic>> {
+fn directory(
+    request: &Request,
+    services: &Services,
+    pool: &Pool,
+    path: &Path,
+) -> Result<MainContext, Vec<Diagnostic>> {
     let (dockerfile, at) = dockerfile::read_local(&services.store, request, path)?;
-    let files = match &request.ignore_file {
-        Some(file) => folder_ignoring(&services.store, path, file)?,
-        None => folder(&services.store, path, at.as_deref())?,
-    };
+    let files = pool.folder(&services.store, path, at.as_deref(), request.ignore_file.as_deref())?;
     let files = ContextFiles::Folder(files);
     let project = at.as_deref().unwrap_or(path);
     let project = std::fs::canonicalize(project).unwrap_or_else(|_| project.to_owned());
@@ -179,7 +197,7 @@ fn download(request: &Request, services: &Services, url: &str) -> Result<MainCon
     }
     let files = ContextFiles::Folder(plain(scratch.path())?);
     let dockerfile = match request.dockerfile {
-        DockerfileFrom::Stdin | DockerfileFrom::Url(_) => {
+        DockerfileFrom::Stdin | DockerfileFrom::Url(_) | DockerfileFrom::Inline { .. } => {
             dockerfile::read_remote(&services.store, request, &|_| Ok(None))?
         }
         DockerfileFrom::Context | DockerfileFrom::Path(_) => {
@@ -234,7 +252,7 @@ fn unpack(services: &Services, folder: &Path) -> Result<RootState, Vec<Diagnosti
     let contexts = BTreeMap::from([(String::new(), ContextFiles::Folder(plain(folder)?))]);
     let environment =
         Environment { services, policy: Policy::default(), given: Given::new(&contexts, &source) };
-    let solved = solve::run(&plan.graph, plan.goals(), &environment, &|_| ())?;
+    let solved = solve::run(&plan.graph, plan.goals(), &environment, &|_, _| ())?;
     let root = solved.root(plan.goal.image.result).clone();
     services.lookup.bring(&root.layers).map_err(|error| vec![Diagnostic::error(error.to_string())])?;
     Ok(root)

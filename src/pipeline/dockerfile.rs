@@ -57,6 +57,7 @@ pub(super) fn read_remote(
 ) -> Result<Arc<Source>, Vec<Diagnostic>> {
     let names: Vec<PathBuf> = match &request.dockerfile {
         DockerfileFrom::Stdin | DockerfileFrom::Url(_) => return read_elsewhere(store, request),
+        DockerfileFrom::Inline { name, text } => return source(name, text.clone().into_bytes()),
         DockerfileFrom::Path(path) => vec![path.clone()],
         DockerfileFrom::Context => USUAL_NAMES.map(PathBuf::from).to_vec(),
     };
@@ -96,6 +97,9 @@ pub(super) fn read_host(from: &DockerfileFrom, context: &Path) -> Result<Option<
     let path = match from {
         DockerfileFrom::Url(_) => return Ok(None),
         DockerfileFrom::Stdin => return Ok(Some((read_stdin()?, None))),
+        DockerfileFrom::Inline { name, text } => {
+            return Ok(Some((source(name, text.clone().into_bytes())?, None)));
+        }
         DockerfileFrom::Path(path) => path.clone(),
         DockerfileFrom::Context => usual_path(context),
     };

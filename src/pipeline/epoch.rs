@@ -29,7 +29,8 @@ pub(super) fn look_up(
             ContextSource::Dir(_)
             | ContextSource::Image(_)
             | ContextSource::Layout { .. }
-            | ContextSource::Target(_),
+            | ContextSource::Target(_)
+            | ContextSource::Linked(_),
         ) => Ok(None),
         EpochSource::Remote { url, checksum } => match plan::source_kind(url) {
             SourceKind::Git => of_repository(url, checksum.as_deref(), request, services),

@@ -1,23 +1,81 @@
 //! What a build reads: Dockerfile, contexts, base images.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::context::{self, MainContext};
-use super::{Request, bases, check, dockerfile, epoch};
+use super::{PullPolicy, Request, bases, check, dockerfile, epoch};
+use crate::context::Context;
 use crate::dockerfile::checks::Filtered;
 use crate::dockerfile::syntax::{Dockerfile, Instruction, InstructionKind, Stage, Word};
+use crate::image::PlatformImage;
 use crate::key::LayerOptions;
 use crate::oci::{Platform, Seconds};
-use crate::plan::graph::{BaseOp, BaseRequest, Goal, Plan};
+use crate::plan::graph::{BaseOp, BaseOrigin, BaseRequest, Goal, Plan};
 use crate::plan::{self, ContextSource, Options};
 use crate::report::{Diagnostic, Event, Severity, Source};
 use crate::solve::{ContextFiles, Environment, Given, Policy, Services};
-use crate::store::ScratchDir;
+use crate::store::{ScratchDir, Store};
 use crate::sync::lock;
 
 /// Base images that are looked up at the same time.
 const BASES_AT_ONCE: usize = 8;
+
+/// What several builds that are run together read once.
+#[derive(Default)]
+pub(super) struct Pool {
+    contexts: Mutex<Vec<PooledContext>>,
+    /// Images that were found, by when registries are asked.
+    bases: Mutex<Vec<(PullPolicy, Bases)>>,
+}
+
+/// The images that were found.
+type Bases = Arc<Mutex<Vec<BaseOp>>>;
+
+/// A folder by its path, and by the ignore file that is not its own.
+struct PooledContext {
+    key: (PathBuf, Option<PathBuf>),
+    context: Arc<Context>,
+}
+
+/// Images that builds which are run together make, by the names of these.
+pub(super) type Linked = BTreeMap<String, Vec<(Platform, Arc<PlatformImage>)>>;
+
+impl Pool {
+    /// The folder, read by whoever asks first.
+    pub(super) fn folder(
+        &self,
+        store: &Store,
+        path: &Path,
+        dockerfile: Option<&Path>,
+        ignore: Option<&Path>,
+    ) -> Result<Arc<Context>, Vec<Diagnostic>> {
+        let path_of = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let beside = dockerfile.map(context::ignore_beside).filter(|file| file.exists());
+        let key = (path_of(path), ignore.map(Path::to_owned).or(beside).map(|file| path_of(&file)));
+        let mut known = lock(&self.contexts);
+        if let Some(found) = known.iter().find(|pooled| pooled.key == key) {
+            return Ok(Arc::clone(&found.context));
+        }
+        let context = match ignore {
+            Some(file) => context::folder_ignoring(store, path, file)?,
+            None => context::folder(store, path, dockerfile)?,
+        };
+        known.push(PooledContext { key, context: Arc::clone(&context) });
+        Ok(context)
+    }
+
+    fn bases(&self, pull: PullPolicy) -> Bases {
+        let mut all = lock(&self.bases);
+        if let Some((_, bases)) = all.iter().find(|(known, _)| *known == pull) {
+            return Arc::clone(bases);
+        }
+        let bases = Bases::default();
+        all.push((pull, Arc::clone(&bases)));
+        bases
+    }
+}
 
 /// Everything that outlives the single platforms of a build.
 pub(super) struct Inputs<'r> {
@@ -31,7 +89,9 @@ pub(super) struct Inputs<'r> {
     /// What SOURCE_DATE_EPOCH stands for where it is a name; looked up once for all platforms.
     epoch: OnceLock<Option<Seconds>>,
     /// The images that were found: each is looked up once, however many platforms stand on it.
-    bases: Mutex<Vec<BaseOp>>,
+    bases: Bases,
+    /// What other builds make that it is linked to.
+    linked: Linked,
     project: String,
     /// What was fetched for this build only.
     _scratch: Option<ScratchDir>,
@@ -40,18 +100,27 @@ pub(super) struct Inputs<'r> {
 impl<'r> Inputs<'r> {
     /// Opens the contexts and reads the Dockerfile; of folders nothing is read yet but the ignore files.
     pub(super) fn open(request: &'r Request, services: &'r Services) -> Result<Self, Vec<Diagnostic>> {
+        Self::open_with(request, services, &Pool::default())
+    }
+
+    /// As [`Self::open`]; what another build has opened in `pool` is taken from there.
+    pub(super) fn open_with(
+        request: &'r Request,
+        services: &'r Services,
+        pool: &Pool,
+    ) -> Result<Self, Vec<Diagnostic>> {
         let MainContext { files, dockerfile: source, time, project, scratch } =
-            context::open(request, services)?;
+            context::open(request, services, pool)?;
         let mut contexts = BTreeMap::from([(String::new(), files)]);
         for (name, source) in &request.options.contexts {
             if let ContextSource::Dir(path) = source {
                 context::check_named(name, path).map_err(|fault| vec![fault])?;
-                let folder = context::folder(&services.store, path, None)?;
+                let folder = pool.folder(&services.store, path, None, None)?;
                 contexts.insert(name.clone(), ContextFiles::Folder(folder));
             }
         }
         let dockerfile = dockerfile::parse(&source, &request.options)?;
-        let (epoch, bases) = (OnceLock::new(), Mutex::default());
+        let (epoch, bases) = (OnceLock::new(), pool.bases(request.pull));
         Ok(Self {
             request,
             services,
@@ -61,9 +130,34 @@ impl<'r> Inputs<'r> {
             time,
             epoch,
             bases,
+            linked: Linked::new(),
             project,
             _scratch: scratch,
         })
+    }
+
+    /// Says what builds make that this one can be linked to.
+    pub(super) fn link(&mut self, made: &Linked) {
+        self.linked.clone_from(made);
+    }
+
+    /// Its contexts' numbers in `known`, where new ones are added.
+    pub(super) fn number_contexts(&self, known: &mut Vec<Option<Arc<Context>>>) -> BTreeMap<String, usize> {
+        let mut number = |files: &ContextFiles| {
+            let context = match files {
+                ContextFiles::Folder(context) => Some(Arc::clone(context)),
+                ContextFiles::Root(_) => None,
+            };
+            let is_same = |other: &Option<Arc<Context>>| match (other, &context) {
+                (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+                _ => false,
+            };
+            known.iter().position(is_same).unwrap_or_else(|| {
+                known.push(context.clone());
+                known.len() - 1
+            })
+        };
+        self.contexts.iter().map(|(name, files)| (name.clone(), number(files))).collect()
     }
 
     /// What the build works with.
@@ -151,6 +245,9 @@ impl<'r> Inputs<'r> {
 
     /// Finds one base, which may have been found before.
     fn resolve_one(&self, request: &BaseRequest) -> Result<BaseOp, Diagnostic> {
+        if let BaseOrigin::Linked { target, platform } = &request.origin {
+            return self.linked_image(target, platform, request);
+        }
         let known = |base: &BaseOp| {
             let image = (base.request.key() == request.key()).then(|| Arc::clone(&base.image))?;
             Some(BaseOp { request: request.clone(), image })
@@ -161,6 +258,27 @@ impl<'r> Inputs<'r> {
         let base = bases::resolve(self.services, self.request.pull, request, &self.dockerfile)?;
         lock(&self.bases).push(base.clone());
         Ok(base)
+    }
+
+    /// What another build makes for a platform, or the only thing that it makes.
+    fn linked_image(
+        &self,
+        target: &str,
+        platform: &Platform,
+        request: &BaseRequest,
+    ) -> Result<BaseOp, Diagnostic> {
+        let images = self.linked.get(target).map(Vec::as_slice).unwrap_or_default();
+        let same = images.iter().find(|(known, _)| known == platform);
+        let found = same.or(if images.len() == 1 { images.first() } else { None });
+        match found {
+            Some((_, image)) => Ok(BaseOp { request: request.clone(), image: Arc::clone(image) }),
+            None => {
+                let made: Vec<String> = images.iter().map(|(platform, _)| platform.to_string()).collect();
+                let message = format!("the target `{target}` is not built for {platform}");
+                let diagnostic = Diagnostic::error(message).at(&self.source, request.span, "");
+                Err(diagnostic.note(format!("it is built for {}", made.join(", "))))
+            }
+        }
     }
 
     /// Finds bases, several at a time; the error is that of the first one in the order of the file.

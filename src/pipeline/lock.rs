@@ -41,20 +41,28 @@ pub enum Refresh {
     All,
 }
 
-impl Request {
-    /// The pins that hold for this build.
-    pub(super) fn pins(&self) -> Result<Pins, Vec<Diagnostic>> {
-        let Some(lock) = &self.lock else { return Ok(Pins::default()) };
+/// The pins of several lock files; of what is in more than one, the first holds.
+pub(super) fn pins_of(locks: &[&Lock]) -> Result<Pins, Vec<Diagnostic>> {
+    let (mut all, mut unpinned) = (Lockfile::default(), Unpinned::Allowed);
+    for lock in locks {
         let known = Lockfile::load(&lock.file).map_err(|e| vec![e.diagnose()])?;
-        let unpinned = match (lock.missing, &known) {
-            (Missing::Take | Missing::Add, _) => Unpinned::Allowed,
-            (Missing::Refuse, Some(_)) => Unpinned::Refused,
+        match (lock.missing, &known) {
+            (Missing::Take | Missing::Add, _) => {}
+            (Missing::Refuse, Some(_)) => unpinned = Unpinned::Refused,
             (Missing::Refuse, None) => {
                 let message = format!("there is no `{}`, and `--locked` wants one", lock.file.display());
                 return Err(vec![Diagnostic::error(message).help("`rbuild lock` makes it")]);
             }
-        };
-        Ok(Pins::new(known.unwrap_or_default(), unpinned))
+        }
+        all.add(known.unwrap_or_default());
+    }
+    Ok(Pins::new(all, unpinned))
+}
+
+impl Request {
+    /// The pins that hold for this build.
+    pub(super) fn pins(&self) -> Result<Pins, Vec<Diagnostic>> {
+        pins_of(self.lock.as_ref().as_slice())
     }
 
     /// Writes down what the build found and the lock file does not have, if that was asked for.

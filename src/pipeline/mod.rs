@@ -4,6 +4,7 @@ mod bases;
 mod check;
 pub mod commit;
 mod context;
+mod definition;
 mod dialect;
 mod dockerfile;
 mod dry_run;
@@ -23,32 +24,31 @@ mod result;
 mod shared;
 pub mod shell;
 mod squash;
+mod together;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cache::{Place, Saved};
 use crate::exec::{Dns, Limits, MountSpec, Stop};
+use crate::export;
 use crate::oci::{Annotation, Descriptor, Digest, Layer, Platform, Reference};
-use crate::plan::{
-    self,
-    graph::{Goal, Graph, Plan},
-};
+use crate::plan::{self, graph::Plan};
 use crate::registry::Client;
-use crate::report::{Diagnostic, Event, Events, StepNumber};
+use crate::report::{Diagnostic, Events};
 use crate::secrets::Secrets;
 use crate::shared_cache::mounts::Travel;
 use crate::shared_cache::{CacheFrom, CacheTo};
+use crate::solve::Services;
 use crate::solve::session::{FailedSteps, Session};
-use crate::solve::{HearLayers, Services, Solved};
 use crate::store::{self, OtherStore, Store};
-use crate::{export, solve};
 
 use inputs::Inputs;
 
 pub use dockerfile::usual_path as usual_dockerfile;
 
 pub use check::{Checked, Outlined, check, outline, stages};
+pub use definition::{Definition, fetch_definition};
 pub use dry_run::{DryRun, dry_run};
 pub use layer_options::agree as agree_about_layers;
 pub use lock::{Lock, Missing, Refresh, no_folder, refresh};
@@ -153,6 +153,13 @@ pub enum DockerfileFrom {
     Url(String),
     /// Standard input.
     Stdin,
+    /// This text, which messages call by a name.
+    Inline {
+        /// The name.
+        name: String,
+        /// The text.
+        text: String,
+    },
 }
 
 /// Where the files of a build come from.
@@ -271,108 +278,36 @@ pub struct Failed {
 /// after naming failed: a push, a shared cache whose errors count (`ignore-error=false`), the lock file. Outputs are written before
 /// that, one after the other; those before one that failed stay. `stop` ends the build early.
 pub fn run(request: &Request, events: &Events, stop: &Stop) -> Result<Built, Failed> {
-    let services = request.services(stop, events).map_err(Failed::before)?;
-    if let Some(quota) = request.store_quota {
+    let target = Target { name: String::new(), request: request.clone() };
+    let built = run_several(std::slice::from_ref(&target), events, stop)?;
+    let nothing = || Failed::before(vec![Diagnostic::error("nothing was built")]);
+    built.into_iter().next().map(|(_, built)| built).ok_or_else(nothing)
+}
+
+/// One of several builds that are run together.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// What lines of the display and the results call it, and others that are linked to it
+    /// ([`Linked`](plan::ContextSource::Linked)); empty where it is the only one.
+    pub name: String,
+    /// What it is.
+    pub request: Request,
+}
+
+/// Builds several targets as one graph: what they share is done once, and contexts are read once. Otherwise as [`run`]: all
+/// succeed, or none has a name. Gives what each made, in an order in which linked ones come first. Store, registries, quota and
+/// the number of jobs are those of the first; a lock file of any holds for all.
+pub fn run_several(targets: &[Target], events: &Events, stop: &Stop) -> Result<Vec<(String, Built)>, Failed> {
+    let targets = together::in_order(targets).map_err(Failed::before)?;
+    let whole = together::whole(&targets);
+    let services = whole.services(stop, events).map_err(Failed::before)?;
+    let services = Services { pins: together::pins(&targets).map_err(Failed::before)?, ..services };
+    if let Some(quota) = whole.store_quota {
         heed_quota(&services.store, quota).map_err(|e| Failed::before(vec![diagnose_store(&e)]))?;
     }
-    let outcome = run_with(request, &services);
+    let outcome = together::run(&targets, &whole, &services);
     services.empty_trash();
     outcome.map_err(|diagnostics| Failed::while_building(diagnostics, &services))
-}
-
-fn run_with(request: &Request, services: &Services) -> Result<Built, Vec<Diagnostic>> {
-    let events = &services.events;
-    services.registry.tell(events);
-    request.notes.iter().for_each(|note| events.send(Event::Note(note.clone())));
-    request.note_offline(events);
-    let inputs = inputs::Inputs::open(request, services)?;
-    inputs.read_ahead();
-    inputs.note_stages();
-    let exports = shared::Exports::start(request, services)?;
-    let ahead = early_upload::Ahead::start(request, services);
-    let plans = inputs.plans()?;
-    let warnings = request.check(&inputs, &plans)?;
-    let (graph, goals) = plan::join(plans);
-    request.announce(&graph, &goals, &warnings, events);
-    let last_step = StepNumber(graph.listing.len());
-    let hear = |layers: &[Layer]| {
-        if let Some(ahead) = &ahead {
-            ahead.hear(&request.layers_that_stay(layers), events, last_step);
-        }
-    };
-    let results = build(request, &inputs, (&graph, &goals), &hear)?;
-    let line = push::Line { step: last_step, began: ahead.and_then(early_upload::Ahead::finish) };
-    let built = Built { warnings, ..result::publish(request, services, &results, &line)? };
-    inputs.save_digests();
-    exports.finish((request, services), &results, inputs.project())?;
-    request.save_lock(&services.pins, events)?;
-    Ok(built)
-}
-
-/// Builds for all platforms; `hear` is told of layers that are complete.
-fn build(
-    request: &Request,
-    inputs: &Inputs<'_>,
-    (graph, goals): (&Graph, &[Goal]),
-    hear: &HearLayers<'_>,
-) -> Result<result::Results, Vec<Diagnostic>> {
-    let results = solve_again(request, inputs, (graph, goals), hear);
-    inputs.services().lookup.forget_offers();
-    results.inspect_err(|_| failed::complete(inputs, graph, goals))
-}
-
-/// Solves; and once more whenever a cache did not have what it promised, which is a miss then. What was done until then is in
-/// the store.
-fn solve_again(
-    request: &Request,
-    inputs: &Inputs<'_>,
-    (graph, goals): (&Graph, &[Goal]),
-    hear: &HearLayers<'_>,
-) -> Result<result::Results, Vec<Diagnostic>> {
-    let services = inputs.services();
-    let environment = inputs.environment(request.layer_options_of(goals)?);
-    loop {
-        services.lookup.take_broken();
-        let results = solve::run(graph, goals, &environment, hear).and_then(|solved| {
-            let image = |goal: &Goal| image(request, goal, &solved, services);
-            let images = goals.iter().map(image).collect::<Result<_, _>>()?;
-            // What steps were told of layers that have come since, only to be kept.
-            let proven = services.indexes.prove(&solved.layers());
-            proven.map_err(|error| vec![solve::Error::from(error).explain(services.store.root())])?;
-            Ok(result::Results { images, seen: solved.layers(), ran: solved.ran, cached: solved.cached })
-        });
-        let broken = services.lookup.take_broken();
-        let Some(broken) = broken.filter(|broken| broken.is_result_doubtful || results.is_err()) else {
-            return results;
-        };
-        if !services.executor.resume() {
-            return results;
-        }
-        services.indexes.forget_refuted();
-        let what = if broken.is_result_doubtful { "what stood on it" } else { "what it promised" };
-        services.events.send(Event::Note(format!("{}; {what} is made anew", broken.why)));
-    }
-}
-
-/// The image of one platform.
-fn image(
-    request: &Request,
-    goal: &Goal,
-    solved: &Solved,
-    services: &Services,
-) -> Result<result::PlatformResult, Vec<Diagnostic>> {
-    let layers = &solved.root(goal.image.result).layers;
-    let layers = squash::squash(request, goal, layers.clone(), services)?;
-    let layers = match request.forced() {
-        Some(forced) => recompress::convert(&layers, forced, services)?,
-        None => layers,
-    };
-    // What the image is of has to be here, wherever it was made; but not only to be sent on.
-    if !request.ends_in_a_registry() {
-        let brought = services.lookup.bring(&layers);
-        brought.map_err(|error| vec![solve::Error::from(error).explain(services.store.root())])?;
-    }
-    result::assemble(request, goal, solved, layers, services)
 }
 
 impl Request {
@@ -402,15 +337,6 @@ impl Request {
             plans.iter().try_for_each(|plan| recompress::check(forced, plan, inputs.source()))?;
         }
         inputs.warnings(plans)
-    }
-
-    /// Says what is about to be built, and what was found.
-    fn announce(&self, graph: &Graph, goals: &[Goal], warnings: &[Diagnostic], events: &Events) {
-        self.warn_of_rewriting(goals, events);
-        self.note_dialect(goals, events);
-        self.note_carried(goals, events);
-        solve::announce(graph, goals, self.push_title(), events);
-        warnings.iter().for_each(|warning| events.send(Event::Warning(warning.clone())));
     }
 
     /// Those of `layers` that the result will have; what is made anew in the end is not among them.

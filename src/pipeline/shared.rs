@@ -140,23 +140,24 @@ impl Exports {
     /// Sends the rest, and says what it came to. What goes wrong is an error only if `ignore-error=false` was said.
     pub(super) fn finish(
         self,
-        (request, services): (&Request, &Services),
-        results: &result::Results,
+        services: &Services,
+        (results, names): (&[result::Results], &[String]),
         project: &str,
     ) -> Result<(), Vec<Diagnostic>> {
         if self.all.is_empty() {
             return Ok(());
         }
-        let layers = results.images.iter().flat_map(|image| image.layers().iter().cloned());
-        let layers: Vec<Layer> = layers.collect();
-        let names: Vec<String> = request.pushed_names().iter().map(ToString::to_string).collect();
+        let images = results.iter().flat_map(|results| &results.images);
+        let layers: Vec<Layer> = images.flat_map(|image| image.layers().iter().cloned()).collect();
+        // What steps stood on is the same for all that are built together.
+        let seen = results.first().map(|results| results.seen.as_slice()).unwrap_or_default();
         let results = Results {
             lookup: &services.lookup,
             layers: &layers,
-            seen: &results.seen,
+            seen,
             project,
             mounts: &Leaving(services),
-            images: &names,
+            images: names,
         };
         let mut failed = Vec::new();
         for (to, exporter) in Arc::into_inner(self.all).into_iter().flatten() {

@@ -173,8 +173,8 @@ impl Shell {
             let contexts = BTreeMap::new();
             let given = Given { dns: options.dns.clone(), ..Given::new(&contexts, &place.0) };
             let environment = Environment { services: &services, policy: Policy::default(), given };
-            solve::announce(&plan.graph, plan.goals(), None, &services.events);
-            let solved = solve::run(&plan.graph, plan.goals(), &environment, &|_| ())?;
+            solve::announce(&plan.graph, &[], &services.events);
+            let solved = solve::run(&plan.graph, plan.goals(), &environment, &|_, _| ())?;
             let root = solved.root(StepId(0));
             let entered = Place { what: called.to_owned(), kind, op: &op, root, config };
             WorkingContainer::open(&environment, entered)
@@ -255,8 +255,8 @@ fn open_step(
     let of_plan = plan::Options { platform: platform.clone(), ..request.options.clone() };
     let plan = inputs.plan(&of_plan)?;
     let environment = inputs.environment(request.layer_options_of(plan.goals())?);
-    solve::announce(&plan.graph, plan.goals(), None, &services.events);
-    let solved = solve::run(&plan.graph, plan.goals(), &environment, &|_| ())
+    solve::announce(&plan.graph, &[], &services.events);
+    let solved = solve::run(&plan.graph, plan.goals(), &environment, &|_, _| ())
         .inspect_err(|_| failed::complete(&inputs, &plan.graph, plan.goals()))?;
     inputs.save_digests();
     let time_of = |step: StepId| plan.goal.epoch.unwrap_or_else(|| solved.root(step).time);
@@ -359,6 +359,7 @@ fn plan_of(image: &Arc<PlatformImage>, called: &str, platform: &Platform) -> Pla
     let (slot, title) = (format!("base/{name}"), format!("fetch {name}"));
     let request = BaseRequest { name, origin, platform: platform.clone(), span: Span::default() };
     let step = Step {
+        owner: 0,
         op: Op::Base(BaseOp { request, image: Arc::clone(image) }),
         span: None,
         number: StepNumber(0),

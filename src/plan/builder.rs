@@ -61,7 +61,7 @@ impl Builder {
     pub(super) fn step(&mut self, op: Op, span: Option<Span>, line: Line, slot: String) -> StepId {
         let id = StepId(self.steps.len());
         let number = StepNumber(self.listing.len());
-        self.steps.push(Step { op, span, number, slot, origin: None });
+        self.steps.push(Step { owner: 0, op, span, number, slot, origin: None });
         self.listing.push(line.listed(Some(id), None));
         id
     }
@@ -138,7 +138,7 @@ impl Builder {
             name => format!("load context `{name}`"),
         };
         let line = Line::of_source(title, None);
-        let op = Op::Local(LocalOp { name: name.to_owned() });
+        let op = Op::Local(LocalOp { name: name.to_owned(), number: None });
         self.source(Source::Local(name.to_owned()), op, line, format!("context/{name}"))
     }
 

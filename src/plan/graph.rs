@@ -111,6 +111,9 @@ pub struct StepId(pub usize);
 /// One step. What counts for the cache is in `op`; the rest is for people.
 #[derive(Debug, Clone)]
 pub struct Step {
+    /// Which of the builds that are run together it is of, the first of those that have it: with that one's contexts, secrets and
+    /// policy it is done. 0 where there is one build.
+    pub owner: usize,
     /// What to do.
     pub op: Op,
     /// Where its instruction stands; `None` for sources that no line names. For a trigger of a base
@@ -225,5 +228,12 @@ pub enum BaseOrigin {
         path: String,
         /// Tag or digest; empty for the only image.
         selector: String,
+    },
+    /// What another target of the same run makes for a platform; where plans are joined, that target's last step takes its place.
+    Linked {
+        /// The target's name.
+        target: String,
+        /// The platform that is wanted.
+        platform: Platform,
     },
 }

@@ -45,7 +45,7 @@ use bases::Bases;
 pub use epoch::EpochSource;
 use graph::{BaseOp, BaseRequest, Goal, Graph, HistoryPlan, ImagePlan, Plan};
 pub use hints::{shell_of, stage_hint};
-pub use join::join;
+pub use join::{Part, join, join_parts};
 use lower::Lowering;
 pub use options::{CONTEXTS, ContextSource, Entitlement, Options};
 use place::Place;

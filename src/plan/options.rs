@@ -126,6 +126,8 @@ pub enum ContextSource {
     Url(String),
     /// `target:…`: another stage of the same Dockerfile.
     Target(String),
+    /// What another target of the same run makes, by that target's name.
+    Linked(String),
 }
 
 /// What `--allow` allows.

@@ -114,6 +114,9 @@ pub(super) fn of_context(key: &str, source: &ContextSource, name: Name<'_>, own:
         ContextSource::Git(url) => remote(url, RemoteKind::Git),
         ContextSource::Url(url) => remote(url, RemoteKind::Url),
         ContextSource::Target(_) => image(name, own.clone()),
+        ContextSource::Linked(target) => {
+            base(name, BaseOrigin::Linked { target: target.clone(), platform: name.platform.clone() })
+        }
     }
 }
 
@@ -127,7 +130,8 @@ pub(super) fn stage_alias<'a>(name: &str, platform: &Platform, options: &'a Opti
             | ContextSource::Image(_)
             | ContextSource::Layout { .. }
             | ContextSource::Git(_)
-            | ContextSource::Url(_),
+            | ContextSource::Url(_)
+            | ContextSource::Linked(_),
         ) => None,
     }
 }

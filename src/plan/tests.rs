@@ -82,6 +82,7 @@ impl Build {
         let name = match &request.origin {
             BaseOrigin::Image(reference) => reference.to_string(),
             BaseOrigin::Layout { path, .. } => path.clone(),
+            BaseOrigin::Linked { target, .. } => target.clone(),
         };
         let name = name.strip_suffix(":latest").unwrap_or(&name);
         let found = self.images.iter().find(|(known, _, _)| known == name);

@@ -14,9 +14,15 @@ use crate::plan::graph::{Graph, Op, Step};
 use crate::report::Diagnostic;
 
 /// Fails for the first command that is to run, as far as anyone can tell, and cannot.
-pub(super) fn check(graph: &Graph, needed: &[bool], environment: &Environment<'_>) -> Result<(), Failures> {
+pub(super) fn check(
+    graph: &Graph,
+    needed: &[bool],
+    environments: &[Environment<'_>],
+) -> Result<(), Failures> {
+    let [environment, others @ ..] = environments else { return Ok(()) };
+    let of = |step: &Step| &environments[step.owner];
     let commands = || graph.steps.iter().enumerate().filter(|(at, step)| needed[*at] && is_command(step));
-    let told = |error: &Error, step: &Step| vec![environment.diagnose(error, step.span)];
+    let told = |error: &Error, step: &Step| vec![of(step).diagnose(error, step.span)];
     let told_of_machine = |error: &Error, step: &Step| {
         let told = told(error, step).into_iter();
         told.map(|told| with_ways_on(told, &environment.services.executor)).collect::<Failures>()
@@ -27,7 +33,7 @@ pub(super) fn check(graph: &Graph, needed: &[bool], environment: &Environment<'_
     snapshots.privilege().map_err(|error| told_of_machine(&error, first))?;
     let machine = snapshots.try_step().err();
     let mut barred = commands().filter_map(|(at, step)| {
-        let own = || missing(step, environment);
+        let own = || missing(step, of(step));
         machine
             .as_ref()
             .map(|error| told_of_machine(error, step))
@@ -35,6 +41,10 @@ pub(super) fn check(graph: &Graph, needed: &[bool], environment: &Environment<'_
             .map(|why| (at, why))
     });
     let Some(first) = barred.next() else { return Ok(()) };
+    // What several builds need is foreseen by none of them alone.
+    if !others.is_empty() {
+        return Ok(());
+    }
     // What cannot be foreseen fails where it is done, with a better word.
     let Ok(foreseen) = forecast(graph, &[], environment) else { return Ok(()) };
     let runs = |at: &usize| matches!(foreseen.outlooks[*at], Outlook::Run { .. });

@@ -83,6 +83,11 @@ pub struct Solved {
 }
 
 impl Solved {
+    /// Of no graph.
+    fn nothing() -> Self {
+        Self { results: Vec::new(), steps: Vec::new(), ran: 0, cached: 0 }
+    }
+
     /// The layers of all roots that steps left, each once.
     pub fn layers(&self) -> Vec<Layer> {
         let roots = self.results.iter().filter_map(|files| match &**files {
@@ -102,12 +107,12 @@ impl Solved {
 /// Why a build failed: what to tell, in order.
 pub type Failures = Vec<Diagnostic>;
 
-/// Called with the layers of a result, lowest first, as soon as they are complete. A layer can come more than once, with
-/// each result that stands on it.
-pub type HearLayers<'a> = dyn Fn(&[Layer]) + Sync + 'a;
+/// Called with the layers of a result, lowest first, as soon as they are complete, and with the number of the goal that they are
+/// part of. A layer can come more than once, with each result that stands on it.
+pub type HearLayers<'a> = dyn Fn(&[Layer], usize) + Sync + 'a;
 
-/// Tells the display what is to come; `last` follows the graph's own steps, and needs those of all goals.
-pub fn announce(graph: &Graph, goals: &[Goal], last: Option<String>, events: &Events) {
+/// Tells the display what is to come; `last` follows the graph's own steps, and each needs the steps of its goals.
+pub fn announce(graph: &Graph, last: &[(String, &[Goal])], events: &Events) {
     let heading = |(number, listed): (usize, &ListedInstruction)| StepHeading {
         number: StepNumber(number),
         place: listed.place.clone(),
@@ -116,14 +121,11 @@ pub fn announce(graph: &Graph, goals: &[Goal], last: Option<String>, events: &Ev
         needs: needs(graph, number, listed),
     };
     let mut headings: Vec<StepHeading> = graph.listing.iter().enumerate().map(heading).collect();
-    let number = StepNumber(headings.len());
-    headings.extend(last.map(|title| StepHeading {
-        number,
-        place: String::new(),
-        title,
-        platform: None,
-        needs: last_steps(graph, goals),
-    }));
+    for (title, goals) in last {
+        let (number, needs) = (StepNumber(headings.len()), last_steps(graph, goals));
+        let (place, title) = (String::new(), title.clone());
+        headings.push(StepHeading { number, place, title, platform: None, needs });
+    }
     events.send(Event::Planned(headings));
 }
 
@@ -151,17 +153,29 @@ pub fn run(
     environment: &Environment<'_>,
     on_layers: &HearLayers<'_>,
 ) -> Result<Solved, Failures> {
+    run_several(graph, goals, std::slice::from_ref(environment), on_layers)
+}
+
+/// As [`run`], for several builds together: each step is done in the environment of its [owner](Step::owner). All have the same
+/// services.
+pub fn run_several(
+    graph: &Graph,
+    goals: &[Goal],
+    environments: &[Environment<'_>],
+    on_layers: &HearLayers<'_>,
+) -> Result<Solved, Failures> {
+    let Some(environment) = environments.first() else { return Ok(Solved::nothing()) };
     let steps = graph.steps.iter().map(|_| OnceLock::new()).collect();
     let (ran, cached) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let remote = Mutex::default();
     let run_on = run_on(graph);
-    let is_new = environment.is_new(graph);
-    let solver = Solver { graph, goals, environment, on_layers, is_new, steps, run_on, ran, cached, remote };
+    let is_new = environments.iter().all(|environment| environment.is_new(graph));
+    let solver = Solver { graph, goals, environments, on_layers, is_new, steps, run_on, ran, cached, remote };
     let needed = graph.needed(goals);
     let commands = graph.steps.iter().zip(&needed).filter(|(step, needed)| **needed && is_command(step));
     let executor = &environment.services.executor;
     executor.expect(commands.count());
-    barred::check(graph, &needed, environment)?;
+    barred::check(graph, &needed, environments)?;
     let shape = schedule::Shape {
         inputs: graph.steps.iter().map(|step| step.op.inputs().iter().map(|id| id.0).collect()).collect(),
         weights: graph.steps.iter().map(|step| weight(&step.op)).collect(),
@@ -245,7 +259,7 @@ fn told(op: &Op<Arc<Files>>, done: &Done) -> StepResult {
 struct Solver<'a> {
     graph: &'a Graph,
     goals: &'a [Goal],
-    environment: &'a Environment<'a>,
+    environments: &'a [Environment<'a>],
     on_layers: &'a HearLayers<'a>,
     steps: Vec<OnceLock<(Outcome, Option<Duration>)>>,
     /// None of the steps was built before.
@@ -259,7 +273,9 @@ struct Solver<'a> {
 
 impl Solver<'_> {
     fn step(&self, at: usize, op: &Op<Arc<Files>>) -> Result<Files, Failures> {
-        let (step, services) = (&self.graph.steps[at], self.environment.services);
+        let step = &self.graph.steps[at];
+        let environment = &self.environments[step.owner];
+        let services = environment.services;
         if services.executor.is_cancelled() {
             return Err(vec![Diagnostic::error("the build was stopped")]);
         }
@@ -276,7 +292,7 @@ impl Solver<'_> {
             is_shown,
             is_looked_into: self.graph.steps.iter().any(|later| ops::looks_into(later, StepId(at))),
             is_run_on: self.run_on[at],
-            ..StepContext::new(step, self.environment)
+            ..StepContext::new(step, environment)
         };
         // Whether these do anything is seen when somebody needs it.
         let is_brought = matches!(op, Op::Base(_) | Op::Image(_));
@@ -332,8 +348,8 @@ impl Solver<'_> {
     fn tell_layers(&self, step: StepId, files: &Files) {
         let Files::Root(root) = files else { return };
         let is_part = |goal: &Goal| self.graph.chain(goal.image.result).any(|id| id == step);
-        if self.goals.iter().any(is_part) {
-            (self.on_layers)(&root.layers);
+        for (number, _) in self.goals.iter().enumerate().filter(|(_, goal)| is_part(goal)) {
+            (self.on_layers)(&root.layers, number);
         }
     }
 
@@ -343,7 +359,7 @@ impl Solver<'_> {
             if listed.step.is_none() && listed.after == Some(step) {
                 let took = Duration::ZERO;
                 let step = StepNumber(number);
-                self.environment.services.events.send(Event::Finished {
+                self.environments[0].services.events.send(Event::Finished {
                     step,
                     outcome: Outcome::ConfigOnly,
                     took,

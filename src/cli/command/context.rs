@@ -42,7 +42,10 @@ pub(crate) fn run(args: &ContextArgs) -> Result<(), Failure> {
     };
     let dockerfile = match request::dockerfile(args.file.as_deref(), &args.context)? {
         DockerfileFrom::Path(path) => Some(path),
-        DockerfileFrom::Context | DockerfileFrom::Stdin | DockerfileFrom::Url(_) => None,
+        DockerfileFrom::Context
+        | DockerfileFrom::Stdin
+        | DockerfileFrom::Url(_)
+        | DockerfileFrom::Inline { .. } => None,
     };
     let listing = Listing::open(&folder, dockerfile.as_deref()).map_err(failed)?;
     match &args.why {

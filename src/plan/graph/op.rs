@@ -254,10 +254,21 @@ pub struct ImageOp {
 }
 
 /// See [`Op::Local`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct LocalOp {
     /// The name of the context; empty for the main one.
     pub name: String,
+    /// Where several builds are run together, the number of the context among those of all; two names can be one folder.
+    pub number: Option<usize>,
+}
+
+impl PartialEq for LocalOp {
+    fn eq(&self, other: &Self) -> bool {
+        match (self.number, other.number) {
+            (Some(one), Some(two)) => one == two,
+            (one, two) => one == two && self.name == other.name,
+        }
+    }
 }
 
 /// See [`Op::Workdir`].
