@@ -41,6 +41,9 @@ pub mod cli;
 #[allow(clippy::disallowed_methods, reason = "the context, Dockerfile and files that the user names")]
 pub mod pipeline;
 
+#[allow(clippy::disallowed_methods, reason = "compose files, and files of variables, that definitions name")]
+pub mod bake;
+
 pub mod transport;
 
 pub mod solve;

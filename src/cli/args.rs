@@ -7,6 +7,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use super::command::{
+    bake::BakeArgs,
     build::BuildLine,
     cache::CacheArgs,
     commit::CommitArgs,
@@ -121,6 +122,8 @@ impl Global {
 pub(super) enum Command {
     /// Build an image from a Dockerfile (the default command)
     Build(Box<BuildLine>),
+    /// Build several targets of a bake file or compose file
+    Bake(Box<BakeArgs>),
     /// Show what a build would do: stages, steps, and which of them are cached
     Plan(Box<PlanArgs>),
     /// Pin what a build takes from elsewhere in rbuild.lock

@@ -73,6 +73,19 @@ impl Failure {
         Self::usage(Diagnostic::error(format!("rbuild has no command `{word}`")).help(help))
     }
 
+    /// Also says this of each message.
+    pub(super) fn noting(self, note: &str) -> Self {
+        let diagnostics = self.diagnostics.into_iter().map(|diagnostic| diagnostic.note(note)).collect();
+        Self { diagnostics, ..self }
+    }
+
+    /// A value that clap refused, where it was not typed as an option.
+    pub(super) fn clap(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        Self::usage(Diagnostic::error(first.trim_start_matches("error: ").to_owned()))
+    }
+
     /// Ctrl-C, or SIGTERM.
     pub(super) fn interrupted(signal: i32) -> Self {
         let diagnostic = Diagnostic::error("interrupted: all steps were stopped, and no image was made");

@@ -60,6 +60,7 @@ fn run_as(face: Face, words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
     cli.global.face = face;
     match cli.command {
         args::Command::Build(build) => command::build::run(&cli.global, &build),
+        args::Command::Bake(bake) => command::bake::run(&cli.global, &bake),
         args::Command::Lock(lock) => command::lock::run(&cli.global, &lock),
         args::Command::Plan(plan) => command::plan::run(&cli.global, &plan),
         args::Command::Images(images) => command::images::run(&cli.global, &images),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 const HOUSE: &[&str] = &[
     "cli",
     "pipeline",
+    "bake",
     "transport",
     "solve",
     "copy_files",

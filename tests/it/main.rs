@@ -6,6 +6,7 @@
 
 mod attack;
 mod bad_input;
+mod bake;
 mod beneath;
 mod bombs;
 mod built_and_pushed;

@@ -1,26 +1,22 @@
 //! `rbuild --check`: faults and findings of a Dockerfile as text, JSON or SARIF.
 
-use super::{Call, Format};
-use crate::cli::Failure;
-use crate::cli::error::{color_of, print, print_painted};
+use super::{Call, Format, Told};
+use crate::cli::error::color_of;
 use crate::cli::show::diagnostic;
 use crate::cli::show::findings::{docker, sarif};
 use crate::pipeline::{self, Checked, Request};
 use crate::report::Events;
 
-/// Checks and prints. Fails on faults; on findings only when that is asked for.
-pub(crate) fn run(request: &Request, call: Call) -> Result<(), Failure> {
+/// Checks. Fails on faults; on findings only when that is asked for.
+pub(crate) fn told(request: &Request, call: Call) -> Told {
     let checked = pipeline::check(request, &Events::silent());
-    match call.format {
-        Format::Text => print_painted(&text(&checked, color_of(&std::io::stdout()))),
-        Format::Json => print(&docker::lint(&checked)),
-        Format::Sarif => print(&sarif::log(&checked)),
-    }?;
+    let (text, is_painted) = match call.format {
+        Format::Text => (text(&checked, color_of(&std::io::stdout())), true),
+        Format::Json => (docker::lint(&checked), false),
+        Format::Sarif => (sarif::log(&checked), false),
+    };
     let fatal = (call.error || checked.strict) && !checked.findings.is_empty();
-    match fatal || !checked.faults.is_empty() {
-        true => Err(Failure::told()),
-        false => Ok(()),
-    }
+    Told { text, is_painted, has_failed: fatal || !checked.faults.is_empty() }
 }
 
 /// Every diagnostic with its lines, then one line that sums up.

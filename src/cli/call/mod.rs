@@ -5,6 +5,7 @@ mod outline;
 
 use crate::cli::Failure;
 use crate::cli::command::build::BuildArgs;
+use crate::cli::error::{print, print_painted};
 use crate::pipeline::Request;
 use crate::report::Diagnostic;
 
@@ -48,7 +49,11 @@ const METHODS: [&str; 5] = ["build", "check", "lint", "outline", "targets"];
 /// What the options ask for.
 pub(crate) fn from_args(args: &BuildArgs) -> Result<Call, Failure> {
     let given = args.call.as_deref().or(args.docker.print.as_deref());
-    let text = if args.check { "check" } else { given.filter(|text| !text.is_empty()).unwrap_or("build") };
+    read(if args.check { "check" } else { given.filter(|text| !text.is_empty()).unwrap_or("build") })
+}
+
+/// What one text asks for.
+pub(crate) fn read(text: &str) -> Result<Call, Failure> {
     parse(text).map_err(|(reason, help)| {
         let diagnostic = Diagnostic::error(format!("bad value `{text}` for --call: {reason}"));
         Failure::usage(diagnostic.help(help))
@@ -122,11 +127,46 @@ fn switch(key: &str, value: &str) -> Result<bool, (String, String)> {
 impl Call {
     /// Does what was asked for instead of a build.
     pub(crate) fn run(self, request: &Request) -> Result<(), Failure> {
+        let told = self.told(request)?;
+        match told.is_painted {
+            true => print_painted(&told.text),
+            false => print(&told.text),
+        }?;
+        match told.has_failed {
+            true => Err(Failure::told()),
+            false => Ok(()),
+        }
+    }
+
+    /// As [`Self::run`]; gives what is to be printed.
+    pub(crate) fn told(self, request: &Request) -> Result<Told, Failure> {
+        let plain = |text: String| Told { text, is_painted: false, has_failed: false };
         match self.method {
-            Method::Check => check::run(request, self),
-            Method::Outline => outline::outline(request, self.format),
-            Method::Targets => outline::targets(request, self.format),
-            Method::Build => Ok(()),
+            Method::Check => Ok(check::told(request, self)),
+            Method::Outline => outline::outline(request, self.format).map(plain),
+            Method::Targets => outline::targets(request, self.format).map(plain),
+            Method::Build => Ok(plain(String::new())),
+        }
+    }
+}
+
+/// What a call is to print.
+pub(crate) struct Told {
+    pub(crate) text: String,
+    /// It has colours of rbuild's own.
+    is_painted: bool,
+    /// What was found makes it fail.
+    pub(crate) has_failed: bool,
+}
+
+impl Method {
+    /// As docker calls it in results.
+    pub(crate) fn docker_name(self) -> &'static str {
+        match self {
+            Method::Build => "build",
+            Method::Check => "check",
+            Method::Outline => "outline",
+            Method::Targets => "targets",
         }
     }
 }

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::Format;
 use crate::cli::Failure;
-use crate::cli::error::print;
 use crate::cli::show::findings::docker::{pretty, range};
 use crate::cli::show::listing::table;
 use crate::dockerfile::syntax::{ArgDeclaration, Dockerfile, Instruction, InstructionKind, Stage};
@@ -16,8 +15,8 @@ use crate::pipeline::{self, Outlined, Request};
 use crate::plan::graph::{Mount, MountKind, Op};
 use crate::report::{Events, Source, Span};
 
-/// Prints the stages.
-pub(crate) fn targets(request: &Request, format: Format) -> Result<(), Failure> {
+/// Tells the stages.
+pub(crate) fn targets(request: &Request, format: Format) -> Result<String, Failure> {
     let file = pipeline::stages(request, &Events::silent()).map_err(Failure::build)?;
     let default = match &request.options.target {
         Some(target) => file.stages.iter().rposition(|stage| is_named(stage, target)),
@@ -27,7 +26,7 @@ pub(crate) fn targets(request: &Request, format: Format) -> Result<(), Failure> 
     if format == Format::Json {
         let targets: Vec<Value> =
             stages().map(|(index, stage)| target(&file, stage, default == Some(index))).collect();
-        return print(&pretty(&json!({"targets": targets})));
+        return Ok(pretty(&json!({"targets": targets})));
     }
     let mut rows = vec![["TARGET", "DESCRIPTION"].map(str::to_owned).to_vec()];
     rows.extend(stages().map(|(index, stage)| {
@@ -39,7 +38,7 @@ pub(crate) fn targets(request: &Request, format: Format) -> Result<(), Failure> 
         };
         vec![name, description(&stage.from.comment, crate::cli::call::outline::name(stage))]
     }));
-    print(&table(&rows))
+    Ok(table(&rows))
 }
 
 fn target(file: &Dockerfile, stage: &Stage, is_default: bool) -> Value {
@@ -82,12 +81,12 @@ struct Argument<'f> {
 }
 
 /// Prints the arguments, secrets, SSH keys and cache mounts of the target.
-pub(crate) fn outline(request: &Request, format: Format) -> Result<(), Failure> {
+pub(crate) fn outline(request: &Request, format: Format) -> Result<String, Failure> {
     let outlined = pipeline::outline(request, &Events::silent()).map_err(Failure::build)?;
     let target = target_of(&outlined.dockerfile, request);
     let arguments = arguments(&outlined, request);
     let needs = Needs::of(&outlined);
-    print(&match format {
+    Ok(match format {
         Format::Json => pretty(&outline_object(&outlined.dockerfile, target, &arguments, &needs)),
         Format::Text | Format::Sarif => outline_text(&outlined.dockerfile.stages[target], &arguments, &needs),
     })

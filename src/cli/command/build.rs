@@ -23,7 +23,7 @@ use crate::cli::show::{metadata, progress::json};
 use crate::exec::{Signals, Stop, restore_terminal};
 use crate::pipeline::shell::{Shell, ShellOptions};
 use crate::pipeline::{self, Built, Failed, Request};
-use crate::report::Diagnostic;
+use crate::report::{Diagnostic, Events};
 use crate::solve::session::Session;
 use crate::text::{boolean, duration::seconds, size::bytes};
 
@@ -308,16 +308,24 @@ pub(crate) fn progress_mode(
     args: &BuildArgs,
     configuration: &Configuration,
 ) -> Result<ProgressMode, Failure> {
-    if args.quiet {
-        return Ok(ProgressMode::Quiet);
+    match args.quiet {
+        true => Ok(ProgressMode::Quiet),
+        false => progress_of(args.progress, configuration),
     }
+}
+
+/// As [`progress_mode`], where nobody can ask for quiet.
+pub(super) fn progress_of(
+    option: Option<ProgressMode>,
+    configuration: &Configuration,
+) -> Result<ProgressMode, Failure> {
     let given = |text: &str, place: &str| {
         ProgressMode::from_str(text, false).map_err(|_| {
             let message = format!("bad value `{text}` for {place}");
             Failure::usage(Diagnostic::error(message).help("it is auto, tty, plain, quiet, json or rawjson"))
         })
     };
-    match (&args.progress, variable("BUILDKIT_PROGRESS"), &configuration.own.defaults.progress) {
+    match (&option, variable("BUILDKIT_PROGRESS"), &configuration.own.defaults.progress) {
         (Some(mode), ..) => Ok(*mode),
         (None, Some(text), _) => given(&text, "$BUILDKIT_PROGRESS"),
         (None, None, Some(text)) => given(text, "`progress` in the configuration"),
@@ -332,17 +340,40 @@ fn build_interruptibly(
     request: Request,
     mode: ProgressMode,
 ) -> Result<Built, Failure> {
+    let (global, after) = (global.clone(), std::sync::Arc::new(request));
+    let request = std::sync::Arc::clone(&after);
+    interruptibly_then(
+        mode,
+        move |events, stop| pipeline::run(&request, events, stop),
+        move |failed, stop| after_failure(failed, &global, on_fail, &after, stop),
+    )
+}
+
+/// Works, and shows how far it is, until it is done or somebody presses Ctrl-C.
+pub(crate) fn interruptibly<T: Send + 'static>(
+    mode: ProgressMode,
+    work: impl FnOnce(&Events, &Stop) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    interruptibly_then(mode, work, |failure, _| failure)
+}
+
+/// As [`interruptibly`]; what went wrong is looked at once nothing is shown any more.
+fn interruptibly_then<T: Send + 'static, E: Send + 'static>(
+    mode: ProgressMode,
+    work: impl FnOnce(&Events, &Stop) -> Result<T, E> + Send + 'static,
+    after: impl FnOnce(E, &Stop) -> Failure + Send + 'static,
+) -> Result<T, Failure> {
     let no_thread = |e: std::io::Error| Failure::message(format!("cannot start to build: {e}"));
     let signals = Signals::hold().map_err(no_thread)?;
     let (shown, events) = Shown::start(mode);
     let stop = Stop::default();
     let work = {
-        let (stop, shown, global) = (stop.clone(), shown.clone(), global.clone());
+        let (stop, shown) = (stop.clone(), shown.clone());
         move || {
-            let outcome = pipeline::run(&request, &events, &stop);
+            let outcome = work(&events, &stop);
             drop(events);
             shown.finish();
-            outcome.map_err(|failed| after_failure(failed, &global, on_fail, &request, &stop))
+            outcome.map_err(|error| after(error, &stop))
         }
     };
     match interrupt::guard(signals, &stop, Result::is_ok, work).map_err(no_thread)? {

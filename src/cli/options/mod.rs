@@ -1,7 +1,9 @@
 //! Options that several commands share, and what is made of them.
 
+pub(super) mod bake;
 pub(super) mod caches;
 pub(super) mod configuration;
+pub(super) mod definition;
 pub(super) mod docker;
 pub(super) mod filter;
 pub(super) mod limits;

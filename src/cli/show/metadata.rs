@@ -30,6 +30,18 @@ pub(in crate::cli) fn object(built: &Built, with_warnings: bool) -> Map<String, 
     object
 }
 
+/// An object for each target, and the warnings of all.
+pub(in crate::cli) fn of_targets(made: &[(String, Built)], with_warnings: bool) -> Map<String, Value> {
+    let one = |(name, built): &(String, Built)| (name.clone(), Value::Object(object(built, false)));
+    let mut all: Map<String, Value> = made.iter().map(one).collect();
+    let warnings = made.iter().flat_map(|(_, built)| &built.warnings);
+    let warnings: Vec<Value> = warnings.map(|warning| rawjson::warning(warning, "")).collect();
+    if with_warnings && !warnings.is_empty() {
+        all.insert("buildx.build.warnings".to_owned(), warnings.into());
+    }
+    all
+}
+
 /// Writes it in one go, so that nobody reads half of it; but to what is no file, such as `/dev/stdout`, directly.
 pub(in crate::cli) fn write(path: &Path, object: &Map<String, Value>) -> Result<(), Failure> {
     let text = format!("{:#}\n", Value::Object(object.clone()));

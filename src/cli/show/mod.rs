@@ -1,6 +1,7 @@
 //! What people and programs are shown: progress, forecasts, findings, tables, errors.
 
-pub(super) mod diagnostic;
+pub(super) mod bake;
+pub(in crate::cli) mod diagnostic;
 pub(super) mod dry_run;
 pub(super) mod findings;
 pub(super) mod listing;

@@ -1,0 +1,3 @@
+target "nothing" {
+  contexts = { here = "x" }
+}

@@ -1,0 +1,26 @@
+target "default" {
+  args = {
+    a000_format = jsonencode(format("%s-%d-%v", "a", 5, true))
+    a001_format = jsonencode(format("%05d|%-5d|%+d|% d|%5s|%-5s|", 42, 42, 42, 42, "x", "y"))
+    a002_format = jsonencode(format("%x %X %o %b %#x", 255, 255, 8, 5, 255))
+    a003_format = jsonencode(format("%f %.2f %8.3f %e %.1e", 1.5, 2.346, 3.14159, 12345.678, 0.00012))
+    a004_format = jsonencode(format("%g %g %g %G", 0.00001, 123456, 1234567, 1e-10))
+    a005_format = jsonencode(format("%.3g %.10g", 1234.5678, 1234.5678))
+    a006_format = jsonencode(format("%v %v %v", 1.5, 1000000, 123456))
+    a007_format = jsonencode(format("%v %v", [1, "a"], { a = null }))
+    a008_format = jsonencode(format("%#v %#v", "a\"b", 5))
+    a009_format = jsonencode(format("%q", "a\"b<"))
+    a010_format = jsonencode(format("%t", false))
+    a011_format = jsonencode(format("%[2]s %[1]s", "a", "b"))
+    a012_format = jsonencode(format("100%%"))
+    a013_format = jsonencode(format("%.2s|", "héllo"))
+    a014_format = jsonencode(format("%v", null))
+    a015_format = jsonencode(format("%s", 1.25))
+    a016_format = jsonencode(format("%05.1f|%-8.2f|", 3.14159, 2.5))
+    a017_format = jsonencode(format("%d", "12"))
+    a018_formatlist = jsonencode(formatlist("%s=%d", ["a", "b"], [1, 2]))
+    a019_formatlist = jsonencode(formatlist("%s-%s", "x", ["a", "b"]))
+    a020_formatlist = jsonencode(formatlist("hi"))
+    a021_formatlist = jsonencode(formatlist("%s", []))
+  }
+}

@@ -1,0 +1,4 @@
+target "app-one" {}
+target "app-two" {}
+target "lib" {}
+group "app-all" { targets = ["lib"] }

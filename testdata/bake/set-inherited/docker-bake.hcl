@@ -1,0 +1,5 @@
+target "base" { args = { A = "1" } }
+target "child" {
+  inherits = ["base"]
+  args = { B = "2" }
+}

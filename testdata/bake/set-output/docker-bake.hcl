@@ -1,0 +1,1 @@
+target "default" { output = ["type=oci,dest=x.tar"] }

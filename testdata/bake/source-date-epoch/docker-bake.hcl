@@ -1,0 +1,2 @@
+target "default" {}
+target "own" { args = { SOURCE_DATE_EPOCH = "1" } }
