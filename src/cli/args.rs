@@ -20,6 +20,7 @@ use super::command::{
     explain::ExplainArgs,
     history::HistoryArgs,
     images::ImagesArgs,
+    index::IndexArgs,
     inspect::InspectArgs,
     load::LoadArgs,
     lock::LockArgs,
@@ -144,6 +145,8 @@ pub(super) enum Command {
     Load(LoadArgs),
     /// Copy an image between the store, registries, layouts and archives
     Copy(CopyArgs),
+    /// Make an image of several platforms of those that a registry has, and look at what it has
+    Index(IndexArgs),
     /// Log in to a registry
     Login(LoginArgs),
     /// Forget the login for a registry

@@ -88,6 +88,7 @@ fn run_as(face: Face, words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
         args::Command::Doctor(doctor) => command::doctor::run(&cli.global, &doctor),
         args::Command::Explain(explain) => command::explain::run(&explain),
         args::Command::Own(own) => command::own::run(&own),
+        args::Command::Index(index) => command::index::run(&index),
         args::Command::Config(config) => command::config::run(&cli.global, &config),
         args::Command::Version(version) => command::version::run(&version),
         args::Command::Completions(completions) => command::completions::run(&completions),

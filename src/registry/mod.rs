@@ -16,6 +16,7 @@ mod credentials;
 mod error;
 mod keep;
 mod login;
+mod mount;
 mod place;
 mod pull;
 mod push;

@@ -1,9 +1,10 @@
 //! Moves whole images between the store, registries, layouts and archives.
 //!
 //! Everything passes through the store, where blobs are verified and what is there already is not fetched. What was only
-//! carried through it is removed again.
+//! carried through it is removed again. Indexes that are made in a registry (`index`) do not: nothing but documents moves.
 
 mod endpoint;
+pub mod index;
 mod promised;
 
 use std::path::Path;

@@ -132,7 +132,10 @@ pub(crate) fn answer(args: &CompleteArgs) -> Result<(), Failure> {
         index += 1;
     }
     let here = std::env::current_dir().ok();
-    let found = complete(&mut command, words, index, here.as_deref()).unwrap_or_default();
+    let begun = words.get(index).cloned().unwrap_or_default();
+    let mut found = complete(&mut command, words, index, here.as_deref()).unwrap_or_default();
+    // Where nothing fits a word, everything is offered.
+    found.retain(|candidate| candidate.get_value().as_encoded_bytes().starts_with(begun.as_encoded_bytes()));
     let line = |candidate: &CompletionCandidate| {
         let value = candidate.get_value().to_str()?;
         let help = candidate.get_help().map(ToString::to_string).unwrap_or_default();

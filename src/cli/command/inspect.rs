@@ -5,14 +5,17 @@ use std::collections::{BTreeMap, HashMap};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::index;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::local;
+use crate::cli::options::configuration::{Configuration, RegistryArgs};
 use crate::cli::show::listing::bad;
 use crate::cli::show::template::Template;
-use crate::image::{Image, StoredPlatform};
+use crate::image::{Image, MANIFEST_LIMIT, StoredPlatform};
 use crate::oci::{Digest, Platform, Reference};
+use crate::registry::Client;
 use crate::store::Store;
 use crate::text::terminal::harmless_json;
 
@@ -25,16 +28,24 @@ use crate::text::terminal::harmless_json;
 /// here; `Promised` are layers that only registries have, under these names.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// The images: names, or beginnings of digests
+    /// The images: names, or beginnings of digests; with `docker://` before a name, what its registry has
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
     /// `json`, or a template for each image, such as '{{.Config.Env}}' or '{{json .RepoTags}}'
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
+    /// Print the manifest or index as it is
+    #[arg(long, conflicts_with_all = ["format", "platform"])]
+    raw: bool,
+    #[command(flatten)]
+    registries: RegistryArgs,
     /// The platform to show of an image that has several [default: this machine's, else the first]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
 }
+
+/// What is meant in a registry begins so, as with `rbuild copy`.
+const REMOTE: &str = "docker://";
 
 /// Prints the array, or what the template makes of each image.
 pub(crate) fn run(global: &Global, args: &InspectArgs) -> Result<(), Failure> {
@@ -42,8 +53,25 @@ pub(crate) fn run(global: &Global, args: &InspectArgs) -> Result<(), Failure> {
         None | Some("json") => None,
         Some(text) => Some(Template::parse(text).map_err(bad)?),
     };
+    let (remote, names): (Vec<&String>, Vec<&String>) =
+        args.names.iter().partition(|name| name.starts_with(REMOTE));
+    if !remote.is_empty() {
+        let client = Client::new(Configuration::load()?.registries(&args.registries)?);
+        for name in remote {
+            index::show(&client, &name[REMOTE.len()..], args.raw, args.format.as_deref())?;
+        }
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
     let store = local::open_store(global)?;
-    let values = args.names.iter().map(|name| value(&store, name, args.platform.as_ref()));
+    if args.raw {
+        return names.iter().try_for_each(|name| {
+            let bytes = store.read_blob(&local::find_target(&store, name)?, MANIFEST_LIMIT)?;
+            print(&String::from_utf8_lossy(&bytes))
+        });
+    }
+    let values = names.iter().map(|name| value(&store, name, args.platform.as_ref()));
     let values: Vec<Value> = values.collect::<Result<_, _>>()?;
     match template {
         None => print(&harmless_json(format!("{:#}\n", Value::Array(values)))),

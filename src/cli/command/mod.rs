@@ -13,6 +13,7 @@ pub(super) mod du;
 pub(super) mod explain;
 pub(super) mod history;
 pub(super) mod images;
+pub(super) mod index;
 pub(super) mod inspect;
 pub(super) mod load;
 pub(super) mod lock;

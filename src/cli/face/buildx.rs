@@ -34,6 +34,9 @@ enum Command {
     /// Build from a file
     #[command(visible_alias = "f", disable_help_flag = true)]
     Bake(Rest),
+    /// Work on images in a registry: `create` and `inspect`
+    #[command(disable_help_flag = true)]
+    Imagetools(Rest),
     /// Show the builder
     Inspect(InspectArgs),
     /// List builders
@@ -176,6 +179,7 @@ pub(super) fn run(
             "bake",
             "build each target by itself with `docker buildx build --target`",
         )),
+        Command::Imagetools(rest) => own(own_words("index", rest.words)),
         Command::Inspect(inspect) => builders::inspect(&inspect, builder),
         Command::Ls(ls) => builders::ls(&ls, builder),
         Command::Create(create) => builders::create(&create),

@@ -2,5 +2,6 @@
 
 mod flags;
 mod image;
+mod index;
 mod plugin;
 mod podman;

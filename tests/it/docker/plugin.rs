@@ -221,6 +221,9 @@ fn the_protocol_of_plugins() {
             "{told}"
         );
     }
+    let output = docker.run(&buildx, &["imagetools", "create", "--dry-run"]);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("the index has no sources"));
+    assert!(docker.ok(&buildx, &["imagetools", "inspect", "--help"]).contains("--raw"));
     assert!(docker.ok(&buildx, &["du"]).contains("total"));
     assert!(docker.ok(&buildx, &["prune", "-a", "-f", "--max-used-space", "10gb"]).contains("freed"));
     for (words, help) in [
