@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 /// Units of work: a step of an expression is one, and so are sixteen bytes of text that is made.
-const WORK: usize = 8_000_000;
+const WORK: usize = 4_000_000;
 /// Expressions, functions and variables within each other.
 const DEPTH: usize = 1_200;
 /// As large as a definition may be, in bytes.

@@ -52,11 +52,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
     ),
     (
         &["builder", "buildx"],
-        "there is no builder to manage: `rbuild .` builds, `rbuild du` shows the cache, `rbuild prune` empties it",
-    ),
-    (
-        &["bake"],
-        "rbuild reads no bake files: build each target by itself, as in `rbuild --target NAME -t NAME .`",
+        "there is no builder to manage: `rbuild .` and `rbuild bake` build, `rbuild du` shows the cache, `rbuild prune` empties it",
     ),
     (
         &["compose", "swarm", "stack", "service", "node"],

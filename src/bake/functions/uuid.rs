@@ -14,7 +14,7 @@ fn written(mut bytes: [u8; 16], version: u8) -> String {
 
 pub(super) fn v4(_: &Call<'_>) -> Outcome {
     let mut bytes = [0; 16];
-    match getrandom::fill(&mut bytes) {
+    match getrandom::getrandom(&mut bytes) {
         Ok(()) => Ok(Value::text(written(bytes, 4))),
         Err(error) => Err(format!("no random numbers: {error}").into()),
     }

@@ -191,6 +191,27 @@ fn the_call_of_compose() {
     let digest = metadata["web"]["containerimage.digest"].as_str().expect("a digest");
     let config = serde_json::to_value(&world.images().image(digest).config).expect("JSON");
     assert_eq!(config["config"]["Labels"]["a"], "1 ${B}");
+    // It is docker's plugin by its name, and compose leaves the word `buildx` out.
+    let plugin = world.path().join("docker-buildx");
+    std::os::unix::fs::symlink(world.program(), &plugin).expect("a link");
+    let mut child = std::process::Command::new(plugin)
+        .args(args)
+        .current_dir(world.context())
+        .env("RBUILD_ROOT", world.store())
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the plugin");
+    let written = std::io::Write::write_all(
+        &mut child.stdin.take().expect("a pipe"),
+        definition.to_string().as_bytes(),
+    );
+    written.expect("the definition");
+    let output = child.wait_with_output().expect("the plugin");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let again = std::fs::read_to_string(world.context().join("metadata.json")).expect("metadata");
+    let again: Value = serde_json::from_str(&again).expect("JSON");
+    assert_eq!(again["web"]["containerimage.digest"], metadata["web"]["containerimage.digest"]);
     // The last of several counts.
     let args = ["bake", "--file", "-", "--progress", "rawjson", "--progress=quiet"];
     let ran = world.rbuild(args).stdin(definition.to_string()).remarks().run();
