@@ -15,7 +15,7 @@ use crate::oci::{Platform, Seconds};
 use crate::plan::graph::{BaseOp, BaseOrigin, BaseRequest, Goal, Plan};
 use crate::plan::{self, ContextSource, Options};
 use crate::report::{Diagnostic, Event, Severity, Source};
-use crate::solve::{ContextFiles, Environment, Given, Policy, Services};
+use crate::solve::{self, ContextFiles, Environment, Given, Policy, Services};
 use crate::store::{ScratchDir, Store};
 use crate::sync::lock;
 
@@ -184,12 +184,6 @@ impl<'r> Inputs<'r> {
     /// there is nothing else to do.
     pub(super) fn read_ahead(&self) {
         let Some(ContextFiles::Folder(context)) = self.contexts.get("") else { return };
-        let stage = match &self.request.options.target {
-            None => self.dockerfile.stages.last(),
-            Some(target) => self.dockerfile.stages.iter().find(|stage| {
-                stage.from.name.as_ref().is_some_and(|name| name.text.eq_ignore_ascii_case(target))
-            }),
-        };
         let copies_all = |instruction: &Instruction| match &instruction.kind {
             InstructionKind::Copy(transfer) | InstructionKind::Add(transfer) => {
                 let is_whole = |source: &Word| matches!(source.text.as_str(), "." | "./" | "/");
@@ -197,8 +191,26 @@ impl<'r> Inputs<'r> {
             }
             _ => false,
         };
-        if stage.is_some_and(|stage| stage.instructions.iter().any(copies_all)) {
+        if self.wanted_stage().is_some_and(|stage| stage.instructions.iter().any(copies_all)) {
             context.load_ahead();
+        }
+    }
+
+    /// Refuses a build that surely has a command where none can be run, before anybody is asked for anything. Others are refused
+    /// once there is a plan.
+    pub(super) fn refuse_commands(&self) -> Result<(), Vec<Diagnostic>> {
+        let is_command = |instruction: &&Instruction| matches!(instruction.kind, InstructionKind::Run(_));
+        let command = self.wanted_stage().and_then(|stage| stage.instructions.iter().find(is_command));
+        command.map_or(Ok(()), |command| solve::refuse_commands(self.services, (&self.source, command.span)))
+    }
+
+    /// The stage that is to be built, where that is seen at a glance.
+    fn wanted_stage(&self) -> Option<&Stage> {
+        match &self.request.options.target {
+            None => self.dockerfile.stages.last(),
+            Some(target) => self.dockerfile.stages.iter().find(|stage| {
+                stage.from.name.as_ref().is_some_and(|name| name.text.eq_ignore_ascii_case(target))
+            }),
         }
     }
 

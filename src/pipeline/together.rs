@@ -129,6 +129,7 @@ pub(super) fn run(
     let pool = Pool::default();
     let opened = targets.iter().map(|target| Inputs::open_with(&target.request, services, &pool));
     let inputs = opened.collect::<Result<Vec<_>, _>>()?;
+    inputs.iter().try_for_each(Inputs::refuse_commands)?;
     inputs.iter().for_each(Inputs::read_ahead);
     inputs.iter().for_each(Inputs::note_stages);
     let exports = shared::Exports::start(whole, services)?;

@@ -3,7 +3,9 @@
 //! Something in the way of a RUN whose result is in the cache is in nobody's way, so where there is something the build is
 //! foreseen first.
 
-use super::environment::Environment;
+use std::sync::Arc;
+
+use super::environment::{Environment, Services};
 use super::error::Error;
 use super::forecast::forecast;
 use super::ops::exec::{self, mounts};
@@ -11,7 +13,7 @@ use super::outlook::Outlook;
 use super::{Failures, is_command};
 use crate::exec::Executor;
 use crate::plan::graph::{Graph, Op, Step};
-use crate::report::Diagnostic;
+use crate::report::{Diagnostic, Source, Span};
 
 /// Fails for the first command that is to run, as far as anyone can tell, and cannot.
 pub(super) fn check(
@@ -52,6 +54,13 @@ pub(super) fn check(
         Some((_, failures)) => Err(failures),
         None => Ok(()),
     }
+}
+
+/// Fails for the command at a place of the Dockerfile where there is nobody for commands to run as.
+pub fn refuse_commands(services: &Services, (source, span): (&Arc<Source>, Span)) -> Result<(), Failures> {
+    let Err(error) = services.snapshots.privilege() else { return Ok(()) };
+    let told = error.diagnose(source, Some(span), services.store.root());
+    Err(vec![with_ways_on(told, &services.executor)])
 }
 
 /// What would let commands run here, and what goes without them.

@@ -50,6 +50,7 @@ use crate::plan::graph::{Goal, Graph, ListedInstruction, Op, Step, StepId};
 use crate::report::{Diagnostic, Event, Events, LayerFacts, Outcome, StepHeading, StepNumber, StepResult};
 use crate::sync::lock;
 
+pub use barred::refuse_commands;
 pub use environment::{Environment, Given, Policy, Services};
 pub use error::Error;
 pub use forecast::{Forecast, forecast};

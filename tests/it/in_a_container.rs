@@ -106,6 +106,14 @@ fn run_works_for_root_of_a_plain_container() {
     }
     let volume = directory.path().join("volume");
     fs::create_dir(&volume).unwrap();
+    // Where namespaces are allowed they are better, though parts of /proc are masked.
+    let told = in_container(&daemon, &volume, &["--security-opt=seccomp=unconfined".to_owned()]);
+    assert!(told.works() && told.found["rung"] == 2, "{:#}", told.found);
+    assert_eq!(told.finding("mounts")["state"], "limited", "{:#}", told.found);
+    let (code, log) = &told.build;
+    assert!(code == "0" && log.contains(" said") && log.contains("so RUN has this machine's /proc"), "{log}");
+    let volume = directory.path().join("without");
+    fs::create_dir(&volume).unwrap();
     let told = in_container(&daemon, &volume, &["--cap-drop=SYS_CHROOT".to_owned()]);
     assert!(!told.works(), "{:#}", told.found);
     let plain = told.finding("plain container");

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use rbuild::oci::Digest;
 
 use crate::support::accounts::Account;
+use crate::support::http::Server;
 use crate::support::image::{TestImage, TestLayer};
 use crate::support::is_root;
 use crate::support::program::{Ran, Rbuild, World};
@@ -70,19 +71,33 @@ fn a_run_is_refused_before_a_layer_is_fetched() {
         vec![TestLayer::files(&[("file", "of the base")])],
     );
     registry.push(&image, "base", "1");
+    let asked = Server::between(registry.host(), |_, reply| reply);
+    let host = asked.host();
     let (world, args) = (world(), ["--progress=plain", "."]);
-    world.dockerfile(&format!("FROM {}/base:1\nCOPY Dockerfile /\nRUN [\"/file\"]\n", registry.host()));
-    let ran = without_namespaces(&world, "--user", &args).status(1).run();
-    assert!(ran.stderr.contains("Dockerfile:3"), "{}", ran.stderr);
-    let least =
-        "= help: the least that lets RUN work here: `sudo sysctl -w user.max_user_namespaces=15000`\n";
-    assert!(ran.stderr.contains(least), "{}", ran.stderr);
-    assert!(ran.stderr.contains("= help: a Dockerfile without RUN needs no permission"), "{}", ran.stderr);
-    assert!(!ran.stderr.contains("#1"), "no step was begun: {}", ran.stderr);
+    let refused = || {
+        let ran = without_namespaces(&world, "--user", &args).status(1).run();
+        assert!(ran.stderr.contains("Dockerfile:3"), "{}", ran.stderr);
+        let least =
+            "= help: the least that lets RUN work here: `sudo sysctl -w user.max_user_namespaces=15000`\n";
+        assert!(ran.stderr.contains(least), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("= help: a Dockerfile without RUN needs no permission"),
+            "{}",
+            ran.stderr
+        );
+        assert!(!ran.stderr.contains("#1"), "no step was begun: {}", ran.stderr);
+    };
+    world.dockerfile(&format!("FROM {host}/base:1\nCOPY Dockerfile /\nRUN [\"/file\"]\n"));
+    refused();
+    assert_eq!(asked.requests(), Vec::<String>::new());
+    // Of another stage it is known once there is a plan, for which bases are looked up.
+    let another = "FROM scratch\nCOPY --from=a / /\n";
+    world.dockerfile(&format!("FROM {host}/base:1 AS a\nCOPY Dockerfile /\nRUN [\"/file\"]\n{another}"));
+    refused();
     let layer = Digest::of(&image.layers[0].blob).to_string().replace("sha256:", "");
     assert!(!world.store().join("blobs/sha256").join(&layer).exists(), "the layer was not fetched");
     // What is above it needs the layer, but no permission.
-    world.dockerfile(&format!("FROM {}/base:1\nCOPY Dockerfile /\n", registry.host()));
+    world.dockerfile(&format!("FROM {host}/base:1\nCOPY Dockerfile /\n"));
     without_namespaces(&world, "--user", &args).run();
     assert!(world.store().join("blobs/sha256").join(&layer).exists());
 }

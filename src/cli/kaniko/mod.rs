@@ -46,7 +46,7 @@ pub(super) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     if words.iter().any(|word| word == "--help" || word == "-h") {
         return print(&help::text());
     }
-    build(Job::of(&Typed::read(words)?)?)
+    build(&Job::of(&Typed::read(words)?)?)
 }
 
 /// kaniko's `login` is docker's, and so is rbuild's.
@@ -61,7 +61,7 @@ fn login(words: Vec<OsString>) -> Result<(), Failure> {
     }
 }
 
-fn build(job: Job) -> Result<(), Failure> {
+fn build(job: &Job) -> Result<(), Failure> {
     let words = ["rbuild", "build"].into_iter().map(str::to_owned).chain(job.words.clone());
     // The context is told apart from names of files below.
     let words = words.chain(["--".to_owned(), ".".to_owned()]).map(OsString::from).collect();
@@ -72,7 +72,7 @@ fn build(job: Job) -> Result<(), Failure> {
     let Command::Build(line) = cli.command else { return Ok(()) };
     let args = &line.build;
     let configuration = Configuration::load()?;
-    let request = request_of(&cli.global, &configuration, args, &job)?;
+    let request = request_of(&cli.global, &configuration, args, job)?;
     if job.is_dry {
         let plan = pipeline::dry_run(&request, &Events::silent()).map_err(Failure::build)?;
         return error::print_painted(&text::render(

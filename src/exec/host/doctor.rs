@@ -98,8 +98,7 @@ impl Executor {
             Ok(None) if is_plain => {
                 let error = self.userns_error();
                 let detail = error.map_or_else(|| "there is none".to_owned(), ToString::to_string);
-                let remedies =
-                    || container.and_then(|container| container.let_namespaces()).into_iter().collect();
+                let remedies = || container.and_then(Container::let_namespaces).into_iter().collect();
                 [ranges, single]
                     .map(|name| Finding::new(name, State::Unused, detail.clone()).with(remedies()))
             }
