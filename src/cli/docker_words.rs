@@ -52,7 +52,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
     ),
     (
         &["builder", "buildx"],
-        "there is no builder to manage: `rbuild .` and `rbuild bake` build, `rbuild du` shows the cache, `rbuild prune` empties it",
+        "there is no builder to manage: `rbuild .` and `rbuild bake` build, `rbuild du` shows the cache, `rbuild prune` empties it; `rbuild self install-docker-plugin` gives docker these words",
     ),
     (
         &["compose", "swarm", "stack", "service", "node"],
@@ -60,7 +60,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
     ),
     (
         &["manifest"],
-        "`rbuild --platform A,B .` makes an image of several platforms, and `rbuild inspect` shows its parts",
+        "`rbuild index create` makes an image of several platforms in a registry, and `rbuild --platform A,B .` builds one",
     ),
     (
         &["export"],

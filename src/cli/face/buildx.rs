@@ -130,6 +130,7 @@ struct DuArgs {
 
 /// Commands that are about a daemon, or an editor, and what there is instead.
 const ELSEWHERE: &[(&[&str], &str)] = &[
+    (&["history"], "`rbuild logs` lists builds, and has what their commands printed"),
     (&["dial-stdio"], "there is no BuildKit daemon behind rbuild to talk to"),
     (
         &["install", "uninstall"],

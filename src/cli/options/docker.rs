@@ -59,10 +59,10 @@ pub(crate) struct DockerArgs {
     #[arg(long, value_name = "ATTESTATION", hide = true)]
     attest: Vec<String>,
 
-    #[arg(long, value_name = "VALUE", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "VALUE", hide = true)]
     provenance: Option<String>,
 
-    #[arg(long, value_name = "VALUE", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "VALUE", hide = true)]
     sbom: Option<String>,
 }
 

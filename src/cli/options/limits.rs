@@ -18,7 +18,7 @@ pub(crate) struct LimitArgs {
     network: Option<String>,
 
     /// Add a line to /etc/hosts; may be repeated
-    #[arg(long, value_name = "HOST:IP", help_heading = "Steps")]
+    #[arg(long, value_name = "HOST:IP", value_delimiter = ',', help_heading = "Steps")]
     add_host: Vec<String>,
 
     /// The size of /dev/shm, such as 128m

@@ -16,7 +16,7 @@ enum Fate {
 use Fate::{Missing, Noted, Refused, Taken};
 
 const FLAGS: &[(&str, Fate)] = &[
-    ("--add-host a:10.0.0.1", Taken),
+    ("--add-host a:10.0.0.1,b:10.0.0.2", Taken),
     ("--allow network.host", Taken),
     ("--allow buildx.local.delete", Taken),
     ("--allow fs.read=/", Taken),
@@ -57,6 +57,7 @@ const FLAGS: &[(&str, Fate)] = &[
     ("--sbom=false", Taken),
     ("--sbom=true", Noted("no attestations (sbom)")),
     ("--provenance=false", Taken),
+    ("--provenance false --sbom false", Taken),
     ("--provenance=mode=min,inline-only=true", Noted("no attestations (provenance)")),
     ("--call build", Taken),
     ("--call=targets", Taken),

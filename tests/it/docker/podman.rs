@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use crate::support::accounts::Account;
 use crate::support::image::TestImage;
 use crate::support::program::World;
 use crate::support::registry::{PASSWORD, Registry, USER};
@@ -158,7 +159,12 @@ fn a_stage_runs_again_without_its_cache() {
 
 #[test]
 fn volumes_are_in_every_run_and_not_in_the_image() {
-    let world = World::new();
+    for account in [Account::mine(), Account::without_ranges()] {
+        volumes(&World::of(account));
+    }
+}
+
+fn volumes(world: &World) {
     let busybox = fs::read("/bin/busybox").expect("busybox-static is installed");
     world.file("busybox", busybox).set_mode("busybox", 0o755);
     world.file("data/in", "brought\n").file("out/keep", "");
@@ -166,7 +172,7 @@ fn volumes_are_in_every_run_and_not_in_the_image() {
     let words = ["-v", "./data:/data:ro,z", "--volume=./out:/out", "-t", "a"];
     let ran = world.build(words).run();
     assert_eq!(fs::read_to_string(world.context().join("out/back")).unwrap(), "back\n");
-    let listing = files(&world, "a", "f");
+    let listing = files(world, "a", "f");
     assert!(listing.contains("got") && !listing.contains("data") && !listing.contains("out/"), "{listing}");
     // Where they come from counts; what they hold does not.
     world.file("data/in", "other\n");
