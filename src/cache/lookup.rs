@@ -313,7 +313,7 @@ impl Lookup {
         }
         held.retain(|promise| promise.is_some());
         while let Some(source) = held.iter().find_map(|promise| promise.as_ref().map(|p| p.source.clone())) {
-            self.bring_from(&source, &mut held)?;
+            self.bring_from(&source, layers, &mut held)?;
         }
         self.refuse_withdrawn(layers)
     }
@@ -349,11 +349,19 @@ impl Lookup {
         }
     }
 
-    /// Has all come that a source promised among what is held.
-    fn bring_from(&self, source: &Source, held: &mut [MutexGuard<'_, Option<Promise>>]) -> Result<(), Error> {
+    /// Has all come that a source promised among what is held, in the order of `layers`: what is unpacked first comes first.
+    fn bring_from(
+        &self,
+        source: &Source,
+        layers: &[Layer],
+        held: &mut [MutexGuard<'_, Option<Promise>>],
+    ) -> Result<(), Error> {
         let is_of_it = |promise: &&Promise| promise.source.id() == source.id();
-        let wanted: Vec<Layer> =
+        let mut wanted: Vec<Layer> =
             held.iter().filter_map(|p| p.as_ref().filter(is_of_it).map(|p| p.layer.clone())).collect();
+        wanted.sort_by_cached_key(|one| {
+            layers.iter().position(|layer| layer.descriptor.digest == one.descriptor.digest)
+        });
         let began = Instant::now();
         let together = source.blobs().fetch(&self.store, &wanted);
         if let (Ok(()), Source::Place(..)) = (&together, source) {

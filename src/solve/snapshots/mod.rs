@@ -1,5 +1,6 @@
 //! The root file systems of one build: trees of layers, and which kind of writable root works here.
 
+mod coming;
 mod handed_on;
 mod images;
 mod merged;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use coming::Come;
 use images::{Images, Usable};
 use unpacking::Unpacking;
 
@@ -230,7 +232,17 @@ impl Snapshots {
         if let Some(known) = self.known_few(root.chain)? {
             return Ok(known);
         }
-        self.bring(root)?;
+        let wanted = self.to_be_brought(root)?;
+        self.while_coming(&wanted, |come| self.make_all(root, told, come))
+    }
+
+    /// The trees of a root; `come` waits until a layer is here.
+    fn make_all(
+        &self,
+        root: &RootState,
+        told: &Unpacking<'_>,
+        come: &Come<'_>,
+    ) -> Result<Vec<PathBuf>, Error> {
         let mut chain = ChainId::EMPTY;
         let mut lowers: Vec<PathBuf> = Vec::new();
         for (at, layer) in root.layers.iter().enumerate() {
@@ -242,7 +254,10 @@ impl Snapshots {
             }
             let tree = match self.trees()?.find(chain) {
                 Some(tree) => tree,
-                None => self.make(chain, layer, (below, &lowers), told)?,
+                None => {
+                    come(layer)?;
+                    self.make(chain, layer, (below, &lowers), told)?
+                }
             };
             lowers.insert(0, tree);
             lowers = self.few(chain, lowers)?;
@@ -251,8 +266,8 @@ impl Snapshots {
         Ok(lowers)
     }
 
-    /// Has all layers come at the same time that are to be unpacked and are not here.
-    fn bring(&self, root: &RootState) -> Result<(), Error> {
+    /// The layers that are to be unpacked and are not here.
+    fn to_be_brought(&self, root: &RootState) -> Result<Vec<Layer>, Error> {
         let mut chain = ChainId::EMPTY;
         let mut wanted = Vec::new();
         for layer in &root.layers {
@@ -262,7 +277,7 @@ impl Snapshots {
                 && self.trees()?.find(chain).is_none();
             wanted.extend(is_wanted.then(|| layer.clone()));
         }
-        Ok(self.lookup.bring(&wanted)?)
+        Ok(wanted)
     }
 
     /// The tree of a layer, or the root of its image.
@@ -273,7 +288,6 @@ impl Snapshots {
         (below, lowers): (&[Layer], &[PathBuf]),
         told: &Unpacking<'_>,
     ) -> Result<PathBuf, Error> {
-        self.lookup.bring(std::slice::from_ref(layer))?;
         let progress = self.store.scratch_dir()?;
         let progress = progress.path().join("read");
         told.watch(&layer.descriptor, &progress, || match self.image(chain, layer, below)? {

@@ -5,6 +5,7 @@ mod disasters;
 mod faults;
 mod interop;
 mod mirrors;
+mod overlap;
 mod partial;
 mod pull;
 mod push;

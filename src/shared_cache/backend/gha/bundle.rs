@@ -15,6 +15,9 @@ use crate::shared_cache::backend::Error;
 
 const FIRST_LINE: &[u8] = b"rbuild-gha 1\n";
 
+/// Blobs of up to so many bytes travel together.
+pub(super) const SMALL: u64 = 2 << 20;
+
 /// Where a blob is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
@@ -82,9 +85,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Vec<u8>, Parts), Error> {
     let mut parts = Parts::new();
     for (key, blobs) in line.bundles {
         let part = |(digest, offset, size)| (digest, Part { key: key.clone(), offset, size });
-        parts.extend(
-            blobs.into_iter().filter(|(_, offset, size)| offset.checked_add(*size).is_some()).map(part),
-        );
+        // A part is read at once, into memory.
+        let is_part =
+            |(_, offset, size): &(Digest, u64, u64)| *size <= SMALL && offset.checked_add(*size).is_some();
+        parts.extend(blobs.into_iter().filter(is_part).map(part));
     }
     Ok((rest[end + 1..].to_vec(), parts))
 }
@@ -107,6 +111,13 @@ mod tests {
         let bytes = to_bytes(b"pack\nmore", &parts, &named);
         let (pack, read) = parse(&bytes).unwrap();
         assert_eq!((&*pack, read.len(), &read[&two]), (&b"pack\nmore"[..], 1, &parts[&two]));
+        let (_, read) = parse(&to_bytes(
+            b"",
+            &[(one, Part { key: "k".to_owned(), offset: 0, size: SMALL + 1 })].into(),
+            &[Descriptor::new(MediaType::OCTET_STREAM, one, SMALL + 1)],
+        ))
+        .unwrap();
+        assert!(read.is_empty(), "{read:?}");
         for wrong in [&b""[..], b"rbuild-gha 1\n", b"rbuild-gha 1\nx\npack", b"rbuild-gha 2\n{}\n"] {
             assert!(matches!(parse(wrong), Err(Error::NoPack(_))), "{wrong:?}");
         }

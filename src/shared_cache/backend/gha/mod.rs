@@ -33,12 +33,10 @@ use crate::shared_cache::sealed::Sealed;
 use crate::shared_cache::spec::GhaAt;
 use crate::store::Store;
 use crate::sync::lock;
-use bundle::{Bundle, Part, Parts};
+use bundle::{Bundle, Part, Parts, SMALL};
 use service::{Found, Service};
 use upload::Bytes;
 
-/// Blobs of up to so many bytes travel together.
-const SMALL: u64 = 2 << 20;
 /// A bundle that has so many bytes is sent, and the next one begun.
 const BUNDLE: usize = 32 << 20;
 /// A head has its packs, and where blobs are.
