@@ -113,7 +113,7 @@ impl Module {
                     let function = self.function_of(&name, &block)?;
                     self.functions.insert(name, Rc::new(function));
                 }
-                kind => self.unknown(&block, kind, block.head, "block", &BLOCKS)?,
+                kind => self.unknown(&block, kind, block.head, "block", &BLOCKS),
             }
         }
         Ok(())
@@ -132,7 +132,7 @@ impl Module {
         let known = ["params", "variadic_params", "result"];
         for attribute in &block.body.attributes {
             if !known.contains(&attribute.name.as_str()) {
-                self.unknown(block, &attribute.name, attribute.name_span, "field of a function", &known)?;
+                self.unknown(block, &attribute.name, attribute.name_span, "field of a function", &known);
             }
         }
         let required = |field: &str| {
@@ -153,20 +153,13 @@ impl Module {
         })
     }
 
-    /// A field or block that means nothing: what is nearly the name of one that does is a slip, all else may be for another
-    /// program.
-    fn unknown(&self, block: &Block, name: &str, span: Span, what: &str, known: &[&str]) -> Result<()> {
-        let message = format!("there is no {what} `{name}`");
-        match did_you_mean(name, known.iter().copied()) {
-            Some(help) => {
-                Err(Box::new(Diagnostic::error(message).at(&block.source, span, "unknown").help(help)))
-            }
-            None => {
-                let warning = Diagnostic::warning("BakeUnknown", message);
-                self.warnings.borrow_mut().push(warning.at(&block.source, span, "it changes nothing"));
-                Ok(())
-            }
-        }
+    /// A field or block that means nothing. It may be for another program, and definitions with slips such as `cache_from` are
+    /// in use, so it is a warning even if it is nearly the name of one that there is.
+    fn unknown(&self, block: &Block, name: &str, span: Span, what: &str, known: &[&str]) {
+        let warning = Diagnostic::warning("BakeUnknown", format!("there is no {what} `{name}`"));
+        let warning = warning.at(&block.source, span, "it changes nothing");
+        let near = did_you_mean(name, known.iter().copied());
+        self.warnings.borrow_mut().push(near.into_iter().fold(warning, Diagnostic::help));
     }
 
     pub(super) fn has_function(&self, name: &str) -> bool {

@@ -348,16 +348,10 @@ fn extend(target: &mut Target, own: &Node, warnings: &mut Vec<Diagnostic>) -> Re
             continue;
         }
         let message = format!("`x-bake` has no `{}`", entry.key);
-        match did_you_mean(&entry.key, BAKE_FIELDS) {
-            Some(near) => {
-                let fault = Diagnostic::error(message).at(&own.source, entry.key_span, "unknown");
-                return Err(Box::new(fault.help(near)));
-            }
-            None => {
-                let warning = Diagnostic::warning("BakeUnknown", message);
-                warnings.push(warning.at(&own.source, entry.key_span, "it changes nothing"));
-            }
-        }
+        let warning = Diagnostic::warning("BakeUnknown", message);
+        let warning = warning.at(&own.source, entry.key_span, "it changes nothing");
+        let near = did_you_mean(&entry.key, BAKE_FIELDS);
+        warnings.push(near.into_iter().fold(warning, Diagnostic::help));
     }
     let list = |key: &str| -> Vec<String> {
         match own.get(key).map(|node| (&node.value, node)) {

@@ -61,7 +61,7 @@ impl Module {
             }
         }
         for (at, block) in self.blocks.iter().enumerate() {
-            self.check_block(block)?;
+            self.check_block(block);
             let variants = self.variants_of(at, block)?;
             for (number, variant) in variants.iter().enumerate() {
                 if block.kind == "group" {
@@ -91,26 +91,28 @@ impl Module {
         Ok(Blocks { groups, targets })
     }
 
-    fn check_block(&self, block: &Block) -> Result<()> {
+    fn check_block(&self, block: &Block) {
         let known = fields_of(&block.kind);
         for attribute in &block.body.attributes {
             let name = attribute.name.as_str();
             let is_known = (known.contains(&name) && name != "name") || matches!(name, "matrix" | "name");
             if !is_known {
                 let what = format!("field of a {}", block.kind);
-                self.unknown(block, name, attribute.name_span, &what, known)?;
+                self.unknown(block, name, attribute.name_span, &what, known);
             }
         }
         for inner in &block.body.blocks {
             // `args { … }` instead of `args = { … }` is a frequent slip.
             if known.contains(&inner.kind.as_str()) {
                 let message = format!("`{}` is a field, no block", inner.kind);
-                let fault = Diagnostic::error(message).at(&inner.source, inner.head, "a block");
-                return Err(Box::new(fault.help(format!("write `{} = {{ … }}`", inner.kind))));
+                let warning = Diagnostic::warning("BakeUnknown", message);
+                let warning = warning.at(&inner.source, inner.head, "it changes nothing");
+                let help = format!("write `{} = {{ … }}`", inner.kind);
+                self.warnings.borrow_mut().push(warning.help(help));
+            } else {
+                self.unknown(inner, &inner.kind, inner.head, &format!("block in a {}", block.kind), known);
             }
-            self.unknown(inner, &inner.kind, inner.head, &format!("block in a {}", block.kind), known)?;
         }
-        Ok(())
     }
 
     fn variants_of(&self, at: usize, block: &Block) -> Result<std::rc::Rc<Vec<Variant>>> {

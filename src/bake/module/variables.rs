@@ -109,7 +109,7 @@ impl Module {
     pub(in super::super) fn variables(&self) -> Result<Vec<Variable>> {
         let mut all = Vec::new();
         for (name, block) in &self.variables {
-            self.check_fields(name)?;
+            self.check_fields(name);
             let found = self.global(name)?.unwrap_or(Value::NULL);
             let description = match block.body.attribute("description") {
                 Some(attribute) => {
@@ -139,25 +139,24 @@ impl Module {
         Ok(all)
     }
 
-    fn check_fields(&self, name: &str) -> Result<()> {
-        let Some(block) = self.variables.get(name) else { return Ok(()) };
+    fn check_fields(&self, name: &str) {
+        let Some(block) = self.variables.get(name) else { return };
         for attribute in &block.body.attributes {
             if !FIELDS.contains(&attribute.name.as_str()) {
-                self.unknown(block, &attribute.name, attribute.name_span, "field of a variable", &FIELDS)?;
+                self.unknown(block, &attribute.name, attribute.name_span, "field of a variable", &FIELDS);
             }
         }
         for inner in &block.body.blocks {
             if inner.kind != "validation" {
-                self.unknown(inner, &inner.kind, inner.head, "block of a variable", &["validation"])?;
+                self.unknown(inner, &inner.kind, inner.head, "block of a variable", &["validation"]);
             }
             for attribute in &inner.body.attributes {
                 if inner.kind == "validation" && !RULE_FIELDS.contains(&attribute.name.as_str()) {
                     let what = "field of a validation";
-                    self.unknown(inner, &attribute.name, attribute.name_span, what, &RULE_FIELDS)?;
+                    self.unknown(inner, &attribute.name, attribute.name_span, what, &RULE_FIELDS);
                 }
             }
         }
-        Ok(())
     }
 
     fn check_rules(&self) -> Result<()> {

@@ -17,13 +17,6 @@ fn faults_point_to_their_places() {
     for (text, message, place, help) in [
         ("target \"a\" {\n  args = { A = \n}\n", "broken HCL", "a.hcl:", ""),
         (
-            "target \"a\" {\n  dockerfle = \"x\"\n}\n",
-            "no field of a target `dockerfle`",
-            "a.hcl:2:3",
-            "did you mean `dockerfile`?",
-        ),
-        ("targte \"a\" {}\n", "no block `targte`", "a.hcl:1:1", "did you mean `target`?"),
-        (
             "target \"a\" {\n  args = { A = TGA }\n}\nvariable \"TAG\" {}\n",
             "no variable `TGA`",
             "a.hcl:2:16",
@@ -100,12 +93,6 @@ fn faults_point_to_their_places() {
             "sanitize",
         ),
         ("target \"a\" { name = \"b\" }\n", "`name` is for targets with a `matrix`", "a.hcl:1:", ""),
-        (
-            "target \"a\" {\n  args {\n    A = 1\n  }\n}\n",
-            "`args` is a field, no block",
-            "a.hcl:2:3",
-            "write `args = { … }`",
-        ),
         ("group \"g\" {}\ntarget \"a\" {}\n", "has no `targets`", "a.hcl:1:1", ""),
         ("A = 1\nA = 2\n", "found redefined attribute", "a.hcl:2:1", ""),
         ("target \"a\" { args = { A = 1 / 0 } }\n", "divided by zero", "a.hcl:1:", ""),
@@ -121,7 +108,6 @@ fn faults_of_json_and_compose_files_point_to_their_places() {
     for (file, text, message, place) in [
         ("a.json", "{\"target\": {\"a\": {\"args\": {\"A\": }}}}", "broken JSON", "a.json:1:"),
         ("a.json", "{\"target\": {\"a\": {\n\"tags\": [\"${NO}\"]}}}", "no variable `NO`", "a.json:2:13"),
-        ("a.json", "{\"target\": {\"a\": {\"tagss\": []}}}", "no field of a target `tagss`", "a.json:1:"),
         ("a.json", "{\"target\": {\"a\": 3}}", "an object of JSON is required", "a.json:1:"),
         ("a.yaml", "services:\n  a:\n    build: {context: [1\n", "broken YAML", "a.yaml:"),
         ("a.yaml", "services:\n  a:\n    build:\n      contxt: x\n", "`build` has no `contxt`", "a.yaml:4:7"),
@@ -169,6 +155,30 @@ fn what_is_foreign_is_told_and_left_alone() {
     let ran = world.rbuild(["bake", "--print"]).any_stdout().remarks().run();
     for foreign in ["`settings`", "`sensitive`", "`owner`"] {
         assert!(ran.stderr.contains(foreign), "{}", ran.stderr);
+    }
+}
+
+/// Definitions in use have them, and buildx says nothing: `cache_from` and a group's `targets` in a target are frequent.
+#[test]
+fn slips_are_told_and_change_nothing() {
+    for (file, text, place, help) in [
+        ("a.hcl", "target \"a\" {\n  cache_from = []\n}\n", "a.hcl:2:3", "did you mean `cache-from`?"),
+        ("a.hcl", "target \"a\" {\n  targets = [\"b\"]\n}\n", "a.hcl:2:3", "did you mean `target`?"),
+        ("a.hcl", "target \"a\" {\n  args {\n    A = 1\n  }\n}\n", "a.hcl:2:3", "write `args = { … }`"),
+        ("a.hcl", "targte \"b\" {}\ntarget \"a\" {}\n", "a.hcl:1:1", "did you mean `target`?"),
+        ("a.json", "{\"target\": {\"a\": {\"tagss\": []}}}", "a.json:1:", "did you mean `tags`?"),
+        (
+            "a.yaml",
+            "services:\n  a:\n    build:\n      context: .\n      x-bake:\n        tagz: []\n",
+            "a.yaml:6:9",
+            "did you mean `tags`?",
+        ),
+    ] {
+        let world = World::new();
+        world.file(file, text);
+        let ran = world.rbuild(["bake", "-f", file, "--print", "a"]).any_stdout().remarks().run();
+        let told = &ran.stderr;
+        assert!(told.contains("warning") && told.contains(place) && told.contains(help), "{text}\n{told}");
     }
 }
 
