@@ -59,6 +59,8 @@ pub mod dockerfile;
 #[allow(clippy::disallowed_methods, reason = "folders that the user names; blobs by digest")]
 pub mod shared_cache;
 
+pub mod engine;
+
 pub mod import;
 
 pub mod export;

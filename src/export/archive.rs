@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use super::Error;
 use super::destination::sink::OpenSink;
 use super::naming::{self, Named};
+use super::ustar::{END, header, padding};
 use crate::oci::Digest;
 use crate::store::Store;
 
@@ -45,7 +46,7 @@ pub(super) fn write(
     {
         small(sink, "repositories", &bytes)?;
     }
-    put(sink, &[0; 1024])
+    put(sink, &END)
 }
 
 fn blob(store: &Store, digest: &Digest, size: u64, sink: &mut OpenSink) -> Result<(), Error> {
@@ -73,22 +74,8 @@ fn directory(sink: &mut OpenSink, name: &str) -> Result<(), Error> {
     put(sink, &header(name, 0, ::tar::EntryType::Directory))
 }
 
-fn header(name: &str, size: u64, kind: ::tar::EntryType) -> [u8; 512] {
-    let mut header = ::tar::Header::new_ustar();
-    header.set_path(name).expect("these names are short and relative");
-    header.set_entry_type(kind);
-    header.set_size(size);
-    header.set_mode(if kind.is_dir() { 0o755 } else { 0o644 });
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_cksum();
-    *header.as_bytes()
-}
-
 fn pad(sink: &mut OpenSink, size: u64) -> Result<(), Error> {
-    let rest = (512 - size % 512) % 512;
-    put(sink, &[0; 512][..rest as usize])
+    put(sink, padding(size))
 }
 
 fn put(sink: &mut OpenSink, bytes: &[u8]) -> Result<(), Error> {

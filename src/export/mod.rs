@@ -10,6 +10,7 @@ mod contents;
     reason = "the destination that the user names, until something of an image is put in it"
 )]
 mod destination;
+mod engine;
 #[allow(clippy::disallowed_methods, reason = "indexes in the store, by digest")]
 mod files;
 mod naming;
@@ -17,10 +18,12 @@ mod output;
 mod parse;
 mod save;
 mod tree;
+mod ustar;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use engine::{Engine, LoadInto};
 pub use output::{Epoch, LayerOptions, LocalMode, Output, OutputError, Sink, Target};
 
 use crate::layer;
@@ -32,7 +35,9 @@ use contents::Contents;
 use destination::sink::OpenSink;
 use destination::{layout, local, tar};
 use naming::Named;
+pub(crate) use naming::{LAYOUT, docker_names, entries, index};
 pub use save::{Call, SaveTo, Saved, save};
+pub(crate) use ustar::{END, header, padding};
 
 /// Why an image could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +163,7 @@ pub fn write(
 ) -> Result<(), Error> {
     let mut contents = None;
     for output in outputs {
-        if matches!(output.target, Target::Image { .. } | Target::CacheOnly) {
+        if matches!(output.target, Target::Image { .. } | Target::Load(_) | Target::CacheOnly) {
             continue;
         }
         let contents = match &mut contents {
@@ -206,7 +211,7 @@ fn write_one(
             tar::write(store, &roots, epoch, &mut sink)?;
             sink.finish()
         }
-        Target::Image { .. } | Target::CacheOnly => Ok(()),
+        Target::Image { .. } | Target::Load(_) | Target::CacheOnly => Ok(()),
     }
 }
 
@@ -218,7 +223,7 @@ fn refuse_several(contents: &Contents) -> Result<(), Error> {
 }
 
 /// Each name once, in order.
-fn all_names(names: &[Reference], more: &[Reference]) -> Vec<Reference> {
+pub(crate) fn all_names(names: &[Reference], more: &[Reference]) -> Vec<Reference> {
     let mut all: Vec<Reference> = Vec::new();
     for name in names.iter().chain(more).map(|name| name.clone().with_default_tag()) {
         if !all.contains(&name) {

@@ -14,7 +14,7 @@ pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub(super) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// The content of `oci-layout`.
-pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// An image with the names that it has in a layout or an archive.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(super) fn labelled(root: &Descriptor, label: &str) -> Descriptor {
 }
 
 /// The entries of `index.json`: one for each name, or one without a name.
-pub(super) fn entries(
+pub(crate) fn entries(
     root: &Descriptor,
     names: &[Reference],
     annotations: &BTreeMap<String, String>,
@@ -53,7 +53,7 @@ pub(super) fn entries(
 }
 
 /// The bytes of an `index.json`.
-pub(super) fn index(manifests: Vec<Descriptor>, annotations: BTreeMap<String, String>) -> Vec<u8> {
+pub(crate) fn index(manifests: Vec<Descriptor>, annotations: BTreeMap<String, String>) -> Vec<u8> {
     json(&Index { schema_version: 2, media_type: Some(MediaType::INDEX), manifests, annotations })
 }
 
@@ -96,7 +96,7 @@ pub(super) fn docker_repositories(images: &[Named<'_>]) -> Option<Vec<u8>> {
 }
 
 /// As docker shows them: `debian:latest`. Names by digest cannot be loaded.
-fn docker_names(names: &[Reference]) -> Vec<String> {
+pub(crate) fn docker_names(names: &[Reference]) -> Vec<String> {
     let tagged = names.iter().filter(|name| name.digest().is_none());
     tagged.map(|name| name.clone().with_default_tag().to_string()).collect()
 }

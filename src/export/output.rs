@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::engine::LoadInto;
 use super::parse;
 use crate::layer::Compression;
 use crate::oci::{Annotation, Reference, Seconds};
@@ -88,6 +89,8 @@ pub enum Target {
         /// `push-by-digest=true`: in the registry it has no tag, and its names have none.
         by_digest: bool,
     },
+    /// `type=docker` without `dest=`, and `--load`: into the images of an engine. Not this module's affair.
+    Load(LoadInto),
     /// `type=cacheonly`: nothing is written.
     CacheOnly,
 }
@@ -213,6 +216,7 @@ impl Output {
             Target::OciArchive(_)
             | Target::OciDirectory(_)
             | Target::DockerArchive(_)
+            | Target::Load(_)
             | Target::Image { .. } => true,
             Target::LocalDirectory { .. } | Target::Tar { .. } | Target::CacheOnly => false,
         }
@@ -221,6 +225,11 @@ impl Output {
     /// Whether it pushes the image to a registry.
     pub fn pushes(&self) -> bool {
         matches!(self.target, Target::Image { push: true, .. })
+    }
+
+    /// Whether it goes into an engine.
+    pub fn loads(&self) -> bool {
+        matches!(self.target, Target::Load(_))
     }
 
     /// Whether it pushes the image without a tag.

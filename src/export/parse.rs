@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::engine::{Engine, LoadInto};
 use super::output::{Epoch, LocalMode, Output, OutputError, Sink, Target};
 use crate::layer::Compression;
 use crate::oci::{Annotation, Reference};
@@ -23,6 +24,8 @@ enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {
     Dest,
+    /// One of docker's contexts, to load into.
+    Context,
     /// `tar=false` is a directory.
     Tar,
     Push,
@@ -49,8 +52,9 @@ enum Key {
 }
 
 /// How the keys are written.
-const KEYS: [(&str, Key); 23] = [
+const KEYS: [(&str, Key); 24] = [
     ("dest", Key::Dest),
+    ("context", Key::Context),
     ("tar", Key::Tar),
     ("push", Key::Push),
     ("mode", Key::Mode),
@@ -112,6 +116,7 @@ impl Kind {
     fn has(self, key: Key) -> bool {
         match key {
             Key::Dest => matches!(self, Kind::Oci | Kind::Docker | Kind::Local | Kind::Tar),
+            Key::Context => self == Kind::Docker,
             Key::Tar => matches!(self, Kind::Oci | Kind::Docker),
             Key::Push
             | Key::PushByDigest
@@ -137,10 +142,6 @@ impl Kind {
         }
     }
 }
-
-/// BuildKit's other keys, and why they are refused.
-const REFUSED: [(&str, &str); 1] =
-    [("context", "there is no docker daemon; pipe `-o type=docker` into `docker load`")];
 
 pub(super) fn parse(text: &str) -> Result<Output, OutputError> {
     if text == "-" {
@@ -171,6 +172,7 @@ pub(super) fn parse(text: &str) -> Result<Output, OutputError> {
 #[derive(Default)]
 struct Settings {
     dest: Option<String>,
+    context: Option<String>,
     tar: Option<bool>,
     mode: LocalMode,
     split: Option<bool>,
@@ -219,7 +221,16 @@ fn named_as(name: Reference, by_digest: bool) -> Result<Reference, OutputError> 
 }
 
 fn target(kind: Kind, settings: Settings) -> Result<Target, OutputError> {
-    let Settings { dest, tar, mode, split, push, by_digest, .. } = settings;
+    let Settings { dest, context, tar, mode, split, push, by_digest, .. } = settings;
+    let is_loaded =
+        kind == Kind::Docker && tar != Some(false) && dest.as_deref().unwrap_or_default().is_empty();
+    if is_loaded {
+        return Ok(Target::Load(LoadInto::Engine(Engine::Docker { context })));
+    }
+    if context.is_some() {
+        let reason = "it says which docker the image is loaded into, and `dest` writes it to a file";
+        return Err(OutputError::NotPossible { key: "context".to_owned(), reason });
+    }
     let directory = |what| match &dest {
         Some(dest) if dest != "-" && !dest.is_empty() => Ok(PathBuf::from(dest)),
         _ => Err(OutputError::NoDestination { what }),
@@ -246,9 +257,6 @@ fn known_key(kind: Kind, key: &str) -> Result<Key, OutputError> {
     if let Some((_, known)) = keys.clone().find(|(name, _)| *name == lower) {
         return Ok(*known);
     }
-    if let Some((_, reason)) = REFUSED.iter().find(|(k, _)| *k == lower) {
-        return Err(OutputError::NotPossible { key: key.to_owned(), reason });
-    }
     let suggestion = closest(&lower, keys.by_ref().map(|(name, _)| *name));
     Err(OutputError::UnknownKey { kind: kind.name().to_owned(), key: key.to_owned(), suggestion })
 }
@@ -261,6 +269,7 @@ fn set(output: &mut Output, settings: &mut Settings, key: Key, value: &str) -> R
     let note = |is_on: bool, why: &str| is_on.then(|| format!("`{name}` of --output changes nothing: {why}"));
     match key {
         Key::Dest => settings.dest = Some(value.to_owned()),
+        Key::Context => settings.context = Some(value.to_owned()).filter(|name| !name.is_empty()),
         Key::Tar => settings.tar = Some(is_on()?),
         Key::PlatformSplit => settings.split = Some(flag()?),
         Key::Push => settings.push = Some(is_on()?),
@@ -410,6 +419,17 @@ mod tests {
             assert_eq!(*key as usize, at, "{name}");
             assert!(KINDS.iter().any(|(_, kind)| kind.has(*key)), "{name}");
         }
+    }
+
+    #[test]
+    fn docker_without_a_file_is_loaded_into() {
+        let of = |text: &str| Output::parse(text).map(|output| format!("{:?}", output.target));
+        assert_eq!(of("type=docker").unwrap(), "Load(Engine(Docker { context: None }))");
+        assert_eq!(of("type=docker,dest=").unwrap(), "Load(Engine(Docker { context: None }))");
+        assert_eq!(of("type=docker,context=far").unwrap(), "Load(Engine(Docker { context: Some(\"far\") }))");
+        assert_eq!(of("type=docker,dest=-").unwrap(), "DockerArchive(Stdout)");
+        let told = of("type=docker,dest=a,context=far").unwrap_err().to_string();
+        assert!(told.contains("`context` is not possible here"), "{told}");
     }
 
     #[test]

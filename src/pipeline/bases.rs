@@ -1,11 +1,13 @@
-//! Finds the images that FROM names: in the local store, in a layout, or in a registry.
+//! Finds the images that FROM names: in the local store, in a layout, in an engine, or in a registry.
 
 use std::sync::Arc;
 
 use crate::dockerfile::syntax::Dockerfile;
+use crate::engine;
+use crate::http::Environment;
 use crate::oci::Reference;
 use crate::plan;
-use crate::plan::graph::{BaseOp, BaseOrigin, BaseRequest};
+use crate::plan::graph::{BaseOp, BaseOrigin, BaseRequest, EngineImage};
 use crate::report::Diagnostic;
 use crate::solve::Services;
 use crate::solve::images::{self, ImageError, PullPolicy};
@@ -15,7 +17,7 @@ use crate::text::closest;
 /// Finds what `request` asks for; an error points at the FROM line of `file` that caused it.
 pub(super) fn resolve(
     services: &Services,
-    pull: PullPolicy,
+    (pull, environment): (PullPolicy, &Environment),
     request: &BaseRequest,
     file: &Dockerfile,
 ) -> Result<BaseOp, Diagnostic> {
@@ -36,6 +38,11 @@ pub(super) fn resolve(
         }
         BaseOrigin::Layout { path, selector } => {
             let target = super::layout::import(store, path.as_ref(), selector).map_err(point)?;
+            images::in_store(store, &target, &request.name, &request.platform).map_err(explain)
+        }
+        BaseOrigin::Engine(EngineImage { engine, name }) => {
+            let target =
+                engine::take(store, engine, name, environment).map_err(|error| point(error.diagnose()))?;
             images::in_store(store, &target, &request.name, &request.platform).map_err(explain)
         }
     };

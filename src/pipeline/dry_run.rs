@@ -29,7 +29,7 @@ pub fn dry_run(request: &Request, events: &Events) -> Result<DryRun, Vec<Diagnos
     let inputs = Inputs::open(request, &services)?;
     let (graph, goals) = plan::join(inputs.plans()?);
     let environment = inputs.environment(request.layer_options_of(&goals)?);
-    let wanted = match request.ends_in_a_registry() {
+    let wanted = match request.ends_elsewhere() {
         true => Vec::new(),
         false => goals.iter().map(|goal| goal.image.result).collect(),
     };

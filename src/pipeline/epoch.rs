@@ -29,6 +29,7 @@ pub(super) fn look_up(
             ContextSource::Dir(_)
             | ContextSource::Image(_)
             | ContextSource::Layout { .. }
+            | ContextSource::Engine(_)
             | ContextSource::Target(_)
             | ContextSource::Linked(_),
         ) => Ok(None),

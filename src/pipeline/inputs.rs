@@ -267,7 +267,12 @@ impl<'r> Inputs<'r> {
         if let Some(base) = lock(&self.bases).iter().find_map(known) {
             return Ok(base);
         }
-        let base = bases::resolve(self.services, self.request.pull, request, &self.dockerfile)?;
+        let base = bases::resolve(
+            self.services,
+            (self.request.pull, &self.request.registries.http.environment),
+            request,
+            &self.dockerfile,
+        )?;
         lock(&self.bases).push(base.clone());
         Ok(base)
     }

@@ -15,6 +15,7 @@ mod inputs;
 mod layer_options;
 mod layout;
 pub mod listing;
+mod load;
 mod lock;
 mod platforms;
 pub mod push;
@@ -298,7 +299,9 @@ pub struct Target {
 /// succeed, or none has a name. Gives what each made, in an order in which linked ones come first. Store, registries, quota and
 /// the number of jobs are those of the first; a lock file of any holds for all.
 pub fn run_several(targets: &[Target], events: &Events, stop: &Stop) -> Result<Vec<(String, Built)>, Failed> {
-    let targets = together::in_order(targets).map_err(Failed::before)?;
+    let targets: Vec<Target> =
+        targets.iter().map(Target::with_engines).collect::<Result<_, _>>().map_err(Failed::before)?;
+    let targets = together::in_order(&targets).map_err(Failed::before)?;
     let whole = together::whole(&targets);
     let services = whole.services(stop, events).map_err(Failed::before)?;
     let services = Services { pins: together::pins(&targets).map_err(Failed::before)?, ..services };

@@ -35,9 +35,11 @@ impl Request {
         self.tags.iter().filter(|_| stays).chain(named).chain(&self.list).cloned().collect()
     }
 
-    /// Whether the image is pushed and not wanted anywhere else.
-    pub(super) fn ends_in_a_registry(&self) -> bool {
-        !self.pushed_names().is_empty() && self.outputs.iter().all(Output::pushes)
+    /// Whether the image is pushed or loaded, and not wanted anywhere else.
+    pub(super) fn ends_elsewhere(&self) -> bool {
+        let is_loaded = self.outputs.iter().any(Output::loads);
+        let goes = |output: &Output| output.pushes() || output.loads();
+        (is_loaded || !self.pushed_names().is_empty()) && self.outputs.iter().all(goes)
     }
 
     /// The line of the display for pushing; none when nothing is pushed.

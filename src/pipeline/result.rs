@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Built, Identity, Request, diagnose_store, push, squash};
+use super::{Built, Identity, Request, diagnose_store, load, push, squash};
 use crate::export;
 use crate::image::MANIFEST_LIMIT;
 use crate::oci::image::{self, Assembled};
 use crate::oci::{AnnotationLevel, Descriptor, Digest, ImageConfig, Index, Layer, Reference, Seconds};
 use crate::plan::graph::{Goal, HistoryPlan, StepId};
-use crate::report::{Diagnostic, Event, Outcome};
+use crate::report::{Diagnostic, Event, Outcome, StepNumber};
 use crate::solve::{self, Services, Solved};
 use crate::store::Store;
 use crate::upkeep::{StepNote, StepNotes};
@@ -110,18 +110,15 @@ pub(super) fn publish(
         .map_err(|e| vec![Diagnostic::error(e.to_string())])?;
     let names = request.names_here();
     // The digest's file may be anywhere, so it is the likelier one to fail; and a build that failed leaves no name.
-    if let Some(path) = &request.iidfile {
-        std::fs::write(path, id.to_string())
-            .map_err(|e| vec![Diagnostic::error(format!("cannot write `{}`: {e}", path.display()))])?;
-    }
+    write_id(request, &id)?;
     let layers: Vec<Layer> = images.iter().flat_map(|image| image.layers.iter().cloned()).collect();
-    match layers.iter().any(|layer| services.lookup.is_elsewhere(layer)) {
-        false => {
-            store.set_tags(names.iter().map(|name| (name, &target))).map_err(|e| vec![diagnose_store(&e)])?;
-            push::run(request, services, &target, line)?;
+    let id = match name(request, services, (&target, &layers, &names), line)? {
+        Some(known) if request.identity == Identity::Configuration && known != id => {
+            write_id(request, &known)?;
+            known
         }
-        true => push_then_name(request, services, (&target, &layers, &names), line)?,
-    }
+        _ => id,
+    };
     let layers = images.iter().flat_map(|image| &image.layers).map(|layer| &layer.descriptor);
     let sizes: BTreeMap<Digest, u64> = layers.map(|layer| (layer.digest, layer.size)).collect();
     Ok(Built {
@@ -137,6 +134,59 @@ pub(super) fn publish(
         cached: results.cached,
         saved: services.lookup.saved(),
     })
+}
+
+fn write_id(request: &Request, id: &Digest) -> Result<(), Vec<Diagnostic>> {
+    let Some(path) = &request.iidfile else { return Ok(()) };
+    std::fs::write(path, id.to_string())
+        .map_err(|e| vec![Diagnostic::error(format!("cannot write `{}`: {e}", path.display()))])
+}
+
+/// Names, pushes and loads the image. Gives by what the first engine knows it.
+fn name(
+    request: &Request,
+    services: &Services,
+    (target, layers, names): (&Descriptor, &[Layer], &[Reference]),
+    line: &push::Line,
+) -> Result<Option<Digest>, Vec<Diagnostic>> {
+    let is_pushed = request.push_title().is_some();
+    let first_load = StepNumber(line.step.0 + usize::from(is_pushed));
+    let load = || load::run(request, services, target, first_load);
+    let are_elsewhere = || layers.iter().any(|layer| services.lookup.is_elsewhere(layer));
+    let set_names = || {
+        let named = services.store.set_tags(names.iter().map(|name| (name, target)));
+        named.map_err(|e| vec![diagnose_store(&e)])
+    };
+    let loaded = match (are_elsewhere(), is_pushed) {
+        (false, _) => {
+            set_names()?;
+            push::run(request, services, target, line)?;
+            load()?
+        }
+        (true, true) => {
+            push_then_name(request, services, (target, layers, names), line)?;
+            load()?
+        }
+        // The engine may have what was promised; the local store has it whole, or not at all.
+        (true, false) => {
+            let loaded = load();
+            let is_wanted =
+                loaded.is_err() || request.outputs.iter().any(|output| output.stored && output.loads());
+            match are_elsewhere() {
+                true if !is_wanted => services.events.send(Event::Note(
+                    "the engine had layers that are not here: the image is there, and has no name in rbuild's own store".to_owned(),
+                )),
+                true => {
+                    let brought = services.lookup.bring(layers);
+                    brought.map_err(|error| vec![solve::Error::from(error).explain(services.store.root())])?;
+                    set_names()?;
+                }
+                false => set_names()?,
+            }
+            loaded?
+        }
+    };
+    Ok(loaded.first().map(|loaded| loaded.id))
 }
 
 /// Pushes an image some of whose layers are elsewhere: its names mean something as soon as the registry has it. If it is not to

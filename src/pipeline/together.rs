@@ -110,7 +110,7 @@ struct Part<'r> {
     inputs: Inputs<'r>,
     /// Uploads layers while others are made.
     ahead: Option<early_upload::Ahead>,
-    /// Its line of the display for pushing.
+    /// Its line of the display for pushing; those for loading follow.
     line: StepNumber,
     warnings: Diagnostics,
     goals: Vec<Goal>,
@@ -233,17 +233,17 @@ fn context_numbers(parts: &[Part<'_>]) -> Vec<BTreeMap<String, usize>> {
 /// Says what is about to be built, and what was found.
 fn announce(parts: &mut [Part<'_>], graph: &Graph, services: &Services) {
     let events = &services.events;
-    let mut last = Vec::new();
-    for part in parts.iter_mut() {
+    let mut titles: Vec<(String, usize)> = Vec::new();
+    for (at, part) in parts.iter_mut().enumerate() {
         part.request.warn_of_rewriting(&part.goals, events);
         part.request.note_dialect(&part.goals, events);
         part.request.note_carried(&part.goals, events);
-        part.line = StepNumber(graph.listing.len() + last.len());
-        last.extend(part.request.push_title());
+        part.line = StepNumber(graph.listing.len() + titles.len());
+        let lines = part.request.push_title().into_iter().chain(part.request.load_titles());
+        titles.extend(lines.map(|title| (title, at)));
     }
-    let pushing = parts.iter().filter(|part| part.request.push_title().is_some());
     let last: Vec<(String, &[Goal])> =
-        last.into_iter().zip(pushing.map(|part| part.goals.as_slice())).collect();
+        titles.into_iter().map(|(title, at)| (title, parts[at].goals.as_slice())).collect();
     solve::announce(graph, &last, events);
     let mut told: Diagnostics = Vec::new();
     for warning in parts.iter().flat_map(|part| &part.warnings) {
@@ -338,7 +338,7 @@ fn image(
         None => layers,
     };
     // What the image is of has to be here, wherever it was made; but not only to be sent on.
-    if !request.ends_in_a_registry() {
+    if !request.ends_elsewhere() {
         let brought = services.lookup.bring(&layers);
         brought.map_err(|error| vec![solve::Error::from(error).explain(services.store.root())])?;
     }

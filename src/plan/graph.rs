@@ -11,6 +11,7 @@ pub use op::{
 
 use std::collections::BTreeSet;
 
+use crate::export::Engine;
 use crate::oci::{self, History, ImageConfig, Platform, Reference, Seconds};
 use crate::report::{Diagnostic, Span, StepNumber};
 
@@ -236,4 +237,28 @@ pub enum BaseOrigin {
         /// The platform that is wanted.
         platform: Platform,
     },
+    /// In an engine on this machine.
+    Engine(EngineImage),
+}
+
+/// An image of docker's or podman's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EngineImage {
+    /// Whose.
+    pub engine: Engine,
+    /// A name or an id.
+    pub name: String,
+}
+
+impl EngineImage {
+    /// Reads `docker-daemon:IMAGE` and `containers-storage:IMAGE`; `None` for what begins with neither.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (transport, name) = text.split_once(':')?;
+        let engine = match transport {
+            "docker-daemon" => Engine::DOCKER,
+            "containers-storage" => Engine::Podman,
+            _ => return None,
+        };
+        Some(Self { engine, name: name.to_owned() })
+    }
 }

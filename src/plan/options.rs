@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::graph::{EngineImage, Network};
 use crate::oci::{Platform, Reference};
-
-use super::graph::Network;
 
 /// Everything that a plan depends on beside the Dockerfile and the bases' configurations.
 #[derive(Debug, Clone)]
@@ -104,7 +103,7 @@ impl Options {
 
 /// What `--build-context` takes, for people.
 pub const CONTEXTS: &str = "--build-context takes NAME=WHERE, and WHERE is a folder, the URL of a git repository or of an \
-     archive, `docker-image://IMAGE`, `oci-layout://DIR[:TAG]` or `target:STAGE`";
+     archive, `docker-image://IMAGE`, `oci-layout://DIR[:TAG]`, `docker-daemon:IMAGE`, `containers-storage:IMAGE` or `target:STAGE`";
 
 /// What `--build-context` puts in the place of a stage or an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +119,8 @@ pub enum ContextSource {
         /// Tag or digest; empty for the only image.
         selector: String,
     },
+    /// `docker-daemon:…` and `containers-storage:…`
+    Engine(EngineImage),
     /// A git repository.
     Git(String),
     /// A file or archive behind http(s); it appears as the file `context`.

@@ -3,7 +3,7 @@
 use crate::oci::{Platform, Reference};
 use crate::report::Span;
 
-use super::graph::{BaseOrigin, BaseRequest, ImageOp};
+use super::graph::{BaseOrigin, BaseRequest, EngineImage, ImageOp};
 use super::options::{ContextSource, Options};
 use super::place::{Fault, Place};
 
@@ -72,6 +72,9 @@ pub(super) fn outside(name: Name<'_>, options: &Options, place: &Place) -> Resul
     if name.text == "scratch" {
         return Ok(Origin::Scratch);
     }
+    if let Some(image) = EngineImage::parse(name.text) {
+        return Ok(base(name, BaseOrigin::Engine(image)));
+    }
     let reference: Reference = name.text.parse().map_err(|error: crate::oci::ReferenceError| {
         let message = format!("failed to parse image name `{}`: {}", name.text, error.reason);
         place.fault(name.span, message)
@@ -111,6 +114,7 @@ pub(super) fn of_context(key: &str, source: &ContextSource, name: Name<'_>, own:
         ContextSource::Layout { path, selector } => {
             base(name, BaseOrigin::Layout { path: path.clone(), selector: selector.clone() })
         }
+        ContextSource::Engine(image) => base(name, BaseOrigin::Engine(image.clone())),
         ContextSource::Git(url) => remote(url, RemoteKind::Git),
         ContextSource::Url(url) => remote(url, RemoteKind::Url),
         ContextSource::Target(_) => image(name, own.clone()),
@@ -129,6 +133,7 @@ pub(super) fn stage_alias<'a>(name: &str, platform: &Platform, options: &'a Opti
             ContextSource::Dir(_)
             | ContextSource::Image(_)
             | ContextSource::Layout { .. }
+            | ContextSource::Engine(_)
             | ContextSource::Git(_)
             | ContextSource::Url(_)
             | ContextSource::Linked(_),

@@ -83,6 +83,7 @@ impl Build {
             BaseOrigin::Image(reference) => reference.to_string(),
             BaseOrigin::Layout { path, .. } => path.clone(),
             BaseOrigin::Linked { target, .. } => target.clone(),
+            BaseOrigin::Engine(image) => image.name.clone(),
         };
         let name = name.strip_suffix(":latest").unwrap_or(&name);
         let found = self.images.iter().find(|(known, _, _)| known == name);

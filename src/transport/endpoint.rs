@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::export::Engine;
 use crate::oci::{Reference, ReferenceError};
 use crate::text::closest;
 
@@ -34,6 +35,13 @@ pub enum Endpoint {
         /// The name in it.
         name: Option<Reference>,
     },
+    /// `docker-daemon:NAME[:TAG]` and `containers-storage:NAME[:TAG]`
+    Engine {
+        /// Whose images.
+        engine: Engine,
+        /// A name; of an image that is there, also an id.
+        name: String,
+    },
 }
 
 /// Why a text names no endpoint.
@@ -48,6 +56,12 @@ pub enum EndpointError {
         /// As written.
         text: String,
     },
+    /// No image is named.
+    #[error("`{text}` names no image")]
+    NoName {
+        /// As written.
+        text: String,
+    },
     /// skopeo knows it, rbuild does not.
     #[error("`{transport}` is not supported: {instead}")]
     NotSupported {
@@ -58,7 +72,7 @@ pub enum EndpointError {
     },
     /// Nobody knows it.
     #[error(
-        "there is no transport `{transport}`{}; there are docker://, store:, oci:, oci-archive: and docker-archive:",
+        "there is no transport `{transport}`{}; there are docker://, store:, oci:, oci-archive:, docker-archive:, docker-daemon: and containers-storage:",
         .near.map_or_else(String::new, |near| format!(", did you mean `{near}`?"))
     )]
     Unknown {
@@ -69,7 +83,15 @@ pub enum EndpointError {
     },
 }
 
-const TRANSPORTS: [&str; 5] = ["docker://", "store:", "oci:", "oci-archive:", "docker-archive:"];
+const TRANSPORTS: [&str; 7] = [
+    "docker://",
+    "store:",
+    "oci:",
+    "oci-archive:",
+    "docker-archive:",
+    "docker-daemon:",
+    "containers-storage:",
+];
 
 impl FromStr for Endpoint {
     type Err = EndpointError;
@@ -96,12 +118,11 @@ impl FromStr for Endpoint {
             }
             "docker" => Err(not_supported("write `docker://NAME`")),
             "dir" => Err(not_supported("use `oci:DIR`")),
-            "docker-daemon" => {
-                Err(not_supported("use `docker save` or `docker load` with `docker-archive:FILE`"))
+            "docker-daemon" => in_engine(Engine::DOCKER, text, rest),
+            "containers-storage" if rest.starts_with('[') => {
+                Err(not_supported("a storage in brackets; podman's own configuration says which is used"))
             }
-            "containers-storage" => {
-                Err(not_supported("use `podman save` or `podman load` with `oci-archive:FILE`"))
-            }
+            "containers-storage" => in_engine(Engine::Podman, text, rest),
             // A name with a tag or a port is a name in the store.
             _ if text.parse::<Reference>().is_ok() && !looks_like_a_transport(transport) => {
                 Ok(Endpoint::Store(text.to_owned()))
@@ -113,6 +134,18 @@ impl FromStr for Endpoint {
             }
         }
     }
+}
+
+/// A name, or the id of an image, with or without `sha256:`.
+fn in_engine(engine: Engine, text: &str, name: &str) -> Result<Endpoint, EndpointError> {
+    if name.is_empty() {
+        return Err(EndpointError::NoName { text: text.to_owned() });
+    }
+    let is_id = name.parse::<crate::oci::Digest>().is_ok();
+    if !is_id {
+        name.parse::<Reference>()?;
+    }
+    Ok(Endpoint::Engine { engine, name: name.to_owned() })
 }
 
 /// Nearly one: `oci-archiv:x.tar` is no image of that name.
@@ -148,6 +181,10 @@ mod tests {
             ("oci:rel", "Layout { path: \"rel\", label: \"\" }"),
             ("oci-archive:a.tar:x", "OciArchive { path: \"a.tar\", label: \"x\" }"),
             ("oci:", "`oci:` names no file or folder"),
+            ("docker-daemon:a:1", "Engine { engine: Docker { context: None }, name: \"a:1\" }"),
+            ("containers-storage:localhost/a", "Engine { engine: Podman, name: \"localhost/a\" }"),
+            ("docker-daemon:", "`docker-daemon:` names no image"),
+            ("docker-daemon:A", "`A` is no image name: the repository has upper-case letters"),
             ("dir:/x", "`dir:` is not supported: use `oci:DIR`"),
         ] {
             assert_eq!(shown(text), expected);

@@ -12,7 +12,9 @@ use std::path::Path;
 pub use endpoint::{Endpoint, EndpointError};
 pub use promised::{complete, is_promised, push};
 
+use crate::engine;
 use crate::export::{self, Call, SaveTo, Saved, Sink};
+use crate::http::Environment;
 use crate::image::{Image, StoredPlatform};
 use crate::import::{self, Source};
 use crate::oci::{Descriptor, Platform, Reference};
@@ -36,6 +38,9 @@ pub enum Error {
     /// A layout or an archive could not be written.
     #[error(transparent)]
     Export(#[from] export::Error),
+    /// An engine could not.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
     /// No such image in the store.
     #[error("no image `{name}` in the local store")]
     NotInStore {
@@ -66,6 +71,8 @@ pub struct Request {
     pub to: Endpoint,
     /// Which of its platforms.
     pub which: Which,
+    /// Says where engines are.
+    pub environment: Environment,
 }
 
 /// Moves an image, and gives what arrived: its manifest, or its index if all platforms were meant. `find` looks a name or the
@@ -84,6 +91,11 @@ pub fn run(
     match &request.to {
         Endpoint::Registry(name) => {
             push(store, registry, &whole, &target, std::slice::from_ref(name), progress)?;
+        }
+        Endpoint::Engine { engine, name } => {
+            let names = [name.parse::<Reference>().map_err(|_| Error::NoName)?.with_default_tag()];
+            let to = (engine, names.as_slice());
+            promised::load(store, registry, (&whole, &target), to, &request.environment)?;
         }
         to => {
             complete(store, registry, &whole, progress)?;
@@ -120,6 +132,9 @@ fn bring(
             let part = |platform| one_platform(store, name, whole.clone(), platform);
             let target = platform.map_or_else(|| Ok(whole.clone()), part)?;
             Ok((whole, target))
+        }
+        Endpoint::Engine { engine, name } => {
+            Ok(same(engine::take(store, engine, name, &request.environment)?))
         }
         Endpoint::Layout { path, label } | Endpoint::OciArchive { path, label } => {
             take(store, path, label, platform).map(same)
@@ -175,8 +190,8 @@ fn deliver(store: &Store, target: &Descriptor, to: &Endpoint) -> Result<(), Erro
         false => Call::Label(label.clone()),
     };
     match to {
-        // It is pushed there.
-        Endpoint::Registry(_) => Ok(()),
+        // It is pushed or loaded there.
+        Endpoint::Registry(_) | Endpoint::Engine { .. } => Ok(()),
         Endpoint::Store(name) if name.is_empty() => Err(Error::NoName),
         Endpoint::Store(name) => match name.parse::<Reference>() {
             Ok(reference) => Ok(store.set_tag(&reference.with_default_tag(), target)?),

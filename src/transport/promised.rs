@@ -3,6 +3,9 @@
 use std::error::Error as _;
 
 use super::Error;
+use crate::engine::{self, Load};
+use crate::export::Engine;
+use crate::http::Environment;
 use crate::image::Image;
 use crate::oci::{Descriptor, Reference};
 use crate::registry::{self, Client, Progress};
@@ -56,6 +59,32 @@ pub fn push(
         false => Ok(fetch(store, registry, &remote, std::slice::from_ref(blob), &Progress::silent())?),
     };
     registry.push_supplied((store, &supply), target, names, progress)?;
+    if !remote.is_empty() {
+        Image::settle(store, whole)?;
+    }
+    Ok(())
+}
+
+/// Loads `target`, which is `whole` or one platform of it, into an engine. Layers that are not here are fetched only if the engine
+/// does not have them.
+///
+/// # Errors
+/// [`Error::Engine`]
+pub(super) fn load(
+    store: &Store,
+    registry: &Client,
+    (whole, target): (&Descriptor, &Descriptor),
+    (engine, names): (&Engine, &[Reference]),
+    environment: &Environment,
+) -> Result<(), Error> {
+    let remote = store.remote_names_of(&whole.digest)?;
+    let supply = |blob: &Descriptor| match remote.is_empty() {
+        true => Err("it is not in the local store".to_owned()),
+        false => fetch(store, registry, &remote, std::slice::from_ref(blob), &Progress::silent())
+            .map_err(|error| error.to_string()),
+    };
+    let load = Load { store, target, names, supply: &supply, environment, hear: &|_, _| {} };
+    engine::load(&load, engine)?;
     if !remote.is_empty() {
         Image::settle(store, whole)?;
     }

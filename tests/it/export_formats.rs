@@ -427,7 +427,7 @@ fn wrong_outputs_are_explained() {
         ("type=oci,compression-level=x", "`x` is no value for `compression-level`"),
         ("type=oci,name=A", "`A` is no value for `name`"),
         ("type=docker,oci-mediatypes=maybe", "`maybe` is no value for `oci-mediatypes`"),
-        ("type=docker,context=remote", "`context` is not possible here: there is no docker daemon"),
+        ("type=docker,dest=x,context=remote", "`context` is not possible here: it says which docker"),
         ("type=image,push-by-digest=true,name=a:1", "with push-by-digest=true it has no tag"),
         ("type=oci,push-by-digest=true", "type=oci has no key `push-by-digest`"),
         ("type=oci,annotation[a/b/c/d].a=b", "`a/b/c/d` is no platform"),

@@ -14,6 +14,7 @@ const HOUSE: &[&str] = &[
     "plan",
     "dockerfile",
     "shared_cache",
+    "engine",
     "import",
     "export",
     "registry",

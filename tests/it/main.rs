@@ -20,6 +20,7 @@ mod context;
 mod docker;
 mod doctor;
 mod emulation;
+mod engines;
 mod erofs_layers;
 mod estargz;
 mod exec;

@@ -58,6 +58,11 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = switch, help_heading = "Result")]
     pub(crate) push: bool,
 
+    /// Put the image into an engine that runs it: `docker`, `podman`, `containerd` or `containerd:NAMESPACE`, several with
+    /// commas; without a value, into the first of these that is there. What it has is not sent
+    #[arg(long, value_name = "ENGINE", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Result")]
+    pub(crate) load: Option<String>,
+
     /// Write the image's id to a file: its digest, or of what is written for docker the digest of its configuration
     #[arg(long, value_name = "FILE", help_heading = "Result")]
     pub(crate) iidfile: Option<PathBuf>,

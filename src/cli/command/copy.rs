@@ -8,16 +8,18 @@ use crate::cli::error::print;
 use crate::cli::local;
 use crate::cli::options::configuration::Configuration;
 use crate::cli::show::moving::{MovingArgs, explain_copy};
+use crate::http::Environment;
 use crate::oci::Platform;
 use crate::pipeline;
 use crate::registry::Which;
 use crate::report::Diagnostic;
 use crate::transport::{self, Endpoint, EndpointError, Request};
 
-/// Copy an image between the store, registries, layouts and archives
+/// Copy an image between the store, registries, engines, layouts and archives
 ///
 /// A place is `docker://NAME` for a registry, `store:NAME` or just a name for the local store, `oci:DIR[:LABEL]`,
-/// `oci-archive:FILE[:LABEL]` or `docker-archive:FILE[:NAME]`. Prints the digest of what arrived.
+/// `oci-archive:FILE[:LABEL]` or `docker-archive:FILE[:NAME]`, `docker-daemon:NAME` for docker's images and `containers-storage:NAME` for
+/// podman's. Prints the digest of what arrived.
 #[derive(Debug, Args)]
 pub(crate) struct CopyArgs {
     /// Where the image is
@@ -45,7 +47,12 @@ pub(crate) fn run(global: &Global, args: &CopyArgs) -> Result<(), Failure> {
         true => Which::All,
         false => Which::One(args.platform.clone().unwrap_or_else(Platform::host)),
     };
-    let request = Request { from: place(&args.from)?, to: place(&args.to)?, which };
+    let request = Request {
+        from: place(&args.from)?,
+        to: place(&args.to)?,
+        which,
+        environment: Environment::from_process(),
+    };
     if let Endpoint::Store(name) = &request.to {
         local::new_name(name)?;
     }

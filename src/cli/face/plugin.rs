@@ -14,6 +14,7 @@ use super::builders::BUILDX_VERSION;
 use crate::cli::Failure;
 use crate::cli::error::print;
 use crate::report::Diagnostic;
+use crate::text::boolean;
 
 /// What docker wants to know of a plugin before it lists or starts it.
 pub(super) fn tell_metadata(name: &str) -> Result<(), Failure> {
@@ -57,7 +58,11 @@ pub(super) fn globals<'w>(
         };
         words = match option {
             "-D" | "--debug" | "--tls" => rest,
-            "--tlsverify" => rest,
+            "--tlsverify" => {
+                let is_on = attached.is_none_or(|value| value.to_str().and_then(boolean) != Some(false));
+                globals.extend(is_on.then(|| ("DOCKER_TLS_VERIFY", OsString::from("1"))));
+                rest
+            }
             _ => {
                 let known = VALUED
                     .iter()
@@ -72,6 +77,8 @@ pub(super) fn globals<'w>(
                     }
                 };
                 globals.extend(variable.map(|variable| (variable, value)));
+                // A context that is asked for goes before a host of the environment.
+                globals.extend((*long == "--context").then(|| ("DOCKER_HOST", OsString::new())));
                 rest
             }
         };
@@ -137,10 +144,10 @@ mod tests {
         for (line, globals, rest) in [
             ("buildx build -t x .", "", "build -t x ."),
             ("bake --file -", "", "bake --file -"),
-            ("--context c buildx build .", "DOCKER_CONTEXT=c", "build ."),
+            ("--context c buildx build .", "DOCKER_CONTEXT=c DOCKER_HOST=", "build ."),
             (
                 "-D -l debug --config=/d -H unix:///s --tlsverify buildx version",
-                "DOCKER_CONFIG=/d DOCKER_HOST=unix:///s",
+                "DOCKER_CONFIG=/d DOCKER_HOST=unix:///s DOCKER_TLS_VERIFY=1",
                 "version",
             ),
             ("--tlscacert /c --tls buildx buildx", "", "buildx"),

@@ -11,6 +11,7 @@ use crate::cli::local::open_to_write;
 use crate::cli::options::configuration::Configuration;
 use crate::cli::options::request::{bad, tag};
 use crate::cli::show::moving::{each, explain_copy};
+use crate::http::Environment;
 use crate::oci::Reference;
 use crate::registry::{Client, Which};
 use crate::transport::{self, Endpoint, Request};
@@ -36,7 +37,8 @@ pub(super) fn run(typed: &Typed) -> Result<(), Failure> {
     let titles: Vec<String> = names.iter().map(|name| format!("push {path} to {name}")).collect();
     let copied = each(ProgressMode::Auto, Client::new(settings), &titles, |client, at, bytes| {
         let to = Endpoint::Registry(names[at].clone());
-        let request = Request { from: from.clone(), to, which: Which::All };
+        let request =
+            Request { from: from.clone(), to, which: Which::All, environment: Environment::from_process() };
         transport::run(&store, client, &request, &|_| None, bytes).map_err(|e| explain_copy(&e))
     })?;
     crate::pipeline::empty_trash(&store);

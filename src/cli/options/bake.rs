@@ -8,11 +8,11 @@ use clap::Parser;
 
 use super::configuration::{Configuration, RegistryArgs};
 use super::request;
-use crate::bake::{Cache, Output, Secret, Ssh, Target, Wants, clean_path, is_remote};
+use crate::bake::{Cache, Secret, Ssh, Target, Wants, clean_path, is_remote};
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::command::build::{BuildArgs, Jobs};
-use crate::export;
+use crate::export::{self, Engine, LoadInto};
 use crate::pipeline::{DockerfileFrom, Request};
 use crate::plan::ContextSource;
 use crate::report::Diagnostic;
@@ -65,24 +65,17 @@ pub(crate) fn request(
     if target.is_linked {
         request.tags.clear();
     }
-    stay_here(target, &mut request);
+    load(target, &mut request);
     Ok(request)
 }
 
-/// What docker is to load, but not as a file, stays in rbuild's own store.
-fn stay_here(target: &Target, request: &mut Request) {
-    let is_loaded = |output: &Output| output.kind == "docker" && output.destination.is_empty();
-    let is_piped = |output: &Output| output.destination == "-";
-    let outputs = || target.outputs.iter().flatten();
-    if outputs().any(is_loaded) && !outputs().any(is_piped) {
-        let to_nowhere = |output: &export::Output| {
-            matches!(output.target, export::Target::DockerArchive(export::Sink::Stdout))
-        };
-        let before = request.outputs.len();
-        request.outputs.retain(|output| !to_nowhere(output));
-        if request.outputs.len() < before {
-            let note = "images for docker (`type=docker`, `--load`) are kept in rbuild's store; `rbuild save NAME | docker load` gives one to docker";
-            request.notes.push(note.to_owned());
+/// Images for docker stay in rbuild's own store where there is none, and that is said: files of compose name docker whatever there is.
+/// A target that is there for others is loaded nowhere.
+fn load(target: &Target, request: &mut Request) {
+    request.outputs.retain(|output| !target.is_linked || !output.loads());
+    for output in &mut request.outputs {
+        if output.target == export::Target::Load(LoadInto::Engine(Engine::DOCKER)) {
+            output.target = export::Target::Load(LoadInto::DockerIfThere);
         }
     }
 }
@@ -274,6 +267,7 @@ pub(crate) fn check_stdout(requests: &[(String, Request)]) -> Result<(), Failure
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::bake::Output;
 
     #[test]
     fn fields_become_options() {

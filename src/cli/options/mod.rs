@@ -7,6 +7,7 @@ pub(super) mod definition;
 pub(super) mod docker;
 pub(super) mod filter;
 pub(super) mod limits;
+mod load;
 pub(super) mod podman;
 pub(super) mod request;
 pub(super) mod sandbox;

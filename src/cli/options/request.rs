@@ -13,7 +13,7 @@ use crate::cli::face::Face;
 use crate::export::{Output, Target};
 use crate::oci::{Annotation, Platform, Reference};
 use crate::pipeline::{self, ContextFrom, DockerfileFrom, Identity, PullPolicy, Request, Secret, SecretFrom};
-use crate::plan::graph::Network;
+use crate::plan::graph::{EngineImage, Network};
 use crate::plan::{self, ContextSource, Entitlement, Options, SourceKind};
 use crate::report::Diagnostic;
 
@@ -56,6 +56,7 @@ pub(crate) fn from_args(
     };
     let mut outputs = all(&args.output, "--output", |text| Output::parse(text).map_err(|e| e.to_string()))?;
     let push = args.push && !pushed(&mut outputs);
+    super::load::add(args.load.as_deref(), global.face, args.push, &mut outputs)?;
     let tags = tags(&args.tag, &mut outputs)?;
     let annotations: Vec<Annotation> =
         all(&args.annotation, "--annotation", Annotation::parse)?.into_iter().flatten().collect();
@@ -132,9 +133,10 @@ pub(crate) fn hide(arg: Arg, ids: &[&str]) -> Arg {
 }
 
 /// The ids of the options about what a build gives.
-const OF_RESULTS: [&str; 13] = [
+const OF_RESULTS: [&str; 14] = [
     "tag",
     "output",
+    "load",
     "push",
     "iidfile",
     "metadata_file",
@@ -160,6 +162,7 @@ pub(crate) fn refuse_results(
         ("--tag", !args.tag.is_empty()),
         ("--output", !args.output.is_empty()),
         ("--push", args.push),
+        ("--load", args.load.is_some()),
         ("--iidfile", args.iidfile.is_some()),
         ("--label", !args.label.is_empty()),
         ("--annotation", !args.annotation.is_empty()),
@@ -284,7 +287,8 @@ fn insecure(tags: &[Reference], outputs: &[Output]) -> Vec<String> {
 /// by that of its manifest, as does docker's with containerd. Who calls rbuild docker expects docker's.
 fn identity(face: Face, outputs: &[Output]) -> Identity {
     let is_dockers = face == Face::Docker;
-    match is_dockers || outputs.iter().any(|output| matches!(output.target, Target::DockerArchive(_))) {
+    let is_for_docker = |output: &Output| matches!(output.target, Target::DockerArchive(_) | Target::Load(_));
+    match is_dockers || outputs.iter().any(is_for_docker) {
         true => Identity::Configuration,
         false => Identity::Manifest,
     }
@@ -448,6 +452,8 @@ fn named_context(text: &str) -> Result<(String, ContextSource), String> {
             },
         };
         ContextSource::Layout { path: path.to_owned(), selector: selector.to_owned() }
+    } else if let Some(image) = EngineImage::parse(source) {
+        ContextSource::Engine(image)
     } else if let Some(stage) = source.strip_prefix("target:") {
         ContextSource::Target(stage.to_owned())
     } else {

@@ -198,6 +198,7 @@ fn the_call_of_compose() {
         .args(args)
         .current_dir(world.context())
         .env("RBUILD_ROOT", world.store())
+        .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
         .stdin(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()

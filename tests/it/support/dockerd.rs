@@ -15,6 +15,11 @@ pub struct Dockerd {
 impl Dockerd {
     /// Starts it, and waits until it answers.
     pub fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// Starts it with more options.
+    pub fn start_with(folder: &Path, more: &[&str]) -> Self {
         let at = |name: &str| folder.join(name).display().to_string();
         let socket = format!("unix://{}", at("docker.sock"));
         let log = fs::File::create(folder.join("dockerd.log")).unwrap();
@@ -28,6 +33,7 @@ impl Dockerd {
                 &at("exec"),
             ])
             .args(["--pidfile", &at("pid"), "-H", &socket])
+            .args(more)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

@@ -5,7 +5,9 @@
 pub mod accounts;
 pub mod attack;
 pub mod base;
+pub mod containerd;
 pub mod dockerd;
+pub mod fake_docker;
 pub mod gha;
 pub mod golden;
 pub mod http;
@@ -16,6 +18,7 @@ pub mod mounts;
 pub mod nginx;
 pub mod program;
 pub mod registry;
+pub mod tap;
 pub mod terminal;
 pub mod tls;
 pub mod tools;
