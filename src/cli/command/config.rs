@@ -42,13 +42,13 @@ pub(crate) fn run(global: &Global, args: &ConfigArgs) -> Result<(), Failure> {
     let format = Format::parse(args.format.as_deref())?;
     let configuration = Configuration::load()?;
     let mut rows = values(global, &configuration);
-    rows.extend(configuration.origins()?.into_iter().map(|(key, value, from)| row(&key, value, &from)));
+    rows.extend(configuration.origins()?.into_iter().map(|(key, value, from)| row(&key, &value, &from)));
     print(&format.render(&COLUMNS, &rows)?)
 }
 
-fn row(key: &str, value: String, from: &str) -> Value {
+fn row(key: &str, value: &str, from: &str) -> Value {
     // A cache or a mirror may be written with a login.
-    json!({"Key": key, "Value": without_password(&value), "From": from})
+    json!({"Key": key, "Value": without_password(value), "From": from})
 }
 
 fn values(global: &Global, configuration: &Configuration) -> Vec<Value> {
@@ -61,10 +61,10 @@ fn values(global: &Global, configuration: &Configuration) -> Vec<Value> {
         (Some(root), _) if !root.as_os_str().is_empty() => "--root",
         _ => DEFAULT,
     };
-    rows.push(row("store.root", root, from));
+    rows.push(row("store.root", &root, from));
     rows.push(match own.store_quota_bytes {
-        Some(quota) => row("store.quota", bytes(quota), &file),
-        None => row("store.quota", "none".to_owned(), DEFAULT),
+        Some(quota) => row("store.quota", &bytes(quota), &file),
+        None => row("store.quota", "none", DEFAULT),
     });
     let defaults = &own.defaults;
     for (key, name, said, usual) in [
@@ -73,9 +73,9 @@ fn values(global: &Global, configuration: &Configuration) -> Vec<Value> {
         ("defaults.network", "", &defaults.network, "default"),
     ] {
         rows.push(match (variable(name).filter(|_| !name.is_empty()), said) {
-            (Some(value), _) => row(key, value, &format!("${name}")),
-            (None, Some(value)) => row(key, value.clone(), &file),
-            (None, None) => row(key, usual.to_owned(), DEFAULT),
+            (Some(value), _) => row(key, &value, &format!("${name}")),
+            (None, Some(value)) => row(key, value, &file),
+            (None, None) => row(key, usual, DEFAULT),
         });
     }
     for (key, name, said) in [
@@ -86,17 +86,17 @@ fn values(global: &Global, configuration: &Configuration) -> Vec<Value> {
         match variable(name) {
             Some(text) => rows.push(row(
                 key,
-                text.split_whitespace().map(shown).collect::<Vec<_>>().join(" "),
+                &text.split_whitespace().map(shown).collect::<Vec<_>>().join(" "),
                 &format!("${name}"),
             )),
-            None if said.is_empty() => rows.push(row(key, "none".to_owned(), DEFAULT)),
-            None => rows.extend(said.iter().map(|text| row(key, shown(text), &file))),
+            None if said.is_empty() => rows.push(row(key, "none", DEFAULT)),
+            None => rows.extend(said.iter().map(|text| row(key, &shown(text), &file))),
         }
     }
     for (key, name, usual) in VARIABLES {
         rows.push(match variable(name) {
-            Some(value) => row(key, value, &format!("${name}")),
-            None => row(key, usual.to_owned(), DEFAULT),
+            Some(value) => row(key, &value, &format!("${name}")),
+            None => row(key, usual, DEFAULT),
         });
     }
     rows
