@@ -184,7 +184,7 @@ mod tests {
             ("docker-daemon:a:1", "Engine { engine: Docker { context: None }, name: \"a:1\" }"),
             ("containers-storage:localhost/a", "Engine { engine: Podman, name: \"localhost/a\" }"),
             ("docker-daemon:", "`docker-daemon:` names no image"),
-            ("docker-daemon:A", "`A` is no image name: the repository has upper-case letters"),
+            ("docker-daemon:A", "`A` is no image name: the repository's name must be lower case"),
             ("dir:/x", "`dir:` is not supported: use `oci:DIR`"),
         ] {
             assert_eq!(shown(text), expected);
