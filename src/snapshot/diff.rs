@@ -19,6 +19,7 @@ use super::Error;
 use super::files::{self, CAPABILITY, is_directory};
 use super::ids::IdMap;
 use super::listing::{Listing, Mark, Tracked};
+use crate::layer::contents::{Wanted, are_equal};
 use crate::layer::entry::{Content, DiskFile, Entry, EntryKind};
 use crate::layer::unpack::OpaqueMark;
 use crate::layer::view::{RootView, ViewEntry};
@@ -140,11 +141,20 @@ struct Directory {
 /// Device and inode.
 type Inode = (u64, u64);
 
+/// A change, or what may be one.
+struct Change {
+    entry: Entry,
+    /// Of a file with several names.
+    inode: Option<Inode>,
+    /// It is none if the file holds what the parent has there.
+    unless: Option<Wanted>,
+}
+
 /// What was found directly in one directory.
 #[derive(Default)]
 struct Found {
     /// Changes; of files with several names also which file it is.
-    entries: Vec<(Entry, Option<Inode>)>,
+    entries: Vec<Change>,
     directories: Vec<Directory>,
     /// What the root looks like, if that is to be known.
     marks: Vec<(Vec<u8>, Mark)>,
@@ -152,7 +162,7 @@ struct Found {
 
 impl Found {
     fn push(&mut self, entry: Entry) {
-        self.entries.push((entry, None));
+        self.entries.push(Change { entry, inode: None, unless: None });
     }
 }
 
@@ -186,7 +196,7 @@ impl<'a> Differ<'a> {
     /// directories deeper than a thread's stack is.
     fn everything(&self) -> Result<Vec<Entry>, Error> {
         let mut level = vec![Directory { path: Vec::new(), lower: Lower::Visible }];
-        let (mut entries, mut links, mut marks) = (Vec::new(), HashMap::new(), HashMap::new());
+        let (mut changes, mut links, mut marks) = (Vec::new(), HashMap::new(), HashMap::new());
         while !level.is_empty() {
             let found: Result<Vec<Found>, Error> = if level.len() < MIN_PARALLEL {
                 level.iter().map(|dir| self.directory(dir)).collect()
@@ -197,13 +207,34 @@ impl<'a> Differ<'a> {
             for found in found? {
                 level.extend(found.directories);
                 marks.extend(found.marks);
-                entries.extend(found.entries.into_iter().map(|(entry, id)| link(entry, id, &mut links)));
+                changes.extend(found.entries);
             }
         }
         if let Some(tracked) = &self.job.tracked {
             let _ = tracked.after.set(Listing::new(marks));
         }
-        Ok(entries)
+        let changes = self.without_doubts(changes)?;
+        Ok(changes.into_iter().map(|change| link(change.entry, change.inode, &mut links)).collect())
+    }
+
+    /// Leaves out what is no change: files of layers of which there is no tree are compared with what the blobs hold.
+    fn without_doubts(&self, mut changes: Vec<Change>) -> Result<Vec<Change>, Error> {
+        let Some(blobs) = self.job.tracked.as_ref().and_then(|tracked| tracked.blobs.as_ref()) else {
+            return Ok(changes);
+        };
+        let mut files = Vec::new();
+        for change in &changes {
+            let Some(wanted) = change.unless else { continue };
+            let path = Path::new(OsStr::from_bytes(&change.entry.path));
+            let file = self.root.open_file(path).map_err(Error::io("open", self.job.root.join(path)))?;
+            files.push((wanted, file));
+        }
+        if files.is_empty() {
+            return Ok(changes);
+        }
+        let mut equal = are_equal(&files, &*blobs.0)?.into_iter();
+        changes.retain(|change| change.unless.is_none() || equal.next() != Some(true));
+        Ok(changes)
     }
 
     /// The changes directly in one directory.
@@ -321,17 +352,19 @@ impl<'a> Differ<'a> {
         path: Vec<u8>,
         on_disk: &OnDisk<'_>,
         below: Option<ViewEntry<'a>>,
-    ) -> Result<Option<(Entry, Option<Inode>)>, Error> {
+    ) -> Result<Option<Change>, Error> {
         let stat = &on_disk.stat;
         let Some(kind) = self.kind(&path, on_disk)? else { return Ok(None) };
         let entry = self.entry(path, kind, on_disk)?;
-        if let Some(below) = below
-            && self.is_same(&entry, stat, &below)?
-        {
-            return Ok(None);
+        let mut unless = None;
+        if let Some(below) = below {
+            if self.is_same(&entry, stat, &below)? {
+                return Ok(None);
+            }
+            unless = self.doubt(&entry, stat, &below);
         }
-        let id = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
-        Ok(Some((entry, id)))
+        let inode = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
+        Ok(Some(Change { entry, inode, unless }))
     }
 
     /// `None` for sockets, which mean nothing without the process behind them.

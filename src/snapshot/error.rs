@@ -49,6 +49,9 @@ pub enum Error {
     /// A layer could not be unpacked.
     #[error(transparent)]
     Unpack(#[from] layer::unpack::UnpackError),
+    /// What a layer of the parent holds could not be compared.
+    #[error(transparent)]
+    Contents(#[from] layer::contents::ContentsError),
     /// A layer must be unpacked.
     #[error(transparent)]
     Unfit(#[from] layer::erofs::Unfit),

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -105,6 +106,21 @@ pub struct Tracked {
     pub put_back: HashSet<PathBuf>,
     /// What it looks like when its changes have been found.
     pub after: Arc<OnceLock<Listing>>,
+    /// Opens the blob of one of the parent's layers, where that is wanted.
+    pub blobs: Option<Blobs>,
+}
+
+/// See [`Tracked::blobs`].
+#[derive(Clone)]
+pub struct Blobs(pub Arc<Open>);
+
+/// Opens a blob by the number of its layer.
+pub type Open = dyn Fn(usize) -> io::Result<Box<dyn io::Read>> + Send + Sync;
+
+impl std::fmt::Debug for Blobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Blobs")
+    }
 }
 
 impl Tracked {
@@ -117,6 +133,11 @@ impl Tracked {
     pub fn go_on(self) -> Option<Self> {
         let after = Arc::into_inner(self.after)?.into_inner()?;
         Some(Self::new(after, self.covered))
+    }
+
+    /// Whether nobody wrote to what is at `path`, unless its time was set back afterwards.
+    pub(super) fn seems_unwritten(&self, path: &[u8], mark: Mark) -> bool {
+        self.before.marks.get(path).is_some_and(|before| Mark { changed: mark.changed, ..*before } == mark)
     }
 
     /// Whether there was a file at `path`.

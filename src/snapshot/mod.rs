@@ -35,7 +35,7 @@ pub use error::Error;
 pub use files::{make_dir, remove};
 pub use hidden::hidden_by;
 pub use ids::{IdMap, IdRange};
-pub use listing::{Listing, Tracked};
+pub use listing::{Blobs, Listing, Open, Tracked};
 pub use overlay::OverlayKind;
 pub use sums::measuring;
 pub use trees::{TreeKind, Trees};

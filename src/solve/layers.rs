@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::environment::Services;
 use super::error::Error;
@@ -18,7 +19,7 @@ use crate::layer::index::Index;
 use crate::layer::{self, Compression, Remembered, Segments, WriteOptions, repack};
 use crate::oci::{Descriptor, DiffId, Digest, Layer, Seconds};
 use crate::rootfs::SpecialOwner;
-use crate::snapshot::{CommitJob, DiffJob};
+use crate::snapshot::{Blobs, CommitJob, DiffJob};
 use crate::store::{Folder, Store, supersede};
 
 /// Writes `entries` as a layer into the store. What it has in common with `earlier` is taken from there.
@@ -77,8 +78,10 @@ pub(super) fn of_changes(
 ) -> Result<Layer, Error> {
     let scratch = services.store.scratch_dir()?;
     let LayerOptions { compression, newest } = form;
+    let mut diff = DiffJob { newest, ..services.snapshots.diff_job(snapshot, special)? };
+    diff.tracked.iter_mut().for_each(|tracked| tracked.blobs = Some(blobs(services, parent)));
     let job = CommitJob {
-        diff: DiffJob { newest, ..services.snapshots.diff_job(snapshot, special)? },
+        diff,
         // For a worker, which has no view.
         parents: match snapshot.memory().is_some() || services.executor.is_rootless() {
             true => services.snapshots.index_files(&parent.layers)?,
@@ -93,6 +96,16 @@ pub(super) fn of_changes(
     services.store.adopt_blob(&job.blob, made.digest)?;
     services.indexes.adopt(made.diff_id, &job.index)?;
     Ok(layer(compression, made.diff_id, (made.digest, made.size), made.annotations))
+}
+
+/// Opens the blobs of a root's layers, by their numbers.
+fn blobs(services: &Services, root: &RootState) -> Blobs {
+    let (lookup, store, layers) = (Arc::clone(&services.lookup), services.store.clone(), root.layers.clone());
+    Blobs(Arc::new(move |layer| {
+        lookup.bring(&layers[layer..=layer]).map_err(io::Error::other)?;
+        let blob = store.open_blob(&layers[layer].descriptor.digest).map_err(io::Error::other)?;
+        Ok(Box::new(blob))
+    }))
 }
 
 /// Writes a layer of the store anew with another compression. Its tar stays what it is, and with it diff id and index.

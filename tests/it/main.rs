@@ -48,6 +48,7 @@ mod one_id;
 mod outputs;
 mod packaging;
 mod parallel_steps;
+mod plain;
 mod plan;
 mod platforms;
 mod process_limits;

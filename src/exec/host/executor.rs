@@ -224,7 +224,8 @@ impl Executor {
     fn begin(&self, spec: &Spec, stdin: Stdin, files: Vec<OwnedFd>) -> Result<Begun, ExecError> {
         let privilege = self.privilege()?;
         if privilege == Privilege::Plain {
-            plain::refuse(spec)?;
+            self.refuse(spec.network, spec.security)?;
+            plain::refuse_mounts(spec)?;
         }
         let shares_proc = self.shares_proc();
         if shares_proc && spec.security == Security::Insecure {
@@ -372,7 +373,10 @@ impl Executor {
     /// Refuses what a step cannot have here, before anything is made ready for it.
     pub fn refuse(&self, network: Network, security: Security) -> Result<(), ExecError> {
         match self.privilege()? {
-            Privilege::Plain => plain::refuse_surroundings(network, security),
+            Privilege::Plain => {
+                plain::refuse_surroundings(network, security)?;
+                if self.limits.wants_group() { plain::refuse_limits() } else { Ok(()) }
+            }
             Privilege::Root | Privilege::Ranges | Privilege::Single => Ok(()),
         }
     }
@@ -444,7 +448,11 @@ impl Standing {
             return Ok(Self::Root);
         }
         match Userns::create(program) {
-            Err(error) if plain::has_rights() => Ok(Self::Plain(error)),
+            Err(error) if plain::has_rights() => {
+                // Steps are among the same processes, as the same user. A kernel that cannot is no reason to fail.
+                let _ = plain::hide_memory();
+                Ok(Self::Plain(error))
+            }
             made => made.map(Self::InNamespace),
         }
     }

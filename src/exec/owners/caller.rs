@@ -14,6 +14,8 @@ use super::notify;
 use super::numbers::{self, PIDFD_THREAD};
 
 const PAGE: u64 = 4096;
+/// Most paths are shorter.
+const USUAL: usize = 256;
 /// PATH_MAX.
 const LONGEST_PATH: usize = 4096;
 
@@ -45,12 +47,12 @@ impl Caller {
         notify::write_memory(self.pid, address, bytes).map_err(|_| Errno::FAULT)
     }
 
-    /// A text that ends with a zero byte, read page by page: what follows it may not be there.
+    /// A text that ends with a zero byte, read in pieces that end with a page at the latest: what follows it may not be there.
     pub(in crate::exec) fn text(self, mut address: u64) -> Result<Vec<u8>, Errno> {
         let mut text = Vec::new();
         while text.len() < LONGEST_PATH {
-            let mut chunk = [0; PAGE as usize];
-            let length = (PAGE - address % PAGE) as usize;
+            let mut chunk = [0; USUAL];
+            let length = ((PAGE - address % PAGE) as usize).min(USUAL);
             let read = notify::read_memory(self.pid, address, &mut chunk[..length]);
             let read = read.map_err(|_| Errno::FAULT)?;
             if let Some(end) = chunk[..read].iter().position(|byte| *byte == 0) {

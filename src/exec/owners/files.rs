@@ -141,6 +141,7 @@ impl OwnerSupervisor {
             Call::Execve => named(caller, args[0], true),
             _ => named_at(caller, args[0], args[1], args[4]),
         };
+        notify::forget_memory(question.pid);
         let Ok(file) = file else { return Ok(Answer::Continue) };
         let Ok(stat) = rustix::fs::statat(CWD, &file.path, file.flags()) else {
             return Ok(Answer::Continue);

@@ -3,10 +3,13 @@
 
 #![allow(unsafe_code)]
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags, Stat, Statx};
@@ -155,9 +158,42 @@ pub(in crate::exec) fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) ->
             read => return read,
         }
     }
-    let read = rustix::io::pread(memory_file(pid, OFlags::RDONLY)?, buffer, address)?;
+    let read = read_by_file(pid, address, buffer)?;
     IS_BY_FILE.store(true, Ordering::Relaxed);
     Ok(read)
+}
+
+/// So long the file of a process's memory is used again: a number is not given out anew in that time.
+const FILE_LASTS: Duration = Duration::from_millis(50);
+/// So many of them are open at most.
+const MOST_FILES: usize = 64;
+
+thread_local! {
+    static FILES: RefCell<HashMap<u32, (OwnedFd, Instant)>> = RefCell::default();
+}
+
+fn read_by_file(pid: u32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    FILES.with_borrow_mut(|files| {
+        if let Some((file, opened)) = files.get(&pid)
+            && opened.elapsed() < FILE_LASTS
+            // Of a program that is gone nothing can be read.
+            && let Ok(read @ 1..) = rustix::io::pread(file, &mut *buffer, address)
+        {
+            return Ok(read);
+        }
+        if files.len() >= MOST_FILES {
+            files.clear();
+        }
+        let file = memory_file(pid, OFlags::RDONLY)?;
+        let read = rustix::io::pread(&file, buffer, address)?;
+        files.insert(pid, (file, Instant::now()));
+        Ok(read)
+    })
+}
+
+/// A process executes another program: what it shared with others until then is not its memory any more.
+pub(in crate::exec) fn forget_memory(pid: u32) {
+    FILES.with_borrow_mut(|files| files.remove(&pid));
 }
 
 /// The filters of some containers let the memory of other processes be reached by its file only. Known after the first call.

@@ -107,7 +107,9 @@ impl Furnished {
         let aside = PathBuf::from(aside);
         let made = rustix::fs::mkdir(&aside, Mode::RWXU);
         made.doing(|| format!("make {}", aside.display()))?;
-        let aside_file = rustix::fs::open(&aside, flags, Mode::empty()).doing(doing)?;
+        // To be listed in the end.
+        let listed = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let aside_file = rustix::fs::open(&aside, listed, Mode::empty()).doing(doing)?;
         Ok(Self {
             base: base.to_owned(),
             aside,

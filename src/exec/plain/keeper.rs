@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::Mode;
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 
@@ -52,6 +53,8 @@ fn receive(socket: &UnixStream) -> Result<Option<Given>, Failure> {
         .doing(|| "take in processes".into())?;
     // A session of its own: what is typed at rbuild's terminal is for rbuild.
     let _ = rustix::process::setsid();
+    // What is put in place has the modes that are said.
+    rustix::process::umask(Mode::empty());
     let doing = || "read the request".to_owned();
     let Some((request, files)) = channel::receive_with(socket).doing(doing)? else { return Ok(None) };
     let request: RunRequest = messages::decode(&request).map_err(std::io::Error::from).doing(doing)?;

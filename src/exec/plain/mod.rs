@@ -65,17 +65,29 @@ pub(super) fn rights_that_root_lacks() -> Vec<&'static str> {
     NEEDED.iter().filter(|(one, _)| !bound.contains(*one)).map(|(_, name)| *name).collect()
 }
 
-/// Lets this process take in what loses its parent below it, and keeps its memory from others.
+/// For the zygote: lets it take in what loses its parent below it, and hides it.
 pub(super) fn guard() -> std::io::Result<()> {
     // A keeper has to end its step first: it is told by its socket that rbuild is gone.
     rustix::process::set_parent_process_death_signal(None)?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    hide_memory()
+}
+
+/// Keeps this process's memory, environment and open files from others.
+pub(super) fn hide_memory() -> std::io::Result<()> {
     Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-/// Refuses what a step asks for and cannot have here.
-pub(super) fn refuse(spec: &Spec) -> Result<(), ExecError> {
-    refuse_surroundings(spec.network, spec.security)?;
+/// Refuses limits of a whole step.
+pub(super) fn refuse_limits() -> Result<(), ExecError> {
+    not_here(
+        "limits of a RUN (`--memory`, `--cpus`, `--pids-limit` and the like)",
+        "limit the container itself, as with `docker run --memory`",
+    )
+}
+
+/// Refuses mounts that a step asks for and cannot have here.
+pub(super) fn refuse_mounts(spec: &Spec) -> Result<(), ExecError> {
     for mount in &spec.mounts {
         match &mount.kind {
             MountSource::Tmpfs { size_bytes: 1.., .. } => {

@@ -131,6 +131,28 @@ pub fn spool(
     Ok(wanted.iter().map(content).collect())
 }
 
+/// Whether files hold what ranges of layers hold. Each blob is streamed once, to the last byte wanted of it.
+pub fn are_equal(files: &[(Wanted, File)], open: &OpenBlob<'_>) -> Result<Vec<bool>, ContentsError> {
+    let ranges = sorted(&files.iter().map(|(wanted, _)| *wanted).collect::<Vec<_>>());
+    let mut of_range = vec![Vec::new(); ranges.len()];
+    for (at, (wanted, _)) in files.iter().enumerate() {
+        of_range[ranges.binary_search(wanted).expect("`ranges` holds every wanted range")].push(at);
+    }
+    let mut equal = vec![true; files.len()];
+    let mut done = vec![0; ranges.len()];
+    let mut buffer = Vec::new();
+    gather(&ranges, open, |range, piece| {
+        buffer.resize(piece.len(), 0);
+        for at in &of_range[range] {
+            let read = files[*at].1.read_exact_at(&mut buffer, done[range]);
+            equal[*at] &= read.is_ok() && buffer == piece;
+        }
+        done[range] += piece.len() as u64;
+        Ok(())
+    })?;
+    Ok(equal)
+}
+
 fn gather_in_memory(wanted: &[Wanted], open: &OpenBlob<'_>) -> Result<Vec<Vec<u8>>, ContentsError> {
     let ranges = sorted(wanted);
     let mut bytes = vec![Vec::new(); ranges.len()];

@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Stat;
 
 use super::Differ;
+use crate::layer::contents::Wanted;
 use crate::layer::entry::{Entry, EntryKind};
 use crate::layer::view::{Kind, ViewEntry};
 use crate::rootfs::Root;
 use crate::snapshot::Error;
 use crate::snapshot::files::CAPABILITY;
+use crate::snapshot::listing::Mark;
 use crate::snapshot::unpack::open_first;
 
 /// Whether mode, owner, group and capabilities agree.
@@ -60,6 +62,20 @@ impl Differ<'_> {
         let open = |path: &PathBuf| Root::open(path).map_err(Error::io("open", path));
         let lowers = self.job.lowers.iter().map(open).collect::<Result<_, _>>()?;
         Ok(self.lowers.get_or_init(|| lowers))
+    }
+
+    /// What a file would have to hold to be the parent's, where nothing else tells a change and there is no tree to compare it with.
+    pub(super) fn doubt(&self, entry: &Entry, stat: &Stat, below: &ViewEntry<'_>) -> Option<Wanted> {
+        let tracked = self.job.tracked.as_ref()?;
+        let (EntryKind::File(content), Kind::File { size, offset }) = (&entry.kind, below.node.kind) else {
+            return None;
+        };
+        let is_like_it = content.len() == size
+            && entry.mtime == below.node.mtime
+            && metadata(entry, below)
+            && tracked.seems_unwritten(&entry.path, Mark::of(stat));
+        let layer = below.layer.filter(|layer| is_like_it && *layer >= tracked.covered)?;
+        Some(Wanted { layer, offset, len: size })
     }
 
     /// Whether the trees below have what the parent has there, and not something older.

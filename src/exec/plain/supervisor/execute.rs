@@ -40,19 +40,29 @@ impl Supervisor {
         if !is_it {
             return Err(Errno::ACCESS);
         }
-        self.programs += 1;
-        let folder = format!("/proc/.{}", self.programs);
-        let path = format!("{folder}/exe");
+        let path = self.link_to((there.st_dev, there.st_ino), program.as_bytes())?;
         if path.len() > wanted.path.len() {
             return Err(Errno::ACCESS);
         }
-        rustix::fs::mkdirat(CWD, &folder, Mode::from_raw_mode(0o555))?;
-        rustix::fs::symlinkat(&program, CWD, &path)?;
         let address = question.args[usize::from(call == PathCall::Execveat)];
         let written = notify::write_over(question.pid, address, &[path.as_bytes(), b"\0"].concat());
         written.map_err(|_| Errno::ACCESS)?;
         let call = if call == PathCall::Execve { Call::Execve } else { Call::Execveat };
         self.owners.decide_call(question, (call, Convention { narrow: false, wide: true }))
+    }
+
+    /// A link to a program; its name is `exe`, which is then the process's.
+    fn link_to(&mut self, (device, inode): (u64, u64), program: &[u8]) -> Result<String, Errno> {
+        let key = (device, inode, program.to_vec());
+        if let Some(path) = self.programs.get(&key) {
+            return Ok(path.clone());
+        }
+        let folder = format!("/proc/.{}", self.programs.len() + 1);
+        let path = format!("{folder}/exe");
+        rustix::fs::mkdirat(CWD, &folder, Mode::from_raw_mode(0o555))?;
+        rustix::fs::symlinkat(program, CWD, &path)?;
+        self.programs.insert(key, path.clone());
+        Ok(path)
     }
 
     /// `/dev/ptmx` and what is in `/dev/pts`: the container's, of which a step sees what it has made.
@@ -107,9 +117,15 @@ impl Supervisor {
     }
 
     /// A device for which there is no node: the container's own.
-    pub(super) fn device(&self, call: PathCall, wanted: &Wanted, name: &str) -> Result<Answer, Errno> {
+    pub(super) fn device(
+        &self,
+        call: PathCall,
+        question: &Question,
+        wanted: &Wanted,
+        name: &str,
+    ) -> Result<Answer, Errno> {
         if !matches!(call, PathCall::Open | PathCall::Openat | PathCall::Openat2 | PathCall::Creat) {
-            return Ok(Answer::Continue);
+            return self.look_at_device(call, question, name);
         }
         let flags = wanted.flags & (OFlags::RWMODE | OFlags::NONBLOCK) | OFlags::NOCTTY | OFlags::CLOEXEC;
         let device = rustix::fs::openat(&self.dev, name, flags, Mode::empty())?;

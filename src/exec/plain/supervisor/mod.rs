@@ -49,8 +49,8 @@ pub(super) struct Supervisor {
     special: HashSet<(u64, u64)>,
     /// Pseudo terminals that were handed in, by number.
     terminals: HashSet<u32>,
-    /// How many links to programs were made.
-    programs: u32,
+    /// The links to programs that were made: by inode and path of the program, the link's path.
+    programs: HashMap<(u64, u64, Vec<u8>), String>,
 }
 
 /// The supervisor's life; ends when no process is left that could ask.
@@ -76,7 +76,7 @@ pub(super) fn run(socket: &UnixStream, root: &Furnished, spec: &Spec, keeper: u3
         known: HashMap::new(),
         special: HashSet::new(),
         terminals: HashSet::new(),
-        programs: 0,
+        programs: HashMap::new(),
     };
     for folder in ["/proc", "/dev", "/dev/pts"] {
         let stat = rustix::fs::stat(folder)?;
@@ -127,7 +127,7 @@ impl Supervisor {
             Place::Elsewhere => self.elsewhere(call, question, convention),
             Place::Proc(rest) => self.below_proc(call, question, &wanted, rest),
             Place::Terminal(rest) => self.terminal(call, question, &wanted, &rest),
-            Place::Device(name) => self.device(call, &wanted, &name),
+            Place::Device(name) => self.device(call, question, &wanted, &name),
         }
     }
 

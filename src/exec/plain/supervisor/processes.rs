@@ -100,12 +100,12 @@ impl Supervisor {
 
     fn open_process(&self, pid: i32, flags: u64) -> Result<Answer, Errno> {
         let process = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(Errno::INVAL)?;
-        let file = rustix::process::pidfd_open(process, PidfdFlags::from_bits_retain(flags as u32))?;
+        let file = rustix::process::pidfd_open(process, PidfdFlags::from_bits_retain(flags as u32));
         // Looked at when it is open: now it is no other's number.
         if !self.is_member(pid as u32) {
             return Err(Errno::SRCH);
         }
-        Ok(Answer::File(file, true))
+        Ok(Answer::File(file?, true))
     }
 
     fn priority(&self, kind: u64, number: i32) -> Result<Answer, Errno> {
