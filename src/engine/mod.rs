@@ -5,6 +5,7 @@
 //! fails in the middle keeps at most layers without a name, which its own cleaning removes.
 
 mod archive;
+#[allow(clippy::disallowed_methods, reason = "the socket that the user names")]
 mod containerd;
 #[allow(clippy::disallowed_methods, reason = "docker's own files: contexts, certificates")]
 mod docker;
@@ -12,6 +13,7 @@ mod error;
 mod picked;
 #[allow(clippy::disallowed_methods, reason = "a layout in a folder of the store for temporary files")]
 mod podman;
+#[allow(clippy::disallowed_methods, reason = "folders of $PATH")]
 mod program;
 
 use crate::export::{Engine, LoadInto};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Error, Load};
-use crate::image::Image;
+use crate::image::{Image, StoredPlatform};
 use crate::oci::{Descriptor, DiffId, Manifest, Platform};
 
 /// The image of one platform.
@@ -40,7 +40,7 @@ pub(super) fn one(load: &Load<'_>) -> Result<Picked, Error> {
     };
     let found = found.ok_or_else(|| Error::NoPlatform {
         wanted: Box::new(host.clone()),
-        offered: platforms.iter().filter_map(|p| p.platform()).map(|p| p.to_string()).collect(),
+        offered: platforms.iter().filter_map(StoredPlatform::platform).map(|p| p.to_string()).collect(),
     })?;
     let config = found.config.as_deref().ok_or(Error::NoFiles { digest: found.descriptor.digest })?;
     let diff_ids = config.rootfs.diff_ids.clone();

@@ -79,7 +79,7 @@ impl<'a> Registry<'a> {
                     let limits = stream.set_read_timeout(Some(PATIENCE));
                     let limits = limits.and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
                     // Who hangs up has what they wanted.
-                    let _ = limits.and_then(|()| self.answer(stream));
+                    let _ = limits.and_then(|()| self.answer(&stream));
                 });
             }
         });
@@ -92,8 +92,8 @@ impl<'a> Registry<'a> {
     }
 
     /// One request for each connection: a pull makes a handful.
-    fn answer(&self, stream: TcpStream) -> io::Result<()> {
-        let mut reader = BufReader::new((&stream).take(HEAD_LIMIT));
+    fn answer(&self, stream: &TcpStream) -> io::Result<()> {
+        let mut reader = BufReader::new(stream.take(HEAD_LIMIT));
         let mut first = String::new();
         reader.read_line(&mut first)?;
         let mut range = None;
@@ -111,13 +111,13 @@ impl<'a> Registry<'a> {
         let with_body = match method {
             "GET" => true,
             "HEAD" => false,
-            _ => return head(&stream, "405 Method Not Allowed", None, 0),
+            _ => return head(stream, "405 Method Not Allowed", None, 0),
         };
         match self.asked(path) {
-            Some(Asked::Alive) => head(&stream, "200 OK", None, 0),
-            Some(Asked::Manifest(wanted)) => self.manifest(&stream, &wanted, with_body),
-            Some(Asked::Blob(digest)) => self.blob(&stream, digest, (range.unwrap_or(0), with_body)),
-            None => head(&stream, "404 Not Found", None, 0),
+            Some(Asked::Alive) => head(stream, "200 OK", None, 0),
+            Some(Asked::Manifest(wanted)) => self.manifest(stream, &wanted, with_body),
+            Some(Asked::Blob(digest)) => self.blob(stream, digest, (range.unwrap_or(0), with_body)),
+            None => head(stream, "404 Not Found", None, 0),
         }
     }
 
