@@ -67,7 +67,7 @@ fn a_daemon_that_is_not_there() {
 fn a_socket_for_others() {
     let world = world();
     let docker = daemon(&world, |_| Reply::HangsUp);
-    fs::set_permissions(docker.socket(), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(docker.socket(), fs::Permissions::from_mode(0o000)).unwrap();
     if crate::support::is_root() {
         return;
     }
@@ -75,10 +75,13 @@ fn a_socket_for_others() {
     assert!(text.contains("members of the group `docker`"), "{text}");
 }
 
+/// What a daemon answers to an archive, and a part of what is told.
+type Case = (fn() -> Reply, &'static str);
+
 #[test]
 fn a_daemon_that_does_not_want() {
-    let full = "write /layer.tar: no space left on device";
-    let cases: [(fn() -> Reply, &str); 4] = [
+    let full: &str = "write /layer.tar: no space left on device";
+    let cases: [Case; 4] = [
         // In the middle of the archive, and after it.
         (
             || Reply::Interrupts(500, "{\"message\":\"no images today\"}".to_owned()),
