@@ -14,9 +14,11 @@ use crate::support::{is_root, skip, tools};
 
 /// Answers as docker does, with the images of `containerd`. `pulls` says whether it reaches this machine's loopback.
 fn docker(world: &World, containerd: &Arc<Containerd>, pulls: bool) -> FakeDocker {
-    let containerd = Arc::clone(containerd);
+    // It ends with the test, which the thread that answers does not.
+    let containerd = Arc::downgrade(containerd);
     let refused = |text: &str| Reply::Says(500, format!("{{\"message\":\"{text}\"}}"));
     let answer = move |asked: &str, body: &[u8]| {
+        let Some(containerd) = containerd.upgrade() else { return Reply::HangsUp };
         let (path, query) = asked.split_once('?').unwrap_or((asked, ""));
         let query: BTreeMap<&str, &str> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
         let ctr = |words: &[&str]| containerd.command("moby", words).output().unwrap();
