@@ -193,7 +193,7 @@ fn files_tell_what_was_built() {
         format!("{{\"name\":\"{host}/a/b:1\",\"digest\":\"{digest}\"}}")
     );
     let inspect = |place: &str| {
-        tools::json("skopeo", ["inspect", "--config", &format!("{place}")])["rootfs"]["diff_ids"].clone()
+        tools::json("skopeo", ["inspect", "--config", &place.to_string()])["rootfs"]["diff_ids"].clone()
     };
     let (tar, layout) = (job.at("context/image.tar"), job.at("context/layout"));
     let in_archive = inspect(&format!("docker-archive:{tar}:{one}"));

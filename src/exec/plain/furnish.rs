@@ -42,6 +42,7 @@ const SYS_FILES: [&str; 7] = [
 ];
 
 /// What comes to a place.
+#[derive(Clone, Copy)]
 pub(super) enum New<'a> {
     /// An empty directory.
     Directory {

@@ -152,7 +152,7 @@ impl Supervisor {
                 rustix::fs::openat(self.owners.proc(), at, kept, Mode::empty())
             }
             Found::Text(_) | Found::LinkItself(_) => Err(Errno::LOOP),
-            Found::Link(link, rest) => self.open_through(caller, &link, rest, wanted),
+            Found::Link(link, rest) => self.open_through(caller, &link, &rest, wanted),
             Found::Inside(path) => self.open_inside(caller, &path, wanted),
         }
     }
@@ -162,12 +162,12 @@ impl Supervisor {
         &mut self,
         caller: Caller,
         link: &str,
-        rest: VecDeque<Vec<u8>>,
+        rest: &VecDeque<Vec<u8>>,
         wanted: &Wanted,
     ) -> Result<OwnedFd, Errno> {
         let stat = rustix::fs::statat(self.owners.proc(), link, AtFlags::empty())?;
         if !rest.is_empty() || FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            let path = self.path_through(link, &rest)?;
+            let path = self.path_through(link, rest)?;
             return self.open_inside(caller, &path, wanted);
         }
         let flags = wanted.flags;

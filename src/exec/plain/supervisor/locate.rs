@@ -76,11 +76,10 @@ impl Supervisor {
         }
         let mut text = [0; 1];
         // This process has the same root.
-        let link = match is_absolute {
+        match is_absolute {
             true => rustix::fs::readlinkat_raw(CWD, path, &mut text[..]).is_ok(),
-            false => rustix::fs::readlinkat_raw(CWD, &caller.path(directory, path), &mut text[..]).is_ok(),
-        };
-        link
+            false => rustix::fs::readlinkat_raw(CWD, caller.path(directory, path), &mut text[..]).is_ok(),
+        }
     }
 
     fn is_plain_device(&self, name: &[u8]) -> bool {
