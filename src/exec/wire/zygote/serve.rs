@@ -207,11 +207,12 @@ impl Step {
 
     /// The init is gone: reports, when nothing is left of the step but its changes.
     fn end(mut self, others: &[Step]) {
+        let ended = sys::wait(self.init);
+        // What a keeper that was killed has left may hold the report open, so that its end never comes.
+        self.clear(&ended, others);
         while self.report.is_some() {
             self.listen();
         }
-        let ended = sys::wait(self.init);
-        self.clear(&ended, others);
         let report = messages::decode(&self.said).unwrap_or_else(|_| {
             let failure = match ended {
                 Ok((sys::Ended::Signal(signal), _)) => Failure::Killed { signal },
