@@ -192,9 +192,8 @@ fn files_tell_what_was_built() {
         job.read("out/images").lines().next().unwrap(),
         format!("{{\"name\":\"{host}/a/b:1\",\"digest\":\"{digest}\"}}")
     );
-    let inspect = |place: &str| {
-        tools::json("skopeo", ["inspect", "--config", &place.to_string()])["rootfs"]["diff_ids"].clone()
-    };
+    let inspect =
+        |place: &str| tools::json("skopeo", ["inspect", "--config", place])["rootfs"]["diff_ids"].clone();
     let (tar, layout) = (job.at("context/image.tar"), job.at("context/layout"));
     let in_archive = inspect(&format!("docker-archive:{tar}:{one}"));
     assert_eq!(in_archive.as_array().unwrap().len(), 1);
