@@ -20,7 +20,7 @@ pub enum Privilege {
     /// answers for them.
     Single,
     /// Root in a container that allows neither namespaces nor mounts: a step has a root of its own by `chroot`, and a process
-    /// beside it answers for `/proc` and identities. See [`super::plain`].
+    /// beside it answers for `/proc` and identities.
     Plain,
 }
 
