@@ -1,11 +1,15 @@
-//! `type=s3`: a bucket that moto plays. It takes any signature, and its conditions are no lock.
+//! `type=s3`: a bucket that moto plays. It takes any signature, so Amazon's own library looks at those, and its conditions are no lock.
 
+use std::io::Write as _;
+use std::process::Stdio;
+
+use rbuild::oci::Digest;
 use rbuild::shared_cache::Pack;
 
 use super::servers::{Backend, faults};
 use super::{Project, writers_at_once_lose_nothing};
 use crate::support::http::{Reply, Server, forward};
-use crate::support::moto::{BUCKET, Moto};
+use crate::support::moto::{BUCKET, Moto, python};
 
 /// For reading and for writing.
 fn options(host: &str) -> (String, String) {
@@ -158,4 +162,59 @@ fn a_service_without_conditions_is_written_to() {
     assert_eq!(project.built("three", &[&from]).ran(), 0);
     project.write("a", "a file\n");
     assert_eq!(project.built("four", &[&from]).ran(), 0);
+}
+
+/// Reads requests from its standard input, signs each again and compares.
+const SIGNS_AGAIN: &str = r#"
+import json, sys
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+for request in json.load(sys.stdin):
+    headers = request["headers"]
+    parts = (part.strip().split("=", 1) for part in headers["authorization"].split(" ", 1)[1].split(","))
+    said = dict(parts)
+    key, _, region, service, _ = said["Credential"].split("/")
+    signed = {name: headers[name] for name in said["SignedHeaders"].split(";")}
+    again = AWSRequest(request["method"], "http://" + headers["host"] + request["path"], headers=signed)
+    again.context["timestamp"] = headers["x-amz-date"]
+    signer = S3SigV4Auth(Credentials(key, "hidden-key"), service, region)
+    text = signer.canonical_request(again)
+    made = signer.signature(signer.string_to_sign(again, text), again)
+    if made != said["Signature"]:
+        sys.exit("another signature for " + text)
+"#;
+
+#[test]
+fn requests_are_signed_as_amazons_own_library_does() {
+    let (project, service) = (Project::new(), Moto::start());
+    let counter = Server::between(service.host(), |_, reply| reply);
+    let (from, to) = options(&counter.host());
+    // What must be encoded in paths and queries.
+    let odd = |option: String| option.replace("prefix=ci/", "prefix=c i+/ä/,name=a&b");
+    let (from, to) = (odd(from), odd(to));
+    project.built("one", &[&to]);
+    let second = project.built("two", &[&from, &to]);
+    assert_eq!(second.ran(), 0, "{}", second.stderr);
+    let requests = counter.received();
+    let is_there = |method: &str, part: &str| {
+        assert!(requests.iter().any(|r| r.method == method && r.path.contains(part)), "{method} {part}");
+    };
+    is_there("PUT", "c%20i%2B/%C3%A4/");
+    is_there("GET", "list-type=2&prefix=c%20i%2B%2F");
+    let told: Vec<serde_json::Value> = requests
+        .iter()
+        .map(|request| {
+            let content = request.header("x-amz-content-sha256").unwrap();
+            assert!(content == "UNSIGNED-PAYLOAD" || content == Digest::of(&request.body).hex(), "{content}");
+            let headers: serde_json::Map<String, serde_json::Value> =
+                request.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+            serde_json::json!({"method": request.method, "path": request.path, "headers": headers})
+        })
+        .collect();
+    let mut child =
+        python().args(["-c", SIGNS_AGAIN]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&serde_json::to_vec(&told).unwrap()).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
 }

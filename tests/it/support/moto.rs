@@ -49,13 +49,15 @@ impl Drop for Moto {
     }
 }
 
-fn spawn(port: u16) -> Child {
+/// The Python that has moto, and with it Amazon's own library, which is `botocore`.
+pub fn python() -> Command {
     // Where `tests/run` installs it.
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/moto/bin/python");
-    let mut command = match own.exists() {
-        true => Command::new(own),
-        false => Command::new("python3"),
-    };
+    Command::new(if own.exists() { own } else { "python3".into() })
+}
+
+fn spawn(port: u16) -> Child {
+    let mut command = python();
     command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("python3 is missing")
