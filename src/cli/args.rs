@@ -119,7 +119,9 @@ impl Global {
     }
 }
 
+// clap learns the options of a command when that is called or shown: to describe those of all takes longer than a small build.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(super) enum Command {
     /// Build an image from a Dockerfile (the default command)
     Build(Box<BuildLine>),

@@ -121,6 +121,7 @@ pub(crate) fn answer(args: &CompleteArgs) -> Result<(), Failure> {
     let (mut words, mut index) = (args.words.clone(), args.index);
     let lookup = Arc::new(Lookup::of(&words));
     let mut command = Cli::command();
+    command.build();
     fill_in(&mut command, &lookup);
     let own = first_own_word(&words);
     let word = words.get(own).map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
