@@ -110,6 +110,8 @@ pub mod config;
 #[allow(clippy::disallowed_methods, reason = "the files of keys that the user names")]
 pub mod signature;
 
+pub mod tripwire;
+
 pub mod oci;
 
 #[allow(clippy::disallowed_methods, reason = "it is what the others go through")]

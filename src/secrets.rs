@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 
@@ -37,7 +38,25 @@ impl std::fmt::Debug for Value {
 
 /// Secrets by id.
 #[derive(Debug, Clone, Default)]
-pub struct Secrets(BTreeMap<String, SecretSource>);
+pub struct Secrets(BTreeMap<String, Entry>);
+
+#[derive(Debug, Clone)]
+struct Entry {
+    source: SecretSource,
+    /// It is no secret in truth, so nobody searches for it.
+    is_exempt: bool,
+    /// What a pipe gave is gone from the pipe.
+    read: Arc<OnceLock<Bytes>>,
+}
+
+/// A value, which is shown nowhere.
+struct Bytes(Vec<u8>);
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
 
 /// Why a secret cannot be used. Its value is in no message.
 #[derive(Debug, thiserror::Error)]
@@ -53,14 +72,44 @@ pub struct SecretError {
 
 impl FromIterator<(String, SecretSource)> for Secrets {
     fn from_iter<I: IntoIterator<Item = (String, SecretSource)>>(secrets: I) -> Self {
-        Self(secrets.into_iter().collect())
+        let entry = |source| Entry { source, is_exempt: false, read: Arc::default() };
+        Self(secrets.into_iter().map(|(id, source)| (id, entry(source))).collect())
     }
 }
 
 impl Secrets {
-    /// The value of a secret; `None` if nobody gave it, or if its variable is not set.
+    /// Lets nobody search for these, for everybody may know them.
+    pub fn exempting<'i>(mut self, ids: impl IntoIterator<Item = &'i str>) -> Self {
+        for id in ids {
+            self.0.entry(id.to_owned()).and_modify(|entry| entry.is_exempt = true);
+        }
+        self
+    }
+
+    /// The value of a secret, read once; `None` if nobody gave it, or if its variable is not set.
     pub fn read(&self, id: &str) -> Result<Option<Vec<u8>>, SecretError> {
-        match self.0.get(id) {
+        let Some(entry) = self.0.get(id) else { return Ok(None) };
+        if let Some(Bytes(read)) = entry.read.get() {
+            return Ok(Some(read.clone()));
+        }
+        let read = self.read_anew(id)?;
+        Ok(read.map(|read| entry.read.get_or_init(|| Bytes(read)).0.clone()))
+    }
+
+    /// The values that must be in no image, by their ids. A file that is a pipe is left to who needs it, and known from then on.
+    /// What cannot be read is told to who needs it, too.
+    pub fn searched(&self) -> Vec<(&str, Vec<u8>)> {
+        let is_ready = |entry: &Entry| match &entry.source {
+            _ if entry.read.get().is_some() => true,
+            SecretSource::File(path) => std::fs::metadata(path).is_ok_and(|file| file.is_file()),
+            SecretSource::Env(_) | SecretSource::Value(_) => true,
+        };
+        let searched = self.0.iter().filter(|(_, entry)| !entry.is_exempt && is_ready(entry));
+        searched.filter_map(|(id, _)| Some((id.as_str(), self.read(id).ok()??))).collect()
+    }
+
+    fn read_anew(&self, id: &str) -> Result<Option<Vec<u8>>, SecretError> {
+        match self.source(id) {
             None => Ok(None),
             Some(SecretSource::Value(Value(text))) => Ok(Some(text.clone().into_bytes())),
             Some(SecretSource::Env(name)) => {
@@ -84,13 +133,13 @@ impl Secrets {
 
     /// Why the file that a secret is to come from is not there, if it is not. It is not opened, for it may be a pipe.
     pub fn missing_file(&self, id: &str) -> Option<SecretError> {
-        let Some(SecretSource::File(path)) = self.0.get(id) else { return None };
+        let Some(SecretSource::File(path)) = self.source(id) else { return None };
         std::fs::metadata(path).err().map(|error| self.problem(id, error.to_string()))
     }
 
     /// The variable that a secret is to come from, if that is not set.
     pub fn unset_variable(&self, id: &str) -> Option<&str> {
-        match self.0.get(id) {
+        match self.source(id) {
             Some(SecretSource::Env(name)) => std::env::var_os(name).is_none().then_some(name),
             Some(SecretSource::File(_) | SecretSource::Value(_)) | None => None,
         }
@@ -131,8 +180,12 @@ impl Secrets {
         }
     }
 
+    fn source(&self, id: &str) -> Option<&SecretSource> {
+        self.0.get(id).map(|entry| &entry.source)
+    }
+
     fn problem(&self, id: &str, problem: String) -> SecretError {
-        let from = match self.0.get(id) {
+        let from = match self.source(id) {
             Some(SecretSource::File(path)) => format!("`{}`", path.display()),
             Some(SecretSource::Env(name)) => format!("the variable `{name}`"),
             Some(SecretSource::Value(_)) => "the command line".to_owned(),

@@ -19,4 +19,6 @@ pub mod writer;
 
 pub use compress::Compression;
 pub use repack::{Repacked, repack};
-pub use writer::{Remembered, Segments, WriteError, WriteOptions, Written, write, write_remembering};
+pub use writer::{
+    Remembered, Segments, WriteError, WriteOptions, Written, write, write_remembering, write_watched,
+};

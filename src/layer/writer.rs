@@ -14,6 +14,7 @@ mod pipeline;
 mod stargz;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -25,6 +26,7 @@ pub(super) use stargz::TABLE_ANNOTATION;
 use super::compress::{CompressError, Compression};
 use super::entry::Entry;
 use crate::oci::{DiffId, Digest};
+use crate::tripwire::{Found, Scanner};
 
 /// How to write a layer. Everything in here changes the blob's bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub struct Written {
     pub entries: Vec<Entry>,
     /// What a later layer can take from this one; empty unless [`write_remembering`] was asked.
     pub segments: Segments,
+    /// What a scanner found in it, each once.
+    pub found: Vec<Found>,
 }
 
 /// Why a layer could not be written. Paths are those in the layer, shown losslessly as far as they are UTF-8.
@@ -165,20 +169,32 @@ pub fn write(
     options: &WriteOptions,
     sink: &mut impl Write,
 ) -> Result<Written, WriteError> {
-    write_as(entries, options, Memory::Off, sink)
+    write_as(entries, options, (Memory::Off, None), sink)
+}
+
+/// Writes what [`write()`] writes, and lets `scanner` search all of it on the way.
+pub fn write_watched(
+    entries: Vec<Entry>,
+    options: &WriteOptions,
+    scanner: Option<&Scanner>,
+    sink: &mut impl Write,
+) -> Result<Written, WriteError> {
+    write_as(entries, options, (Memory::Off, scanner), sink)
 }
 
 /// Writes what [`write()`] writes, to the byte; but segments that `earlier` has are taken from there instead of being compressed, and
 /// [`Written::segments`] tells what the next layer can take from this one. Where the digests of their files are known,
 /// they are not even read: those before the first that is another are copied, and those after it decompressed, as the
 /// tar has to be hashed.
+///
+/// `scanner` searches what is not copied, and copies nothing while it knows values, which may be others than when `earlier` was written.
 pub fn write_remembering(
     entries: Vec<Entry>,
     options: &WriteOptions,
-    earlier: Option<&Remembered>,
+    (earlier, scanner): (Option<&Remembered>, Option<&Scanner>),
     sink: &mut impl Write,
 ) -> Result<Written, WriteError> {
-    write_as(entries, options, Memory::On { earlier }, sink)
+    write_as(entries, options, (Memory::On { earlier }, scanner), sink)
 }
 
 /// Whether segments are remembered.
@@ -191,7 +207,7 @@ enum Memory<'m> {
 fn write_as(
     entries: Vec<Entry>,
     options: &WriteOptions,
-    memory: Memory<'_>,
+    (memory, scanner): (Memory<'_>, Option<&Scanner>),
     sink: &mut impl Write,
 ) -> Result<Written, WriteError> {
     options.compression.check()?;
@@ -201,7 +217,9 @@ fn write_as(
         stargz::check(&entries)?;
         layout.segments = stargz::segments(&entries, &layout);
     }
-    let identity = pipeline::run(&entries, &layout, options.compression, memory, sink)?;
+    let identity = pipeline::run(&entries, &layout, options.compression, (memory, scanner), sink)?;
+    let found =
+        scanner.map_or_else(Vec::new, |scanner| watch::found(scanner, identity.hits, &layout, &entries));
     let uncompressed_size = layout.size + identity.table.map_or(0, |table| table.raw_bytes);
     let annotations = identity.table.map(|table| stargz::annotations(table.digest, uncompressed_size));
     Ok(Written {
@@ -213,6 +231,7 @@ fn write_as(
         data_offsets: layout.data_offsets,
         entries,
         segments: identity.segments,
+        found,
     })
 }
 

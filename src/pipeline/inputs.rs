@@ -351,11 +351,11 @@ impl<'r> Inputs<'r> {
 
     /// What steps work with, and how they write layers.
     pub(super) fn environment(&self, form: LayerOptions) -> Environment<'_> {
-        let Request { jobs, pull, offline, no_cache, .. } = *self.request;
+        let Request { jobs, pull, offline, no_cache, tripwire, .. } = *self.request;
         let fresh_stages = self.fresh_stages();
         Environment {
             services: self.services,
-            policy: Policy { jobs, pull, offline, no_cache, fresh_stages, form },
+            policy: Policy { jobs, pull, offline, no_cache, fresh_stages, form, tripwire },
             given: Given {
                 dockerfile: Some(&self.dockerfile),
                 secrets: self.request.secrets(),

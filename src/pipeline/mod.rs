@@ -122,6 +122,8 @@ pub struct Request {
     pub volumes: Vec<MountSpec>,
     /// What RUN --mount=type=secret may ask for, and logins for what is fetched.
     pub secrets: Vec<Secret>,
+    /// What becomes of a secret in a new layer, in the configuration or in output.
+    pub tripwire: Tripwire,
     /// Keep the root of a step that fails.
     pub keep_failed: bool,
     /// What RUN --mount=type=ssh may ask for, by id.
@@ -214,6 +216,7 @@ impl Request {
             ignore_file: None,
             volumes: Vec::new(),
             secrets: Vec::new(),
+            tripwire: Tripwire::default(),
             keep_failed: false,
             ssh: Vec::new(),
             limits: Limits::default(),
@@ -222,7 +225,10 @@ impl Request {
     }
 
     fn secrets(&self) -> Secrets {
-        self.secrets.iter().map(|secret| (secret.id.clone(), secret.from.clone())).collect()
+        let secrets: Secrets =
+            self.secrets.iter().map(|secret| (secret.id.clone(), secret.from.clone())).collect();
+        let exempt = self.secrets.iter().filter(|secret| secret.is_exempt);
+        secrets.exempting(exempt.map(|secret| secret.id.as_str()))
     }
 }
 
@@ -233,10 +239,13 @@ pub struct Secret {
     pub id: String,
     /// Where its value is; read only when a step asks for it.
     pub from: SecretFrom,
+    /// It may be in the image, so nobody searches for it.
+    pub is_exempt: bool,
 }
 
 pub use crate::secrets::SecretSource as SecretFrom;
 pub use crate::solve::SshSource as SshFrom;
+pub use crate::solve::Tripwire;
 pub use crate::solve::images::PullPolicy;
 
 /// What a build made.

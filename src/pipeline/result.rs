@@ -9,7 +9,7 @@ use crate::oci::image::{self, Assembled};
 use crate::oci::{AnnotationLevel, Descriptor, Digest, ImageConfig, Index, Layer, Reference, Seconds};
 use crate::plan::graph::{Goal, HistoryPlan, StepId};
 use crate::report::{Diagnostic, Event, Outcome, StepNumber};
-use crate::solve::{self, Services, Solved};
+use crate::solve::{self, Environment, Services, Solved};
 use crate::store::Store;
 use crate::upkeep::{StepNote, StepNotes};
 
@@ -47,8 +47,9 @@ pub(super) fn assemble(
     goal: &Goal,
     solved: &Solved,
     layers: Vec<Layer>,
-    services: &Services,
+    environment: &Environment<'_>,
 ) -> Result<PlatformResult, Vec<Diagnostic>> {
+    let services = environment.services;
     let epoch = request.image_epoch(goal.epoch);
     let time_of = |step: StepId| epoch.unwrap_or_else(|| solved.root(step).time);
     let history = goal.image.history.iter().map(|entry| entry.entry(time_of)).collect();
@@ -60,7 +61,11 @@ pub(super) fn assemble(
     let said = (&annotations, request.dialect());
     let Assembled { config_bytes, config_descriptor, manifest_bytes, mut manifest_descriptor, .. } =
         image::assemble(config, history, &layers, created, said);
-    for bytes in [&config_bytes, &manifest_bytes] {
+    for (what, bytes) in
+        [("the configuration of the image", &config_bytes), ("its manifest", &manifest_bytes)]
+    {
+        let watched = environment.watch_document(what, bytes);
+        watched.map_err(|error| vec![error.explain(store.root())])?;
         store.put_blob(bytes).map_err(|e| vec![diagnose_store(&e)])?;
     }
     notes(goal, solved).save(store, &manifest_descriptor.digest);

@@ -15,7 +15,7 @@ use crate::oci::Layer;
 use crate::plan::graph::{Goal, Graph};
 use crate::plan::{self, ContextSource};
 use crate::report::{Diagnostic, Event, Outcome, StepNumber};
-use crate::solve::{self, HearLayers, Pins, Services, Solved};
+use crate::solve::{self, Environment, HearLayers, Pins, Services, Solved, Words};
 
 type Diagnostics = Vec<Diagnostic>;
 
@@ -140,7 +140,8 @@ pub(super) fn run(
         let (line, warnings, goals) = (StepNumber(0), Vec::new(), Vec::new());
         parts.push(Part { name, request, inputs, ahead, line, warnings, goals });
     }
-    let graph = plan_all(&mut parts)?;
+    let mut graph = plan_all(&mut parts)?;
+    hide_secrets(&mut graph, &parts);
     announce(&mut parts, &graph, services);
     let results = build(&parts, &graph, services);
     services.lookup.forget_offers();
@@ -202,13 +203,15 @@ fn plan_all(parts: &mut [Part<'_>]) -> Result<Graph, Diagnostics> {
 fn kinds(parts: &[Part<'_>]) -> Vec<usize> {
     let mut known: Vec<String> = Vec::new();
     let kind = |part: &Part<'_>| {
-        let Request { no_cache, no_cache_stages, pull, secrets, ssh, dns, volumes, outputs, .. } =
-            part.request;
+        let Request {
+            no_cache, no_cache_stages, pull, secrets, ssh, dns, volumes, outputs, tripwire, ..
+        } = part.request;
         let form = part.request.layer_options(None);
         let epochs: Vec<_> = outputs.iter().map(|output| output.epoch).collect();
         // Secrets are told apart by where they come from, and nothing of them is kept.
         format!(
-            "{no_cache} {no_cache_stages:?} {pull:?} {secrets:?} {ssh:?} {dns:?} {volumes:?} {form:?} {epochs:?}"
+            "{no_cache} {no_cache_stages:?} {pull:?} {secrets:?} {ssh:?} {dns:?} {volumes:?} {form:?} {epochs:?} \
+             {tripwire:?}"
         )
     };
     let mut number = |likeness: String| match known.iter().position(|known| *known == likeness) {
@@ -228,6 +231,18 @@ fn context_numbers(parts: &[Part<'_>]) -> Vec<BTreeMap<String, usize>> {
     }
     let mut known = Vec::new();
     parts.iter().map(|part| part.inputs.number_contexts(&mut known)).collect()
+}
+
+/// Puts names in the place of secrets that an argument brought into a line.
+fn hide_secrets(graph: &mut Graph, parts: &[Part<'_>]) {
+    for Part { request, .. } in parts {
+        let words = Words::of_given(&request.secrets(), &request.ssh.iter().cloned().collect());
+        for listed in &mut graph.listing {
+            if let Some(masked) = words.masked(&listed.title) {
+                listed.title = masked;
+            }
+        }
+    }
 }
 
 /// Says what is about to be built, and what was found.
@@ -279,7 +294,8 @@ fn build(
     loop {
         services.lookup.take_broken();
         let results = solve::run_several(graph, &goals, &environments, hear).and_then(|solved| {
-            let results = parts.iter().map(|part| results_of(part, graph, &solved, services));
+            let parts = parts.iter().zip(&environments);
+            let results = parts.map(|(part, environment)| results_of(part, graph, &solved, environment));
             let results = results.collect::<Result<Vec<_>, _>>()?;
             // What steps were told of layers that have come since, only to be kept.
             let proven = services.indexes.prove(&solved.layers());
@@ -304,9 +320,9 @@ fn results_of(
     part: &Part<'_>,
     graph: &Graph,
     solved: &Solved,
-    services: &Services,
+    environment: &Environment<'_>,
 ) -> Result<result::Results, Diagnostics> {
-    let image = |goal: &Goal| image(part.request, goal, solved, services);
+    let image = |goal: &Goal| image(part.request, goal, solved, environment);
     let images = part.goals.iter().map(image).collect::<Result<_, _>>()?;
     let reached = graph.reached(&part.goals);
     let of_part = || {
@@ -329,8 +345,9 @@ fn image(
     request: &Request,
     goal: &Goal,
     solved: &Solved,
-    services: &Services,
+    environment: &Environment<'_>,
 ) -> Result<result::PlatformResult, Diagnostics> {
+    let services = environment.services;
     let layers = &solved.root(goal.image.result).layers;
     let layers = squash::squash(request, goal, layers.clone(), services)?;
     let layers = match request.forced() {
@@ -342,5 +359,5 @@ fn image(
         let brought = services.lookup.bring(&layers);
         brought.map_err(|error| vec![solve::Error::from(error).explain(services.store.root())])?;
     }
-    result::assemble(request, goal, solved, layers, services)
+    result::assemble(request, goal, solved, layers, environment)
 }

@@ -12,8 +12,9 @@ use super::diff::{DiffJob, diff};
 use super::error::Error;
 use crate::layer::index::Index;
 use crate::layer::view::RootView;
-use crate::layer::{Compression, WriteOptions, write};
+use crate::layer::{Compression, WriteOptions, write_watched};
 use crate::oci::{DiffId, Digest};
+use crate::tripwire::{Found, Needles, Scanner};
 
 /// What to turn into a layer, and where to put it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub struct CommitJob {
     pub blob: PathBuf,
     /// The file that the layer's index is written to; made or emptied.
     pub index: PathBuf,
+    /// What must not be in the layer; nothing is searched for when absent.
+    pub watch: Option<Needles>,
 }
 
 /// A layer that was written; `blob` is to be published under `digest`, `index` under `diff_id`.
@@ -45,6 +48,8 @@ pub struct Committed {
     pub annotations: BTreeMap<String, String>,
     /// The number of entries; 0 when the command changed nothing.
     pub entries: usize,
+    /// What was found that was watched for.
+    pub found: Vec<Found>,
 }
 
 /// Finds the changes and writes them.
@@ -61,7 +66,9 @@ pub fn commit_on(job: &CommitJob, parent: &RootView) -> Result<Committed, Error>
     let file = File::create(&job.blob).map_err(Error::io("write", &job.blob))?;
     // Segments are written whole; the buffer only spares small layers a call.
     let mut sink = BufWriter::new(file);
-    let written = write(entries, &WriteOptions { compression: job.compression }, &mut sink)?;
+    let options = WriteOptions { compression: job.compression };
+    let scanner = job.watch.as_ref().map(Scanner::new);
+    let written = write_watched(entries, &options, scanner.as_ref(), &mut sink)?;
     sink.into_inner().map_err(|error| Error::io("write", &job.blob)(error.into_error()))?;
     let index = Index::from_entries(&written.entries, &written.data_offsets)?;
     fs::write(&job.index, index.to_bytes()).map_err(Error::io("write", &job.index))?;
@@ -72,6 +79,7 @@ pub fn commit_on(job: &CommitJob, parent: &RootView) -> Result<Committed, Error>
         uncompressed_size: written.uncompressed_size,
         entries: written.entries.len(),
         annotations: written.annotations,
+        found: written.found,
     })
 }
 

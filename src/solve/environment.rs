@@ -14,6 +14,7 @@ use super::pins::Pins;
 use super::session::FailedSteps;
 use super::snapshots::Snapshots;
 use super::state::{ContextFiles, EmptiedCaches, RootState, SshSource};
+use super::watch::{Tripwire, Watched};
 use super::{jobs, layers};
 use crate::cache::{Lookup, Place, Preimage, Reasons, Record};
 use crate::dockerfile::syntax::Dockerfile;
@@ -23,7 +24,7 @@ use crate::layer::entry::Entry;
 use crate::oci::{Layer, Seconds};
 use crate::plan::graph::{Graph, Step};
 use crate::registry::{Client, Settings};
-use crate::report::{Diagnostic, Events, Source, Span};
+use crate::report::{Diagnostic, Events, Severity, Source, Span};
 use crate::secrets::Secrets;
 use crate::shared_cache::Import;
 use crate::store::Store;
@@ -73,6 +74,8 @@ pub struct Policy {
     pub fresh_stages: BTreeSet<usize>,
     /// How new layers are written.
     pub form: LayerOptions,
+    /// What becomes of secrets in them.
+    pub tripwire: Tripwire,
 }
 
 /// What a build was given.
@@ -87,6 +90,8 @@ pub struct Given<'a> {
     pub secrets: Secrets,
     /// What RUN --mount=type=ssh may ask for, by id.
     pub ssh: BTreeMap<String, SshSource>,
+    /// What of these is searched for in what the build makes.
+    pub watched: Watched,
     /// What replaces this machine's resolv.conf.
     pub dns: Dns,
     /// What every command finds mounted, beside what its instruction says.
@@ -115,6 +120,8 @@ pub(super) struct Slot<'s> {
     pub(super) started: Instant,
     /// The layers that it reads beside those that it stands on.
     pub(super) read: Vec<Layer>,
+    /// Where in the Dockerfile it stands.
+    pub(super) span: Option<Span>,
 }
 
 impl<'a> Given<'a> {
@@ -126,6 +133,7 @@ impl<'a> Given<'a> {
             dockerfile: None,
             secrets: Secrets::default(),
             ssh: BTreeMap::new(),
+            watched: Watched::default(),
             dns: Dns::default(),
             volumes: Vec::new(),
             project: String::new(),
@@ -185,6 +193,15 @@ impl Environment<'_> {
                 "a Dockerfile on standard input (`rbuild -`) comes without files; `rbuild -f - DIR` takes them from DIR",
             ),
             false => diagnostic,
+        }
+    }
+
+    /// A warning about the step at `span`.
+    pub(super) fn warning(&self, span: Option<Span>, message: String) -> Diagnostic {
+        let warning = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(message) };
+        match span {
+            Some(span) => warning.at(&self.given.source, span, ""),
+            None => warning,
         }
     }
 
@@ -262,7 +279,9 @@ impl Environment<'_> {
         (entries, time): (Vec<Entry>, Seconds),
     ) -> Result<Record, Error> {
         let earlier = self.last_record(slot).map(|record| record.layer);
-        let layer = layers::of_entries(self.services, self.policy.form, entries, earlier.as_ref())?;
+        let watch = self.watch(slot.span);
+        let with = (earlier.as_ref(), Some(&watch));
+        let layer = layers::of_entries(self.services, self.policy.form, entries, with)?;
         self.publish(slot, parent, preimage, (layer, time))
     }
 

@@ -173,6 +173,9 @@ pub enum Error {
     /// Something that would have to be fetched.
     #[error("`{}` would have to be fetched, and `--offline` forbids that", crate::text::url::without_password(.0))]
     Offline(String),
+    /// A secret would be where everybody can read it.
+    #[error(transparent)]
+    Leak(Box<super::watch::Leak>),
     /// A secret cannot be used.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -343,6 +346,7 @@ impl Error {
             Self::NoAgent(id) => {
                 vec![format!("give it with `--ssh {id}` (your agent) or `--ssh {id}=FILE`")]
             }
+            Self::Leak(leak) => leak.help(),
             Self::OverlayRefused(_) | Self::NoRoomInMemory(_) => vec![full_disk::FULL_MEMORY.to_owned()],
             Self::OtherIds(_) => {
                 vec!["enter it as who made it, with the same lines in /etc/subuid and /etc/subgid".to_owned()]

@@ -10,6 +10,7 @@ use super::error::Error;
 use super::indexes::LayerIndexes;
 use super::jobs;
 use super::state::RootState;
+use super::watch::Watch;
 use super::writable::WritableRoot;
 use crate::exec::Executor;
 use crate::key::LayerOptions;
@@ -22,12 +23,13 @@ use crate::rootfs::SpecialOwner;
 use crate::snapshot::{Blobs, CommitJob, DiffJob};
 use crate::store::{Folder, Store, supersede};
 
-/// Writes `entries` as a layer into the store. What it has in common with `earlier` is taken from there.
+/// Writes `entries` as a layer into the store. What it has in common with `earlier` is taken from there. Nothing is left of a layer that
+/// `watch` refuses.
 pub(super) fn of_entries(
     services: &Services,
     form: LayerOptions,
     mut entries: Vec<Entry>,
-    earlier: Option<&Layer>,
+    (earlier, watch): (Option<&Layer>, Option<&Watch<'_>>),
 ) -> Result<Layer, Error> {
     let LayerOptions { compression, newest } = form;
     let newest = newest.unwrap_or(Seconds::MAX);
@@ -35,7 +37,12 @@ pub(super) fn of_entries(
     let mut blob = services.store.new_blob()?.without_hashing();
     let options = WriteOptions { compression };
     let earlier = earlier.and_then(|layer| segments(&services.store, layer));
-    let written = layer::write_remembering(entries, &options, earlier.as_ref(), &mut blob)?;
+    let scanner = watch.and_then(Watch::scanner);
+    let with = (earlier.as_ref(), scanner.as_deref());
+    let mut written = layer::write_remembering(entries, &options, with, &mut blob)?;
+    if let Some(watch) = watch {
+        watch.judge(std::mem::take(&mut written.found))?;
+    }
     let index = Index::from_entries(&written.entries, &written.data_offsets)?;
     drop(written.entries);
     blob.commit_trusted(written.digest, written.size)?;
@@ -69,9 +76,9 @@ pub(super) fn remade(
     make().is_some()
 }
 
-/// Writes what was changed in the root of `snapshot` as a layer into the store.
+/// Writes what was changed in the root of `snapshot` as a layer into the store. Nothing is left of a layer that `watch` refuses.
 pub(super) fn of_changes(
-    (services, form): (&Services, LayerOptions),
+    (services, form, watch): (&Services, LayerOptions, Option<&Watch<'_>>),
     parent: &RootState,
     snapshot: &WritableRoot,
     special: &[SpecialOwner],
@@ -90,9 +97,13 @@ pub(super) fn of_changes(
         compression,
         blob: scratch.path().join("blob"),
         index: scratch.path().join("index"),
+        watch: watch.and_then(Watch::needles),
     };
     let view = services.indexes.view(&parent.layers)?;
     let made = jobs::commit(&services.executor, snapshot.memory(), &job, &view)?;
+    if let Some(watch) = watch {
+        watch.judge(made.found)?;
+    }
     services.store.adopt_blob(&job.blob, made.digest)?;
     services.indexes.adopt(made.diff_id, &job.index)?;
     Ok(layer(compression, made.diff_id, (made.digest, made.size), made.annotations))

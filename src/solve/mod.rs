@@ -35,6 +35,7 @@ mod state;
 mod step;
 #[allow(clippy::disallowed_methods, reason = "the store's own files and folders, by digest and number")]
 mod trees;
+mod watch;
 mod writable;
 
 use std::collections::BTreeSet;
@@ -63,6 +64,7 @@ pub use pins::{NotPinned, Pins, Unpinned};
 pub use snapshots::Snapshots;
 pub use squash::squashed;
 pub use state::{ContextFiles, EmptiedCaches, Files, RootState, SshSource};
+pub use watch::{Leak, Tripwire, Watched, Words};
 
 /// How many steps may be under way at once unless somebody says otherwise: more on larger machines. Steps mostly wait
 /// (for processes, disks and networks); what needs the processor is bounded by rayon's threads.

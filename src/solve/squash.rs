@@ -32,7 +32,8 @@ pub fn squashed(
     let contents: BTreeMap<Inode, Content> = new.files.keys().copied().zip(contents).collect();
     let mut entries: Vec<Entry> = new.entries.iter().map(|entry| made(entry, &new, &contents)).collect();
     entries.extend(gone(&base, &whole.view));
-    layers::of_entries(services, form, entries, None)
+    // Of layers that were searched when they were made.
+    layers::of_entries(services, form, entries, (None, None))
 }
 
 fn tree(services: &Services, layers: &[Layer]) -> Result<LayerTree, Error> {

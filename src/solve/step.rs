@@ -9,7 +9,7 @@ use super::remote::RemoteLayers;
 use super::state::{Files, RootState};
 use crate::cache::{Key, Reasons, Record};
 use crate::plan::graph::Step;
-use crate::report::{Diagnostic, Event, Outcome, ResourceUsage, Severity, StepNumber};
+use crate::report::{Diagnostic, Event, Outcome, ResourceUsage, StepNumber};
 
 /// Why a step is not in the cache of which nothing more is known.
 const NOT_BUILT: &str = "not built before";
@@ -118,18 +118,15 @@ impl<'a> StepContext<'a> {
 
     /// Tells that something is not as the step says.
     pub(super) fn warn(&self, message: String) {
-        let warning = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(message) };
-        let warning = match self.step.span {
-            Some(span) => warning.at(&self.environment.given.source, span, ""),
-            None => warning,
-        };
+        let warning = self.environment.warning(self.step.span, message);
         self.environment.services.events.send(Event::Warning(warning));
     }
 
     /// What this step of this project is remembered under.
     pub(super) fn slot(&self) -> Slot<'a> {
         let fresh = self.environment.is_fresh(self.step);
-        Slot { name: self.step.slot.as_str().into(), fresh, started: self.own_start(), read: Vec::new() }
+        let name = self.step.slot.as_str().into();
+        Slot { name, fresh, started: self.own_start(), read: Vec::new(), span: self.step.span }
     }
 
     /// Looks a key up that is not the one that the step is remembered by.

@@ -31,6 +31,7 @@ const HOUSE: &[&str] = &[
     "store",
     "config",
     "signature",
+    "tripwire",
     "oci",
     "rootfs",
     "report",

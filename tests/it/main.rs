@@ -64,4 +64,5 @@ mod sizes;
 mod stock;
 mod store;
 mod support;
+mod tripwire;
 mod urls;

@@ -98,6 +98,11 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "SECRET", help_heading = "Input")]
     pub(crate) secret: Vec<String>,
 
+    /// What becomes of a secret that is found in a layer or in the configuration: `stop` (usual), `warn` (usual behind docker),
+    /// or `off`; `--secret …,tripwire=off` lets one go [env: RBUILD_TRIPWIRE]
+    #[arg(long, value_name = "WHAT", help_heading = "Input")]
+    pub(crate) tripwire: Option<String>,
+
     /// Offer an ssh agent to RUN --mount=type=ssh: `default` or `ID` for that of $SSH_AUTH_SOCK, `ID=SOCKET`, or
     /// `ID=KEY[,KEY]` for private keys without passphrase; may be repeated
     #[arg(long, value_name = "ID[=PATH[,PATH]]", help_heading = "Input")]

@@ -28,9 +28,10 @@ const COLUMNS: [(&str, &str); 3] = [("KEY", "Key"), ("VALUE", "Value"), ("FROM",
 const DEFAULT: &str = "default";
 
 /// Variables that are no value of the configuration, and what holds without them.
-const VARIABLES: [(&str, &str, &str); 6] = [
+const VARIABLES: [(&str, &str, &str); 7] = [
     ("jobs", "RBUILD_JOBS", "16, or the number of processors when that is more"),
     ("cache-mounts", "RBUILD_CACHE_MOUNTS", "rw with --cache-to"),
+    ("tripwire", "RBUILD_TRIPWIRE", "stop"),
     ("layers", "RBUILD_LAYERS", "tree"),
     ("run-memory", "RBUILD_RUN_MEMORY", "half of what is free"),
     ("epoch", "SOURCE_DATE_EPOCH", ""),

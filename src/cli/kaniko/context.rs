@@ -163,6 +163,7 @@ fn login() -> Option<Secret> {
         return Some(Secret {
             id: "GIT_AUTH_TOKEN".to_owned(),
             from: SecretFrom::Env("GIT_TOKEN".to_owned()),
+            is_exempt: false,
         });
     }
     let (user, password) = (variable("GIT_USERNAME"), variable("GIT_PASSWORD"));
@@ -171,5 +172,9 @@ fn login() -> Option<Secret> {
     }
     let pair = format!("{}:{}", user.unwrap_or_default(), password.unwrap_or_default());
     let header = format!("basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
-    Some(Secret { id: "GIT_AUTH_HEADER".to_owned(), from: SecretFrom::Value(header.into()) })
+    Some(Secret {
+        id: "GIT_AUTH_HEADER".to_owned(),
+        from: SecretFrom::Value(header.into()),
+        is_exempt: false,
+    })
 }

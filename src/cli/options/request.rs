@@ -12,7 +12,9 @@ use crate::cli::command::build::{BuildArgs, OnFail};
 use crate::cli::face::Face;
 use crate::export::{Output, Target};
 use crate::oci::{Annotation, Platform, Reference};
-use crate::pipeline::{self, ContextFrom, DockerfileFrom, Identity, PullPolicy, Request, Secret, SecretFrom};
+use crate::pipeline::{
+    self, ContextFrom, DockerfileFrom, Identity, PullPolicy, Request, Secret, SecretFrom, Tripwire,
+};
 use crate::plan::graph::{EngineImage, Network};
 use crate::plan::{self, ContextSource, Entitlement, Options, SourceKind};
 use crate::report::Diagnostic;
@@ -106,6 +108,7 @@ pub(crate) fn from_args(
         ignore_file: args.podman.ignorefile.clone(),
         volumes: Vec::new(),
         secrets: secrets(&args.secret)?,
+        tripwire: tripwire(args.tripwire.as_deref(), global.face)?,
         keep_failed: args.on_fail != OnFail::Remove,
         limits: args.limits.limits()?,
         dns: args.limits.dns()?,
@@ -186,6 +189,25 @@ pub(crate) fn refuse_results(
 /// `--secret`
 pub(crate) fn secrets(given: &[String]) -> Result<Vec<Secret>, Failure> {
     all(given, "--secret", secret)
+}
+
+/// `--tripwire`. Who calls docker expects nothing that docker does not do.
+fn tripwire(option: Option<&str>, face: Face) -> Result<Tripwire, Failure> {
+    let variable = "RBUILD_TRIPWIRE";
+    let (place, word) = match (option, std::env::var(variable)) {
+        (Some(word), _) => ("--tripwire", word.to_owned()),
+        (None, Ok(word)) if !word.trim().is_empty() => (variable, word.trim().to_owned()),
+        _ if face == Face::Own => return Ok(Tripwire::Stop),
+        _ => return Ok(Tripwire::Warn),
+    };
+    match word.as_str() {
+        "stop" => Ok(Tripwire::Stop),
+        "warn" => Ok(Tripwire::Warn),
+        "off" => Ok(Tripwire::Off),
+        _ => {
+            Err(Failure::usage(Diagnostic::error(format!("`{place}={word}`: it is `stop`, `warn` or `off`"))))
+        }
+    }
 }
 
 /// A lock file is beside the Dockerfile of a folder, whatever that is called.
@@ -401,16 +423,21 @@ pub(crate) fn ulimit(text: &str) -> Result<(String, i64, i64), String> {
 }
 
 fn secret(text: &str) -> Result<Secret, String> {
-    let (mut id, mut from, mut kind) = (None, None, None);
+    let (mut id, mut from, mut kind, mut is_exempt) = (None, None, None, false);
     for pair in text.split(',') {
         let (key, value) = pair.split_once('=').ok_or("write it as id=ID,src=FILE or id=ID,env=NAME")?;
         match key {
             "id" => id = Some(value.to_owned()),
             "src" | "source" => from = Some(SecretFrom::File(PathBuf::from(value))),
             "env" => from = Some(SecretFrom::Env(value.to_owned())),
+            "tripwire" => match value {
+                "on" => is_exempt = false,
+                "off" => is_exempt = true,
+                _ => return Err(format!("tripwire may be `on` or `off`, not `{value}`")),
+            },
             "type" if matches!(value, "file" | "env") => kind = Some(value.to_owned()),
             "type" => return Err(format!("type `{value}` is neither file nor env")),
-            _ => return Err(format!("unknown key `{key}`; there are id, src, env and type")),
+            _ => return Err(format!("unknown key `{key}`; there are id, src, env, type and tripwire")),
         }
     }
     let id = id.filter(|id| !id.is_empty()).ok_or("the id is missing")?;
@@ -422,7 +449,7 @@ fn secret(text: &str) -> Result<Secret, String> {
         (None, _) if std::env::var_os(&id).is_some() => SecretFrom::Env(id.clone()),
         (None, _) => SecretFrom::File(PathBuf::from(&id)),
     };
-    Ok(Secret { id, from })
+    Ok(Secret { id, from, is_exempt })
 }
 
 /// `--build-context`

@@ -16,11 +16,13 @@ use super::fill::fill;
 use super::layout::Layout;
 use super::memory::{self, Segments, Start, Written};
 use super::pieces::{Piece, Pieces};
+use super::watch::Borders;
 use super::{Memory, WriteError, stargz};
 use crate::layer::compress::Compression;
 use crate::layer::entry::{Content, Entry, EntryKind};
 use crate::layer::member::{Sum, SumState};
 use crate::oci::{Digest, Hasher, HasherState};
+use crate::tripwire::{Hit, Scanner};
 
 /// More workers than this only wait for the thread that hashes the tar (1.8 GB/s against 0.2-0.4 for each).
 const MAX_WORKERS: usize = 12;
@@ -40,6 +42,8 @@ pub(super) struct Identity {
     pub(super) segments: Segments,
     /// What follows the tar in an eStargz layer.
     pub(super) table: Option<stargz::End>,
+    /// What a scanner hit upon, at places of the tar.
+    pub(super) hits: Vec<Hit>,
 }
 
 /// What all threads share.
@@ -48,6 +52,7 @@ struct Job<'a> {
     layout: &'a Layout,
     compression: Compression,
     memory: Memory<'a>,
+    scanner: Option<&'a Scanner>,
     /// What is known of the segments without their bytes; empty where nothing is remembered.
     ids: Vec<Option<[u8; 32]>>,
 }
@@ -65,11 +70,17 @@ struct Buffers {
     members: Vec<stargz::Member>,
     /// Of a file with a digest that is in other segments, too.
     piece: Option<Piece>,
+    /// What the scanner hit upon in it.
+    hits: Vec<Hit>,
 }
 
 impl Job<'_> {
     fn make(&self, index: usize, buffers: &mut Buffers) -> Result<(), WriteError> {
         self.make_forms(index, buffers)?;
+        if let Some(scanner) = self.scanner {
+            buffers.hits.clear();
+            scanner.scan(&buffers.raw, self.layout.segments[index].start, &mut buffers.hits);
+        }
         buffers.sum = self.compression.sum(&buffers.raw);
         Ok(())
     }
@@ -124,9 +135,10 @@ impl Job<'_> {
     /// What the layer begins with.
     fn start(&self) -> Start<'_> {
         let head = self.compression.head();
+        let must_see_all = self.scanner.is_some_and(Scanner::has_values);
         match self.memory {
-            Memory::On { earlier: Some(earlier) } => earlier.start(head, &self.ids),
-            Memory::On { earlier: None } | Memory::Off => Start::new(head),
+            Memory::On { earlier: Some(earlier) } if !must_see_all => earlier.start(head, &self.ids),
+            Memory::On { .. } | Memory::Off => Start::new(head),
         }
     }
 
@@ -146,7 +158,7 @@ pub(super) fn run(
     entries: &[Entry],
     layout: &Layout,
     compression: Compression,
-    memory: Memory<'_>,
+    (memory, scanner): (Memory<'_>, Option<&Scanner>),
     sink: &mut impl Write,
 ) -> Result<Identity, WriteError> {
     // A layer of a few segments is compressed as soon as looked up; and what is not compressed costs nothing. eStargz
@@ -158,7 +170,7 @@ pub(super) fn run(
         true => memory::of_sources(compression, entries, layout),
         false => Vec::new(),
     };
-    let job = Job { entries, layout, compression, memory, ids };
+    let job = Job { entries, layout, compression, memory, scanner, ids };
     match layout.segments.len() {
         // Most layers of most builds are small: threads would take longer than the work.
         1 => run_single(&job, sink),
@@ -172,7 +184,7 @@ fn run_single(job: &Job<'_>, sink: &mut impl Write) -> Result<Identity, WriteErr
     let mut output = Output::new(job, sink, &Start::new(job.compression.head()))?;
     output.write(&buffers)?;
     let mut hashed = Hashed::default();
-    hashed.update(&buffers);
+    hashed.update(&mut buffers);
     output.finish(hashed)
 }
 
@@ -190,7 +202,8 @@ fn run_parallel(job: &Job<'_>, sink: &mut impl Write) -> Result<Identity, WriteE
     let (to_hash, hash_in) = mpsc::channel();
     thread::scope(|scope| {
         let (raw, sum) = (start.raw.clone(), start.sum.clone());
-        let hashed = Hashed { raw, sum, ..Hashed::default() };
+        let borders = job.scanner.map(|scanner| Borders::new(scanner, job.layout.segments[first].start));
+        let hashed = Hashed { raw, sum, borders, ..Hashed::default() };
         let hasher = scope.spawn(move || hash_raw(hashed, &hash_in, &give_back));
         for _ in 0..workers {
             let (done, claims) = (done.clone(), &claims);
@@ -258,29 +271,40 @@ fn sequence<S: Write>(
 
 /// What hashing the tar gave.
 #[derive(Default)]
-struct Hashed {
+struct Hashed<'s> {
     raw: Hasher,
     sum: Sum,
     /// The states of both after each remembered segment.
     states: Vec<(HasherState, SumState)>,
     /// In an eStargz layer: of the files that are in several segments.
     files: stargz::FileDigests,
+    /// Where values may lie that no segment has whole; nothing where there is one segment.
+    borders: Option<Borders<'s>>,
+    hits: Vec<Hit>,
 }
 
-impl Hashed {
-    fn update(&mut self, buffers: &Buffers) {
+impl Hashed<'_> {
+    fn update(&mut self, buffers: &mut Buffers) {
         self.raw.update(&buffers.raw);
         self.sum.append(&buffers.sum);
         if buffers.id.is_some() {
             self.states.push((self.raw.state(), self.sum.state()));
         }
         self.files.update(&buffers.raw, &buffers.members);
+        self.hits.append(&mut buffers.hits);
+        if let Some(borders) = &mut self.borders {
+            borders.push(&buffers.raw, &mut self.hits);
+        }
     }
 }
 
-fn hash_raw(mut hashed: Hashed, buffers: &Receiver<Buffers>, give_back: &Sender<Buffers>) -> Hashed {
-    for buffers in buffers {
-        hashed.update(&buffers);
+fn hash_raw<'s>(
+    mut hashed: Hashed<'s>,
+    buffers: &Receiver<Buffers>,
+    give_back: &Sender<Buffers>,
+) -> Hashed<'s> {
+    for mut buffers in buffers {
+        hashed.update(&mut buffers);
         // Nobody wants it when all segments are claimed.
         let _ = give_back.send(buffers);
     }
@@ -354,7 +378,7 @@ impl<'a, S: Write> Output<'a, S> {
         self.sink.write_all(bytes).map_err(WriteError::Sink)
     }
 
-    fn finish(mut self, mut hashed: Hashed) -> Result<Identity, WriteError> {
+    fn finish(mut self, mut hashed: Hashed<'_>) -> Result<Identity, WriteError> {
         let table = self.finish_stargz(&mut hashed)?;
         self.put(&self.job.compression.tail(&hashed.sum))?;
         let raw = hashed.raw.finish();
@@ -364,11 +388,11 @@ impl<'a, S: Write> Output<'a, S> {
             let Placed { id, packed_at, packed_bytes, packed } = placed;
             segments.push(Written { id, packed_at, packed_bytes, packed, raw, sum });
         }
-        Ok(Identity { raw, packed, packed_size: self.size, segments, table })
+        Ok(Identity { raw, packed, packed_size: self.size, segments, table, hits: hashed.hits })
     }
 
     /// Writes what follows the tar in an eStargz layer.
-    fn finish_stargz(&mut self, hashed: &mut Hashed) -> Result<Option<stargz::End>, WriteError> {
+    fn finish_stargz(&mut self, hashed: &mut Hashed<'_>) -> Result<Option<stargz::End>, WriteError> {
         let Compression::Estargz { level } = self.job.compression else { return Ok(None) };
         let (chunks, files) = (std::mem::take(&mut self.chunks), std::mem::take(&mut hashed.files).finish());
         let table = stargz::Table { entries: self.job.entries, chunks: &chunks, files: &files };

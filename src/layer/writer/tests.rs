@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod one_member;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -313,7 +314,7 @@ fn remembering(
 ) -> (Written, Vec<u8>) {
     let mut blob = Vec::new();
     let options = WriteOptions { compression };
-    let written = write_remembering(entries.to_vec(), &options, earlier, &mut blob).unwrap();
+    let written = write_remembering(entries.to_vec(), &options, (earlier, None), &mut blob).unwrap();
     assert_eq!(written.digest, Digest::of(&blob));
     (written, blob)
 }

@@ -489,6 +489,7 @@ fn a_committed_layer_on_its_parent_gives_what_the_command_left() {
             compression: Compression::default(),
             blob: blob.clone(),
             index: base.dir.path().join("step.index"),
+            watch: None,
         };
         let job: CommitJob = serde_json::from_str(&serde_json::to_string(&job).unwrap()).unwrap();
         let committed = commit(&job).unwrap();

@@ -39,6 +39,7 @@ pub(super) fn make(
         fresh: environment.policy.no_cache,
         started: Instant::now(),
         read: Vec::new(),
+        span: None,
     };
     let (op, path) = part.copy()?;
     let selected = part.select(environment, &op)?;

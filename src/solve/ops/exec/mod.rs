@@ -109,11 +109,15 @@ fn execute(
         let mut log = services.log.step(&environment.given.project, step.number(), &step.title);
         let outcome = services.executor.run(&spec, |stream, printed| match printed {
             Printed::Line(line) => {
+                let masked = environment.masked(line);
+                let line = masked.as_deref().unwrap_or(line);
                 tail.push(last_written(line));
                 log.line(line);
                 services.events.send(Event::Log { step: step.number(), stream, line: line.to_owned() });
             }
             Printed::SoFar(line) => {
+                let masked = environment.masked(line);
+                let line = masked.as_deref().unwrap_or(line);
                 let line = last_written(line).to_owned();
                 services.events.send(Event::LogSoFar { step: step.number(), line });
             }
@@ -154,7 +158,9 @@ fn execute(
             }
         };
         let form = environment.policy.form;
-        let layer = layers::of_changes((services, form), parent, &snapshot, &report.special_owners)?;
+        let watch = environment.watch(step.step.span);
+        let layer =
+            layers::of_changes((services, form, Some(&watch)), parent, &snapshot, &report.special_owners)?;
         // A tree must be what its layer unpacks to, so rewritten times rule the directory out.
         if matches!(snapshot.kind(), OverlayKind::Native) && form.newest.is_none() {
             snapshots.adopt(parent.chain.push(layer.diff_id), &snapshot);

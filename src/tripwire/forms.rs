@@ -1,0 +1,146 @@
+//! The forms that a value is written in.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+
+use super::Form;
+
+/// Shorter values are found by chance.
+const MIN_BYTES: usize = 8;
+/// So much of a longer value is searched for.
+const EXCERPT_BYTES: usize = 96;
+
+/// The value in all its forms, each once; none of what is not searched for.
+pub(super) fn of(value: &[u8]) -> Vec<(Form, Vec<u8>)> {
+    let secret = without_certificates(value);
+    let value = excerpt(secret.trim_ascii());
+    if value.len() < MIN_BYTES {
+        return Vec::new();
+    }
+    let mut forms: Vec<(Form, Vec<u8>)> = vec![(Form::Plain, value.to_vec())];
+    let mut add = |form, bytes: Vec<u8>| {
+        if !forms.iter().any(|(_, known)| *known == bytes) {
+            forms.push((form, bytes));
+        }
+    };
+    for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+        (0..3).for_each(|before| add(Form::Base64, within_base64(engine, value, before)));
+    }
+    let hex = |digits: &[u8; 16]| -> Vec<u8> {
+        value.iter().flat_map(|b| [digits[usize::from(b >> 4)], digits[usize::from(b & 15)]]).collect()
+    };
+    add(Form::Hex, hex(b"0123456789abcdef"));
+    add(Form::Hex, hex(b"0123456789ABCDEF"));
+    add(Form::Url, percent(value, b"0123456789ABCDEF"));
+    add(Form::Url, percent(value, b"0123456789abcdef"));
+    if let Ok(text) = std::str::from_utf8(value) {
+        let quoted = serde_json::Value::from(text).to_string();
+        add(Form::Json, quoted.as_bytes()[1..quoted.len() - 1].to_vec());
+    }
+    forms
+}
+
+/// The digits that a value surely has in base64 when `before` bytes of a group of three stand before it, whatever these are and
+/// whatever follows.
+fn within_base64(engine: &base64::engine::GeneralPurpose, value: &[u8], before: usize) -> Vec<u8> {
+    let mut bytes = vec![0; before];
+    bytes.extend_from_slice(value);
+    let digits = engine.encode(&bytes).into_bytes();
+    // A digit holds six bits: those with bits of what stands before or behind are not known.
+    let (first, end) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
+    digits[first..end].to_vec()
+}
+
+/// All but letters, digits and `-._~` as `%XX` (RFC 3986, 2.3).
+fn percent(value: &[u8], digits: &[u8; 16]) -> Vec<u8> {
+    let encode = |b: &u8| match b {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => vec![*b],
+        _ => vec![b'%', digits[usize::from(b >> 4)], digits[usize::from(b & 15)]],
+    };
+    value.iter().flat_map(encode).collect()
+}
+
+/// The part of a long value that has the most different bytes: what formats have in common is seldom there. Of a key in PEM that is
+/// within the key, for it begins as all keys do.
+fn excerpt(value: &[u8]) -> &[u8] {
+    if value.len() <= EXCERPT_BYTES {
+        return value;
+    }
+    let distinct = |window: &[u8]| {
+        let mut seen = [false; 256];
+        window.iter().filter(|b| !std::mem::replace(&mut seen[usize::from(**b)], true)).count()
+    };
+    // The latest of several that are alike.
+    let step = EXCERPT_BYTES / 2;
+    let windows = value.windows(EXCERPT_BYTES).step_by(step);
+    windows.max_by_key(|window| distinct(window)).unwrap_or(value)
+}
+
+/// A value without the certificates in it, which everybody may know.
+fn without_certificates(value: &[u8]) -> Vec<u8> {
+    const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+    const END: &[u8] = b"-----END CERTIFICATE-----";
+    let (mut rest, mut kept) = (value, Vec::with_capacity(value.len()));
+    while let Some(begin) = find(rest, BEGIN) {
+        let Some(len) = find(&rest[begin..], END) else { break };
+        kept.extend_from_slice(&rest[..begin]);
+        rest = &rest[begin + len + END.len()..];
+    }
+    kept.extend_from_slice(rest);
+    kept
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    memchr::memmem::find(bytes, what)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn short_values_and_certificates_are_not_searched_for() {
+        assert_eq!(of(b"short\n"), []);
+        assert_eq!(of(b" 7bytes \n"), []);
+        let certificate = b"-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUQ\n-----END CERTIFICATE-----\n";
+        assert_eq!(of(&certificate.repeat(3)), []);
+        let mut both = certificate.to_vec();
+        both.extend_from_slice(b"the key that belongs to it");
+        assert_eq!(of(&both)[0].1, b"the key that belongs to it");
+    }
+
+    proptest! {
+        /// In base64 a value is found at whatever place, with whatever around it.
+        #[test]
+        fn base64_is_found_within(
+            before in prop::collection::vec(any::<u8>(), 0..40),
+            value in "[!-~]{8,90}",
+            after in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let text = STANDARD.encode([&before, value.as_bytes(), &after].concat());
+            let forms = of(value.as_bytes());
+            let is_in = |(form, bytes): &(Form, Vec<u8>)| *form == Form::Base64 && find(text.as_bytes(), bytes).is_some();
+            prop_assert!(forms.iter().any(is_in));
+        }
+
+        #[test]
+        fn no_form_is_longer_than_the_window(value in prop::collection::vec(any::<u8>(), 0..2000)) {
+            for (_, bytes) in of(&value) {
+                prop_assert!(bytes.len() <= super::super::WINDOW_BYTES);
+                prop_assert!(bytes.len() >= MIN_BYTES);
+            }
+        }
+
+        /// A part of a long value is enough.
+        #[test]
+        fn what_is_searched_for_is_in_the_value(value in prop::collection::vec(any::<u8>(), 8..2000)) {
+            if let Some((_, plain)) = of(&value).first() {
+                prop_assert!(find(&value, plain).is_some());
+            }
+        }
+    }
+}
