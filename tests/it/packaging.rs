@@ -46,6 +46,10 @@ fn every_recipe_names_an_image_that_there_is_and_its_rung() {
     for folder in ["gitlab-ci", "kubernetes", "github-actions", "tekton"] {
         for entry in fs::read_dir(packaging(folder)).unwrap() {
             let name = format!("{folder}/{}", entry.unwrap().file_name().to_str().unwrap());
+            // tests/it/integrations.rs has these.
+            if matches!(name.as_str(), "gitlab-ci/templates" | "github-actions/setup") {
+                continue;
+            }
             assert!(known.contains(&name), "{name} is no recipe of these tests");
         }
     }
