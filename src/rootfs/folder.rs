@@ -98,6 +98,11 @@ impl Folder {
         Ok(rustix::fs::linkat(&of.fd, one(name)?, &self.fd, one(to)?, AtFlags::empty())?)
     }
 
+    /// Moves what has this name to `to`, on the same file system, where nothing has it.
+    pub fn move_one(&self, name: &OsStr, to: &Self) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.fd, one(name)?, &to.fd, name)?)
+    }
+
     /// Moves everything in it to `to`, on the same file system. What has such a name there gives way; a directory that
     /// is not empty does not.
     pub fn move_all(&self, to: &Self) -> io::Result<()> {

@@ -129,7 +129,10 @@ impl ActiveSnapshot {
             lowers: self.lowers.clone(),
             target: self.dirs.merged.clone(),
             mark: self.mark,
+            onto: false,
             linked: false,
+            moved: false,
+            on_threads: true,
         })
     }
 

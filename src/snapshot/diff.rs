@@ -4,6 +4,7 @@ mod owner;
 mod same;
 #[cfg(test)]
 mod tests;
+mod tracked;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::files::{self, CAPABILITY, is_directory};
 use super::ids::IdMap;
-use super::listing::{Listing, Mark, Tracked};
+use super::listing::{Mark, Noted, Tracked, join};
 use crate::layer::contents::{Wanted, are_equal};
 use crate::layer::entry::{Content, DiskFile, Entry, EntryKind};
 use crate::layer::unpack::OpaqueMark;
@@ -136,6 +137,7 @@ struct Differ<'a> {
 struct Directory {
     path: Vec<u8>,
     lower: Lower,
+    mark: Mark,
 }
 
 /// Device and inode.
@@ -156,8 +158,8 @@ struct Found {
     /// Changes; of files with several names also which file it is.
     entries: Vec<Change>,
     directories: Vec<Directory>,
-    /// What the root looks like, if that is to be known.
-    marks: Vec<(Vec<u8>, Mark)>,
+    /// What is in it, if that is to be known.
+    noted: Vec<Noted>,
 }
 
 impl Found {
@@ -195,26 +197,22 @@ impl<'a> Differ<'a> {
     /// All changes, one level of directories after the other: without recursion, because a command can nest
     /// directories deeper than a thread's stack is.
     fn everything(&self) -> Result<Vec<Entry>, Error> {
-        let mut level = vec![Directory { path: Vec::new(), lower: Lower::Visible }];
-        let (mut changes, mut links, mut marks) = (Vec::new(), HashMap::new(), HashMap::new());
+        let stat = rustix::fs::fstat(&**self.root.fd()).map_err(Error::io("look at", &self.job.root))?;
+        let top = Directory { path: Vec::new(), lower: Lower::Visible, mark: Mark::of(&stat) };
+        if let Some(tracked) = &self.job.tracked {
+            let changes = self.without_doubts(self.since(tracked, top)?)?;
+            return Ok(linked(changes));
+        }
+        let (mut level, mut changes) = (vec![top], Vec::new());
         while !level.is_empty() {
-            let found: Result<Vec<Found>, Error> = if level.len() < MIN_PARALLEL {
-                level.iter().map(|dir| self.directory(dir)).collect()
-            } else {
-                level.par_iter().map(|dir| self.directory(dir)).collect()
-            };
+            let found = each(&level, MIN_PARALLEL, |dir| self.directory(dir))?;
             level.clear();
-            for found in found? {
+            for found in found {
                 level.extend(found.directories);
-                marks.extend(found.marks);
                 changes.extend(found.entries);
             }
         }
-        if let Some(tracked) = &self.job.tracked {
-            let _ = tracked.after.set(Listing::new(marks));
-        }
-        let changes = self.without_doubts(changes)?;
-        Ok(changes.into_iter().map(|change| link(change.entry, change.inode, &mut links)).collect())
+        Ok(linked(changes))
     }
 
     /// Leaves out what is no change: files of layers of which there is no tree are compared with what the blobs hold.
@@ -239,7 +237,7 @@ impl<'a> Differ<'a> {
 
     /// The changes directly in one directory.
     fn directory(&self, dir: &Directory) -> Result<Found, Error> {
-        let Directory { path: dir, lower } = dir;
+        let Directory { path: dir, lower, .. } = dir;
         let lower = *lower;
         let folder = self.root.folder(Path::new(OsStr::from_bytes(dir)), Symlinks::Refuse);
         let on_disk = self.job.root.join(OsStr::from_bytes(dir));
@@ -248,6 +246,9 @@ impl<'a> Differ<'a> {
         let mut found = Found::default();
         for name in &names {
             let stat = folder.stat(name).map_err(|error| Error::io("look at", on_disk.join(name))(error))?;
+            if self.job.tracked.is_some() {
+                found.noted.push(Noted::new(name, &stat));
+            }
             let path = join(dir, name.as_bytes());
             self.name(path, &OnDisk { dir: &on_disk, folder: &folder, name, stat }, lower, &mut found)?;
         }
@@ -289,7 +290,7 @@ impl<'a> Differ<'a> {
         let below = if lower == Lower::Visible { self.parent.entry(&path) } else { None };
         if is_directory(&on_disk.stat) {
             self.subdirectory(path, on_disk, below, found)
-        } else if self.is_untouched(&path, on_disk, found) {
+        } else if self.is_untouched(&path, on_disk) {
             Ok(())
         } else {
             found.entries.extend(self.other(path, on_disk, below)?);
@@ -297,12 +298,10 @@ impl<'a> Differ<'a> {
         }
     }
 
-    /// Notes what a file of a root looks like that was changed in place, and tells whether it is what it was.
-    fn is_untouched(&self, path: &[u8], on_disk: &OnDisk<'_>, found: &mut Found) -> bool {
-        let Some(tracked) = &self.job.tracked else { return false };
-        let mark = Mark::of(&on_disk.stat);
-        found.marks.push((path.to_vec(), mark));
-        tracked.is_untouched(path, mark)
+    /// Whether a file of a root that was changed in place is what it was.
+    fn is_untouched(&self, path: &[u8], on_disk: &OnDisk<'_>) -> bool {
+        let tracked = self.job.tracked.as_ref();
+        tracked.is_some_and(|tracked| tracked.is_untouched(path, Mark::of(&on_disk.stat)))
     }
 
     /// The directory itself; what is in it comes later.
@@ -324,7 +323,7 @@ impl<'a> Differ<'a> {
             found.push(entry);
         }
         let lower = if is_opaque || below.is_none() { Lower::Hidden } else { Lower::Visible };
-        found.directories.push(Directory { path, lower });
+        found.directories.push(Directory { path, lower, mark: Mark::of(&on_disk.stat) });
         Ok(())
     }
 
@@ -426,6 +425,24 @@ impl<'a> Differ<'a> {
     }
 }
 
+/// Does something with each directory, in their order.
+fn each<R: Send>(
+    level: &[Directory],
+    min_parallel: usize,
+    work: impl Fn(&Directory) -> Result<R, Error> + Sync + Send,
+) -> Result<Vec<R>, Error> {
+    match level.len() < min_parallel {
+        true => level.iter().map(work).collect(),
+        false => level.par_iter().map(work).collect(),
+    }
+}
+
+/// The entries, of files with several names one file and links to it.
+fn linked(changes: Vec<Change>) -> Vec<Entry> {
+    let mut links = HashMap::new();
+    changes.into_iter().map(|change| link(change.entry, change.inode, &mut links)).collect()
+}
+
 /// Makes `entry` a hard link if its file was met before under another path.
 fn link(mut entry: Entry, id: Option<Inode>, first_paths: &mut HashMap<Inode, Vec<u8>>) -> Entry {
     if let Some(id) = id {
@@ -440,8 +457,4 @@ fn link(mut entry: Entry, id: Option<Inode>, first_paths: &mut HashMap<Inode, Ve
 fn removed(path: Vec<u8>, kind: EntryKind) -> Entry {
     // A deletion has no owner, and its time would differ from build to build for nothing.
     Entry { path, kind, mode: 0, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() }
-}
-
-fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }

@@ -1,11 +1,11 @@
 //! What a root looked like at some time: enough to tell which files were touched since.
 //!
-//! For roots that are changed in place. A file that has the same inode, size and time of change was not touched: nobody can
-//! set that time. The clock behind it ticks some milliseconds at a time, so what happens in the tick of the listing must be
+//! For roots that are changed in place. A file that has the same inode, size and time of change was not touched, and a directory
+//! has the same names: nobody can set that time. The clock behind it ticks some milliseconds at a time, so what happens in the tick of the listing must be
 //! over before the root is changed again ([`Listing::settle`]).
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::rootfs::{Root, Symlinks};
 /// The kernel's clock for files ticks at least a hundred times a second.
 const TICK: Duration = Duration::from_millis(11);
 
-/// What is noted of a file.
+/// What is noted of a file or a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     inode: u64,
@@ -42,57 +42,106 @@ impl Mark {
     }
 }
 
-/// Everything in a root that is no directory, by its path.
+/// Something in a directory.
+#[derive(Debug, Clone)]
+pub(super) struct Noted {
+    pub(super) name: Box<OsStr>,
+    pub(super) mark: Mark,
+    pub(super) is_directory: bool,
+}
+
+impl Noted {
+    pub(super) fn new(name: &OsStr, stat: &Stat) -> Self {
+        Self { name: name.into(), mark: Mark::of(stat), is_directory: is_directory(stat) }
+    }
+}
+
+/// A directory with what is in it, sorted by name. As long as its own mark is the same, the names are.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) mark: Mark,
+    pub(super) entries: Vec<Noted>,
+}
+
+/// Everything in a root, by the paths of directories.
 #[derive(Debug, Default)]
 pub struct Listing {
-    marks: HashMap<Vec<u8>, Mark>,
+    directories: HashMap<Vec<u8>, Arc<Listed>>,
 }
 
 impl Listing {
-    pub(super) fn new(marks: HashMap<Vec<u8>, Mark>) -> Self {
-        Self { marks }
+    pub(super) fn new(directories: HashMap<Vec<u8>, Arc<Listed>>) -> Self {
+        Self { directories }
     }
 
     /// Lists a root that nobody changes meanwhile.
     pub fn of(root: &Path) -> Result<Self, Error> {
         let opened = Root::open(root).map_err(Error::io("open", root))?;
-        let mut marks = HashMap::new();
-        let mut level = vec![Vec::new()];
+        let stat = rustix::fs::fstat(&**opened.fd()).map_err(Error::io("look at", root))?;
+        let mut directories = HashMap::new();
+        let mut level = vec![(Vec::new(), Mark::of(&stat))];
         while !level.is_empty() {
-            let found: Result<Vec<_>, Error> = level.par_iter().map(|path| contents(&opened, path)).collect();
-            level.clear();
-            for (path, stat) in found?.into_iter().flatten() {
-                if is_directory(&stat) {
-                    level.push(path);
-                } else {
-                    marks.insert(path, Mark::of(&stat));
-                }
-            }
+            let list = |(path, mark): &(Vec<u8>, Mark)| contents(&opened, path, *mark);
+            let found: Result<Vec<Listed>, Error> = level.par_iter().map(list).collect();
+            let found: Vec<_> = level.into_iter().map(|(path, _)| path).zip(found?).collect();
+            level = found.iter().flat_map(|(path, listed)| below(path, listed)).collect();
+            directories.extend(found.into_iter().map(|(path, listed)| (path, Arc::new(listed))));
         }
-        Ok(Self { marks })
+        Ok(Self { directories })
     }
 
-    /// Waits until the clock has gone on since the newest change. What is moved out of the root before it is changed, and
-    /// back again, does not count.
+    /// Waits until the clock has gone on since the newest change.
     pub fn settle(&self) {
-        let newest = self.marks.values().map(|mark| mark.changed).max().unwrap_or_default();
+        let of_one = |listed: &Arc<Listed>| {
+            let inside = listed.entries.iter().map(|noted| noted.mark.changed).max();
+            inside.into_iter().chain([listed.mark.changed]).max()
+        };
+        let newest = self.directories.values().filter_map(of_one).max().unwrap_or_default();
         let newest = UNIX_EPOCH + Duration::new(u64::try_from(newest.0).unwrap_or(0), newest.1 as u32);
         if let Ok(left) = (newest + TICK).duration_since(SystemTime::now()) {
             std::thread::sleep(left.min(TICK));
         }
     }
+
+    /// The directory at `path`, if it looks as it did.
+    pub(super) fn same_directory(&self, path: &[u8], mark: Mark) -> Option<&Arc<Listed>> {
+        self.directories.get(path).filter(|listed| listed.mark == mark)
+    }
+
+    /// What was at `path`, and was no directory.
+    fn file(&self, path: &[u8]) -> Option<Mark> {
+        let (folder, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (&b""[..], path),
+        };
+        let entries = &self.directories.get(folder)?.entries;
+        let at = entries.binary_search_by(|noted| noted.name.as_bytes().cmp(name)).ok()?;
+        Some(entries[at].mark).filter(|_| !entries[at].is_directory)
+    }
 }
 
-fn contents(root: &Root, path: &[u8]) -> Result<Vec<(Vec<u8>, Stat)>, Error> {
+fn contents(root: &Root, path: &[u8], mark: Mark) -> Result<Listed, Error> {
     let path = Path::new(OsStr::from_bytes(path));
-    let on_disk = root.path().join(path);
-    let folder = root.folder(path, Symlinks::Refuse).map_err(Error::io("open", &on_disk))?;
-    let names = folder.names().map_err(Error::io("list", &on_disk))?;
-    let look = |name: std::ffi::OsString| {
-        let stat = folder.stat(&name).map_err(|error| Error::io("look at", on_disk.join(&name))(error))?;
-        Ok((path.join(name).into_os_string().into_encoded_bytes(), stat))
+    let on_disk = || root.path().join(path);
+    let folder = root.folder(path, Symlinks::Refuse).map_err(|error| Error::io("open", on_disk())(error))?;
+    let names = folder.names().map_err(|error| Error::io("list", on_disk())(error))?;
+    let look = |name: OsString| {
+        let stat = folder.stat(&name);
+        let stat = stat.map_err(|error| Error::io("look at", on_disk().join(&name))(error))?;
+        Ok(Noted::new(&name, &stat))
     };
-    names.into_iter().map(look).collect()
+    Ok(Listed { mark, entries: names.into_iter().map(look).collect::<Result<_, Error>>()? })
+}
+
+/// The directories in one.
+fn below<'l>(path: &'l [u8], listed: &'l Listed) -> impl Iterator<Item = (Vec<u8>, Mark)> + 'l {
+    let directories = listed.entries.iter().filter(|noted| noted.is_directory);
+    directories.map(|noted| (join(path, noted.name.as_bytes()), noted.mark))
+}
+
+/// The path of what has this name in a directory.
+pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }
 
 /// How a root that is changed in place is followed.
@@ -137,20 +186,20 @@ impl Tracked {
 
     /// Whether nobody wrote to what is at `path`, unless its time was set back afterwards.
     pub(super) fn seems_unwritten(&self, path: &[u8], mark: Mark) -> bool {
-        self.before.marks.get(path).is_some_and(|before| Mark { changed: mark.changed, ..*before } == mark)
+        self.before.file(path).is_some_and(|before| Mark { changed: mark.changed, ..before } == mark)
     }
 
     /// Whether there was a file at `path`.
     pub(super) fn had(&self, path: &[u8]) -> bool {
-        self.before.marks.contains_key(path)
+        self.before.file(path).is_some()
     }
 
     /// Whether what is at `path` was not touched.
     pub(super) fn is_untouched(&self, path: &[u8], mark: Mark) -> bool {
-        let Some(before) = self.before.marks.get(path) else { return false };
+        let Some(before) = self.before.file(path) else { return false };
         // To move a file changes its time of change.
         let is_put_back = || self.put_back.contains(Path::new(OsStr::from_bytes(path)));
-        *before == mark || Mark { changed: mark.changed, ..*before } == mark && is_put_back()
+        before == mark || Mark { changed: mark.changed, ..before } == mark && is_put_back()
     }
 }
 

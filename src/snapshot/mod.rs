@@ -20,6 +20,7 @@ mod ids;
 mod listing;
 #[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod overlay;
+mod part;
 #[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod sums;
 #[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
@@ -37,6 +38,7 @@ pub use hidden::hidden_by;
 pub use ids::{IdMap, IdRange};
 pub use listing::{Blobs, Listing, Open, Tracked};
 pub use overlay::OverlayKind;
+pub use part::copy_part;
 pub use sums::measuring;
 pub use trees::{TreeKind, Trees};
 pub use unpack::{PackJob, UnpackJob, pack_layer, read_so_far, unpack_tree, unpack_tree_on};

@@ -93,7 +93,7 @@ pub(super) struct CacheDirectory {
 /// A part of a root that a cache mount starts as.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Fill {
-    /// Copies the whole root.
+    /// Copies a root.
     pub(super) copy: CopyJob,
     /// The part of it, an absolute path.
     pub(super) source: String,
@@ -222,20 +222,18 @@ fn make_empty(job: &CacheDirectory) -> io::Result<()> {
     std::fs::set_permissions(&job.fresh, std::fs::Permissions::from_mode(job.mode))
 }
 
-/// Moves a part of a copied root to `cache`, the looks of its directory included.
+/// Makes `cache` what a part of a root is, the looks of its directory included.
 fn fill_from(fill: &Fill, cache: &Path) -> Result<(), JobError> {
     let fail = |source: io::Error| JobError::Fill { from: fill.source.clone(), source };
     std::fs::create_dir(&fill.copy.target).map_err(fail)?;
-    snapshot::copy_tree(&fill.copy)?;
-    // The path is the Dockerfile's and the links in it are the image's: they lead inside the copied root, as in a step.
+    // The path is the Dockerfile's and the links in it are the image's: they lead inside the root, as in a step.
+    let part = match snapshot::copy_part(&fill.copy, &fill.source)? {
+        Some(part) => part,
+        None if fill.may_be_missing => return Ok(()),
+        None => return Err(fail(Errno::NOENT.into())),
+    };
     let moved = || -> io::Result<()> {
-        let root = Root::open(&fill.copy.target)?;
-        let part = match root.folder(Path::new(&fill.source), Symlinks::FollowInside) {
-            Err(error) if fill.may_be_missing && error.kind() == io::ErrorKind::NotFound => {
-                return Ok(());
-            }
-            opened => opened?,
-        };
+        let part = Root::open(&part)?.folder(Path::new("."), Symlinks::Refuse)?;
         let cache = Root::open(cache)?.folder(Path::new("."), Symlinks::Refuse)?;
         part.move_all(&cache)?;
         cache.look_like(&part)

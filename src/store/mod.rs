@@ -36,6 +36,7 @@ mod scratch;
 mod sync;
 mod tags;
 mod trash;
+mod undo;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -52,6 +53,7 @@ pub use other::OtherStore;
 pub use records::RecordState;
 pub use scratch::ScratchDir;
 pub use tags::{Fetched, Tags};
+pub use undo::{Notes, Undo, undo};
 pub use usage::{Measured, Measuring};
 
 pub use blob::{has_seal, seal};
@@ -154,7 +156,12 @@ impl Store {
         ScratchDir::create(self)
     }
 
-    /// Moves `path`, which must be on the store's file system, to trash. One that does not exist is no error.
+    /// Undoes what killed processes have noted (see [`Notes`]), without waiting for the next process.
+    pub fn undo_leftovers(&self) {
+        scratch::each_leftover(&self.folder(Folder::Scratch), undo::undo_in);
+    }
+
+    /// Moves `path`, which must be on the store's file system, to trash; what is noted in it is undone before. One that does not exist is no error.
     pub fn trash(&self, path: &Path) -> Result<(), Error> {
         trash::throw(path, &self.private(Folder::Trash))
     }

@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Error, Store, layout, lock, trash};
+use super::{Error, Store, layout, lock, trash, undo};
 
 /// A text that no other call gives, in this process or another. No output depends on it.
 pub(crate) fn unique() -> String {
@@ -68,6 +68,14 @@ impl ProcessDir {
 /// Moves the folders of dead processes from `tmp` to `trash_dir`. What does not work out is left for another time:
 /// nobody needs it, and it may belong to another user.
 pub(super) fn clear_leftovers(tmp: &Path, trash_dir: &Path) {
+    each_leftover(tmp, |path| {
+        undo::undo_in(path);
+        let _ = trash::throw(path, trash_dir);
+    });
+}
+
+/// Does something with the folders of dead processes in `tmp`, which nobody else does at the same time.
+pub(super) fn each_leftover(tmp: &Path, work: impl Fn(&Path)) {
     let Ok(entries) = fs::read_dir(tmp) else { return };
     for entry in entries.filter_map(Result::ok) {
         let path = entry.path();
@@ -75,7 +83,7 @@ pub(super) fn clear_leftovers(tmp: &Path, trash_dir: &Path) {
             // The lock file is made when missing: its owner is either dead or still before that line.
             let Ok(lock) = lock::open(&path.join("lock")) else { continue };
             if lock::try_exclusive(&lock) {
-                let _ = trash::throw(&path, trash_dir);
+                work(&path);
             }
         }
     }

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Error, scratch};
+use super::{Error, scratch, undo};
 
-/// Renames `path` into `trash_dir`; one that does not exist is as good as thrown away.
+/// Renames `path` into `trash_dir`; one that does not exist is as good as thrown away. What is noted in it is undone before.
 pub(super) fn throw(path: &Path, trash_dir: &Path) -> Result<(), Error> {
+    undo::undo(path);
     match fs::rename(path, trash_dir.join(scratch::unique())) {
         Err(e) if e.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => Ok(()),
         other => other.map_err(|e| Error::io("throw away", path, e)),

@@ -12,12 +12,13 @@ use rustix::fs::{Mode, OFlags, Uid};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{OptionalActions, Termios, Winsize};
 
+use crate::exec::sys;
 use crate::exec::wire::channel;
 use crate::sync::lock;
 
 /// Makes a terminal the controlling one of this process, a session leader, and its standard input and output; sends its
-/// other side over `socket`.
-pub(in crate::exec) fn give(socket: OwnedFd, (rows, columns): (u16, u16), owner: u32) -> io::Result<()> {
+/// other side over `socket`. Gives its number.
+pub(in crate::exec) fn give(socket: OwnedFd, (rows, columns): (u16, u16), owner: u32) -> io::Result<u32> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let master = rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty())?;
     rustix::pty::unlockpt(&master)?;
@@ -29,7 +30,8 @@ pub(in crate::exec) fn give(socket: OwnedFd, (rows, columns): (u16, u16), owner:
     rustix::stdio::dup2_stdin(&terminal)?;
     rustix::stdio::dup2_stdout(&terminal)?;
     rustix::stdio::dup2_stderr(&terminal)?;
-    channel::send(&UnixStream::from(socket), b"", Some(master.as_fd()))
+    channel::send(&UnixStream::from(socket), b"", Some(master.as_fd()))?;
+    Ok(sys::number_of_terminal(master.as_fd())?)
 }
 
 /// Tells a terminal its size.

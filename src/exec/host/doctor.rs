@@ -391,7 +391,10 @@ fn remedies(error: &UsernsError, container: Option<Container>) -> Vec<String> {
                 "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".to_owned(),
             ]
         }
-        UsernsError::Refused { .. } | UsernsError::BareRoot | UsernsError::Mapping { .. } => {
+        UsernsError::Refused { .. }
+        | UsernsError::NoPidNamespace { .. }
+        | UsernsError::BareRoot
+        | UsernsError::Mapping { .. } => {
             container.and_then(|container| container.let_steps_start(true)).into_iter().collect()
         }
     }

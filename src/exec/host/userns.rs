@@ -43,6 +43,12 @@ pub enum UsernsError {
         /// The kernel's word.
         errno: i32,
     },
+    /// A user namespace alone is not enough: nothing would end what a step leaves running, and keep it from other processes.
+    #[error("user namespaces are allowed, and pid namespaces in them are not (errno {errno})")]
+    NoPidNamespace {
+        /// The kernel's word.
+        errno: i32,
+    },
     /// Root without capabilities, as with docker's `--cap-drop ALL`.
     #[error(
         "root without CAP_SETFCAP has no user namespace (Linux 5.12): another user has, or give the capability"
@@ -140,6 +146,7 @@ impl Userns {
         }
         holder.socket.write_all(b"M").map_err(os)?;
         holder.answer().map_err(os)?.map_err(explain_refusal)?;
+        holder.answer().map_err(os)?.map_err(|errno| UsernsError::NoPidNamespace { errno })?;
         let mounted = channel::receive(&holder.socket).map_err(os)?.and_then(|(_, mounted)| mounted);
         let file = fs::File::open(format!("/proc/{pid}/ns/user")).map_err(os)?;
         drop(holder.socket);
@@ -171,6 +178,7 @@ pub(in crate::exec) fn hold(mut socket: &UnixStream) -> io::Result<()> {
     // rbuild maps the ids and says so.
     if socket.read_exact(&mut [0]).is_ok() {
         socket.write_all(&errno(try_to_mount()))?;
+        socket.write_all(&errno(sys::unshare(UnshareFlags::NEWPID)))?;
         // Where there is none, rbuild makes a copy.
         let mounted = program::mount_own().ok();
         channel::send(socket, b"", mounted.as_ref().map(|mounted| mounted.as_fd()))?;

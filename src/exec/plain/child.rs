@@ -11,6 +11,7 @@ use super::furnish::Furnished;
 use crate::exec::failure::{Doing as _, Failure};
 use crate::exec::host::console;
 use crate::exec::seccomp::{self, Profile};
+use crate::exec::spec::Spec;
 use crate::exec::step::child::{is_of_files, set_limits, set_stdin, take_output, tell};
 use crate::exec::step::stubs::Made;
 use crate::exec::step::target::Stubs;
@@ -56,10 +57,10 @@ fn enter_and_start(
     rustix::process::umask(Mode::from_raw_mode(0o022));
     set_limits(spec.ulimits.iter().filter(|limit| !is_of_files(limit)))?;
     // The container's: a terminal and /dev/null are devices of its own, and may not be open in the step's root.
-    set_input(&request, given)?;
+    let terminal = set_input(&request, given)?;
     rustix::process::fchdir(&root.directory).doing(|| "enter the root".into())?;
     rustix::process::chroot(".").doing(|| "change the root".into())?;
-    confine(spec, root, ends)?;
+    confine(spec, terminal, ends)?;
     rustix::process::fchdir(cwd).doing(|| format!("enter {}", spec.cwd))?;
     tell(ends.report, &Progress::Ready(Made::new(&spec.root, Stubs::default())));
     sys::reset_signals();
@@ -68,32 +69,34 @@ fn enter_and_start(
     Err(start::start(spec, own))
 }
 
-fn set_input(request: &RunRequest, given: Option<OwnedFd>) -> Result<(), Failure> {
+/// Gives the number of the terminal, if it is one.
+fn set_input(request: &RunRequest, given: Option<OwnedFd>) -> Result<Option<u32>, Failure> {
     match (request.stdin, given) {
         (Stdin::Terminal { rows, columns }, Some(socket)) => {
             let owner = request.spec.credentials.uid;
-            console::give(socket, (rows, columns), owner).doing(|| "make a terminal".into())
+            console::give(socket, (rows, columns), owner).doing(|| "make a terminal".into()).map(Some)
         }
-        (_, given) => set_stdin(request, given),
+        (_, given) => set_stdin(request, given).map(|()| None),
     }
 }
 
 /// Limits of open files, capabilities, Landlock, the filter. From the filter on, the supervisor answers.
-fn confine(spec: &crate::exec::spec::Spec, root: &Furnished, ends: &Ends<'_>) -> Result<(), Failure> {
+fn confine(spec: &Spec, terminal: Option<u32>, ends: &Ends<'_>) -> Result<(), Failure> {
     set_limits(spec.ulimits.iter().filter(|limit| is_of_files(limit)))?;
     caps::keep_inside_chroot().doing(|| "set capabilities".into())?;
     rustix::thread::set_no_new_privs(true).doing(|| "give up new privileges".into())?;
     let inside = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let inside = inside.doing(|| "open the root".into())?;
     sys::landlock::confine(inside.as_fd()).doing(|| "keep to the root by Landlock".into())?;
-    let _ = root;
     // The supervisor reads what this process calls with; others can until it executes.
     rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)
         .doing(|| "let the supervisor read".into())?;
     owners::carry(0, 0).doing(|| "carry an identity".into())?;
     let listener = sys::install_asking_filter(seccomp::compiled(Profile::Plain));
     let listener = listener.map_err(|error| refused(&error))?;
-    channel::send(ends.supervisor, &[], Some(listener.as_fd())).doing(|| "hand over the listener".into())
+    let terminal = terminal.map(u32::to_le_bytes);
+    let terminal = terminal.as_ref().map_or(&[][..], |number| &number[..]);
+    channel::send(ends.supervisor, terminal, Some(listener.as_fd())).doing(|| "hand over the listener".into())
 }
 
 /// Why there is no listener, as far as that can be told.

@@ -2,7 +2,8 @@
 //!
 //! Whatever is at such a place is moved out of the root meanwhile, to a folder beside it, and back afterwards with the times
 //! that its directory had. While things are put in, and when they are taken out, no process of the step runs; still the
-//! step had the root for itself in between, so no link is followed.
+//! step had the root for itself in between, so no link is followed. What would be missed if this process was killed is noted for
+//! whoever throws the root away ([`crate::store::Notes`]); who takes it for that of a dead build may move it meanwhile.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -17,6 +18,7 @@ use crate::exec::step::stubs::{self, Made};
 use crate::exec::step::target::{Keep, Leaf, Root, Stubs, restore_times};
 use crate::exec::sys::pipe::write_all;
 use crate::rootfs::Folder;
+use crate::store::{Notes, Undo, undo};
 
 /// Device nodes: name, major, minor.
 pub(super) const DEVICES: [(&str, u32, u32); 6] =
@@ -92,6 +94,7 @@ pub(super) struct Furnished {
     pub(super) directory: OwnedFd,
     placed: Vec<Placed>,
     stubs: Stubs,
+    notes: Notes,
     next: u32,
     /// Device nodes could be made, and can be opened.
     pub(super) has_devices: bool,
@@ -101,6 +104,8 @@ impl Furnished {
     /// Nothing is in place yet.
     pub(super) fn open(base: &Path) -> Result<Self, Failure> {
         let doing = || format!("open {}", base.display());
+        let folder = base.parent().unwrap_or(base);
+        undo(folder);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(base, flags, Mode::empty()).doing(doing)?;
         let mut aside = base.as_os_str().to_owned();
@@ -118,6 +123,7 @@ impl Furnished {
             directory,
             placed: Vec::new(),
             stubs: Stubs::default(),
+            notes: Notes::of(folder),
             next: 0,
             has_devices: true,
         })
@@ -174,9 +180,10 @@ impl Furnished {
     }
 
     fn put(&mut self, at: &Path, new: &New<'_>, then: Then) -> rustix::io::Result<()> {
-        let (parent, name) = stubs::open_parent(&self.base, at)?;
+        let (parent, name) = self.parent_of(at)?;
         let before = rustix::fs::fstat(&parent)?;
         let number = self.next_number();
+        self.note(at, new, &then).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         rustix::fs::renameat(&parent, &name, &self.aside_file, number.to_string())?;
         let made = make(&parent, name.as_os_str(), new)
             .and_then(|()| rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW));
@@ -184,6 +191,22 @@ impl Furnished {
         self.placed.push(Placed { at: at.to_owned(), number, inode, then });
         restore_times(parent.as_fd(), &before)?;
         made.map(drop)
+    }
+
+    fn parent_of(&self, at: &Path) -> rustix::io::Result<(OwnedFd, PathBuf)> {
+        stubs::open_parent_at(rustix::io::fcntl_dupfd_cloexec(&self.directory, 3)?, at)
+    }
+
+    fn note(&mut self, at: &Path, new: &New<'_>, then: &Then) -> std::io::Result<()> {
+        let at = Path::new(self.base.file_name().unwrap_or_default()).join(at);
+        match (then, new) {
+            (Then::Returns(home), New::Moved(from)) => {
+                let inode = rustix::fs::lstat(*from)?.st_ino;
+                self.notes.add(&Undo::Return { at, inode, home: home.clone() })
+            }
+            (Then::IsErased, _) => self.notes.add(&Undo::Erase { at }),
+            (Then::Returns(_) | Then::Goes | Then::GoesStrictly, _) => Ok(()),
+        }
     }
 
     pub(super) fn next_number(&mut self) -> u32 {
@@ -251,11 +274,12 @@ impl Furnished {
             let _ = beside.remove(&name);
         }
         let _ = rustix::fs::rmdir(&self.aside);
+        let _ = self.notes.clear();
         failed.map_or(Ok(put_back), Err)
     }
 
     fn take_out_one(&self, Placed { at, number, inode, then }: Placed) -> rustix::io::Result<()> {
-        let (parent, name) = stubs::open_parent(&self.base, &at)?;
+        let (parent, name) = self.parent_of(&at)?;
         let before = rustix::fs::fstat(&parent)?;
         let is_ours = || match rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if (stat.st_dev, stat.st_ino) == inode => Ok(()),

@@ -1,7 +1,6 @@
 //! The mounts that a step asks for, by what is put in place instead.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Mode, Uid};
@@ -9,9 +8,8 @@ use rustix::fs::{Gid, Mode, Uid};
 use super::furnish::{Furnished, New, Then};
 use crate::exec::failure::{Doing as _, Failure};
 use crate::exec::spec::{MountSource, MountSpec};
-use crate::exec::step::target::Root;
 use crate::layer::unpack::OpaqueMark;
-use crate::snapshot::{CopyJob, copy_tree};
+use crate::snapshot::{CopyJob, copy_part};
 
 impl Furnished {
     /// Parents before what is below them.
@@ -73,17 +71,18 @@ impl Furnished {
         let number = self.next_number();
         let folder = self.aside.join(format!("copy{number}"));
         rustix::fs::mkdir(&folder, Mode::from_raw_mode(0o755)).doing(doing)?;
+        let (lowers, target) = (lowers.to_vec(), folder);
         let job = CopyJob {
-            lowers: lowers.to_vec(),
-            target: folder.clone(),
+            lowers,
+            target,
+            onto: false,
             mark: OpaqueMark::User,
             linked: false,
+            moved: false,
+            // This process forks.
+            on_threads: false,
         };
-        copy_tree(&job).map_err(|error| std::io::Error::other(error.to_string())).doing(doing)?;
-        let copied = crate::exec::step::overlay::open_directory(&folder)?;
-        let inside = Root::new(copied.as_fd(), None).open(path).doing(doing)?;
-        let inside = inside.ok_or_else(|| Failure::Setup { doing: doing(), errno: libc::ENOENT })?;
-        let real = std::fs::read_link(format!("/proc/self/fd/{}", inside.as_raw_fd()));
-        real.doing(doing)
+        let copied = copy_part(&job, path).map_err(|error| std::io::Error::other(error.to_string()));
+        copied.doing(doing)?.ok_or_else(|| Failure::Setup { doing: doing(), errno: libc::ENOENT })
     }
 }

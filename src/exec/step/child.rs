@@ -151,7 +151,8 @@ pub(in crate::exec) fn set_stdin(request: &RunRequest, given: Option<OwnedFd>) -
     let file = match (request.stdin, given) {
         (Stdin::Terminal { rows, columns }, Some(socket)) => {
             let owner = request.spec.credentials.uid;
-            return console::give(socket, (rows, columns), owner).doing(|| "make a terminal".into());
+            let given = console::give(socket, (rows, columns), owner);
+            return given.map(drop).doing(|| "make a terminal".into());
         }
         (Stdin::File, Some(file)) => file,
         _ => rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())

@@ -94,11 +94,17 @@ fn is_opaque(directory: &OwnedFd) -> bool {
 
 /// The command may have put symbolic links in the way: nothing is followed.
 pub(in crate::exec) fn open_parent(base: &Path, path: &Path) -> rustix::io::Result<(OwnedFd, PathBuf)> {
+    open_parent_at(rustix::fs::open(base, PLACE, Mode::empty())?, path)
+}
+
+const PLACE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// As [`open_parent`], wherever the base has been moved.
+pub(in crate::exec) fn open_parent_at(base: OwnedFd, path: &Path) -> rustix::io::Result<(OwnedFd, PathBuf)> {
     let name = path.file_name().ok_or(rustix::io::Errno::INVAL)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut parent = rustix::fs::open(base, flags, Mode::empty())?;
+    let mut parent = base;
     for component in path.parent().unwrap_or(Path::new("")) {
-        parent = rustix::fs::openat(&parent, component, flags, Mode::empty())?;
+        parent = rustix::fs::openat(&parent, component, PLACE, Mode::empty())?;
     }
     Ok((parent, PathBuf::from(name)))
 }

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod in_place;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

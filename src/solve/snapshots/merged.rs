@@ -36,7 +36,15 @@ impl Snapshots {
         let mark = self.privilege()?.opaque_mark();
         let merge = |target: &std::path::Path| {
             snapshot::make_dir(target, 0o755)?;
-            let job = CopyJob { lowers, target: target.to_owned(), mark, linked: true };
+            let job = CopyJob {
+                lowers,
+                target: target.to_owned(),
+                onto: false,
+                mark,
+                linked: true,
+                moved: false,
+                on_threads: true,
+            };
             jobs::copy(&self.executor, &job)
         };
         Ok(vec![self.merged()?.ensure(chain, merge).map_err(Error::Merge)?])

@@ -6,7 +6,7 @@ mod images;
 mod merged;
 mod unpacking;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,13 +19,13 @@ use unpacking::Unpacking;
 use super::error::Error;
 use super::full_disk::binary;
 use super::indexes::LayerIndexes;
-use super::jobs;
+use super::jobs::{self, JobError};
 use super::state::RootState;
 use super::writable::WritableRoot;
 use crate::cache::Lookup;
 use crate::exec::{Executor, Hidden, MemoryMount, OwnedPath, Privilege, Spec, Writes, room_in_memory};
-use crate::layer::view::{Kind, Node};
-use crate::oci::{ChainId, Layer};
+use crate::layer::view::{Kind, Node, RootView};
+use crate::oci::{ChainId, DiffId, Layer};
 use crate::report::{Event, Events};
 use crate::rootfs::SpecialOwner;
 use crate::snapshot::{
@@ -56,8 +56,18 @@ pub struct Snapshots {
     known: Mutex<HashMap<ChainId, Vec<PathBuf>>>,
     /// Kept until the build is over.
     scratch: Mutex<Vec<ScratchDir>>,
+    /// Layers that this build has had brought to this machine; only where roots are changed in place.
+    brought: Mutex<HashSet<DiffId>>,
     /// Roots that steps have left, for those that go on from them; only where roots are changed in place.
     handed_on: Mutex<HashMap<ChainId, WritableRoot>>,
+}
+
+/// All but where to.
+struct ReadyToUnpack {
+    job: UnpackJob,
+    view: Arc<RootView>,
+    /// Where the index comes to be.
+    _scratch: ScratchDir,
 }
 
 impl Snapshots {
@@ -82,6 +92,7 @@ impl Snapshots {
             is_announced: AtomicBool::new(false),
             known: Mutex::default(),
             scratch: Mutex::default(),
+            brought: Mutex::default(),
             handed_on: Mutex::default(),
         }
     }
@@ -364,35 +375,58 @@ impl Snapshots {
         &self,
         chain: ChainId,
         layer: &Layer,
-        (below, lowers): (&[Layer], &[PathBuf]),
+        below: (&[Layer], &[PathBuf]),
         progress: &Path,
     ) -> Result<PathBuf, Error> {
-        let privilege = self.privilege()?;
-        let parents = self.index_files(below)?;
-        let index = self.indexes.index_file(layer.diff_id);
-        let scratch = self.store.scratch_dir()?;
-        let fresh_index = index.is_none().then(|| scratch.path().join("index"));
-        let view = self.indexes.view(below)?;
-        let made = self.trees()?.ensure(chain, |target| {
-            let job = UnpackJob {
-                blob: self.store.blob_path(&layer.descriptor.digest),
-                diff_id: layer.diff_id,
-                parents,
-                lowers: lowers.to_vec(),
-                target: target.to_owned(),
-                mark: privilege.opaque_mark(),
-                owners: privilege.owners(),
-                index: fresh_index.clone(),
-                progress: Some(progress.to_owned()),
-            };
-            for note in jobs::unpack(&self.executor, &job, &view)? {
-                self.events.send(Event::Note(note));
-            }
-            Ok(())
-        });
-        let tree = made.map_err(Error::UnpackJob)?;
-        self.adopt_index(layer, fresh_index)?;
+        let ready = self.ready_to_unpack(layer, below, progress)?;
+        let tree = self.trees()?.ensure(chain, |target| self.unpack_it(target, &ready));
+        let tree = tree.map_err(Error::UnpackJob)?;
+        self.adopt_index(layer, ready.job.index)?;
         Ok(tree)
+    }
+
+    /// Unpacks to a new directory, which is no tree of the store.
+    fn unpack_to(
+        &self,
+        target: &Path,
+        layer: &Layer,
+        below: (&[Layer], &[PathBuf]),
+        progress: &Path,
+    ) -> Result<(), Error> {
+        let ready = self.ready_to_unpack(layer, below, progress)?;
+        self.unpack_it(target, &ready).map_err(Error::UnpackJob)?;
+        self.adopt_index(layer, ready.job.index)
+    }
+
+    fn ready_to_unpack(
+        &self,
+        layer: &Layer,
+        (below, lowers): (&[Layer], &[PathBuf]),
+        progress: &Path,
+    ) -> Result<ReadyToUnpack, Error> {
+        let privilege = self.privilege()?;
+        let scratch = self.store.scratch_dir()?;
+        let has_index = self.indexes.index_file(layer.diff_id).is_some();
+        let job = UnpackJob {
+            blob: self.store.blob_path(&layer.descriptor.digest),
+            diff_id: layer.diff_id,
+            parents: self.index_files(below)?,
+            lowers: lowers.to_vec(),
+            target: PathBuf::new(),
+            mark: privilege.opaque_mark(),
+            owners: privilege.owners(),
+            index: (!has_index).then(|| scratch.path().join("index")),
+            progress: Some(progress.to_owned()),
+        };
+        Ok(ReadyToUnpack { job, view: self.indexes.view(below)?, _scratch: scratch })
+    }
+
+    fn unpack_it(&self, target: &Path, ready: &ReadyToUnpack) -> Result<(), JobError> {
+        let job = UnpackJob { target: target.to_owned(), ..ready.job.clone() };
+        for note in jobs::unpack(&self.executor, &job, &ready.view)? {
+            self.events.send(Event::Note(note));
+        }
+        Ok(())
     }
 
     /// The files with the indexes of `layers`, in their order; for jobs.
@@ -510,11 +544,11 @@ impl Snapshots {
         Ok(path)
     }
 
-    /// What copies a whole root to a new folder, gone with the build.
+    /// What copies a root, or a part of it, to a new folder, gone with the build.
     pub(super) fn copy_of(&self, root: &RootState) -> Result<CopyJob, Error> {
         let lowers = self.lowers(root)?;
         let (target, mark) = (self.scratch()?.join("root"), self.privilege()?.opaque_mark());
-        Ok(CopyJob { lowers, target, mark, linked: false })
+        Ok(CopyJob { lowers, target, onto: false, mark, linked: false, moved: false, on_threads: true })
     }
 
     /// Makes the changes of a step the tree of its layer. If that does not work the layer is unpacked one day.

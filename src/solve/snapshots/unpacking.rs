@@ -24,7 +24,19 @@ pub(super) struct Unpacking<'e> {
     since: Cell<Option<Instant>>,
 }
 
-impl Unpacking<'_> {
+impl<'e> Unpacking<'e> {
+    /// Told under `step`, if that is shown.
+    pub(super) fn under(events: &'e Events, step: Option<StepNumber>) -> Self {
+        Self { listener: step.map(|step| (events, step)), since: Cell::new(None) }
+    }
+
+    /// All is unpacked.
+    pub(super) fn ended(&self) {
+        if let (Some((events, step)), Some(since)) = (self.listener, self.since.get()) {
+            events.send(Event::Unpacked { step, took: since.elapsed() });
+        }
+    }
+
     /// Nobody is told.
     pub(super) fn silent() -> Self {
         Self { listener: None, since: Cell::new(None) }
@@ -57,21 +69,17 @@ impl Unpacking<'_> {
 }
 
 impl Snapshots {
-    /// Makes the trees of `roots` that are not there, and tells of it under `step`, if that is shown; gives how long it
-    /// took, with the fetching of layers that are not here.
+    /// Makes the trees of `roots` that are not there, and tells of it under `step`, if that is shown.
     pub(in crate::solve) fn unpack_for(
         &self,
         step: Option<StepNumber>,
         roots: &[&RootState],
-    ) -> Result<Duration, Error> {
-        let began = Instant::now();
-        let told = Unpacking { listener: step.map(|step| (&self.events, step)), since: Cell::new(None) };
+    ) -> Result<(), Error> {
+        let told = Unpacking::under(&self.events, step);
         for root in roots {
             self.lowers_told(root, &told)?;
         }
-        if let (Some(step), Some(since)) = (step, told.since.get()) {
-            self.events.send(Event::Unpacked { step, took: since.elapsed() });
-        }
-        Ok(began.elapsed())
+        told.ended();
+        Ok(())
     }
 }

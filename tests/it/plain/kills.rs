@@ -25,3 +25,26 @@ fn nothing_is_left_whoever_is_killed() {
     let mut tally = Tally::of("kills in a plain container");
     (0..times).for_each(|_| tally.count("nothing left"));
 }
+
+/// A cache that was in the root goes back to its place, and a secret goes, by whoever of the build is left, or the next one.
+#[test]
+fn caches_and_secrets_outlive_nobody() {
+    let plain = plain!();
+    let mounts = "--mount=type=cache,id=k,target=/c --mount=type=secret,id=s,target=/run/s,required";
+    let dockerfile =
+        format!("{SHELL}RUN {mounts} echo line >> /c/lines && test -s /run/s && echo begun && sleep 300\n");
+    plain.context("left", &dockerfile, &[]);
+    let whole = format!("{SHELL}ARG AT\nRUN {mounts} echo lines $(wc -l < /c/lines)\n");
+    std::fs::write(plain.work().join("left/Whole"), whole).unwrap();
+    std::fs::copy(
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/plain/left.py"),
+        plain.work().join("left.py"),
+    )
+    .unwrap();
+    let script = "exec python3 /work/left.py /work/rbuild /var/lib/store /work/left 2>&1";
+    let (text, _) = plain.run(&[], script);
+    let victims = ["rbuild", "zygote", "keeper", "supervisor", "keeper and rbuild", "all"];
+    let expected: String =
+        victims.iter().map(|victim| format!("{victim}: secret gone, lines all\n")).collect();
+    assert_eq!(text, expected);
+}

@@ -6,6 +6,7 @@ mod conformance;
 mod kills;
 mod reach;
 mod steps;
+mod surroundings;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -47,7 +47,7 @@ pub(super) struct Supervisor {
     known: HashMap<(u32, i32), Option<(Watched, Convention)>>,
     /// The directories that stand for some below `/proc`, and `/dev`.
     special: HashSet<(u64, u64)>,
-    /// Pseudo terminals that were handed in, by number.
+    /// Pseudo terminals that were handed in, by number; that of the command, if it has one, too.
     terminals: HashSet<u32>,
     /// The links to programs that were made: by inode and path of the program, the link's path.
     programs: HashMap<(u64, u64, Vec<u8>), String>,
@@ -63,7 +63,7 @@ pub(super) fn run(socket: &UnixStream, root: &Furnished, spec: &Spec, keeper: u3
     rustix::process::fchdir(&root.directory)?;
     rustix::process::chroot(".")?;
     rustix::process::fchdir(&proc)?;
-    let Some((_, Some(listener))) = channel::receive(socket)? else { return Ok(()) };
+    let Some((terminal, Some(listener))) = channel::receive(socket)? else { return Ok(()) };
     notify::prefer_turns(listener.as_fd());
     let mut supervisor = Supervisor {
         owners: OwnerSupervisor::among_files(listener, proc, &spec.credentials),
@@ -75,7 +75,7 @@ pub(super) fn run(socket: &UnixStream, root: &Furnished, spec: &Spec, keeper: u3
         hostname: spec.hostname.clone(),
         known: HashMap::new(),
         special: HashSet::new(),
-        terminals: HashSet::new(),
+        terminals: terminal.try_into().ok().map(u32::from_le_bytes).into_iter().collect(),
         programs: HashMap::new(),
     };
     for folder in ["/proc", "/dev", "/dev/pts"] {

@@ -62,7 +62,8 @@ impl Supervisor {
             0 => Ok(Answer::Continue),
             1.. if is_safe => self.if_member(pid),
             1.. => {
-                let pid = pid as u32;
+                // The number of a thread stands for its process.
+                let pid = self.process_of(Caller { pid: pid as u32 })?;
                 members::send(pid, signal, || self.is_member(pid)).map(|()| Answer::Value(0))
             }
             -1 if is_safe => Ok(Answer::Continue),

@@ -12,6 +12,7 @@ pub(in crate::solve) mod spec;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use self::mounts::MountedRoot;
 use self::output::Tail;
@@ -87,9 +88,10 @@ fn execute(
     let snapshots = &services.snapshots;
     snapshots.try_step()?;
     let shown = step.is_listed.then_some(step.number());
-    let mut left = snapshots.take(parent.chain);
-    let unpacked = snapshots.unpack_for(shown, &mounts::roots_under(op, parent, left.is_some()))?;
-    let _ = step.unpacked.set(unpacked);
+    let began = Instant::now();
+    let mut left = snapshots.in_place(shown, parent)?;
+    snapshots.unpack_for(shown, &mounts::roots_under(op, parent, left.is_some()))?;
+    let _ = step.unpacked.set(began.elapsed());
     // Trees may be here of layers of which another place told what they hold.
     for root in mounts::roots_under(op, parent, false) {
         services.indexes.prove(&root.layers)?;

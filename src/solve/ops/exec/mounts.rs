@@ -299,6 +299,10 @@ fn cache(
             continue;
         }
         if !path.is_dir() {
+            // It may be in the root of a step that was killed.
+            services.store.undo_leftovers();
+        }
+        if !path.is_dir() {
             make_cache(services, &mount.kind, &path, Before::Nothing).map_err(|e| e.at(mount.span))?;
         }
         if let Some(wanted) = &wanted
