@@ -46,6 +46,8 @@ pub mod bake;
 
 pub mod transport;
 
+pub mod compare;
+
 pub mod solve;
 
 pub mod copy_files;

@@ -15,6 +15,7 @@ use super::command::{
     config::ConfigArgs,
     context::ContextArgs,
     copy::CopyArgs,
+    diff::DiffArgs,
     doctor::DoctorArgs,
     du::DuArgs,
     explain::ExplainArgs,
@@ -32,6 +33,7 @@ use super::command::{
     prune::PruneArgs,
     pull::PullArgs,
     push::PushArgs,
+    reproduce::ReproduceArgs,
     rmi::RmiArgs,
     run::RunArgs,
     save::SaveArgs,
@@ -135,6 +137,10 @@ pub(super) enum Command {
     Images(ImagesArgs),
     /// Show how an image came to be, layer by layer
     History(HistoryArgs),
+    /// Show what differs in two images
+    Diff(DiffArgs),
+    /// Build again, and show what comes out otherwise
+    Reproduce(Box<ReproduceArgs>),
     /// Show an image's manifest and configuration as JSON
     Inspect(InspectArgs),
     /// Fetch images from registries

@@ -32,6 +32,8 @@ pub struct Defaults {
     pub platform: Option<String>,
     /// `--network`
     pub network: Option<String>,
+    /// `--reproducible`
+    pub reproducible: Option<bool>,
     /// `--cache-from`
     #[serde(default)]
     pub cache_from: Vec<String>,

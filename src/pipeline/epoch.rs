@@ -45,7 +45,10 @@ pub(super) fn may_be_asked(request: &Request, dockerfile: &Source) -> bool {
     const CONTEXT: &str = "context";
     let options = &request.options;
     let given = options.build_args.iter().any(|(_, value)| value.as_deref() == Some(CONTEXT));
-    given || options.epoch.as_deref() == Some(CONTEXT) || dockerfile.text.contains("SOURCE_DATE_EPOCH")
+    given
+        || request.reproducible
+        || options.epoch.as_deref() == Some(CONTEXT)
+        || dockerfile.text.contains("SOURCE_DATE_EPOCH")
 }
 
 fn of_repository(

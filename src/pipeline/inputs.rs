@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::context::{self, MainContext};
-use super::{PullPolicy, Request, bases, check, dockerfile, epoch};
+use super::{ContextFrom, PullPolicy, Request, bases, check, dockerfile, epoch};
 use crate::context::Context;
 use crate::dockerfile::checks::Filtered;
 use crate::dockerfile::syntax::{Dockerfile, Instruction, InstructionKind, Stage, Word};
@@ -16,6 +16,7 @@ use crate::plan::graph::{BaseOp, BaseOrigin, BaseRequest, Goal, Plan};
 use crate::plan::{self, ContextSource, Options};
 use crate::report::{Diagnostic, Event, Severity, Source};
 use crate::solve::{self, ContextFiles, Environment, Given, Policy, Services};
+use crate::source::git;
 use crate::store::{ScratchDir, Store};
 use crate::sync::lock;
 
@@ -88,6 +89,8 @@ pub(super) struct Inputs<'r> {
     time: Option<Seconds>,
     /// What SOURCE_DATE_EPOCH stands for where it is a name; looked up once for all platforms.
     epoch: OnceLock<Option<Seconds>>,
+    /// What stands for it with `--reproducible` where nobody says one.
+    fallback_epoch: OnceLock<Seconds>,
     /// The images that were found: each is looked up once, however many platforms stand on it.
     bases: Bases,
     /// What other builds make that it is linked to.
@@ -129,6 +132,7 @@ impl<'r> Inputs<'r> {
             dockerfile,
             time,
             epoch,
+            fallback_epoch: OnceLock::new(),
             bases,
             linked: Linked::new(),
             project,
@@ -242,12 +246,27 @@ impl<'r> Inputs<'r> {
     /// The options with the time that SOURCE_DATE_EPOCH names.
     fn dated(&self, options: &Options) -> Result<Options, Vec<Diagnostic>> {
         let mut options = options.clone();
+        if self.request.reproducible {
+            options.fallback_epoch = Some(self.fallback_epoch());
+            options.epoch_in_run = true;
+        }
         let Some(source) = plan::epoch_source(&self.dockerfile, &options)? else { return Ok(options) };
         if self.epoch.get().is_none() {
             let _ = self.epoch.set(epoch::look_up(&source, self.time, self.request, self.services)?);
         }
         options.epoch_of_source = self.epoch.get().copied().flatten();
         Ok(options)
+    }
+
+    /// The time of the commit that the context is of, of what else it is when that has one, or 1970.
+    fn fallback_epoch(&self) -> Seconds {
+        let look_up = || match &self.request.context {
+            ContextFrom::Directory(folder) => git::head_time(folder),
+            ContextFrom::Stdin | ContextFrom::Archive(_) | ContextFrom::Git(_) | ContextFrom::Url(_) => {
+                self.time
+            }
+        };
+        *self.fallback_epoch.get_or_init(|| look_up().unwrap_or_default())
     }
 
     /// The images that were found so far.

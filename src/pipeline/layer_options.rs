@@ -11,10 +11,15 @@ impl Request {
     /// How new layers are written. `epoch` is what `rewrite-timestamp=true` rewrites times to.
     pub(super) fn layer_options(&self, epoch: Option<Seconds>) -> LayerOptions {
         let wanted = self.outputs.iter().find_map(|output| output.layers.compression);
-        let rewrites =
-            self.rewrite_timestamp || self.outputs.iter().any(|output| output.layers.rewrite_timestamp);
+        let rewrites = self.rewrites_times();
         let newest = self.image_epoch(epoch).filter(|_| rewrites);
         LayerOptions { compression: wanted.unwrap_or_default(), newest }
+    }
+
+    /// Whether times of files that are newer than SOURCE_DATE_EPOCH become it.
+    fn rewrites_times(&self) -> bool {
+        let asks = |output: &Output| output.layers.rewrite_timestamp;
+        self.reproducible || self.rewrite_timestamp || self.outputs.iter().any(asks)
     }
 
     /// How new layers of all goals are written.
@@ -39,9 +44,7 @@ impl Request {
 
     /// Says that `rewrite-timestamp=true` has nothing to rewrite times to, as BuildKit does.
     pub(super) fn warn_of_rewriting(&self, goals: &[Goal], events: &Events) {
-        if goals.iter().any(|goal| self.image_epoch(goal.epoch).is_none())
-            && (self.rewrite_timestamp || self.outputs.iter().any(|output| output.layers.rewrite_timestamp))
-        {
+        if goals.iter().any(|goal| self.image_epoch(goal.epoch).is_none()) && self.rewrites_times() {
             let text = "rewrite-timestamp=true does nothing without SOURCE_DATE_EPOCH";
             events.send(Event::Note(text.to_owned()));
         }

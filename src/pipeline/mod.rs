@@ -116,6 +116,9 @@ pub struct Request {
     pub dockers_types: bool,
     /// Times of files that are newer than SOURCE_DATE_EPOCH become it, as one of the outputs can ask for, too.
     pub rewrite_timestamp: bool,
+    /// As `rewrite_timestamp`, with a SOURCE_DATE_EPOCH where nobody gave one: the time of the context's commit, else 0. RUN has it in its
+    /// environment.
+    pub reproducible: bool,
     /// The ignore file of a context that is a folder, in place of its own.
     pub ignore_file: Option<PathBuf>,
     /// What every RUN finds mounted.
@@ -213,6 +216,7 @@ impl Request {
             list: None,
             dockers_types: false,
             rewrite_timestamp: false,
+            reproducible: false,
             ignore_file: None,
             volumes: Vec::new(),
             secrets: Vec::new(),

@@ -38,7 +38,8 @@ pub(super) fn run(
     }
     let CommandLine { args, pipes } = command_line(state, run);
     let created_by = history::run(&args, &state.arguments, &state.env);
-    let env = environment(state, &mounts);
+    let epoch = globals.epoch.filter(|_| options.epoch_in_run);
+    let env = environment(state, &mounts, epoch);
     let op = ExecOp {
         args,
         env,
@@ -107,10 +108,13 @@ fn is_whole_command(line: &Word, heredoc: &Heredoc) -> bool {
     marker.starts_with("<<") && line.span == heredoc.span
 }
 
-/// ENV and ARG. With an SSH mount, its socket too, even when no agent is there.
-fn environment(state: &State, mounts: &[Mount]) -> Arc<Vec<(String, String)>> {
+/// ENV and ARG; `epoch`, unless one of them says it. With an SSH mount, its socket too, even when no agent is there.
+fn environment(state: &State, mounts: &[Mount], epoch: Option<i64>) -> Arc<Vec<(String, String)>> {
     const SOCKET: &str = "SSH_AUTH_SOCK";
     let mut env = Arc::clone(state.env.variables());
+    if let Some(epoch) = epoch.filter(|_| state.env.value(super::epoch::NAME).is_none()) {
+        Arc::make_mut(&mut env).push((super::epoch::NAME.to_owned(), epoch.to_string()));
+    }
     let agent = mounts.iter().find(|mount| matches!(mount.kind, MountKind::Ssh { .. }));
     if let Some(agent) = agent.filter(|_| state.env.value(SOCKET).is_none()) {
         Arc::make_mut(&mut env).push((SOCKET.to_owned(), agent.target.clone()));

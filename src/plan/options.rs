@@ -44,6 +44,10 @@ pub struct Options {
     pub epoch: Option<String>,
     /// The time that [`super::epoch_source`] stands for, once it was looked up; what has none leaves SOURCE_DATE_EPOCH unset.
     pub epoch_of_source: Option<i64>,
+    /// SOURCE_DATE_EPOCH where neither an argument nor the Dockerfile says one.
+    pub fallback_epoch: Option<i64>,
+    /// Every RUN finds SOURCE_DATE_EPOCH in its environment, declared or not.
+    pub epoch_in_run: bool,
     /// `--allow`.
     pub entitlements: BTreeSet<Entitlement>,
     /// Nothing is to be built, the file is only looked at: without a target all stages are lowered, everything is allowed,
@@ -73,6 +77,8 @@ impl Default for Options {
             contexts: Vec::new(),
             epoch: None,
             epoch_of_source: None,
+            fallback_epoch: None,
+            epoch_in_run: false,
             entitlements: BTreeSet::new(),
             lint: false,
             proxy_env: Vec::new(),

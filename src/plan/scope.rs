@@ -165,7 +165,11 @@ impl Globals {
     fn find_epoch(&mut self, file: &Dockerfile, place: &Place, options: &Options) -> Result<(), Fault> {
         let given = self.arguments.get(NAME).map(String::as_str);
         let text = match given.or_else(|| self.env.value(NAME).filter(|value| !value.is_empty())) {
-            None | Some("") => return Ok(()),
+            None => {
+                self.epoch = options.fallback_epoch;
+                return Ok(());
+            }
+            Some("") => return Ok(()),
             Some(text) => text,
         };
         if let Ok(seconds) = text.parse::<i64>() {

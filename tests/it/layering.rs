@@ -8,6 +8,7 @@ const HOUSE: &[&str] = &[
     "pipeline",
     "bake",
     "transport",
+    "compare",
     "solve",
     "copy_files",
     "key",

@@ -18,6 +18,7 @@ mod config_changes;
 mod conformance;
 mod context;
 mod dist;
+mod differences;
 mod docker;
 mod doctor;
 mod emulation;

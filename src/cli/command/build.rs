@@ -160,6 +160,11 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = switch, help_heading = "Steps")]
     pub(crate) no_cache: bool,
 
+    /// Make the same bytes of the same commit, wherever and whenever: newer times in new layers become SOURCE_DATE_EPOCH, which is the time
+    /// of the context's commit if nobody says another; RUN has it in its environment [env: RBUILD_REPRODUCIBLE]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, help_heading = "Steps")]
+    pub(crate) reproducible: Option<bool>,
+
     /// Run every step of this stage again; may be repeated
     #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = "Steps")]
     pub(crate) no_cache_filter: Vec<String>,

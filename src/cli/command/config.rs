@@ -79,6 +79,11 @@ fn values(global: &Global, configuration: &Configuration) -> Vec<Value> {
             (None, None) => row(key, usual, DEFAULT),
         });
     }
+    rows.push(match (variable("RBUILD_REPRODUCIBLE"), defaults.reproducible) {
+        (Some(value), _) => row("defaults.reproducible", &value, "$RBUILD_REPRODUCIBLE"),
+        (None, Some(is_on)) => row("defaults.reproducible", &is_on.to_string(), &file),
+        (None, None) => row("defaults.reproducible", "false", DEFAULT),
+    });
     for (key, name, said) in [
         ("defaults.cache-from", "RBUILD_CACHE_FROM", &defaults.cache_from),
         ("defaults.cache-to", "RBUILD_CACHE_TO", &defaults.cache_to),

@@ -6,6 +6,7 @@ use clap::Arg;
 
 use super::caches;
 use super::configuration::Configuration;
+use super::docker::switch;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::command::build::{BuildArgs, OnFail};
@@ -54,6 +55,8 @@ pub(crate) fn from_args(
         proxy_env: crate::config::dockers_proxies(),
         hostname: None,
         epoch: args.podman.epoch(),
+        fallback_epoch: None,
+        epoch_in_run: false,
         epoch_of_source: None,
     };
     let mut outputs = all(&args.output, "--output", |text| Output::parse(text).map_err(|e| e.to_string()))?;
@@ -105,6 +108,7 @@ pub(crate) fn from_args(
         list: args.podman.list()?,
         dockers_types: false,
         rewrite_timestamp: args.podman.rewrites(),
+        reproducible: reproducible(args.reproducible, configuration)?,
         ignore_file: args.podman.ignorefile.clone(),
         volumes: Vec::new(),
         secrets: secrets(&args.secret)?,
@@ -189,6 +193,18 @@ pub(crate) fn refuse_results(
 /// `--secret`
 pub(crate) fn secrets(given: &[String]) -> Result<Vec<Secret>, Failure> {
     all(given, "--secret", secret)
+}
+
+/// `--reproducible`
+fn reproducible(option: Option<bool>, configuration: &Configuration) -> Result<bool, Failure> {
+    let variable = "RBUILD_REPRODUCIBLE";
+    match (option, self::variable(variable)) {
+        (Some(is_on), _) => Ok(is_on),
+        (None, Some(text)) => switch(&text).map_err(|_| {
+            Failure::usage(Diagnostic::error(format!("`{variable}={text}`: it is `true` or `false`")))
+        }),
+        (None, None) => Ok(configuration.own.defaults.reproducible.unwrap_or(false)),
+    }
 }
 
 /// `--tripwire`. Who calls docker expects nothing that docker does not do.

@@ -2,6 +2,7 @@
 
 pub(super) mod bake;
 pub(in crate::cli) mod diagnostic;
+pub(super) mod differences;
 pub(super) mod dry_run;
 pub(super) mod findings;
 pub(super) mod listing;

@@ -34,6 +34,11 @@ pub(crate) struct MovingArgs {
 }
 
 impl MovingArgs {
+    /// As the options of a build say.
+    pub(crate) fn of(registries: &RegistryArgs, mode: ProgressMode) -> Self {
+        Self { progress: Some(mode), quiet: false, registries: registries.clone() }
+    }
+
     /// A client for registries as the configuration and these options say.
     pub(crate) fn client(&self, configuration: &Configuration) -> Result<Client, Failure> {
         Ok(Client::new(configuration.registries(&self.registries)?))

@@ -6,6 +6,7 @@
 //! acts on it (`submodules`).
 
 mod command;
+mod head;
 mod mirror;
 pub mod submodules;
 
@@ -20,6 +21,8 @@ use crate::http::without_user_info as shown;
 use crate::oci::Seconds;
 use crate::secrets::{SecretError, Secrets};
 use mirror::Mirror;
+
+pub use head::{clean_top, clone_head, head_time};
 
 /// Why a repository cannot be added. URLs are shown without user info.
 #[derive(Debug, thiserror::Error)]
