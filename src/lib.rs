@@ -81,6 +81,8 @@ pub mod secrets;
 )]
 pub mod http;
 
+pub mod inventory;
+
 #[allow(clippy::disallowed_methods, reason = "the store's own files, by digest and hash")]
 pub mod upkeep;
 

@@ -37,6 +37,7 @@ use super::command::{
     rmi::RmiArgs,
     run::RunArgs,
     save::SaveArgs,
+    sbom::SbomArgs,
     sessions::SessionsArgs,
     shell::ShellArgs,
     tag::TagArgs,
@@ -143,6 +144,8 @@ pub(super) enum Command {
     Reproduce(Box<ReproduceArgs>),
     /// Show an image's manifest and configuration as JSON
     Inspect(InspectArgs),
+    /// List the packages of an image, and which step brought each
+    Sbom(Box<SbomArgs>),
     /// Fetch images from registries
     Pull(PullArgs),
     /// Send images to registries

@@ -66,6 +66,7 @@ fn run_as(face: Face, words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
         args::Command::Reproduce(reproduce) => command::reproduce::run(&cli.global, &reproduce),
         args::Command::Plan(plan) => command::plan::run(&cli.global, &plan),
         args::Command::Images(images) => command::images::run(&cli.global, &images),
+        args::Command::Sbom(sbom) => command::sbom::run(&cli.global, &sbom),
         args::Command::History(history) => command::history::run(&cli.global, &history),
         args::Command::Inspect(inspect) => command::inspect::run(&cli.global, &inspect),
         args::Command::Pull(pull) => command::pull::run(&cli.global, &pull),

@@ -19,6 +19,8 @@ pub enum Folder {
     Indexes,
     /// Digests of the files of layers, by diff id.
     Digests,
+    /// What packages layers have, by diff id.
+    Inventories,
     /// Where layers can be cut, by digest.
     Segments,
     /// Unpacked layers, by their kind and chain.
@@ -49,6 +51,7 @@ impl Folder {
             Folder::Trash => "trash",
             Folder::Indexes => "indexes",
             Folder::Digests => "digests",
+            Folder::Inventories => "inventories",
             Folder::Segments => "segments",
             Folder::Trees => "trees",
             Folder::CacheMounts => "cachemounts",

@@ -20,7 +20,7 @@ pub(super) enum Derived {
 }
 
 /// Folders whose files are called by a layer's identity, and those whose files are called by a blob's digest.
-const OF_LAYERS: [Folder; 2] = [Folder::Indexes, Folder::Digests];
+const OF_LAYERS: [Folder; 3] = [Folder::Indexes, Folder::Digests, Folder::Inventories];
 const OF_BLOBS: [Folder; 1] = [Folder::Segments];
 
 /// The derived files that are `unneeded`, and what they take up on disk.

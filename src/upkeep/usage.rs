@@ -101,7 +101,7 @@ fn promised(store: &Store, inventory: &Inventory) -> Result<BTreeMap<Digest, u64
 
 const FOLDERS: [(&str, &[Folder]); 9] = [
     ("unpacked layers", &[Folder::Trees]),
-    ("indexes of layers", &[Folder::Indexes, Folder::Digests, Folder::Segments]),
+    ("indexes of layers", &[Folder::Indexes, Folder::Digests, Folder::Inventories, Folder::Segments]),
     ("cache mounts", &[Folder::CacheMounts]),
     ("git repositories", &[Folder::Git]),
     ("context digests", &[Folder::StatCache]),

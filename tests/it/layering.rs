@@ -22,6 +22,7 @@ const HOUSE: &[&str] = &[
     "source",
     "secrets",
     "http",
+    "inventory",
     "upkeep",
     "exec",
     "cache",

@@ -60,6 +60,7 @@ mod readers;
 mod recompress;
 mod registry;
 mod reproducible;
+mod sbom;
 mod sessions;
 mod settings;
 mod shared_cache;

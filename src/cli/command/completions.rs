@@ -150,7 +150,11 @@ pub(crate) fn answer(args: &CompleteArgs) -> Result<(), Failure> {
 fn fill_in(command: &mut clap::Command, lookup: &Arc<Lookup>) {
     type Names = fn(&Lookup) -> Vec<(String, String)>;
     let all: &[(&[&str], &str, Names)] = &[
-        (&["history", "tag", "inspect", "push", "save", "run", "rmi", "copy", "diff"], "", Lookup::images),
+        (
+            &["history", "tag", "inspect", "push", "save", "run", "rmi", "copy", "diff", "sbom", "sbom diff"],
+            "",
+            Lookup::images,
+        ),
         (&["shell", "commit", "sessions rm"], "", Lookup::sessions),
         (&["logs"], "", Lookup::logs),
         (&["build", "plan", "lock", "shell"], "target", Lookup::stages),

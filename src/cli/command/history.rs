@@ -107,7 +107,7 @@ fn row(
 }
 
 /// The text without line breaks and control characters, cut unless `whole`.
-fn one_line(text: &str, whole: bool) -> String {
+pub(super) fn one_line(text: &str, whole: bool) -> String {
     let text = without_passwords(text);
     let text: String =
         text.chars().map(|c| if c.is_whitespace() || is_unsafe(c) { ' ' } else { c }).collect();

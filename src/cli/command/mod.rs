@@ -30,6 +30,7 @@ pub(super) mod reproduce;
 pub(super) mod rmi;
 pub(super) mod run;
 pub(super) mod save;
+pub(super) mod sbom;
 pub(super) mod sessions;
 pub(super) mod shell;
 pub(super) mod tag;

@@ -153,6 +153,16 @@ pub fn are_equal(files: &[(Wanted, File)], open: &OpenBlob<'_>) -> Result<Vec<bo
     Ok(equal)
 }
 
+/// Streams ranges of layers, which must be sorted and each there once: calls `sink` with the number of each range and its bytes, piece by
+/// piece, in order, at least once for each. Each blob is streamed once, to the last byte wanted of it.
+pub fn stream(
+    ranges: &[Wanted],
+    open: &OpenBlob<'_>,
+    sink: impl FnMut(usize, &[u8]) -> Result<(), ContentsError>,
+) -> Result<(), ContentsError> {
+    gather(ranges, open, sink)
+}
+
 fn gather_in_memory(wanted: &[Wanted], open: &OpenBlob<'_>) -> Result<Vec<Vec<u8>>, ContentsError> {
     let ranges = sorted(wanted);
     let mut bytes = vec![Vec::new(); ranges.len()];

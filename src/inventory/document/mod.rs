@@ -1,0 +1,134 @@
+//! An image's packages as documents: SPDX, CycloneDX, and rbuild's own JSON.
+//!
+//! The same image gives the same bytes: times are the image's, identifiers follow from its digest and from what they name.
+
+mod cyclonedx;
+mod licence;
+mod own;
+mod spdx;
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::merge::Component;
+use super::steps::{Change, Event, History};
+use super::unowned::Unowned;
+use crate::oci::{Digest, Layer};
+
+/// Which document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// SPDX 2.3.
+    Spdx,
+    /// CycloneDX 1.6.
+    CycloneDx,
+    /// rbuild's own: what the others have no place for, too.
+    Own,
+}
+
+/// What a document is about.
+#[derive(Debug)]
+pub struct Subject<'a> {
+    /// The image's name, or its digest.
+    pub name: String,
+    /// Its manifest.
+    pub digest: Digest,
+    /// Such as `linux/amd64`.
+    pub platform: String,
+    /// When it was made, in RFC 3339 with seconds and `Z`.
+    pub created: String,
+    /// Its layers, lowest first.
+    pub layers: Vec<Layer>,
+    /// What made each layer.
+    pub steps: Vec<Step>,
+    /// What it stands on, as far as that is known.
+    pub base: Option<Base>,
+    /// Its packages.
+    pub history: &'a History<'a>,
+    /// Files of no package.
+    pub unowned: &'a [Unowned],
+    /// Files that could not be read, and why.
+    pub unread: Vec<(String, String)>,
+    /// Whether the document says which step brought what.
+    pub by_step: bool,
+}
+
+/// What made a layer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// Its number in the image's history, from 1.
+    pub number: usize,
+    /// The instruction, on one line.
+    pub instruction: String,
+    /// Where it stands in the Dockerfile, if rbuild built the image here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// Whether the base brought it, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<bool>,
+}
+
+impl Step {
+    /// In a sentence.
+    pub fn words(&self) -> String {
+        let Step { number, instruction, line, base } = self;
+        let place = line.map_or_else(String::new, |line| format!(" (line {line})"));
+        let of_base = if *base == Some(true) { " of the base" } else { "" };
+        format!("step {number}{of_base}{place}: {instruction}")
+    }
+}
+
+/// The image that another stands on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Base {
+    /// Its name.
+    pub name: String,
+    /// Its manifest or index.
+    pub digest: Option<String>,
+}
+
+impl<'a> Subject<'a> {
+    /// The document; it ends with a line break.
+    pub fn document(&self, format: Format) -> String {
+        let text = match format {
+            Format::Spdx => serde_json::to_string_pretty(&spdx::document(self)),
+            Format::CycloneDx => serde_json::to_string_pretty(&cyclonedx::document(self)),
+            Format::Own => serde_json::to_string_pretty(&own::document(self)),
+        };
+        text.unwrap_or_default() + "\n"
+    }
+
+    fn step(&self, layer: usize) -> Option<&Step> {
+        self.steps.get(layer)
+    }
+
+    /// What is said of a package, by what no two share.
+    fn brought(&self) -> HashMap<(&'a str, &'a str), &'a Event<'a>> {
+        let mut found = HashMap::new();
+        for event in self.history.events.iter().filter(|event| event.change != Change::Removed) {
+            let component = &event.component;
+            found.insert((component.purl.as_str(), component.path), event);
+        }
+        found
+    }
+
+    /// In a sentence, which step made a package what it is.
+    fn told(&self, event: &Event<'_>) -> Option<String> {
+        let step = self.step(event.layer)?.words();
+        Some(match &event.change {
+            Change::Added => format!("added by {step}"),
+            Change::Changed { from } => format!("changed from {from} by {step}"),
+            Change::Removed => format!("removed by {step}"),
+        })
+    }
+}
+
+/// A short name that follows from what it is of.
+fn short_hash(component: &Component<'_>) -> String {
+    let all = [component.purl.as_bytes(), b"\0", component.path.as_bytes()].concat();
+    Digest::of(&all).hex()[..12].to_owned()
+}
+
+/// The program that writes documents.
+const TOOL: &str = concat!("rbuild-", env!("CARGO_PKG_VERSION"));

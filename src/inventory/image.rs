@@ -1,0 +1,76 @@
+//! One image of the store: its layers with what is known of each, and what made them.
+
+use super::document::{Base, Step};
+use super::keep::{Error, Layered, layered};
+use crate::image::StoredPlatform;
+use crate::oci::{ImageConfig, Layer, parse_rfc3339, rfc3339};
+use crate::store::Store;
+use crate::text::url::without_passwords;
+use crate::upkeep::StepNotes;
+
+/// An image whose packages are known.
+#[derive(Debug)]
+pub struct Known {
+    /// Its layers, lowest first.
+    pub layers: Vec<Layered>,
+    /// What made each of them.
+    pub steps: Vec<Step>,
+    /// When it was made.
+    pub created: String,
+    /// What it stands on, if it says so.
+    pub base: Option<Base>,
+}
+
+impl Known {
+    /// Looks into an image.
+    ///
+    /// # Errors
+    /// When a layer is not here, or cannot be read.
+    pub fn of(store: &Store, image: &StoredPlatform, config: &ImageConfig) -> Result<Self, Error> {
+        let layers = image.manifest.layers.iter().zip(&config.rootfs.diff_ids);
+        let layers: Vec<Layer> = layers
+            .map(|(descriptor, diff_id)| Layer { descriptor: descriptor.clone(), diff_id: *diff_id })
+            .collect();
+        let notes = StepNotes::load(store, &image.descriptor.digest);
+        let steps = steps(config, &notes, layers.len());
+        let annotation = |key: &str| image.manifest.annotations.get(key).cloned();
+        let base = annotation("org.opencontainers.image.base.name")
+            .map(|name| Base { name, digest: annotation("org.opencontainers.image.base.digest") });
+        let created = config.created.as_deref().and_then(parse_rfc3339).unwrap_or(0);
+        Ok(Self { layers: layered(store, &layers)?, steps, created: rfc3339(created), base })
+    }
+
+    /// Files that look as if they told of packages and could not be read, with the reason.
+    pub fn unread(&self) -> Vec<(String, String)> {
+        let all = self.layers.iter().flat_map(|layered| &layered.inventory.unread);
+        all.map(|unread| (unread.path.clone(), unread.why.clone())).collect()
+    }
+}
+
+/// What the history says of each layer; of layers that it does not tell of, only that they are there.
+fn steps(config: &ImageConfig, notes: &StepNotes, layers: usize) -> Vec<Step> {
+    let entries = config.history.iter().enumerate().filter(|(_, entry)| !entry.empty_layer);
+    let mut steps: Vec<Step> = entries
+        .map(|(at, entry)| Step {
+            number: at + 1,
+            instruction: instruction(entry.created_by.as_deref().unwrap_or("")),
+            line: None,
+            base: notes.steps.get(at).map(Option::is_none),
+        })
+        .take(layers)
+        .collect();
+    let told = config.history.len();
+    for extra in 1..=layers - steps.len() {
+        let instruction = "the image's history says nothing of it".to_owned();
+        steps.push(Step { number: told + extra, instruction, ..Step::default() });
+    }
+    steps
+}
+
+/// On one line, as it was written.
+fn instruction(created_by: &str) -> String {
+    let text = created_by.strip_suffix(" # buildkit").unwrap_or(created_by);
+    let text = without_passwords(text);
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

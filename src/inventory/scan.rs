@@ -1,0 +1,146 @@
+//! One layer: which of its files are read, and what they say.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::catalog::{Candidate, Cataloger, Tells, of_file};
+use crate::layer::contents::{ContentsError, OpenBlob, Wanted, stream};
+use crate::layer::index::{Index, Kind, What};
+
+/// What is known of one layer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LayerInventory {
+    /// What its files say, in the order of their paths.
+    pub told: Vec<Told>,
+    /// Files that look as if they said something, and could not be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<Unread>,
+}
+
+/// What a file says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Its path from the root.
+    pub path: String,
+    /// What it says.
+    pub tells: Vec<Tells>,
+}
+
+/// A file that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unread {
+    /// Its path from the root.
+    pub path: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Reading the same bytes for all names of one file.
+struct Job<'i> {
+    wanted: Wanted,
+    /// Paths, and who reads the file there.
+    names: Vec<(&'i str, Vec<&'static dyn Cataloger>)>,
+    /// Larger than anybody reads: only its first bytes are looked at.
+    is_too_large: bool,
+    size: u64,
+}
+
+/// As many bytes as all [magics](Cataloger::magic) have at most.
+const MAGIC: usize = 4;
+
+/// Reads what tells of packages in a layer.
+///
+/// # Errors
+/// When the blob is not what its index says.
+pub fn scan(index: &Index, open: &OpenBlob<'_>) -> Result<LayerInventory, ContentsError> {
+    let jobs = jobs(index);
+    let ranges: Vec<Wanted> = jobs.iter().map(|job| job.wanted).collect();
+    let mut inventory = LayerInventory::default();
+    let mut current: Option<(usize, State)> = None;
+    stream(&ranges, open, |number, piece| {
+        let job = &jobs[number];
+        if current.as_ref().is_none_or(|(at, _)| *at != number) {
+            current = Some((number, State::Gathering(Vec::new())));
+        }
+        let Some((_, state)) = &mut current else { return Ok(()) };
+        if let State::Gathering(bytes) = state {
+            let was_short = bytes.len() < MAGIC;
+            if was_short && bytes.len() + piece.len() >= MAGIC {
+                bytes.reserve_exact(usize::try_from(job.wanted.len).unwrap_or(0));
+            }
+            bytes.extend_from_slice(piece);
+            if was_short && bytes.len() >= MAGIC && !job.is_wanted(bytes) {
+                *state = State::Passing;
+            } else if bytes.len() as u64 == job.wanted.len {
+                job.finish(bytes, &mut inventory);
+                *state = State::Passing;
+            }
+        }
+        Ok(())
+    })?;
+    inventory.told.sort_by(|a, b| a.path.cmp(&b.path));
+    inventory.unread.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(inventory)
+}
+
+enum State {
+    Gathering(Vec<u8>),
+    /// It is read, or nobody wants it.
+    Passing,
+}
+
+/// The files that somebody may want, by where they are in the layer.
+fn jobs(index: &Index) -> Vec<Job<'_>> {
+    let mut jobs: BTreeMap<u64, Job<'_>> = BTreeMap::new();
+    for record in index.iter() {
+        let What::Node(node) = record.what else { continue };
+        let Kind::File { size, offset } = node.kind else { continue };
+        // Whoever looks for packages looks at paths that are text.
+        let (true, Ok(path)) = (size > 0, std::str::from_utf8(record.path)) else { continue };
+        let readers: Vec<_> = of_file(Candidate { path, size, mode: node.mode }).collect();
+        if readers.is_empty() {
+            continue;
+        }
+        let limit = readers.iter().map(|reader| reader.limit()).max().unwrap_or(0);
+        let is_too_large = size > limit;
+        let len = if is_too_large { MAGIC as u64 } else { size };
+        let job = jobs.entry(offset).or_insert_with(|| Job {
+            wanted: Wanted { layer: 0, offset, len },
+            names: Vec::new(),
+            is_too_large,
+            size,
+        });
+        job.names.push((path, readers));
+    }
+    jobs.into_values().collect()
+}
+
+impl Job<'_> {
+    fn is_wanted(&self, begin: &[u8]) -> bool {
+        self.names.iter().flat_map(|(_, readers)| readers).any(|reader| fits(*reader, begin))
+    }
+
+    fn finish(&self, bytes: &[u8], inventory: &mut LayerInventory) {
+        for (path, readers) in &self.names {
+            let mut tells = Vec::new();
+            for reader in readers.iter().filter(|reader| fits(**reader, bytes)) {
+                let said = match self.is_too_large || self.size > reader.limit() {
+                    true => Err(format!("it has {} bytes, more than {}", self.size, reader.limit())),
+                    false => reader.read(path, bytes),
+                };
+                match said {
+                    Ok(said) => tells.extend(said),
+                    Err(why) => inventory.unread.push(Unread { path: (*path).to_owned(), why }),
+                }
+            }
+            if !tells.is_empty() {
+                inventory.told.push(Told { path: (*path).to_owned(), tells });
+            }
+        }
+    }
+}
+
+fn fits(reader: &dyn Cataloger, begin: &[u8]) -> bool {
+    reader.magic().is_none_or(|magic| begin.starts_with(magic))
+}

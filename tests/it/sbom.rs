@@ -1,0 +1,224 @@
+//! `rbuild sbom`: against what syft finds, and against the schemas of the documents.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::program::World;
+use crate::support::tools;
+
+fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/sbom")
+}
+
+fn lines(path: &Path) -> BTreeSet<String> {
+    fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// What `rbuild sbom --format=json` says of an image.
+fn sbom(world: &World, args: &[&str]) -> Value {
+    let ran = world.rbuild(["sbom", "--format=json"]).args(args).any_stdout().run();
+    serde_json::from_str(&ran.stdout).unwrap()
+}
+
+/// As `testdata/sbom/record` writes them.
+fn package_lines(sbom: &Value) -> BTreeSet<String> {
+    let text = |value: &Value| match value.as_str().unwrap() {
+        "" => "-".to_owned(),
+        text => text.to_owned(),
+    };
+    let line = |p: &Value| ["type", "name", "version", "purl"].map(|field| text(&p[field])).join(" ");
+    sbom["packages"].as_array().unwrap().iter().map(line).collect()
+}
+
+/// Each difference stands in `differences.txt` with its reason, and nothing else does.
+#[test]
+fn finds_what_syft_finds() {
+    let world = World::new();
+    fs::write(world.path().join("Dockerfile"), "FROM scratch\nCOPY . /\n").unwrap();
+    let dockerfile = world.path().join("Dockerfile");
+    let (mut found, mut expected, mut both) = (0, 0, 0);
+    let mut differences = BTreeSet::new();
+    for entry in fs::read_dir(testdata().join("roots")).unwrap() {
+        let root = entry.unwrap().path();
+        let name = root.file_name().unwrap().to_str().unwrap().to_owned();
+        world.rbuild(["build", "-q", "-t", &name, "-f"]).arg(&dockerfile).arg(&root).any_stdout().run();
+        let ours = package_lines(&sbom(&world, &[&name]));
+        let syft = lines(&testdata().join("expected").join(format!("{name}.txt")));
+        differences.extend(syft.difference(&ours).map(|line| format!("{name}: - {line}")));
+        differences.extend(ours.difference(&syft).map(|line| format!("{name}: + {line}")));
+        (found, expected, both) =
+            (found + ours.len(), expected + syft.len(), both + ours.intersection(&syft).count());
+    }
+    let explained = lines(&testdata().join("differences.txt"));
+    let is_difference = |line: &&String| !line.is_empty() && !line.starts_with('#');
+    let explained: Vec<String> = explained.iter().filter(is_difference).cloned().collect();
+    tools::same_lines("differences", &differences.into_iter().collect::<Vec<_>>(), &explained);
+    assert!(both * 100 >= expected * 98, "{both} of {expected}");
+    assert!((found - both) * 100 <= expected * 4, "{} others", found - both);
+}
+
+const STATUS: &str = "Package: one\nStatus: install ok installed\nArchitecture: all\nVersion: 1.0\nMaintainer: Ann <ann@example.org>\n";
+const TWO: &str = "\nPackage: two\nStatus: install ok installed\nArchitecture: amd64\nSource: pair (2.0-src)\nVersion: 2.0\n";
+
+/// An image whose second step upgrades one package, adds another and a file of nobody's, and whose third removes one.
+fn layered(world: &World) {
+    world.file("1/etc/os-release", "ID=debian\nVERSION_ID=12\n");
+    world.file("1/var/lib/dpkg/status", format!("{STATUS}{TWO}"));
+    world.file("1/var/lib/dpkg/info/one.list", "/.\n/lib\n/lib/one\n");
+    world.file("1/usr/lib/one", "one");
+    world.file("1/usr/share/doc/one/copyright", "Format: x\nLicense: MIT\n");
+    world.file("2/var/lib/dpkg/status", format!("{}{TWO}", STATUS.replace("1.0", "1.1")));
+    world.file(
+        "2/app/node_modules/left/package.json",
+        r#"{"name":"left","version":"3.0.0","license":"WTFPL"}"#,
+    );
+    world.file("2/app/node_modules/left/index.js", "left");
+    world.file("2/opt/tool", "of nobody");
+    world.file("3/var/lib/dpkg/status", STATUS.replace("1.0", "1.1"));
+    world.dockerfile("FROM scratch\nCOPY 1 /\nCOPY 2 /\nENV A=b\nCOPY 3 /\n");
+    world.build(["-q", "-t", "layered"]).any_stdout().run();
+}
+
+#[test]
+fn says_which_step_brought_what() {
+    let world = World::new();
+    layered(&world);
+    world
+        .rbuild(["sbom", "layered"])
+        .stdout("NAME  VERSION  TYPE\nleft  3.0.0    npm\none   1.1      deb\n")
+        .run();
+    let by_step = "\
+step 1: COPY 1 /
+  +  one  1.0  deb
+  +  two  2.0  deb
+  ? 1 file of no package in /etc (24 B)
+  ? 1 file of no package in /usr/lib (3 B)
+  ? 1 file of no package in /usr/share/doc/one (23 B)
+step 2: COPY 2 /
+  ~  one   1.0 → 1.1  deb
+  +  left  3.0.0      npm
+  ? 1 file of no package in /opt (9 B)
+step 4: COPY 3 /
+  -  two  2.0  deb
+";
+    // Without a link from /lib to /usr/lib the list of `one` is about another file.
+    world.rbuild(["sbom", "--by-step", "layered"]).stdout(by_step).run();
+    let json = sbom(&world, &["--by-step", "layered"]);
+    assert_eq!(json["packages"][0]["purl"], "pkg:deb/debian/one@1.1?arch=all&distro=debian-12");
+    assert_eq!(json["packages"][0]["licences"][0], "MIT");
+    assert_eq!((&json["packages"][0]["step"], &json["packages"][1]["step"]), (&2.into(), &2.into()));
+    assert_eq!(json["steps"][1]["changed"][0]["from"], "1.0");
+    assert_eq!(
+        json["steps"][2]["removed"][0],
+        "pkg:deb/debian/two@2.0?arch=amd64&distro=debian-12&upstream=pair%402.0-src"
+    );
+    assert_eq!(json["steps"][1]["unowned"][0]["path"], "/opt/tool");
+}
+
+#[test]
+fn says_what_two_images_differ_by() {
+    let world = World::new();
+    layered(&world);
+    world.dockerfile("FROM scratch\nCOPY 1 /\n");
+    world.build(["-q", "-t", "old"]).any_stdout().run();
+    let table = "~  one   1.0 → 1.1  deb\n-  two   2.0        deb\n+  left  3.0.0      npm\n";
+    world.rbuild(["sbom", "diff", "old", "layered"]).stdout(table).run();
+    let ran = world.rbuild(["sbom", "diff", "--format=json", "old", "layered"]).any_stdout().run();
+    let json: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&json[0]["change"], &json[0]["from"]), (&"changed".into(), &"1.0".into()));
+    world.rbuild(["sbom", "diff", "old", "old"]).stdout("").run();
+}
+
+/// Debian's package `python3-jsonschema` holds a document to a schema.
+fn holds(schema: &str, document: &str) {
+    const SCRIPT: &str = "
+import json, pathlib, sys, jsonschema
+# Version 4.10 cannot word one of its own errors, also where others make up for it.
+jsonschema._validators.extras_msg = lambda extras: (', '.join(map(repr, extras)), 'were')
+folder, schema, document = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+load = lambda name: json.loads((folder / name).read_text())
+schema = load(schema)
+store = {other['$id']: other for other in map(load, ['jsf-0.82.schema.json', 'spdx.schema.json'])}
+resolver = jsonschema.RefResolver.from_schema(schema, store=store)
+errors = list(jsonschema.Draft7Validator(schema, resolver=resolver).iter_errors(json.loads(pathlib.Path(document).read_text())))
+print([f'{list(error.path)}: {error.message[:300]}' for error in errors[:5]])
+";
+    let folder = testdata().join("schema").display().to_string();
+    assert_eq!(
+        tools::run("/usr/bin/python3", ["-c", SCRIPT, &folder, schema, document]),
+        "[]\n",
+        "{document}"
+    );
+}
+
+#[test]
+fn documents_hold_to_their_schemas_and_are_always_the_same() {
+    let world = World::new();
+    layered(&world);
+    fs::write(world.path().join("Dockerfile"), "FROM scratch\nCOPY . /\n").unwrap();
+    let dockerfile = world.path().join("Dockerfile");
+    for root in ["alpine", "debian", "java", "python", "programs"] {
+        let folder = testdata().join("roots").join(root);
+        world.rbuild(["build", "-q", "-t", root, "-f"]).arg(&dockerfile).arg(&folder).any_stdout().run();
+    }
+    for image in ["layered", "alpine", "debian", "java", "python", "programs"] {
+        for (format, schema) in [("spdx", "spdx-2.3.schema.json"), ("cyclonedx", "bom-1.6.schema.json")] {
+            for more in [&[][..], &["--by-step"]] {
+                let path = world.path().join("document").display().to_string();
+                let words = ["sbom", "--format", format, "-o", &path, image];
+                world.rbuild(words).args(more).run();
+                holds(schema, &path);
+                let first = fs::read(&path).unwrap();
+                world.rbuild(words).args(more).run();
+                assert!(fs::read(&path).unwrap() == first, "{image} {format}");
+            }
+        }
+    }
+    let ran = world.rbuild(["sbom", "--format=spdx", "--by-step", "layered"]).any_stdout().run();
+    let spdx: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let of =
+        |name: &str| spdx["packages"].as_array().unwrap().iter().find(|p| p["name"] == name).unwrap().clone();
+    assert_eq!(of("one")["comment"], "changed from 1.0 by step 2: COPY 2 /");
+    assert_eq!(of("one")["licenseDeclared"], "MIT");
+    assert!(of("layer 3")["comment"].as_str().unwrap().contains("removed: pkg:deb/debian/two@2.0"));
+}
+
+/// What is known of a layer is enough: the layer itself is not read again.
+#[test]
+fn a_layer_is_read_once() {
+    let world = World::new();
+    layered(&world);
+    let before = world.rbuild(["sbom", "--by-step", "layered"]).any_stdout().run().stdout;
+    let image = world
+        .images()
+        .image(&world.rbuild(["images", "-q", "--no-trunc"]).any_stdout().run().stdout.trim().to_owned());
+    for layer in image.manifest.layers() {
+        fs::remove_file(world.store().join("blobs/sha256").join(layer.digest().digest())).unwrap();
+    }
+    world.rbuild(["sbom", "--by-step", "layered"]).stdout(before).run();
+    let known = world.store().join("rbuild/inventories");
+    fs::remove_dir_all(&known).unwrap();
+    let failed = world.rbuild(["sbom", "layered"]).status(1).run();
+    assert!(failed.stderr.contains("is not in the local store"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("`rbuild pull layered` brings its layers here"), "{}", failed.stderr);
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_the_rest_is_told() {
+    let world = World::new();
+    let rpm = fs::read(testdata().join("roots/rpm-sqlite/usr/lib/sysimage/rpm/rpmdb.sqlite")).unwrap();
+    world.file("root/usr/lib/sysimage/rpm/rpmdb.sqlite", &rpm[..rpm.len() / 2]);
+    world.file("root/a/package.json", r#"{"name":"a","version":"1","#);
+    world.file("root/b/package.json", r#"{"name":"b","version":"1"}"#);
+    world.file("root/c.jar", "PK\u{3}\u{4} and no more");
+    world.dockerfile("FROM scratch\nCOPY root /\n");
+    world.build(["-q", "-t", "damaged"]).any_stdout().run();
+    let ran =
+        world.rbuild(["sbom", "damaged"]).stdout("NAME  VERSION  TYPE\nb     1        npm\n").remarks().run();
+    for part in ["/usr/lib/sysimage/rpm/rpmdb.sqlite` may", "`/a/package.json` may", "`/c.jar` may"] {
+        assert!(ran.stderr.contains(part), "{}", ran.stderr);
+    }
+}
