@@ -53,7 +53,7 @@ END
 fi
 cat >>"$work/context/Dockerfile" <<END
 # What the next step sees is what the layer holds.
-RUN find / -xdev \( -path /proc -o -path /sys -o -path /dev \) -prune -o -printf '%y %m %U:%G %p\n' | sort -k 4 >/seen-by-a-step
+RUN find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /seen-by-a-step \) -prune -o -printf '%y %m %U:%G %p\n' | sort -k 4 >/seen-by-a-step
 END
 
 docker() { command docker -H "unix://$work/docker/docker.sock" "$@"; }
