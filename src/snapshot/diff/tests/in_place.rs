@@ -111,6 +111,7 @@ fn its_layers_give_what_is_in_it() {
                 compression: Compression::None,
                 blob: blob.clone(),
                 index: base.dir.path().join("step.index"),
+                watch: None,
             };
             let committed = commit_on(&job, &base.view).unwrap();
             drop(job);
