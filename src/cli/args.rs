@@ -40,6 +40,7 @@ use super::command::{
     sbom::SbomArgs,
     sessions::SessionsArgs,
     shell::ShellArgs,
+    sign::{SignArgs, VerifySignatureArgs},
     tag::TagArgs,
     verify::VerifyArgs,
     version::{LONG, VersionArgs},
@@ -158,6 +159,10 @@ pub(super) enum Command {
     Copy(CopyArgs),
     /// Make an image of several platforms of those that a registry has, and look at what it has
     Index(IndexArgs),
+    /// Sign images in their registry with a key
+    Sign(SignArgs),
+    /// Check that images in a registry were signed with a key
+    VerifySignature(VerifySignatureArgs),
     /// Log in to a registry
     Login(LoginArgs),
     /// Forget the login for a registry

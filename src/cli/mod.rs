@@ -62,6 +62,8 @@ fn run_as(face: Face, words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
         args::Command::Build(build) => command::build::run(&cli.global, &build),
         args::Command::Bake(bake) => command::bake::run(&cli.global, &bake),
         args::Command::Lock(lock) => command::lock::run(&cli.global, &lock),
+        args::Command::Sign(sign) => command::sign::sign(&sign),
+        args::Command::VerifySignature(verify) => command::sign::verify(&verify),
         args::Command::Diff(diff) => command::diff::run(&cli.global, &diff),
         args::Command::Reproduce(reproduce) => command::reproduce::run(&cli.global, &reproduce),
         args::Command::Plan(plan) => command::plan::run(&cli.global, &plan),

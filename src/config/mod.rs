@@ -10,6 +10,7 @@ mod lockfile;
 mod lookup;
 mod name;
 mod own;
+pub mod policy;
 mod proxies;
 mod registries;
 mod sources;

@@ -8,6 +8,7 @@ use toml::Spanned;
 
 use super::error::{self, Error};
 use super::name;
+use super::policy::{Policy, PolicyTable};
 use super::registries::{Alias, Mirror, Registries, Serves};
 use crate::text::size;
 
@@ -20,6 +21,8 @@ pub struct Config {
     pub defaults: Defaults,
     /// Mirrors, certificates, names.
     pub registries: Registries,
+    /// What builds may take from elsewhere; everything when absent.
+    pub policy: Option<Policy>,
 }
 
 /// What holds where the command line says nothing; each as the option of that name has it, and checked like that.
@@ -51,6 +54,7 @@ struct File {
     registry: BTreeMap<Spanned<String>, RegistryTable>,
     unqualified_search_registries: Vec<Spanned<String>>,
     aliases: BTreeMap<Spanned<String>, Spanned<String>>,
+    policy: Option<PolicyTable>,
 }
 
 #[derive(Deserialize, Default)]
@@ -95,7 +99,7 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn config(&self, file: File) -> Result<Config, Error> {
-        let File { store, defaults, registry, unqualified_search_registries, aliases } = file;
+        let File { store, defaults, registry, unqualified_search_registries, aliases, policy } = file;
         let mut registries = Registries::default();
         for (prefix, table) in registry {
             self.registry(&mut registries, &prefix, table)?;
@@ -110,7 +114,8 @@ impl Reading<'_> {
             let alias = self.alias(&short, &full)?;
             registries.aliases.insert(short.into_inner(), alias);
         }
-        Ok(Config { store_quota_bytes: self.quota(store.quota)?, defaults, registries })
+        let policy = policy.map(|table| Policy::of(table, self.path, self.text)).transpose()?;
+        Ok(Config { store_quota_bytes: self.quota(store.quota)?, defaults, registries, policy })
     }
 
     fn quota(&self, text: Option<Spanned<String>>) -> Result<Option<u64>, Error> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::context::{self, MainContext};
-use super::{ContextFrom, PullPolicy, Request, bases, check, dockerfile, epoch};
+use super::{ContextFrom, PullPolicy, Request, bases, check, dockerfile, epoch, policy};
 use crate::context::Context;
 use crate::dockerfile::checks::Filtered;
 use crate::dockerfile::syntax::{Dockerfile, Instruction, InstructionKind, Stage, Word};
@@ -256,6 +256,11 @@ impl<'r> Inputs<'r> {
         }
         options.epoch_of_source = self.epoch.get().copied().flatten();
         Ok(options)
+    }
+
+    /// Refuses what may not be taken from elsewhere.
+    pub(super) fn heed_policies(&self, plans: &[Plan]) -> Result<(), Vec<Diagnostic>> {
+        policy::check(self.request, plans, &self.source, self.services)
     }
 
     /// The time of the commit that the context is of, of what else it is when that has one, or 1970.

@@ -18,6 +18,7 @@ pub mod listing;
 mod load;
 mod lock;
 mod platforms;
+mod policy;
 pub mod push;
 mod quota;
 mod recompress;
@@ -31,6 +32,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cache::{Place, Saved};
+use crate::config::policy::Policy;
 use crate::exec::{Dns, Limits, MountSpec, Stop};
 use crate::export;
 use crate::oci::{Annotation, Descriptor, Digest, Layer, Platform, Reference};
@@ -104,6 +106,8 @@ pub struct Request {
     pub registries: crate::registry::Settings,
     /// The lock file; `None` when the context is no folder.
     pub lock: Option<Lock>,
+    /// What may be taken from elsewhere: all of them must allow it.
+    pub policies: Vec<Policy>,
     /// Run every step again.
     pub no_cache: bool,
     /// Run every step of these stages again, by their names or numbers.
@@ -210,6 +214,7 @@ impl Request {
             offline: false,
             registries: crate::registry::Settings::from_process(),
             lock: None,
+            policies: Vec::new(),
             no_cache: false,
             no_cache_stages: Vec::new(),
             squash: Squash::None,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::inputs::{Inputs, Linked, Pool};
 use super::{
-    Built, Lock, Request, Target, early_upload, failed, lock, push, recompress, result, shared, squash,
+    Built, Lock, Request, Target, early_upload, failed, lock, policy, push, recompress, result, shared,
+    squash,
 };
 use crate::image::PlatformImage;
 use crate::oci::Layer;
@@ -126,6 +127,7 @@ pub(super) fn run(
     services.registry.tell(events);
     whole.notes.iter().for_each(|note| events.send(Event::Note(note.clone())));
     whole.note_offline(events);
+    targets.iter().try_for_each(|target| policy::check_contexts(&target.request))?;
     let pool = Pool::default();
     let opened = targets.iter().map(|target| Inputs::open_with(&target.request, services, &pool));
     let inputs = opened.collect::<Result<Vec<_>, _>>()?;
@@ -181,6 +183,7 @@ fn plan_all(parts: &mut [Part<'_>]) -> Result<Graph, Diagnostics> {
         let name = |told: Diagnostics| told.into_iter().map(of).collect::<Diagnostics>();
         part.inputs.link(&made);
         let plans = part.inputs.plans().map_err(name)?;
+        part.inputs.heed_policies(&plans).map_err(name)?;
         part.warnings = part.request.check(&part.inputs, &plans).map_err(name)?;
         let images = plans.iter().map(|plan| {
             let image = PlatformImage::of_config(plan.goal.image.config.clone());

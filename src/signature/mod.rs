@@ -4,6 +4,7 @@
 //! A signature is for a *namespace*, which says what kind of thing was signed, so that it proves nothing elsewhere. Keys are ed25519.
 //! What is signed, and where signatures are kept, is the affair of whoever calls. No agent is asked and no certificate is believed.
 
+pub mod image;
 mod signers;
 
 use std::fmt;

@@ -59,6 +59,20 @@ impl Pins {
         }
     }
 
+    /// The digest of an image, in its name or in the lock file; `None` if neither says one.
+    pub fn known_image(&self, reference: &Reference) -> Option<Digest> {
+        reference.digest().or_else(|| self.known.images.get(&reference.full()).copied())
+    }
+
+    /// Whether the lock file says what is behind a URL, or which commit of a repository is meant.
+    pub fn is_pinned_url(&self, url: &str) -> bool {
+        let is_pinned_git = || {
+            let name = GitSource::new(url, None, false).ok()?.movable_name()?;
+            self.known.git.contains_key(&name).then_some(())
+        };
+        self.known.urls.contains_key(&url_name(url)) || is_pinned_git().is_some()
+    }
+
     /// What the image of that name turned out to be.
     pub fn saw_image(&self, reference: &Reference, digest: Digest) {
         if reference.digest().is_none() {

@@ -6,11 +6,13 @@
 mod endpoint;
 pub mod index;
 mod promised;
+mod signatures;
 
 use std::path::Path;
 
 pub use endpoint::{Endpoint, EndpointError};
 pub use promised::{complete, is_promised, push};
+pub use signatures::{SignatureError, digests as signed_digests, sign, verify as verify_signatures};
 
 use crate::engine;
 use crate::export::{self, Call, SaveTo, Saved, Sink};

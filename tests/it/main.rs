@@ -65,6 +65,7 @@ mod sessions;
 mod settings;
 mod shared_cache;
 mod shown;
+mod signed;
 mod sizes;
 mod stock;
 mod store;

@@ -33,6 +33,7 @@ pub(super) mod save;
 pub(super) mod sbom;
 pub(super) mod sessions;
 pub(super) mod shell;
+pub(super) mod sign;
 pub(super) mod tag;
 pub(super) mod verify;
 pub(super) mod version;

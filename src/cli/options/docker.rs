@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::request::{bad, variable};
 use crate::cli::Failure;
+use crate::config::policy::Policy as Rules;
 use crate::plan::{SourceKind, source_kind};
 use crate::report::Diagnostic;
 use crate::text::{boolean, csv};
@@ -53,7 +54,8 @@ pub(crate) struct DockerArgs {
     #[arg(long, value_name = "GROUP", hide = true)]
     cgroup_parent: Option<String>,
 
-    #[arg(long, value_name = "POLICY", hide = true)]
+    /// What may be taken from elsewhere: a file of rules for images and URLs (docs/policy.md); may be repeated
+    #[arg(long, value_name = "FILE", help_heading = "Input")]
     policy: Vec<String>,
 
     #[arg(long, value_name = "ATTESTATION", hide = true)]
@@ -127,12 +129,31 @@ impl DockerArgs {
         Ok(wanted.into_iter().filter(|(_, is_on)| *is_on).map(|(kind, _)| kind).collect())
     }
 
+    /// The files of rules that were given, unless they are switched off.
+    ///
+    /// # Errors
+    /// One that cannot be used.
+    pub(crate) fn policies(&self) -> Result<Vec<Rules>, Failure> {
+        let mut rules = Vec::new();
+        for text in self.policy.iter().filter(|text| !text.is_empty()) {
+            match policy(text).map_err(|reason| bad("--policy", text, &reason))? {
+                Policy::Off => return Ok(Vec::new()),
+                Policy::File(name) if is_rules(&name) => {
+                    rules.push(Rules::load(Path::new(&name)).map_err(|e| Failure::usage(e.diagnose()))?);
+                }
+                Policy::File(_) | Policy::Nothing => {}
+            }
+        }
+        Ok(rules)
+    }
+
     /// Policies forbid; a build that does not heed one would do what is forbidden.
     fn refuse_policies(&self, context: &str, file: Option<&str>) -> Result<(), Failure> {
         let mut is_off = false;
         for text in self.policy.iter().filter(|text| !text.is_empty()) {
             match policy(text).map_err(|reason| bad("--policy", text, &reason))? {
                 Policy::Off => is_off = true,
+                Policy::File(name) if is_rules(&name) => {}
                 Policy::File(name) => return Err(policy_refused(&name)),
                 Policy::Nothing => {}
             }
@@ -150,11 +171,16 @@ impl DockerArgs {
     }
 }
 
+/// Rego has another ending.
+fn is_rules(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|ending| ending == "toml")
+}
+
 fn policy_refused(name: &str) -> Failure {
     let error =
         Diagnostic::error(format!("the policy `{name}` would not be heeded: rbuild evaluates no Rego"));
     Failure::usage(error.help(
-        "`--policy disabled=true` builds without it; `rbuild lock` and `--locked` hold a build to what was pinned",
+        "`--policy FILE.toml` has rules for images, URLs and signatures (docs/policy.md); `--policy disabled=true` builds without it; `rbuild lock` and `--locked` hold a build to what was pinned",
     ))
 }
 
@@ -177,6 +203,9 @@ enum Policy {
 /// `filename=PATH`, `disabled=true`, `reset=true`, `strict=true`, `log-level=LEVEL`
 fn policy(text: &str) -> Result<Policy, String> {
     let mut found = Policy::Nothing;
+    if is_rules(text) && !text.contains('=') {
+        return Ok(Policy::File(text.to_owned()));
+    }
     for field in csv::fields(text).map_err(|fault| fault.to_string())? {
         let (key, value) = field.split_once('=').ok_or(format!("`{field}` is not of the form key=value"))?;
         match key.trim().to_ascii_lowercase().as_str() {

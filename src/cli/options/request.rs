@@ -11,6 +11,7 @@ use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::command::build::{BuildArgs, OnFail};
 use crate::cli::face::Face;
+use crate::config::policy::Policy;
 use crate::export::{Output, Target};
 use crate::oci::{Annotation, Platform, Reference};
 use crate::pipeline::{
@@ -102,6 +103,7 @@ pub(crate) fn from_args(
         store_quota: configuration.own.store_quota_bytes,
         offline: args.offline,
         lock: lock(args)?,
+        policies: policies(args, configuration)?,
         no_cache: args.no_cache,
         no_cache_stages: args.no_cache_filter.iter().filter(|name| !name.is_empty()).cloned().collect(),
         squash: args.podman.squashed(),
@@ -193,6 +195,13 @@ pub(crate) fn refuse_results(
 /// `--secret`
 pub(crate) fn secrets(given: &[String]) -> Result<Vec<Secret>, Failure> {
     all(given, "--secret", secret)
+}
+
+/// The configuration's rules, which nobody switches off, and those of `--policy`.
+fn policies(args: &BuildArgs, configuration: &Configuration) -> Result<Vec<Policy>, Failure> {
+    let mut policies: Vec<Policy> = configuration.own.policy.iter().cloned().collect();
+    policies.extend(args.docker.policies()?);
+    Ok(policies)
 }
 
 /// `--reproducible`

@@ -1,0 +1,237 @@
+//! Whether a build may take what it takes from elsewhere: asked when it is planned, before anything runs.
+
+use std::collections::BTreeMap;
+
+use super::{ContextFrom, Request};
+use crate::config::policy::{Policy, Rule, Verdict};
+use crate::export::Engine;
+use crate::oci::{Digest, Reference};
+use crate::plan::graph::{BaseOrigin, CopySource, Op, Plan};
+use crate::plan::{self, ContextSource, SourceKind};
+use crate::report::{Diagnostic, Source, Span};
+use crate::solve::Services;
+use crate::source::git::GitSource;
+use crate::text::url::without_password;
+use crate::transport;
+
+use std::sync::Arc;
+
+/// Something that a build takes.
+struct Taken<'p> {
+    /// What messages call it.
+    shown: String,
+    what: What<'p>,
+    /// Where the Dockerfile names it.
+    span: Option<Span>,
+}
+
+enum What<'p> {
+    /// An image: its name, and the digest that it has, if that is known.
+    Image(&'p Reference, Option<Digest>),
+    /// An image of this machine, by a name with its kind before it.
+    Local,
+    /// What is behind a URL, and whether a checksum or a commit says what it is.
+    Url { is_pinned: bool },
+}
+
+/// Refuses what no context may come from, before it is fetched.
+pub(super) fn check_contexts(request: &Request) -> Result<(), Vec<Diagnostic>> {
+    if request.policies.is_empty() {
+        return Ok(());
+    }
+    let named = request.options.contexts.iter().filter_map(|(_, source)| match source {
+        ContextSource::Git(url) | ContextSource::Url(url) => Some(url),
+        _ => None,
+    });
+    let main = match &request.context {
+        ContextFrom::Git(url) | ContextFrom::Url(url) => Some(url),
+        ContextFrom::Directory(_) | ContextFrom::Stdin | ContextFrom::Archive(_) => None,
+    };
+    let taken: Vec<Taken<'_>> = main.into_iter().chain(named).map(|url| of_url(url, false, None)).collect();
+    let mut violations = Vec::new();
+    for policy in &request.policies {
+        violations.extend(taken.iter().filter_map(|taken| violation(policy, taken, None)));
+    }
+    if violations.is_empty() { Ok(()) } else { Err(violations) }
+}
+
+/// Refuses what the plans take and may not; asks registries for the signatures that are wanted.
+pub(super) fn check(
+    request: &Request,
+    plans: &[Plan],
+    source: &Arc<Source>,
+    services: &Services,
+) -> Result<(), Vec<Diagnostic>> {
+    if request.policies.is_empty() {
+        return Ok(());
+    }
+    let mut violations: Vec<Diagnostic> = Vec::new();
+    let mut verified: BTreeMap<(String, Digest), Option<String>> = BTreeMap::new();
+    for taken in plans.iter().flat_map(|plan| taken(plan, services)) {
+        for policy in &request.policies {
+            let found = match violation(policy, &taken, Some(source)) {
+                Some(violation) => Some(violation),
+                None => signatures(policy, &taken, source, services, &mut verified),
+            };
+            if let Some(violation) = found.filter(|violation| !violations.contains(violation)) {
+                violations.push(violation);
+            }
+        }
+    }
+    if violations.is_empty() { Ok(()) } else { Err(violations) }
+}
+
+/// All that a plan takes from elsewhere.
+fn taken<'p>(plan: &'p Plan, services: &Services) -> Vec<Taken<'p>> {
+    let mut all = Vec::new();
+    for step in &plan.graph.steps {
+        match &step.op {
+            Op::Base(base) => {
+                let span = Some(base.request.span);
+                match &base.request.origin {
+                    BaseOrigin::Image(reference) => all.push(Taken {
+                        shown: base.request.name.clone(),
+                        what: What::Image(reference, Some(base.image.target.digest)),
+                        span,
+                    }),
+                    BaseOrigin::Layout { path, .. } => {
+                        all.push(Taken { shown: format!("oci-layout://{path}"), what: What::Local, span });
+                    }
+                    BaseOrigin::Engine(image) => {
+                        let kind = if image.engine == Engine::DOCKER {
+                            "docker-daemon"
+                        } else {
+                            "containers-storage"
+                        };
+                        all.push(Taken { shown: format!("{kind}:{}", image.name), what: What::Local, span });
+                    }
+                    BaseOrigin::Linked { .. } => {}
+                }
+            }
+            Op::Image(image) => {
+                let digest = services.pins.known_image(&image.reference);
+                let what = What::Image(&image.reference, digest);
+                all.push(Taken { shown: image.reference.to_string(), what, span: step.span });
+            }
+            Op::Copy { op, .. } => {
+                for source in &op.sources {
+                    if let CopySource::Url { url, span } | CopySource::Git { url, span } = source {
+                        let is_pinned = op.checksum.is_some() || services.pins.is_pinned_url(url);
+                        all.push(of_url(url, is_pinned, *span));
+                    }
+                }
+            }
+            Op::Scratch | Op::Local(_) | Op::Workdir { .. } | Op::Exec { .. } => {}
+        }
+    }
+    all
+}
+
+fn of_url<'p>(url: &str, is_pinned: bool, span: Option<Span>) -> Taken<'p> {
+    let names_commit = || {
+        let is_git = plan::source_kind(url) == SourceKind::Git;
+        is_git && GitSource::new(url, None, false).is_ok_and(|source| source.movable_name().is_none())
+    };
+    let is_pinned = is_pinned || names_commit();
+    Taken { shown: without_password(url).to_string(), what: What::Url { is_pinned }, span }
+}
+
+/// Registry and repository.
+fn name_of(reference: &Reference) -> String {
+    format!("{}/{}", reference.registry(), reference.repository())
+}
+
+fn verdict<'p>(policy: &'p Policy, taken: &Taken<'_>) -> Verdict<'p> {
+    match &taken.what {
+        What::Image(reference, _) => {
+            let name = name_of(reference);
+            let with_tag = format!("{name}:{}", reference.tag().unwrap_or("latest"));
+            policy.image(&name, &with_tag)
+        }
+        What::Local => policy.image(&taken.shown, &taken.shown),
+        What::Url { .. } => policy.url(&taken.shown),
+    }
+}
+
+/// What a policy says against it by its name alone.
+fn violation(policy: &Policy, taken: &Taken<'_>, source: Option<&Arc<Source>>) -> Option<Diagnostic> {
+    let Taken { shown, what, .. } = taken;
+    match verdict(policy, taken) {
+        Verdict::Free => None,
+        Verdict::Unnamed => {
+            let note = format!("`{}` allows what it names, and does not name this", policy.path().display());
+            Some(refused(taken, source, format!("the policy does not allow `{shown}`")).note(note))
+        }
+        Verdict::Ruled(rule) => {
+            if let Some(reason) = &rule.denied {
+                let refused = refused(taken, source, format!("the policy does not allow `{shown}`"));
+                let place = &rule.place;
+                return Some(refused.note(match reason.as_str() {
+                    "" => format!("{place} denies it"),
+                    reason => format!("{place}: {reason}"),
+                }));
+            }
+            let (is_pinned, wanted, help) = match what {
+                What::Image(reference, _) if reference.digest().is_some() => return None,
+                What::Image(_, digest) => (
+                    false,
+                    "by its digest",
+                    match digest {
+                        Some(digest) => format!(
+                            "write `{shown}@{digest}`, which is what it is now; `rbuild lock` does so for all in rbuild.lock"
+                        ),
+                        None => "write it with `@sha256:…`".to_owned(),
+                    },
+                ),
+                What::Local => (true, "", String::new()),
+                What::Url { is_pinned } => (
+                    *is_pinned,
+                    "with a checksum or a commit",
+                    "`ADD --checksum=…`, or `rbuild lock`".to_owned(),
+                ),
+            };
+            let is_refused = rule.pinned && !is_pinned;
+            is_refused.then(|| {
+                let message = format!("the policy wants `{shown}` {wanted}");
+                refused(taken, source, message).note(format!("{} says so", rule.place)).help(help)
+            })
+        }
+    }
+}
+
+/// Whether one of the keys that a rule names signed the image.
+fn signatures(
+    policy: &Policy,
+    taken: &Taken<'_>,
+    source: &Arc<Source>,
+    services: &Services,
+    verified: &mut BTreeMap<(String, Digest), Option<String>>,
+) -> Option<Diagnostic> {
+    let Verdict::Ruled(rule @ Rule { keys, .. }) = verdict(policy, taken) else { return None };
+    let What::Image(reference, digest) = &taken.what else { return None };
+    if keys.is_empty() {
+        return None;
+    }
+    let message = format!("the policy wants a signature of `{}`", taken.shown);
+    let Some(digest) = digest.or(reference.digest()) else {
+        let help = "write it with `@sha256:…`, or as a stage (`FROM … AS name`): only what is known before the build can be checked";
+        return Some(
+            refused(taken, Some(source), message).note(format!("{} says so", rule.place)).help(help),
+        );
+    };
+    let key = (format!("{} {}", rule.place, name_of(reference)), digest);
+    let problem = verified.entry(key).or_insert_with(|| {
+        let believed = transport::verify_signatures(&services.registry, (reference, &digest), keys);
+        believed.err().map(|error| error.to_string())
+    });
+    let problem = problem.clone()?;
+    Some(refused(taken, Some(source), message).note(problem).note(format!("{} says so", rule.place)))
+}
+
+fn refused(taken: &Taken<'_>, source: Option<&Arc<Source>>, message: String) -> Diagnostic {
+    let error = Diagnostic::error(message);
+    match (source, taken.span) {
+        (Some(source), Some(span)) => error.at(source, span, ""),
+        _ => error,
+    }
+}

@@ -1,0 +1,194 @@
+//! Signatures of images, beside the images in their registries: under the tag `sha256-….sig`, where cosign keeps them.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use crate::image::{Fault, document};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference};
+use crate::registry::{self, Client};
+use crate::signature::image::{self, Payload, PrivateKey, PublicKey, Refused};
+
+/// So many signatures of an image are looked at.
+const MAX_SIGNATURES: usize = 64;
+/// A document of this many bytes is read.
+const MAX_PAYLOAD: u64 = 1 << 20;
+
+/// Why an image cannot be signed, or its signatures not be believed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignatureError {
+    /// A registry refuses something.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// There is no such image.
+    #[error("there is no image `{0}`")]
+    NoImage(Reference),
+    /// A document is not what it should be.
+    #[error("`{reference}` is damaged: {fault}")]
+    Damaged {
+        /// The document.
+        reference: Reference,
+        /// What is wrong.
+        fault: Fault,
+    },
+    /// Nobody signed it.
+    #[error("`{image}` has no signature")]
+    Unsigned {
+        /// The image, with its digest.
+        image: Reference,
+    },
+    /// None of its signatures is believed.
+    #[error("no signature of `{image}` is believed: {}", reasons(.refused))]
+    Refused {
+        /// The image, with its digest.
+        image: Reference,
+        /// Why not, each signature's reason.
+        refused: Vec<Refused>,
+    },
+}
+
+fn reasons(refused: &[Refused]) -> String {
+    let mut reasons: Vec<String> = refused.iter().map(ToString::to_string).collect();
+    reasons.sort();
+    reasons.dedup();
+    reasons.join("; ")
+}
+
+impl SignatureError {
+    /// How to go on.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Registry(error) => error.help(),
+            Self::Unsigned { image } => Some(format!("`rbuild sign --key KEY {image}` signs it")),
+            Self::Refused { .. } => Some(
+                "the keys are those of other signers, or somebody replaced the image or its signature"
+                    .to_owned(),
+            ),
+            Self::NoImage(_) | Self::Damaged { .. } => None,
+        }
+    }
+}
+
+/// The digest of what a name stands for in its registry, and the digests of its platforms if that is an index.
+///
+/// # Errors
+/// There is none, or it is damaged.
+pub fn digests(client: &Client, name: &Reference) -> Result<(Digest, Vec<Digest>), SignatureError> {
+    let bytes = client.manifest(name)?.ok_or_else(|| SignatureError::NoImage(name.clone()))?;
+    let damaged = |fault| SignatureError::Damaged { reference: name.clone(), fault };
+    let document = document::parse(&bytes, None).map_err(damaged)?;
+    let digest = document.descriptor.digest;
+    if let Some(wanted) = name.digest().filter(|wanted| *wanted != digest) {
+        return Err(damaged(Fault::Malformed(format!("it is {digest}, not {wanted}"))));
+    }
+    let parts = match document.content {
+        document::Content::Index(index) => index.manifests.iter().map(|part| part.digest).collect(),
+        document::Content::Manifest(_) => Vec::new(),
+    };
+    Ok((digest, parts))
+}
+
+/// Signs the image of this digest in the repository of `name`; a signature of the same key and the same words is not added twice.
+///
+/// # Errors
+/// What the registry refuses, and signatures there that cannot be read.
+pub fn sign(
+    client: &Client,
+    (name, digest): (&Reference, &Digest),
+    key: &PrivateKey,
+    annotations: &BTreeMap<String, String>,
+) -> Result<(), SignatureError> {
+    let payload = Payload::new(&repository(name), digest, annotations.clone()).to_bytes();
+    let signature = STANDARD.encode(key.sign(&payload));
+    let place = place(name, digest);
+    let mut layers = match signed(client, &place)? {
+        Some(manifest) => manifest.layers,
+        None => Vec::new(),
+    };
+    let payload_digest = Digest::of(&payload);
+    let is_there = |layer: &Descriptor| {
+        layer.digest == payload_digest && layer.annotations.get(image::SIGNATURE) == Some(&signature)
+    };
+    if layers.iter().any(is_there) {
+        return Ok(());
+    }
+    let mut layer = Descriptor::new(MediaType::new(image::MEDIA_TYPE), payload_digest, payload.len() as u64);
+    layer.annotations.insert(image::SIGNATURE.to_owned(), signature);
+    layers.push(layer);
+    let diff_ids: Vec<String> = layers.iter().map(|layer| layer.digest.to_string()).collect();
+    // As cosign writes it: an image that is none, without a time.
+    let config = json!({
+        "architecture": "", "created": "0001-01-01T00:00:00Z", "history": [{"created": "0001-01-01T00:00:00Z"}],
+        "os": "", "rootfs": {"type": "layers", "diff_ids": diff_ids}, "config": {},
+    });
+    let config = config.to_string().into_bytes();
+    let manifest_type = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": manifest_type,
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json", "size": config.len(), "digest": Digest::of(&config).to_string(),
+        },
+        "layers": layers,
+    });
+    client.write_blob(&place, &payload)?;
+    client.write_blob(&place, &config)?;
+    let manifest = manifest.to_string().into_bytes();
+    client.write_manifest(&place, &MediaType::new(manifest_type), &manifest)?;
+    Ok(())
+}
+
+/// The signatures of the image of this digest that one of `keys` made.
+///
+/// # Errors
+/// [`SignatureError::Unsigned`] and [`SignatureError::Refused`], and what the registry says.
+pub fn verify(
+    client: &Client,
+    (name, digest): (&Reference, &Digest),
+    keys: &[PublicKey],
+) -> Result<Vec<Payload>, SignatureError> {
+    let image = || name.without_digest().pinned(*digest);
+    let place = place(name, digest);
+    let manifest = signed(client, &place)?.ok_or_else(|| SignatureError::Unsigned { image: image() })?;
+    let (mut believed, mut refused) = (Vec::new(), Vec::new());
+    let layers = manifest.layers.iter().filter(|layer| layer.media_type.as_str() == image::MEDIA_TYPE);
+    for layer in layers.take(MAX_SIGNATURES) {
+        let signature = layer.annotations.get(image::SIGNATURE).and_then(|text| STANDARD.decode(text).ok());
+        let (Some(signature), true) = (signature, layer.size <= MAX_PAYLOAD) else {
+            refused.push(Refused::Document("it is damaged".to_owned()));
+            continue;
+        };
+        let payload = client.read_blob(&place, layer)?;
+        match Payload::verified(&payload, &signature, keys, digest) {
+            Ok(payload) => believed.push(payload),
+            Err(reason) => refused.push(reason),
+        }
+    }
+    match (believed.is_empty(), refused.is_empty()) {
+        (false, _) => Ok(believed),
+        (true, true) => Err(SignatureError::Unsigned { image: image() }),
+        (true, false) => Err(SignatureError::Refused { image: image(), refused }),
+    }
+}
+
+/// Where the signatures of an image are kept.
+fn place(name: &Reference, digest: &Digest) -> Reference {
+    let text = format!("{}:sha256-{}.sig", repository(name), digest.hex());
+    // A repository's name and hexadecimal digits are a name.
+    text.parse().unwrap_or_else(|_| name.clone())
+}
+
+/// Registry and repository.
+fn repository(name: &Reference) -> String {
+    format!("{}/{}", name.registry(), name.repository())
+}
+
+fn signed(client: &Client, place: &Reference) -> Result<Option<Manifest>, SignatureError> {
+    let Some(bytes) = client.manifest(place)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| SignatureError::Damaged {
+        reference: place.clone(),
+        fault: Fault::Malformed(error.to_string()),
+    })
+}
