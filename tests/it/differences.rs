@@ -62,7 +62,7 @@ fn each_kind_of_difference_is_told_by_step_and_path() {
         "  target      /d/l  a → b\n",
         "  file        /d/b  - a file\n",
         "  file        /d/c  + a file\n",
-        " = help: /srv: `--reproducible` sets times",
+        "`--reproducible` sets times",
     ] {
         assert!(told.contains(words), "{words}:\n{told}");
     }

@@ -70,6 +70,10 @@ pub(crate) fn run(global: &Global, args: &ReproduceArgs) -> Result<(), Failure> 
         }
         None => ("first build".to_owned(), build(request.clone(), mode)?.descriptor),
     };
+    let built = std::time::Instant::now();
+    while args.against.is_none() && built.elapsed() < ONE_SECOND {
+        std::thread::sleep(ONE_SECOND.saturating_sub(built.elapsed()));
+    }
     let clone = match args.same_context {
         true => None,
         false => fresh_clone(&store, &request)?,
@@ -80,10 +84,6 @@ pub(crate) fn run(global: &Global, args: &ReproduceArgs) -> Result<(), Failure> 
     }
     again.no_cache = true;
     again.jobs = Some(1);
-    let built = std::time::Instant::now();
-    while args.against.is_none() && built.elapsed() < ONE_SECOND {
-        std::thread::sleep(ONE_SECOND.saturating_sub(built.elapsed()));
-    }
     // Bases are those of the first build, whatever a registry has by now.
     let second = {
         let _umask = Umask::set(0o077);
