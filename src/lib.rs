@@ -58,6 +58,8 @@ pub mod plan;
 
 pub mod dockerfile;
 
+pub mod attest;
+
 #[allow(clippy::disallowed_methods, reason = "folders that the user names; blobs by digest")]
 pub mod shared_cache;
 

@@ -7,6 +7,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use super::command::{
+    attest::AttestArgs,
     bake::BakeArgs,
     build::BuildLine,
     cache::CacheArgs,
@@ -147,6 +148,8 @@ pub(super) enum Command {
     Inspect(InspectArgs),
     /// List the packages of an image, and which step brought each
     Sbom(Box<SbomArgs>),
+    /// Look at the documents that are kept beside an image
+    Attest(Box<AttestArgs>),
     /// Fetch images from registries
     Pull(PullArgs),
     /// Send images to registries

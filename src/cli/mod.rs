@@ -69,6 +69,7 @@ fn run_as(face: Face, words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
         args::Command::Plan(plan) => command::plan::run(&cli.global, &plan),
         args::Command::Images(images) => command::images::run(&cli.global, &images),
         args::Command::Sbom(sbom) => command::sbom::run(&cli.global, &sbom),
+        args::Command::Attest(attest) => command::attest::run(&cli.global, &attest),
         args::Command::History(history) => command::history::run(&cli.global, &history),
         args::Command::Inspect(inspect) => command::inspect::run(&cli.global, &inspect),
         args::Command::Pull(pull) => command::pull::run(&cli.global, &pull),

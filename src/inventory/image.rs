@@ -54,7 +54,7 @@ fn steps(config: &ImageConfig, notes: &StepNotes, layers: usize) -> Vec<Step> {
         .map(|(at, entry)| Step {
             number: at + 1,
             instruction: instruction(entry.created_by.as_deref().unwrap_or("")),
-            line: None,
+            line: notes.step(at).and_then(|note| note.line),
             base: notes.steps.get(at).map(Option::is_none),
         })
         .take(layers)

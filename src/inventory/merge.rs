@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::catalog::{Tells, join};
 use super::keep::Layered;
 use super::package::{Kind, Package, Release};
-use crate::layer::view::RootView;
+use crate::layer::view::{ResolvedPath, RootView};
 
 /// What an image has, or what the lower layers of it have.
 #[derive(Debug, Clone, Default)]
@@ -97,7 +97,7 @@ impl<'l> Merge<'_, 'l> {
         if let Some((_, tells)) = self.live.get(path) {
             return Some(tells);
         }
-        let found = self.view.resolve(path.as_bytes(), true).ok().filter(|found| found.exists())?;
+        let found = self.view.resolve(path.as_bytes(), true).ok().filter(ResolvedPath::exists)?;
         self.live.get(std::str::from_utf8(&found.existing).ok()?).map(|(_, tells)| *tells)
     }
 
@@ -125,7 +125,7 @@ impl<'l> Merge<'_, 'l> {
                 match tells {
                     Tells::Files(files) => component.files.push(files),
                     Tells::Licences(licences) => {
-                        component.licences.extend(licences.iter().map(String::as_str))
+                        component.licences.extend(licences.iter().map(String::as_str));
                     }
                     Tells::Origin(url) => origin = Some(url),
                     Tells::Packages(_) | Tells::Release(_) => {}

@@ -34,6 +34,11 @@ impl Digest {
         &self.0
     }
 
+    /// The tag of a repository under which the referrers of this manifest are (distribution-spec, "Referrers Tag Schema").
+    pub fn referrers_tag(&self) -> String {
+        format!("sha256-{}", self.hex())
+    }
+
     /// The 64 hex digits without the algorithm: the file name in `blobs/sha256/`.
     pub fn hex(&self) -> String {
         let mut out = String::with_capacity(64);

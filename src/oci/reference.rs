@@ -77,6 +77,12 @@ impl Reference {
         self.tag.as_deref()
     }
 
+    /// Whether the tag is one under which [referrers](Digest::referrers_tag) are, of whatever.
+    pub fn is_of_referrers(&self) -> bool {
+        let hex = self.tag().and_then(|tag| tag.strip_prefix("sha256-"));
+        hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    }
+
     /// The digest as written.
     pub fn digest(&self) -> Option<Digest> {
         self.digest

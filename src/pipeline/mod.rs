@@ -1,5 +1,6 @@
 //! Tells the whole story of one build.
 
+mod attest;
 mod bases;
 mod check;
 pub mod commit;
@@ -118,6 +119,8 @@ pub struct Request {
     pub list: Option<Reference>,
     /// Docker's media types, as one of the outputs can ask for, too.
     pub dockers_types: bool,
+    /// SBOMs are kept beside the image, and pushed with it.
+    pub sbom: bool,
     /// Times of files that are newer than SOURCE_DATE_EPOCH become it, as one of the outputs can ask for, too.
     pub rewrite_timestamp: bool,
     /// As `rewrite_timestamp`, with a SOURCE_DATE_EPOCH where nobody gave one: the time of the context's commit, else 0. RUN has it in its
@@ -220,6 +223,7 @@ impl Request {
             squash: Squash::None,
             list: None,
             dockers_types: false,
+            sbom: false,
             rewrite_timestamp: false,
             reproducible: false,
             ignore_file: None,

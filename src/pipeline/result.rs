@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Built, Identity, Request, diagnose_store, load, push, squash};
+use super::{Built, Identity, Request, attest, diagnose_store, load, push, squash};
 use crate::export;
 use crate::image::MANIFEST_LIMIT;
 use crate::oci::image::{self, Assembled};
 use crate::oci::{AnnotationLevel, Descriptor, Digest, ImageConfig, Index, Layer, Reference, Seconds};
-use crate::plan::graph::{Goal, HistoryPlan, StepId};
-use crate::report::{Diagnostic, Event, Outcome, StepNumber};
+use crate::plan::graph::{Goal, Graph, HistoryPlan, StepId};
+use crate::report::{Diagnostic, Event, Outcome, Source, StepNumber};
 use crate::solve::{self, Environment, Services, Solved};
 use crate::store::Store;
 use crate::upkeep::{StepNote, StepNotes};
@@ -44,7 +44,7 @@ pub(super) struct Results {
 /// Makes configuration and manifest of what the steps left, its layers in the form that the result has.
 pub(super) fn assemble(
     request: &Request,
-    goal: &Goal,
+    (graph, goal): (&Graph, &Goal),
     solved: &Solved,
     layers: Vec<Layer>,
     environment: &Environment<'_>,
@@ -68,7 +68,7 @@ pub(super) fn assemble(
         watched.map_err(|error| vec![error.explain(store.root())])?;
         store.put_blob(bytes).map_err(|e| vec![diagnose_store(&e)])?;
     }
-    notes(goal, solved).save(store, &manifest_descriptor.digest);
+    notes(graph, goal, solved, &environment.given.source).save(store, &manifest_descriptor.digest);
     let level = AnnotationLevel::ManifestDescriptor;
     manifest_descriptor.annotations = request.annotations_at(level, Some(&goal.platform));
     let config = config_descriptor.digest;
@@ -76,12 +76,13 @@ pub(super) fn assemble(
 }
 
 /// What `rbuild history` tells of the steps.
-fn notes(goal: &Goal, solved: &Solved) -> StepNotes {
+fn notes(graph: &Graph, goal: &Goal, solved: &Solved, source: &Source) -> StepNotes {
     let note = |entry: &HistoryPlan| {
         let HistoryPlan::Made { layer: Some(step), .. } = entry else { return None };
         let (outcome, took) = solved.steps[step.0].clone()?;
         let took_ms = took.and_then(|took| u64::try_from(took.as_millis()).ok());
-        Some(StepNote { cached: outcome == Outcome::Cached, took_ms })
+        let line = graph.steps[step.0].span.map(|span| source.line_column(span.start).0);
+        Some(StepNote { cached: outcome == Outcome::Cached, took_ms, line })
     };
     StepNotes { steps: goal.image.history.iter().map(note).collect() }
 }
@@ -124,6 +125,7 @@ pub(super) fn publish(
         }
         _ => id,
     };
+    attest::run(request, services, &target, &layers)?;
     let layers = images.iter().flat_map(|image| &image.layers).map(|layer| &layer.descriptor);
     let sizes: BTreeMap<Digest, u64> = layers.map(|layer| (layer.digest, layer.size)).collect();
     Ok(Built {

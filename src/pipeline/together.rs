@@ -325,7 +325,7 @@ fn results_of(
     solved: &Solved,
     environment: &Environment<'_>,
 ) -> Result<result::Results, Diagnostics> {
-    let image = |goal: &Goal| image(part.request, goal, solved, environment);
+    let image = |goal: &Goal| image(part.request, (graph, goal), solved, environment);
     let images = part.goals.iter().map(image).collect::<Result<_, _>>()?;
     let reached = graph.reached(&part.goals);
     let of_part = || {
@@ -346,7 +346,7 @@ fn results_of(
 /// The image of one platform.
 fn image(
     request: &Request,
-    goal: &Goal,
+    (graph, goal): (&Graph, &Goal),
     solved: &Solved,
     environment: &Environment<'_>,
 ) -> Result<result::PlatformResult, Diagnostics> {
@@ -362,5 +362,5 @@ fn image(
         let brought = services.lookup.bring(&layers);
         brought.map_err(|error| vec![solve::Error::from(error).explain(services.store.root())])?;
     }
-    result::assemble(request, goal, solved, layers, environment)
+    result::assemble(request, (graph, goal), solved, layers, environment)
 }

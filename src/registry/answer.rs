@@ -254,7 +254,7 @@ fn printable(text: &str) -> String {
 }
 
 /// Reads a body of at most `limit` bytes.
-fn read_bounded(
+pub(super) fn read_bounded(
     image: &str,
     (what, limit): (&'static str, u64),
     response: &mut Response,

@@ -19,6 +19,9 @@ pub struct StepNote {
     pub cached: bool,
     /// How long it took when it ran, in milliseconds, if that is known.
     pub took_ms: Option<u64>,
+    /// The line of the Dockerfile on which its instruction begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
 }
 
 impl StepNotes {

@@ -14,6 +14,7 @@ const HOUSE: &[&str] = &[
     "key",
     "plan",
     "dockerfile",
+    "attest",
     "shared_cache",
     "engine",
     "import",

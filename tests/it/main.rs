@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod attack;
+mod attest;
 mod bad_input;
 mod bake;
 mod beneath;

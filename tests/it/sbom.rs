@@ -91,17 +91,17 @@ fn says_which_step_brought_what() {
         .stdout("NAME  VERSION  TYPE\nleft  3.0.0    npm\none   1.1      deb\n")
         .run();
     let by_step = "\
-step 1: COPY 1 /
+step 1, line 2: COPY 1 /
   +  one  1.0  deb
   +  two  2.0  deb
   ? 1 file of no package in /etc (24 B)
   ? 1 file of no package in /usr/lib (3 B)
   ? 1 file of no package in /usr/share/doc/one (23 B)
-step 2: COPY 2 /
+step 2, line 3: COPY 2 /
   ~  one   1.0 → 1.1  deb
   +  left  3.0.0      npm
   ? 1 file of no package in /opt (9 B)
-step 4: COPY 3 /
+step 4, line 5: COPY 3 /
   -  two  2.0  deb
 ";
     // Without a link from /lib to /usr/lib the list of `one` is about another file.
@@ -181,7 +181,7 @@ fn documents_hold_to_their_schemas_and_are_always_the_same() {
     let spdx: Value = serde_json::from_str(&ran.stdout).unwrap();
     let of =
         |name: &str| spdx["packages"].as_array().unwrap().iter().find(|p| p["name"] == name).unwrap().clone();
-    assert_eq!(of("one")["comment"], "changed from 1.0 by step 2: COPY 2 /");
+    assert_eq!(of("one")["comment"], "changed from 1.0 by step 2 (line 3): COPY 2 /");
     assert_eq!(of("one")["licenseDeclared"], "MIT");
     assert!(of("layer 3")["comment"].as_str().unwrap().contains("removed: pkg:deb/debian/two@2.0"));
 }
@@ -192,9 +192,8 @@ fn a_layer_is_read_once() {
     let world = World::new();
     layered(&world);
     let before = world.rbuild(["sbom", "--by-step", "layered"]).any_stdout().run().stdout;
-    let image = world
-        .images()
-        .image(&world.rbuild(["images", "-q", "--no-trunc"]).any_stdout().run().stdout.trim().to_owned());
+    let image =
+        world.images().image(&world.rbuild(["images", "-q", "--no-trunc"]).any_stdout().run().stdout.trim());
     for layer in image.manifest.layers() {
         fs::remove_file(world.store().join("blobs/sha256").join(layer.digest().digest())).unwrap();
     }

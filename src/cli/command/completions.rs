@@ -151,7 +151,22 @@ fn fill_in(command: &mut clap::Command, lookup: &Arc<Lookup>) {
     type Names = fn(&Lookup) -> Vec<(String, String)>;
     let all: &[(&[&str], &str, Names)] = &[
         (
-            &["history", "tag", "inspect", "push", "save", "run", "rmi", "copy", "diff", "sbom", "sbom diff"],
+            &[
+                "history",
+                "tag",
+                "inspect",
+                "push",
+                "save",
+                "run",
+                "rmi",
+                "copy",
+                "diff",
+                "sbom",
+                "sbom diff",
+                "attest ls",
+                "attest get",
+                "attest verify",
+            ],
             "",
             Lookup::images,
         ),

@@ -113,7 +113,9 @@ impl Listed {
             }
         }
         let (mut named, mut remote) = (Vec::new(), Vec::new());
-        for (reference, target) in store.tags()? {
+        // What is kept beside images is no image.
+        let names = store.tags()?.into_iter().filter(|(name, _)| with_unnamed || !name.is_of_referrers());
+        for (reference, target) in names {
             if let Entry::Vacant(place) = images.entry(target.digest) {
                 place.insert(Image::read(store, &target)?);
             }

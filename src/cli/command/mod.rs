@@ -1,5 +1,6 @@
 //! One file per subcommand: its arguments, and what it does with them.
 
+pub(super) mod attest;
 pub(super) mod bake;
 pub(super) mod build;
 pub(super) mod cache;

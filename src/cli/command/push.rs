@@ -2,13 +2,16 @@
 
 use clap::Args;
 
+use crate::attest::{self, Local};
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::local;
 use crate::cli::options::configuration::Configuration;
 use crate::cli::show::moving::{MovingArgs, explain_copy};
-use crate::oci::{Descriptor, Platform, Reference};
+use crate::image::Image;
+use crate::oci::{Descriptor, Digest, Platform, Reference};
+use crate::registry::Client;
 use crate::report::Diagnostic;
 use crate::store::Store;
 use crate::transport;
@@ -28,6 +31,9 @@ pub(crate) struct PushArgs {
     /// Push only this platform of an image that has several
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
+    /// Push what is kept beside the images, too: SBOMs
+    #[arg(long)]
+    with_attestations: bool,
     #[command(flatten)]
     moving: MovingArgs,
 }
@@ -65,10 +71,43 @@ pub(crate) fn run(global: &Global, args: &PushArgs) -> Result<(), Failure> {
         let Group { whole, target, names } = &groups[at];
         transport::push(&store, client, whole, target, names, bytes).map_err(|e| explain_copy(&e))
     })?;
+    if args.with_attestations {
+        let client = args.moving.client(&configuration)?;
+        for Group { target, names, .. } in &groups {
+            push_attestations(&store, &client, target, names)?;
+        }
+    }
     let lines = groups
         .iter()
         .flat_map(|Group { target, names, .. }| names.iter().map(|n| format!("{n} {}\n", target.digest)));
     print(&lines.collect::<String>())
+}
+
+/// Sends what is kept beside an image and its platforms.
+fn push_attestations(
+    store: &Store,
+    client: &Client,
+    target: &Descriptor,
+    names: &[Reference],
+) -> Result<(), Failure> {
+    let fail = |error: attest::Error| {
+        let diagnostic =
+            Diagnostic::error(format!("what is kept beside the image cannot be pushed: {error}"));
+        Failure::build(vec![diagnostic.note("the image itself was pushed")])
+    };
+    let image = Image::read(store, target)?;
+    let mut subjects: Vec<Digest> =
+        image.platforms.iter().map(|platform| platform.descriptor.digest).collect();
+    subjects.push(target.digest);
+    subjects.sort();
+    subjects.dedup();
+    let mut artifacts = Vec::new();
+    for subject in subjects {
+        for entry in Local(store).list(&subject).map_err(fail)? {
+            artifacts.push(Local(store).read(&entry).map_err(fail)?);
+        }
+    }
+    names.iter().try_for_each(|name| attest::push(client, name, &artifacts).map(drop).map_err(fail))
 }
 
 /// The names to push and what they point at, each once.

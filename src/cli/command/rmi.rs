@@ -8,6 +8,7 @@ use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::local;
+use crate::image::Image;
 use crate::oci::{Descriptor, Reference};
 use crate::report::Diagnostic;
 use crate::store::Store;
@@ -69,11 +70,26 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Collected, Failure> 
 }
 
 fn collect(store: &Store, target: &Descriptor) -> Result<Collected, Failure> {
+    let image = Image::read(store, target)?;
     let collected = upkeep::collect(store, target)?;
     if let Collected::Gone(digests) = &collected {
         print(&digests.iter().map(|digest| format!("Deleted: {digest}\n")).collect::<String>())?;
+        let subjects =
+            image.platforms.iter().map(|platform| platform.descriptor.digest).chain([target.digest]);
+        for subject in subjects.filter(|subject| store.has_blob(subject).is_none()) {
+            collect_referrers(store, &subject.referrers_tag())?;
+        }
     }
     Ok(collected)
+}
+
+/// What was kept beside an image goes with it.
+fn collect_referrers(store: &Store, tag: &str) -> Result<(), Failure> {
+    for (name, index) in store.tags()?.into_iter().filter(|(name, _)| name.tag() == Some(tag)) {
+        store.remove_tag(&name)?;
+        upkeep::collect(store, &index)?;
+    }
+    Ok(())
 }
 
 fn several(text: &str, names: &[Reference]) -> Failure {

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::request::{bad, variable};
 use crate::cli::Failure;
+use crate::cli::face::Face;
 use crate::config::policy::Policy as Rules;
 use crate::plan::{SourceKind, source_kind};
 use crate::report::Diagnostic;
@@ -64,7 +65,8 @@ pub(crate) struct DockerArgs {
     #[arg(long, value_name = "VALUE", hide = true)]
     provenance: Option<String>,
 
-    #[arg(long, value_name = "VALUE", hide = true)]
+    /// Keep an SBOM beside the image, and push it with it
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Result")]
     sbom: Option<String>,
 }
 
@@ -73,7 +75,12 @@ impl DockerArgs {
     ///
     /// # Errors
     /// What would not be heeded, though somebody relies on it.
-    pub(crate) fn notes(&self, context: &str, file: Option<&str>) -> Result<Vec<String>, Failure> {
+    pub(crate) fn notes(
+        &self,
+        context: &str,
+        file: Option<&str>,
+        face: Face,
+    ) -> Result<(Vec<String>, bool), Failure> {
         self.refuse_policies(context, file)?;
         let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
         let nothing = |option: &str, why: &str| format!("`{option}` changes nothing: {why}");
@@ -98,20 +105,35 @@ impl DockerArgs {
             .filter(|(is_given, ..)| *is_given)
             .map(|(_, option, why)| nothing(option, why))
             .collect();
-        let attestations = self.attestations()?;
+        let mut attestations = self.attestations()?;
+        // Docker's programs look for them in the index, which rbuild does not write.
+        let is_own = face == Face::Own
+            && attestations.iter().any(|(kind, has_generator)| kind == "sbom" && !has_generator);
+        attestations.retain(|(kind, _)| !(is_own && kind == "sbom"));
         if !attestations.is_empty() {
-            let names = attestations.join(" and ");
-            notes.push(format!("the image has no attestations ({names}): rbuild writes none yet"));
+            let names = attestations.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>().join(" and ");
+            notes.push(match attestations.iter().any(|(_, has_generator)| *has_generator) && face == Face::Own {
+                true => format!("the image has no attestations ({names}): rbuild runs no generators; `--sbom` has its own"),
+                false if face == Face::Docker => {
+                    format!("the image has no attestations ({names}): rbuild writes none into indexes; `rbuild build --sbom` keeps them beside the image")
+                }
+                false => format!("the image has no attestations ({names}): rbuild writes none yet"),
+            });
         }
-        Ok(notes)
+        Ok((notes, is_own))
     }
 
-    /// The types of attestations that were asked for, each once.
-    fn attestations(&self) -> Result<Vec<String>, Failure> {
-        let mut wanted: Vec<(String, bool)> = Vec::new();
-        let mut add = |(kind, is_on): (String, bool)| match wanted.iter_mut().find(|(k, _)| *k == kind) {
-            Some(known) => known.1 = is_on,
-            None => wanted.push((kind, is_on)),
+    /// Whether `--sbom` was given, and not as false.
+    pub(crate) fn wants_sbom(&self) -> bool {
+        self.sbom.as_deref().is_some_and(|value| boolean(value) != Some(false))
+    }
+
+    /// The types of attestations that were asked for, each once, and whether a generator shall make it.
+    fn attestations(&self) -> Result<Vec<(String, bool)>, Failure> {
+        let mut wanted: Vec<Attestation> = Vec::new();
+        let mut add = |new: Attestation| match wanted.iter_mut().find(|known| known.kind == new.kind) {
+            Some(known) => *known = new,
+            None => wanted.push(new),
         };
         for text in self.attest.iter().filter(|text| !text.is_empty()) {
             add(attestation(text).map_err(|reason| bad("--attest", text, &reason))?);
@@ -126,7 +148,8 @@ impl DockerArgs {
             };
             add(attestation(&text).map_err(|reason| bad(option, value, &reason))?);
         }
-        Ok(wanted.into_iter().filter(|(_, is_on)| *is_on).map(|(kind, _)| kind).collect())
+        let is_on = wanted.into_iter().filter(|wanted| wanted.is_on);
+        Ok(is_on.map(|wanted| (wanted.kind, wanted.has_generator)).collect())
     }
 
     /// The files of rules that were given, unless they are switched off.
@@ -223,9 +246,16 @@ fn policy(text: &str) -> Result<Policy, String> {
     Ok(found)
 }
 
-/// `type=sbom,generator=IMAGE`: the type, and whether it is wanted.
-fn attestation(text: &str) -> Result<(String, bool), String> {
-    let (mut kind, mut is_on) = (None, true);
+/// What `type=sbom,generator=IMAGE` asks for.
+struct Attestation {
+    kind: String,
+    is_on: bool,
+    has_generator: bool,
+}
+
+/// Reads `type=sbom,generator=IMAGE`.
+fn attestation(text: &str) -> Result<Attestation, String> {
+    let (mut kind, mut is_on, mut has_generator) = (None, true, false);
     for field in csv::fields(text).map_err(|fault| fault.to_string())? {
         let (key, value) = field.split_once('=').ok_or(format!("`{field}` is not of the form key=value"))?;
         match key.trim().to_ascii_lowercase().as_str() {
@@ -234,11 +264,13 @@ fn attestation(text: &str) -> Result<(String, bool), String> {
                 return Err(format!("there is no attestation `{value}`; there are provenance and sbom"));
             }
             "disabled" => is_on = !switch(value)?,
+            "generator" => has_generator = !value.is_empty(),
             // What they would say; BuildKit's frontend takes any key.
             _ => {}
         }
     }
-    Ok((kind.ok_or("the type is missing; there are provenance and sbom")?, is_on))
+    let kind = kind.ok_or("the type is missing; there are provenance and sbom")?;
+    Ok(Attestation { kind, is_on, has_generator })
 }
 
 #[cfg(test)]
@@ -261,8 +293,12 @@ mod tests {
 
     fn notes(line: &str) -> Result<String, String> {
         let line = Line::try_parse_from(std::iter::once("x").chain(line.split_whitespace()));
-        let notes = line.map_err(|error| error.to_string())?.args.notes("/nowhere", None);
-        notes.map(|notes| notes.join("; ")).map_err(|failure| format!("{failure:?}"))
+        let notes = line.map_err(|error| error.to_string())?.args.notes("/nowhere", None, Face::Own);
+        notes
+            .map(|(notes, sbom)| {
+                notes.into_iter().chain(sbom.then(|| "SBOM".to_owned())).collect::<Vec<_>>().join("; ")
+            })
+            .map_err(|failure| format!("{failure:?}"))
     }
 
     #[test]
@@ -275,7 +311,10 @@ mod tests {
                 "--attest type=provenance,mode=max,builder-id=https://h/1 --attest type=sbom --sbom=false",
                 "(provenance)",
             ),
-            ("--sbom=true --provenance=mode=min,inline-only=true", "(provenance and sbom)"),
+            ("--sbom=true --provenance=mode=min,inline-only=true", "(provenance)"),
+            ("--sbom --attest type=provenance,disabled=true", "SBOM"),
+            ("--attest type=sbom", "SBOM"),
+            ("--sbom=generator=docker/scout-sbom-indexer:1", "runs no generators"),
         ] {
             let told = notes(line).unwrap();
             assert!(

@@ -24,7 +24,7 @@ impl Cataloger for Gemspec {
             match left.trim().rsplit('.').next().unwrap_or("") {
                 "name" if package.name.is_empty() => package.name = values.next().unwrap_or("").to_owned(),
                 "version" if package.version.is_empty() => {
-                    package.version = values.next().unwrap_or("").to_owned()
+                    package.version = values.next().unwrap_or("").to_owned();
                 }
                 "license" | "licenses" if package.licences.is_empty() => {
                     package.licences = values.map(str::to_owned).collect();

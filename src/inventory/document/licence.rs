@@ -43,8 +43,9 @@ pub(super) fn valid(text: &str) -> Option<String> {
     if Expression::parse(text).is_ok() {
         return Some(text.to_owned());
     }
-    let canonical = Expression::canonicalize(text).ok()??;
-    Expression::parse(&canonical).is_ok().then_some(canonical)
+    // A name of the list in another case.
+    let (id, _) = spdx::imprecise_license_id(text)?;
+    id.name.eq_ignore_ascii_case(text).then(|| id.name.to_owned())
 }
 
 /// `LicenseRef-` and the words, of letters, digits, points and dashes.

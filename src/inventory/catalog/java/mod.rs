@@ -138,9 +138,8 @@ fn main_and_parts(path: &str, file: &FileName, manifest: &Manifest, projects: Ve
     let mut is_own_found = false;
     for project in projects {
         let its_group = group_of(&project);
-        let is_same = name == project.artifact
-            || (its_group == group && name == project.artifact && version == project.version);
-        if is_same {
+        // A fork of the same name but another group is taken for the archive, too, as syft does.
+        if name == project.artifact {
             (name, version) = (project.artifact, project.version);
             if !is_own_found {
                 (group, is_own_found) = (its_group, true);
