@@ -204,3 +204,14 @@ fn watched_calls_are_found_by_number() {
     assert_eq!(watched_call(0xc000_003e, 0), None);
     assert!(WATCHED.iter().all(|(name, ..)| ALLOWED.iter().any(|row| row.0 == *name)));
 }
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn without_mounts_nothing_waits_for_the_disk() {
+    const NATIVE: u32 = 0xc000_003e;
+    // fsync, fdatasync, sync, syncfs, sync_file_range.
+    for number in [74, 75, 162, 306, 277] {
+        assert_eq!(decide(&compile(Profile::Plain), NATIVE, number, 3), RETURN_ERRNO);
+        assert_eq!(decide(&compile(Profile::Default), NATIVE, number, 3), RETURN_ALLOW);
+    }
+}
