@@ -74,7 +74,7 @@ fn change(root: &Path, chance: &mut Chance) {
             std::os::unix::fs::symlink("/usr", folder).unwrap();
         }
         11 => {
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o700 + chance.below(8) as u32)).unwrap()
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700 + chance.below(8) as u32)).unwrap();
         }
         12 => std::os::unix::fs::lchown(file, Some(chance.below(3) as u32), None).unwrap(),
         _ => {}
