@@ -88,6 +88,9 @@ pub mod inventory;
 #[allow(clippy::disallowed_methods, reason = "the store's own files, by digest and hash")]
 pub mod upkeep;
 
+#[allow(clippy::disallowed_methods, reason = "the store's own files, by number and hash")]
+pub mod record;
+
 #[allow(
     clippy::disallowed_methods,
     reason = "/proc, control groups and rbuild's own folders; in roots it goes by descriptors (exec/step/target.rs)"

@@ -6,6 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::sync::{lock, wait_while};
 
 /// A range of bytes in a [`Source`], `start` inclusive, `end` exclusive.
@@ -147,6 +149,10 @@ pub struct StepHeading {
     pub platform: Option<String>,
     /// The steps whose results it needs, each once.
     pub needs: Vec<StepNumber>,
+    /// Which of the builds that are run together it is of, the first of those that have it.
+    pub owner: usize,
+    /// The first and the last line of its instruction in that one's Dockerfile, counted from 1.
+    pub lines: Option<(usize, usize)>,
 }
 
 /// What a step came to; of one that changes the configuration only, nothing.
@@ -160,6 +166,32 @@ pub struct StepResult {
     pub inputs: Vec<String>,
     /// What its command used, if one ran.
     pub usage: Option<ResourceUsage>,
+    /// How many files its layer changes, if that was counted when it was made.
+    pub files: Option<FileCounts>,
+    /// What it waited for.
+    pub waited: Waited,
+}
+
+/// How many files a layer changes; directories do not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FileCounts {
+    /// New ones.
+    pub added: u64,
+    /// Those that were there, and are other files now, or have other owners or modes.
+    pub changed: u64,
+    /// Files that are gone; a directory that is gone is one.
+    pub removed: u64,
+}
+
+/// What a step waited for, once the steps that it needs were done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waited {
+    /// Until fewer others were under way (`--jobs`).
+    pub slot: Duration,
+    /// Until others had let go of its cache mounts.
+    pub lock: Duration,
+    /// Until what it stands on was fetched and unpacked. This is no part of its time.
+    pub transfer: Duration,
 }
 
 /// What is known of a layer.
@@ -182,6 +214,10 @@ pub struct ResourceUsage {
     pub system_time: Duration,
     /// As much memory as it had at once.
     pub peak_memory_bytes: u64,
+    /// What it read from disks; what was in memory does not count.
+    pub read_bytes: u64,
+    /// What it wrote for disks.
+    pub written_bytes: u64,
 }
 
 /// Which of a step's two outputs a line came from.
@@ -311,6 +347,13 @@ const LINE_BYTES: usize = 128;
 pub struct Events {
     sender: Option<Sender<(Instant, Event)>>,
     room: Option<Arc<Room>>,
+    listener: Option<Arc<dyn Listener>>,
+}
+
+/// Hears every event in the moment in which it is told, in the thread that tells it, which waits meanwhile.
+pub trait Listener: std::fmt::Debug + Send + Sync {
+    /// Takes note of an event that happens now.
+    fn hear(&self, event: &Event);
 }
 
 /// The other end of [`Events`].
@@ -368,13 +411,14 @@ impl Drop for EventReader {
 pub fn channel() -> (Events, EventReader) {
     let (sender, receiver) = std::sync::mpsc::channel();
     let room = Arc::new(Room { used: Mutex::new(Some(0)), freed: Condvar::new() });
-    (Events { sender: Some(sender), room: Some(Arc::clone(&room)) }, EventReader { receiver, room })
+    let events = Events { sender: Some(sender), room: Some(Arc::clone(&room)), listener: None };
+    (events, EventReader { receiver, room })
 }
 
 impl Events {
     /// Sends into `sender`, each event with the time it happened; nothing ever waits.
     pub fn new(sender: Sender<(Instant, Event)>) -> Self {
-        Self { sender: Some(sender), room: None }
+        Self { sender: Some(sender), room: None, listener: None }
     }
 
     /// Drops every event.
@@ -382,8 +426,17 @@ impl Events {
         Self::default()
     }
 
+    /// The same channel; what is told on it from now on, `listener` hears as well.
+    #[must_use]
+    pub fn heard_by(&self, listener: Arc<dyn Listener>) -> Self {
+        Self { listener: Some(listener), ..self.clone() }
+    }
+
     /// Tells what happened. A reader that has gone away is no error.
     pub fn send(&self, event: Event) {
+        if let Some(listener) = &self.listener {
+            listener.hear(&event);
+        }
         if let Some(sender) = &self.sender {
             if let (Some(room), Event::Log { line, .. }) = (&self.room, &event) {
                 room.enter(line.len() + LINE_BYTES);

@@ -127,7 +127,21 @@ pub(super) fn broken(place: &Place, text: &str, error: &hcl_edit::parser::Error)
     while !text.is_char_boundary(end) {
         end += 1;
     }
-    place.fault(Some(offset..end), format!("broken HCL: {}", error.message()), "here")
+    let fault = place.fault(Some(offset..end), format!("broken HCL: {}", error.message()), "here");
+    let line = text.lines().nth(error.location().line().saturating_sub(1)).unwrap_or_default();
+    match is_crowded(line) {
+        true => Box::new(
+            fault.help("a block on one line has one argument at most; each stands on a line of its own"),
+        ),
+        false => fault,
+    }
+}
+
+/// Whether a line has a block with several arguments: `target "x" { a = 1 b = 2 }`.
+fn is_crowded(line: &str) -> bool {
+    let Some((head, body)) = line.split_once('{') else { return false };
+    let is_head = |c: char| c.is_alphanumeric() || matches!(c, '"' | '_' | '-' | ' ' | '\t' | '.');
+    !head.trim().is_empty() && head.chars().all(is_head) && body.matches('=').count() > 1
 }
 
 /// Reads the native syntax.

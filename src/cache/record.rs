@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Key, Told};
 use crate::oci::{ChainId, Layer, Seconds};
+use crate::report::FileCounts;
 
 /// Increased when the meaning of a field changes; records of other versions are misses.
 const VERSION: u32 = 2;
@@ -30,6 +31,8 @@ pub struct Record {
     pub took: Option<Duration>,
     /// The indexes that it was made with and that nothing had proven when it was: another place told them.
     pub told: Vec<Told>,
+    /// How many files the layer changes, if that was counted.
+    pub files: Option<FileCounts>,
     /// The boot in which it was written or last verified; filled in when it is published.
     pub boot_id: String,
 }
@@ -46,6 +49,8 @@ struct Written {
     took_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     told: Vec<Told>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    files: Option<FileCounts>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     boot_id: String,
 }
@@ -53,7 +58,7 @@ struct Written {
 impl Record {
     /// A record to be published.
     pub fn new(key: Key, layer: Layer, chain: ChainId, time: Seconds) -> Self {
-        Self { key, layer, chain, time, took: None, told: Vec::new(), boot_id: String::new() }
+        Self { key, layer, chain, time, took: None, told: Vec::new(), files: None, boot_id: String::new() }
     }
 
     /// As it is handed to other machines: without what is true of this one only.
@@ -71,6 +76,7 @@ impl Record {
             time: self.time,
             took_ms: self.took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
             told: self.told.clone(),
+            files: self.files,
             boot_id: self.boot_id.clone(),
         };
         let mut bytes = serde_json::to_vec_pretty(&written)
@@ -88,10 +94,10 @@ impl Record {
         let (json, checksum) = bytes.strip_suffix(b"\n")?.split_last_chunk::<CHECKSUM_LEN>()?;
         (blake3::hash(json).to_hex().as_bytes() == checksum).then_some(())?;
         let written: Written = serde_json::from_slice(json).ok()?;
-        let Written { version, key, layer, chain, time, took_ms, told, boot_id } = written;
+        let Written { version, key, layer, chain, time, took_ms, told, files, boot_id } = written;
         (version == VERSION).then_some(())?;
         let took = took_ms.map(Duration::from_millis);
-        Some(Self { key: Key::from_hex(&key)?, layer, chain, time, took, told, boot_id })
+        Some(Self { key: Key::from_hex(&key)?, layer, chain, time, took, told, files, boot_id })
     }
 }
 

@@ -18,7 +18,7 @@ mod sources;
 pub use error::Error;
 pub use lockfile::{Change, Lockfile};
 pub use lookup::Place;
-pub use own::{Config, Defaults};
+pub use own::{Config, Defaults, History};
 pub use proxies::dockers_proxies;
 pub use registries::Registries;
 pub use sources::{Files, Flags, Foreign, Sources, told};

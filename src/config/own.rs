@@ -19,6 +19,8 @@ pub struct Config {
     pub store_quota_bytes: Option<u64>,
     /// What holds where the command line says nothing.
     pub defaults: Defaults,
+    /// What is kept of builds.
+    pub history: History,
     /// Mirrors, certificates, names.
     pub registries: Registries,
     /// What builds may take from elsewhere; everything when absent.
@@ -45,12 +47,23 @@ pub struct Defaults {
     pub cache_to: Vec<String>,
 }
 
+/// What `rbuild history` keeps of builds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct History {
+    /// Whether builds are recorded; they are if nothing is said.
+    pub records: Option<bool>,
+    /// Whether values of build arguments are; they are not if nothing is said.
+    pub argument_values: Option<bool>,
+}
+
 /// The file as it is written.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 struct File {
     store: StoreTable,
     defaults: Defaults,
+    history: History,
     registry: BTreeMap<Spanned<String>, RegistryTable>,
     unqualified_search_registries: Vec<Spanned<String>>,
     aliases: BTreeMap<Spanned<String>, Spanned<String>>,
@@ -99,7 +112,8 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn config(&self, file: File) -> Result<Config, Error> {
-        let File { store, defaults, registry, unqualified_search_registries, aliases, policy } = file;
+        let File { store, defaults, history, registry, unqualified_search_registries, aliases, policy } =
+            file;
         let mut registries = Registries::default();
         for (prefix, table) in registry {
             self.registry(&mut registries, &prefix, table)?;
@@ -115,7 +129,7 @@ impl Reading<'_> {
             registries.aliases.insert(short.into_inner(), alias);
         }
         let policy = policy.map(|table| Policy::of(table, self.path, self.text)).transpose()?;
-        Ok(Config { store_quota_bytes: self.quota(store.quota)?, defaults, registries, policy })
+        Ok(Config { store_quota_bytes: self.quota(store.quota)?, defaults, history, registries, policy })
     }
 
     fn quota(&self, text: Option<Spanned<String>>) -> Result<Option<u64>, Error> {
@@ -196,7 +210,7 @@ mod tests {
     fn everything_can_be_said() {
         let config = load(
             "unqualified-search-registries = ['registry.example.org']\n\
-             [store]\nquota = '50GB'\n[defaults]\nprogress = 'plain'\n\
+             [store]\nquota = '50GB'\n[defaults]\nprogress = 'plain'\n[history]\nargument-values = true\n\
              [registry.'docker.io']\nmirrors = ['mirror.example.org', 'http://localhost:5000/hub']\n\
              [registry.'mirror.example.org']\nca = ['ca.crt']\n\
              [registry.'bad.example.org']\nblocked = true\n[aliases]\nbase = 'registry.example.org/team/base'\n",
@@ -204,6 +218,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.store_quota_bytes, Some(50 << 30));
         assert_eq!(config.defaults.progress.as_deref(), Some("plain"));
+        assert_eq!(config.history, History { records: None, argument_values: Some(true) });
         let places = config.registries.places(&"debian:12".parse().unwrap()).unwrap();
         let shown: Vec<String> = places.iter().map(|p| format!("{}/{}", p.registry, p.repository)).collect();
         assert_eq!(

@@ -9,7 +9,9 @@ use crate::context::scan::as_path;
 use crate::context::{Context, Digests, Entry, FileDigest, Kind as DiskKind, Listed, Listing, path};
 use crate::layer::entry::{Content, DiskFile, DiskFiles, OnDisk};
 use crate::layer::view::{Kind as LayerKind, RootView, ViewEntry};
+use crate::layer::{self};
 use crate::oci::Seconds;
+use crate::report::FileCounts;
 
 /// As many symlinks as one path may pass (containerd's limit, which BuildKit uses).
 const SYMLINK_LIMIT: usize = 255;
@@ -112,6 +114,15 @@ impl FileTree {
     /// The root without any file.
     pub fn empty() -> Self {
         Self::Layers(LayerTree { view: RootView::default(), bytes: Arc::new(NoBytes) })
+    }
+
+    /// How many files of it a layer with these entries changes.
+    pub fn count(&self, entries: &[layer::entry::Entry]) -> FileCounts {
+        match self {
+            // No layer stands on a context.
+            Self::Context(_) => layer::count(entries, &RootView::default()),
+            Self::Layers(layers) => layer::count(entries, &layers.view),
+        }
     }
 
     /// What is at `path`, no symlink followed.

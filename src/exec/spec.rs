@@ -253,6 +253,10 @@ pub struct ExitReport {
     pub system_time: Duration,
     /// Largest resident set, in bytes.
     pub peak_memory_bytes: u64,
+    /// Bytes that had to be read from disks for them.
+    pub read_bytes: u64,
+    /// Bytes that they wrote for disks.
+    pub written_bytes: u64,
     /// It was killed, and the kernel ran out of memory meanwhile.
     pub out_of_memory: bool,
     /// The limit that it ran into, in bytes.

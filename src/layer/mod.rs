@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod compress;
 pub mod contents;
+mod count;
 mod deflate;
 pub mod entry;
 pub mod erofs;
@@ -18,6 +19,7 @@ pub mod view;
 pub mod writer;
 
 pub use compress::Compression;
+pub use count::count;
 pub use repack::{Repacked, repack};
 pub use writer::{
     Remembered, Segments, WriteError, WriteOptions, Written, write, write_remembering, write_watched,

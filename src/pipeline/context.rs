@@ -35,6 +35,10 @@ pub(super) struct MainContext {
     pub(super) files: ContextFiles,
     /// The Dockerfile.
     pub(super) dockerfile: Arc<Source>,
+    /// Where that is, if it is a file of this machine.
+    pub(super) path: Option<PathBuf>,
+    /// The commit of a repository.
+    pub(super) commit: Option<String>,
     /// The time that it has by itself: of the commit, of the file on the server, of the newest file of the archive.
     pub(super) time: Option<Seconds>,
     /// What tells this build from others in the same store.
@@ -115,7 +119,8 @@ fn directory(
     let files = ContextFiles::Folder(files);
     let project = at.as_deref().unwrap_or(path);
     let project = std::fs::canonicalize(project).unwrap_or_else(|_| project.to_owned());
-    Ok(MainContext { files, dockerfile, time: None, project: project.display().to_string(), scratch: None })
+    let project = project.display().to_string();
+    Ok(MainContext { files, dockerfile, path: at, commit: None, time: None, project, scratch: None })
 }
 
 /// A tar, or a Dockerfile that needs no context.
@@ -139,7 +144,8 @@ fn stdin(request: &Request, services: &Services) -> Result<MainContext, Vec<Diag
         let bytes = dockerfile::read_limited(&start[..]).map_err(fail)?;
         let dockerfile = dockerfile::source("<stdin>", bytes)?;
         let files = ContextFiles::Folder(plain(scratch.path())?);
-        return Ok(MainContext { files, dockerfile, time: None, project, scratch: Some(scratch) });
+        let (path, commit, scratch) = (None, None, Some(scratch));
+        return Ok(MainContext { files, dockerfile, path, commit, time: None, project, scratch });
     }
     let mut copy = || -> io::Result<()> {
         let mut file = File::create_new(scratch.path().join("context"))?;
@@ -191,6 +197,7 @@ fn download(request: &Request, services: &Services, url: &str) -> Result<MainCon
         let diagnostic = Diagnostic::error(format!("no context: {error}"));
         vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
     })?;
+    services.materials.saw_url(url, fetched.digest);
     let fail = |e: io::Error| vec![Diagnostic::error(format!("cannot read the context `{name}`: {e}"))];
     if archive::is_archive(File::open(&file).map_err(fail)?) {
         return archived(request, services, &scratch, &name, url.to_owned(), fetched.modified);
@@ -207,7 +214,7 @@ fn download(request: &Request, services: &Services, url: &str) -> Result<MainCon
         }
     };
     let (project, time) = (url.to_owned(), fetched.modified);
-    Ok(MainContext { files, dockerfile, time, project, scratch: Some(scratch) })
+    Ok(MainContext { files, dockerfile, path: None, commit: None, time, project, scratch: Some(scratch) })
 }
 
 /// What is compressed, but no tar, is no Dockerfile either.
@@ -239,7 +246,8 @@ fn archived(
     let dockerfile = dockerfile::read_remote(&services.store, request, &read)?;
     let newest = || epoch::of_archive(&scratch.path().join("context"));
     let time = modified.or_else(|| epoch::may_be_asked(request, &dockerfile).then(newest)?);
-    Ok(MainContext { files: ContextFiles::Root(root), dockerfile, time, project, scratch: None })
+    let files = ContextFiles::Root(root);
+    Ok(MainContext { files, dockerfile, path: None, commit: None, time, project, scratch: None })
 }
 
 /// Lets a Dockerfile of rbuild's own unpack the archive.
@@ -270,12 +278,14 @@ fn repository(request: &Request, services: &Services, url: &str) -> Result<MainC
     let source = GitSource::new(url, None, keeps_git_dir(&request.options));
     let source = source.and_then(|source| source.log_in(&request.secrets())).map_err(fail)?;
     let checkout = git::checkout(&source, &services.store.private(Folder::Git), scratch.path());
-    let Checkout { root, time, .. } = checkout.map_err(fail)?;
+    let Checkout { root, time, commit } = checkout.map_err(fail)?;
+    services.materials.saw_git(&source, &commit);
     let context = plain(&root)?;
     let read = |path: &Path| dockerfile::in_folder(context.root(), path);
     let dockerfile = dockerfile::read_remote(&services.store, request, &read)?;
     let (files, project) = (ContextFiles::Folder(context), url.to_owned());
-    Ok(MainContext { files, dockerfile, time: Some(time), project, scratch: Some(scratch) })
+    let (time, scratch) = (Some(time), Some(scratch));
+    Ok(MainContext { files, dockerfile, path: None, commit: Some(commit), time, project, scratch })
 }
 
 /// Nothing may be fetched then, a context neither.

@@ -84,6 +84,10 @@ pub(super) struct Inputs<'r> {
     services: &'r Services,
     contexts: BTreeMap<String, ContextFiles>,
     source: Arc<Source>,
+    /// Where the Dockerfile is, if it is a file of this machine.
+    path: Option<PathBuf>,
+    /// The commit of a main context that was fetched.
+    commit: Option<String>,
     dockerfile: Dockerfile,
     /// The main context's own, see [`MainContext`].
     time: Option<Seconds>,
@@ -112,7 +116,7 @@ impl<'r> Inputs<'r> {
         services: &'r Services,
         pool: &Pool,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let MainContext { files, dockerfile: source, time, project, scratch } =
+        let MainContext { files, dockerfile: source, path, commit, time, project, scratch } =
             context::open(request, services, pool)?;
         let mut contexts = BTreeMap::from([(String::new(), files)]);
         for (name, source) in &request.options.contexts {
@@ -129,6 +133,8 @@ impl<'r> Inputs<'r> {
             services,
             contexts,
             source,
+            path,
+            commit,
             dockerfile,
             time,
             epoch,
@@ -177,6 +183,16 @@ impl<'r> Inputs<'r> {
     /// The text of the Dockerfile.
     pub(super) fn source(&self) -> &Arc<Source> {
         &self.source
+    }
+
+    /// Where it is, if it is a file of this machine.
+    pub(super) fn dockerfile_path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The commit of a main context that was fetched.
+    pub(super) fn commit(&self) -> Option<&str> {
+        self.commit.as_deref()
     }
 
     /// The Dockerfile.

@@ -23,6 +23,7 @@ mod policy;
 pub mod push;
 mod quota;
 mod recompress;
+mod recording;
 mod result;
 mod shared;
 pub mod shell;
@@ -38,12 +39,14 @@ use crate::exec::{Dns, Limits, MountSpec, Stop};
 use crate::export;
 use crate::oci::{Annotation, Descriptor, Digest, Layer, Platform, Reference};
 use crate::plan::{self, graph::Plan};
+use crate::record::Record;
 use crate::registry::Client;
-use crate::report::{Diagnostic, Events};
+use crate::report::{Diagnostic, Events, Listener};
 use crate::secrets::Secrets;
 use crate::shared_cache::mounts::Travel;
 use crate::shared_cache::{CacheFrom, CacheTo};
 use crate::solve::Services;
+use crate::solve::log::BuildLog;
 use crate::solve::session::{FailedSteps, Session};
 use crate::store::{self, OtherStore, Store};
 
@@ -58,6 +61,7 @@ pub use layer_options::agree as agree_about_layers;
 pub use lock::{Lock, Missing, Refresh, no_folder, refresh};
 pub use platforms::of_bases as platforms_of_bases;
 pub use quota::{empty_trash, heed_quota};
+pub use recording::Recording;
 pub use squash::Squash;
 
 /// Everything that one build was asked for.
@@ -142,6 +146,8 @@ pub struct Request {
     pub limits: Limits,
     /// What RUN finds in /etc/resolv.conf besides, or instead of, what this machine has.
     pub dns: Dns,
+    /// What is kept for those who look back at the build.
+    pub recording: Recording,
 }
 
 /// By what an image is known to where it goes: what `-q` prints and `--iidfile` holds.
@@ -234,6 +240,7 @@ impl Request {
             ssh: Vec::new(),
             limits: Limits::default(),
             dns: Dns::default(),
+            recording: Recording::default(),
         }
     }
 
@@ -286,6 +293,8 @@ pub struct Built {
     pub cached: usize,
     /// What caches elsewhere did for it.
     pub saved: Saved,
+    /// The record of the build, if one is kept; that of all targets that were built together.
+    pub record: Option<Arc<Record>>,
 }
 
 /// Why there is no image.
@@ -325,14 +334,41 @@ pub fn run_several(targets: &[Target], events: &Events, stop: &Stop) -> Result<V
         targets.iter().map(Target::with_engines).collect::<Result<_, _>>().map_err(Failed::before)?;
     let targets = together::in_order(&targets).map_err(Failed::before)?;
     let whole = together::whole(&targets);
-    let services = whole.services(stop, events).map_err(Failed::before)?;
+    let recorder = recording::start(&targets, &whole).map(Arc::new);
+    let events = match &recorder {
+        Some(recorder) => events.heard_by(Arc::clone(recorder) as Arc<dyn Listener>),
+        None => events.clone(),
+    };
+    let services = whole.services(stop, &events).map_err(Failed::before)?;
     let services = Services { pins: together::pins(&targets).map_err(Failed::before)?, ..services };
     if let Some(quota) = whole.store_quota {
         heed_quota(&services.store, quota).map_err(|e| Failed::before(vec![diagnose_store(&e)]))?;
     }
-    let outcome = together::run(&targets, &whole, &services);
+    let Some(recorder) = recorder else {
+        let outcome = together::run(&targets, &whole, &services, None);
+        services.empty_trash();
+        let built = outcome.map(|made| made.into_iter().map(|made| (made.name, made.built)).collect());
+        return built.map_err(|diagnostics| Failed::while_building(diagnostics, &services));
+    };
+    recorder.begin(&services.store);
+    let services = Services { log: BuildLog::named(&services.store, recorder.id()), ..services };
+    let outcome = together::run(&targets, &whole, &services, Some(&recorder));
     services.empty_trash();
-    outcome.map_err(|diagnostics| Failed::while_building(diagnostics, &services))
+    recorder.took(services.materials.all());
+    match outcome {
+        Ok(made) => {
+            let facts = made.iter().enumerate().map(|(at, made)| (at, made.facts.clone())).collect();
+            let record = recorder.finish(Ok(facts), false);
+            let built = |made: together::MadeTarget| {
+                (made.name, Built { record: Some(Arc::clone(&record)), ..made.built })
+            };
+            Ok(made.into_iter().map(built).collect())
+        }
+        Err(diagnostics) => {
+            recorder.finish(Err(&diagnostics), stop.is_wanted());
+            Err(Failed::while_building(diagnostics, &services))
+        }
+    }
 }
 
 impl Request {

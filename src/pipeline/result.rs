@@ -6,7 +6,9 @@ use super::{Built, Identity, Request, attest, diagnose_store, load, push, squash
 use crate::export;
 use crate::image::MANIFEST_LIMIT;
 use crate::oci::image::{self, Assembled};
-use crate::oci::{AnnotationLevel, Descriptor, Digest, ImageConfig, Index, Layer, Reference, Seconds};
+use crate::oci::{
+    AnnotationLevel, Descriptor, Digest, ImageConfig, Index, Layer, Platform, Reference, Seconds,
+};
 use crate::plan::graph::{Goal, Graph, HistoryPlan, StepId};
 use crate::report::{Diagnostic, Event, Outcome, Source, StepNumber};
 use crate::solve::{self, Environment, Services, Solved};
@@ -15,6 +17,7 @@ use crate::upkeep::{StepNote, StepNotes};
 
 /// What one platform's build came to: an image, complete in the store but without a name.
 pub(super) struct PlatformResult {
+    platform: Platform,
     manifest: Descriptor,
     config: Digest,
     layers: Vec<Layer>,
@@ -23,6 +26,21 @@ pub(super) struct PlatformResult {
 }
 
 impl PlatformResult {
+    /// What it runs on.
+    pub(super) fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
+    /// Its manifest.
+    pub(super) fn manifest(&self) -> &Descriptor {
+        &self.manifest
+    }
+
+    /// The digest of its configuration.
+    pub(super) fn config(&self) -> &Digest {
+        &self.config
+    }
+
     /// The layers of the image.
     pub(super) fn layers(&self) -> &[Layer] {
         &self.layers
@@ -72,7 +90,8 @@ pub(super) fn assemble(
     let level = AnnotationLevel::ManifestDescriptor;
     manifest_descriptor.annotations = request.annotations_at(level, Some(&goal.platform));
     let config = config_descriptor.digest;
-    Ok(PlatformResult { manifest: manifest_descriptor, config, layers, epoch: goal.epoch })
+    let platform = goal.platform.clone();
+    Ok(PlatformResult { platform, manifest: manifest_descriptor, config, layers, epoch: goal.epoch })
 }
 
 /// What `rbuild history` tells of the steps.
@@ -140,6 +159,7 @@ pub(super) fn publish(
         ran: results.ran,
         cached: results.cached,
         saved: services.lookup.saved(),
+        record: None,
     })
 }
 

@@ -173,7 +173,7 @@ impl Shell {
             let contexts = BTreeMap::new();
             let given = Given { dns: options.dns.clone(), ..Given::new(&contexts, &place.0) };
             let environment = Environment { services: &services, policy: Policy::default(), given };
-            solve::announce(&plan.graph, &[], &services.events);
+            solve::announce(&plan.graph, &[], &[], &services.events);
             let solved = solve::run(&plan.graph, plan.goals(), &environment, &|_, _| ())?;
             let root = solved.root(StepId(0));
             let entered = Place { what: called.to_owned(), kind, op: &op, root, config };
@@ -255,7 +255,7 @@ fn open_step(
     let of_plan = plan::Options { platform: platform.clone(), ..request.options.clone() };
     let plan = inputs.plan(&of_plan)?;
     let environment = inputs.environment(request.layer_options_of(plan.goals())?);
-    solve::announce(&plan.graph, &[], &services.events);
+    solve::announce(&plan.graph, &[], &[], &services.events);
     let solved = solve::run(&plan.graph, plan.goals(), &environment, &|_, _| ())
         .inspect_err(|_| failed::complete(&inputs, &plan.graph, plan.goals()))?;
     inputs.save_digests();
@@ -372,6 +372,7 @@ fn plan_of(image: &Arc<PlatformImage>, called: &str, platform: &Platform) -> Pla
         platform: Some(platform.clone()),
         step: Some(StepId(0)),
         after: None,
+        span: None,
     };
     Plan {
         stages: BTreeSet::new(),

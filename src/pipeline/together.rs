@@ -8,15 +8,16 @@ use std::sync::Arc;
 
 use super::inputs::{Inputs, Linked, Pool};
 use super::{
-    Built, Lock, Request, Target, early_upload, failed, lock, policy, push, recompress, result, shared,
-    squash,
+    Built, Lock, Request, Target, early_upload, failed, lock, policy, push, recompress, recording, result,
+    shared, squash,
 };
 use crate::image::PlatformImage;
 use crate::oci::Layer;
 use crate::plan::graph::{Goal, Graph};
 use crate::plan::{self, ContextSource};
-use crate::report::{Diagnostic, Event, Outcome, StepNumber};
-use crate::solve::{self, Environment, HearLayers, Pins, Services, Solved, Words};
+use crate::record::{Made, Recorder};
+use crate::report::{Diagnostic, Event, Outcome, Source, StepNumber};
+use crate::solve::{self, Environment, HearLayers, LastLine, Pins, Services, Solved, Words};
 
 type Diagnostics = Vec<Diagnostic>;
 
@@ -117,12 +118,21 @@ struct Part<'r> {
     goals: Vec<Goal>,
 }
 
+/// What a target came to.
+pub(super) struct MadeTarget {
+    pub(super) name: String,
+    pub(super) built: Built,
+    /// The same for the record.
+    pub(super) facts: Made,
+}
+
 /// Builds all of them; gives what each made.
 pub(super) fn run(
     targets: &[&Target],
     whole: &Request,
     services: &Services,
-) -> Result<Vec<(String, Built)>, Diagnostics> {
+    recorder: Option<&Recorder>,
+) -> Result<Vec<MadeTarget>, Diagnostics> {
     let events = &services.events;
     services.registry.tell(events);
     whole.notes.iter().for_each(|note| events.send(Event::Note(note.clone())));
@@ -131,6 +141,9 @@ pub(super) fn run(
     let pool = Pool::default();
     let opened = targets.iter().map(|target| Inputs::open_with(&target.request, services, &pool));
     let inputs = opened.collect::<Result<Vec<_>, _>>()?;
+    for (at, inputs) in inputs.iter().enumerate() {
+        recorder.into_iter().for_each(|recorder| recording::opened(recorder, at, inputs));
+    }
     inputs.iter().try_for_each(Inputs::refuse_commands)?;
     inputs.iter().for_each(Inputs::read_ahead);
     inputs.iter().for_each(Inputs::note_stages);
@@ -144,6 +157,7 @@ pub(super) fn run(
     }
     let mut graph = plan_all(&mut parts)?;
     hide_secrets(&mut graph, &parts);
+    parts.iter().for_each(|part| recording::saw_bases(&services.materials, &part.inputs));
     announce(&mut parts, &graph, services);
     let results = build(&parts, &graph, services);
     services.lookup.forget_offers();
@@ -156,7 +170,9 @@ pub(super) fn run(
             push::Line { step: part.line, began: part.ahead.take().and_then(early_upload::Ahead::finish) };
         let warnings = std::mem::take(&mut part.warnings);
         let made = result::publish(part.request, services, results, &line)?;
-        built.push((part.name.to_owned(), Built { warnings, ..made }));
+        let built_one = Built { warnings, ..made };
+        let facts = recording::made(&built_one, results);
+        built.push(MadeTarget { name: part.name.to_owned(), built: built_one, facts });
         part.inputs.save_digests();
     }
     let mut names: Vec<String> = Vec::new();
@@ -260,9 +276,10 @@ fn announce(parts: &mut [Part<'_>], graph: &Graph, services: &Services) {
         let lines = part.request.push_title().into_iter().chain(part.request.load_titles());
         titles.extend(lines.map(|title| (title, at)));
     }
-    let last: Vec<(String, &[Goal])> =
-        titles.into_iter().map(|(title, at)| (title, parts[at].goals.as_slice())).collect();
-    solve::announce(graph, &last, events);
+    let last = titles.into_iter();
+    let last = last.map(|(title, owner)| LastLine { title, owner, goals: &parts[owner].goals });
+    let sources: Vec<Arc<Source>> = parts.iter().map(|part| Arc::clone(part.inputs.source())).collect();
+    solve::announce(graph, &sources, &last.collect::<Vec<_>>(), events);
     let mut told: Diagnostics = Vec::new();
     for warning in parts.iter().flat_map(|part| &part.warnings) {
         if !told.contains(warning) {

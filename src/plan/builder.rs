@@ -42,17 +42,19 @@ pub(super) struct Line {
     pub(super) title: String,
     /// See [`ListedInstruction`].
     pub(super) platform: Option<Platform>,
+    /// See [`ListedInstruction`].
+    pub(super) span: Option<Span>,
 }
 
 impl Line {
     /// Of something that no instruction stands for.
     fn of_source(title: String, platform: Option<&Platform>) -> Self {
-        Self { place: String::new(), title, platform: platform.cloned() }
+        Self { place: String::new(), title, platform: platform.cloned(), span: None }
     }
 
     fn listed(self, step: Option<StepId>, after: Option<StepId>) -> ListedInstruction {
-        let Self { place, title, platform } = self;
-        ListedInstruction { place, title, platform, step, after }
+        let Self { place, title, platform, span } = self;
+        ListedInstruction { place, title, platform, step, after, span }
     }
 }
 
@@ -62,7 +64,7 @@ impl Builder {
         let id = StepId(self.steps.len());
         let number = StepNumber(self.listing.len());
         self.steps.push(Step { owner: 0, op, span, number, slot, origin: None });
-        self.listing.push(line.listed(Some(id), None));
+        self.listing.push(Line { span: line.span.or(span), ..line }.listed(Some(id), None));
         id
     }
 
@@ -92,7 +94,7 @@ impl Builder {
     fn from(&mut self, source: Source, op: Op, span: Option<Span>, line: Line, slot: String) -> StepId {
         match self.known(&source) {
             Some(id) => {
-                self.line(line, Some(id));
+                self.line(Line { span: line.span.or(span), ..line }, Some(id));
                 id
             }
             None => {

@@ -144,6 +144,8 @@ pub struct ListedInstruction {
     pub step: Option<StepId>,
     /// The config-only instruction's predecessor, whose time it takes.
     pub after: Option<StepId>,
+    /// Where the instruction stands; as in [`Step::span`].
+    pub span: Option<Span>,
 }
 
 impl ListedInstruction {

@@ -258,11 +258,13 @@ impl<'a> Lowering<'a> {
             _ => format!("{} ", stage.label),
         };
         let place = format!("[{name}{number:width$}/{total}]");
-        Line { place, title, platform: Some(platform.clone()) }
+        Line { place, title, platform: Some(platform.clone()), span: None }
     }
 
     /// Puts an effect into steps, listing and history.
     fn record(&mut self, Site { stage, item }: Site<'_>, state: &mut State, line: Line, effect: Effect) {
+        let span = Some(item.place.step_span(item.instruction.span));
+        let line = Line { span, ..line };
         let (created_by, layer) = match effect {
             Effect::Silent => return self.builder.line(line, Some(state.tip)),
             Effect::Entry(created_by) => {
@@ -271,7 +273,6 @@ impl<'a> Lowering<'a> {
             }
             Effect::Step(op, created_by) => {
                 state.steps += 1;
-                let span = Some(item.place.step_span(item.instruction.span));
                 let slot = format!("{}/{}{}", stage.label, state.steps, self.foreign);
                 state.tip = self.builder.step(*op, span, line, slot);
                 (created_by, Some(state.tip))

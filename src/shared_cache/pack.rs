@@ -224,7 +224,8 @@ impl Pack {
 
 impl Entry {
     fn written_as(&self) -> WrittenEntry {
-        let Record { key, layer, chain, time, took, told, boot_id: _ } = &self.record;
+        // What a layer changes is seen in its index.
+        let Record { key, layer, chain, time, took, told, files: _, boot_id: _ } = &self.record;
         WrittenEntry {
             key: key.hex(),
             layer: layer.clone(),

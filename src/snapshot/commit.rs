@@ -12,8 +12,9 @@ use super::diff::{DiffJob, diff};
 use super::error::Error;
 use crate::layer::index::Index;
 use crate::layer::view::RootView;
-use crate::layer::{Compression, WriteOptions, write_watched};
+use crate::layer::{Compression, WriteOptions, count, write_watched};
 use crate::oci::{DiffId, Digest};
+use crate::report::FileCounts;
 use crate::tripwire::{Found, Needles, Scanner};
 
 /// What to turn into a layer, and where to put it.
@@ -50,6 +51,8 @@ pub struct Committed {
     pub entries: usize,
     /// What was found that was watched for.
     pub found: Vec<Found>,
+    /// How many files changed.
+    pub files: FileCounts,
 }
 
 /// Finds the changes and writes them.
@@ -63,6 +66,7 @@ pub fn commit(job: &CommitJob) -> Result<Committed, Error> {
 /// not read.
 pub fn commit_on(job: &CommitJob, parent: &RootView) -> Result<Committed, Error> {
     let entries = diff(&job.diff, parent)?;
+    let files = count(&entries, parent);
     let file = File::create(&job.blob).map_err(Error::io("write", &job.blob))?;
     // Segments are written whole; the buffer only spares small layers a call.
     let mut sink = BufWriter::new(file);
@@ -80,6 +84,7 @@ pub fn commit_on(job: &CommitJob, parent: &RootView) -> Result<Committed, Error>
         entries: written.entries.len(),
         annotations: written.annotations,
         found: written.found,
+        files,
     })
 }
 

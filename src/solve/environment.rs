@@ -10,6 +10,7 @@ use super::error::Error;
 use super::images::PullPolicy;
 use super::indexes::LayerIndexes;
 use super::log::BuildLog;
+use super::materials::Materials;
 use super::pins::Pins;
 use super::session::FailedSteps;
 use super::snapshots::Snapshots;
@@ -24,7 +25,7 @@ use crate::layer::entry::Entry;
 use crate::oci::{Layer, Seconds};
 use crate::plan::graph::{Graph, Step};
 use crate::registry::{Client, Settings};
-use crate::report::{Diagnostic, Events, Severity, Source, Span};
+use crate::report::{Diagnostic, Events, FileCounts, Severity, Source, Span};
 use crate::secrets::Secrets;
 use crate::shared_cache::Import;
 use crate::store::Store;
@@ -51,6 +52,8 @@ pub struct Services {
     pub registry: Client,
     /// What a lock file says of what comes from elsewhere; nothing at first.
     pub pins: Pins,
+    /// What was taken from elsewhere; nothing at first.
+    pub materials: Materials,
     /// Where events go.
     pub events: Events,
     /// Keeps what commands print.
@@ -122,6 +125,8 @@ pub(super) struct Slot<'s> {
     pub(super) read: Vec<Layer>,
     /// Where in the Dockerfile it stands.
     pub(super) span: Option<Span>,
+    /// How many files its layer changes, if that was counted.
+    pub(super) files: Option<FileCounts>,
 }
 
 impl<'a> Given<'a> {
@@ -164,6 +169,7 @@ impl Services {
             emptied: EmptiedCaches::default(),
             registry: Client::new(registries.clone()),
             pins: Pins::default(),
+            materials: Materials::default(),
             events: events.clone(),
             log: BuildLog::new(store),
             failed: FailedSteps::default(),
@@ -296,7 +302,8 @@ impl Environment<'_> {
         let chain = parent.chain.push(layer.diff_id);
         let took = Some(slot.started.elapsed());
         let told = self.services.indexes.told_of(parent.layers.iter().chain(&slot.read))?;
-        let record = Record { took, told, ..Record::new(preimage.key(), layer, chain, time) };
+        let record =
+            Record { took, told, files: slot.files, ..Record::new(preimage.key(), layer, chain, time) };
         let (lookup, name) = (&self.services.lookup, self.name(slot));
         Ok(match slot.fresh {
             true => lookup.replace(record, preimage, &name)?,

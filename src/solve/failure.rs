@@ -22,8 +22,8 @@ pub(super) fn ended(report: &ExitReport) -> String {
 
 /// What the command used.
 pub(super) fn usage(report: &ExitReport) -> ResourceUsage {
-    let ExitReport { user_time, system_time, peak_memory_bytes, .. } = *report;
-    ResourceUsage { user_time, system_time, peak_memory_bytes }
+    let ExitReport { user_time, system_time, peak_memory_bytes, read_bytes, written_bytes, .. } = *report;
+    ResourceUsage { user_time, system_time, peak_memory_bytes, read_bytes, written_bytes }
 }
 
 /// The limit of processes that was surely in the way of a command that failed.
@@ -216,6 +216,8 @@ mod tests {
             user_time: time,
             system_time: time,
             peak_memory_bytes: 3_328_599_655,
+            read_bytes: 0,
+            written_bytes: 0,
             out_of_memory,
             special_owners: Vec::new(),
             put_back: Vec::new(),

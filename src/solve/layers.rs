@@ -19,6 +19,7 @@ use crate::layer::entry::Entry;
 use crate::layer::index::Index;
 use crate::layer::{self, Compression, Remembered, Segments, WriteOptions, repack};
 use crate::oci::{Descriptor, DiffId, Digest, Layer, Seconds};
+use crate::report::FileCounts;
 use crate::rootfs::SpecialOwner;
 use crate::snapshot::{Blobs, CommitJob, DiffJob};
 use crate::store::{Folder, Store, supersede};
@@ -76,13 +77,14 @@ pub(super) fn remade(
     make().is_some()
 }
 
-/// Writes what was changed in the root of `snapshot` as a layer into the store. Nothing is left of a layer that `watch` refuses.
+/// Writes what was changed in the root of `snapshot` as a layer into the store, and counts it. Nothing is left of a layer that `watch`
+/// refuses.
 pub(super) fn of_changes(
     (services, form, watch): (&Services, LayerOptions, Option<&Watch<'_>>),
     parent: &RootState,
     snapshot: &WritableRoot,
     special: &[SpecialOwner],
-) -> Result<Layer, Error> {
+) -> Result<(Layer, FileCounts), Error> {
     let scratch = services.store.scratch_dir()?;
     let LayerOptions { compression, newest } = form;
     let mut diff = DiffJob { newest, ..services.snapshots.diff_job(snapshot, special)? };
@@ -106,7 +108,8 @@ pub(super) fn of_changes(
     }
     services.store.adopt_blob(&job.blob, made.digest)?;
     services.indexes.adopt(made.diff_id, &job.index)?;
-    Ok(layer(compression, made.diff_id, (made.digest, made.size), made.annotations))
+    let files = made.files;
+    Ok((layer(compression, made.diff_id, (made.digest, made.size), made.annotations), files))
 }
 
 /// Opens the blobs of a root's layers, by their numbers.

@@ -39,6 +39,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct BuildLog {
     store: Store,
+    id: Option<String>,
     folder: OnceLock<Option<PathBuf>>,
 }
 
@@ -71,7 +72,12 @@ pub struct LoggedStep {
 impl BuildLog {
     /// Nothing is written yet.
     pub fn new(store: &Store) -> Self {
-        Self { store: store.clone(), folder: OnceLock::new() }
+        Self { store: store.clone(), id: None, folder: OnceLock::new() }
+    }
+
+    /// Of a build that has an id already.
+    pub fn named(store: &Store, id: String) -> Self {
+        Self { id: Some(id), ..Self::new(store) }
     }
 
     /// The log of one step of the build of `what`.
@@ -97,8 +103,10 @@ impl BuildLog {
     fn make(&self, what: &str) -> io::Result<PathBuf> {
         let logs = self.store.private(Folder::Logs);
         expire(&self.store, now());
+        let mut named = self.id.clone();
         loop {
-            let id: String = store::unique().chars().rev().take(6).collect();
+            let random = || store::unique().chars().rev().take(6).collect();
+            let id: String = named.take().unwrap_or_else(random);
             let folder = logs.join(&id);
             match fs::create_dir(&folder) {
                 Ok(()) => {
@@ -301,6 +309,30 @@ pub fn logged_steps(store: &Store, id: &str) -> Vec<LoggedStep> {
 /// The output of a step.
 pub fn log_file(store: &Store, id: &str, step: &LoggedStep) -> PathBuf {
     store.private(Folder::Logs).join(id).join(&step.file)
+}
+
+/// Adds the output of a step of a build of another machine, which began then, in milliseconds since 1970. What cannot be written is
+/// left out.
+pub fn add(store: &Store, id: &str, (what, started_ms): (&str, u64), step: &LoggedStep, text: &str) {
+    let folder = store.private(Folder::Logs).join(id);
+    let created = Seconds::try_from(started_ms / 1000).unwrap_or(Seconds::MAX);
+    let about = About { id: id.to_owned(), what: what.to_owned(), created, created_ms: started_ms };
+    if fs::create_dir(&folder).is_ok()
+        && let Ok(about) = serde_json::to_vec(&about)
+    {
+        let _ = write_private(&folder.join("build.json"), &about);
+    }
+    let step = LoggedStep { file: format!("{}.log", step.number), ..step.clone() };
+    if write_private(&folder.join(&step.file), text.as_bytes()).is_ok() {
+        note(&folder, &step);
+    }
+}
+
+/// Removes the output of a build, if there is any.
+pub fn forget(store: &Store, id: &str) {
+    if id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        let _ = store.trash(&store.folder(Folder::Logs).join(id));
+    }
 }
 
 /// Removes what is too old or too much.

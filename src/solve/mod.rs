@@ -20,6 +20,7 @@ pub mod jobs;
 mod layers;
 #[allow(clippy::disallowed_methods, reason = "the store's own files, by number")]
 pub mod log;
+mod materials;
 pub mod ops;
 mod outlook;
 mod passwd;
@@ -48,7 +49,9 @@ use step::{Done, StepContext};
 
 use crate::oci::Layer;
 use crate::plan::graph::{Goal, Graph, ListedInstruction, Op, Step, StepId};
-use crate::report::{Diagnostic, Event, Events, LayerFacts, Outcome, StepHeading, StepNumber, StepResult};
+use crate::report::{
+    Diagnostic, Event, Events, LayerFacts, Outcome, Source, StepHeading, StepNumber, StepResult, Waited,
+};
 use crate::sync::lock;
 
 pub use barred::refuse_commands;
@@ -57,6 +60,7 @@ pub use error::Error;
 pub use forecast::{Forecast, forecast};
 pub use indexes::LayerIndexes;
 pub use layers::recompressed;
+pub use materials::Materials;
 pub use ops::exec::agent::protocol as ssh_protocol;
 pub use ops::exec::executed;
 pub use outlook::{Fetch, Outlook};
@@ -114,20 +118,49 @@ pub type Failures = Vec<Diagnostic>;
 /// part of. A layer can come more than once, with each result that stands on it.
 pub type HearLayers<'a> = dyn Fn(&[Layer], usize) + Sync + 'a;
 
-/// Tells the display what is to come; `last` follows the graph's own steps, and each needs the steps of its goals.
-pub fn announce(graph: &Graph, last: &[(String, &[Goal])], events: &Events) {
-    let heading = |(number, listed): (usize, &ListedInstruction)| StepHeading {
-        number: StepNumber(number),
-        place: listed.place.clone(),
-        title: listed.title.clone(),
-        platform: listed.platform.as_ref().map(ToString::to_string),
-        needs: needs(graph, number, listed),
+/// Something that follows the graph's own steps, such as a push.
+#[derive(Debug, Clone)]
+pub struct LastLine<'a> {
+    /// What it does.
+    pub title: String,
+    /// Which of the builds that are run together it is of.
+    pub owner: usize,
+    /// It needs the last steps of these.
+    pub goals: &'a [Goal],
+}
+
+/// Tells the display what is to come: the graph's own steps, and then `last`. `sources` are the Dockerfiles, by the numbers of the
+/// builds that are run together.
+pub fn announce(graph: &Graph, sources: &[Arc<Source>], last: &[LastLine<'_>], events: &Events) {
+    let heading = |(number, listed): (usize, &ListedInstruction)| {
+        let owner = listed.step.or(listed.after).map_or(0, |step| graph.steps[step.0].owner);
+        let lines = listed.span.zip(sources.get(owner)).map(|(span, source)| {
+            let line = |offset| source.line_column(offset).0;
+            (line(span.start), line(span.end.max(span.start + 1) - 1))
+        });
+        StepHeading {
+            number: StepNumber(number),
+            place: listed.place.clone(),
+            title: listed.title.clone(),
+            platform: listed.platform.as_ref().map(ToString::to_string),
+            needs: needs(graph, number, listed),
+            owner,
+            lines,
+        }
     };
     let mut headings: Vec<StepHeading> = graph.listing.iter().enumerate().map(heading).collect();
-    for (title, goals) in last {
+    for LastLine { title, owner, goals } in last {
         let (number, needs) = (StepNumber(headings.len()), last_steps(graph, goals));
         let (place, title) = (String::new(), title.clone());
-        headings.push(StepHeading { number, place, title, platform: None, needs });
+        headings.push(StepHeading {
+            number,
+            place,
+            title,
+            platform: None,
+            needs,
+            owner: *owner,
+            lines: None,
+        });
     }
     events.send(Event::Planned(headings));
 }
@@ -184,7 +217,7 @@ pub fn run_several(
         weights: graph.steps.iter().map(|step| weight(&step.op)).collect(),
     };
     let work = |at: usize, inputs: schedule::Inputs<'_, Files>| match needed[at] {
-        true => solver.step(at, &graph.steps[at].op.map(|id| inputs.of(id.0))),
+        true => solver.step(at, &graph.steps[at].op.map(|id| inputs.of(id.0)), inputs.waited),
         false => Ok(Files::Root(RootState::empty(0))),
     };
     let jobs = environment.policy.jobs.unwrap_or_else(usual_jobs);
@@ -237,7 +270,7 @@ fn weight(op: &Op) -> u64 {
 }
 
 /// What is told of a step that is done.
-fn told(op: &Op<Arc<Files>>, done: &Done) -> StepResult {
+fn told(op: &Op<Arc<Files>>, done: &Done, waited: Waited) -> StepResult {
     let chain_of = |files: Arc<Files>| match &*files {
         Files::Root(root) if !root.layers.is_empty() => Some(root.chain.to_string()),
         Files::Root(_) | Files::Folder(..) => None,
@@ -255,6 +288,8 @@ fn told(op: &Op<Arc<Files>>, done: &Done) -> StepResult {
         key: done.key.map(|key| key.hex()),
         inputs: op.inputs().into_iter().filter_map(chain_of).collect(),
         usage: done.usage,
+        files: done.changes,
+        waited,
     }
 }
 
@@ -275,7 +310,8 @@ struct Solver<'a> {
 }
 
 impl Solver<'_> {
-    fn step(&self, at: usize, op: &Op<Arc<Files>>) -> Result<Files, Failures> {
+    /// Does a step, which has waited so long for its turn.
+    fn step(&self, at: usize, op: &Op<Arc<Files>>, slot: Duration) -> Result<Files, Failures> {
         let step = &self.graph.steps[at];
         let environment = &self.environments[step.owner];
         let services = environment.services;
@@ -316,7 +352,7 @@ impl Solver<'_> {
             }
             vec![self.named(context.diagnose(&error), step.number)]
         })?;
-        let result = Box::new(told(op, &done));
+        let result = Box::new(told(op, &done, Waited { slot, ..context.waited() }));
         let Done { files, outcome, remote, .. } = done;
         let took_ever = if outcome == Outcome::Cached { context.took_then() } else { Some(took) };
         let _ = self.steps[at].set((outcome.clone(), took_ever));

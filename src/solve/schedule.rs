@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use crate::sync::{into_inner, lock, wait};
 
@@ -42,6 +43,8 @@ impl Shape {
 pub(super) struct Inputs<'s, T> {
     numbers: &'s [usize],
     results: Vec<Arc<T>>,
+    /// How long they were all there before somebody had time for the step.
+    pub(super) waited: Duration,
 }
 
 impl<T> Inputs<'_, T> {
@@ -57,6 +60,8 @@ struct State<T, E> {
     ready: BTreeSet<(u64, std::cmp::Reverse<usize>)>,
     missing_inputs: Vec<usize>,
     results: Vec<Option<Arc<T>>>,
+    /// Since when a step could be run.
+    ready_since: Vec<Instant>,
     unfinished: usize,
     failure: Option<E>,
 }
@@ -93,6 +98,7 @@ where
         ready,
         missing_inputs,
         results: (0..count).map(|_| None).collect(),
+        ready_since: vec![Instant::now(); count],
         unfinished: count,
         failure: None,
     };
@@ -156,7 +162,8 @@ impl<T, E> Board<'_, T, E> {
             if let Some((_, std::cmp::Reverse(step))) = state.ready.pop_last() {
                 let numbers = &self.shape.inputs[step];
                 let results = numbers.iter().filter_map(|i| state.results[*i].clone()).collect();
-                return Some((step, Inputs { numbers, results }));
+                let waited = state.ready_since[step].elapsed();
+                return Some((step, Inputs { numbers, results, waited }));
             }
             state = wait(&self.changed, state);
         }
@@ -170,6 +177,7 @@ impl<T, E> Board<'_, T, E> {
         for &next in &self.dependants[step] {
             state.missing_inputs[next] -= 1;
             if state.missing_inputs[next] == 0 {
+                state.ready_since[next] = Instant::now();
                 state.ready.insert((self.priorities[next], std::cmp::Reverse(next)));
                 ready += 1;
             }

@@ -9,7 +9,7 @@ use super::remote::RemoteLayers;
 use super::state::{Files, RootState};
 use crate::cache::{Key, Reasons, Record};
 use crate::plan::graph::Step;
-use crate::report::{Diagnostic, Event, Outcome, ResourceUsage, StepNumber};
+use crate::report::{Diagnostic, Event, FileCounts, Outcome, ResourceUsage, StepNumber, Waited};
 
 /// Why a step is not in the cache of which nothing more is known.
 const NOT_BUILT: &str = "not built before";
@@ -36,6 +36,8 @@ pub(super) struct StepContext<'a> {
     pub(super) started: Instant,
     /// How long it took to fetch and unpack what its command stands on, which is no part of its time.
     pub(super) unpacked: OnceLock<Duration>,
+    /// How long it waited for its cache mounts.
+    pub(super) locked: OnceLock<Duration>,
     /// How long the step took when it ran in another build, if the cache told.
     pub(super) took_then: OnceLock<Duration>,
 }
@@ -50,6 +52,8 @@ pub(super) struct Done {
     pub(super) key: Option<Key>,
     /// What its command used, if one ran.
     pub(super) usage: Option<ResourceUsage>,
+    /// How many files its layer changes, if that is known.
+    pub(super) changes: Option<FileCounts>,
     /// Layers that will be fetched when somebody needs them, and told of then.
     pub(super) remote: Option<Arc<RemoteLayers>>,
 }
@@ -57,19 +61,21 @@ pub(super) struct Done {
 impl Done {
     /// Files that no step made.
     pub(super) fn brought(files: Files, outcome: Outcome) -> Self {
-        Self { files, outcome, key: None, usage: None, remote: None }
+        Self { files, outcome, key: None, usage: None, changes: None, remote: None }
     }
 
     /// A layer that the cache had for a step on `parent`.
     pub(super) fn cached(parent: &RootState, record: Record) -> Self {
-        let key = Some(record.key);
+        let (key, changes) = (Some(record.key), record.files);
         let files = Files::Root(parent.with(record.layer, record.time));
-        Self { files, outcome: Outcome::Cached, key, usage: None, remote: None }
+        Self { files, outcome: Outcome::Cached, key, usage: None, changes, remote: None }
     }
 
-    /// What a step left that ran, published under `key`.
-    pub(super) fn ran(root: RootState, key: Key) -> Self {
-        Self { files: Files::Root(root), outcome: Outcome::Ran, key: Some(key), usage: None, remote: None }
+    /// What a step on `parent` left that ran, published under `key` as `made`.
+    pub(super) fn ran(parent: &RootState, made: Record, key: Key) -> Self {
+        let changes = made.files;
+        let files = Files::Root(parent.with(made.layer, made.time));
+        Self { files, outcome: Outcome::Ran, key: Some(key), usage: None, changes, remote: None }
     }
 }
 
@@ -87,6 +93,7 @@ impl<'a> StepContext<'a> {
             is_run_on: false,
             started: Instant::now(),
             unpacked: OnceLock::new(),
+            locked: OnceLock::new(),
             took_then: OnceLock::new(),
         }
     }
@@ -104,6 +111,12 @@ impl<'a> StepContext<'a> {
     /// When it began, or would have, had everything been unpacked.
     fn own_start(&self) -> Instant {
         self.started + self.unpacked.get().copied().unwrap_or_default()
+    }
+
+    /// What it waited for since it began.
+    pub(super) fn waited(&self) -> Waited {
+        let time = |cell: &OnceLock<Duration>| cell.get().copied().unwrap_or_default();
+        Waited { slot: Duration::ZERO, lock: time(&self.locked), transfer: time(&self.unpacked) }
     }
 
     /// How long it took when it ran, in another build, if the cache told.
@@ -126,7 +139,8 @@ impl<'a> StepContext<'a> {
     pub(super) fn slot(&self) -> Slot<'a> {
         let fresh = self.environment.is_fresh(self.step);
         let name = self.step.slot.as_str().into();
-        Slot { name, fresh, started: self.own_start(), read: Vec::new(), span: self.step.span }
+        let (started, span) = (self.own_start(), self.step.span);
+        Slot { name, fresh, started, read: Vec::new(), span, files: None }
     }
 
     /// Looks a key up that is not the one that the step is remembered by.

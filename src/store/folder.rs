@@ -37,6 +37,8 @@ pub enum Folder {
     Logs,
     /// What the steps of images did, by manifest.
     Builds,
+    /// Records of builds.
+    History,
 }
 
 impl Folder {
@@ -60,6 +62,7 @@ impl Folder {
             Folder::Sessions => "sessions",
             Folder::Logs => "logs",
             Folder::Builds => "builds",
+            Folder::History => "history",
         }
     }
 }

@@ -107,7 +107,7 @@ const FOLDERS: [(&str, &[Folder]); 9] = [
     ("context digests", &[Folder::StatCache]),
     ("cache records", &[Folder::Records, Folder::Builds, Folder::Fetched]),
     ("kept sessions", &[Folder::Sessions]),
-    ("logs of builds", &[Folder::Logs]),
+    ("logs of builds", &[Folder::Logs, Folder::History]),
     ("unfinished and trash", &[Folder::Partial, Folder::Scratch, Folder::Trash]),
 ];
 

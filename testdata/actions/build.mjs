@@ -9,6 +9,7 @@ const load = async file => import(pathToFileURL(`${toolkit}/node_modules/@docker
 const {Buildx} = await load('buildx/buildx.js');
 const {Build} = await load('buildx/build.js');
 const {Builder} = await load('buildx/builder.js');
+const {History} = await load('buildx/history.js');
 const {Exec} = await load('exec.js');
 
 const buildx = new Buildx({standalone: how === 'standalone'});
@@ -45,4 +46,7 @@ told.digest = build.resolveDigest(metadata);
 told.warnings = build.resolveWarnings(metadata);
 told.ref = build.resolveRef(metadata) ?? null;
 told.name = metadata?.['image.name'];
+// Its last step, which makes the summary of the workflow.
+const exported = await new History({buildx}).export({refs: [told.ref]});
+told.record = {size: exported.dockerbuildSize, builder: exported.builderName, summary: Object.values(exported.summaries)[0]};
 console.log(`\n${JSON.stringify(told)}`);

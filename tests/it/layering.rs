@@ -25,6 +25,7 @@ const HOUSE: &[&str] = &[
     "http",
     "inventory",
     "upkeep",
+    "record",
     "exec",
     "cache",
     "snapshot",

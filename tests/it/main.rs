@@ -32,6 +32,7 @@ mod fallback;
 mod git;
 mod golden_dockerfiles;
 mod habits;
+mod history;
 mod hostile_paths;
 mod in_a_container;
 mod install_vim;

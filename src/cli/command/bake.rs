@@ -9,7 +9,7 @@ use clap::Args;
 use crate::bake::{self, Allowed, Definition, Resolved};
 use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
-use crate::cli::call::{self, Call, Method};
+use crate::cli::call::{self, Call, Method, Told};
 use crate::cli::command::build::{self, Jobs};
 use crate::cli::error::{color_of, print};
 use crate::cli::options::bake::{Common, check_stdout, request};
@@ -174,9 +174,13 @@ fn bake(
         true => Vec::new(),
         false => build_all(built, mode)?,
     };
-    finish(&made, args.metadata_file.as_deref(), mode, started)?;
-    look(&called, &resolved, call)
+    let looked = look(&called, &resolved, call)?;
+    finish((&made, &looked), args.metadata_file.as_deref(), mode, started)?;
+    show(&looked, &resolved, call)
 }
+
+/// A target that was looked at and not built, how, and what there is to say of it.
+type Looked<'c> = (&'c str, Call, Told);
 
 #[allow(clippy::boxed_local, reason = "definitions fail so")]
 fn usage(fault: Box<Diagnostic>) -> Failure {
@@ -307,7 +311,7 @@ fn build_all(requests: Vec<(String, Request)>, mode: ProgressMode) -> Result<Vec
 
 /// Writes the file of metadata, and says what was built.
 fn finish(
-    made: &[(String, Built)],
+    (made, looked): (&[(String, Built)], &[Looked<'_>]),
     metadata_file: Option<&std::path::Path>,
     mode: ProgressMode,
     started: Instant,
@@ -315,7 +319,14 @@ fn finish(
     if let Some(path) = metadata_file {
         let with_warnings =
             variable("BUILDX_METADATA_WARNINGS").is_some_and(|text| boolean(&text) == Some(true));
-        metadata::write(path, &metadata::of_targets(made, with_warnings))?;
+        let mut object = metadata::of_targets(made, with_warnings, metadata::Provenance::wanted());
+        // With these names buildx has what a frontend says, and compose looks for every target.
+        for (name, _, told) in looked {
+            let status = if told.has_failed { "1" } else { "0" };
+            let result = serde_json::json!({"result.statuscode": status, "result.txt": told.text});
+            object.insert((*name).to_owned(), result);
+        }
+        metadata::write(path, &object)?;
     }
     let mut text = String::new();
     for (name, built) in made {
@@ -345,19 +356,31 @@ fn finish(
 }
 
 /// Checks, outlines and the like, of each target that asks for it.
-fn look(called: &[(String, Request)], resolved: &Resolved, given: Option<Call>) -> Result<(), Failure> {
+fn look<'c>(
+    called: &'c [(String, Request)],
+    resolved: &Resolved,
+    given: Option<Call>,
+) -> Result<Vec<Looked<'c>>, Failure> {
+    let mut looked = Vec::with_capacity(called.len());
+    for (name, request) in called {
+        if let Some(call) = call_of(resolved, name, given) {
+            looked.push((name.as_str(), call, call.told(request)?));
+        }
+    }
+    Ok(looked)
+}
+
+/// Prints what was found so.
+fn show(looked: &[Looked<'_>], resolved: &Resolved, given: Option<Call>) -> Result<(), Failure> {
     let is_json = given.is_some_and(|call| call.format == call::Format::Json);
-    let (mut results, mut has_failed) = (serde_json::Map::new(), false);
-    for (at, (name, request)) in called.iter().enumerate() {
-        let Some(call) = call_of(resolved, name, given) else { continue };
-        let told = call.told(request)?;
-        has_failed |= told.has_failed;
+    let mut results = serde_json::Map::new();
+    for (at, (name, call, told)) in looked.iter().enumerate() {
         if is_json {
             let result = serde_json::from_str(&told.text).unwrap_or(serde_json::Value::Null);
-            results.insert(name.clone(), serde_json::json!({ call.method.docker_name(): result }));
+            results.insert((*name).to_owned(), serde_json::json!({ call.method.docker_name(): result }));
             continue;
         }
-        let target = resolved.targets.get(name);
+        let target = resolved.targets.get(*name);
         let description = target.map(|target| target.description.clone()).filter(|text| !text.is_empty());
         let description = description.map(|text| format!("{text}\n")).unwrap_or_default();
         let gap = if at > 0 { "\n" } else { "" };
@@ -366,7 +389,7 @@ fn look(called: &[(String, Request)], resolved: &Resolved, given: Option<Call>) 
     if is_json {
         print(&format!("{}\n", resolved.printed_with(&results)))?;
     }
-    match has_failed {
+    match looked.iter().any(|(_, _, told)| told.has_failed) {
         true => Err(Failure::told()),
         false => Ok(()),
     }

@@ -10,6 +10,7 @@ use crate::cache::Saved;
 use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::call::{self, Method};
+use crate::cli::command::history::trace;
 use crate::cli::error::print;
 use crate::cli::face::Face;
 use crate::cli::interrupt::{self, Ended};
@@ -215,6 +216,15 @@ pub(crate) struct BuildArgs {
     #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = switch, help_heading = "Output")]
     pub(crate) quiet: bool,
 
+    /// Write what the build did when into a file, as trace events that Perfetto opens; of one that failed, `rbuild history trace`
+    /// does
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) trace: Option<PathBuf>,
+
+    /// Keep the values of build arguments in the record of the build, see `rbuild history`; without this, their names
+    #[arg(long, help_heading = "Output")]
+    pub(crate) record_build_args: bool,
+
     #[command(flatten)]
     pub(crate) docker: DockerArgs,
 
@@ -279,7 +289,11 @@ pub(crate) fn build_shown(
     if let Some(path) = &args.docker.metadata_file {
         let with_warnings =
             variable("BUILDX_METADATA_WARNINGS").is_some_and(|text| boolean(&text) == Some(true));
-        metadata::write(path, &metadata::object(&built, with_warnings))?;
+        let object = metadata::object(&built, with_warnings, metadata::Provenance::wanted());
+        metadata::write(path, &object)?;
+    }
+    if let (Some(path), Some(record)) = (&args.trace, &built.record) {
+        trace::write(path, &[record])?;
     }
     // As in buildx, which prints nothing with `none`.
     let is_quiet = global.face == Face::Docker && mode == ProgressMode::Quiet;

@@ -14,6 +14,7 @@ use crate::cli::Failure;
 use crate::cli::args::{Cli, first_own_word, has_command};
 use crate::cli::error::print;
 use crate::dockerfile;
+use crate::record::kept::{self, Kept};
 use crate::report::Source;
 use crate::solve::log::logged_builds;
 use crate::solve::session::Sessions;
@@ -172,6 +173,11 @@ fn fill_in(command: &mut clap::Command, lookup: &Arc<Lookup>) {
         ),
         (&["shell", "commit", "sessions rm"], "", Lookup::sessions),
         (&["logs"], "", Lookup::logs),
+        (
+            &["history inspect", "history logs", "history rm", "history export", "history trace"],
+            "",
+            Lookup::builds,
+        ),
         (&["build", "plan", "lock", "shell"], "target", Lookup::stages),
         (&["build", "plan", "lock", "shell"], "no_cache_filter", Lookup::stages),
         (&["shell"], "at", Lookup::stages),
@@ -244,6 +250,12 @@ impl Lookup {
     fn logs(&self) -> Vec<(String, String)> {
         let builds = self.store().map(|store| logged_builds(&store)).unwrap_or_default();
         builds.into_iter().map(|build| (build.id, build.what)).collect()
+    }
+
+    fn builds(&self) -> Vec<(String, String)> {
+        let kept = self.store().map(|store| kept::list(&store)).unwrap_or_default();
+        let title = |kept: &Kept| kept.read().map(|record| record.title()).unwrap_or_default();
+        kept.iter().map(|kept| (kept.id.clone(), title(kept))).collect()
     }
 
     fn stages(&self) -> Vec<(String, String)> {

@@ -84,6 +84,13 @@ fn values(global: &Global, configuration: &Configuration) -> Vec<Value> {
         (None, Some(is_on)) => row("defaults.reproducible", &is_on.to_string(), &file),
         (None, None) => row("defaults.reproducible", "false", DEFAULT),
     });
+    for (key, said, usual) in [
+        ("history.records", own.history.records, true),
+        ("history.argument-values", own.history.argument_values, false),
+    ] {
+        let from = if said.is_some() { file.as_str() } else { DEFAULT };
+        rows.push(row(key, &said.unwrap_or(usual).to_string(), from));
+    }
     for (key, name, said) in [
         ("defaults.cache-from", "RBUILD_CACHE_FROM", &defaults.cache_from),
         ("defaults.cache-to", "RBUILD_CACHE_TO", &defaults.cache_to),

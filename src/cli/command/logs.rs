@@ -54,7 +54,7 @@ pub(crate) fn run(global: &Global, args: &LogsArgs) -> Result<(), Failure> {
             let ended = step.ended.as_deref().unwrap_or("not ended");
             print(&harmless(&format!("#{} {} ({ended})\n", step.number, step.title)))?;
         }
-        show(&store, build, step)?;
+        show(&store, &build.id, step)?;
     }
     Ok(())
 }
@@ -71,8 +71,9 @@ fn find<'b>(builds: &'b [About], id: &str) -> Result<&'b About, Failure> {
     }
 }
 
-fn show(store: &Store, build: &About, step: &LoggedStep) -> Result<(), Failure> {
-    let path = log_file(store, &build.id, step);
+/// Prints the output of a step of the build `id`.
+pub(super) fn show(store: &Store, id: &str, step: &LoggedStep) -> Result<(), Failure> {
+    let path = log_file(store, id, step);
     let unreadable = |e: std::io::Error| Failure::message(format!("cannot read `{}`: {e}", path.display()));
     let mut file = crate::rootfs::open_regular(&path).map_err(unreadable)?;
     let mut stdout = std::io::stdout().lock();

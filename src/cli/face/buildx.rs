@@ -37,6 +37,9 @@ enum Command {
     /// Work on images in a registry: `create` and `inspect`
     #[command(disable_help_flag = true)]
     Imagetools(Rest),
+    /// Look back at builds
+    #[command(disable_help_flag = true)]
+    History(Rest),
     /// Show the builder
     Inspect(InspectArgs),
     /// List builders
@@ -130,7 +133,6 @@ struct DuArgs {
 
 /// Commands that are about a daemon, or an editor, and what there is instead.
 const ELSEWHERE: &[(&[&str], &str)] = &[
-    (&["history"], "`rbuild logs` lists builds, and has what their commands printed"),
     (&["dial-stdio"], "there is no BuildKit daemon behind rbuild to talk to"),
     (
         &["install", "uninstall"],
@@ -181,6 +183,7 @@ pub(super) fn run(
             "build each target by itself with `docker buildx build --target`",
         )),
         Command::Imagetools(rest) => own(own_words("index", rest.words)),
+        Command::History(rest) => own(own_words("history", history(rest.words)?)),
         Command::Inspect(inspect) => builders::inspect(&inspect, builder),
         Command::Ls(ls) => builders::ls(&ls, builder),
         Command::Create(create) => builders::create(&create),
@@ -193,6 +196,32 @@ pub(super) fn run(
             own(own_words("du", format.into_iter().collect()))
         }
         Command::Version => builders::version(),
+    }
+}
+
+/// The commands of `docker buildx history`; behind this name there is none about images.
+fn history(words: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+    const COMMANDS: [&str; 8] = ["ls", "inspect", "logs", "rm", "export", "import", "open", "trace"];
+    // Options for a builder come before the command, too.
+    let mut rest = words.as_slice();
+    while let Some((first, others)) = rest.split_first() {
+        let text = first.to_string_lossy();
+        rest = match text.as_ref() {
+            "--builder" => others.get(1..).unwrap_or_default(),
+            "-D" | "--debug" => others,
+            _ if text.starts_with("--builder=") || text.starts_with("--debug=") => others,
+            _ => break,
+        };
+    }
+    match rest.first().map(|first| first.to_string_lossy().into_owned()) {
+        None => Ok(vec!["--help".into()]),
+        Some(word) if word.starts_with('-') || COMMANDS.contains(&word.as_str()) => Ok(rest.to_vec()),
+        Some(word) => {
+            let error = Diagnostic::error(format!("`history` has no command `{word}`"));
+            let help =
+                format!("there are {}; `docker history` shows how an image came to be", COMMANDS.join(", "));
+            Err(Failure::usage(error.help(help)))
+        }
     }
 }
 

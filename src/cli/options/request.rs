@@ -15,7 +15,7 @@ use crate::config::policy::Policy;
 use crate::export::{Output, Target};
 use crate::oci::{Annotation, Platform, Reference};
 use crate::pipeline::{
-    self, ContextFrom, DockerfileFrom, Identity, PullPolicy, Request, Secret, SecretFrom, Tripwire,
+    self, ContextFrom, DockerfileFrom, Identity, PullPolicy, Recording, Request, Secret, SecretFrom, Tripwire,
 };
 use crate::plan::graph::{EngineImage, Network};
 use crate::plan::{self, ContextSource, Entitlement, Options, SourceKind};
@@ -120,7 +120,18 @@ pub(crate) fn from_args(
         limits: args.limits.limits()?,
         dns: args.limits.dns()?,
         ssh: super::ssh::parse(&args.ssh)?,
+        recording: recording(configuration, args),
     })
+}
+
+/// What is recorded of a build. A trace is made of the record, so whoever wants one has that, too.
+fn recording(configuration: &Configuration, args: &BuildArgs) -> Recording {
+    let history = &configuration.own.history;
+    match args.record_build_args || history.argument_values == Some(true) {
+        _ if history.records == Some(false) && args.trace.is_none() => Recording::Off,
+        true => Recording::WithValues,
+        false => Recording::WithoutValues,
+    }
 }
 
 /// `--at` belongs to another command.

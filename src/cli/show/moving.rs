@@ -133,6 +133,8 @@ fn heading((number, title): (usize, &String)) -> StepHeading {
         title: title.clone(),
         platform: None,
         needs: Vec::new(),
+        owner: 0,
+        lines: None,
     }
 }
 

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObjec
 use serde_json::Value;
 
 use super::stream::{Program, Stream};
+use super::unverified::Unverified;
 use crate::engine::Error;
 use crate::http::Environment;
 use crate::oci::Digest;
@@ -37,13 +38,22 @@ enum Kind {
         host: String,
         port: u16,
         /// The folder with `ca.pem`, `cert.pem` and `key.pem`.
-        tls: Option<PathBuf>,
+        tls: Option<Tls>,
     },
     /// `ssh://[USER@]HOST[:PORT]`: what `ssh` is told.
     Ssh {
         words: Vec<String>,
         shown: String,
     },
+}
+
+/// How the two know each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tls {
+    /// Docker's three files.
+    folder: PathBuf,
+    /// Whether the daemon may show any certificate, as the context's user said (`skip-tls-verify=true`).
+    takes_any: bool,
 }
 
 impl Address {
@@ -55,6 +65,7 @@ impl Address {
         if let (None, Some(host)) = (context, variable("DOCKER_HOST")) {
             let certificates = || environment.get("DOCKER_CERT_PATH").map(PathBuf::from).or(folder.clone());
             let tls = variable("DOCKER_TLS_VERIFY").and_then(|_| certificates());
+            let tls = tls.map(|folder| Tls { folder, takes_any: false });
             return Self::parse(host, tls, "$DOCKER_HOST");
         }
         let chosen = context.or_else(|| variable("DOCKER_CONTEXT")).map(str::to_owned);
@@ -87,18 +98,15 @@ impl Address {
         let meta: Value =
             serde_json::from_slice(&text).map_err(|e| bad(&format!("`{}`: {e}", file.display())))?;
         let endpoint = &meta["Endpoints"]["docker"];
-        if endpoint["SkipTLSVerify"] == true {
-            return Err(bad(
-                "it takes any certificate, which rbuild does not; add its `ca.pem` to the context",
-            ));
-        }
-        let tls = contexts.join("tls").join(&id).join("docker");
+        let (folder, takes_any) =
+            (contexts.join("tls").join(&id).join("docker"), endpoint["SkipTLSVerify"] == true);
         let host = endpoint["Host"].as_str().unwrap_or_default();
-        Self::parse(host, tls.is_dir().then_some(tls), "docker's context")
+        let tls = (takes_any || folder.is_dir()).then_some(Tls { folder, takes_any });
+        Self::parse(host, tls, "docker's context")
     }
 
     /// `unix://PATH`, `tcp://HOST[:PORT]`, `http://…`, `https://…` or `ssh://…`
-    fn parse(text: &str, tls: Option<PathBuf>, origin: &'static str) -> Result<Self, Error> {
+    fn parse(text: &str, tls: Option<Tls>, origin: &'static str) -> Result<Self, Error> {
         let bad =
             |reason: &str| Error::BadAddress { text: text.to_owned(), origin, reason: reason.to_owned() };
         let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
@@ -165,7 +173,7 @@ impl Address {
                 let stream = dial(host, *port).map_err(failed)?;
                 match tls {
                     None => Ok(Stream::Tcp(stream)),
-                    Some(folder) => secured(host, stream, folder).map_err(failed),
+                    Some(tls) => secured(host, stream, tls).map_err(failed),
                 }
             }
             Kind::Ssh { words, .. } => {
@@ -220,7 +228,7 @@ fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
 }
 
 /// TLS with docker's three files: who may sign the daemon's certificate, and what the client shows.
-fn secured(host: &str, stream: TcpStream, folder: &Path) -> io::Result<Stream> {
+fn secured(host: &str, stream: TcpStream, Tls { folder, takes_any }: &Tls) -> io::Result<Stream> {
     let in_file = |name: &str, e: &dyn fmt::Display| {
         io::Error::new(io::ErrorKind::InvalidInput, format!("`{}`: {e}", folder.join(name).display()))
     };
@@ -229,13 +237,22 @@ fn secured(host: &str, stream: TcpStream, folder: &Path) -> io::Result<Stream> {
         read.map_err(|e| in_file(name, &e))
     };
     let other = |e: rustls::Error| io::Error::new(io::ErrorKind::InvalidInput, e.to_string());
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in certificates("ca.pem")? {
-        roots.add(certificate).map_err(|e| in_file("ca.pem", &e))?;
-    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(other)?.with_root_certificates(roots);
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions();
+    let builder = match takes_any {
+        true => builder
+            .map_err(other)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Unverified(provider))),
+        false => {
+            let mut roots = rustls::RootCertStore::empty();
+            for certificate in certificates("ca.pem")? {
+                roots.add(certificate).map_err(|e| in_file("ca.pem", &e))?;
+            }
+            builder.map_err(other)?.with_root_certificates(roots)
+        }
+    };
     let config = match folder.join("cert.pem").is_file() {
         false => builder.with_no_client_auth(),
         true => {
@@ -298,7 +315,10 @@ mod tests {
             .with("DOCKER_HOST", "tcp://h")
             .with("DOCKER_TLS_VERIFY", "1")
             .with("HOME", "/u");
-        assert_eq!(found(&tls, None), "Tcp { host: \"h\", port: 2376, tls: Some(\"/u/.docker\") }");
+        assert_eq!(
+            found(&tls, None),
+            "Tcp { host: \"h\", port: 2376, tls: Some(Tls { folder: \"/u/.docker\", takes_any: false }) }"
+        );
     }
 
     #[test]
@@ -321,6 +341,11 @@ mod tests {
             "Unix(\"/var/run/docker.sock\")"
         );
         assert!(found(&environment, Some("near")).contains("there is no such context"));
+        let any = dir.path().join("contexts/meta").join(Digest::of(b"any").hex());
+        std::fs::create_dir_all(&any).unwrap();
+        let meta = r#"{"Name":"any","Endpoints":{"docker":{"Host":"tcp://h:1","SkipTLSVerify":true}}}"#;
+        std::fs::write(any.join("meta.json"), meta).unwrap();
+        assert!(found(&environment, Some("any")).ends_with("takes_any: true }) }"));
         std::fs::write(dir.path().join("config.json"), r#"{"currentContext":"far"}"#).unwrap();
         assert_eq!(found(&environment, None), far);
         // As in docker, the host counts more than the context.

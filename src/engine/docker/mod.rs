@@ -9,6 +9,7 @@ mod containerd_store;
 mod daemon;
 mod registry;
 mod stream;
+mod unverified;
 mod wire;
 
 use std::collections::BTreeSet;

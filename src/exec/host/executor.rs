@@ -79,6 +79,11 @@ impl Stop {
         self.end(true);
     }
 
+    /// Whether somebody wanted the end; after a failure steps are ended as well.
+    pub fn is_wanted(&self) -> bool {
+        self.steps().is_wanted
+    }
+
     fn end(&self, is_wanted: bool) {
         let mut steps = self.steps();
         steps.cancelled = true;

@@ -282,6 +282,8 @@ fn conclude(
         user_time: usage.user,
         system_time: usage.system,
         peak_memory_bytes: usage.peak_memory_bytes,
+        read_bytes: usage.read_bytes,
+        written_bytes: usage.written_bytes,
         out_of_memory: false,
         memory_limit_bytes: None,
         process_limit,

@@ -97,6 +97,8 @@ pub(super) struct Usage {
     pub(super) user: Duration,
     pub(super) system: Duration,
     pub(super) peak_memory_bytes: u64,
+    pub(super) read_bytes: u64,
+    pub(super) written_bytes: u64,
 }
 
 /// How a process ended.
@@ -132,6 +134,9 @@ fn used(usage: &libc::rusage) -> Usage {
         user: time(usage.ru_utime),
         system: time(usage.ru_stime),
         peak_memory_bytes: usage.ru_maxrss as u64 * 1024,
+        // The kernel counts these in blocks of 512 bytes, whatever the file system has.
+        read_bytes: usage.ru_inblock as u64 * 512,
+        written_bytes: usage.ru_oublock as u64 * 512,
     }
 }
 

@@ -40,6 +40,7 @@ pub(super) fn make(
         started: Instant::now(),
         read: Vec::new(),
         span: None,
+        files: None,
     };
     let (op, path) = part.copy()?;
     let selected = part.select(environment, &op)?;

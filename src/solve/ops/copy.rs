@@ -50,7 +50,7 @@ fn take_or_make(step: &StepContext<'_>, op: &CopyOp<Arc<Files>>, parent: &RootSt
     step.bring_ahead(parent);
     let made = make(step, op, parent, &selected, &reasons)?;
     alias(step.environment, quick.as_ref(), &made, stood_on(op, parent));
-    Ok(Done::ran(parent.with(made.layer, made.time), reasons.key()))
+    Ok(Done::ran(parent, made, reasons.key()))
 }
 
 /// Lets a layer that is elsewhere be made of the files that are here, if that turns out to be faster than to fetch it.
@@ -196,6 +196,7 @@ fn download<R>(
     if op.checksum.is_none() {
         pins.saw_url(url, found.digest);
     }
+    environment.services.materials.saw_url(url, found.digest);
     let (path, name) = (b"content".to_vec(), http::file_name(url));
     Ok(Download { tree: tree_of(&into).map_err(at)?, path, name, mtime: found.modified.unwrap_or(0) })
 }
@@ -219,6 +220,7 @@ fn checkout<R>(
     let checked_out = git::checkout(&pinned, &cache, &into);
     let Checkout { root, commit, .. } = checked_out.map_err(|e| at(e.into()))?;
     pins.saw_git(&source, &commit);
+    environment.services.materials.saw_git(&source, &commit);
     tree_of(&root).map_err(at)
 }
 
@@ -286,6 +288,7 @@ fn make(
     for warning in placed.warnings {
         step.warn(format!("--chown={}: {warning}", op.chown.as_deref().unwrap_or_default()));
     }
-    let slot = Slot { read: read(op).cloned().collect(), ..step.slot() };
+    let files = Some(tree.count(&placed.entries));
+    let slot = Slot { read: read(op).cloned().collect(), files, ..step.slot() };
     step.environment.publish_entries(&slot, parent, reasons, (placed.entries, placed.time))
 }

@@ -36,7 +36,9 @@ pub(super) fn local(environment: &Environment<'_>, op: &LocalOp) -> Files {
 
 /// COPY --from=IMAGE and mounts: an image by name. One in the local store goes before a registry's.
 pub(super) fn image(step: &StepContext<'_>, op: &ImageOp) -> Result<Done, Error> {
-    brought(step, &find(step.environment, op)?)
+    let found = find(step.environment, op)?;
+    step.environment.services.materials.saw_image(&op.reference, found.target.digest, &op.platform);
+    brought(step, &found)
 }
 
 /// The image that a step names; its layers are not fetched.

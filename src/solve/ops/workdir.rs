@@ -3,6 +3,8 @@
 use crate::copy_files::{Outcome, workdir};
 use crate::key;
 use crate::plan::graph::WorkdirOp;
+use crate::report::FileCounts;
+use crate::solve::environment::Slot;
 use crate::solve::error::Error;
 use crate::solve::state::RootState;
 use crate::solve::step::{Done, StepContext};
@@ -18,8 +20,10 @@ pub(super) fn run(step: &StepContext<'_>, op: &WorkdirOp, parent: &RootState) ->
     step.bring_ahead(parent);
     let environment = step.environment;
     let made = make(step, op, parent).map_err(|error| environment.cause(error, &parent.layers))?;
-    let made = environment.publish_entries(&step.slot(), parent, &preimage, (made.entries, made.time))?;
-    Ok(Done::ran(parent.with(made.layer, made.time), preimage.key()))
+    // It makes directories, and no file.
+    let slot = Slot { files: Some(FileCounts::default()), ..step.slot() };
+    let made = environment.publish_entries(&slot, parent, &preimage, (made.entries, made.time))?;
+    Ok(Done::ran(parent, made, preimage.key()))
 }
 
 fn make(step: &StepContext<'_>, op: &WorkdirOp, parent: &RootState) -> Result<Outcome, Error> {

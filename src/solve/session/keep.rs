@@ -134,12 +134,13 @@ pub(super) fn keep_memory(
 impl Session {
     /// Writes what was changed in it as a layer into the store.
     pub(super) fn write_changes(&self, services: &Services, snapshot: &WritableRoot) -> Result<Layer, Error> {
-        layers::of_changes(
+        let made = layers::of_changes(
             (services, LayerOptions::default(), None),
             &self.root(),
             snapshot,
             &self.special_owners,
-        )
+        );
+        made.map(|(layer, _)| layer)
     }
 }
 

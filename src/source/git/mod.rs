@@ -7,6 +7,7 @@
 
 mod command;
 mod head;
+pub mod here;
 mod mirror;
 pub mod submodules;
 
@@ -191,6 +192,14 @@ impl GitSource {
         }
         let reference = if self.reference.is_empty() { "HEAD" } else { &self.reference };
         Some(format!("{}#{reference}", shown(&self.remote)))
+    }
+
+    /// Repository and reference as they were given, without user info: `https://h/x.git#v1`.
+    pub fn name(&self) -> String {
+        match self.reference.is_empty() {
+            true => shown(&self.remote),
+            false => format!("{}#{}", shown(&self.remote), self.reference),
+        }
     }
 
     /// The repository at a commit, which its reference may have left.

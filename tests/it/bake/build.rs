@@ -243,3 +243,16 @@ fn calls_look_at_every_target() {
     assert_eq!(json["target"]["default"]["targets"]["targets"][0]["name"], "a", "{json}");
     assert_eq!(json["target"]["default"]["build"]["context"], ".");
 }
+
+/// As `docker compose build --check` does it, which looks for every target in the file.
+#[test]
+fn targets_that_are_only_looked_at_are_in_the_metadata() {
+    let world = World::new();
+    world.dockerfile("FROM scratch\nCOPY Dockerfile /\n").file("docker-bake.hcl", "target \"default\" {}\n");
+    let file = world.path().join("metadata");
+    let words = ["bake", "--check", "--metadata-file", file.to_str().expect("text")];
+    world.rbuild(words).any_stdout().run();
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&file).expect("it is there")).expect("JSON");
+    assert_eq!(metadata["default"]["result.statuscode"], "0", "{metadata}");
+}

@@ -17,6 +17,12 @@ fn faults_point_to_their_places() {
     for (text, message, place, help) in [
         ("target \"a\" {\n  args = { A = \n}\n", "broken HCL", "a.hcl:", ""),
         (
+            "target \"a\" { context = \".\" target = \"x\" }\n",
+            "broken HCL",
+            "a.hcl:1:",
+            "each stands on a line of its own",
+        ),
+        (
             "target \"a\" {\n  args = { A = TGA }\n}\nvariable \"TAG\" {}\n",
             "no variable `TGA`",
             "a.hcl:2:16",

@@ -86,7 +86,14 @@ fn build_push_action_builds_and_reads_back() {
         assert_eq!(told["digest"], shown("{{.Digest}}"));
         assert_eq!(told["imageID"], shown("{{.Manifest.config.digest}}"));
         assert_eq!(told["warnings"][0]["sourceInfo"]["filename"], "Dockerfile", "{told}");
-        // Without one, the action exports no record of the build.
-        assert_eq!(told["ref"], Value::Null);
+        // The action's last step exports the record of the build, and tells of it in the summary.
+        let id =
+            told["ref"].as_str().and_then(|reference| reference.strip_prefix("default/default/")).unwrap();
+        assert!(told["record"]["size"].as_u64().unwrap() > 0, "{told}");
+        let summary = &told["record"]["summary"];
+        assert_eq!((&summary["status"], &summary["error"]), (&"completed".into(), &"".into()), "{told}");
+        assert_eq!(summary["numCompletedSteps"], summary["numTotalSteps"], "{told}");
+        let seen = world.rbuild(["history", "inspect", id, "--format", "{{.Ref}}"]).any_stdout().run().stdout;
+        assert_eq!(seen.trim(), id);
     }
 }

@@ -226,9 +226,18 @@ fn the_protocol_of_plugins() {
     assert!(docker.ok(&buildx, &["imagetools", "inspect", "--help"]).contains("--raw"));
     assert!(docker.ok(&buildx, &["du"]).contains("total"));
     assert!(docker.ok(&buildx, &["prune", "-a", "-f", "--max-used-space", "10gb"]).contains("freed"));
+    let listed =
+        docker.ok(&buildx, &["history", "--builder", "b", "ls", "--builder=b", "-D", "--format", "{{.Ref}}"]);
+    let id = listed.lines().next().unwrap_or_default();
+    assert!(
+        docker.ok(&buildx, &["history", "inspect", "--format", "json", "--builder", "b", id]).contains(id)
+    );
+    assert!(docker.ok(&buildx, &["history"]).contains("Commands, for builds"));
     for (words, help) in [
         (&["dial-stdio"][..], "no BuildKit daemon"),
         (&["install"], "--alias"),
+        (&["history", "open"], "rbuild history inspect"),
+        (&["history", "app"], "has no command `app`"),
         (&["dap", "build"], "rbuild shell --at"),
         (&["prune", "--filter", "type=x"], "is no filter here"),
         (&["nonsense"], "unrecognized subcommand 'nonsense'"),

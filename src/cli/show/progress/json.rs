@@ -71,9 +71,10 @@ fn object(event: &Event) -> Value {
                 .iter()
                 .map(|h| {
                     let needs = numbers(&h.needs);
+                    let (line, end_line) = h.lines.unzip();
                     json!({
                         "step": h.number.0 + 1, "place": h.place, "title": h.title, "platform": h.platform,
-                        "needs": needs,
+                        "needs": needs, "target": h.owner + 1, "line": line, "end_line": end_line,
                     })
                 })
                 .collect();
@@ -104,13 +105,17 @@ fn object(event: &Event) -> Value {
                 Outcome::Cached => "cached",
                 Outcome::ConfigOnly => "config-only",
             };
-            let StepResult { layer, key, inputs, usage } = &**result;
+            let StepResult { layer, key, inputs, usage, files, waited } = &**result;
             let layer = layer.as_ref().map(
                 |layer| json!({"digest": layer.digest, "diff_id": layer.diff_id, "size": layer.size_bytes}),
             );
             json!({
                 "event": "finished", "step": step.0 + 1, "outcome": outcome, "took_ms": milliseconds(*took),
-                "layer": layer, "key": key, "inputs": inputs, "usage": usage.as_ref().map(used),
+                "layer": layer, "key": key, "inputs": inputs, "usage": usage.as_ref().map(used), "files": files,
+                "waited": {
+                    "slot_ms": milliseconds(waited.slot), "lock_ms": milliseconds(waited.lock),
+                    "transfer_ms": milliseconds(waited.transfer),
+                },
             })
         }
         Event::Cancelled { step, took } => {
@@ -135,10 +140,10 @@ fn milliseconds(took: Duration) -> u64 {
 }
 
 fn used(usage: &ResourceUsage) -> Value {
-    let ResourceUsage { user_time, system_time, peak_memory_bytes } = *usage;
+    let ResourceUsage { user_time, system_time, peak_memory_bytes, read_bytes, written_bytes } = *usage;
     json!({
         "user_ms": milliseconds(user_time), "system_ms": milliseconds(system_time),
-        "peak_memory": peak_memory_bytes,
+        "peak_memory": peak_memory_bytes, "read": read_bytes, "written": written_bytes,
     })
 }
 

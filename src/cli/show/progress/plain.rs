@@ -258,6 +258,8 @@ mod tests {
             title: "RUN make".to_owned(),
             platform: None,
             needs: Vec::new(),
+            owner: 0,
+            lines: None,
         };
         let events = [
             (0, Event::Planned(vec![heading])),

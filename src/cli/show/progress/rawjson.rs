@@ -291,6 +291,8 @@ mod tests {
             title: title.to_owned(),
             platform: None,
             needs: needs.into_iter().map(StepNumber).collect(),
+            owner: 0,
+            lines: None,
         };
         let (base, run) = (StepNumber(0), StepNumber(1));
         let took = Duration::from_secs(1);

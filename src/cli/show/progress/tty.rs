@@ -313,6 +313,8 @@ mod tests {
             title: title.to_owned(),
             platform: None,
             needs: Vec::new(),
+            owner: 0,
+            lines: None,
         };
         tty.event(
             start,

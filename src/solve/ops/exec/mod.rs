@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use self::mounts::MountedRoot;
+use self::mounts::{HeldMount, MountedRoot};
 use self::output::Tail;
 pub use self::spec::executed;
 pub(in crate::solve) use self::spec::secured;
@@ -25,7 +25,7 @@ use crate::key::{self, Shown};
 use crate::oci::{Layer, Seconds};
 use crate::plan;
 use crate::plan::graph::ExecOp;
-use crate::report::{Event, ResourceUsage, Span};
+use crate::report::{Event, FileCounts, ResourceUsage, Span};
 use crate::snapshot::OverlayKind;
 use crate::solve::environment::Slot;
 use crate::solve::error::Error;
@@ -68,22 +68,22 @@ pub(super) fn run(
         return Ok(Done::cached(parent, record));
     }
     step.missed(&preimage);
-    let (made, usage) = execute(step, op, parent)?;
-    let slot = Slot { read: stood_on.iter().copied().cloned().collect(), ..step.slot() };
+    let (made, files, usage) = execute(step, op, parent)?;
+    let read = stood_on.iter().copied().cloned().collect();
+    let slot = Slot { read, files: Some(files), ..step.slot() };
     let made = environment.publish(&slot, parent, &preimage, made)?;
     copy::alias(environment, quick.as_ref(), &made, stood_on.iter().copied());
-    let root = parent.with(made.layer, made.time);
-    Ok(Done { usage: Some(usage), ..Done::ran(root, preimage.key()) })
+    Ok(Done { usage: Some(usage), ..Done::ran(parent, made, preimage.key()) })
 }
 
-/// Runs the command and writes its changes; gives the layer, complete in the store, its time, and what
-/// the command used. The directory with the
+/// Runs the command and writes its changes; gives the layer, complete in the store, its time, how many files it changes, and
+/// what the command used. The directory with the
 /// changes becomes the layer's tree, so that the next RUN need not unpack what was just packed.
 fn execute(
     step: &StepContext<'_>,
     op: &ExecOp<MountedRoot>,
     parent: &RootState,
-) -> Result<((Layer, Seconds), ResourceUsage), Error> {
+) -> Result<((Layer, Seconds), FileCounts, ResourceUsage), Error> {
     let (environment, services) = (step.environment, step.environment.services);
     let snapshots = &services.snapshots;
     snapshots.try_step()?;
@@ -98,6 +98,7 @@ fn execute(
     }
     let lowers = if left.is_some() { Vec::new() } else { snapshots.lowers(parent)? };
     let held = mounts::hold(environment, op)?;
+    let _ = step.locked.set(held.iter().map(HeldMount::waited).sum());
     let mut full = false;
     loop {
         // What has filled the memory is copied, this once.
@@ -161,7 +162,7 @@ fn execute(
         };
         let form = environment.policy.form;
         let watch = environment.watch(step.step.span);
-        let layer =
+        let (layer, files) =
             layers::of_changes((services, form, Some(&watch)), parent, &snapshot, &report.special_owners)?;
         // A tree must be what its layer unpacks to, so rewritten times rule the directory out.
         if matches!(snapshot.kind(), OverlayKind::Native) && form.newest.is_none() {
@@ -170,7 +171,7 @@ fn execute(
             snapshots.hand_on(parent.chain.push(layer.diff_id), snapshot);
         }
         // The one place where the clock enters an image.
-        return Ok(((layer, clock::now()), failure::usage(&report)));
+        return Ok(((layer, clock::now()), files, failure::usage(&report)));
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::agent::Agent;
 use crate::copy_files;
@@ -97,6 +97,8 @@ pub(in crate::solve) enum Held {
         path: PathBuf,
         /// Locked; let go when the step is over. `None` when another mount of the step holds it.
         _lock: Option<File>,
+        /// How long others had it.
+        waited: Duration,
     },
     /// A secret's value; `None` when it was not given and need not be.
     Secret(Option<Vec<u8>>),
@@ -115,6 +117,16 @@ pub(in crate::solve) struct HeldMount<'o> {
     pub(in crate::solve) mount: &'o Mount<MountedRoot>,
     /// What it needs.
     pub(in crate::solve) held: Held,
+}
+
+impl HeldMount<'_> {
+    /// How long others had what it needs.
+    pub(in crate::solve::ops) fn waited(&self) -> Duration {
+        match &self.held {
+            Held::Cache { waited, .. } => *waited,
+            Held::Nothing | Held::Secret(_) | Held::Agent { .. } => Duration::ZERO,
+        }
+    }
 }
 
 /// The roots that must be there as trees before the command runs; the parent not if it `is_there` already.
@@ -275,7 +287,7 @@ fn cache(
         // This step has it already, under another target; it would wait for itself.
         let is_mine = |held: &Held| matches!(held, Held::Cache { path: mine, .. } if *mine == path);
         if others.iter().any(|(_, other)| is_mine(&other.held)) {
-            return Ok(Held::Cache { path, _lock: None });
+            return Ok(Held::Cache { path, _lock: None, waited: Duration::ZERO });
         }
         let fail = |action| {
             let path = lock_path.clone();
@@ -293,7 +305,9 @@ fn cache(
         {
             cache_mounts::bring(services, wanted);
         }
+        let asked = Instant::now();
         let taken = take(services, mount, &lock, *sharing);
+        let waited = asked.elapsed();
         services.store.note_use(&lock_path);
         if !taken.map_err(fail("lock"))? {
             continue;
@@ -311,7 +325,7 @@ fn cache(
             let noted = services.mounts.note_use(wanted, &lock_path, has_secrets(environment, op));
             noted.map_err(fail("write"))?;
         }
-        return Ok(Held::Cache { path, _lock: Some(lock) });
+        return Ok(Held::Cache { path, _lock: Some(lock), waited });
     }
     Ok(Held::Nothing)
 }

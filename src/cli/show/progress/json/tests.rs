@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::oci::{Descriptor, Digest, MediaType};
-use crate::report::{LayerFacts, Source, Span, StepHeading};
+use crate::report::{FileCounts, LayerFacts, Source, Span, StepHeading, Waited};
 
 const SCHEMA: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/events.schema.json"));
 
@@ -73,13 +73,21 @@ fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
 
 fn events() -> Vec<Event> {
     let (step, took) = (StepNumber(0), Duration::from_millis(7));
-    let usage = ResourceUsage { user_time: took, system_time: took, peak_memory_bytes: 1 };
+    let usage = ResourceUsage {
+        user_time: took,
+        system_time: took,
+        peak_memory_bytes: 1,
+        read_bytes: 2,
+        written_bytes: 3,
+    };
     let layer = LayerFacts { digest: "sha256:a".to_owned(), diff_id: "sha256:b".to_owned(), size_bytes: 3 };
     let result = StepResult {
         layer: Some(layer),
         key: Some("c".to_owned()),
         inputs: vec!["sha256:d".to_owned()],
         usage: Some(usage),
+        files: Some(FileCounts { added: 1, changed: 2, removed: 3 }),
+        waited: Waited { slot: took, lock: took, transfer: took },
     };
     let heading = |platform: Option<&str>| StepHeading {
         number: step,
@@ -87,6 +95,8 @@ fn events() -> Vec<Event> {
         title: "RUN x".to_owned(),
         platform: platform.map(str::to_owned),
         needs: vec![step],
+        owner: 0,
+        lines: platform.map(|_| (1, 2)),
     };
     let source = Arc::new(Source { name: "Dockerfile".to_owned(), text: "FROM X\n".to_owned() });
     let warning =
@@ -160,6 +170,7 @@ fn every_event_is_as_the_schema_says() {
         ran: 0,
         cached: 0,
         saved: crate::cache::Saved::default(),
+        record: None,
     };
     let last = [built(&result, Duration::ZERO), failure(&Diagnostic::error("x"))];
     last.iter().for_each(|value| assert_eq!(check(&schema, &schema, value), Ok(())));

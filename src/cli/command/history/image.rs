@@ -1,10 +1,10 @@
-//! `rbuild history NAME`
+//! `rbuild history NAME`: how an image came to be, newest instruction first.
 
 use std::time::Duration;
 
-use clap::Args;
 use serde_json::{Value, json};
 
+use super::HistoryArgs;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
@@ -19,29 +19,6 @@ use crate::upkeep::{StepNote, StepNotes};
 /// Instructions longer than this are cut without `--no-trunc`.
 const WIDTH: usize = 70;
 
-/// Show how an image came to be, newest instruction first
-///
-/// SIZE is what the layer takes up, compressed: of all layers it is the SIZE in `rbuild images`. TOOK is how long the
-/// instruction took when it ran, and CACHED whether the last build of this image took its layer from the cache; both are
-/// known only of images that were built here, and not of their base.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Fields of templates: ID, Layer, CreatedAt, CreatedSince, CreatedBy, Size, Comment, Cached, Took, Here."
-)]
-pub(crate) struct HistoryArgs {
-    /// The image: a name, or the beginning of its digest
-    name: String,
-    /// `table`, `json` (an object on each line), or a template such as '{{.Size}} {{.CreatedBy}}'
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<String>,
-    /// Print only the layers' digests
-    #[arg(short, long, conflicts_with = "format")]
-    quiet: bool,
-    /// Print whole digests and instructions
-    #[arg(long)]
-    no_trunc: bool,
-}
-
 const COLUMNS: [(&str, &str); 6] = [
     ("LAYER", "ID"),
     ("CREATED", "CreatedSince"),
@@ -54,11 +31,11 @@ const COLUMNS: [(&str, &str); 6] = [
 /// Shown where a layer is only in a registry.
 const HERE: (&str, &str) = ("HERE", "Here");
 
-/// Prints the list.
-pub(crate) fn run(global: &Global, args: &HistoryArgs) -> Result<(), Failure> {
+/// Prints the list of the image `name`.
+pub(super) fn run(global: &Global, name: &str, args: &HistoryArgs) -> Result<(), Failure> {
     let format = Format::parse(args.format.as_deref())?;
     let store = local::open_store(global)?;
-    let (image, config) = local::find(&store, &args.name)?;
+    let (image, config) = local::find(&store, name)?;
     let notes = StepNotes::load(&store, &image.descriptor.digest);
     let mut layers = image.manifest.layers.iter().zip(&config.rootfs.diff_ids);
     let mut rows = Vec::new();

@@ -1,0 +1,277 @@
+//! A record as Chrome's trace events, which Perfetto and `chrome://tracing` open
+//! (<https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>, "JSON Object Format").
+//!
+//! Each build is three processes: its steps, what they waited for, and what was moved for them. What overlaps is on threads of its own;
+//! an arrow leads from a step to those that needed it, and a counter tells how many were under way.
+
+use serde_json::{Map, Value, json};
+
+use super::format::{Outcome, Record, Step};
+
+/// The processes of a build, and their names.
+const KINDS: [&str; 3] = ["steps", "waiting", "transfers"];
+/// Of a build's process numbers.
+const STRIDE: usize = 10;
+
+/// One thing that takes time, in milliseconds since the build began.
+struct Slice {
+    name: String,
+    category: &'static str,
+    from: u64,
+    to: u64,
+    step: usize,
+    args: Map<String, Value>,
+}
+
+/// The events of these builds; each begins at zero.
+pub fn events(records: &[&Record]) -> Value {
+    let mut events = Vec::new();
+    for (at, record) in records.iter().enumerate() {
+        of_build(record, (at + 1) * STRIDE, &mut events);
+    }
+    json!({ "traceEvents": events, "displayTimeUnit": "ms", "otherData": { "builds": ids(records) } })
+}
+
+fn ids(records: &[&Record]) -> Vec<String> {
+    records.iter().map(|record| record.id.clone()).collect()
+}
+
+fn of_build(record: &Record, first: usize, events: &mut Vec<Value>) {
+    let title = format!("{} {}", record.id, record.title()).trim().to_owned();
+    let mut places = vec![None; record.steps.len() + 1];
+    let all = [steps(record), waits(record), transfers(record)];
+    for (kind, (name, slices)) in KINDS.iter().zip(all).enumerate() {
+        if slices.is_empty() {
+            continue;
+        }
+        let process = first + kind;
+        events.push(json!({
+            "ph": "M", "name": "process_name", "pid": process, "tid": 0, "args": { "name": format!("{name} of {title}") },
+        }));
+        events.push(json!({
+            "ph": "M", "name": "process_sort_index", "pid": process, "tid": 0, "args": { "sort_index": process },
+        }));
+        for (slice, thread) in on_threads(slices) {
+            if kind == 0
+                && let Some(place) = places.get_mut(slice.step)
+            {
+                *place = Some(thread);
+            }
+            events.push(slice.event(process, thread));
+        }
+    }
+    arrows(record, first, &places, events);
+    counter(record, first, events);
+}
+
+impl Slice {
+    fn event(self, process: usize, thread: usize) -> Value {
+        let Slice { name, category, from, to, args, .. } = self;
+        json!({
+            "ph": "X", "name": name, "cat": category, "pid": process, "tid": thread,
+            "ts": from.saturating_mul(1000), "dur": to.saturating_sub(from).saturating_mul(1000), "args": args,
+        })
+    }
+}
+
+fn span(step: &Step) -> Option<(u64, u64)> {
+    let (from, to) = (step.started_ms?, step.ended_ms?);
+    Some((from, to.max(from)))
+}
+
+/// When its own work began: what was waited for before is told by itself.
+fn own_start(step: &Step) -> Option<u64> {
+    let (from, to) = span(step)?;
+    Some(to.saturating_sub(step.took_ms.unwrap_or(to - from)).max(from))
+}
+
+fn steps(record: &Record) -> Vec<Slice> {
+    let slice = |step: &Step| {
+        let ((_, to), from) = (span(step)?, own_start(step)?);
+        let category = match step.outcome? {
+            Outcome::Ran => "ran",
+            Outcome::Cached => "cached",
+            Outcome::ConfigOnly => "configuration",
+            Outcome::Failed => "failed",
+            Outcome::Cancelled => "cancelled",
+        };
+        let mut args = Map::new();
+        let mut put = |name: &str, value: Value| {
+            if !value.is_null() {
+                args.insert(name.to_owned(), value);
+            }
+        };
+        put("step", json!(step.number));
+        put("outcome", json!(step.outcome));
+        put("platform", json!(step.platform));
+        put("missed", json!(step.missed));
+        put("lines", json!(step.lines));
+        put("layer", json!(step.layer));
+        put("files", json!(step.files));
+        put("usage", json!(step.usage));
+        Some(Slice {
+            name: format!("#{} {}", step.number, step.name()),
+            category,
+            from,
+            to,
+            step: step.number,
+            args,
+        })
+    };
+    record.steps.iter().filter_map(slice).collect()
+}
+
+/// For the steps that it needed, for its turn, for what it stands on, for its cache mounts; in this order.
+fn waits(record: &Record) -> Vec<Slice> {
+    let mut slices = Vec::new();
+    for step in &record.steps {
+        let Some((from, to)) = span(step) else { continue };
+        if !matches!(step.outcome, Some(Outcome::Ran | Outcome::Failed)) {
+            continue;
+        }
+        let mut add = |why: String, from: u64, to: u64| {
+            if to > from {
+                let args = Map::from_iter([("step".to_owned(), json!(step.number))]);
+                let name = format!("#{} for {why}", step.number);
+                slices.push(Slice { name, category: "waiting", from, to, step: step.number, args });
+            }
+        };
+        let needed = step.needs.iter().filter_map(|number| record.steps.get(number.checked_sub(1)?));
+        let last = needed.filter_map(|step| Some((step.ended_ms?, step.number))).max();
+        if let Some((ended, number)) = last {
+            add(format!("#{number}"), 0, ended.min(from));
+        }
+        add("a slot".to_owned(), from.saturating_sub(step.waited.slot_ms), from);
+        let unpacked = from.saturating_add(step.waited.transfer_ms).min(to);
+        add("what it stands on".to_owned(), from, unpacked);
+        add("cache mounts".to_owned(), unpacked, unpacked.saturating_add(step.waited.lock_ms).min(to));
+    }
+    slices
+}
+
+fn transfers(record: &Record) -> Vec<Slice> {
+    let of_step = |step: &Step| -> Vec<Slice> {
+        let slice = |moved: &super::Transfer| Slice {
+            name: moved.what.clone(),
+            category: "transfer",
+            from: moved.started_ms,
+            to: moved.ended_ms,
+            step: step.number,
+            args: Map::from_iter([
+                ("step".to_owned(), json!(step.number)),
+                ("bytes".to_owned(), json!(moved.bytes)),
+            ]),
+        };
+        step.transfers.iter().map(slice).collect()
+    };
+    record.steps.iter().flat_map(of_step).collect()
+}
+
+/// Each slice with the first thread on which nothing else is then. Threads are numbered from 1.
+fn on_threads(mut slices: Vec<Slice>) -> Vec<(Slice, usize)> {
+    slices.sort_by_key(|slice| (slice.from, slice.step));
+    let mut ends: Vec<u64> = Vec::new();
+    let place = |slice: Slice| {
+        let free = ends.iter().position(|end| *end <= slice.from);
+        let thread = free.unwrap_or_else(|| {
+            ends.push(0);
+            ends.len() - 1
+        });
+        ends[thread] = slice.to;
+        (slice, thread + 1)
+    };
+    slices.into_iter().map(place).collect()
+}
+
+fn arrows(record: &Record, process: usize, places: &[Option<usize>], events: &mut Vec<Value>) {
+    let thread = |number: usize| places.get(number).copied().flatten();
+    for step in &record.steps {
+        for needed in &step.needs {
+            let from = needed.checked_sub(1).and_then(|at| record.steps.get(at));
+            let (Some(from), Some(start), Some(begins), Some(ends)) =
+                (from.and_then(|from| from.ended_ms), own_start(step), thread(step.number), thread(*needed))
+            else {
+                continue;
+            };
+            let id = format!("{process}-{needed}-{}", step.number);
+            let arrow = |phase: &str, thread: usize, time: u64| {
+                json!({
+                    "ph": phase, "bp": "e", "name": "needs", "cat": "needs", "id": id, "pid": process, "tid": thread,
+                    "ts": time.saturating_mul(1000),
+                })
+            };
+            events.push(arrow("s", ends, from));
+            events.push(arrow("f", begins, start.max(from)));
+        }
+    }
+}
+
+fn counter(record: &Record, process: usize, events: &mut Vec<Value>) {
+    let mut changes: Vec<(u64, i64)> = Vec::new();
+    for step in record.steps.iter().filter(|step| step.outcome == Some(Outcome::Ran)) {
+        if let Some((from, to)) = span(step) {
+            changes.extend([(from, 1), (to, -1)]);
+        }
+    }
+    changes.sort_unstable();
+    let mut count = 0;
+    for (time, change) in changes {
+        count += change;
+        events.push(json!({
+            "ph": "C", "name": "steps under way", "pid": process, "tid": 0, "ts": time.saturating_mul(1000),
+            "args": { "steps": count },
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::{Transfer, Waits};
+    use super::*;
+
+    fn step(number: usize, needs: &[usize], (from, to, took): (u64, u64, u64)) -> Step {
+        Step {
+            number,
+            target: 1,
+            title: "RUN <script>".to_owned(),
+            needs: needs.to_vec(),
+            outcome: Some(Outcome::Ran),
+            started_ms: Some(from),
+            ended_ms: Some(to),
+            took_ms: Some(took),
+            ..Step::default()
+        }
+    }
+
+    #[test]
+    fn steps_are_slices_with_what_they_waited_for() {
+        let waited = Waits { slot_ms: 5, lock_ms: 0, transfer_ms: 30 };
+        let transfers =
+            vec![Transfer { what: "unpack ab".to_owned(), bytes: 9, started_ms: 105, ended_ms: 130 }];
+        let steps = vec![
+            step(1, &[], (0, 100, 100)),
+            step(2, &[], (0, 50, 50)),
+            Step { waited, transfers, ..step(3, &[1, 2], (105, 200, 60)) },
+            // Never begun, and one whose needs are not there.
+            Step { number: 4, needs: vec![0, 9], ..Step::default() },
+        ];
+        let record = Record { id: "ab12".to_owned(), steps, ..Record::default() };
+        let told = events(&[&record, &record]);
+        let all = told["traceEvents"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let slice = |name: &str| all.iter().find(|event| event["name"] == name).unwrap_or(&Value::Null);
+        let times = |name: &str| (slice(name)["ts"].as_u64(), slice(name)["dur"].as_u64());
+        assert_eq!(times("#3 RUN <script>"), (Some(140_000), Some(60_000)));
+        assert_eq!(times("#3 for #1"), (Some(0), Some(100_000)));
+        assert_eq!(times("#3 for a slot"), (Some(100_000), Some(5_000)));
+        assert_eq!(times("#3 for what it stands on"), (Some(105_000), Some(30_000)));
+        assert_eq!(times("unpack ab"), (Some(105_000), Some(25_000)));
+        assert_ne!(slice("#1 RUN <script>")["tid"], slice("#2 RUN <script>")["tid"]);
+        assert_eq!(all.iter().filter(|event| event["ph"] == "s").count(), 4);
+        let most = all
+            .iter()
+            .filter(|event| event["ph"] == "C")
+            .filter_map(|event| event["args"]["steps"].as_i64())
+            .max();
+        assert_eq!(most, Some(2));
+    }
+}
