@@ -1,9 +1,9 @@
 //! Which packages an image has, and which of its steps brought each.
 //!
-//! Told from indexes and blobs of layers, never from an unpacked root: [`scan`] reads the few files of one layer that databases,
-//! manifests and programs are, and what these say is kept with the layer ([`keep`]), for it depends on nothing else. What an image has
+//! Told from indexes and blobs of layers, never from an unpacked root: `scan` reads the few files of one layer that databases,
+//! manifests and programs are, and what these say is kept with the layer (`keep`), for it depends on nothing else. What an image has
 //! is the merge of that, decided by the view of its layers: a file that a later layer replaced or removed says nothing
-//! any more ([`merge`]). [`steps`] compares the merges below and above each step; [`document`] writes it down.
+//! any more (`merge`). `steps` compares the merges below and above each step; [`document`] writes it down.
 //!
 //! Not here: packages that nothing on the image's files names, lock files (they say what should be installed), and asking
 //! any server.

@@ -55,10 +55,10 @@ impl Cataloger for Program {
         if list.packages.len() > PACKAGE_LIMIT {
             return Err(format!("it lists more than {PACKAGE_LIMIT} crates"));
         }
-        let runtime = list
-            .packages
-            .into_iter()
-            .filter(|entry| entry.kind.as_deref().is_none_or(|kind| kind == "runtime"));
+        let is_in_it = |entry: &Entry| {
+            !entry.name.is_empty() && entry.kind.as_deref().is_none_or(|kind| kind == "runtime")
+        };
+        let runtime = list.packages.into_iter().filter(is_in_it);
         let package = |entry: Entry| {
             let mut package = Package::new(Kind::RustCrate, entry.name, entry.version);
             package.own(path);

@@ -1,7 +1,7 @@
 //! Who reads what: one file for each kind of database, manifest or program.
 //!
 //! A cataloger is given whole files and gives what they say, nothing else: it opens nothing, knows no layers, and joins nothing that
-//! stands in two files (that is [`super::merge`]'s work). Whatever the bytes are it comes to an end, within the bounds that stand
+//! stands in two files (that is `inventory::merge`'s work). Whatever the bytes are it comes to an end, within the bounds that stand
 //! with each, and never panics; what it cannot read it says.
 
 mod apk;
