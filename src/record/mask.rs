@@ -24,17 +24,17 @@ impl std::fmt::Debug for Hidden {
 }
 
 impl Hidden {
-    /// The record with each of its texts passed through.
-    pub(super) fn hide(&self, record: &Record) -> Record {
+    /// Has each text of the record passed through.
+    pub(super) fn hide(&self, record: &mut Record) {
         if self.0.is_empty() {
-            return record.clone();
+            return;
         }
-        let hidden = serde_json::to_value(record).map(|mut value| {
+        let hidden = serde_json::to_value(&*record).map(|mut value| {
             self.walk(&mut value);
             value
         });
         // It is the same shape, with other texts in it; one that could not be read would be no record.
-        hidden.and_then(serde_json::from_value).unwrap_or_default()
+        *record = hidden.and_then(serde_json::from_value).unwrap_or_default();
     }
 
     fn walk(&self, value: &mut Value) {

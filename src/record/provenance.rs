@@ -302,7 +302,7 @@ fn escaped(text: &str, keeps_slashes: bool) -> String {
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' | b':' => {
-                out.push(byte.into())
+                out.push(byte.into());
             }
             b'/' if keeps_slashes => out.push('/'),
             other => out.push_str(&format!("%{other:02X}")),

@@ -73,9 +73,10 @@ impl Recorder {
     /// Leaves in the store that the build has begun, so that one that is killed is seen. What cannot be written is no failure of a build.
     pub fn begin(&self, store: &Store) {
         let mut state = lock(&self.state);
-        state.record = state.hidden.hide(&state.record);
-        match kept::begin(store, &state.record) {
-            Ok(begun) => state.begun = Some(begun),
+        let State { record, hidden, begun: slot, .. } = &mut *state;
+        hidden.hide(record);
+        match kept::begin(store, record) {
+            Ok(begun) => *slot = Some(begun),
             Err(error) => tracing::warn!(%error, "cannot record the build"),
         }
     }
@@ -134,13 +135,13 @@ impl Recorder {
                 record.errors = diagnostics.iter().take(MOST).map(|told| mask.message(told)).collect();
             }
         }
-        *record = hidden.hide(record);
+        hidden.hide(record);
         if let Some(begun) = begun.take()
             && let Err(error) = begun.finish(record)
         {
             tracing::warn!(%error, "cannot keep the record of the build");
         }
-        Arc::new(record.clone())
+        Arc::new(std::mem::take(record))
     }
 
     fn now(&self) -> u64 {

@@ -183,7 +183,7 @@ pub(super) fn run(
             "build each target by itself with `docker buildx build --target`",
         )),
         Command::Imagetools(rest) => own(own_words("index", rest.words)),
-        Command::History(rest) => own(own_words("history", history(rest.words)?)),
+        Command::History(rest) => own(own_words("history", history(&rest.words)?)),
         Command::Inspect(inspect) => builders::inspect(&inspect, builder),
         Command::Ls(ls) => builders::ls(&ls, builder),
         Command::Create(create) => builders::create(&create),
@@ -200,10 +200,10 @@ pub(super) fn run(
 }
 
 /// The commands of `docker buildx history`; behind this name there is none about images.
-fn history(words: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+fn history(words: &[OsString]) -> Result<Vec<OsString>, Failure> {
     const COMMANDS: [&str; 8] = ["ls", "inspect", "logs", "rm", "export", "import", "open", "trace"];
     // Options for a builder come before the command, too.
-    let mut rest = words.as_slice();
+    let mut rest = words;
     while let Some((first, others)) = rest.split_first() {
         let text = first.to_string_lossy();
         rest = match text.as_ref() {

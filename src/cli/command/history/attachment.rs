@@ -131,8 +131,10 @@ fn nothing(record: &Record) -> Failure {
 
 fn print_old(record: &Record, platform: Option<&str>) -> Result<(), Failure> {
     for target in &record.targets {
-        let images = target.made.iter().flat_map(|made| &made.images);
-        for image in images.filter(|image| platform.is_none_or(|platform| image.platform == platform)) {
+        let mut images = target.made.iter().flat_map(|made| &made.images);
+        let is_meant =
+            |image: &&crate::record::Image| platform.is_none_or(|platform| image.platform == platform);
+        if let Some(image) = images.find(is_meant) {
             let predicate = Subject { record, target, image: Some(image) }.slsa_02(Mode::Max);
             return print(&harmless_json(predicate.to_string()));
         }

@@ -297,7 +297,7 @@ fn text(record: &Record, object: &Value, says_reference: bool) -> String {
         Status::Completed => {}
         Status::Failed => run.push(("Error:", record.error().unwrap_or_default().to_owned())),
         Status::Running | Status::Canceled | Status::Killed => {
-            run.push(("Status:", status(record.status).to_owned()))
+            run.push(("Status:", status(record.status).to_owned()));
         }
     }
     run.push(("Build Steps:", format!("{}/{total} ({percent}% cached)", done.unwrap_or_default())));
