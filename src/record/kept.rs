@@ -15,7 +15,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::format::{FORMAT, Record, Status, VERSION};
-use crate::clock;
 use crate::store::{Folder, Store};
 
 /// So many builds keep their records,
@@ -254,11 +253,6 @@ fn expire(folder: &Path, now_ms: u64) {
             let _ = fs::remove_file(&path);
         }
     }
-}
-
-/// As [`expire`], where nothing is about to be made.
-pub fn tidy(store: &Store) {
-    expire(&store.folder(Folder::History), clock::now_ms());
 }
 
 #[cfg(test)]
