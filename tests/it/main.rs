@@ -22,6 +22,7 @@ mod differences;
 mod dist;
 mod docker;
 mod doctor;
+mod documentation;
 mod emulation;
 mod engines;
 mod erofs_layers;

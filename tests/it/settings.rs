@@ -55,6 +55,7 @@ fn the_page_has_the_keys_of_the_schema() {
         .iter()
         .map(|(key, schema)| {
             let kind = match schema["type"].as_str().unwrap() {
+                "array" if schema["items"]["type"] == "object" => "list of tables",
                 "array" => "list of texts",
                 "boolean" => "`true` or `false`",
                 _ => "text",
@@ -98,6 +99,8 @@ fn every_key_is_known_and_every_other_is_refused() {
     for (key, schema) in &known {
         let value = match (schema["type"].as_str().unwrap(), key.as_str()) {
             ("boolean", _) => "true",
+            ("array", "policy.image" | "policy.url") => "[{ match = \"*\", deny = true }]",
+            (_, "policy.default") => "\"deny\"",
             ("array", _) => "[\"registry.example.org\"]",
             (_, "store.quota") => "\"5g\"",
             (_, "defaults.progress") => "\"plain\"",
@@ -109,7 +112,7 @@ fn every_key_is_known_and_every_other_is_refused() {
         assert_eq!(code, 0, "{key}: {told}");
     }
     // What the program itself says that it knows, in each table.
-    for table in ["", "store.", "defaults.", "registry.NAME."] {
+    for table in ["", "store.", "defaults.", "history.", "policy.", "registry.NAME."] {
         let (code, told) = load(&world, &said(&format!("{table}no-such-key"), "1"));
         assert_eq!(code, 2, "{table}: {told}");
         let (_, list) = told.split_once("unknown field `no-such-key`, expected ").expect("names the others");
@@ -130,9 +133,17 @@ fn the_example_of_the_page_is_right() {
 }
 
 /// Variables that rbuild sets for others or only passes on, and what is none in spite of its name.
-const NOT_READ: [&str; 31] = [
+const NOT_READ: [&str; 39] = [
     // For git, and what git must not get.
     "GIT_ALLOW_PROTOCOL",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_NO_LAZY_FETCH",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_OPTIONAL_LOCKS",
+    "GIT_WORK_TREE",
     "GIT_ASKPASS",
     "GIT_ATTR_NOSYSTEM",
     "GIT_CEILING_DIRECTORIES",

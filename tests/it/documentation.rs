@@ -1,0 +1,90 @@
+//! Links of the documentation lead somewhere, and every page is listed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn pages_in(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(repository().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|name| name == "md")).collect()
+}
+
+fn pages() -> Vec<PathBuf> {
+    ["", "docs", "docs/checks", "packaging", "tests", "fuzz"]
+        .iter()
+        .flat_map(|folder| pages_in(folder))
+        .collect()
+}
+
+/// Without what stands in fences and between backticks.
+fn prose(text: &str) -> String {
+    let mut fenced = false;
+    let mut prose = String::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced {
+            prose.extend(line.split('`').step_by(2));
+            prose.push('\n');
+        }
+    }
+    prose
+}
+
+/// Where the links of a page lead: `file#anchor`.
+fn links(text: &str) -> Vec<String> {
+    let prose = prose(text);
+    let ends = prose.match_indices("](");
+    ends.filter_map(|(at, _)| Some(prose[at + 2..].split_once(')')?.0.to_owned())).collect()
+}
+
+/// The anchors of a page's headings, as GitHub and mdBook make them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings =
+        text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let anchor = |heading: &str| {
+        let heading = heading.to_lowercase();
+        let kept = heading.chars().filter_map(|letter| match letter {
+            ' ' => Some('-'),
+            '-' | '_' => Some(letter),
+            _ => letter.is_alphanumeric().then_some(letter),
+        });
+        kept.collect::<String>()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut wrong = Vec::new();
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in links(&text).iter().filter(|link| !link.contains("://") && !link.starts_with("mailto:")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let to = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let is_there = match to.extension().is_some_and(|name| name == "md") && !anchor.is_empty() {
+                true => fs::read_to_string(&to).is_ok_and(|text| anchors(&text).contains(anchor)),
+                false => to.exists(),
+            };
+            if !is_there {
+                wrong.push(format!("{}: {link}", page.strip_prefix(repository()).unwrap().display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_summary_has_every_page() {
+    let summary = fs::read_to_string(repository().join("docs/SUMMARY.md")).unwrap();
+    let listed: BTreeSet<String> = links(&summary).into_iter().collect();
+    let names =
+        pages_in("docs").into_iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned());
+    let there: BTreeSet<String> = names.filter(|name| name != "SUMMARY.md").collect();
+    let in_folder: BTreeSet<String> = listed.iter().filter(|name| !name.contains('/')).cloned().collect();
+    assert_eq!(in_folder, there);
+}
