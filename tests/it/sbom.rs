@@ -193,7 +193,7 @@ fn a_layer_is_read_once() {
     layered(&world);
     let before = world.rbuild(["sbom", "--by-step", "layered"]).any_stdout().run().stdout;
     let image =
-        world.images().image(&world.rbuild(["images", "-q", "--no-trunc"]).any_stdout().run().stdout.trim());
+        world.images().image(world.rbuild(["images", "-q", "--no-trunc"]).any_stdout().run().stdout.trim());
     for layer in image.manifest.layers() {
         fs::remove_file(world.store().join("blobs/sha256").join(layer.digest().digest())).unwrap();
     }
