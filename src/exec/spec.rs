@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exec::host::cgroup::Limits;
 use crate::exec::host::user::Credentials;
 use crate::oci::Platform;
 use crate::rootfs::SpecialOwner;
@@ -47,6 +48,9 @@ pub struct Spec {
     pub owned_paths: Vec<OwnedPath>,
     /// What the program is built for; only told in the error when the kernel cannot run it.
     pub platform: Platform,
+    /// What of the machine it may use; that of the executor when absent. Held from outside, and not kept.
+    #[serde(skip)]
+    pub limits: Option<Limits>,
 }
 
 /// See [`Spec::hidden`].

@@ -393,9 +393,10 @@ impl<'r> Inputs<'r> {
     pub(super) fn environment(&self, form: LayerOptions) -> Environment<'_> {
         let Request { jobs, pull, offline, no_cache, tripwire, .. } = *self.request;
         let fresh_stages = self.fresh_stages();
+        let limits = Some(self.request.limits.clone());
         Environment {
             services: self.services,
-            policy: Policy { jobs, pull, offline, no_cache, fresh_stages, form, tripwire },
+            policy: Policy { jobs, pull, offline, no_cache, fresh_stages, form, tripwire, limits },
             given: Given {
                 dockerfile: Some(&self.dockerfile),
                 secrets: self.request.secrets(),

@@ -24,25 +24,14 @@ type Diagnostics = Vec<Diagnostic>;
 /// The targets, those that others are linked to before these.
 ///
 /// # Errors
-/// When a target is linked to itself, however far around, or to one that there is not; when their limits differ, for all commands
-/// have the same.
+/// When a target is linked to itself, however far around, or to one that there is not.
 pub(super) fn in_order(targets: &[Target]) -> Result<Vec<&Target>, Diagnostics> {
     let mut ordered: Vec<&Target> = Vec::with_capacity(targets.len());
     let mut done = BTreeSet::new();
     for target in targets {
         visit(target, targets, &mut Vec::new(), &mut done, &mut ordered)?;
     }
-    let differs = |target: &&&Target| target.request.limits != targets[0].request.limits;
-    match ordered.iter().find(differs) {
-        None => Ok(ordered),
-        Some(other) => {
-            let message =
-                format!("the targets `{}` and `{}` have different limits", targets[0].name, other.name);
-            let help =
-                "commands of targets that are built together have the same; build these one after the other";
-            Err(vec![Diagnostic::error(message).help(help)])
-        }
-    }
+    Ok(ordered)
 }
 
 fn visit<'t>(

@@ -77,6 +77,8 @@ pub struct Policy {
     pub fresh_stages: BTreeSet<usize>,
     /// How new layers are written.
     pub form: LayerOptions,
+    /// What of the machine a command may use; that of the executor when absent.
+    pub limits: Option<Limits>,
     /// What becomes of secrets in them.
     pub tripwire: Tripwire,
 }

@@ -499,6 +499,7 @@ fn trial(directory: &Path) -> Spec {
         ulimits: Vec::new(),
         owned_paths: Vec::new(),
         platform: Platform::host(),
+        limits: None,
     }
 }
 

@@ -118,6 +118,8 @@ struct Steps {
 struct Begun {
     socket: UnixStream,
     number: u64,
+    /// How much memory it may use.
+    memory_bytes: Option<u64>,
     /// Gone with this value.
     hold: Hold,
 }
@@ -228,8 +230,12 @@ impl Executor {
     /// Starts the processes around a step, or takes those that are ready. `files` go with the request.
     fn begin(&self, spec: &Spec, stdin: Stdin, files: Vec<OwnedFd>) -> Result<Begun, ExecError> {
         let privilege = self.privilege()?;
+        let limits = spec.limits.as_ref().unwrap_or(&self.limits);
         if privilege == Privilege::Plain {
             self.refuse(spec.network, spec.security)?;
+            if limits.wants_group() {
+                plain::refuse_limits()?;
+            }
             plain::refuse_mounts(spec)?;
         }
         let shares_proc = self.shares_proc();
@@ -240,7 +246,7 @@ impl Executor {
                     .to_owned(),
             });
         }
-        let hold = Hold::prepare(&self.limits, privilege, shares_proc)?;
+        let hold = Hold::prepare(limits, privilege, shares_proc)?;
         let config = init_config(spec, privilege, &hold, shares_proc)?;
         let images = image::mounted_in(spec);
         let opened: Vec<OwnedFd> =
@@ -270,7 +276,7 @@ impl Executor {
         if self.expected.load(Ordering::Relaxed) > 0 && is_one_like_another && !is_counted && !is_plain {
             zygote.prewarm(&config);
         }
-        Ok(Begun { socket, number, hold })
+        Ok(Begun { socket, number, memory_bytes: limits.memory_bytes, hold })
     }
 
     pub(super) fn zygote(&self) -> Result<Arc<Zygote>, ExecError> {
@@ -290,7 +296,7 @@ impl Executor {
     fn end(
         &self,
         spec: &Spec,
-        Begun { socket, number, hold }: Begun,
+        Begun { socket, number, memory_bytes, hold }: Begun,
         answer: io::Result<Option<Vec<u8>>>,
     ) -> Result<ExitReport, ExecError> {
         drop(socket);
@@ -300,7 +306,8 @@ impl Executor {
         let Some(answer) = answer.map_err(ExecError::Spawn)? else { return Err(ExecError::Vanished) };
         match messages::decode(&answer)? {
             Outcome::Exited(report) => {
-                Ok(with_process_limit(self.with_memory_events(report, hold.group.as_ref()), &hold))
+                let group = hold.group.as_ref().zip(memory_bytes);
+                Ok(with_process_limit(self.with_memory_events(report, group), &hold))
             }
             Outcome::Failed(Failure::Killed { signal }) => {
                 let limited = hold.group.as_ref().is_some_and(|group| group.memory().kills > 0);
@@ -417,12 +424,12 @@ impl Executor {
     }
 
     /// The kernel counts what it killed for want of memory; a killed step after a new event was one.
-    fn with_memory_events(&self, mut report: ExitReport, group: Option<&Cgroup>) -> ExitReport {
-        let used = group.filter(|_| self.limits.memory_bytes.is_some()).map(Cgroup::memory);
-        if let Some(used) = used.filter(|used| used.kills > 0) {
+    fn with_memory_events(&self, mut report: ExitReport, group: Option<(&Cgroup, u64)>) -> ExitReport {
+        let used = group.map(|(group, limit)| (group.memory(), limit));
+        if let Some((used, limit)) = used.filter(|(used, _)| used.kills > 0) {
             report.out_of_memory = true;
             report.peak_memory_bytes = used.peak_bytes.max(report.peak_memory_bytes);
-            report.memory_limit_bytes = self.limits.memory_bytes;
+            report.memory_limit_bytes = Some(limit);
             return report;
         }
         if matches!(report.status, ExitStatus::Signal(libc::SIGKILL) | ExitStatus::Code(137)) {

@@ -256,3 +256,21 @@ fn targets_that_are_only_looked_at_are_in_the_metadata() {
         serde_json::from_slice(&std::fs::read(&file).expect("it is there")).expect("JSON");
     assert_eq!(metadata["default"]["result.statuscode"], "0", "{metadata}");
 }
+
+/// Each target has its own limits, though one graph is built. Where no group can be made, the one that wants it is refused.
+#[test]
+fn targets_with_other_limits_are_built_together() {
+    let (world, registry) = (World::new(), busybox_registry());
+    let greedy = "dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null && echo done >/done";
+    world.file("Dockerfile", format!("FROM {}/busybox\nARG NAME\nRUN {greedy} # $NAME\n", registry.host()));
+    let target =
+        |name: &str, more: &str| format!("target \"{name}\" {{\n args = {{ NAME = \"{name}\" }}\n{more}}}\n");
+    let limit = "resources = { memory = \"64m\" }\n";
+    let groups = "group \"default\" { targets = [\"small\", \"large\"] }\n";
+    world.file("docker-bake.hcl", format!("{groups}{}{}", target("small", limit), target("large", "")));
+    let ran = world.rbuild(["bake", "--progress=plain"]).remarks().status(1).run();
+    let is_told =
+        ran.stderr.contains("killed: out of memory, 6") || ran.stderr.contains("cannot limit a step: ");
+    assert!(is_told, "{}", ran.stderr);
+    world.rbuild(["bake", "--progress=plain", "large"]).remarks().run();
+}

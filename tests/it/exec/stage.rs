@@ -111,6 +111,7 @@ impl Stage {
             ulimits: Vec::new(),
             owned_paths: Vec::new(),
             platform: Platform::host(),
+            limits: None,
         }
     }
 

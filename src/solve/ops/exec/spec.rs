@@ -45,6 +45,7 @@ pub(in crate::solve) fn make(
         ulimits: limits(op, held),
         owned_paths: environment.services.snapshots.owned_paths(parent)?,
         platform: op.platform.clone(),
+        limits: environment.policy.limits.clone(),
     };
     environment.services.snapshots.hide(&mut spec)?;
     Ok(spec)
