@@ -54,7 +54,7 @@ const FLAGS: &[(&str, Fate)] = &[
         Noted("no attestations (provenance)"),
     ),
     ("--sbom=false", Taken),
-    ("--sbom=true", Noted("no attestations (sbom)")),
+    ("--sbom=true", Noted("nothing is kept beside an image without a name")),
     ("--provenance=false", Taken),
     ("--provenance false --sbom false", Taken),
     ("--provenance=mode=min,inline-only=true", Noted("no attestations (provenance)")),
