@@ -56,6 +56,7 @@ fn run_once(executor: &Executor, root: &std::path::Path, active: &std::path::Pat
         ulimits: Vec::new(),
         owned_paths: Vec::new(),
         platform: Platform::host(),
+        limits: None,
     };
     let started = Instant::now();
     let printed = |_, printed: Printed<'_>| {
