@@ -48,8 +48,9 @@ impl Source {
             offset -= 1;
         }
         let before = &self.text[..offset];
-        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
-        let start = before.rfind('\n').map_or(0, |i| i + 1);
+        // A display asks this of each instruction.
+        let line = memchr::memchr_iter(b'\n', before.as_bytes()).count() + 1;
+        let start = memchr::memrchr(b'\n', before.as_bytes()).map_or(0, |i| i + 1);
         (line, before[start..].chars().count() + 1)
     }
 }

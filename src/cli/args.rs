@@ -48,7 +48,7 @@ use super::command::{
 };
 
 use super::face::Face;
-use crate::text::closest;
+use crate::text::{boolean, closest};
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no network unless something remote is named.
 #[derive(Debug, Parser)]
@@ -246,7 +246,25 @@ pub(super) fn has_command(name: &str) -> bool {
 
 /// Words to arguments. `Err` is clap's own message: help, version, or what is wrong.
 pub(super) fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(with_command(words))
+    Cli::try_parse_from(with_values(with_command(words)))
+}
+
+/// `--sbom` stands alone here, and has a value in the word behind it with buildx: that is joined to it where it can be one.
+fn with_values(words: Vec<OsString>) -> Vec<OsString> {
+    let is_value = |word: &OsString| {
+        word.to_str().is_some_and(|word| boolean(word).is_some() || word.starts_with("generator="))
+    };
+    let mut joined: Vec<OsString> = Vec::with_capacity(words.len());
+    for word in words {
+        match joined.last_mut() {
+            Some(last) if last == "--sbom" && is_value(&word) => {
+                last.push("=");
+                last.push(word);
+            }
+            _ => joined.push(word),
+        }
+    }
+    joined
 }
 
 /// The first word when it is no option, no command and no path.

@@ -8,6 +8,7 @@
 //! Names begin with the time in 13 digits, so the order of names is that of builds, and none is opened to find the last. A file appears
 //! by rename, when it is whole.
 
+use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::{self, Read as _, Write as _};
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::format::{FORMAT, Record, Status, VERSION};
 use crate::store::{Folder, Store};
+use crate::text::url::without_passwords;
 
 /// So many builds keep their records,
 const BUILDS: usize = 100;
@@ -95,7 +97,7 @@ pub(super) fn begin(store: &Store, record: &Record) -> io::Result<Begun> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
     // A lock that cannot be had makes the build look as if it were killed until it ends.
     let _ = file.try_lock();
-    file.write_all(&serde_json::to_vec(record)?)?;
+    file.write_all(text(record)?.as_bytes())?;
     Ok(Begun { _lock: file, path })
 }
 
@@ -107,10 +109,19 @@ impl Begun {
     }
 }
 
+/// The record as it is kept: no URL in it has a password, whoever wrote it. (A URL ends with the quotation mark of its text.)
+fn text(record: &Record) -> io::Result<String> {
+    let text = serde_json::to_string(record)?;
+    Ok(match without_passwords(&text) {
+        Cow::Owned(without) => without,
+        Cow::Borrowed(_) => text,
+    })
+}
+
 fn put(path: &Path, record: &Record) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let written = || {
-        crate::store::write_private(&fresh, &serde_json::to_vec(record)?)?;
+        crate::store::write_private(&fresh, text(record)?.as_bytes())?;
         fs::rename(&fresh, path)
     };
     written().inspect_err(|_| drop(fs::remove_file(&fresh)))
