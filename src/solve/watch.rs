@@ -137,10 +137,11 @@ impl<'a> Environment<'a> {
         (self.policy.tripwire != Tripwire::Off).then(|| given.watched.with(&given.secrets, &given.ssh, get))
     }
 
-    /// A line of output with names in the place of secrets; none where there are none. With `--tripwire off`, too.
-    pub(super) fn masked(&self, line: &str) -> Option<String> {
+    /// What output is to be shown without, if there is anything; with `--tripwire off`, too. Asked once for each command: what its mounts read is
+    /// known then.
+    pub(super) fn words(&self) -> Option<Arc<Words>> {
         let given = &self.given;
-        given.watched.with(&given.secrets, &given.ssh, |known| known.words.clone())?.masked(line)
+        given.watched.with(&given.secrets, &given.ssh, |known| known.words.clone())
     }
 
     /// Fails, or tells, when a document that is to be published holds a secret. `what` is such as `the configuration of the image`.

@@ -84,7 +84,6 @@ pub(crate) fn run(global: &Global, args: &ReproduceArgs) -> Result<(), Failure> 
     }
     again.no_cache = true;
     again.jobs = Some(1);
-    // Bases are those of the first build, whatever a registry has by now.
     let second = {
         let _umask = Umask::set(0o077);
         build(again, mode)?.descriptor

@@ -9,6 +9,7 @@ use crate::cli::local;
 use crate::cli::options::configuration::Configuration;
 use crate::cli::options::request;
 use crate::cli::options::sandbox::{self, ShellEnded, ShellOptionArgs};
+use crate::cli::options::secrets;
 use crate::oci::Reference;
 use crate::pipeline::shell::{ImageName, ImageRequest, Shell};
 use crate::pipeline::{self, ContextFrom, DockerfileFrom, PullPolicy, Request};
@@ -73,7 +74,7 @@ pub(crate) fn run(global: &Global, mut args: ShellArgs) -> Result<(), Failure> {
             let (store, sessions) =
                 pipeline::shell::sessions(&sandbox::store_root(global)?).map_err(Failure::build)?;
             let session = find(&sessions, &args.build.context)?;
-            options.secrets = request::secrets(&args.build.secret)?;
+            options.secrets = secrets::parse(&args.build.secret)?;
             let open = move |_: &_, stop: &_| Shell::kept(&store, session, &options, stop);
             sandbox::visit(mode, open, inside)?
         }

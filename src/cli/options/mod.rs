@@ -11,4 +11,5 @@ mod load;
 pub(super) mod podman;
 pub(super) mod request;
 pub(super) mod sandbox;
+pub(super) mod secrets;
 pub(super) mod ssh;

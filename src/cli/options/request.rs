@@ -7,6 +7,7 @@ use clap::Arg;
 use super::caches;
 use super::configuration::Configuration;
 use super::docker::switch;
+use super::secrets;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::command::build::{BuildArgs, OnFail};
@@ -14,9 +15,7 @@ use crate::cli::face::Face;
 use crate::config::policy::Policy;
 use crate::export::{Output, Target};
 use crate::oci::{Annotation, Platform, Reference};
-use crate::pipeline::{
-    self, ContextFrom, DockerfileFrom, Identity, PullPolicy, Recording, Request, Secret, SecretFrom, Tripwire,
-};
+use crate::pipeline::{self, ContextFrom, DockerfileFrom, Identity, PullPolicy, Recording, Request};
 use crate::plan::graph::{EngineImage, Network};
 use crate::plan::{self, ContextSource, Entitlement, Options, SourceKind};
 use crate::report::Diagnostic;
@@ -114,8 +113,8 @@ pub(crate) fn from_args(
         reproducible: reproducible(args.reproducible, configuration)?,
         ignore_file: args.podman.ignorefile.clone(),
         volumes: Vec::new(),
-        secrets: secrets(&args.secret)?,
-        tripwire: tripwire(args.tripwire.as_deref(), global.face)?,
+        secrets: secrets::parse(&args.secret)?,
+        tripwire: secrets::tripwire(args.tripwire.as_deref(), global.face)?,
         keep_failed: args.on_fail != OnFail::Remove,
         limits: args.limits.limits()?,
         dns: args.limits.dns()?,
@@ -206,11 +205,6 @@ pub(crate) fn refuse_results(
     }
 }
 
-/// `--secret`
-pub(crate) fn secrets(given: &[String]) -> Result<Vec<Secret>, Failure> {
-    all(given, "--secret", secret)
-}
-
 /// The configuration's rules, which nobody switches off, and those of `--policy`.
 fn policies(args: &BuildArgs, configuration: &Configuration) -> Result<Vec<Policy>, Failure> {
     let mut policies: Vec<Policy> = configuration.own.policy.iter().cloned().collect();
@@ -227,25 +221,6 @@ fn reproducible(option: Option<bool>, configuration: &Configuration) -> Result<b
             Failure::usage(Diagnostic::error(format!("`{variable}={text}`: it is `true` or `false`")))
         }),
         (None, None) => Ok(configuration.own.defaults.reproducible.unwrap_or(false)),
-    }
-}
-
-/// `--tripwire`. Who calls docker expects nothing that docker does not do.
-fn tripwire(option: Option<&str>, face: Face) -> Result<Tripwire, Failure> {
-    let variable = "RBUILD_TRIPWIRE";
-    let (place, word) = match (option, std::env::var(variable)) {
-        (Some(word), _) => ("--tripwire", word.to_owned()),
-        (None, Ok(word)) if !word.trim().is_empty() => (variable, word.trim().to_owned()),
-        _ if face == Face::Own => return Ok(Tripwire::Stop),
-        _ => return Ok(Tripwire::Warn),
-    };
-    match word.as_str() {
-        "stop" => Ok(Tripwire::Stop),
-        "warn" => Ok(Tripwire::Warn),
-        "off" => Ok(Tripwire::Off),
-        _ => {
-            Err(Failure::usage(Diagnostic::error(format!("`{place}={word}`: it is `stop`, `warn` or `off`"))))
-        }
     }
 }
 
@@ -459,36 +434,6 @@ pub(crate) fn ulimit(text: &str) -> Result<(String, i64, i64), String> {
         return Err("the soft limit is above the hard one".to_owned());
     }
     Ok((name.to_owned(), soft, hard))
-}
-
-fn secret(text: &str) -> Result<Secret, String> {
-    let (mut id, mut from, mut kind, mut is_exempt) = (None, None, None, false);
-    for pair in text.split(',') {
-        let (key, value) = pair.split_once('=').ok_or("write it as id=ID,src=FILE or id=ID,env=NAME")?;
-        match key {
-            "id" => id = Some(value.to_owned()),
-            "src" | "source" => from = Some(SecretFrom::File(PathBuf::from(value))),
-            "env" => from = Some(SecretFrom::Env(value.to_owned())),
-            "tripwire" => match value {
-                "on" => is_exempt = false,
-                "off" => is_exempt = true,
-                _ => return Err(format!("tripwire may be `on` or `off`, not `{value}`")),
-            },
-            "type" if matches!(value, "file" | "env") => kind = Some(value.to_owned()),
-            "type" => return Err(format!("type `{value}` is neither file nor env")),
-            _ => return Err(format!("unknown key `{key}`; there are id, src, env, type and tripwire")),
-        }
-    }
-    let id = id.filter(|id| !id.is_empty()).ok_or("the id is missing")?;
-    // With docker, `type=env,src=NAME` means the variable; a bare id means the variable or file of that name.
-    let from = match (from, kind.as_deref()) {
-        (Some(SecretFrom::File(path)), Some("env")) => SecretFrom::Env(path.to_string_lossy().into_owned()),
-        (Some(from), _) => from,
-        (None, Some("file")) => SecretFrom::File(PathBuf::from(&id)),
-        (None, _) if std::env::var_os(&id).is_some() => SecretFrom::Env(id.clone()),
-        (None, _) => SecretFrom::File(PathBuf::from(&id)),
-    };
-    Ok(Secret { id, from, is_exempt })
 }
 
 /// `--build-context`

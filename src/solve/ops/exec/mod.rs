@@ -98,6 +98,7 @@ fn execute(
     }
     let lowers = if left.is_some() { Vec::new() } else { snapshots.lowers(parent)? };
     let held = mounts::hold(environment, op)?;
+    let words = environment.words();
     let _ = step.locked.set(held.iter().map(HeldMount::waited).sum());
     let mut full = false;
     loop {
@@ -112,14 +113,14 @@ fn execute(
         let mut log = services.log.step(&environment.given.project, step.number(), &step.title);
         let outcome = services.executor.run(&spec, |stream, printed| match printed {
             Printed::Line(line) => {
-                let masked = environment.masked(line);
+                let masked = words.as_ref().and_then(|words| words.masked(line));
                 let line = masked.as_deref().unwrap_or(line);
                 tail.push(last_written(line));
                 log.line(line);
                 services.events.send(Event::Log { step: step.number(), stream, line: line.to_owned() });
             }
             Printed::SoFar(line) => {
-                let masked = environment.masked(line);
+                let masked = words.as_ref().and_then(|words| words.masked(line));
                 let line = masked.as_deref().unwrap_or(line);
                 let line = last_written(line).to_owned();
                 services.events.send(Event::LogSoFar { step: step.number(), line });
