@@ -83,6 +83,8 @@ pub mod secrets;
 )]
 pub mod http;
 
+pub mod insight;
+
 pub mod inventory;
 
 #[allow(clippy::disallowed_methods, reason = "the store's own files, by digest and hash")]

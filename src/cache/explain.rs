@@ -6,19 +6,38 @@ use super::{Field, Preimage};
 
 /// What was changed, in the user's words; the change that says most comes first.
 pub fn difference(last: &Preimage, now: &Preimage) -> String {
-    let (before, after): (Vec<_>, Vec<_>) = (last.fields().collect(), now.fields().collect());
-    let (before, after) = differing(&before, &after);
-    let (before, after) = (by_name(before), by_name(after));
-    let names = after.keys().chain(before.keys().filter(|name| !after.contains_key(*name)));
-    let mut changed: Vec<&str> = names.copied().filter(|n| before.get(n) != after.get(n)).collect();
-    // A stable sort: among equals, the order of names.
-    changed.sort_by_key(|name| rank(name));
+    let changed = changes(last, now);
     let Some(first) = changed.first() else { return unseen(last, now) };
-    let clause = clause(first, before.get(first), after.get(first));
+    let clause = clause(first.name, first.before.as_ref(), first.after.as_ref());
     match changed.len() - 1 {
         0 => clause,
         more => format!("{clause}, and {more} more"),
     }
+}
+
+/// A field that two preimages differ by, with its values in their order: a name may be there several times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedField<'p> {
+    /// Such as `file:src/app.py`.
+    pub name: &'p str,
+    /// What it was; none of a new one.
+    pub before: Option<Vec<&'p str>>,
+    /// What it is; none of one that is gone.
+    pub after: Option<Vec<&'p str>>,
+}
+
+/// What differs, that which says most first.
+pub fn changes<'p>(last: &'p Preimage, now: &'p Preimage) -> Vec<ChangedField<'p>> {
+    let (before, after): (Vec<_>, Vec<_>) = (last.fields().collect(), now.fields().collect());
+    let (before, after) = differing(&before, &after);
+    let (mut before, mut after) = (by_name(before), by_name(after));
+    let mut names: Vec<&str> = after.keys().copied().collect();
+    names.extend(before.keys().filter(|name| !after.contains_key(*name)));
+    names.retain(|name| before.get(name) != after.get(name));
+    // A stable sort: among equals, the order of names.
+    names.sort_by_key(|name| rank(name));
+    let of = |name| ChangedField { name, before: before.remove(name), after: after.remove(name) };
+    names.into_iter().map(of).collect()
 }
 
 /// As [`difference`], where only the names of fields are known: with each whether it was there before, and is now.

@@ -17,7 +17,7 @@ mod worth;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-pub use explain::{difference, difference_of_names};
+pub use explain::{ChangedField, changes, difference, difference_of_names};
 pub use key::{Field, Fields, Key, Preimage, Reasons, write_json};
 pub use lookup::{Broken, Dropped, Found, HearLayer, Lookup, Saved, Used, Why};
 pub use place::{BlobSource, FetchError, Place};

@@ -4,6 +4,7 @@
 //! ROOT/rbuild/inventories/<diff id>    a line with the scanner's version, then JSON
 //! ```
 
+use std::fs::File;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -76,34 +77,39 @@ pub fn layered(store: &Store, layers: &[Layer]) -> Result<Vec<Layered>, Error> {
     layers.par_iter().map(|layer| one(store, layer)).collect()
 }
 
+/// What a layer holds: from the store's folder of indexes, else read from its blob, and then kept there.
+///
+/// # Errors
+/// When the layer is not here, or cannot be read.
+pub fn index(store: &Store, layer: &Layer) -> Result<Arc<Index>, Error> {
+    if let Some(index) = load_index(store, layer.diff_id) {
+        return Ok(index);
+    }
+    let blob = layer.descriptor.digest;
+    let read = Index::read(open(store, blob)?, Limits::default());
+    let read = read.map_err(|source| Error::Archive { layer: blob, source })?;
+    if read.diff_id != layer.diff_id {
+        return Err(Error::WrongDiffId { layer: blob, expected: layer.diff_id, actual: read.diff_id });
+    }
+    save(store, Folder::Indexes, layer.diff_id, &read.index.to_bytes());
+    Ok(Arc::new(read.index))
+}
+
+fn open(store: &Store, blob: Digest) -> Result<File, Error> {
+    match store.open_blob(&blob) {
+        Err(store::Error::NotFound { .. }) => Err(Error::Absent(blob)),
+        opened => opened.map_err(Error::Store),
+    }
+}
+
 fn one(store: &Store, layer: &Layer) -> Result<Layered, Error> {
-    let index = load_index(store, layer.diff_id);
-    if let (Some(index), Some(inventory)) = (&index, load(store, layer.diff_id)) {
-        let (index, inventory) = (Arc::clone(index), Arc::new(inventory));
+    let index = index(store, layer)?;
+    if let Some(inventory) = load(store, layer.diff_id) {
+        let inventory = Arc::new(inventory);
         return Ok(Layered { layer: layer.clone(), index, inventory, was_read: false });
     }
     let blob = layer.descriptor.digest;
-    let open = || match store.open_blob(&blob) {
-        Err(store::Error::NotFound { .. }) => Err(Error::Absent(blob)),
-        opened => opened.map_err(Error::Store),
-    };
-    let index = match index {
-        Some(index) => index,
-        None => {
-            let read = Index::read(open()?, Limits::default());
-            let read = read.map_err(|source| Error::Archive { layer: blob, source })?;
-            if read.diff_id != layer.diff_id {
-                return Err(Error::WrongDiffId {
-                    layer: blob,
-                    expected: layer.diff_id,
-                    actual: read.diff_id,
-                });
-            }
-            save(store, Folder::Indexes, layer.diff_id, &read.index.to_bytes());
-            Arc::new(read.index)
-        }
-    };
-    open()?;
+    open(store, blob)?;
     let reader = |_| -> std::io::Result<Box<dyn std::io::Read>> {
         Ok(Box::new(store.open_blob(&blob).map_err(std::io::Error::other)?))
     };

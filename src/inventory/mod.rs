@@ -19,7 +19,7 @@ mod steps;
 mod unowned;
 
 pub use image::Known;
-pub use keep::{Error, Layered, layered};
+pub use keep::{Error, Layered, index, layered};
 pub use merge::{Component, State, state};
 pub use package::{Kind, Package, Release};
 pub use scan::{LayerInventory, Told, Unread, scan};

@@ -23,6 +23,7 @@ const HOUSE: &[&str] = &[
     "source",
     "secrets",
     "http",
+    "insight",
     "inventory",
     "upkeep",
     "record",
