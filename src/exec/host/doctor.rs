@@ -71,7 +71,7 @@ impl Executor {
             }
         }
         findings.push(recorded_owners(privilege));
-        findings.push(sockets());
+        findings.push(sockets(privilege));
         findings.push(user_mode_network());
         findings.extend(emulators());
         let blocks = |finding: &Finding| {
@@ -422,26 +422,39 @@ impl SingleIdReason {
 }
 
 fn recorded_owners(privilege: Option<Privilege>) -> Finding {
-    if seccomp::can_ask() {
-        return Finding::new(RECORDED_OWNERS, State::Works, "seccomp passes calls on, for users with one id");
-    }
     let state = if privilege == Some(Privilege::Single) { State::Blocked } else { State::Unused };
-    Finding::new(
-        RECORDED_OWNERS,
-        state,
-        "the kernel has no seccomp notifications (Linux 5.9): one id is not enough",
-    )
+    if !seccomp::can_ask() {
+        let detail = "the kernel has no seccomp notifications (Linux 5.9): one id is not enough";
+        return Finding::new(RECORDED_OWNERS, state, detail);
+    }
+    match seccomp::try_to_listen() {
+        Ok(()) => {
+            Finding::new(RECORDED_OWNERS, State::Works, "seccomp passes calls on, for users with one id")
+        }
+        Err(error) => {
+            let why = seccomp::why_nobody_listens(&error).map_or_else(|| error.to_string(), str::to_owned);
+            let detail = format!("seccomp cannot pass calls on to rbuild: {why}; one id is not enough");
+            Finding::new(RECORDED_OWNERS, state, detail)
+        }
+    }
 }
 
-fn sockets() -> Finding {
+fn sockets(privilege: Option<Privilege>) -> Finding {
     let name = "abstract sockets";
     if sys::landlock::has_scopes() {
-        Finding::new(name, State::Works, "those of this machine are closed off to steps on its network")
-    } else {
-        let detail = "steps on this machine's network reach its abstract unix sockets: \
-                      the kernel has no Landlock scopes (Linux 6.12)";
-        Finding::new(name, State::Limited, detail).with(vec!["rbuild --network none …".into()])
+        return Finding::new(
+            name,
+            State::Works,
+            "those of this machine are closed off to steps on its network",
+        );
     }
+    let detail = "steps on this machine's network reach its abstract unix sockets: \
+                  the kernel has no Landlock scopes (Linux 6.12)";
+    let remedy = match privilege {
+        Some(Privilege::Plain) => "start the container with a network of its own",
+        None | Some(Privilege::Root | Privilege::Ranges | Privilege::Single) => "rbuild --network none …",
+    };
+    Finding::new(name, State::Limited, detail).with(vec![remedy.into()])
 }
 
 /// What `--network pasta` needs.

@@ -102,14 +102,9 @@ fn confine(spec: &Spec, terminal: Option<u32>, ends: &Ends<'_>) -> Result<(), Fa
 /// Why there is no listener, as far as that can be told.
 fn refused(error: &std::io::Error) -> Failure {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
-    let why = match errno {
-        libc::EBUSY => {
-            "have a program of rbuild's answer system calls (seccomp): a container or program around rbuild does so already, and the kernel allows one"
-        }
-        libc::EINVAL => {
-            "have a program of rbuild's answer system calls (seccomp): this kernel, or what stands in for it (gVisor), cannot do that"
-        }
-        _ => "install the seccomp filter",
+    let doing = match seccomp::why_nobody_listens(error) {
+        Some(why) => format!("have a program of rbuild's answer system calls (seccomp): {why}"),
+        None => "install the seccomp filter".to_owned(),
     };
-    Failure::Setup { doing: why.to_owned(), errno }
+    Failure::Setup { doing, errno }
 }

@@ -6,6 +6,7 @@
 mod table;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::OnceLock;
 
 use super::owners::{Call, WATCHED, When};
@@ -175,6 +176,30 @@ fn compile(profile: Profile) -> Vec<Instruction> {
 /// Whether the kernel can pass calls on (Linux 5.0).
 pub(super) fn can_ask() -> bool {
     super::sys::has_seccomp_action(RETURN_USER_NOTIFICATION)
+}
+
+/// Tries to have calls passed on, for a thread that does no more. The kernel can allow it, and this place not.
+pub(super) fn try_to_listen() -> io::Result<()> {
+    let allow = [instruction(RETURN, RETURN_ALLOW)];
+    let listen = || {
+        rustix::thread::set_no_new_privs(true)?;
+        super::sys::install_asking_filter(&allow).map(drop)
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, listen)?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Why no calls are passed on, where somebody is in the way.
+pub(super) fn why_nobody_listens(error: &io::Error) -> Option<&'static str> {
+    match error.raw_os_error()? {
+        libc::EBUSY => {
+            Some("a container or program around rbuild does so already, and the kernel allows one")
+        }
+        libc::EINVAL => Some("this kernel, or what stands in for it (gVisor), cannot do that"),
+        _ => None,
+    }
 }
 
 /// Whether the filter passes calls on to a listener.

@@ -1,5 +1,6 @@
 //! Containers that lack something, agents, and terminals.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::json;
@@ -23,16 +24,21 @@ fn write_profile(plain: &Plain, name: &str, calls: &serde_json::Value) -> String
     format!("seccomp={}", path.display())
 }
 
-/// What doctor says of plain containers, and what a build says.
-fn told(plain: &Plain, options: &[&str], before: &str) -> (String, String) {
+/// What doctor says (by name of what was tried: state, detail, ways out), and what a build says.
+fn told(plain: &Plain, options: &[&str], before: &str) -> (BTreeMap<String, String>, String) {
     let rbuild = format!("{before} /work/rbuild --root /var/lib/store");
     let (found, _) = plain.run(options, &format!("{rbuild} doctor --format json"));
     let found: serde_json::Value = serde_json::from_str(&found).unwrap_or_else(|e| panic!("{e}: {found}"));
     let findings = found["findings"].as_array().unwrap();
-    let finding = findings.iter().find(|finding| finding["name"] == "plain container").unwrap();
-    let said = format!("{} {}", finding["state"].as_str().unwrap(), finding["detail"].as_str().unwrap());
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let said = |finding: &serde_json::Value| {
+        let remedies: Vec<_> = finding["remedies"].as_array().into_iter().flatten().map(text).collect();
+        let said = format!("{} {} {}", text(&finding["state"]), text(&finding["detail"]), remedies.join(" "));
+        (text(&finding["name"]), said.trim_end().to_owned())
+    };
+    let found = findings.iter().map(said).collect();
     let (built, _) = plain.run(options, &format!("{rbuild} --progress=plain /work/said 2>&1; echo code $?"));
-    (said, built)
+    (found, built)
 }
 
 /// As in gVisor, and beside a program that has such a listener.
@@ -57,6 +63,9 @@ fn without_a_listener_nothing_is_begun() {
         ),
     ] {
         let (found, built) = told(&plain, options, before);
+        let owners = &found["recorded owners"];
+        assert!(owners.starts_with("unused ") && owners.contains(why), "{owners}");
+        let found = &found["plain container"];
         assert!(found.starts_with("blocked ") && found.contains(why), "{found}");
         assert!(built.contains(&format!("error: no RUN works here: cannot have a program of rbuild's answer system calls (seccomp): {why}")), "{built}");
         assert!(built.ends_with("code 1\n") && !built.contains("#1"), "{built}");
@@ -71,7 +80,9 @@ fn a_kernel_without_landlock_will_do() {
     let none = json!({"names": ["landlock_create_ruleset"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38});
     let none = profile(&plain, "no-landlock.json", &none);
     let (found, built) = told(&plain, &["-e", "TOKEN=of-the-job", "--security-opt", &none], "");
-    assert!(found.starts_with("works "), "{found}");
+    assert!(found["plain container"].starts_with("works "), "{found:?}");
+    let sockets = &found["abstract sockets"];
+    assert!(sockets.starts_with("limited ") && !sockets.contains("rbuild --network none"), "{sockets}");
     for word in ["REACHED", "OTHERWISE", "MISSING", "OPEN", "LISTED"] {
         assert!(!built.contains(word), "{built}");
     }
@@ -92,7 +103,7 @@ fn without_pid_namespaces_steps_are_kept_apart_all_the_same() {
     let filter = write_profile(&plain, "no-pid.json", &calls);
     let options = ["-e", "TOKEN=of-the-job", "--security-opt", &filter];
     let (found, built) = told(&plain, &options, "");
-    assert!(found.starts_with("works "), "{found}");
+    assert!(found["plain container"].starts_with("works "), "{found:?}");
     for word in ["REACHED", "OTHERWISE", "MISSING", "OPEN", "LISTED"] {
         assert!(!built.contains(word), "{built}");
     }
