@@ -273,6 +273,14 @@ pub struct ExitReport {
     /// there are mounts, none are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub put_back: Vec<PathBuf>,
+    /// Inodes of files that may have been written to through a mapping, which on some file systems changes no time. Told where roots
+    /// are changed in place only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mapped: Vec<u64>,
+    /// Whether files may have been changed in a way that the kernel does not tell whoever watches directories. Told where roots are
+    /// changed in place only.
+    #[serde(default)]
+    pub unseen: bool,
 }
 
 /// How many processes a step could have.

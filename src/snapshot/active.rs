@@ -113,6 +113,11 @@ impl ActiveSnapshot {
         &self.dirs
     }
 
+    /// A folder on the same file system that is in no root.
+    pub fn beside(&self) -> &Path {
+        self.dirs.merged.parent().unwrap_or(&self.dirs.merged)
+    }
+
     /// The lower directories, the top one first.
     pub fn lowers(&self) -> &[PathBuf] {
         &self.lowers

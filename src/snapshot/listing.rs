@@ -1,26 +1,25 @@
 //! What a root looked like at some time: enough to tell which files were touched since.
 //!
 //! For roots that are changed in place. A file that has the same inode, size and time of change was not touched, and a directory
-//! has the same names: nobody can set that time. The clock behind it ticks some milliseconds at a time, so what happens in the tick of the listing must be
-//! over before the root is changed again ([`Listing::settle`]).
+//! has the same names: nobody can set that time. The clock behind it may tick some milliseconds at a time, so the tick of the listing
+//! must be over before the root is changed again ([`Listing::settle`]).
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rayon::prelude::*;
 use rustix::fs::Stat;
 
 use super::Error;
+use super::file_clock::{self, Time};
 use super::files::is_directory;
+use super::watch::Watch;
 use crate::rootfs::{Root, Symlinks};
-
-/// The kernel's clock for files ticks at least a hundred times a second.
-const TICK: Duration = Duration::from_millis(11);
+use crate::sync::lock;
 
 /// What is noted of a file or a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +27,7 @@ pub(super) struct Mark {
     inode: u64,
     size: i64,
     modified: (i64, u64),
-    changed: (i64, u64),
+    pub(super) changed: Time,
 }
 
 impl Mark {
@@ -48,11 +47,22 @@ pub(super) struct Noted {
     pub(super) name: Box<OsStr>,
     pub(super) mark: Mark,
     pub(super) is_directory: bool,
+    /// A file that can be written to elsewhere, too.
+    pub(super) has_other_names: bool,
 }
 
 impl Noted {
     pub(super) fn new(name: &OsStr, stat: &Stat) -> Self {
-        Self { name: name.into(), mark: Mark::of(stat), is_directory: is_directory(stat) }
+        let is_directory = is_directory(stat);
+        let has_other_names = !is_directory && stat.st_nlink > 1;
+        Self { name: name.into(), mark: Mark::of(stat), is_directory, has_other_names }
+    }
+}
+
+impl Noted {
+    /// Whether both are the same directory, whatever is in it.
+    pub(super) fn is_same_directory(&self, other: &Self) -> bool {
+        self.is_directory && other.is_directory && self.mark.inode == other.mark.inode
     }
 }
 
@@ -67,6 +77,35 @@ pub(super) struct Listed {
 #[derive(Debug, Default)]
 pub struct Listing {
     directories: HashMap<Vec<u8>, Arc<Listed>>,
+}
+
+/// All directories that have to be looked at: nothing happened to any other, nor to what is in it.
+#[derive(Debug)]
+pub(super) struct Touched {
+    /// All that is directly in these is looked at.
+    folders: HashSet<Vec<u8>>,
+    /// These, and those above.
+    above: HashSet<Vec<u8>>,
+}
+
+impl Touched {
+    fn new(folders: HashSet<Vec<u8>>) -> Self {
+        let mut above = HashSet::new();
+        for folder in &folders {
+            let ends = folder.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+            above.extend(ends.chain([0, folder.len()]).map(|end| folder[..end].to_vec()));
+        }
+        Self { folders, above }
+    }
+
+    pub(super) fn is_touched(&self, folder: &[u8]) -> bool {
+        self.folders.contains(folder)
+    }
+
+    /// Whether this is a directory that was touched, or one is below.
+    pub(super) fn is_above(&self, folder: &[u8]) -> bool {
+        self.above.contains(folder)
+    }
 }
 
 impl Listing {
@@ -90,17 +129,34 @@ impl Listing {
         Ok(Self { directories })
     }
 
-    /// Waits until the clock has gone on since the newest change.
-    pub fn settle(&self) {
+    /// Waits until whatever is changed from now on gets a later time than all that is listed. `beside` is a folder on the same file
+    /// system that is not in the root.
+    pub fn settle(&self, beside: &Path) -> Result<(), Error> {
         let of_one = |listed: &Arc<Listed>| {
             let inside = listed.entries.iter().map(|noted| noted.mark.changed).max();
             inside.into_iter().chain([listed.mark.changed]).max()
         };
         let newest = self.directories.values().filter_map(of_one).max().unwrap_or_default();
-        let newest = UNIX_EPOCH + Duration::new(u64::try_from(newest.0).unwrap_or(0), newest.1 as u32);
-        if let Ok(left) = (newest + TICK).duration_since(SystemTime::now()) {
-            std::thread::sleep(left.min(TICK));
-        }
+        file_clock::pass(newest, beside).map_err(Error::io("tell the time of files in", beside))
+    }
+
+    pub(super) fn directories(&self) -> &HashMap<Vec<u8>, Arc<Listed>> {
+        &self.directories
+    }
+
+    /// The directories with files that have other names, too.
+    fn with_links(&self) -> impl Iterator<Item = &Vec<u8>> {
+        let has_links = |listed: &Listed| listed.entries.iter().any(|noted| noted.has_other_names);
+        self.directories.iter().filter(move |(_, listed)| has_links(listed)).map(|(path, _)| path)
+    }
+
+    /// The directories that `before` has not, and those that were touched: what was removed can have been made again with the number that it
+    /// had.
+    fn new_since<'l>(&'l self, before: &'l Self) -> impl Iterator<Item = &'l Vec<u8>> {
+        let was_there = |path: &Vec<u8>, listed: &Listed| {
+            before.directories.get(path).is_some_and(|old| old.mark == listed.mark)
+        };
+        self.directories.iter().filter(move |(path, listed)| !was_there(path, listed)).map(|(path, _)| path)
     }
 
     /// The directory at `path`, if it looks as it did.
@@ -153,6 +209,12 @@ pub struct Tracked {
     pub covered: usize,
     /// Paths in it that were out of it meanwhile, and are as before.
     pub put_back: HashSet<PathBuf>,
+    /// Inodes of files whose time does not tell whether they were written to.
+    pub mapped: HashSet<u64>,
+    /// Whether something was done of which the kernel may not have told: see [`super::watch`].
+    pub unseen: bool,
+    /// Where something happened.
+    watch: Option<Arc<Mutex<Watch>>>,
     /// What it looks like when its changes have been found.
     pub after: Arc<OnceLock<Listing>>,
     /// Opens the blob of one of the parent's layers, where that is wanted.
@@ -178,15 +240,44 @@ impl Tracked {
         Self { before: Arc::new(before), covered, ..Self::default() }
     }
 
+    /// Has the kernel tell from now on where in `root` something happens, so that the rest need not be looked at. Where it cannot,
+    /// all is.
+    pub fn watched(self, root: &Path) -> Self {
+        let watch = Watch::on(root, self.before.directories.keys());
+        Self { watch: watch.map(|watch| Arc::new(Mutex::new(watch))), ..self }
+    }
+
+    /// What has to be looked at; `None` for everything.
+    pub(super) fn touched(&self) -> Option<Touched> {
+        let mut watch = lock(self.watch.as_ref().filter(|_| !self.unseen && self.mapped.is_empty())?);
+        let mut folders = watch.happened(&self.put_back)?.clone();
+        folders.extend(self.before.with_links().cloned());
+        Some(Touched::new(folders))
+    }
+
     /// As the root is now, when its changes have been found.
     pub fn go_on(self) -> Option<Self> {
         let after = Arc::into_inner(self.after)?.into_inner()?;
-        Some(Self::new(after, self.covered))
+        let watch = self.watch.filter(|watch| {
+            let mut watch = lock(watch);
+            let goes_on = match watch.happened(&self.put_back) {
+                Some(_) => watch.add(after.new_since(&self.before)),
+                None => false,
+            };
+            watch.forget();
+            goes_on
+        });
+        Some(Self { watch, ..Self::new(after, self.covered) })
     }
 
     /// Whether nobody wrote to what is at `path`, unless its time was set back afterwards.
     pub(super) fn seems_unwritten(&self, path: &[u8], mark: Mark) -> bool {
         self.before.file(path).is_some_and(|before| Mark { changed: mark.changed, ..before } == mark)
+    }
+
+    /// Whether the mark of a file tells that it was not written to.
+    pub(super) fn is_telling(&self, mark: Mark) -> bool {
+        !self.mapped.contains(&mark.inode)
     }
 
     /// Whether there was a file at `path`.
@@ -196,7 +287,7 @@ impl Tracked {
 
     /// Whether what is at `path` was not touched.
     pub(super) fn is_untouched(&self, path: &[u8], mark: Mark) -> bool {
-        let Some(before) = self.before.file(path) else { return false };
+        let Some(before) = self.before.file(path).filter(|_| self.is_telling(mark)) else { return false };
         // To move a file changes its time of change.
         let is_put_back = || self.put_back.contains(Path::new(OsStr::from_bytes(path)));
         before == mark || Mark { changed: mark.changed, ..before } == mark && is_put_back()
@@ -213,14 +304,14 @@ mod tests {
 
     #[test]
     fn what_was_touched_is_seen() {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, beside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let root = folder.path();
         fs::create_dir(root.join("d")).unwrap();
         for name in ["same", "d/written", "d/moved", "gone"] {
             fs::write(root.join(name), "x").unwrap();
         }
         let before = Listing::of(root).unwrap();
-        before.settle();
+        before.settle(beside.path()).unwrap();
         fs::write(root.join("d/written"), "y").unwrap();
         fs::rename(root.join("d/moved"), folder.path().join("aside")).unwrap();
         fs::rename(folder.path().join("aside"), root.join("d/moved")).unwrap();

@@ -13,6 +13,8 @@ mod copy;
 mod diff;
 mod error;
 #[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
+mod file_clock;
+#[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod files;
 #[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod hidden;
@@ -27,6 +29,8 @@ mod sums;
 mod trees;
 #[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod unpack;
+#[allow(clippy::disallowed_methods, reason = "a file of /proc")]
+mod watch;
 
 pub use active::{ActiveSnapshot, Dirs};
 pub use commit::{CommitJob, Committed, Views, commit, commit_on};

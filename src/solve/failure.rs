@@ -221,6 +221,8 @@ mod tests {
             out_of_memory,
             special_owners: Vec::new(),
             put_back: Vec::new(),
+            mapped: Vec::new(),
+            unseen: false,
             memory_limit_bytes: None,
             process_limit: None,
         }

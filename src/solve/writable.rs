@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::path::PathBuf;
 
-use crate::exec::MemoryMount;
+use crate::exec::{ExitReport, MemoryMount};
 use crate::snapshot::{ActiveSnapshot, Tracked};
 
 /// A root that a command can change.
@@ -26,9 +26,12 @@ impl WritableRoot {
         Self { memory: None, snapshot, tracked: Some(tracked) }
     }
 
-    /// A command has run in it, for which these paths were out of it.
-    pub(super) fn note_put_back(&mut self, paths: &[PathBuf]) {
-        self.tracked.iter_mut().for_each(|tracked| tracked.put_back.extend(paths.iter().cloned()));
+    /// What a command has done in it that its files do not tell.
+    pub(super) fn note(&mut self, report: &ExitReport) {
+        let Some(tracked) = &mut self.tracked else { return };
+        tracked.put_back.extend(report.put_back.iter().cloned());
+        tracked.mapped.extend(&report.mapped);
+        tracked.unseen |= report.unseen;
     }
 
     /// The root as it is now that its changes were found.

@@ -57,6 +57,8 @@ pub(in crate::exec) enum When {
     Bits(u8, u32),
     /// When this argument is this.
     Value(u8, u32),
+    /// When this argument has one of these bits; 32-bit x86, whose arguments no filter sees, always.
+    BitsInMemory(u8, u32),
     /// On machines of 64 bits only: the others have another structure, which nobody writes here.
     Wide,
     /// As that, when this argument has none of these bits.

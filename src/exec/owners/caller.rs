@@ -73,6 +73,18 @@ impl Caller {
         plain(format!("{}/fd/{}", numbers::shown(self.pid), fd as i32).into_bytes())
     }
 
+    /// Whether one of its open files is open for writing, as far as can be told.
+    pub(in crate::exec) fn may_write(self, fd: u64) -> bool {
+        let path = format!("{}/fdinfo/{}", numbers::shown(self.pid), fd as i32);
+        let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let text = file.ok().and_then(|file| std::io::read_to_string(std::fs::File::from(file)).ok());
+        let flags = text.as_deref().and_then(|text| {
+            let flags = text.lines().find_map(|line| line.strip_prefix("flags:"))?;
+            i32::from_str_radix(flags.trim(), 8).ok()
+        });
+        flags.is_none_or(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
+    }
+
     /// What `path` is to it; an empty one is the directory itself.
     pub(in crate::exec) fn path(self, directory: u64, path: &[u8]) -> CString {
         let pid = numbers::shown(self.pid);

@@ -1,5 +1,6 @@
 //! The system calls that the supervisor of a plain step answers.
 
+use super::supervisor::SHARED;
 use crate::exec::owners::CARRIER;
 use crate::exec::owners::{Call, When};
 
@@ -14,6 +15,12 @@ pub(in crate::exec) enum Watched {
     Process(ProcessCall),
     /// `uname`: the host has the step's name.
     Name,
+    /// The kernel may not tell what this changes.
+    Unseen,
+    /// `mmap`: a file may be written to without its time telling of it.
+    Map,
+    /// `mmap2`: as that; its arguments are never in memory.
+    Map2,
     /// `chroot`, which would let a process out of the step's root.
     Chroot,
 }
@@ -92,6 +99,12 @@ pub(in crate::exec) const WATCHED: &[(&str, Watched, When)] = &[
     ("execve", path(PathCall::Execve), When::Always),
     ("execveat", path(PathCall::Execveat), When::Always),
     ("chroot", Watched::Chroot, When::Always),
+    ("link", Watched::Unseen, When::Always),
+    ("linkat", Watched::Unseen, When::Always),
+    ("io_submit", Watched::Unseen, When::Always),
+    ("splice", Watched::Unseen, When::Always),
+    ("mmap", Watched::Map, When::BitsInMemory(3, SHARED)),
+    ("mmap2", Watched::Map2, When::Bits(3, SHARED)),
     ("uname", Watched::Name, When::Wide),
     ("chown", owner(Call::Chown), When::Always),
     ("chown32", owner(Call::Chown), When::Always),

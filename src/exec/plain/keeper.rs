@@ -68,6 +68,8 @@ struct Kept {
     ended: sys::Ended,
     usage: sys::Usage,
     supervisor_failed: bool,
+    mapped: Vec<u64>,
+    unseen: bool,
 }
 
 /// Starts command and supervisor, and waits until nothing of the step is left.
@@ -82,11 +84,12 @@ fn keep(
     let (ours, theirs) = UnixStream::pair().doing(|| "make a socket".into())?;
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".into())?;
     let keeper = std::process::id();
+    let mapped = supervisor::Mapped::new().doing(|| "make a file in memory".into())?;
     let supervisor = match sys::fork().doing(|| "fork".into())? {
         sys::Fork::Child => {
             drop((ours, reader, writer));
             std::process::exit(i32::from(
-                supervisor::run(&theirs, root, &given.request.spec, keeper).is_err(),
+                supervisor::run(&theirs, root, &given.request.spec, (keeper, &mapped)).is_err(),
             ));
         }
         sys::Fork::Parent(pid) => pid,
@@ -114,6 +117,7 @@ fn keep(
         deadline: None,
         supervisor_is_gone: false,
         supervisor_failed: false,
+        mapped,
     };
     watch.follow(socket, zygote)?;
     watch.finish()
@@ -133,6 +137,7 @@ struct Watch {
     deadline: Option<Instant>,
     supervisor_is_gone: bool,
     supervisor_failed: bool,
+    mapped: supervisor::Mapped,
 }
 
 impl Watch {
@@ -241,12 +246,13 @@ impl Watch {
         let (ended, usage) = self
             .ended
             .ok_or_else(|| Failure::Setup { doing: "wait for the command".into(), errno: libc::ECHILD })?;
-        Ok(Kept { said: self.said, ended, usage, supervisor_failed: self.supervisor_failed })
+        let (mapped, unseen) = self.mapped.noted().doing(|| "read which files were mapped".into())?;
+        Ok(Kept { said: self.said, ended, usage, supervisor_failed: self.supervisor_failed, mapped, unseen })
     }
 }
 
 fn conclude(kept: Kept, put_back: Vec<PathBuf>) -> InitReport {
-    let Kept { said, ended, usage, supervisor_failed } = kept;
+    let Kept { said, ended, usage, supervisor_failed, mapped, unseen } = kept;
     let failed = |failure| InitReport { outcome: Outcome::Failed(failure), made: None };
     let mut is_ready = false;
     for line in said.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -279,6 +285,8 @@ fn conclude(kept: Kept, put_back: Vec<PathBuf>) -> InitReport {
         process_limit: None,
         special_owners: Vec::new(),
         put_back,
+        mapped,
+        unseen,
     };
     InitReport { outcome: Outcome::Exited(report), made: None }
 }

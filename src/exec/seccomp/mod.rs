@@ -324,7 +324,10 @@ fn ranges(profile: Profile, column: Column) -> Vec<(u32, Action)> {
         let action = match when {
             When::Wide | When::WideWithout(..) if !column.is_wide() => continue,
             When::Wide | When::Always => Action::Ask,
-            When::Bits(argument, bits) => Action::AskBits(argument, bits),
+            When::BitsInMemory(..) if !column.is_wide() => Action::Ask,
+            When::Bits(argument, bits) | When::BitsInMemory(argument, bits) => {
+                Action::AskBits(argument, bits)
+            }
             When::Value(argument, value) => Action::AskValue(argument, value),
             When::OneOf(argument, values) => Action::AskOneOf(argument, values),
             When::WideWithout(argument, bits) | When::Without(argument, bits) => {

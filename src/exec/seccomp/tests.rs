@@ -205,6 +205,22 @@ fn watched_calls_are_found_by_number() {
     assert!(WATCHED.iter().all(|(name, ..)| ALLOWED.iter().any(|row| row.0 == *name)));
 }
 
+/// Shared mappings are noted; of 32-bit x86's first call no filter sees what is mapped.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn without_mounts_mappings_are_asked_about() {
+    let plain = compile(Profile::Plain);
+    let with_flags =
+        |architecture, number, flags| decide_all(&plain, architecture, number, [0, 4096, 3, flags, 3, 0]);
+    const SHARED: u32 = libc::MAP_SHARED as u32;
+    const PRIVATE: u32 = libc::MAP_PRIVATE as u32;
+    for (architecture, number) in [(0xc000_003e, 9), (0x4000_0003, 192)] {
+        assert_eq!(with_flags(architecture, number, SHARED), RETURN_USER_NOTIFICATION);
+        assert_eq!(with_flags(architecture, number, PRIVATE), RETURN_ALLOW);
+    }
+    assert_eq!(with_flags(0x4000_0003, 90, PRIVATE), RETURN_USER_NOTIFICATION);
+}
+
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn without_mounts_nothing_waits_for_the_disk() {

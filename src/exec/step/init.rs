@@ -289,6 +289,8 @@ fn conclude(
         process_limit,
         special_owners,
         put_back: Vec::new(),
+        mapped: Vec::new(),
+        unseen: false,
     };
     InitReport { outcome: Outcome::Exited(report), made }
 }

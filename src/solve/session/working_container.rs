@@ -146,7 +146,7 @@ impl WorkingContainer {
                 Ok(report) => report,
             };
             self.has_run = true;
-            self.snapshot.note_put_back(&report.put_back);
+            self.snapshot.note(&report);
             let known = std::mem::take(&mut self.session.special_owners);
             let is_told =
                 |owner: &SpecialOwner| report.special_owners.iter().any(|new| new.file == owner.file);

@@ -44,7 +44,7 @@ impl Snapshots {
             && let Some(root) = left
         {
             if let Some(tracked) = root.before() {
-                tracked.before.settle();
+                tracked.before.settle(root.beside())?;
             }
             return Ok(Some(root));
         }
@@ -69,8 +69,9 @@ impl Snapshots {
         self.while_coming(&wanted, |come| self.put_upon(root, (&parent.layers, below), &told, come))?;
         told.ended();
         let before = Listing::of(root)?;
-        before.settle();
-        Ok(Some(WritableRoot::tracked(snapshot, Tracked::new(before, covered))))
+        before.settle(snapshot.beside())?;
+        let tracked = Tracked::new(before, covered).watched(root);
+        Ok(Some(WritableRoot::tracked(snapshot, tracked)))
     }
 
     /// The root that a step has left with the most of these layers, if there is one, and how many they are.

@@ -450,7 +450,9 @@ impl Snapshots {
         }
         if self.changes_in_place() {
             let before = Listing::of(&snapshot.dirs().merged)?;
-            return Ok(WritableRoot::tracked(snapshot, Tracked::new(before, lowers.len())));
+            before.settle(snapshot.beside())?;
+            let tracked = Tracked::new(before, lowers.len()).watched(&snapshot.dirs().merged);
+            return Ok(WritableRoot::tracked(snapshot, tracked));
         }
         let memory = self.mount_memory(&snapshot, &snapshot.dirs().to_make())?;
         Ok(WritableRoot::new(snapshot, memory))

@@ -128,6 +128,29 @@ fn files_belong_to_whom_a_process_is() {
     );
 }
 
+/// A file in memory keeps its times when it is written to through a mapping; of other ways directories that are watched are not told.
+#[test]
+fn what_is_changed_in_untold_ways_is_in_the_layer() {
+    let plain = plain!();
+    let shell = SHELL.replacen("scratch", "scratch AS shell", 1);
+    let ways = ["mapped", "protected", "linked", "spliced", "aio"];
+    // A step for each, so that none of them has the others' found.
+    let steps: String = ways.iter().map(|way| format!("RUN [\"/untold\", \"{way}:/d/{way}\"]\n")).collect();
+    let show = "for f in mapped protected linked spliced aio; do echo \"$f $(head -c 4 /d/$f)\"; done";
+    let dockerfile = format!(
+        "{shell}FROM shell AS changed\nCOPY untold /\nRUN mkdir /d /other; for f in protected linked spliced aio; do echo aaaa > /d/$f; done\n\
+         COPY Dockerfile /d/mapped\n{steps}RUN {show}\nFROM shell\nCOPY --from=changed /d /d\nRUN {show} | sed 's/^/layer: /'\n"
+    );
+    plain.context("untold", &dockerfile, &["untold"]);
+    for options in [&[][..], &["--tmpfs=/var/lib/store:exec"]] {
+        let (text, code) = plain.build("untold", options, "");
+        assert_eq!(code, Some(0), "{options:?}: {text}");
+        let lines = ["mapped XROM", "protected Xaaa", "linked Xaaa", "spliced Xaaa", "aio Xaaa"];
+        prints(&text, &lines);
+        prints(&text, &lines.map(|line| format!("layer: {line}")).each_ref().map(String::as_str));
+    }
+}
+
 const MOUNTS: &str = r#"COPY Dockerfile /kept
 FROM scratch AS other
 COPY busybox /part/file

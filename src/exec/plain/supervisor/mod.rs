@@ -9,6 +9,7 @@ mod answers;
 mod execute;
 mod found;
 mod locate;
+mod mapped;
 mod mirror;
 mod processes;
 
@@ -31,6 +32,7 @@ use crate::exec::spec::Spec;
 use crate::exec::sys::landlock::{self, Wall};
 use crate::exec::wire::channel;
 use locate::Place;
+pub(super) use mapped::{Mapped, SHARED};
 
 /// See the module.
 pub(super) struct Supervisor {
@@ -51,10 +53,17 @@ pub(super) struct Supervisor {
     terminals: HashSet<u32>,
     /// The links to programs that were made: by inode and path of the program, the link's path.
     programs: HashMap<(u64, u64, Vec<u8>), String>,
+    /// What the step may write to without its time telling of it.
+    mapped: Mapped,
 }
 
 /// The supervisor's life; ends when no process is left that could ask.
-pub(super) fn run(socket: &UnixStream, root: &Furnished, spec: &Spec, keeper: u32) -> std::io::Result<()> {
+pub(super) fn run(
+    socket: &UnixStream,
+    root: &Furnished,
+    spec: &Spec,
+    (keeper, mapped): (u32, &Mapped),
+) -> std::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     notify::outlive_the_step();
     let proc = members::open_proc()?;
@@ -77,6 +86,7 @@ pub(super) fn run(socket: &UnixStream, root: &Furnished, spec: &Spec, keeper: u3
         special: HashSet::new(),
         terminals: terminal.try_into().ok().map(u32::from_le_bytes).into_iter().collect(),
         programs: HashMap::new(),
+        mapped: mapped.shared()?,
     };
     for folder in ["/proc", "/dev", "/dev/pts"] {
         let stat = rustix::fs::stat(folder)?;
@@ -111,6 +121,9 @@ impl Supervisor {
             Watched::Owner(call) => self.owners.decide_call(question, (call, convention)),
             Watched::Path(call) => self.path(call, question, convention),
             Watched::Process(call) => self.process(call, question),
+            Watched::Unseen => self.unseen(),
+            Watched::Map => self.map(question, !convention.wide),
+            Watched::Map2 => self.map(question, false),
             Watched::Name => self.tell_name(question),
             Watched::Chroot => self.chroot(question),
         }

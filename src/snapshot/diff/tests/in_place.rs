@@ -29,8 +29,9 @@ fn exchange(root: &Path, one: &Path, other: &Path) {
     }
 }
 
-/// Does something to the root that a step could do, mostly so that it is hard to see.
-fn change(root: &Path, chance: &mut Chance) {
+/// Does something to the root that a step could do, mostly so that it is hard to see. Gives whether directories that are watched tell of all
+/// that follows from it.
+fn change(root: &Path, chance: &mut Chance) -> bool {
     let walk = walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name();
     let all: Vec<PathBuf> = walk.into_iter().map(|found| found.unwrap().into_path()).collect();
     let is_dir = |path: &PathBuf| fs::symlink_metadata(path).unwrap().is_dir();
@@ -45,7 +46,7 @@ fn change(root: &Path, chance: &mut Chance) {
         if !fresh.exists() && fs::symlink_metadata(&fresh).is_err() {
             fs::write(&fresh, format!("{}", chance.below(100))).unwrap();
         }
-        return;
+        return true;
     }
     let (file, other) = (chance.one(&files), chance.one(&files));
     let (folder, another) = (chance.one(&some_folder), chance.one(&some_folder));
@@ -79,6 +80,7 @@ fn change(root: &Path, chance: &mut Chance) {
         12 => std::os::unix::fs::lchown(file, Some(chance.below(3) as u32), None).unwrap(),
         _ => {}
     }
+    what != 7
 }
 
 /// Without the numbers of links: what was touched and is the same is left out, also when its other names are not.
@@ -93,16 +95,22 @@ fn without_links(root: &Path) -> Vec<String> {
 #[test]
 fn its_layers_give_what_is_in_it() {
     let mut tried = 0;
-    for seed in 1..=12 {
+    for seed in 1..=16 {
+        let is_watched = seed % 2 == 0;
         let Some(mut base) = sample() else { return };
         let snapshot = base.run(OverlayKind::Copy, "");
         let root = snapshot.dirs().merged.clone();
         let mut tracked = Tracked::new(Listing::of(&root).unwrap(), base.lowers.len());
+        if is_watched {
+            tracked = tracked.watched(&root);
+        }
         let mut chance = Chance(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
         for round in 0..10 {
-            tracked.before.settle();
+            tracked.before.settle(base.dir.path()).unwrap();
             let changes = chance.below(5);
-            (0..changes).for_each(|_| change(&root, &mut chance));
+            for _ in 0..changes {
+                tracked.unseen |= !change(&root, &mut chance);
+            }
             let blob = base.dir.path().join("step");
             let whole = snapshot.diff_job(vec![], Owners::OnDisk(IdMap::default()));
             let job = CommitJob {
@@ -132,6 +140,31 @@ fn its_layers_give_what_is_in_it() {
         }
     }
     assert!(tried > 100, "{tried}");
+}
+
+/// Where the kernel tells what is touched nothing else is looked at, unless something was done of which it does not tell.
+#[test]
+fn what_is_not_told_of_is_looked_for_where_it_may_be() {
+    let Some(base) = sample() else { return };
+    let snapshot = base.run(OverlayKind::Copy, "");
+    let root = snapshot.dirs().merged.clone();
+    fs::create_dir(root.join("one")).unwrap();
+    fs::create_dir(root.join("other")).unwrap();
+    let entries = |unseen: bool| {
+        fs::write(root.join("one/file"), "file").unwrap();
+        let mut tracked = Tracked::new(Listing::of(&root).unwrap(), base.lowers.len()).watched(&root);
+        tracked.before.settle(base.dir.path()).unwrap();
+        tracked.unseen = unseen;
+        // The last name of the file is elsewhere.
+        fs::hard_link(root.join("one/file"), root.join("other/name")).unwrap();
+        fs::write(root.join("other/name"), "changed").unwrap();
+        fs::remove_file(root.join("other/name")).unwrap();
+        let whole = snapshot.diff_job(vec![], Owners::OnDisk(IdMap::default()));
+        let found = diff(&DiffJob { tracked: Some(tracked), ..whole }, &base.view).unwrap();
+        found.iter().any(|entry| entry.path == b"one/file")
+    };
+    assert!(!entries(false), "it is not watched, or looked at all the same");
+    assert!(entries(true));
 }
 
 /// Trees that are put upon a root one by one, some by moving, make what they make at once.

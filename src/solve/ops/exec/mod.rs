@@ -136,7 +136,7 @@ fn execute(
         let report = match outcome {
             Ok(report) if report.status == ExitStatus::Code(0) => {
                 log.end(failure::ended(&report));
-                snapshot.note_put_back(&report.put_back);
+                snapshot.note(&report);
                 report
             }
             Ok(report) => {
