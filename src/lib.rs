@@ -74,6 +74,11 @@ pub mod registry;
 
 pub mod source;
 
+#[allow(clippy::disallowed_methods, reason = "blobs by digest, and files that rbuild or its user named")]
+pub mod reapi;
+
+pub mod grpc;
+
 #[allow(clippy::disallowed_methods, reason = "the files that the user gives")]
 pub mod secrets;
 

@@ -19,6 +19,7 @@ mod request;
 mod retry;
 #[cfg(test)]
 pub(crate) mod test_server;
+mod tls;
 mod trust;
 
 use std::path::PathBuf;
@@ -33,10 +34,12 @@ pub use environment::Environment;
 pub use failure::Problem;
 pub(crate) use failure::{Failure, cause_of};
 pub(crate) use origin::{Origin, is_loopback_host, origin_of, split_port};
+pub(crate) use proxy::proxy_for;
 pub(crate) use range::begins_at;
 pub use redirect::Redirects;
 pub(crate) use request::{Payload, Request, Response};
 pub(crate) use retry::{Schedule, exchange, is_transient, retry_after};
+pub(crate) use tls::client_config;
 pub use trust::Trusted;
 
 /// How connections behave; [`Settings::from_process`] is what a program wants, the rest is for tests.

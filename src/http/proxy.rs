@@ -6,7 +6,7 @@ use super::environment::Environment;
 use super::origin::{Origin, split_port};
 
 /// The URL of the proxy for `origin`; `None` means to go there directly. This machine never needs one.
-pub(super) fn proxy_for<'a>(environment: &'a Environment, origin: &Origin) -> Option<&'a str> {
+pub(crate) fn proxy_for<'a>(environment: &'a Environment, origin: &Origin) -> Option<&'a str> {
     if origin.is_loopback() {
         return None;
     }

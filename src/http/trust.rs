@@ -78,7 +78,7 @@ pub(super) fn host_folders(certs_d: &[PathBuf], host: &str, port: u16) -> Vec<Pa
 }
 
 /// `SSL_CERT_FILE` replaces the usual bundle, `SSL_CERT_DIR` adds to it.
-fn system_roots(environment: &Environment) -> Vec<Certificate<'static>> {
+pub(super) fn system_roots(environment: &Environment) -> Vec<Certificate<'static>> {
     let bundle = match environment.get("SSL_CERT_FILE") {
         Some(file) => Some(PathBuf::from(file)),
         None => BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file()),

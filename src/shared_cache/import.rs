@@ -83,6 +83,10 @@ impl Import {
     }
 
     fn take(&self, head: Result<Option<Head>, Error>) {
+        if lock(&self.state).is_some() {
+            // The build went on without it, and said so.
+            return;
+        }
         let known = match head {
             Ok(Some(head)) => Known::of(head, &self.trust, &self.backend.place()),
             Ok(None) => Ok(Known::default()),

@@ -21,6 +21,8 @@ const HOUSE: &[&str] = &[
     "export",
     "registry",
     "source",
+    "reapi",
+    "grpc",
     "secrets",
     "http",
     "insight",

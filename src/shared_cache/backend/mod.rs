@@ -1,7 +1,7 @@
 //! Where packs and blobs are kept. Whoever calls verifies what comes.
 
+mod actions;
 mod gha;
-mod http;
 mod image;
 mod local;
 mod registry;
@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use actions::{Actions, Bazel, Reapi};
 pub use gha::Gha;
-pub use http::Bazel;
 pub use local::Folder;
 pub use registry::Registry;
 pub use s3::S3;
@@ -24,6 +24,7 @@ use super::sealed::{Sealed, Trust};
 use super::spec::Location;
 use crate::http::{Environment, Settings};
 use crate::oci::{Descriptor, Digest};
+use crate::reapi;
 use crate::registry::Client;
 use crate::report::Events;
 use crate::store::{self, Store};
@@ -65,6 +66,16 @@ pub enum Error {
     /// Anything else that a server said, in words and without credentials.
     #[error("{0}")]
     Server(String),
+}
+
+impl From<reapi::Error> for Error {
+    fn from(error: reapi::Error) -> Self {
+        match error {
+            reapi::Error::NoBlob(digest) => Self::NoBlob(digest),
+            reapi::Error::OtherBytes { expected, actual } => Self::OtherBytes { expected, actual },
+            error => Self::Server(error.to_string()),
+        }
+    }
 }
 
 impl Error {
@@ -186,6 +197,9 @@ pub trait Backend: fmt::Debug + Send + Sync {
         Ok(0)
     }
 
+    /// Hears which blobs will be sent, so that it can ask for all of them at once which it has.
+    fn expect(&self, _: &[Descriptor]) {}
+
     /// A small blob, such as an index, of `blob.size` bytes at most.
     fn read(&self, blob: &Descriptor) -> Result<Vec<u8>, Error>;
 
@@ -221,7 +235,10 @@ pub fn at(location: &Location, client: &Client) -> Arc<dyn Backend> {
         Location::Http(at) => {
             let settings = web::settings(Environment::from_process());
             let stall_timeout = at.timeout.unwrap_or(settings.stall_timeout);
-            Arc::new(Bazel::new(at.clone(), Settings { stall_timeout, ..settings }))
+            Arc::new(Actions::new(Bazel::new(at.clone(), Settings { stall_timeout, ..settings })))
+        }
+        Location::Reapi(at) => {
+            Arc::new(Actions::new(Reapi::new((**at).clone(), Environment::from_process())))
         }
         Location::Gha(at) => Arc::new(Gha::new(at.clone(), Environment::from_process())),
         Location::S3(at) => Arc::new(S3::new((**at).clone(), Environment::from_process())),

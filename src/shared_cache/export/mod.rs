@@ -214,6 +214,7 @@ impl Shared {
         let (mut own, indexes) = self.gather(results, &known, now);
         let is_sent = |blob: &Descriptor| known.has(blob) && !self.is_gone(results, blob);
         let missing: Vec<Descriptor> = own.blobs().into_iter().filter(|blob| !is_sent(blob)).collect();
+        self.backend.expect(&missing);
         let failed = self.send_all(&missing, &indexes)?;
         own.entries.retain(|_, entry| !failed.contains(&entry.record.layer.descriptor.digest));
         let records = own.entries.keys().filter(|key| !known.pack.entries.contains_key(key)).count();

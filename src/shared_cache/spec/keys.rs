@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::table::{self, TYPES, Use};
-use super::{Direction, GhaAt, HttpAt, Location, S3At, S3Keys, Secret};
+use super::{Direction, GhaAt, HeaderFrom, HttpAt, Location, ReapiAt, S3At, S3Keys, Secret};
+use crate::grpc::Address as Endpoint;
 use crate::http::{Address, without_user_info};
 use crate::oci::Reference;
 use crate::shared_cache::merge::Bounds;
@@ -82,6 +83,11 @@ impl Keys {
         found
     }
 
+    /// All values of some keys, in order.
+    fn take_all(&mut self, keys: &[&str]) -> Vec<(String, String)> {
+        self.fields.extract_if(.., |(name, _)| keys.contains(&name.as_str())).collect()
+    }
+
     fn need(&mut self, key: &str) -> Result<String, String> {
         self.take(key).filter(|value| !value.is_empty()).ok_or_else(|| format!("`{key}=` is missing"))
     }
@@ -142,6 +148,7 @@ impl Keys {
             }
             "local" => self.folder()?,
             "http" => Location::Http(self.http()?),
+            "reapi" => Location::Reapi(Box::new(self.engine()?)),
             "s3" => return self.buckets(),
             "gha" => Location::Gha(self.workflow()?),
             // An image.
@@ -172,6 +179,69 @@ impl Keys {
         let authorization = bearer.or(address.authorization.map(Secret));
         let (name, timeout) = (self.text("name").unwrap_or_else(|| NAME.to_owned()), self.age("timeout")?);
         Ok(HttpAt { url, authorization, name, timeout })
+    }
+
+    fn engine(&mut self) -> Result<ReapiAt, String> {
+        let given = self.need("endpoint")?;
+        // The error does not repeat it: it may have a password in it.
+        let endpoint = Endpoint::parse(&given).ok_or(
+            "`endpoint=` is no address such as `grpcs://cache.example:443` or `grpc://cache.example:8980`",
+        )?;
+        let path = |text: Option<String>| text.map(PathBuf::from);
+        let (cert, key) = (path(self.text("cert")), path(self.text("key")));
+        let client = match (cert, key) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) => return Err("`key=` is missing, the file of the certificate's key".to_owned()),
+            (None, Some(_)) => return Err("`cert=` is missing, the file of the key's certificate".to_owned()),
+        };
+        let at = ReapiAt {
+            instance: self.text("instance").unwrap_or_default(),
+            name: self.text("name").unwrap_or_else(|| NAME.to_owned()),
+            ca: path(self.text("ca")),
+            client,
+            headers: self.headers()?,
+            timeout: self.age("timeout")?,
+            endpoint: endpoint.to_string(),
+        };
+        if !endpoint.is_secure() && (at.ca.is_some() || at.client.is_some()) {
+            return Err("`ca=` and `cert=` are for `grpcs://`".to_owned());
+        }
+        if !endpoint.is_secure() && !at.headers.is_empty() && !endpoint.is_loopback() {
+            return Err("tokens do not travel in plain text: write the endpoint with `grpcs://`".to_owned());
+        }
+        Ok(at)
+    }
+
+    /// `header=NAME=VALUE`, `header-env=NAME=VARIABLE` and `header-file=NAME=PATH`, each as often as wanted; `token=` is one of them.
+    fn headers(&mut self) -> Result<Vec<(String, HeaderFrom)>, String> {
+        let mut headers = Vec::new();
+        if let Some(Secret(token)) = self.secret("token") {
+            let value = Secret(format!("Bearer {token}"));
+            headers.push(("authorization".to_owned(), HeaderFrom::Value(value)));
+        }
+        for (key, value) in self.take_all(&["header", "header-env", "header-file"]) {
+            // What has no name may be the secret itself, and is not repeated.
+            let (name, value) = value.split_once('=').unwrap_or(("", ""));
+            let name = name.trim().to_lowercase();
+            let is_part = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
+            if name.is_empty() || !name.bytes().all(is_part) {
+                return Err(format!("`{key}=`: it is written `{key}=NAME=…`"));
+            }
+            if value.is_empty() {
+                return Err(format!("`{key}={name}=` has nothing behind it"));
+            }
+            if name.ends_with("-bin") || name == "te" || name.starts_with("grpc-") {
+                return Err(format!("`{key}={name}`: this header is gRPC's own"));
+            }
+            let from = match key.as_str() {
+                "header" => HeaderFrom::Value(Secret(value.to_owned())),
+                "header-env" => HeaderFrom::Variable(value.to_owned()),
+                _ => HeaderFrom::File(value.into()),
+            };
+            headers.push((name, from));
+        }
+        Ok(headers)
     }
 
     fn workflow(&mut self) -> Result<GhaAt, String> {

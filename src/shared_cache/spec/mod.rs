@@ -24,6 +24,8 @@ pub enum Location {
     Local(PathBuf, String),
     /// On a server that speaks Bazel's simple protocol.
     Http(HttpAt),
+    /// On a server of the Remote Execution API.
+    Reapi(Box<ReapiAt>),
     /// In a bucket.
     S3(Box<S3At>),
     /// With the cache service of GitHub's workflows.
@@ -41,6 +43,36 @@ pub struct HttpAt {
     pub name: String,
     /// For so long the server may say nothing.
     pub timeout: Option<Duration>,
+}
+
+/// A server of the Remote Execution API.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReapiAt {
+    /// `grpc://HOST:PORT` or `grpcs://HOST[:PORT]`.
+    pub endpoint: String,
+    /// Which instance of the server; usually it has one, without a name.
+    pub instance: String,
+    /// Which cache of the instance.
+    pub name: String,
+    /// A file of certificates that are trusted beside those of the machine.
+    pub ca: Option<PathBuf>,
+    /// Files of the certificate that is shown, and of its key.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// What each call says, such as a token.
+    pub headers: Vec<(String, HeaderFrom)>,
+    /// For so long the server may say nothing.
+    pub timeout: Option<Duration>,
+}
+
+/// Where the value of a header is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderFrom {
+    /// In the option.
+    Value(Secret),
+    /// In a variable of the environment.
+    Variable(String),
+    /// In a file, without the line break at its end.
+    File(PathBuf),
 }
 
 /// A bucket. What is `None` the environment says.

@@ -54,6 +54,20 @@ const LOCAL: &[(&str, Use)] = &[
 
 const HTTP: &[(&str, Use)] = &[("url", Both), ("name", Both), ("token", Both), ("timeout", Both)];
 
+const REAPI: &[(&str, Use)] = &[
+    ("endpoint", Both),
+    ("instance", Both),
+    ("name", Both),
+    ("ca", Both),
+    ("cert", Both),
+    ("key", Both),
+    ("token", Both),
+    ("header", Both),
+    ("header-env", Both),
+    ("header-file", Both),
+    ("timeout", Both),
+];
+
 const S3: &[(&str, Use)] = &[
     ("bucket", Both),
     ("region", Both),
@@ -97,8 +111,15 @@ const INLINE: &[(&str, Use)] = &[
 ];
 
 /// What kinds of caches there are, and their own keys.
-pub(super) const TYPES: &[(&str, &[(&str, Use)])] =
-    &[("registry", REGISTRY), ("local", LOCAL), ("http", HTTP), ("s3", S3), ("gha", GHA), ("inline", INLINE)];
+pub(super) const TYPES: &[(&str, &[(&str, Use)])] = &[
+    ("registry", REGISTRY),
+    ("local", LOCAL),
+    ("http", HTTP),
+    ("reapi", REAPI),
+    ("s3", S3),
+    ("gha", GHA),
+    ("inline", INLINE),
+];
 
 /// What `key` is to the type, and all that could be meant.
 pub(super) fn of(kind: &str, key: &str) -> Result<Use, Vec<&'static str>> {
@@ -112,5 +133,5 @@ pub(super) fn of(kind: &str, key: &str) -> Result<Use, Vec<&'static str>> {
 
 /// Whether nobody may see the value of `key`, which may be misspelt.
 pub(super) fn is_secret(key: &str) -> bool {
-    ["secret", "token", "key", "password"].iter().any(|word| key.contains(word))
+    ["secret", "token", "key", "password", "header"].iter().any(|word| key.contains(word))
 }

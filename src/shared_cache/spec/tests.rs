@@ -33,6 +33,7 @@ fn every_key_of_buildx_is_taken() {
         "type=registry,ref=a.example/b,registry.insecure=true",
         "type=local,dest=d,tag=t,digest=sha256:1,reset=true",
         "type=http,url=http://a.example,name=n,token=hidden,timeout=20s",
+        "type=reapi,endpoint=grpcs://a.example,instance=i,name=n,ca=a,cert=b,key=c,token=hidden,header=x=hidden,header-env=y=Z,header-file=z=f,timeout=20s",
         "type=s3,bucket=b,region=r,prefix=p,blobs_prefix=b/,manifests_prefix=m/,name=n,endpoint_url=http://a.example,use_path_style=true,access_key_id=hidden,secret_access_key=hidden,session_token=hidden,touch_refresh=24h,timeout=20s,upload_parallelism=4,retry_mode=standard,retry_max_attempts=3,disable_accept_encoding=true",
         "type=gha,scope=s,url_v2=http://a.example/,token=hidden,timeout=10m,version=2,repository=a/b,url=http://a.example,ghtoken=hidden",
     ] {
@@ -57,6 +58,10 @@ fn what_options_come_to() {
         (
             "type=http,url=https://me:secret@a.example/c/,name=main",
             "Http(HttpAt { url: \"https://a.example/c\", authorization: Some(…), name: \"main\", timeout: None })",
+        ),
+        (
+            "type=reapi,endpoint=grpc://localhost:50061,instance=a/b,header=X-Key=secret=,header-env=y=VARIABLE,token=secret",
+            "Reapi(ReapiAt { endpoint: \"grpc://localhost:50061\", instance: \"a/b\", name: \"rbuild\", ca: None, client: None, headers: [(\"authorization\", Value(…)), (\"x-key\", Value(…)), (\"y\", Variable(\"VARIABLE\"))], timeout: None })",
         ),
         (
             "type=local,src=/c,mode=max,reset=true",
@@ -94,7 +99,7 @@ fn what_is_wrong_is_said() {
         ("ref=a.example/b", "`type=` is missing, such as `type=registry,ref=…`"),
         ("type=registry", "`ref=` is missing"),
         ("type=registri,ref=a", "`type=registri` is unknown; `registry`?"),
-        ("type=redis", "`type=redis` is unknown; there are registry, local, http, s3, gha, inline"),
+        ("type=redis", "`type=redis` is unknown; there are registry, local, http, reapi, s3, gha, inline"),
         (
             "type=azblob,account_url=x",
             "`type=azblob` is not supported; Azure's container registry keeps a cache of `type=registry`",
@@ -135,6 +140,31 @@ fn what_is_wrong_is_said() {
         ("type=gha,scope=a#b", "`scope=a#b`: it has up to 200 bytes without `,` and `#`"),
         ("type=gha,timeout=soon", "`timeout=soon` is no time such as `14d`"),
         ("type=gha,url_v2=results", "`url_v2=` is no URL such as `https://cache.example/path`"),
+        ("type=reapi", "`endpoint=` is missing"),
+        (
+            "type=reapi,endpoint=https://me:secret@a.example",
+            "`endpoint=` is no address such as `grpcs://cache.example:443` or `grpc://cache.example:8980`",
+        ),
+        (
+            "type=reapi,endpoint=grpc://a.example",
+            "`endpoint=` is no address such as `grpcs://cache.example:443` or `grpc://cache.example:8980`",
+        ),
+        (
+            "type=reapi,endpoint=grpc://a.example:1,token=secret",
+            "tokens do not travel in plain text: write the endpoint with `grpcs://`",
+        ),
+        ("type=reapi,endpoint=grpc://a.example:1,ca=file", "`ca=` and `cert=` are for `grpcs://`"),
+        (
+            "type=reapi,endpoint=grpcs://a.example,cert=file",
+            "`key=` is missing, the file of the certificate's key",
+        ),
+        ("type=reapi,endpoint=grpcs://a.example,header=secret", "`header=`: it is written `header=NAME=…`"),
+        ("type=reapi,endpoint=grpcs://a.example,header=x=", "`header=x=` has nothing behind it"),
+        ("type=reapi,endpoint=grpcs://a.example,header==x", "`header=`: it is written `header=NAME=…`"),
+        (
+            "type=reapi,endpoint=grpcs://a.example,header-env=grpc-timeout=X",
+            "`header-env=grpc-timeout`: this header is gRPC's own",
+        ),
         ("type=http,url=https://me:secret@", "`url=` is no URL such as `https://cache.example/path`"),
         ("type=http,url=cache.example", "`url=` is no URL such as `https://cache.example/path`"),
     ] {
@@ -157,6 +187,7 @@ fn secrets_are_not_shown() {
         ("type=s3,secret_access_key=abc,bucket=b", "type=s3,secret_access_key=…,bucket=b"),
         ("type=http,url=https://me:abc@a.example/c", "type=http,url=https://a.example/c"),
         ("type=s3,\"session_token=a,c\"", "type=s3,session_token=…"),
+        ("type=reapi,endpoint=grpcs://u:p@h,header=x=abc", "type=reapi,endpoint=grpcs://h,header=…"),
         ("a.example/b", "a.example/b"),
     ] {
         assert_eq!(shown(text), expected);

@@ -10,6 +10,7 @@ mod lies;
 mod mounts;
 mod options;
 mod plan;
+mod reapi;
 mod registry;
 mod s3;
 mod servers;

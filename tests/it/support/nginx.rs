@@ -20,13 +20,49 @@ pub struct Nginx {
 
 impl Nginx {
     pub fn start() -> Self {
+        Self::launch(|folder, port| {
+            format!(
+                "listen 127.0.0.1:{port}; root {folder}/data;\n\
+                 auth_basic tests; auth_basic_user_file {folder}/users;\n\
+                 location / {{ dav_methods PUT; create_full_put_path on; }}\n"
+            )
+        })
+    }
+
+    /// Passes on calls of gRPC to a server, without TLS.
+    pub fn before(server: &str) -> Self {
+        Self::launch(|_, port| {
+            format!("listen 127.0.0.1:{port} http2; location / {{ grpc_pass grpc://{server}; }}")
+        })
+    }
+
+    /// Passes on calls of gRPC to a server, as platforms do that let nobody in whom they do not know: over TLS, to those who show a
+    /// certificate of the authority in `certificates` (see `tls::certificates`) and say [`PASSWORD`] as a bearer's token.
+    pub fn guarding(server: &str, certificates: &Path) -> Self {
+        let files = certificates.display().to_string();
+        Self::launch(|_, port| {
+            format!(
+                "listen 127.0.0.1:{port} ssl http2;\n\
+                 ssl_certificate {files}/tls.crt; ssl_certificate_key {files}/tls.key;\n\
+                 ssl_client_certificate {files}/ca.crt; ssl_verify_client on;\n\
+                 location / {{\n\
+                 if ($http_authorization != \"Bearer {PASSWORD}\") {{ return 401; }}\n\
+                 grpc_pass grpc://{server};\n\
+                 }}\n"
+            )
+        })
+    }
+
+    /// A server of which `says`, given its folder and port, says the most.
+    fn launch(says: impl Fn(&str, u16) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("data")).unwrap();
         std::fs::write(dir.path().join("users"), format!("{USER}:{{PLAIN}}{PASSWORD}\n")).unwrap();
         // Between choosing the port and using it someone else may take it: then nginx exits.
         for _ in 0..10 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut child = spawn(dir.path(), port);
+            let says = says(&dir.path().display().to_string(), port);
+            let mut child = spawn(dir.path(), &says);
             if wait_until_it_listens(&mut child, port) {
                 return Self { child, port, dir };
             }
@@ -58,7 +94,7 @@ impl Drop for Nginx {
     }
 }
 
-fn spawn(dir: &Path, port: u16) -> Child {
+fn spawn(dir: &Path, says: &str) -> Child {
     let folder = dir.display();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary: String =
@@ -71,11 +107,7 @@ fn spawn(dir: &Path, port: u16) -> Child {
          log_format short '$request_method $uri $status'; access_log {folder}/requests short;\n\
          {temporary}\
          client_max_body_size 0;\n\
-         server {{\n\
-         listen 127.0.0.1:{port}; root {folder}/data;\n\
-         auth_basic tests; auth_basic_user_file {folder}/users;\n\
-         location / {{ dav_methods PUT; create_full_put_path on; }}\n\
-         }} }}\n"
+         server {{\n{says}\n}} }}\n"
     );
     let file = dir.join("nginx.conf");
     std::fs::write(&file, config).unwrap();

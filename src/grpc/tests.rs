@@ -1,0 +1,461 @@
+//! Calls to a server that says, frame by frame, what a test wants.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::frame::{self, Frame, flag, kind, setting};
+use super::hpack::{Decoder, Header, Keeping, pack};
+use super::{Address, Channel, Code, Error, Metadata};
+use crate::http::{Environment, Settings};
+
+/// The server's end of one connection.
+struct Peer {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    decoder: Decoder,
+    /// Which connection it is, from 0.
+    number: usize,
+}
+
+/// A call as it came.
+struct Asked {
+    stream: u32,
+    headers: Vec<Header>,
+    body: Vec<u8>,
+}
+
+impl Peer {
+    fn next(&mut self) -> Option<Frame> {
+        loop {
+            if let Some((frame, length)) = frame::take(&self.buffer) {
+                self.buffer.drain(..length);
+                return Some(frame);
+            }
+            let mut piece = [0; 4096];
+            match self.stream.read(&mut piece) {
+                Ok(0) | Err(_) => return None,
+                Ok(n) => self.buffer.extend(&piece[..n]),
+            }
+        }
+    }
+
+    /// The next call, with all that the client says of it.
+    fn asked(&mut self) -> Option<Asked> {
+        let (mut headers, mut body, mut block) = (Vec::new(), Vec::new(), Vec::new());
+        loop {
+            let frame = self.next()?;
+            match frame.kind {
+                kind::HEADERS | kind::CONTINUATION => {
+                    block.extend(frame.content()?);
+                    if frame.has(flag::END_HEADERS) {
+                        headers = self.decoder.unpack(&block)?;
+                    }
+                }
+                kind::DATA => {
+                    body.extend(frame.content()?);
+                    if frame.has(flag::END_STREAM) {
+                        return Some(Asked { stream: frame.stream, headers, body });
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn say(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let mut out = Vec::new();
+        frame::put(&mut out, kind, flags, stream, payload);
+        let _ = self.stream.write_all(&out);
+    }
+
+    fn begin(&mut self, stream: u32) {
+        self.say(kind::HEADERS, flag::END_HEADERS, stream, &block(&GOOD));
+    }
+
+    fn end(&mut self, stream: u32) {
+        let trailers = block(&[("grpc-status", "0")]);
+        self.say(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, &trailers);
+    }
+
+    fn answer(&mut self, stream: u32, message: &[u8]) {
+        self.begin(stream);
+        self.say(kind::DATA, 0, stream, &prefixed(message));
+        self.end(stream);
+    }
+}
+
+const GOOD: [(&str, &str); 2] = [(":status", "200"), ("content-type", "application/grpc+proto")];
+
+fn block(headers: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    headers.iter().for_each(|(name, value)| pack(&mut block, name, value, Keeping::Usual));
+    block
+}
+
+fn prefixed(message: &[u8]) -> Vec<u8> {
+    [&[0], &(message.len() as u32).to_be_bytes()[..], message].concat()
+}
+
+/// A server, each of whose connections `script` serves.
+fn server(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Channel {
+    patient_server(Duration::from_secs(20), script)
+}
+
+/// One that may be silent for so long.
+fn patient_server(patience: Duration, script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Channel {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = Arc::new(script);
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let (script, mut stream) = (Arc::clone(&script), stream.unwrap());
+            std::thread::spawn(move || {
+                let mut preface = [0; frame::PREFACE.len()];
+                if stream.read_exact(&mut preface).is_ok() && preface == frame::PREFACE {
+                    script(&mut Peer { stream, buffer: Vec::new(), decoder: Decoder::new(), number });
+                }
+            });
+        }
+    });
+    let settings = Settings {
+        stall_timeout: patience,
+        backoff: Duration::from_millis(1),
+        attempts: 2,
+        ..Settings::with_environment(Environment::empty())
+    };
+    let token = Metadata { name: "authorization".to_owned(), value: "Bearer hidden-word".to_owned() };
+    Channel::new(Address::parse(&format!("grpc://127.0.0.1:{port}")).unwrap(), vec![token], settings)
+}
+
+/// What a call comes to when the first answer on each connection is `script`'s.
+fn called(script: impl Fn(&mut Peer, u32) + Send + Sync + 'static) -> Result<Vec<u8>, Error> {
+    let channel = server(move |peer| {
+        while let Some(asked) = peer.asked() {
+            script(peer, asked.stream);
+        }
+    });
+    channel.unary("/s/M", b"ask", 1000)
+}
+
+fn told(result: Result<Vec<u8>, Error>) -> String {
+    let text = match result {
+        Ok(message) => return format!("ok {}", String::from_utf8_lossy(&message)),
+        Err(error) => error.to_string(),
+    };
+    // The port is another each time.
+    text.split_once("` ").map_or(text.clone(), |(_, rest)| rest.to_owned())
+}
+
+#[test]
+fn what_a_call_says() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let its = Arc::clone(&heard);
+    let channel = server(move |peer| {
+        while let Some(asked) = peer.asked() {
+            peer.answer(asked.stream, b"yes");
+            its.lock().unwrap().push((peer.number, asked.headers, asked.body));
+        }
+    });
+    for _ in 0..2 {
+        assert_eq!(channel.unary("/s/M", b"ask", 1000).unwrap(), b"yes");
+    }
+    let heard = heard.lock().unwrap();
+    // One connection for both.
+    assert_eq!(heard.iter().map(|(number, ..)| *number).collect::<Vec<usize>>(), [0, 0]);
+    let (_, headers, body) = &heard[1];
+    assert_eq!(body, b"\0\0\0\0\x03ask");
+    let value = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
+    assert_eq!(value(":path"), Some("/s/M"));
+    assert_eq!(value("te"), Some("trailers"));
+    assert_eq!(value("grpc-timeout"), Some("80000m"));
+    assert_eq!(value("authorization"), Some("Bearer hidden-word"));
+    assert!(!format!("{channel:?}").contains("hidden"));
+}
+
+#[test]
+fn answers_in_every_form() {
+    let split = called(|peer, stream| {
+        let headers = block(&[&GOOD[..], &[("date", "today")]].concat());
+        let (one, two) = headers.split_at(7);
+        let padded = [&[2][..], one, &[0, 0]].concat();
+        peer.say(kind::HEADERS, flag::PADDED, stream, &padded);
+        peer.say(kind::CONTINUATION, 0, stream, &two[..3]);
+        peer.say(kind::CONTINUATION, flag::END_HEADERS, stream, &two[3..]);
+        for byte in prefixed(b"in pieces") {
+            peer.say(kind::DATA, flag::PADDED, stream, &[3, byte, 0, 0, 0]);
+            // Of a kind that nobody knows, and for a call that nobody made.
+            peer.say(0x77, 0xff, 0, b"?");
+            peer.say(kind::WINDOW_UPDATE, 0, 99, &[0, 0, 0, 1]);
+        }
+        peer.end(stream);
+    });
+    assert_eq!(told(split), "ok in pieces");
+    let early = called(|peer, stream| {
+        peer.say(kind::HEADERS, flag::END_HEADERS, stream, &block(&[(":status", "103")]));
+        peer.answer(stream, b"late");
+    });
+    assert_eq!(told(early), "ok late");
+    let pinged = called(|peer, stream| {
+        peer.say(kind::PING, 0, 0, b"12345678");
+        loop {
+            let frame = peer.next().unwrap();
+            if frame.kind == kind::PING {
+                assert_eq!((frame.flags, &*frame.payload), (flag::ACK, &b"12345678"[..]));
+                break;
+            }
+        }
+        peer.answer(stream, b"pong");
+    });
+    assert_eq!(told(pinged), "ok pong");
+}
+
+#[test]
+fn how_calls_end() {
+    let only = |headers: &'static [(&str, &str)]| {
+        told(called(move |peer, stream| {
+            peer.say(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, &block(headers));
+        }))
+    };
+    let status = |number: &'static str, message: &'static str| {
+        &*Vec::from([GOOD[0], GOOD[1], ("grpc-status", number), ("grpc-message", message)]).leak()
+    };
+    assert_eq!(only(status("5", "no%20%C3%A4\x1b[2J")), "answers NOT_FOUND (no ä�[2J)");
+    assert_eq!(
+        only(status("16", "for Bearer hidden-word")),
+        "answers UNAUTHENTICATED: it wants credentials, or others (for Bearer …)"
+    );
+    assert_eq!(only(status("99", "")), "answers UNKNOWN");
+    assert_eq!(
+        only(&[(":status", "403"), ("content-type", "text/html")]),
+        "answers PERMISSION_DENIED: these credentials may not do that (HTTP status 403)"
+    );
+    assert_eq!(only(&[(":status", "503")]), "answers UNAVAILABLE (HTTP status 503)");
+    assert_eq!(
+        only(&[(":status", "200"), ("content-type", "text/html")]),
+        "does not speak gRPC: it answers with content of the type `text/html`"
+    );
+}
+
+#[test]
+fn what_is_wrong_is_said_and_nothing_hangs() {
+    let bad = |script: fn(&mut Peer, u32)| told(called(script));
+    let http = bad(|peer, _| drop(peer.stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")));
+    assert_eq!(http, "does not speak gRPC: it answers in HTTP/1");
+    let compressed = bad(|peer, stream| {
+        peer.begin(stream);
+        peer.say(kind::DATA, 0, stream, &[1, 0, 0, 0, 1, 0]);
+    });
+    assert_eq!(compressed, "does not speak gRPC: a message is compressed, which was not agreed on");
+    let long = bad(|peer, stream| peer.answer(stream, &[b'x'; 1001]));
+    assert_eq!(long, "does not speak gRPC: a message has 1001 bytes, which is too much");
+    let headless = bad(|peer, stream| peer.say(kind::DATA, 0, stream, &prefixed(b"x")));
+    assert_eq!(headless, "does not speak gRPC: an answer has no headers");
+    let pushed = bad(|peer, stream| peer.say(kind::PUSH_PROMISE, 0, stream, &[0; 8]));
+    assert_eq!(pushed, "does not speak gRPC: it pushes, which it was asked not to");
+    let large = bad(|peer, _| drop(peer.stream.write_all(&[0xff; 9])));
+    assert_eq!(large, "does not speak gRPC: a frame is longer than was agreed on");
+    let endless = bad(|peer, stream| {
+        peer.say(kind::HEADERS, 0, stream, &block(&GOOD));
+        for _ in 0..100 {
+            peer.say(kind::CONTINUATION, 0, stream, &[0; 16 << 10]);
+        }
+    });
+    assert_eq!(endless, "does not speak gRPC: its headers are too long");
+    let idle = bad(|peer, _| {
+        for _ in 0..20_000 {
+            peer.say(kind::DATA, 0, 99, b"");
+        }
+    });
+    assert_eq!(idle, "does not speak gRPC: it sends nothing but empty frames");
+    let packed = bad(|peer, stream| peer.say(kind::HEADERS, flag::END_HEADERS, stream, &[0x80]));
+    assert_eq!(packed, "does not speak gRPC: its headers cannot be read");
+    let twice = bad(|peer, stream| {
+        peer.begin(stream);
+        peer.say(kind::DATA, 0, stream, &[prefixed(b"a"), prefixed(b"b")].concat());
+        peer.end(stream);
+    });
+    assert_eq!(twice, "does not speak gRPC: an answer has several messages");
+    // Tried twice, as each of these may be over a moment later.
+    let closed = bad(|peer, stream| {
+        peer.begin(stream);
+        let _ = peer.stream.shutdown(std::net::Shutdown::Both);
+    });
+    assert_eq!(closed, "cannot be asked: the connection was closed");
+    let cut = bad(|peer, stream| {
+        peer.begin(stream);
+        peer.say(kind::DATA, flag::END_STREAM, stream, &prefixed(b"x")[..3]);
+    });
+    assert_eq!(cut, "cannot be asked: the answer broke off");
+    let began = Instant::now();
+    let quiet = patient_server(Duration::from_millis(300), |peer| {
+        if let Some(asked) = peer.asked() {
+            peer.begin(asked.stream);
+        }
+        while peer.next().is_some() {}
+    });
+    assert_eq!(told(quiet.unary("/s/M", b"ask", 1000)), "cannot be asked: the connection stalled");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let nobody = Channel::new(
+        Address::parse("grpc://127.0.0.1:1").unwrap(),
+        Vec::new(),
+        Settings::with_environment(Environment::empty()),
+    );
+    assert_eq!(told(nobody.unary("/s/M", b"", 1)), "cannot be asked: connection refused");
+}
+
+#[test]
+fn what_was_refused_is_asked_again() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    for (name, refuse) in [
+        (
+            "reset",
+            (|peer, stream| peer.say(kind::RST_STREAM, 0, stream, &[0, 0, 0, 7])) as fn(&mut Peer, u32),
+        ),
+        ("unavailable", |peer, stream| {
+            let headers = block(&[GOOD[0], GOOD[1], ("grpc-status", "14")]);
+            peer.say(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, &headers);
+        }),
+        ("farewell", |peer, _| peer.say(kind::GOAWAY, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 0])),
+        ("closed", |peer, _| drop(peer.stream.shutdown(std::net::Shutdown::Both))),
+    ] {
+        calls.store(0, Ordering::SeqCst);
+        let its = Arc::clone(&calls);
+        let channel = server(move |peer| {
+            while let Some(asked) = peer.asked() {
+                match its.fetch_add(1, Ordering::SeqCst) {
+                    0 => refuse(peer, asked.stream),
+                    _ => peer.answer(asked.stream, b"yes"),
+                }
+            }
+        });
+        assert_eq!(told(channel.unary("/s/M", b"ask", 1000)), "ok yes", "{name}");
+    }
+}
+
+#[test]
+fn a_server_that_leaves_answers_what_it_has() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let its = Arc::clone(&connections);
+    let channel = server(move |peer| {
+        its.fetch_max(peer.number + 1, Ordering::SeqCst);
+        while let Some(asked) = peer.asked() {
+            // As servers do that are stopped: the call that is there is the last.
+            peer.say(kind::GOAWAY, 0, 0, &[&asked.stream.to_be_bytes()[..], &[0; 4]].concat());
+            peer.answer(asked.stream, b"yes");
+        }
+    });
+    for _ in 0..3 {
+        assert_eq!(told(channel.unary("/s/M", b"ask", 1000)), "ok yes");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 3);
+}
+
+/// What a server takes of a large message, when it opens its windows by little and little.
+#[test]
+fn windows_are_kept() {
+    const SIZE: usize = 300_000;
+    let channel = server(|peer| {
+        let mut settings = Vec::new();
+        frame::put_settings(
+            &mut settings,
+            &[(setting::INITIAL_WINDOW_SIZE, 1000), (setting::MAX_FRAME_SIZE, 16 << 10)],
+        );
+        peer.stream.write_all(&settings).unwrap();
+        // The client has 65,535 bytes for the connection, and learns of the small window when it may have used as much of the call's.
+        let (mut room, mut all_room) = (65_535_i64, 65_535_i64);
+        let (mut taken, mut stream) = (0, 0);
+        while let Some(frame) = peer.next() {
+            match frame.kind {
+                kind::SETTINGS if frame.has(flag::ACK) => room -= 65_535 - 1000,
+                kind::DATA => {
+                    stream = frame.stream;
+                    let length = frame.payload.len() as i64;
+                    (room, all_room, taken) = (room - length, all_room - length, taken + frame.payload.len());
+                    assert!(frame.payload.len() <= 16 << 10 && all_room >= 0, "{room} {all_room}");
+                    if frame.has(flag::END_STREAM) {
+                        break;
+                    }
+                }
+                _ => continue,
+            }
+            if room <= 0 && stream != 0 {
+                let more = 7_000 - room;
+                peer.say(kind::WINDOW_UPDATE, 0, stream, &(more as u32).to_be_bytes());
+                room += more;
+            }
+            if all_room < 10_000 {
+                peer.say(kind::WINDOW_UPDATE, 0, 0, &20_000_u32.to_be_bytes());
+                all_room += 20_000;
+            }
+        }
+        assert_eq!(taken, SIZE + 5);
+        peer.answer(stream, b"all");
+        while peer.next().is_some() {}
+    });
+    assert_eq!(told(channel.unary("/s/M", &vec![b'x'; SIZE], 1000)), "ok all");
+}
+
+/// More than a window of data comes only because the client opens it again.
+#[test]
+fn windows_are_opened() {
+    const PIECE: usize = 200 << 10;
+    let channel = server(|peer| {
+        let Some(asked) = peer.asked() else { return };
+        peer.begin(asked.stream);
+        // The windows that the client named: 8 MiB for the call, and for the connection.
+        let (mut room, mut all_room) = (8_i64 << 20, 8_i64 << 20);
+        for _ in 0..100 {
+            let message = prefixed(&vec![7; PIECE]);
+            while room.min(all_room) < message.len() as i64 {
+                let frame = peer.next().unwrap();
+                if let (kind::WINDOW_UPDATE, Some(more)) = (frame.kind, frame.number()) {
+                    match frame.stream {
+                        0 => all_room += i64::from(more),
+                        _ => room += i64::from(more),
+                    }
+                }
+            }
+            (room, all_room) = (room - message.len() as i64, all_room - message.len() as i64);
+            peer.say(kind::DATA, 0, asked.stream, &message);
+        }
+        peer.end(asked.stream);
+        while peer.next().is_some() {}
+    });
+    let mut call = channel.stream("/s/M", PIECE).unwrap();
+    call.send(b"", true).unwrap();
+    let mut count = 0;
+    while let Some(message) = call.receive().unwrap() {
+        assert_eq!(message.len(), PIECE);
+        count += 1;
+    }
+    assert_eq!(count, 100);
+}
+
+#[test]
+fn a_server_that_has_enough_ends_the_sending() {
+    let channel = server(|peer| {
+        // With the first piece it knows all, and reads no further.
+        while let Some(frame) = peer.next() {
+            if frame.kind == kind::DATA {
+                peer.answer(frame.stream, b"enough");
+            }
+        }
+    });
+    let mut call = channel.stream("/s/M", 1000).unwrap();
+    let piece = vec![0; 50_000];
+    let sent = (0..100).take_while(|_| call.send(&piece, false).unwrap()).count();
+    assert!(sent < 100, "{sent}");
+    assert_eq!(call.only().unwrap(), b"enough");
+}
+
+#[test]
+fn codes_have_their_numbers() {
+    assert_eq!(Code::from_number(5), Code::NotFound);
+    assert_eq!(Code::from_number(8).to_string(), "RESOURCE_EXHAUSTED");
+    assert_eq!(Code::from_number(1 << 40), Code::Unknown);
+}
