@@ -7,6 +7,8 @@ mod args;
 mod call;
 mod command;
 mod docker_words;
+#[cfg(test)]
+mod documented;
 mod error;
 mod face;
 mod interrupt;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 /// From the top to the foundation, as in `docs/architecture.md`.
 const HOUSE: &[&str] = &[
     "cli",
+    "api",
     "pipeline",
     "bake",
     "transport",

@@ -4,6 +4,7 @@
 // Tests that run as children of others report on standard output, and a test that skips says why.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod api;
 mod attack;
 mod attest;
 mod bad_input;
