@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::place::{BlobSource, Place};
+use super::place::{BlobSource, Place, Precedence};
 use super::worth::{MakeLayer, Worth};
 use super::{Cache, Error, Key, Preimage, Reasons, Record};
 use crate::oci::{Descriptor, DiffId, Digest, Layer};
@@ -236,11 +236,25 @@ impl Lookup {
     /// this store.
     pub fn find(&self, preimage: &dyn Reasons) -> Result<Found, Error> {
         let key = preimage.key();
+        if let Some(found) = self.find_in_places(preimage, &key, Precedence::BeforeOwn)? {
+            return Ok(found);
+        }
         if let Some(record) = self.own.lookup(&key)? {
             self.note_use(&record, None, Origin::Own);
             return Ok(Found::Here(record));
         }
-        for place in &self.places {
+        let found = self.find_in_places(preimage, &key, Precedence::Usual)?;
+        Ok(found.unwrap_or_else(|| Found::Missing(self.own.why_missing(&key))))
+    }
+
+    fn find_in_places(
+        &self,
+        preimage: &dyn Reasons,
+        key: &Key,
+        precedence: Precedence,
+    ) -> Result<Option<Found>, Error> {
+        let key = *key;
+        for place in self.places.iter().filter(|place| place.precedence() == precedence) {
             if lock(&self.given_up).contains(&place.name()) {
                 continue;
             }
@@ -252,7 +266,7 @@ impl Lookup {
             if self.store.intact_blob(&blob.digest)? == Some(blob.size) {
                 self.own.publish_alias(record.clone(), preimage)?;
                 self.note_use(&record, None, Origin::Elsewhere);
-                return Ok(Found::Here(record));
+                return Ok(Some(Found::Here(record)));
             }
             if lock(&self.withdrawn).contains(&(blob.digest, place.name())) || !place.promises(blob) {
                 continue;
@@ -262,9 +276,9 @@ impl Lookup {
             self.note(&record.layer, Source::Place(Box::new(record.clone()), Arc::clone(place)));
             self.note_use(&record, None, Origin::Elsewhere);
             lock(&self.remote).insert(key, record.took.unwrap_or_default());
-            return Ok(Found::Elsewhere(record, Arc::clone(place)));
+            return Ok(Some(Found::Elsewhere(record, Arc::clone(place))));
         }
-        Ok(Found::Missing(self.own.why_missing(&key)))
+        Ok(None)
     }
 
     /// Notes where layers are to come from that are not here and that no record is about: those of a base.
@@ -464,6 +478,13 @@ impl Lookup {
         }
         if let Source::Place(record, _) = &promise.source {
             self.own.adopt(record)?;
+            // Others with the same bytes, such as of steps of several images that end alike.
+            let is_other = |used: &&Used| {
+                used.is_from_elsewhere && used.record.key != record.key && used.record.layer == promise.layer
+            };
+            let others: Vec<Record> =
+                lock(&self.used).values().filter(is_other).map(|used| used.record.clone()).collect();
+            others.iter().try_for_each(|record| self.own.adopt(record))?;
             if !lock(&self.remade).contains(&digest) {
                 self.fetched_bytes.fetch_add(size, Ordering::Relaxed);
             }

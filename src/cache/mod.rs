@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 pub use explain::{ChangedField, changes, difference, difference_of_names};
 pub use key::{Field, Fields, Key, Preimage, Reasons, write_json};
 pub use lookup::{Broken, Dropped, Found, HearLayer, Lookup, Saved, Used, Why};
-pub use place::{BlobSource, FetchError, Place};
+pub use place::{BlobSource, FetchError, Place, Precedence};
 pub use record::Record;
 pub use told::{Proof, Told};
 pub use worth::MakeLayer;

@@ -21,8 +21,22 @@ pub trait BlobSource: fmt::Debug + Send + Sync {
     fn fetch(&self, store: &Store, layers: &[Layer]) -> Result<(), FetchError>;
 }
 
+/// When a place is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precedence {
+    /// After the build's own store.
+    Usual,
+    /// Before it: what the place has was made for this very build, and is to be gone on with.
+    BeforeOwn,
+}
+
 /// Where results of builds are known, and their blobs are.
 pub trait Place: BlobSource {
+    /// When it is asked.
+    fn precedence(&self) -> Precedence {
+        Precedence::Usual
+    }
+
     /// What a key produced. What cannot be read is as good as absent.
     fn find(&self, key: &Key) -> Option<Record>;
 

@@ -29,6 +29,7 @@ use super::command::{
     login::{LoginArgs, LogoutArgs},
     logs::LogsArgs,
     man::ManArgs,
+    on_worker::OnWorkerArgs,
     own::SelfArgs,
     plan::PlanArgs,
     prune::PruneArgs,
@@ -211,6 +212,8 @@ pub(super) enum Command {
     Version(VersionArgs),
     #[command(name = "__complete", hide = true, disable_help_flag = true)]
     Complete(CompleteArgs),
+    #[command(name = "__on-worker", hide = true)]
+    OnWorker(OnWorkerArgs),
 }
 
 /// How progress is shown.

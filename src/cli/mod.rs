@@ -101,6 +101,7 @@ fn run_as(face: Face, words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
         args::Command::Version(version) => command::version::run(&version),
         args::Command::Completions(completions) => command::completions::run(&completions),
         args::Command::Complete(complete) => command::completions::answer(&complete),
+        args::Command::OnWorker(worker) => command::on_worker::run(worker),
         args::Command::Man(man) => command::man::run(&man),
     }
 }

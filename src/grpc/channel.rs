@@ -154,6 +154,14 @@ impl Channel {
         self.begin(method, Bounds { message: limit, patience: Some(self.patience()) }, None)
     }
 
+    /// Begins a call in which the server may be silent for as long as it likes. That it is there is seen by the kernel.
+    ///
+    /// # Errors
+    /// When there is no connection.
+    pub(crate) fn patient_stream(&self, method: &str, limit: usize) -> Result<Call<'_>, Error> {
+        self.begin(method, Bounds { message: limit, patience: None }, None)
+    }
+
     fn begin(&self, method: &str, bounds: Bounds, deadline: Option<Duration>) -> Result<Call<'_>, Error> {
         let mut connection = self.connection()?;
         let started = connection.start(&self.headers(method, deadline));

@@ -25,7 +25,10 @@ mod huffman;
 mod socket;
 mod status;
 #[cfg(test)]
+pub(crate) mod test_server;
+#[cfg(test)]
 mod tests;
 
+pub(crate) use call::Received;
 pub(crate) use channel::{Address, Channel, Metadata};
 pub use status::{Code, Error};

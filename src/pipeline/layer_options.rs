@@ -17,7 +17,7 @@ impl Request {
     }
 
     /// Whether times of files that are newer than SOURCE_DATE_EPOCH become it.
-    fn rewrites_times(&self) -> bool {
+    pub(super) fn rewrites_times(&self) -> bool {
         let asks = |output: &Output| output.layers.rewrite_timestamp;
         self.reproducible || self.rewrite_timestamp || self.outputs.iter().any(asks)
     }

@@ -18,6 +18,7 @@ mod layout;
 pub mod listing;
 mod load;
 mod lock;
+mod placing;
 mod platforms;
 mod policy;
 pub mod push;
@@ -33,7 +34,7 @@ mod together;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cache::{Place, Saved};
+use crate::cache::{Place, Precedence, Saved};
 use crate::config::policy::Policy;
 use crate::exec::{Dns, Limits, MountSpec, Stop};
 use crate::export;
@@ -44,7 +45,7 @@ use crate::registry::Client;
 use crate::report::{Diagnostic, Events, Listener};
 use crate::secrets::Secrets;
 use crate::shared_cache::mounts::Travel;
-use crate::shared_cache::{CacheFrom, CacheTo};
+use crate::shared_cache::{Backend, CacheFrom, CacheTo};
 use crate::solve::Services;
 use crate::solve::log::BuildLog;
 use crate::solve::session::{FailedSteps, Session};
@@ -59,6 +60,7 @@ pub use definition::{Definition, fetch_definition};
 pub use dry_run::{DryRun, dry_run};
 pub use layer_options::agree as agree_about_layers;
 pub use lock::{Lock, Missing, Refresh, no_folder, refresh};
+pub use placing::{On, worker};
 pub use platforms::of_bases as platforms_of_bases;
 pub use quota::{empty_trash, heed_quota};
 pub use recording::Recording;
@@ -148,6 +150,10 @@ pub struct Request {
     pub dns: Dns,
     /// What is kept for those who look back at the build.
     pub recording: Recording,
+    /// Where the build is done; here when absent.
+    pub on: Option<On>,
+    /// What workers made for this build, looked into as caches are.
+    pub brought: Vec<(Precedence, Arc<dyn Backend>)>,
 }
 
 /// By what an image is known to where it goes: what `-q` prints and `--iidfile` holds.
@@ -241,6 +247,8 @@ impl Request {
             limits: Limits::default(),
             dns: Dns::default(),
             recording: Recording::default(),
+            on: None,
+            brought: Vec::new(),
         }
     }
 
@@ -330,6 +338,7 @@ pub struct Target {
 /// succeed, or none has a name. Gives what each made, in an order in which linked ones come first. Store, registries, quota and
 /// the number of jobs are those of the first; a lock file of any holds for all.
 pub fn run_several(targets: &[Target], events: &Events, stop: &Stop) -> Result<Vec<(String, Built)>, Failed> {
+    let targets = placing::place(targets, events, stop)?;
     let targets: Vec<Target> =
         targets.iter().map(Target::with_engines).collect::<Result<_, _>>().map_err(Failed::before)?;
     let targets = together::in_order(&targets).map_err(Failed::before)?;

@@ -35,7 +35,12 @@ impl Request {
             };
             Ok(Import::start(backend::at(&from.location, registry), trust, events))
         };
-        self.cache_from.iter().filter(|from| self.may_ask(&from.location)).map(import).collect()
+        let named = self.cache_from.iter().filter(|from| self.may_ask(&from.location)).map(import);
+        let brought = self.brought.iter().map(|(precedence, made)| {
+            let trust = (Trust::Anybody, *precedence);
+            Ok(Import::begin(Arc::clone(made), trust, events))
+        });
+        named.chain(brought).collect()
     }
 
     /// Says which caches are left alone.

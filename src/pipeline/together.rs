@@ -69,6 +69,7 @@ pub(super) fn whole(targets: &[&Target]) -> Request {
         add(&mut whole.cache_from, &request.cache_from, |one| format!("{one:?}"));
         add(&mut whole.cache_to, &request.cache_to, |one| format!("{one:?}"));
         add(&mut whole.notes, &request.notes, String::clone);
+        whole.brought.extend(request.brought.iter().cloned());
         whole.keep_failed |= request.keep_failed;
     }
     whole

@@ -1,5 +1,7 @@
 //! The messages of the Remote Execution API that are used, with the numbers of their fields from its `.proto` files.
 
+use std::time::Duration;
+
 use super::wire::{Malformed, Writer, fields};
 use crate::oci::Digest;
 
@@ -43,25 +45,60 @@ pub(crate) struct Action {
     pub(crate) do_not_cache: bool,
     /// Tells it from others that are otherwise the same.
     pub(crate) salt: Vec<u8>,
+    /// It is ended after so long.
+    pub(crate) timeout: Option<Duration>,
+    /// What a worker must have: name and value.
+    pub(crate) properties: Vec<(String, String)>,
 }
 
 impl Action {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let action = Writer::new().message(1, self.command.message()).message(2, self.input_root.message());
-        action.number(7, self.do_not_cache.into()).bytes(9, &self.salt).done()
+        let mut action =
+            Writer::new().message(1, self.command.message()).message(2, self.input_root.message());
+        if let Some(timeout) = self.timeout {
+            action = action.message(6, Writer::new().number(1, timeout.as_secs()));
+        }
+        let action = action.number(7, self.do_not_cache.into()).bytes(9, &self.salt);
+        with_platform(action, 10, &self.properties).done()
     }
+}
+
+/// Adds what a worker must have, sorted as the protocol wants it.
+fn with_platform(writer: Writer, field: u64, properties: &[(String, String)]) -> Writer {
+    if properties.is_empty() {
+        return writer;
+    }
+    let mut sorted: Vec<&(String, String)> = properties.iter().collect();
+    sorted.sort();
+    let property = |(name, value): &(String, String)| Writer::new().bytes(1, name).bytes(2, value);
+    writer.message(field, Writer::new().messages(1, sorted.into_iter().map(property)))
 }
 
 /// What is run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Command {
     pub(crate) arguments: Vec<String>,
+    /// Variables: name and value.
+    pub(crate) environment: Vec<(String, String)>,
+    /// Paths of what it makes, relative to where it runs.
+    pub(crate) outputs: Vec<String>,
+    /// What a worker must have. Older servers read it here, newer ones in the action.
+    pub(crate) properties: Vec<(String, String)>,
 }
 
 impl Command {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let words = self.arguments.iter();
-        words.fold(Writer::new(), |command, word| command.always(1, word.as_bytes())).done()
+        let command = words.fold(Writer::new(), |command, word| command.always(1, word.as_bytes()));
+        let mut environment = self.environment.clone();
+        environment.sort();
+        let variable = |(name, value): &(String, String)| Writer::new().bytes(1, name).bytes(2, value);
+        let command = command.messages(2, environment.iter().map(variable));
+        // Servers that know the seventh field pass over the fourth.
+        let folders =
+            |command, field| self.outputs.iter().fold(command, |c: Writer, path| c.bytes(field, path));
+        let command = folders(command, 4);
+        folders(with_platform(command, 5, &self.properties), 7).done()
     }
 }
 
@@ -103,6 +140,10 @@ pub(crate) struct ActionResult {
     pub(crate) exit_code: i32,
     pub(crate) stdout: Output,
     pub(crate) stderr: Output,
+    /// Who ran it, as far as that was said.
+    pub(crate) worker: String,
+    /// How long it waited for that.
+    pub(crate) waited: Option<Duration>,
 }
 
 impl ActionResult {
@@ -139,11 +180,41 @@ impl ActionResult {
                     result.stderr = Output::Raw(value.bytes().to_vec());
                 }
                 (8, value) => result.stderr = or_blob(result.stderr, value.bytes())?,
+                (9, value) => result.read_metadata(value.bytes())?,
                 _ => {}
             }
         }
         Ok(result)
     }
+}
+
+impl ActionResult {
+    fn read_metadata(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        let (mut queued, mut started) = (None, None);
+        for field in fields(bytes) {
+            match field? {
+                (1, value) => self.worker = value.text(),
+                (2, value) => queued = Some(time(value.bytes())?),
+                (3, value) => started = Some(time(value.bytes())?),
+                _ => {}
+            }
+        }
+        self.waited = started.zip(queued).map(|(started, queued)| started.saturating_sub(queued));
+        Ok(())
+    }
+}
+
+/// A `Timestamp`, since 1970.
+fn time(bytes: &[u8]) -> Result<Duration, Malformed> {
+    let (mut seconds, mut nanoseconds) = (0, 0);
+    for field in fields(bytes) {
+        match field? {
+            (1, value) => seconds = value.number(),
+            (2, value) => nanoseconds = value.number(),
+            _ => {}
+        }
+    }
+    Ok(Duration::from_secs(seconds.min(1 << 40)) + Duration::from_nanos(nanoseconds.min(1_000_000_000)))
 }
 
 /// Servers may give what was said and the name of its blob; then the name says nothing more.

@@ -8,16 +8,22 @@
 //! client     one instance of a server: capabilities, results of actions
 //! blobs      which blobs it has; small ones, several in a message
 //! stream     large blobs, in pieces, taken up where they broke off
+//! execution  has an action run, and follows it
+//! tree       folders as messages
 //! messages   the protocol's messages, as far as they are used
 //! wire       protobuf
 //! ```
 
 mod blobs;
 mod client;
+mod execution;
 mod messages;
 mod stream;
+mod tree;
 mod wire;
 
 pub(crate) use client::{Client, Error};
+pub(crate) use execution::{Executed, Going, Progress, Stage};
 pub(crate) use messages::{Action, ActionResult, Blob, Command, Output, OutputFile, tree_of};
 pub(crate) use stream::{Packing, Source};
+pub(crate) use tree::{Folder, files_of_tree};

@@ -26,6 +26,8 @@ const STATUS: &str = "/google.bytestream.ByteStream/QueryWriteStatus";
 pub(crate) enum Source<'s> {
     Bytes(&'s [u8]),
     File(&'s Path),
+    /// Opened anew for each attempt.
+    Opening(&'s (dyn Fn() -> io::Result<File> + Sync)),
 }
 
 impl<'s> Source<'s> {
@@ -33,6 +35,7 @@ impl<'s> Source<'s> {
         Ok(match self {
             Self::Bytes(bytes) => Box::new(bytes),
             Self::File(path) => Box::new(File::open(path)?),
+            Self::Opening(open) => Box::new(open()?),
         })
     }
 }

@@ -10,7 +10,7 @@ use super::backend::{Backend, Error, Head};
 use super::mounts::Snapshot;
 use super::pack::{self, Pack};
 use super::sealed::{Sealed, Trust};
-use crate::cache::{BlobSource, FetchError, Key, Place, Preimage, Record, difference_of_names};
+use crate::cache::{BlobSource, FetchError, Key, Place, Precedence, Preimage, Record, difference_of_names};
 use crate::oci::{Descriptor, Digest, Layer};
 use crate::report::{Event, Events};
 use crate::store::Store;
@@ -25,6 +25,7 @@ const INDEX_LIMIT: u64 = 1 << 30;
 pub struct Import {
     backend: Arc<dyn Backend>,
     trust: Trust,
+    precedence: Precedence,
     events: Events,
     state: Mutex<Option<Arc<Known>>>,
     arrived: Condvar,
@@ -61,9 +62,19 @@ impl Known {
 impl Import {
     /// Begins to fetch the head of `backend`. What goes wrong is told to `events`, once, as a warning.
     pub fn start(backend: Arc<dyn Backend>, trust: Trust, events: &Events) -> Arc<Self> {
+        Self::begin(backend, (trust, Precedence::Usual), events)
+    }
+
+    /// The same, with when it is asked.
+    pub fn begin(
+        backend: Arc<dyn Backend>,
+        (trust, precedence): (Trust, Precedence),
+        events: &Events,
+    ) -> Arc<Self> {
         let import = Arc::new(Self {
             backend,
             trust,
+            precedence,
             events: events.clone(),
             state: Mutex::default(),
             arrived: Condvar::new(),
@@ -160,6 +171,10 @@ impl BlobSource for Import {
 }
 
 impl Place for Import {
+    fn precedence(&self) -> Precedence {
+        self.precedence
+    }
+
     fn find(&self, key: &Key) -> Option<Record> {
         self.known().pack.entries.get(key).map(|entry| entry.record.clone())
     }

@@ -39,6 +39,8 @@ pub enum Folder {
     Builds,
     /// Records of builds.
     History,
+    /// What workers of build engines made, and where it is.
+    Placed,
 }
 
 impl Folder {
@@ -63,6 +65,7 @@ impl Folder {
             Folder::Logs => "logs",
             Folder::Builds => "builds",
             Folder::History => "history",
+            Folder::Placed => "placed",
         }
     }
 }

@@ -124,10 +124,11 @@ pub(super) fn all(
 /// A folder whose entries are units each, and of which kind.
 type Unitary = (Folder, fn(PathBuf) -> UnitKind);
 
-const FOLDERS: [Unitary; 4] = [
+const FOLDERS: [Unitary; 5] = [
     (Folder::CacheMounts, UnitKind::CacheMount),
     (Folder::Git, UnitKind::Git),
     (Folder::StatCache, UnitKind::Context),
+    (Folder::Placed, UnitKind::Context),
     (Folder::Logs, UnitKind::Log),
 ];
 

@@ -105,7 +105,7 @@ const FOLDERS: [(&str, &[Folder]); 9] = [
     ("cache mounts", &[Folder::CacheMounts]),
     ("git repositories", &[Folder::Git]),
     ("context digests", &[Folder::StatCache]),
-    ("cache records", &[Folder::Records, Folder::Builds, Folder::Fetched]),
+    ("cache records", &[Folder::Records, Folder::Builds, Folder::Fetched, Folder::Placed]),
     ("kept sessions", &[Folder::Sessions]),
     ("logs of builds", &[Folder::Logs, Folder::History]),
     ("unfinished and trash", &[Folder::Partial, Folder::Scratch, Folder::Trash]),

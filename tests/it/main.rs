@@ -55,6 +55,7 @@ mod one_id;
 mod outputs;
 mod packaging;
 mod parallel_steps;
+mod placing;
 mod plain;
 mod plan;
 mod platforms;

@@ -94,6 +94,10 @@ pub(crate) struct BakeArgs {
     #[arg(long, conflicts_with_all = ["pull", "push"], help_heading = "Steps")]
     offline: bool,
 
+    /// Have a build engine do the targets, each as an action of its own: as for `rbuild build`
+    #[arg(long, value_name = "ENGINE", help_heading = "Steps")]
+    on: Option<String>,
+
     /// Have at most so many steps of all targets under way at once; 0 is no limit [default: 16, or the number of processors
     /// when that is more]
     #[arg(long, value_name = "N", env = "RBUILD_JOBS", hide_env_values = true, help_heading = "Steps")]
@@ -161,7 +165,8 @@ fn bake(
         return print(&format!("{}\n", resolved.printed()));
     }
     definition::check_rights(allowed, &resolved, &options, mode, line.url.is_some())?;
-    let common = Common { registries: &args.registries, jobs: args.jobs, offline: args.offline };
+    let common =
+        Common { registries: &args.registries, jobs: args.jobs, offline: args.offline, on: args.on.clone() };
     let mut requests = Vec::new();
     for (name, target) in &resolved.targets {
         requests.push((name.clone(), request(global, configuration, target, &common)?));

@@ -141,13 +141,13 @@ pub(crate) struct BuildArgs {
     pub(crate) registries: RegistryArgs,
 
     /// Also take layers from a cache of other machines: `type=registry,ref=NAME` or just NAME (also an image that carries
-    /// records), `type=local,src=DIR`, `type=http,url=URL`, `type=s3,bucket=NAME`, `type=gha`; may be repeated [env:
-    /// RBUILD_CACHE_FROM]
+    /// records), `type=local,src=DIR`, `type=http,url=URL`, `type=reapi,endpoint=URL`, `type=s3,bucket=NAME`, `type=gha`; may be
+    /// repeated [env: RBUILD_CACHE_FROM]
     #[arg(long, value_name = "CACHE", help_heading = "Steps")]
     pub(crate) cache_from: Vec<String>,
 
     /// Leave layers in a cache for other machines: `type=registry,ref=NAME[,mode=min]`, `type=local,dest=DIR`,
-    /// `type=http,url=URL`, `type=s3,bucket=NAME`, `type=gha`; or have the image carry records of its own layers:
+    /// `type=http,url=URL`, `type=reapi,endpoint=URL`, `type=s3,bucket=NAME`, `type=gha`; or have the image carry records of its own layers:
     /// `type=inline`; may be repeated [env: RBUILD_CACHE_TO]
     #[arg(long, value_name = "CACHE", help_heading = "Steps")]
     pub(crate) cache_to: Vec<String>,
@@ -156,6 +156,11 @@ pub(crate) struct BuildArgs {
     /// secrets wrote to), `ro`, or `off` [env: RBUILD_CACHE_MOUNTS]
     #[arg(long, value_name = "WHAT", help_heading = "Steps")]
     pub(crate) cache_mounts: Option<String>,
+
+    /// Have a build engine do it: `reapi://HOST:PORT`, or `reapis://HOST[:PORT]` over TLS, with `,instance=NAME`, `,platform.NAME=VALUE`,
+    /// `,timeout=1h`, `,fallback=local`, and `ca`, `cert`, `key`, `token`, `header`, `header-env`, `header-file` as for caches
+    #[arg(long, value_name = "ENGINE", help_heading = "Steps")]
+    pub(crate) on: Option<String>,
 
     /// Run every step again
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = switch, help_heading = "Steps")]

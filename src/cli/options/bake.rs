@@ -23,6 +23,8 @@ pub(crate) struct Common<'a> {
     pub(crate) registries: &'a RegistryArgs,
     pub(crate) jobs: Option<Jobs>,
     pub(crate) offline: bool,
+    /// `--on`
+    pub(crate) on: Option<String>,
 }
 
 /// The options of a build by themselves.
@@ -51,6 +53,7 @@ pub(crate) fn request(
     args.registries = common.registries.clone();
     args.jobs = common.jobs;
     args.offline = common.offline;
+    args.on.clone_from(&common.on);
     let mut request = request::from_args(global, configuration, &args).map_err(about)?;
     if let Some(text) = &target.dockerfile_inline {
         let name = format!("{} (dockerfile-inline)", target.name);

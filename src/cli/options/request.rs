@@ -81,6 +81,8 @@ pub(crate) fn from_args(
     Ok(Request {
         store_root,
         other_stores: Vec::new(),
+        on: super::on::parse(args.on.as_deref())?,
+        brought: Vec::new(),
         cache_from,
         cache_to,
         cache_mounts: caches::mounts(args.cache_mounts.as_deref())?,

@@ -21,7 +21,7 @@ pub use registry::Registry;
 pub use s3::S3;
 
 use super::sealed::{Sealed, Trust};
-use super::spec::Location;
+use super::spec::{Location, ReapiAt};
 use crate::http::{Environment, Settings};
 use crate::oci::{Descriptor, Digest};
 use crate::reapi;
@@ -79,7 +79,7 @@ impl From<reapi::Error> for Error {
 }
 
 impl Error {
-    pub(super) fn io(action: &'static str, path: &std::path::Path, source: io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: &std::path::Path, source: io::Error) -> Self {
         Self::Io { action, path: path.to_owned(), source }
     }
 }
@@ -225,6 +225,11 @@ fn used_again(pack: &[u8], previous: Option<&Head>) -> Vec<Digest> {
         Some((Ok(before), Ok(after))) => after.used_since(&before),
         _ => Vec::new(),
     }
+}
+
+/// A client of the engine at a place. It is asked with as little patience as a cache.
+pub(crate) fn client(at: &ReapiAt) -> Result<reapi::Client, String> {
+    actions::client(at, web::settings(Environment::from_process()))
 }
 
 /// The backend at a location; nothing is contacted yet. Registries are asked through `client`.

@@ -148,7 +148,7 @@ impl Keys {
             }
             "local" => self.folder()?,
             "http" => Location::Http(self.http()?),
-            "reapi" => Location::Reapi(Box::new(self.engine()?)),
+            "reapi" => Location::Reapi(Box::new(self.reapi()?)),
             "s3" => return self.buckets(),
             "gha" => Location::Gha(self.workflow()?),
             // An image.
@@ -181,7 +181,46 @@ impl Keys {
         Ok(HttpAt { url, authorization, name, timeout })
     }
 
-    fn engine(&mut self) -> Result<ReapiAt, String> {
+    /// Reads `reapi://HOST:PORT,…`.
+    pub(super) fn engine(
+        text: &str,
+        others: impl Fn(&str) -> bool,
+    ) -> Result<(ReapiAt, Vec<(String, String)>), String> {
+        let fields = csv::fields(text).map_err(|fault| fault.to_string())?;
+        let (place, fields) = fields.split_first().ok_or("it is empty")?;
+        let endpoint = match place.split_once("://") {
+            Some(("reapi", rest)) => format!("grpc://{rest}"),
+            Some(("reapis", rest)) => format!("grpcs://{rest}"),
+            _ => {
+                return Err(
+                    "it begins with `reapi://HOST:PORT` or, over TLS, `reapis://HOST[:PORT]`".to_owned()
+                );
+            }
+        };
+        if Endpoint::parse(&endpoint).is_none() {
+            return Err("it begins with `reapi://HOST:PORT` or, over TLS, `reapis://HOST[:PORT]`".to_owned());
+        }
+        let known = vec![("endpoint".to_owned(), endpoint)];
+        let mut keys = Self { direction: Direction::From, kind: "reapi".to_owned(), fields: known };
+        let mut rest = Vec::new();
+        for (number, field) in (2..).zip(fields) {
+            let (key, value) =
+                field.split_once('=').ok_or_else(|| format!("field {number} is no `KEY=VALUE`"))?;
+            let key = key.trim();
+            match key {
+                "instance" | "ca" | "cert" | "key" | "token" | "header" | "header-env" | "header-file" => {
+                    keys.fields.push((key.to_owned(), value.to_owned()));
+                }
+                key if others(key) => rest.push((key.to_owned(), value.to_owned())),
+                key => return Err(format!("`{}` is unknown", harmless(key))),
+            }
+        }
+        // The same by another name.
+        let at = keys.reapi().map_err(|why| why.replace("`grpcs://`", "`reapis://`"))?;
+        Ok((at, rest))
+    }
+
+    fn reapi(&mut self) -> Result<ReapiAt, String> {
         let given = self.need("endpoint")?;
         // The error does not repeat it: it may have a password in it.
         let endpoint = Endpoint::parse(&given).ok_or(

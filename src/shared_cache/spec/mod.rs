@@ -250,6 +250,15 @@ impl CacheTo {
     }
 }
 
+/// Reads an engine, `reapi://HOST:PORT[,KEY=VALUE…]` or `reapis://HOST[:PORT]…`: where it is with the keys of `type=reapi`, and what other keys
+/// there are, of which `others` says whether they may be.
+///
+/// # Errors
+/// In words, for the user, without credentials.
+pub fn engine(text: &str, others: impl Fn(&str) -> bool) -> Result<(ReapiAt, Vec<(String, String)>), String> {
+    Keys::engine(text, others)
+}
+
 /// The option as it may be shown: without values that are nobody's business.
 pub fn shown(text: &str) -> String {
     let shown = |field: &str| match field.split_once('=') {

@@ -5,6 +5,7 @@
 pub mod accounts;
 pub mod attack;
 pub mod base;
+pub mod buildgrid;
 pub mod casd;
 pub mod containerd;
 pub mod dockerd;

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 pub use http::Bazel;
 pub use reapi::Reapi;
+pub(super) use reapi::client;
 
 use super::web::at_once;
 use super::{Backend, Content, Error, Head, PackId, Put, Sent};

@@ -214,15 +214,22 @@ fn packing(blob: &Descriptor) -> Packing {
 fn blobs_of(key: &[&str]) -> [(Blob, Vec<u8>); 2] {
     let named = |bytes: Vec<u8>| (Blob::of(&bytes), bytes);
     let arguments = key.iter().map(|word| (*word).to_owned()).collect();
-    let command = named(Command { arguments }.to_bytes());
+    let command = Command { arguments, ..Command::default() };
+    let command = named(command.to_bytes());
     // An empty folder is an empty message.
-    let action =
-        Action { command: command.0, input_root: Blob::of(b""), do_not_cache: false, salt: SALT.to_vec() };
+    let action = Action {
+        command: command.0,
+        input_root: Blob::of(b""),
+        do_not_cache: false,
+        salt: SALT.to_vec(),
+        timeout: None,
+        properties: Vec::new(),
+    };
     [command, named(action.to_bytes())]
 }
 
 /// The client of a place. What is wrong with files and variables is told without their content.
-fn client(at: &ReapiAt, settings: Settings) -> Result<Client, String> {
+pub(in crate::shared_cache::backend) fn client(at: &ReapiAt, settings: Settings) -> Result<Client, String> {
     let address = Address::parse(&at.endpoint).ok_or("`endpoint=` is no address of gRPC")?;
     let headers = at.headers.iter().map(|(name, from)| {
         let value =

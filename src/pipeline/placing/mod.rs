@@ -1,0 +1,331 @@
+//! Has a build done by an engine: `--on`.
+//!
+//! The build travels as one action: rbuild's own program, what was asked for (`order`), and the files of the contexts that COPY, ADD and mounts
+//! can see (`files`). The worker (`worker`) builds with that as anybody would, and leaves a cache in a folder, which is the action's result. Here
+//! the build then runs with that as one more cache: it finds every step, brings what its outputs need, and does itself what was not
+//! made there. So names, outputs and pushes are this machine's affair, and nothing that is secret leaves it.
+//!
+//! ```text
+//! order     what was asked for, as a value that travels
+//! files     which files of a context travel, and what is told of each
+//! known     what is known here of its steps
+//! sending   the action as blobs; what the server lacks of them
+//! outputs   what a worker left, as a cache
+//! worker    the other side
+//! ```
+
+mod files;
+mod known;
+mod order;
+mod outputs;
+mod sending;
+pub mod worker;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::inputs::Inputs;
+use super::{Failed, Request, Target};
+use crate::cache::Precedence;
+use crate::exec::Stop;
+use crate::plan;
+use crate::reapi::{ActionResult, Client, Error, Executed, Going, Progress, Stage};
+use crate::report::{Diagnostic, Event, Events};
+use crate::shared_cache::backend::{self, Backend};
+use crate::shared_cache::spec::ReapiAt;
+use crate::solve::{self, Outlook};
+use crate::sync::lock;
+use crate::text::duration::seconds;
+use crate::text::size::bytes;
+use crate::text::terminal::harmless;
+use sending::{Moved, Package};
+
+/// Builds that are placed at the same time.
+const AT_ONCE: usize = 8;
+/// Of what a worker says so much is shown.
+const SAID: u64 = 4 << 20;
+
+/// Where builds are done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct On {
+    /// The engine, as a cache names it.
+    pub engine: ReapiAt,
+    /// What it is called in messages.
+    pub shown: String,
+    /// What workers must have, as the engine calls it.
+    pub properties: Vec<(String, String)>,
+    /// For so long the build may run there.
+    pub timeout: Option<Duration>,
+    /// A build that cannot be done there is done here.
+    pub falls_back: bool,
+}
+
+/// What placing a build came to.
+enum Placed {
+    /// Nothing would run, so nothing was placed: what is not here is where it was made before.
+    Nothing,
+    /// It was done there.
+    Done(Arc<dyn Backend>),
+}
+
+/// What went wrong.
+enum Fault {
+    /// The engine cannot be used: then the build may be done here.
+    Engine(String),
+    /// The build failed there, or cannot be done there.
+    Build(Vec<Diagnostic>),
+}
+
+impl From<Vec<Diagnostic>> for Fault {
+    fn from(diagnostics: Vec<Diagnostic>) -> Self {
+        Self::Build(diagnostics)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Engine(error.to_string())
+    }
+}
+
+/// The targets as they are to be run here: with what workers made of those that are to be done elsewhere. Each is an action of its own, and
+/// several are placed at the same time.
+///
+/// # Errors
+/// When one cannot be done there, or failed there.
+pub(super) fn place(targets: &[Target], events: &Events, stop: &Stop) -> Result<Vec<Target>, Failed> {
+    if targets.iter().all(|target| target.request.on.is_none()) {
+        return Ok(targets.to_vec());
+    }
+    let mut placed = Vec::with_capacity(targets.len());
+    for some in targets.chunks(AT_ONCE) {
+        let done: Vec<Result<Request, Failed>> = std::thread::scope(|scope| {
+            let place = |target| scope.spawn(move || place_one(target, events, stop));
+            let threads: Vec<_> = some.iter().map(place).collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            threads.into_iter().map(join).collect()
+        });
+        for (target, request) in some.iter().zip(done) {
+            placed.push(Target { name: target.name.clone(), request: request? });
+        }
+    }
+    Ok(placed)
+}
+
+fn place_one(target: &Target, events: &Events, stop: &Stop) -> Result<Request, Failed> {
+    let request = &target.request;
+    let Some(on) = &request.on else { return Ok(request.clone()) };
+    let mut here = Request { on: None, ..request.clone() };
+    here.brought.extend(outputs::remembered(&here, on).map(|made| (Precedence::Usual, made)));
+    match placed(&here, on, events, stop) {
+        Ok(Placed::Nothing) => {
+            events.send(Event::Note(format!("all is in the cache: nothing was placed on {}", on.shown)));
+        }
+        Ok(Placed::Done(made)) => here.brought = vec![(Precedence::BeforeOwn, made)],
+        Err(Fault::Engine(why)) if on.falls_back && !stop.is_wanted() => {
+            events.send(Event::Note(format!("{why}; the build is done here (`fallback=local`)")));
+        }
+        Err(Fault::Engine(why)) => {
+            let told = Diagnostic::error(format!("the build cannot be placed on {}: {why}", on.shown));
+            return Err(Failed::before(vec![
+                told.help("with `--on …,fallback=local` it is then done on this machine"),
+            ]));
+        }
+        Err(Fault::Build(diagnostics)) => return Err(Failed::before(named(target, diagnostics))),
+    }
+    Ok(here)
+}
+
+/// Says which of several targets it is about.
+fn named(target: &Target, diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    match &*target.name {
+        "" => diagnostics,
+        name => {
+            let told = |told: Diagnostic| told.note(format!("this is about the target `{name}`"));
+            diagnostics.into_iter().map(told).collect()
+        }
+    }
+}
+
+fn placed(request: &Request, on: &On, events: &Events, stop: &Stop) -> Result<Placed, Fault> {
+    order::refuse(request)?;
+    let services = request.services(stop, events)?;
+    let inputs = Inputs::open(request, &services)?;
+    let (graph, goals) = plan::join(inputs.plans()?);
+    let environment = inputs.environment(request.layer_options_of(&goals)?);
+    let forecast = solve::forecast(&graph, &[], &environment)?;
+    inputs.save_digests();
+    let runs = forecast.outlooks.iter().filter(|outlook| matches!(outlook, Outlook::Run { .. })).count();
+    if runs == 0 {
+        return Ok(Placed::Nothing);
+    }
+    order::refuse_secrets(&graph, request)?;
+    let contexts = files::of_graph(&graph, environment.given.contexts)?;
+    let order = order::Order::of(request, (inputs.source(), &graph), &contexts)?;
+    let client = backend::client(&on.engine).map_err(Fault::Engine)?;
+    if !client.runs_actions()? {
+        return Err(Fault::Engine(format!("{} keeps results, and runs no actions", on.shown)));
+    }
+    let known = known::gather(&services, inputs.project());
+    let package = Package::of(&order, (contexts, known), on)?;
+    if !sending::is_static() {
+        let note = "this rbuild needs the C library of its machine: workers need the same, where a static one needs nothing";
+        events.send(Event::Note(note.to_owned()));
+    }
+    let result = run(&client, &package, on, (events, stop))?;
+    let made = outputs::read(client, &result, on)?;
+    made.remember(request, on);
+    Ok(Placed::Done(Arc::new(made)))
+}
+
+/// Sends what is missing, and has it run.
+fn run(
+    client: &Client,
+    package: &Package,
+    on: &On,
+    (events, stop): (&Events, &Stop),
+) -> Result<ActionResult, Fault> {
+    let began = Instant::now();
+    for attempt in 0.. {
+        let missing = client.missing(&package.names())?;
+        if attempt == 0 && package.has_files(&missing) {
+            let what = package.told();
+            let note = format!("{what} go to {}, where all who use its CAS can read them", on.shown);
+            events.send(Event::Note(note));
+        }
+        let moved = package.send(client, &missing, stop)?;
+        let sent = Instant::now();
+        match follow(client, package, on, (events, stop))? {
+            Executed::Done(result) => {
+                let took = (sent.duration_since(began), sent.elapsed());
+                return finished(client, *result, on, (moved, took), events);
+            }
+            Executed::Cancelled => {
+                let told = format!("the build on {} was cancelled", on.shown);
+                return Err(Fault::Build(vec![Diagnostic::error(told)]));
+            }
+            // It was dropped between the question and its use.
+            Executed::InputsGone if attempt < 2 => {}
+            Executed::InputsGone => {
+                let why = format!("{} drops what was sent before it is used; its CAS is too small", on.shown);
+                return Err(Fault::Engine(why));
+            }
+            Executed::Failed { code, message, result } => {
+                show(client, &result, events);
+                let message = harmless(message.trim()).into_owned();
+                let told = Diagnostic::error(format!("{} ended the build: {code} ({message})", on.shown));
+                return Err(Fault::Build(vec![match code {
+                    crate::grpc::Code::DeadlineExceeded => {
+                        told.help("`--on …,timeout=2h` gives it more time, as far as the engine allows")
+                    }
+                    _ => told,
+                }]));
+            }
+        }
+    }
+    Err(Fault::Engine(String::new()))
+}
+
+/// Has it run, and tells how far it is.
+fn follow(
+    client: &Client,
+    package: &Package,
+    on: &On,
+    (events, stop): (&Events, &Stop),
+) -> Result<Executed, Fault> {
+    let mut told = Stage::Unknown;
+    let listening = std::sync::Mutex::new(None);
+    std::thread::scope(|scope| {
+        let mut watch = |progress: Option<Progress>| {
+            if let Some(Progress { stage, stderr, again }) = progress {
+                if let Some(why) = again {
+                    events.send(Event::Note(format!("{} begins the build anew: {why}", on.shown)));
+                }
+                if stage != told && stage == Stage::Queued {
+                    events.send(Event::Note(format!("the build waits for a worker of {}", on.shown)));
+                }
+                if stage != told && stage == Stage::Executing {
+                    events.send(Event::Note(format!("the build runs on {}", on.shown)));
+                }
+                told = stage;
+                if let Some(name) = stderr
+                    && lock(&listening).is_none()
+                {
+                    *lock(&listening) = Some(());
+                    scope.spawn(move || listen(client, &name, events));
+                }
+            }
+            if stop.is_wanted() { Going::Cancel } else { Going::On }
+        };
+        Ok(client.execute(package.action(), &mut watch)?)
+    })
+}
+
+/// Shows what the worker says while it says it.
+fn listen(client: &Client, stream: &str, events: &Events) {
+    let mut rest = Vec::new();
+    let mut hear = |piece: &[u8]| {
+        rest.extend_from_slice(piece);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            tell(&line, events);
+        }
+    };
+    // What is not heard comes with the result.
+    let heard = client.listen(stream, &mut hear);
+    drop(heard.inspect_err(|error| tracing::debug!(%error, "the worker cannot be heard")));
+}
+
+fn tell(line: &[u8], events: &Events) {
+    let text = String::from_utf8_lossy(line);
+    events.send(Event::Note(format!("worker: {}", harmless(text.trim_end()))));
+}
+
+/// Shows what the worker said.
+fn show(client: &Client, result: &ActionResult, events: &Events) {
+    let said = client.said(&result.stderr, SAID);
+    said.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).for_each(|line| tell(line, events));
+}
+
+/// An action that ran to its end; the build may have failed all the same.
+fn finished(
+    client: &Client,
+    result: ActionResult,
+    on: &On,
+    (moved, (sending, running)): (Moved, (Duration, Duration)),
+    events: &Events,
+) -> Result<ActionResult, Fault> {
+    let worker = match &*result.worker {
+        "" => String::new(),
+        name => format!(", worker `{}`", harmless(name)),
+    };
+    let place = format!("{}{worker}", on.shown);
+    show(client, &result, events);
+    match result.exit_code {
+        0 => {
+            let waited = match result.waited {
+                Some(waited) => format!(", of which {} waiting", seconds(waited)),
+                None => String::new(),
+            };
+            events.send(Event::Note(format!(
+                "built on {place}: {} of {} files sent ({}, {}), {} there{waited}",
+                moved.blobs,
+                moved.of,
+                bytes(moved.bytes),
+                seconds(sending),
+                seconds(running)
+            )));
+            Ok(result)
+        }
+        worker::REFUSED => {
+            let told = Diagnostic::error(format!("{place} refuses the build; what it said stands above"));
+            Err(Fault::Build(vec![told]))
+        }
+        code => {
+            let told = Diagnostic::error(format!("the build failed on {place} (exit code {code})"));
+            Err(Fault::Build(vec![told.note("what the worker said stands above")]))
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! What was asked for, as a value that travels. Everybody who uses the engine's CAS can read it.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::files::{Listed, Travelling};
+use crate::exec::{Dns, Limits};
+use crate::export::{Epoch, Output};
+use crate::layer::Compression;
+use crate::oci::{Platform, Reference};
+use crate::pipeline::{ContextFrom, DockerfileFrom, PullPolicy, Request, Squash};
+use crate::plan::graph::{BaseOp, BaseOrigin, Graph, MountKind, Network, Op};
+use crate::plan::{self, ContextSource, Entitlement};
+use crate::report::{Diagnostic, Source};
+
+/// Of what is written here; a worker of another version refuses it. It cannot happen, as rbuild itself travels, too, unless somebody
+/// runs a worker's own.
+pub(super) const VERSION: u32 = 1;
+
+/// A build.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    pub(super) version: u32,
+    /// The Dockerfile's name, for messages, and its text.
+    dockerfile: (String, String),
+    build_args: Vec<(String, String)>,
+    target: Option<String>,
+    platforms: Vec<Platform>,
+    explicit_platform: bool,
+    network: String,
+    extra_hosts: Vec<(String, String)>,
+    shm_size_bytes: u64,
+    ulimits: Vec<(String, i64, i64)>,
+    hostname: Option<String>,
+    epoch: Option<String>,
+    entitlements: Vec<String>,
+    /// The bases as they were found here, so that the worker takes no others: name with platform, and reference with digest.
+    bases: Vec<(String, String)>,
+    /// Named contexts that are images or stages: name and reference, name and target.
+    images: Vec<(String, String)>,
+    targets: Vec<(String, String)>,
+    /// How layers are compressed, as an output says it.
+    compression: String,
+    rewrites_times: bool,
+    pull: Option<bool>,
+    /// The ids of secrets without which steps fail.
+    pub(super) secrets: Vec<String>,
+    /// The folders that travel, in the order of their numbers: the name of each, and what is in it.
+    pub(super) contexts: Vec<(String, Vec<Listed>)>,
+}
+
+/// Refuses what does not travel.
+pub(super) fn refuse(request: &Request) -> Result<(), Vec<Diagnostic>> {
+    let no = |what: &str, help: &str| {
+        let told = Diagnostic::error(format!("{what} does not go with `--on`"));
+        Err(vec![if help.is_empty() { told } else { told.help(help) }])
+    };
+    match &request.context {
+        ContextFrom::Directory(_) => {}
+        ContextFrom::Stdin | ContextFrom::Archive(_) | ContextFrom::Git(_) | ContextFrom::Url(_) => {
+            return no("a context that is no folder", "unpack or clone it, and build the folder");
+        }
+    }
+    if !request.secrets.is_empty() || !request.ssh.is_empty() {
+        return no(
+            "`--secret` or `--ssh`",
+            "an action can be read by all who use the engine's CAS: give secrets to the workers, by their ids (docs/engines.md)",
+        );
+    }
+    if request.offline {
+        return no("`--offline`", "");
+    }
+    if request.no_cache || !request.no_cache_stages.is_empty() {
+        return no(
+            "`--no-cache` or `--no-cache-filter`",
+            "what a worker made is found as what is in a cache: change what the step depends on, or build on this machine",
+        );
+    }
+    if request.limits != Limits::default() || request.dns != Dns::default() {
+        return no(
+            "a limit of memory, processors or processes, or a server of names",
+            "workers have their own; `--on …,platform.NAME=VALUE` chooses among them",
+        );
+    }
+    if !request.volumes.is_empty() {
+        return no("`--volume`", "it shows folders of this machine");
+    }
+    if request.options.contexts.iter().any(|(_, source)| {
+        matches!(
+            source,
+            ContextSource::Layout { .. }
+                | ContextSource::Engine(_)
+                | ContextSource::Git(_)
+                | ContextSource::Url(_)
+                | ContextSource::Linked(_)
+        )
+    }) {
+        return no("a named context that is no folder, image or stage", "");
+    }
+    let epochs = request.outputs.iter().any(|output| output.epoch != Epoch::OfBuild);
+    let is_number = |text: &str| text.parse::<i64>().is_ok();
+    let arguments = request.options.build_args.iter().filter(|(name, _)| name == "SOURCE_DATE_EPOCH");
+    let given = arguments.filter_map(|(_, value)| value.as_deref()).next_back();
+    let given = given.or(request.options.epoch.as_deref());
+    if epochs || given.is_some_and(|text| !is_number(text)) || (request.reproducible && given.is_none()) {
+        return no(
+            "a time that is looked up here",
+            "say SOURCE_DATE_EPOCH as a number of seconds, as a build argument or in the environment",
+        );
+    }
+    Ok(())
+}
+
+/// Secrets that the build needs are the worker's to have; that they are not sent was said by [`refuse`]. An ssh agent is nowhere.
+pub(super) fn refuse_secrets(graph: &Graph, request: &Request) -> Result<(), Vec<Diagnostic>> {
+    let needs_ssh = graph.steps.iter().any(|step| match &step.op {
+        Op::Exec { op, .. } => {
+            op.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Ssh { required: true, .. }))
+        }
+        Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) | Op::Workdir { .. } | Op::Copy { .. } => {
+            false
+        }
+    });
+    let needs_insecure = request.options.entitlements.contains(&Entitlement::SecurityInsecure);
+    match (needs_ssh, needs_insecure) {
+        (true, _) => Err(vec![
+            Diagnostic::error("the build needs an ssh agent, and no worker has one")
+                .help("build it on this machine, without `--on`"),
+        ]),
+        (false, true) => Err(vec![Diagnostic::error("`--allow security.insecure` does not go with `--on`")]),
+        (false, false) => Ok(()),
+    }
+}
+
+impl Order {
+    /// What of a request makes a difference to layers; it was [looked at](refuse). Each field is named, so that a new one does not compile
+    /// until somebody decides.
+    pub(super) fn of(
+        request: &Request,
+        (source, graph): (&Arc<Source>, &Graph),
+        contexts: &[Travelling],
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let Request {
+            options,
+            platforms,
+            outputs: _,
+            pull,
+            // This machine's, and what becomes of the image here.
+            store_root: _,
+            other_stores: _,
+            cache_from: _,
+            cache_to: _,
+            cache_mounts: _,
+            notes: _,
+            dockerfile: _,
+            context: _,
+            tags: _,
+            push: _,
+            iidfile: _,
+            identity: _,
+            annotations: _,
+            jobs: _,
+            store_quota: _,
+            offline: _,
+            registries: _,
+            lock: _,
+            policies: _,
+            squash: _,
+            list: _,
+            dockers_types: _,
+            sbom: _,
+            ignore_file: _,
+            keep_failed: _,
+            recording: _,
+            on: _,
+            brought: _,
+            // Refused, or the worker's own affair.
+            no_cache: _,
+            no_cache_stages: _,
+            secrets: _,
+            ssh: _,
+            volumes: _,
+            tripwire: _,
+            limits: _,
+            dns: _,
+            // In the form of layers.
+            rewrite_timestamp: _,
+            reproducible: _,
+        } = request;
+        let plan::Options {
+            build_args,
+            target,
+            network,
+            extra_hosts,
+            shm_size_bytes,
+            ulimits,
+            hostname,
+            contexts: named,
+            epoch,
+            entitlements,
+            explicit_platform,
+            // In the image's configuration alone, or looked up.
+            labels: _,
+            target_number: _,
+            stop: _,
+            platform: _,
+            build_platform: _,
+            epoch_of_source: _,
+            fallback_epoch: _,
+            epoch_in_run: _,
+            lint: _,
+            // They can have passwords in them, and are the worker's own affair.
+            proxy_env: _,
+        } = options;
+        let mut images = Vec::new();
+        let mut targets = Vec::new();
+        for (name, source) in named {
+            match source {
+                ContextSource::Image(reference) => images.push((name.clone(), reference.to_string())),
+                ContextSource::Target(target) => targets.push((name.clone(), target.clone())),
+                ContextSource::Dir(_)
+                | ContextSource::Layout { .. }
+                | ContextSource::Engine(_)
+                | ContextSource::Git(_)
+                | ContextSource::Url(_)
+                | ContextSource::Linked(_) => {}
+            }
+        }
+        let given = |(name, value): &(String, Option<String>)| Some((name.clone(), value.clone()?));
+        Ok(Self {
+            version: VERSION,
+            dockerfile: (source.name.clone(), source.text.clone()),
+            build_args: build_args.iter().filter_map(given).collect(),
+            target: target.clone(),
+            platforms: if platforms.is_empty() { vec![options.platform.clone()] } else { platforms.clone() },
+            explicit_platform: *explicit_platform,
+            network: network_name(*network).to_owned(),
+            extra_hosts: extra_hosts.clone(),
+            shm_size_bytes: *shm_size_bytes,
+            ulimits: ulimits.clone(),
+            hostname: hostname.clone(),
+            epoch: epoch.clone(),
+            entitlements: match entitlements.contains(&Entitlement::NetworkHost) {
+                true => vec!["network.host".to_owned()],
+                false => Vec::new(),
+            },
+            images,
+            targets,
+            compression: compression_name(request.layer_options(None).compression),
+            rewrites_times: request.rewrites_times(),
+            pull: match pull {
+                PullPolicy::Always => Some(true),
+                _ => None,
+            },
+            secrets: needed_secrets(graph),
+            contexts: contexts.iter().map(|context| (context.name.clone(), context.listed())).collect(),
+            bases: bases(graph)?,
+        })
+    }
+
+    /// The request of the worker, which finds the contexts in these folders.
+    ///
+    /// # Errors
+    /// When a value is none.
+    pub(super) fn into_request(self, store_root: PathBuf, folders: &[PathBuf]) -> Result<Request, String> {
+        let main = self.contexts.iter().position(|(name, _)| name.is_empty());
+        let main = main.and_then(|number| folders.get(number)).ok_or("the order has no main context")?;
+        let mut request = Request::new(store_root, main.clone());
+        let (name, text) = self.dockerfile;
+        request.dockerfile = DockerfileFrom::Inline { name, text };
+        request.context = ContextFrom::Directory(main.clone());
+        let mut contexts: Vec<(String, ContextSource)> = self
+            .contexts
+            .iter()
+            .zip(folders)
+            .filter(|((name, _), _)| !name.is_empty())
+            .map(|((name, _), folder)| (name.clone(), ContextSource::Dir(folder.clone())))
+            .collect();
+        for (name, image) in self.images.into_iter().chain(self.bases) {
+            let reference: Reference = image.parse().map_err(|e| format!("`{image}`: {e}"))?;
+            contexts.push((name, ContextSource::Image(reference)));
+        }
+        contexts.extend(self.targets.into_iter().map(|(name, target)| (name, ContextSource::Target(target))));
+        let network = [Network::Default, Network::Host, Network::None, Network::Pasta]
+            .into_iter()
+            .find(|network| network_name(*network) == self.network);
+        request.options = plan::Options {
+            build_args: self.build_args.into_iter().map(|(name, value)| (name, Some(value))).collect(),
+            target: self.target,
+            platform: self.platforms.first().cloned().unwrap_or_else(Platform::host),
+            explicit_platform: self.explicit_platform,
+            network: network.ok_or(format!("`{}` is no network", self.network))?,
+            extra_hosts: self.extra_hosts,
+            shm_size_bytes: self.shm_size_bytes,
+            ulimits: self.ulimits,
+            hostname: self.hostname,
+            contexts,
+            epoch: self.epoch,
+            entitlements: match self.entitlements.is_empty() {
+                true => BTreeSet::new(),
+                false => BTreeSet::from([Entitlement::NetworkHost]),
+            },
+            proxy_env: crate::config::dockers_proxies(),
+            ..plan::Options::default()
+        };
+        request.platforms = self.platforms;
+        request.outputs =
+            vec![Output::parse(&format!("type=image,{}", self.compression)).map_err(|e| e.to_string())?];
+        request.rewrite_timestamp = self.rewrites_times;
+        if self.pull == Some(true) {
+            request.pull = PullPolicy::Always;
+        }
+        request.squash = Squash::None;
+        Ok(request)
+    }
+}
+
+/// The bases of a graph, each pinned to what it was found to be.
+fn bases(graph: &Graph) -> Result<Vec<(String, String)>, Vec<Diagnostic>> {
+    let bases = graph.steps.iter().filter_map(|step| match &step.op {
+        Op::Base(base) => Some(base),
+        Op::Scratch
+        | Op::Image(_)
+        | Op::Local(_)
+        | Op::Workdir { .. }
+        | Op::Copy { .. }
+        | Op::Exec { .. } => None,
+    });
+    let pinned = |base: &BaseOp| {
+        let BaseOp { request, image } = base;
+        match (&request.origin, &image.remote) {
+            (BaseOrigin::Image(_), Some(remote)) => {
+                let name = format!("{}::{}", request.name, request.platform);
+                Ok((name, remote.pinned(image.target.digest).full()))
+            }
+            _ => {
+                let told = Diagnostic::error(format!("the base `{}` is on this machine alone", request.name));
+                Err(vec![told.help("push it to a registry that workers reach, or build without `--on`")])
+            }
+        }
+    };
+    bases.map(pinned).collect()
+}
+
+/// The ids of secrets that steps ask for and cannot do without.
+fn needed_secrets(graph: &Graph) -> Vec<String> {
+    let mounts = graph.steps.iter().flat_map(|step| match &step.op {
+        Op::Exec { op, .. } => op.mounts.as_slice(),
+        Op::Scratch | Op::Base(_) | Op::Image(_) | Op::Local(_) | Op::Workdir { .. } | Op::Copy { .. } => &[],
+    });
+    let ids = mounts.filter_map(|mount| match &mount.kind {
+        MountKind::Secret { id, required: true, .. } => Some(id.clone()),
+        _ => None,
+    });
+    ids.collect::<BTreeSet<String>>().into_iter().collect()
+}
+
+fn network_name(network: Network) -> &'static str {
+    match network {
+        Network::Default => "default",
+        Network::Host => "host",
+        Network::None => "none",
+        Network::Pasta => "pasta",
+    }
+}
+
+/// As an output says it.
+fn compression_name(compression: Compression) -> String {
+    match compression {
+        Compression::None => "compression=uncompressed".to_owned(),
+        Compression::Gzip { level } => format!("compression=gzip,compression-level={level}"),
+        Compression::Zstd { level } => format!("compression=zstd,compression-level={level}"),
+        Compression::Estargz { level } => format!("compression=estargz,compression-level={level}"),
+    }
+}

@@ -1,0 +1,188 @@
+//! What a worker left, as a cache that is read: the head is a file of the action's result, and layers are blobs of the engine's CAS.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Fault, On, worker};
+use crate::oci::{Descriptor, Digest};
+use crate::pipeline::{ContextFrom, Request};
+use crate::reapi::{self, ActionResult, Blob, Client, OutputFile, Packing, files_of_tree};
+use crate::report::Events;
+use crate::shared_cache::backend::{self, Backend, Content, Error, Head, PackId, Put, Sent};
+use crate::store::{self, Folder, Store};
+
+/// A head, or a list of files, that is larger is not read.
+const LIMIT: u64 = 64 << 20;
+/// Blobs that are fetched at the same time.
+const AT_ONCE: usize = 4;
+
+/// The results of one build.
+#[derive(Debug)]
+pub(super) struct Outputs {
+    client: Client,
+    name: String,
+    head: Vec<u8>,
+    blobs: BTreeMap<Digest, Blob>,
+}
+
+/// Reads what the action left.
+pub(super) fn read(client: Client, result: &ActionResult, on: &On) -> Result<Outputs, Fault> {
+    let mut files: Vec<OutputFile> = result.files.clone();
+    let bad = |what: &str| Fault::Engine(format!("{} gives no result: {what}", on.shown));
+    for (path, tree) in &result.folders {
+        if tree.size > LIMIT {
+            return Err(bad("its list of files is too long"));
+        }
+        let bytes = client.read_blob(*tree)?;
+        let listed = files_of_tree(&bytes).map_err(|_| bad("its list of files is none"))?;
+        let below = |file: OutputFile| OutputFile { path: format!("{path}/{}", file.path), ..file };
+        files.extend(listed.into_iter().map(below));
+    }
+    let head =
+        files.iter().find(|file| file.path == worker::HEAD).ok_or_else(|| bad("the cache is not in it"))?;
+    if head.blob.size > LIMIT {
+        return Err(bad("the cache in it is too large"));
+    }
+    let head = client.read_blob(head.blob)?;
+    let blobs = files.iter().map(|file| (file.blob.digest, file.blob)).collect();
+    Ok(Outputs { client, name: on.shown.clone(), head, blobs })
+}
+
+/// What a worker made of this build last, as far as it was remembered; whether it is still there turns out when it is needed.
+pub(super) fn remembered(request: &Request, on: &On) -> Option<Arc<dyn Backend>> {
+    let bytes = std::fs::read(file_of(request, on)?).ok()?;
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    let (list, head) = (&bytes[..end], &bytes[end + 1..]);
+    let listed: Vec<(Digest, u64)> = serde_json::from_slice(list).ok()?;
+    let client = backend::client(&on.engine).ok()?;
+    let blobs = listed.into_iter().map(|(digest, size)| (digest, Blob { digest, size })).collect();
+    Some(Arc::new(Outputs { client, name: on.shown.clone(), head: head.to_vec(), blobs }))
+}
+
+/// Where it is: by the build, and by the engine.
+fn file_of(request: &Request, on: &On) -> Option<PathBuf> {
+    let ContextFrom::Directory(context) = &request.context else { return None };
+    let context = std::fs::canonicalize(context).ok()?;
+    let (target, platforms) = (&request.options.target, &request.platforms);
+    let (endpoint, instance) = (&on.engine.endpoint, &on.engine.instance);
+    let id = format!("{context:?} {:?} {target:?} {platforms:?} {endpoint} {instance}", request.dockerfile);
+    let store = Store::open(&request.store_root).ok()?;
+    Some(store.private(Folder::Placed).join(Digest::of(id.as_bytes()).hex()))
+}
+
+impl Outputs {
+    /// Remembers it, since layers that no output needs do not come here, and the next build shall find their steps. What goes wrong
+    /// costs that build time.
+    pub(super) fn remember(&self, request: &Request, on: &On) {
+        let write = || -> Option<()> {
+            let file = file_of(request, on)?;
+            let listed: Vec<(Digest, u64)> =
+                self.blobs.values().map(|blob| (blob.digest, blob.size)).collect();
+            let mut bytes = serde_json::to_vec(&listed).ok()?;
+            bytes.push(b'\n');
+            bytes.extend(&self.head);
+            std::fs::create_dir_all(file.parent()?).ok()?;
+            let fresh = file.with_extension(crate::store::unique());
+            std::fs::write(&fresh, bytes).and_then(|()| std::fs::rename(&fresh, &file)).ok()
+        };
+        if write().is_none() {
+            tracing::debug!("what a worker made is not remembered");
+        }
+    }
+
+    fn of(&self, blob: &Descriptor) -> Result<Blob, Error> {
+        let known = self.blobs.get(&blob.digest).filter(|known| known.size == blob.size);
+        known.copied().ok_or(Error::NoBlob(blob.digest))
+    }
+
+    fn fetch_one(&self, store: &Store, blob: &Descriptor) -> Result<(), Error> {
+        if store.intact_blob(&blob.digest)? == Some(blob.size) {
+            return Ok(());
+        }
+        let named = self.of(blob)?;
+        let mut writer = store.new_blob()?;
+        let path = writer.path().to_owned();
+        let failed = |error: reapi::Error| match error {
+            reapi::Error::Here(e) => Error::io("write", &path, e),
+            error => error.into(),
+        };
+        match self.client.is_small(named.size)? {
+            true => {
+                let bytes = self.client.read_small(named)?;
+                writer.write_all(&bytes).map_err(|e| Error::io("write", &path, e))?;
+            }
+            false => self.client.read_stream(named, Packing::Never, &mut writer).map_err(failed)?,
+        }
+        writer.commit(Some(blob.digest)).map(drop).map_err(|error| match error {
+            store::Error::WrongDigest { expected, actual } => Error::OtherBytes { expected, actual },
+            error => error.into(),
+        })
+    }
+}
+
+impl Backend for Outputs {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn head(&self) -> Result<Option<Head>, Error> {
+        Ok(Some(Head::of_cache(self.head.clone(), None)))
+    }
+
+    fn put_head(&self, _: &[u8], _: &[Descriptor], _: Option<&Head>) -> Result<Put, Error> {
+        Err(read_only())
+    }
+
+    fn put_pack(&self, _: &PackId, _: &[u8], _: &[Descriptor]) -> Result<(), Error> {
+        Err(read_only())
+    }
+
+    fn packs(&self) -> Result<Vec<PackId>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn pack(&self, _: &PackId) -> Result<Option<Vec<u8>>, Error> {
+        Ok(None)
+    }
+
+    fn remove_pack(&self, _: &PackId) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn remove(&self) -> Result<(), Error> {
+        Err(read_only())
+    }
+
+    fn read(&self, blob: &Descriptor) -> Result<Vec<u8>, Error> {
+        Ok(self.client.read_blob(self.of(blob)?)?)
+    }
+
+    fn fetch(&self, store: &Store, blobs: &[Descriptor], _: &Events) -> Result<(), Error> {
+        let next = std::sync::Mutex::new(blobs.iter());
+        let first = std::sync::Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE.min(blobs.len()) {
+                scope.spawn(|| {
+                    loop {
+                        let blob = crate::sync::lock(&next).next();
+                        let Some(blob) = blob else { return };
+                        if let Err(error) = self.fetch_one(store, blob) {
+                            crate::sync::lock(&first).get_or_insert(error);
+                        }
+                    }
+                });
+            }
+        });
+        crate::sync::into_inner(first).map_or(Ok(()), Err)
+    }
+
+    fn send(&self, _: &Descriptor, _: Content<'_>) -> Result<Sent, Error> {
+        Err(read_only())
+    }
+}
+
+fn read_only() -> Error {
+    Error::Server("what a worker left is only read".to_owned())
+}

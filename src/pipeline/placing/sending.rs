@@ -1,0 +1,272 @@
+//! The action as blobs, and what the server lacks of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::files::Travelling;
+use super::known::{self, Known};
+use super::order::Order;
+use super::{Fault, On, worker};
+use crate::exec::Stop;
+use crate::oci::Hasher;
+use crate::reapi::{Action, Blob, Client, Command, Folder, Packing, Source};
+use crate::report::Diagnostic;
+use crate::text::size::bytes;
+
+/// rbuild itself, from which it runs: the link leads to it also when it was replaced meanwhile.
+const SELF: &str = "/proc/self/exe";
+/// Bytes of small files that are held at once.
+const GATHERED: u64 = 3 << 20;
+/// Before what is sent is told, anything may change that is not in it.
+const SALT: &str = concat!("rbuild ", env!("CARGO_PKG_VERSION"));
+
+/// An action with all that it reads.
+pub(super) struct Package {
+    contexts: Vec<Travelling>,
+    action: Blob,
+    program: Blob,
+    /// Messages, and the order.
+    messages: BTreeMap<Blob, Vec<u8>>,
+    files: BTreeMap<Blob, From>,
+    /// How many files the contexts have, and how many bytes these.
+    counts: (usize, u64),
+    /// How many layers of earlier builds, and how many bytes these.
+    layers: (usize, u64),
+}
+
+/// Where a file is.
+enum From {
+    /// In the context of that number.
+    Context(usize, String),
+    /// In the store.
+    Store(PathBuf),
+}
+
+/// What was sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Moved {
+    pub(super) blobs: usize,
+    pub(super) of: usize,
+    pub(super) bytes: u64,
+}
+
+impl Package {
+    pub(super) fn of(
+        order: &Order,
+        (contexts, known): (Vec<Travelling>, Option<Known>),
+        on: &On,
+    ) -> Result<Self, Fault> {
+        let unreadable =
+            |e: io::Error| vec![Diagnostic::error(format!("cannot read rbuild's own program: {e}"))];
+        let program = blob_of(Path::new(SELF)).map_err(unreadable)?;
+        let mut messages = BTreeMap::new();
+        let told = serde_json::to_vec(order)
+            .map_err(|e| Fault::Engine(format!("the build cannot be written down: {e}")))?;
+        let told_blob = Blob::of(&told);
+        messages.insert(told_blob, told);
+        let mut root = Folder::default();
+        root.add("rbuild", program, true);
+        root.add(worker::ORDER, told_blob, false);
+        let (mut files, mut counts) = (BTreeMap::new(), (0, 0));
+        for (number, context) in contexts.iter().enumerate() {
+            for (path, blob, is_executable) in context.files() {
+                root.add(&worker::input(number, path), blob, is_executable);
+                files.insert(blob, From::Context(number, path.to_owned()));
+                counts = (counts.0 + 1, counts.1 + blob.size);
+            }
+        }
+        let mut layers = (0, 0);
+        if let Some(Known { head, indexes, layers: known }) = known {
+            let blob = Blob::of(&head);
+            root.add(worker::KNOWN_HEAD, blob, false);
+            messages.insert(blob, head);
+            for (blob, bytes) in indexes {
+                root.add(&known::path_of(worker::KNOWN, &blob.digest), blob, false);
+                messages.insert(blob, bytes);
+            }
+            for (blob, path) in known {
+                root.add(&known::path_of(worker::KNOWN, &blob.digest), blob, false);
+                files.insert(blob, From::Store(path));
+                layers = (layers.0 + 1, layers.1 + blob.size);
+            }
+        }
+        let input_root = root.messages(&mut messages);
+        let command = Command {
+            arguments: ["./rbuild", worker::COMMAND, worker::ORDER].map(str::to_owned).to_vec(),
+            environment: vec![(
+                "PATH".to_owned(),
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+            )],
+            outputs: vec![worker::OUTPUT.to_owned()],
+            properties: on.properties.clone(),
+        };
+        let mut add = |bytes: Vec<u8>| {
+            let blob = Blob::of(&bytes);
+            messages.insert(blob, bytes);
+            blob
+        };
+        let command = add(command.to_bytes());
+        let action = Action {
+            command,
+            input_root,
+            timeout: on.timeout,
+            // rbuild's own keys decide what is the same.
+            do_not_cache: true,
+            salt: SALT.into(),
+            properties: on.properties.clone(),
+        };
+        let action = add(action.to_bytes());
+        Ok(Self { contexts, action, program, messages, files, counts, layers })
+    }
+
+    pub(super) fn action(&self) -> Blob {
+        self.action
+    }
+
+    /// All that the server has to have.
+    pub(super) fn names(&self) -> Vec<Blob> {
+        let all = self.messages.keys().chain(self.files.keys()).chain([&self.program]);
+        all.copied().collect::<BTreeSet<Blob>>().into_iter().collect()
+    }
+
+    /// Whether something of what the user has is among them.
+    pub(super) fn has_files(&self, missing: &BTreeSet<Blob>) -> bool {
+        missing.iter().any(|blob| self.files.contains_key(blob) || self.messages.contains_key(blob))
+    }
+
+    /// What travels, for people.
+    pub(super) fn told(&self) -> String {
+        let (count, size) = self.counts;
+        let files = if count == 1 { "file" } else { "files" };
+        let context = format!("{count} {files} of the context ({})", bytes(size));
+        match self.layers {
+            (0, _) => format!("the Dockerfile, build arguments and {context}"),
+            (count, size) => {
+                let layers = if count == 1 { "layer" } else { "layers" };
+                let layers = format!("{count} {layers} of earlier builds ({})", bytes(size));
+                format!("the Dockerfile, build arguments, {context} and {layers}")
+            }
+        }
+    }
+
+    /// Sends what is missing.
+    pub(super) fn send(
+        &self,
+        client: &Client,
+        missing: &BTreeSet<Blob>,
+        stop: &Stop,
+    ) -> Result<Moved, Fault> {
+        let moved = Moved {
+            blobs: missing.len(),
+            of: self.names().len(),
+            bytes: missing.iter().map(|blob| blob.size).sum(),
+        };
+        let mut batches: Vec<Vec<Blob>> = vec![Vec::new()];
+        let (mut large, mut size) = (Vec::new(), 0);
+        for blob in missing {
+            if !client.is_small(blob.size)? {
+                large.push(vec![*blob]);
+                continue;
+            }
+            if size + blob.size > GATHERED {
+                batches.push(Vec::new());
+                size = 0;
+            }
+            size += blob.size;
+            batches.last_mut().expect("there is one").push(*blob);
+        }
+        // Large ones first, so that the last of them is not waited for alone.
+        large.extend(batches.into_iter().filter(|batch| !batch.is_empty()));
+        large.par_iter().with_max_len(1).try_for_each(|batch| {
+            if stop.is_wanted() {
+                return Err(Fault::Build(vec![Diagnostic::error("the build was interrupted")]));
+            }
+            match batch.as_slice() {
+                [one] if !client.is_small(one.size)? => self.send_large(client, *one),
+                several => self.send_small(client, several),
+            }
+        })?;
+        Ok(moved)
+    }
+
+    fn send_small(&self, client: &Client, blobs: &[Blob]) -> Result<(), Fault> {
+        let read = |blob: &Blob| -> Result<(Blob, Vec<u8>), Fault> {
+            if let Some(message) = self.messages.get(blob) {
+                return Ok((*blob, message.clone()));
+            }
+            let mut bytes = Vec::new();
+            self.open(blob)
+                .and_then(|file| file.take(blob.size + 1).read_to_end(&mut bytes))
+                .map_err(|e| changed(&e))?;
+            match Blob::of(&bytes) == *blob {
+                true => Ok((*blob, bytes)),
+                false => Err(changed(&io::Error::other("it changed while it was read"))),
+            }
+        };
+        let held: Vec<(Blob, Vec<u8>)> = blobs.iter().map(read).collect::<Result<_, _>>()?;
+        let given: Vec<(Blob, &[u8])> = held.iter().map(|(blob, bytes)| (*blob, bytes.as_slice())).collect();
+        Ok(client.put_small(&given)?)
+    }
+
+    fn send_large(&self, client: &Client, blob: Blob) -> Result<(), Fault> {
+        if let Some(message) = self.messages.get(&blob) {
+            return Ok(client.put_stream(blob, Source::Bytes(message), Packing::Zstd)?);
+        }
+        let open = || self.open(&blob);
+        Ok(client.put_stream(blob, Source::Opening(&open), self.packing(&blob))?)
+    }
+
+    /// Layers are compressed already.
+    fn packing(&self, blob: &Blob) -> Packing {
+        match self.files.get(blob) {
+            Some(From::Store(_)) => Packing::Never,
+            Some(From::Context(..)) | None => Packing::Zstd,
+        }
+    }
+
+    fn open(&self, blob: &Blob) -> io::Result<File> {
+        match self.files.get(blob) {
+            Some(From::Context(number, path)) => self.contexts[*number].open(path),
+            Some(From::Store(path)) => File::open(path),
+            None => File::open(SELF),
+        }
+    }
+}
+
+/// Whether rbuild needs no program that links it: its file names none (ELF, program headers). What cannot be read counts as such.
+pub(super) fn is_static() -> bool {
+    const INTERPRETER: usize = 3;
+    let mut start = Vec::new();
+    let read = File::open(SELF).and_then(|file| file.take(64 << 10).read_to_end(&mut start));
+    let number = |at: usize, size: usize| {
+        let bytes = start.get(at..at.checked_add(size)?)?;
+        Some(bytes.iter().rev().fold(0_usize, |number, byte| number << 8 | usize::from(*byte)))
+    };
+    // Of 64 bits, and little-endian, as all that rbuild is compiled for.
+    let headers = || Some((number(32, 8)?, number(54, 2)?, number(56, 2)?));
+    let Some((first, size, count)) = read.ok().and_then(|_| headers()) else { return true };
+    let mut kinds = (0..count.min(64)).filter_map(|at| number(first.checked_add(at * size)?, 4));
+    !kinds.any(|kind| kind == INTERPRETER)
+}
+
+fn changed(error: &io::Error) -> Fault {
+    Fault::Build(vec![Diagnostic::error(format!("a file of the context cannot be sent: {error}"))])
+}
+
+fn blob_of(path: &Path) -> io::Result<Blob> {
+    let (mut file, mut hasher, mut size) = (File::open(path)?, Hasher::new(), 0);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Blob { digest: hasher.finish(), size }),
+            n => {
+                hasher.update(&buffer[..n]);
+                size += n as u64;
+            }
+        }
+    }
+}
