@@ -221,18 +221,29 @@ impl Client {
         drop(asked.inspect_err(|error| tracing::debug!(%error, "an action was not cancelled")));
     }
 
-    /// Reads what an action says while it says it, until it ends.
+    /// Reads what an action says while it says it, until it ends, or nobody wants to go on.
     ///
     /// # Errors
     /// Those of the call.
-    pub(crate) fn listen(&self, stream: &str, hear: &mut dyn FnMut(&[u8])) -> Result<(), grpc::Error> {
+    pub(crate) fn listen(
+        &self,
+        stream: &str,
+        hear: &mut dyn FnMut(&[u8]),
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<(), grpc::Error> {
         let mut call = self.channel.patient_stream(READ, MESSAGE)?;
         call.send(&Writer::new().bytes(1, stream).done(), true)?;
-        while let Some(message) = call.receive()? {
-            for field in fields(&message).flatten() {
-                if let (10, value) = field {
-                    hear(value.bytes());
+        while goes_on() {
+            match call.receive_until(Instant::now() + LOOK)? {
+                Received::Message(message) => {
+                    for field in fields(&message).flatten() {
+                        if let (10, value) = field {
+                            hear(value.bytes());
+                        }
+                    }
                 }
+                Received::Nothing => {}
+                Received::End => break,
             }
         }
         Ok(())
@@ -483,7 +494,7 @@ mod tests {
             }
         });
         let (client, mut heard) = (Client::new(channel, String::new()), Vec::new());
-        client.listen("logs/1", &mut |piece| heard.push(piece.to_vec())).unwrap();
+        client.listen("logs/1", &mut |piece| heard.push(piece.to_vec()), &|| true).unwrap();
         assert_eq!(heard, [b"one\ntw".to_vec(), b"o\n".to_vec()]);
     }
 }

@@ -178,12 +178,12 @@ fn ordinary_users_work_too() {
     let on = format!("--on=reapi://{}", grid.host());
     let there = project.built("far", &["--file=Copies", &on]);
     assert_eq!(there.digest(), project.built("near", &["--file=Copies"]).digest(), "{}", there.stderr);
-    assert!(worker.said("ended 0"));
+    worker.wait_for("ended 0");
     let ran = project.built("far", &["--build-arg=WHO=me", &on, "--output=type=local,dest=../files"]);
     assert!(ran.has("built on `reapi://") && ran.has(" a file"), "{}", ran.stderr);
-    assert!(worker.said("ended 0"));
+    worker.wait_for("ended 0");
     // Root makes its own of it.
-    assert!(!is_root() || ran.has("3 steps ran"), "{}", ran.stderr);
+    assert!(!is_root() || ran.summary().contains(" ran"), "{}", ran.stderr);
     assert_eq!(fs::read_to_string(project.dir.path().join("files/said")).unwrap(), "a file me\n");
 }
 
@@ -247,6 +247,14 @@ fn what_fails_there_fails_here_and_secrets_stay_where_they_are() {
         "{}",
         failed.stderr
     );
+    // What RUN finds there, as it is said here.
+    let doctor = |more: &[&str]| project.command("far", &[&["doctor", &on], more].concat()).output().unwrap();
+    let told = doctor(&[]);
+    let text = String::from_utf8_lossy(&told.stdout);
+    assert!(told.status.success() && text.contains("worker `one` of `reapi://"), "{told:?}");
+    assert!(text.contains("RUN works here, ") && text.contains("(rung "), "{text}");
+    let json: serde_json::Value = serde_json::from_slice(&doctor(&["--format=json"]).stdout).unwrap();
+    assert_eq!(json["works"], true, "{json}");
     // A step that takes too long.
     project.write("Dockerfile", "FROM scratch\nCOPY busybox /bin/sh\nRUN while :; do :; done\n");
     let late = project.build("far", &[&format!("{on},timeout=1s")]);
@@ -355,6 +363,19 @@ fn an_engine_that_cannot_is_told_or_done_without() {
     project.write("src/a", "other\n");
     let keeps = project.build("far", &[&format!("--on=reapi://{}", casd.host())]);
     assert!(keeps.code == 1 && keeps.has("keeps results, and runs no actions"), "{}", keeps.stderr);
+    let nobody = project.command("far", &["doctor", "--on=reapi://127.0.0.1:1"]).output().unwrap();
+    assert!(
+        !nobody.status.success()
+            && String::from_utf8_lossy(&nobody.stderr).contains("nothing can be tried on")
+    );
+    for command in ["plan", "lock", "reproduce"] {
+        let refused = project.command("far", &[command, "--on=reapi://127.0.0.1:1", "."]).output().unwrap();
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert!(
+            refused.status.code() == Some(2) && told.contains("`--on` means nothing to `rbuild "),
+            "{told}"
+        );
+    }
     for (option, expected) in [
         ("reapi://127.0.0.1", "it begins with `reapi://HOST:PORT`"),
         ("reapi://h:1,token=hidden", "tokens do not travel in plain text"),

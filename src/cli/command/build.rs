@@ -276,6 +276,7 @@ pub(crate) fn run(global: &Global, line: &BuildLine) -> Result<(), Failure> {
     }
     let call = call::from_args(args).map_err(in_form)?;
     if call.method != Method::Build {
+        request::refuse_on(args, "what only looks at a Dockerfile")?;
         return call.run(&request);
     }
     forget_id(&request)?;

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::build::interruptibly;
 use crate::cli::Failure;
-use crate::cli::args::Global;
+use crate::cli::args::{Global, ProgressMode};
 use crate::cli::error::print;
+use crate::cli::options::on;
 use crate::exec::{Config, Examination, Executor, Finding, Privilege, State};
+use crate::pipeline::{self, On};
 
 /// Check what this machine offers to RUN, and how to get more
 ///
@@ -17,6 +20,10 @@ use crate::exec::{Config, Examination, Executor, Finding, Privilege, State};
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 RUN works, 1 it does not, 2 wrong usage.")]
 pub(crate) struct DoctorArgs {
+    /// Ask a worker of a build engine, as `rbuild build --on` would use it
+    #[arg(long, value_name = "ENGINE")]
+    on: Option<String>,
+
     /// `text` or `json`
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     format: Format,
@@ -30,6 +37,9 @@ enum Format {
 
 /// Examines and prints.
 pub(crate) fn run(global: &Global, args: &DoctorArgs) -> Result<(), Failure> {
+    if let Some(on) = on::parse(args.on.as_deref())? {
+        return elsewhere(on, args.format);
+    }
     let store = global.store_root().ok_or_else(Failure::no_store_root)?;
     let found = examine(&store).map_err(|error| {
         Failure::message(format!("cannot try what works at `{}`: {error}", store.display()))
@@ -39,6 +49,19 @@ pub(crate) fn run(global: &Global, args: &DoctorArgs) -> Result<(), Failure> {
         Format::Json => format!("{:#}\n", object(&found)),
     })?;
     if found.privilege.is_some() { Ok(()) } else { Err(Failure::told()) }
+}
+
+/// Has a worker examine itself, and prints what it said.
+fn elsewhere(on: On, format: Format) -> Result<(), Failure> {
+    let is_json = format == Format::Json;
+    let probed = interruptibly(ProgressMode::Plain, move |events, stop| {
+        pipeline::probe(&on, is_json, (events, stop)).map_err(Failure::build)
+    })?;
+    match format {
+        Format::Text => print(&format!("{}:\n{}", probed.worker, probed.printed))?,
+        Format::Json => print(&probed.printed)?,
+    }
+    if probed.code == 0 { Ok(()) } else { Err(Failure::told()) }
 }
 
 /// In a folder of its own beside or in the store, which need not exist yet and is not made for this.

@@ -34,6 +34,7 @@ pub(crate) struct LockArgs {
 /// Pins and tells what changed.
 pub(crate) fn run(global: &Global, args: &LockArgs) -> Result<(), Failure> {
     request::refuse_at(&args.build)?;
+    request::refuse_on(&args.build, "`rbuild lock`")?;
     let LockArgs { build, .. } = args;
     let others = [
         ("--lock", build.lock),

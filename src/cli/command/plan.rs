@@ -43,6 +43,7 @@ enum PlanFormat {
 /// Plans and prints.
 pub(crate) fn run(global: &crate::cli::args::Global, args: &PlanArgs) -> Result<(), Failure> {
     request::refuse_at(&args.build)?;
+    request::refuse_on(&args.build, "`rbuild plan`")?;
     let request = request::from_args(global, &Configuration::load()?, &args.build)?;
     let dry_run = pipeline::dry_run(&request, &Events::silent()).map_err(Failure::build)?;
     match args.format {

@@ -49,6 +49,7 @@ const NOTE: &str = "nothing gets a name, and nothing is written or sent: `-t` an
 /// Builds, and compares.
 pub(crate) fn run(global: &Global, args: &ReproduceArgs) -> Result<(), Failure> {
     request::refuse_at(&args.build)?;
+    request::refuse_on(&args.build, "`rbuild reproduce`")?;
     refuse_others(&args.build)?;
     let configuration = Configuration::load()?;
     let mode = progress_mode(&args.build, &configuration)?;

@@ -65,6 +65,7 @@ pub(crate) fn run(global: &Global, mut args: ShellArgs) -> Result<(), Failure> {
     let mut options = args.inside.options()?;
     let configuration = Configuration::load()?;
     refuse_meaningless(&args.build)?;
+    request::refuse_on(&args.build, "`rbuild shell`")?;
     args.build.limits.apply(&mut options, &configuration)?;
     let mode = progress_mode(&args.build, &configuration)?;
     let (program, own) = (args.shell.take(), global.clone());

@@ -8,7 +8,7 @@ pub(super) mod docker;
 pub(super) mod filter;
 pub(super) mod limits;
 mod load;
-mod on;
+pub(super) mod on;
 pub(super) mod podman;
 pub(super) mod request;
 pub(super) mod sandbox;

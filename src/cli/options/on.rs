@@ -12,7 +12,7 @@ use crate::text::duration::parse_age;
 const PROPERTY: &str = "platform.";
 
 /// `--on`
-pub(super) fn parse(text: Option<&str>) -> Result<Option<On>, Failure> {
+pub(crate) fn parse(text: Option<&str>) -> Result<Option<On>, Failure> {
     let Some(text) = text else { return Ok(None) };
     // It may have a token in it, and is not repeated as it is.
     let bad = |why: String| Failure::usage(Diagnostic::error(format!("`--on {}`: {why}", spec::shown(text))));

@@ -148,6 +148,20 @@ pub(crate) fn refuse_at(args: &BuildArgs) -> Result<(), Failure> {
     }
 }
 
+/// `--on` is for what builds and gives images.
+pub(crate) fn refuse_on(args: &BuildArgs, what: &str) -> Result<(), Failure> {
+    match &args.on {
+        None => Ok(()),
+        Some(_) => {
+            let error =
+                Diagnostic::error(format!("`--on` means nothing to {what}, which happens on this machine"));
+            Err(Failure::usage(
+                error.help("`rbuild build --on` and `rbuild bake --on` have an engine do a build"),
+            ))
+        }
+    }
+}
+
 /// Hides options of a build that mean nothing to another command, by their ids.
 pub(crate) fn hide(arg: Arg, ids: &[&str]) -> Arg {
     let hidden = ids.contains(&arg.get_id().as_str()) || OF_RESULTS.contains(&arg.get_id().as_str());

@@ -10,6 +10,7 @@
 //! files     which files of a context travel, and what is told of each
 //! known     what is known here of its steps
 //! sending   the action as blobs; what the server lacks of them
+//! probe     what RUN would find there
 //! outputs   what a worker left, as a cache
 //! worker    the other side
 //! ```
@@ -18,30 +19,41 @@ mod files;
 mod known;
 mod order;
 mod outputs;
+mod probe;
 mod sending;
 pub mod worker;
 
-use std::sync::Arc;
+pub use probe::{Probed, probe};
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::inputs::Inputs;
 use super::{Failed, Request, Target};
 use crate::cache::Precedence;
 use crate::exec::Stop;
+use crate::grpc::Code;
 use crate::plan;
 use crate::reapi::{ActionResult, Client, Error, Executed, Going, Progress, Stage};
 use crate::report::{Diagnostic, Event, Events};
 use crate::shared_cache::backend::{self, Backend};
 use crate::shared_cache::spec::ReapiAt;
 use crate::solve::{self, Outlook};
-use crate::sync::lock;
 use crate::text::duration::seconds;
 use crate::text::size::bytes;
 use crate::text::terminal::harmless;
 use sending::{Moved, Package};
 
+/// Said where rbuild is not static.
+const LINKED: &str =
+    "this rbuild needs the C library of its machine: workers need the same, where a static one needs nothing";
 /// Builds that are placed at the same time.
 const AT_ONCE: usize = 8;
+/// What the CAS drops before it is used is sent so many times.
+const SENDINGS: u32 = 3;
+/// What a worker said is waited for so long after it ended.
+const LATE: Duration = Duration::from_secs(2);
 /// Of what a worker says so much is shown.
 const SAID: u64 = 4 << 20;
 
@@ -171,8 +183,7 @@ fn placed(request: &Request, on: &On, events: &Events, stop: &Stop) -> Result<Pl
     let known = known::gather(&services, inputs.project());
     let package = Package::of(&order, (contexts, known), on)?;
     if !sending::is_static() {
-        let note = "this rbuild needs the C library of its machine: workers need the same, where a static one needs nothing";
-        events.send(Event::Note(note.to_owned()));
+        events.send(Event::Note(LINKED.to_owned()));
     }
     let result = run(&client, &package, on, (events, stop))?;
     let made = outputs::read(client, &result, on)?;
@@ -188,7 +199,7 @@ fn run(
     (events, stop): (&Events, &Stop),
 ) -> Result<ActionResult, Fault> {
     let began = Instant::now();
-    for attempt in 0.. {
+    for attempt in 0..SENDINGS {
         let missing = client.missing(&package.names())?;
         if attempt == 0 && package.has_files(&missing) {
             let what = package.told();
@@ -197,27 +208,29 @@ fn run(
         }
         let moved = package.send(client, &missing, stop)?;
         let sent = Instant::now();
-        match follow(client, package, on, (events, stop))? {
+        let (executed, was_heard) = follow(client, package, on, (events, stop))?;
+        let took = (sent.duration_since(began), sent.elapsed());
+        match executed {
             Executed::Done(result) => {
-                let took = (sent.duration_since(began), sent.elapsed());
-                return finished(client, *result, on, (moved, took), events);
+                if !was_heard {
+                    show(client, &result, events);
+                }
+                return finished(*result, on, (moved, took), events);
             }
             Executed::Cancelled => {
                 let told = format!("the build on {} was cancelled", on.shown);
                 return Err(Fault::Build(vec![Diagnostic::error(told)]));
             }
             // It was dropped between the question and its use.
-            Executed::InputsGone if attempt < 2 => {}
-            Executed::InputsGone => {
-                let why = format!("{} drops what was sent before it is used; its CAS is too small", on.shown);
-                return Err(Fault::Engine(why));
-            }
+            Executed::InputsGone => {}
             Executed::Failed { code, message, result } => {
-                show(client, &result, events);
+                if !was_heard {
+                    show(client, &result, events);
+                }
                 let message = harmless(message.trim()).into_owned();
                 let told = Diagnostic::error(format!("{} ended the build: {code} ({message})", on.shown));
                 return Err(Fault::Build(vec![match code {
-                    crate::grpc::Code::DeadlineExceeded => {
+                    Code::DeadlineExceeded => {
                         told.help("`--on …,timeout=2h` gives it more time, as far as the engine allows")
                     }
                     _ => told,
@@ -225,19 +238,20 @@ fn run(
             }
         }
     }
-    Err(Fault::Engine(String::new()))
+    Err(Fault::Engine(format!("{} drops what was sent before it is used; its CAS is too small", on.shown)))
 }
 
-/// Has it run, and tells how far it is.
+/// Has it run, and tells how far it is. Also whether what the worker says was told meanwhile.
 fn follow(
     client: &Client,
     package: &Package,
     on: &On,
     (events, stop): (&Events, &Stop),
-) -> Result<Executed, Fault> {
-    let mut told = Stage::Unknown;
-    let listening = std::sync::Mutex::new(None);
-    std::thread::scope(|scope| {
+) -> Result<(Executed, bool), Fault> {
+    let (mut told, mut is_listening) = (Stage::Unknown, false);
+    let (was_heard, over) = (AtomicBool::new(false), OnceLock::new());
+    let executed = std::thread::scope(|scope| {
+        let (was_heard, over) = (&was_heard, &over);
         let mut watch = |progress: Option<Progress>| {
             if let Some(Progress { stage, stderr, again }) = progress {
                 if let Some(why) = again {
@@ -250,31 +264,38 @@ fn follow(
                     events.send(Event::Note(format!("the build runs on {}", on.shown)));
                 }
                 told = stage;
-                if let Some(name) = stderr
-                    && lock(&listening).is_none()
-                {
-                    *lock(&listening) = Some(());
-                    scope.spawn(move || listen(client, &name, events));
+                if let Some(name) = stderr.filter(|_| !is_listening) {
+                    is_listening = true;
+                    scope.spawn(move || listen(client, &name, events, (was_heard, over)));
                 }
             }
             if stop.is_wanted() { Going::Cancel } else { Going::On }
         };
-        Ok(client.execute(package.action(), &mut watch)?)
-    })
+        let executed = client.execute(package.action(), &mut watch);
+        let _ = over.set(Instant::now());
+        executed
+    });
+    Ok((executed?, was_heard.into_inner()))
 }
 
-/// Shows what the worker says while it says it.
-fn listen(client: &Client, stream: &str, events: &Events) {
+/// Shows what the worker says while it says it. What comes late, after the action is over, is not waited for long.
+fn listen(
+    client: &Client,
+    stream: &str,
+    events: &Events,
+    (was_heard, over): (&AtomicBool, &OnceLock<Instant>),
+) {
     let mut rest = Vec::new();
     let mut hear = |piece: &[u8]| {
+        was_heard.store(true, Ordering::Relaxed);
         rest.extend_from_slice(piece);
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();
             tell(&line, events);
         }
     };
-    // What is not heard comes with the result.
-    let heard = client.listen(stream, &mut hear);
+    let goes_on = || over.get().is_none_or(|over| over.elapsed() < LATE);
+    let heard = client.listen(stream, &mut hear, &goes_on);
     drop(heard.inspect_err(|error| tracing::debug!(%error, "the worker cannot be heard")));
 }
 
@@ -291,7 +312,6 @@ fn show(client: &Client, result: &ActionResult, events: &Events) {
 
 /// An action that ran to its end; the build may have failed all the same.
 fn finished(
-    client: &Client,
     result: ActionResult,
     on: &On,
     (moved, (sending, running)): (Moved, (Duration, Duration)),
@@ -302,7 +322,6 @@ fn finished(
         name => format!(", worker `{}`", harmless(name)),
     };
     let place = format!("{}{worker}", on.shown);
-    show(client, &result, events);
     match result.exit_code {
         0 => {
             let waited = match result.waited {

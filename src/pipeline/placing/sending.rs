@@ -21,7 +21,9 @@ use crate::text::size::bytes;
 const SELF: &str = "/proc/self/exe";
 /// Bytes of small files that are held at once.
 const GATHERED: u64 = 3 << 20;
-/// Before what is sent is told, anything may change that is not in it.
+/// Where a worker's programs are, as far as rbuild calls any: engines give actions no variables but theirs.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Actions of one version are those of no other.
 const SALT: &str = concat!("rbuild ", env!("CARGO_PKG_VERSION"));
 
 /// An action with all that it reads.
@@ -60,16 +62,12 @@ impl Package {
         (contexts, known): (Vec<Travelling>, Option<Known>),
         on: &On,
     ) -> Result<Self, Fault> {
-        let unreadable =
-            |e: io::Error| vec![Diagnostic::error(format!("cannot read rbuild's own program: {e}"))];
-        let program = blob_of(Path::new(SELF)).map_err(unreadable)?;
         let mut messages = BTreeMap::new();
         let told = serde_json::to_vec(order)
             .map_err(|e| Fault::Engine(format!("the build cannot be written down: {e}")))?;
         let told_blob = Blob::of(&told);
         messages.insert(told_blob, told);
         let mut root = Folder::default();
-        root.add("rbuild", program, true);
         root.add(worker::ORDER, told_blob, false);
         let (mut files, mut counts) = (BTreeMap::new(), (0, 0));
         for (number, context) in contexts.iter().enumerate() {
@@ -94,14 +92,27 @@ impl Package {
                 layers = (layers.0 + 1, layers.1 + blob.size);
             }
         }
+        let command = ["./rbuild", worker::COMMAND, worker::ORDER];
+        let package = Self::assemble((root, messages), (&command, &[worker::OUTPUT]), on)?;
+        Ok(Self { contexts, files, counts, layers, ..package })
+    }
+
+    /// An action with rbuild's program, and nothing else but what is in that folder and those messages.
+    pub(super) fn assemble(
+        (mut root, mut messages): (Folder, BTreeMap<Blob, Vec<u8>>),
+        (words, outputs): (&[&str], &[&str]),
+        on: &On,
+    ) -> Result<Self, Fault> {
+        let unreadable =
+            |e: io::Error| vec![Diagnostic::error(format!("cannot read rbuild's own program: {e}"))];
+        let program = blob_of(Path::new(SELF)).map_err(unreadable)?;
+        root.add("rbuild", program, true);
         let input_root = root.messages(&mut messages);
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
         let command = Command {
-            arguments: ["./rbuild", worker::COMMAND, worker::ORDER].map(str::to_owned).to_vec(),
-            environment: vec![(
-                "PATH".to_owned(),
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-            )],
-            outputs: vec![worker::OUTPUT.to_owned()],
+            arguments: owned(words),
+            environment: vec![("PATH".to_owned(), PATH.to_owned())],
+            outputs: owned(outputs),
             properties: on.properties.clone(),
         };
         let mut add = |bytes: Vec<u8>| {
@@ -120,7 +131,15 @@ impl Package {
             properties: on.properties.clone(),
         };
         let action = add(action.to_bytes());
-        Ok(Self { contexts, action, program, messages, files, counts, layers })
+        Ok(Self {
+            contexts: Vec::new(),
+            action,
+            program,
+            messages,
+            files: BTreeMap::new(),
+            counts: (0, 0),
+            layers: (0, 0),
+        })
     }
 
     pub(super) fn action(&self) -> Blob {

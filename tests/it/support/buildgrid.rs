@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use super::registry::wait_until_it_listens;
+use super::registry::listens_within;
 
 /// The user and group of a database server that root starts, and of actions that are not to be root's: `nobody`.
 pub const NOBODY: u32 = 65534;
@@ -142,7 +142,7 @@ impl Worker {
     /// Waits for a line with this word.
     pub fn wait_for(&self, word: &str) {
         loop {
-            let line = self.lines.recv_timeout(Duration::from_secs(60));
+            let line = self.lines.recv_timeout(Duration::from_secs(120));
             match line {
                 Ok(line) if line.contains(word) => return,
                 Ok(_) => {}
@@ -180,10 +180,11 @@ impl Drop for BuildGrid {
 
 /// Between choosing a port and using it someone else may take it: then the program exits, and another is tried.
 fn listening(mut start: impl FnMut(u16) -> Child) -> (Child, u16) {
-    for _ in 0..10 {
+    for _ in 0..4 {
         let port = free_port();
         let mut child = start(port);
-        if wait_until_it_listens(&mut child, port) {
+        // Python reads much before it listens, and the machine may be busy.
+        if listens_within(&mut child, port, Duration::from_secs(120)) {
             return (child, port);
         }
     }

@@ -139,7 +139,12 @@ fn spawn(dir: &std::path::Path, data: &std::path::Path, port: u16, login: bool) 
 
 /// Whether the program serves its port before it ends.
 pub fn wait_until_it_listens(child: &mut Child, port: u16) -> bool {
-    let patience = Instant::now() + Duration::from_secs(20);
+    listens_within(child, port, Duration::from_secs(20))
+}
+
+/// The same, of one that takes its time to start.
+pub fn listens_within(child: &mut Child, port: u16, patience: Duration) -> bool {
+    let patience = Instant::now() + patience;
     while Instant::now() < patience {
         if child.try_wait().unwrap().is_some() {
             return false;
