@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::names::Names;
 use crate::context::glob::has_wildcards;
 use crate::context::{self, Context, Entry, Kind, path};
 use crate::oci::Hasher;
@@ -18,6 +19,7 @@ use crate::plan::graph::{CopySource, Graph, MountKind, Op, StepId};
 use crate::reapi::Blob;
 use crate::report::Diagnostic;
 use crate::solve::ContextFiles;
+use crate::store::Store;
 
 /// Links that lead to links, on the way to one file.
 const LINKS: u32 = 255;
@@ -72,8 +74,10 @@ impl Travelling {
 pub(super) fn of_graph(
     graph: &Graph,
     contexts: &BTreeMap<String, ContextFiles>,
+    store: &Store,
 ) -> Result<Vec<Travelling>, Vec<Diagnostic>> {
     let wanted = wanted(graph);
+    let names = Names::open(store);
     let mut travelling = Vec::new();
     for (name, files) in contexts {
         let ContextFiles::Folder(context) = files else { continue };
@@ -84,10 +88,11 @@ pub(super) fn of_graph(
         }
         let kept = collect(context, paths).map_err(|error| vec![diagnose(&error)])?;
         let described: Result<Vec<(Listed, Option<Blob>)>, Diagnostic> =
-            kept.par_iter().map(|(path, entry)| describe(context, path, *entry)).collect();
+            kept.par_iter().map(|(path, entry)| describe((context, &names), path, *entry)).collect();
         let entries = described.map_err(|told| vec![told])?;
         travelling.push(Travelling { name: name.clone(), context: Arc::clone(context), entries });
     }
+    names.save();
     Ok(travelling)
 }
 
@@ -170,7 +175,11 @@ fn collect<'c>(
     Ok(kept)
 }
 
-fn describe(context: &Context, path: &[u8], entry: Entry<'_>) -> Result<(Listed, Option<Blob>), Diagnostic> {
+fn describe(
+    (context, names): (&Context, &Names),
+    path: &[u8],
+    entry: Entry<'_>,
+) -> Result<(Listed, Option<Blob>), Diagnostic> {
     let shown = String::from_utf8_lossy(path);
     let no = |what: &str| {
         let told = Diagnostic::error(format!("`{shown}` does not go with `--on`: {what}"));
@@ -184,7 +193,17 @@ fn describe(context: &Context, path: &[u8], entry: Entry<'_>) -> Result<(Listed,
         Kind::Fifo | Kind::CharDevice(..) | Kind::BlockDevice(..) => return Err(no("it is no file")),
     };
     let blob = match kind {
-        ListedKind::File => Some(blob_of(context, path, &no)?),
+        ListedKind::File => {
+            let content = context.known_content(entry);
+            match content.and_then(|content| names.get(&content)) {
+                Some(blob) => Some(blob),
+                None => {
+                    let blob = blob_of(context, path, &no)?;
+                    content.into_iter().for_each(|content| names.add(content, blob));
+                    Some(blob)
+                }
+            }
+        }
         ListedKind::Folder | ListedKind::Link(_) => None,
     };
     let meta = entry.meta();

@@ -8,6 +8,7 @@
 //! ```text
 //! order     what was asked for, as a value that travels
 //! files     which files of a context travel, and what is told of each
+//! names     files by BLAKE3 and by SHA-256
 //! known     what is known here of its steps
 //! sending   the action as blobs; what the server lacks of them
 //! probe     what RUN would find there
@@ -17,6 +18,7 @@
 
 mod files;
 mod known;
+mod names;
 mod order;
 mod outputs;
 mod probe;
@@ -174,7 +176,7 @@ fn placed(request: &Request, on: &On, events: &Events, stop: &Stop) -> Result<Pl
         return Ok(Placed::Nothing);
     }
     order::refuse_secrets(&graph, request)?;
-    let contexts = files::of_graph(&graph, environment.given.contexts)?;
+    let contexts = files::of_graph(&graph, environment.given.contexts, &services.store)?;
     let order = order::Order::of(request, (inputs.source(), &graph), &contexts)?;
     let client = backend::client(&on.engine).map_err(Fault::Engine)?;
     if !client.runs_actions()? {
