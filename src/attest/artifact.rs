@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::oci::{Descriptor, Digest, MediaType};
 
@@ -20,23 +21,25 @@ pub(super) const PREDICATE: &str = "in-toto.io/predicate-type";
 pub(super) const PLATFORM: &str = "io.rbuild.platform";
 /// That rbuild wrote it, and may replace it.
 pub(super) const WRITER: &str = "io.rbuild.version";
+/// The name of a file (image-spec, "Pre-Defined Annotation Keys").
+pub(super) const TITLE: &str = "org.opencontainers.image.title";
 const CREATED: &str = "org.opencontainers.image.created";
 
 /// The manifest of an artifact; its subject is what an image's has no field for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Manifest {
-    schema_version: u32,
-    media_type: MediaType,
+pub(super) struct Manifest {
+    pub(super) schema_version: u32,
+    pub(super) media_type: MediaType,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    artifact_type: Option<String>,
-    config: Descriptor,
+    pub(super) artifact_type: Option<String>,
+    pub(super) config: Descriptor,
     #[serde(default)]
-    layers: Vec<Descriptor>,
+    pub(super) layers: Vec<Descriptor>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    subject: Option<Descriptor>,
+    pub(super) subject: Option<Descriptor>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
 }
 
 /// A document about an image.
@@ -46,10 +49,20 @@ pub struct Artifact {
     pub subject: Digest,
     /// As an index lists it.
     pub descriptor: Descriptor,
-    /// Its manifest.
+    /// Its manifest; empty where it shares one with others.
     pub manifest: Vec<u8>,
     /// The document.
     pub payload: Vec<u8>,
+}
+
+/// What is said of a document beside what it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct About<'a> {
+    /// In RFC 3339.
+    pub(super) created: &'a str,
+    pub(super) platform: &'a str,
+    /// What tells it from others.
+    pub(super) title: Option<&'a str>,
 }
 
 impl Artifact {
@@ -59,7 +72,7 @@ impl Artifact {
         payload: Vec<u8>,
         predicate: Option<&str>,
         subject: &Descriptor,
-        (created, platform): (&str, &str),
+        About { created, platform, title }: About<'_>,
     ) -> Self {
         let mut annotations = BTreeMap::from([
             (CREATED.to_owned(), created.to_owned()),
@@ -67,13 +80,14 @@ impl Artifact {
             (WRITER.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ]);
         annotations.extend(predicate.map(|predicate| (PREDICATE.to_owned(), predicate.to_owned())));
+        annotations.extend(title.map(|title| (TITLE.to_owned(), title.to_owned())));
         let mut layer = described(kind, &payload);
         layer.annotations.extend(predicate.map(|predicate| (PREDICATE.to_owned(), predicate.to_owned())));
         let manifest = Manifest {
             schema_version: 2,
             media_type: MediaType::MANIFEST,
             artifact_type: Some(kind.to_owned()),
-            config: described(EMPTY_TYPE, EMPTY),
+            config: empty().0,
             layers: vec![layer],
             subject: Some(Descriptor::new(subject.media_type.clone(), subject.digest, subject.size)),
             annotations: annotations.clone(),
@@ -114,6 +128,27 @@ impl Artifact {
         Ok(Ok(Self { subject: subject.digest, descriptor, manifest, payload }))
     }
 
+    /// The same for a registry that knows no artifacts: it looks like an image, whose configuration comes with it. What it is says the index
+    /// of referrers.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub(super) fn as_image(&self) -> Result<(Self, Vec<u8>), String> {
+        let parsed: Manifest = serde_json::from_slice(&self.manifest)
+            .map_err(|error| format!("its manifest cannot be read: {error}"))?;
+        let (config, config_bytes) = image_config(&parsed.layers);
+        let manifest = Manifest { artifact_type: None, config, ..parsed };
+        let manifest = serde_json::to_vec(&manifest).unwrap_or_default();
+        let plain = described(MediaType::MANIFEST.as_str(), &manifest);
+        let descriptor = Descriptor { digest: plain.digest, size: plain.size, ..self.descriptor.clone() };
+        Ok((Self { descriptor, manifest, ..self.clone() }, config_bytes))
+    }
+
+    /// Of a statement that BuildKit keeps in an index, about `subject`.
+    pub fn in_index(descriptor: &Descriptor, subject: Digest, payload: Vec<u8>) -> Self {
+        Self { subject, descriptor: descriptor.clone(), manifest: Vec::new(), payload }
+    }
+
     /// What the document is: its artifact's type.
     pub fn kind(&self) -> &str {
         self.descriptor.artifact_type.as_deref().unwrap_or("")
@@ -130,6 +165,21 @@ impl Artifact {
     }
 }
 
-fn described(kind: &str, bytes: &[u8]) -> Descriptor {
+/// The configuration of what has none.
+pub(super) fn empty() -> (Descriptor, Vec<u8>) {
+    (described(EMPTY_TYPE, EMPTY), EMPTY.to_vec())
+}
+
+/// The configuration of an image that is none.
+pub(super) fn image_config(layers: &[Descriptor]) -> (Descriptor, Vec<u8>) {
+    let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
+    let config = json!({
+        "architecture": "unknown", "os": "unknown", "config": {}, "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    });
+    let bytes = config.to_string().into_bytes();
+    (described(MediaType::CONFIG.as_str(), &bytes), bytes)
+}
+
+pub(super) fn described(kind: &str, bytes: &[u8]) -> Descriptor {
     Descriptor::new(MediaType::new(kind), Digest::of(bytes), bytes.len() as u64)
 }

@@ -7,27 +7,33 @@
 //! Not here: signatures. [`check`] says whether a document is about the image that it hangs on, not who wrote it.
 
 mod artifact;
+mod buildkit;
+mod document;
+mod layout;
 mod local;
 mod remote;
 mod statement;
+mod wanted;
 
 use std::collections::BTreeMap;
 
 pub use artifact::{Artifact, EMPTY, IN_TOTO, SPDX};
+pub use buildkit::{ABOUT, InIndex, attesting, in_index, statements};
+pub use document::{Document, Documented, SPDX_PREDICATE, referrers, sbom};
+pub use layout::{entries, in_layout};
 pub use local::{Local, keep, keep_all};
 pub use remote::{Remote, fetch, push};
-pub use statement::{SPDX_PREDICATE, check};
+pub use statement::{check, check_statement};
+pub use wanted::{Generator, Layout, Provenance, Sbom, Wanted};
 
-use crate::image::{Image, StoredPlatform};
-use crate::inventory::document::{Format, Subject};
-use crate::inventory::{self, Known, history};
-use crate::oci::{Descriptor, Digest, ImageConfig, Reference};
-use crate::store::{self, Store};
+use crate::inventory;
+use crate::oci::{Descriptor, Digest, Reference};
+use crate::store;
 
 /// Documents longer than this are not read.
 pub const DOCUMENT_LIMIT: u64 = 256 << 20;
-/// More documents of one image are not listed.
-pub const REFERRERS: usize = 1000;
+/// More images of one index are not looked at.
+pub const IMAGES: usize = 1000;
 
 /// Why an image has no attestations, or they cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +44,9 @@ pub enum Error {
     /// Its packages are not known.
     #[error(transparent)]
     Inventory(#[from] inventory::Error),
+    /// A layout or an archive could not be read.
+    #[error(transparent)]
+    Import(#[from] crate::import::Error),
     /// A registry refused something.
     #[error(transparent)]
     Registry(#[from] crate::registry::Error),
@@ -58,57 +67,6 @@ pub struct Attestations {
     pub artifacts: Vec<Artifact>,
 }
 
-/// The SBOMs of an image: for each platform an SPDX document, alone and in a statement of in-toto, about its manifest; and about
-/// the index, if there is one.
-///
-/// # Errors
-/// When a layer cannot be read.
-pub fn sboms(store: &Store, name: &str, target: &Descriptor) -> Result<Attestations, Error> {
-    let image = Image::read(store, target)?;
-    let mut artifacts = Vec::new();
-    for platform in &image.platforms {
-        let Some(config) = &platform.config else { continue };
-        let (document, created) = sbom(store, name, platform, config)?;
-        let is_index = target.digest != platform.descriptor.digest;
-        let subjects: Vec<&Descriptor> =
-            [&platform.descriptor].into_iter().chain(is_index.then_some(target)).collect();
-        let statement = statement::of_spdx(name, &subjects, &document);
-        for subject in subjects {
-            let platform = platform.platform().map(|platform| platform.to_string()).unwrap_or_default();
-            let about = |kind, payload: &str, predicate| {
-                Artifact::new(kind, payload.as_bytes().to_vec(), predicate, subject, (&created, &platform))
-            };
-            artifacts.push(about(SPDX, &document, None));
-            artifacts.push(about(IN_TOTO, &statement, Some(SPDX_PREDICATE)));
-        }
-    }
-    Ok(Attestations { artifacts })
-}
-
-fn sbom(
-    store: &Store,
-    name: &str,
-    image: &StoredPlatform,
-    config: &ImageConfig,
-) -> Result<(String, String), Error> {
-    let known = Known::of(store, image, config)?;
-    let history = history(&known.layers);
-    let subject = Subject {
-        name: name.to_owned(),
-        digest: image.descriptor.digest,
-        platform: image.platform().map(|platform| platform.to_string()).unwrap_or_default(),
-        created: known.created.clone(),
-        layers: known.layers.iter().map(|layered| layered.layer.clone()).collect(),
-        steps: known.steps.clone(),
-        base: known.base.clone(),
-        history: &history,
-        unowned: &[],
-        unread: known.unread(),
-        by_step: true,
-    };
-    Ok((subject.document(Format::Spdx), known.created))
-}
-
 /// The name of a repository's referrers tag.
 fn tagged(name: &Reference, subject: &Digest) -> Option<Reference> {
     format!("{}/{}:{}", name.registry(), name.repository(), subject.referrers_tag()).parse().ok()
@@ -122,6 +80,7 @@ fn merged(mut known: Vec<Descriptor>, new: Vec<Descriptor>) -> Vec<Descriptor> {
             entry.artifact_type.clone(),
             told(artifact::PREDICATE),
             told(artifact::PLATFORM),
+            told(artifact::TITLE),
             told(artifact::WRITER).is_some(),
         )
     };

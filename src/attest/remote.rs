@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use super::local::index_of;
-use super::{Artifact, EMPTY, Error, REFERRERS, merged, tagged};
+use super::{Artifact, EMPTY, Error, merged, tagged};
 use crate::oci::{Descriptor, Digest, Index, MediaType, Reference};
-use crate::registry::Client;
+use crate::registry::{Client, Error as RegistryError};
 
 /// What a registry has.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub fn fetch(client: &Client, name: &Reference, subject: &Digest) -> Result<Remo
     {
         found.extend(index.manifests.into_iter().map(|entry| (entry.digest, entry)));
     }
-    Ok(Remote { entries: found.into_values().take(REFERRERS).collect(), has_api })
+    Ok(Remote { entries: found.into_values().collect(), has_api })
 }
 
 impl Remote {
@@ -61,9 +61,19 @@ pub fn push(client: &Client, name: &Reference, artifacts: &[Artifact]) -> Result
     for artifact in artifacts {
         client.write_blob(name, EMPTY)?;
         client.write_blob(name, &artifact.payload)?;
-        let place = name.pinned(artifact.descriptor.digest);
-        client.write_manifest(&place, &MediaType::MANIFEST, &artifact.manifest)?;
-        by_subject.entry(artifact.subject).or_default().push(artifact.descriptor.clone());
+        let written = match put(client, name, artifact) {
+            Err(refusal) if is_about_form(&refusal) => {
+                tracing::debug!(%refusal, "an artifact is not taken: an image in its place");
+                let (older, config) = artifact
+                    .as_image()
+                    .map_err(|why| Error::Wrong { digest: artifact.descriptor.digest, why })?;
+                client.write_blob(name, &config)?;
+                put(client, name, &older)?;
+                older.descriptor
+            }
+            other => other.map(|()| artifact.descriptor.clone())?,
+        };
+        by_subject.entry(artifact.subject).or_default().push(written);
     }
     let mut are_listed = true;
     for (subject, new) in by_subject {
@@ -80,4 +90,14 @@ pub fn push(client: &Client, name: &Reference, artifacts: &[Artifact]) -> Result
         client.write_manifest(&tag, &MediaType::INDEX, &index_of(merged(known, new)))?;
     }
     Ok(are_listed)
+}
+
+fn put(client: &Client, name: &Reference, artifact: &Artifact) -> Result<(), RegistryError> {
+    let place = name.pinned(artifact.descriptor.digest);
+    client.write_manifest(&place, &MediaType::MANIFEST, &artifact.manifest)
+}
+
+/// Whether a registry does not like what a manifest looks like: some know no artifacts.
+fn is_about_form(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::Status { status: 400 | 415 | 422, .. })
 }

@@ -4,23 +4,21 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::artifact::{Artifact, IN_TOTO};
-use crate::oci::{Descriptor, Digest};
+use super::document::Document;
+use crate::oci::Digest;
 
-/// That a statement is an SPDX document.
-pub const SPDX_PREDICATE: &str = "https://spdx.dev/Document";
 const STATEMENT: [&str; 2] = ["https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"];
 
-/// The statement that `document` is of these manifests.
-pub(super) fn of_spdx(name: &str, subjects: &[&Descriptor], document: &str) -> String {
-    let subject: Vec<Value> = subjects
-        .iter()
-        .map(|subject| json!({ "name": name, "digest": { "sha256": subject.digest.hex() } }))
-        .collect();
-    let predicate: Value = serde_json::from_str(document).unwrap_or_default();
+/// What a statement is about: each thing by a name and its digest. As bytes, with a line break at the end.
+pub(super) fn of(document: &Document, subjects: impl IntoIterator<Item = (String, Digest)>) -> Vec<u8> {
+    let subject =
+        |(name, digest): (String, Digest)| json!({ "name": name, "digest": { "sha256": digest.hex() } });
+    let subject: Vec<Value> = subjects.into_iter().map(subject).collect();
+    let predicate: Value = serde_json::from_slice(&document.predicate).unwrap_or_default();
     let statement = json!({
-        "_type": STATEMENT[0], "subject": subject, "predicateType": SPDX_PREDICATE, "predicate": predicate,
+        "_type": STATEMENT[0], "subject": subject, "predicateType": document.predicate_type, "predicate": predicate,
     });
-    format!("{statement}\n")
+    format!("{statement}\n").into_bytes()
 }
 
 #[derive(Deserialize)]
@@ -47,17 +45,25 @@ pub fn check(artifact: &Artifact, subject: &Digest) -> Result<(), String> {
     if artifact.subject != *subject {
         return Err(format!("its subject is {}", artifact.subject));
     }
-    let parsed: Value =
-        serde_json::from_slice(&artifact.payload).map_err(|error| format!("it is no JSON: {error}"))?;
-    if artifact.kind() != IN_TOTO {
-        return Ok(());
+    match artifact.kind() == IN_TOTO {
+        true => check_statement(&artifact.payload, artifact.predicate(), subject),
+        false => serde_json::from_slice::<Value>(&artifact.payload)
+            .map(drop)
+            .map_err(|error| format!("it is no JSON: {error}")),
     }
+}
+
+/// Whether these bytes are a statement about `subject`, and say what they are listed to say.
+///
+/// # Errors
+/// Why not, in words.
+pub fn check_statement(bytes: &[u8], predicate: Option<&str>, subject: &Digest) -> Result<(), String> {
     let statement: Statement =
-        serde_json::from_value(parsed).map_err(|error| format!("it is no statement of in-toto: {error}"))?;
+        serde_json::from_slice(bytes).map_err(|error| format!("it is no statement of in-toto: {error}"))?;
     if !STATEMENT.contains(&statement.kind.as_str()) {
         return Err(format!("it is no statement of in-toto, but `{}`", statement.kind));
     }
-    if artifact.predicate().is_some_and(|predicate| predicate != statement.predicate_type) {
+    if predicate.is_some_and(|predicate| predicate != statement.predicate_type) {
         return Err(format!("it says `{}`, and is listed as something else", statement.predicate_type));
     }
     let hex = subject.hex();

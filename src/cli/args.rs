@@ -252,15 +252,30 @@ pub(super) fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(with_values(with_command(words)))
 }
 
-/// `--sbom` stands alone here, and has a value in the word behind it with buildx: that is joined to it where it can be one.
+/// `--sbom` and `--provenance` stand alone here, and have a value in the word behind them with buildx: that is joined to them where it can
+/// be one.
 fn with_values(words: Vec<OsString>) -> Vec<OsString> {
+    const OPTIONS: [&str; 2] = ["--sbom", "--provenance"];
+    const KEYS: [&str; 10] = [
+        "generator=",
+        "layout=",
+        "mode=",
+        "version=",
+        "builder-id=",
+        "reproducible=",
+        "inline-only=",
+        "filename=",
+        "complete-materials=",
+        "disabled=",
+    ];
     let is_value = |word: &OsString| {
-        word.to_str().is_some_and(|word| boolean(word).is_some() || word.starts_with("generator="))
+        let is_one = |word: &str| boolean(word).is_some() || KEYS.iter().any(|key| word.starts_with(key));
+        word.to_str().is_some_and(is_one)
     };
     let mut joined: Vec<OsString> = Vec::with_capacity(words.len());
     for word in words {
         match joined.last_mut() {
-            Some(last) if last == "--sbom" && is_value(&word) => {
+            Some(last) if OPTIONS.iter().any(|option| last == option) && is_value(&word) => {
                 last.push("=");
                 last.push(word);
             }

@@ -38,6 +38,24 @@ impl Contents {
         Ok(contents)
     }
 
+    /// What belongs to entries of a layout that are no images: manifests with all that they name, and indexes alone.
+    pub(super) fn of_referrers(
+        store: &Store,
+        root: &Descriptor,
+        entries: &[Descriptor],
+    ) -> Result<Self, Error> {
+        let (images, blobs, manifests) = (Vec::new(), BTreeMap::new(), HashMap::new());
+        let mut contents = Self { root: root.clone(), images, blobs, manifests };
+        for entry in entries {
+            match entry.media_type.is_index() {
+                true => contents.add_blob(store, entry)?,
+                false => contents.add(store, entry, 0)?,
+            }
+        }
+        contents.images.clear();
+        Ok(contents)
+    }
+
     fn add(&mut self, store: &Store, descriptor: &Descriptor, depth: u32) -> Result<(), Error> {
         if descriptor.media_type.is_index() {
             // Each is gone through once, however often it is named.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Error;
 use super::contents::{Contents, Image};
-use crate::image::CONFIG_LIMIT;
+use crate::image::{CONFIG_LIMIT, is_attestation};
 use crate::layer::archive::{Limits, Names, Reader, decompress};
 use crate::layer::index::Index;
 use crate::layer::view::{Kind, RootView, ViewEntry};
@@ -24,11 +24,12 @@ pub(super) fn open_all(
     contents: &Contents,
     split: Option<bool>,
 ) -> Result<Vec<(PathBuf, Files)>, Error> {
-    let images: Vec<&Image> = contents.images.iter().filter(|image| is_runnable(image)).collect();
+    let images: Vec<&Image> =
+        contents.images.iter().filter(|image| !is_attestation(&image.descriptor)).collect();
     let split = split.unwrap_or(images.len() > 1);
     let mut roots = Vec::new();
     for image in images {
-        let folder = if split { platform_folder(image) } else { PathBuf::new() };
+        let folder = if split { PathBuf::from(platform_name(image)) } else { PathBuf::new() };
         roots.push((folder, Files::open(store, image)?));
     }
     refuse_conflicts(&roots)?;
@@ -40,6 +41,8 @@ pub(super) fn open_all(
 pub(super) struct Files {
     /// Which image.
     pub(super) image: Digest,
+    /// What it runs on, as a part of a file's name.
+    pub(super) platform: String,
     /// Everything in it.
     pub(super) view: RootView,
     layers: Vec<Descriptor>,
@@ -62,7 +65,7 @@ impl Files {
         for (layer, diff_id) in layers.iter().zip(diff_ids) {
             view = view.push(Arc::new(index(store, &layer.digest, diff_id)?));
         }
-        Ok(Self { image: image.descriptor.digest, view, layers })
+        Ok(Self { image: image.descriptor.digest, platform: platform_name(image), view, layers })
     }
 
     /// Gives each regular file once, with all of its names in byte order and its content, in the order of the
@@ -140,15 +143,10 @@ fn refuse_conflicts(roots: &Roots) -> Result<(), Error> {
 }
 
 /// BuildKit's name for it: `linux_arm_v7`.
-fn platform_folder(image: &Image) -> PathBuf {
+fn platform_name(image: &Image) -> String {
     let platform =
         image.descriptor.platform.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
-    PathBuf::from(platform.replace('/', "_"))
-}
-
-/// Attestations are manifests of the platform `unknown/unknown`.
-fn is_runnable(image: &Image) -> bool {
-    image.descriptor.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
+    platform.replace('/', "_")
 }
 
 /// A path of an image as the system takes it.

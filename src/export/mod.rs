@@ -4,6 +4,7 @@
 //! here either.
 
 mod archive;
+mod beside;
 mod contents;
 #[allow(
     clippy::disallowed_methods,
@@ -23,9 +24,11 @@ mod ustar;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use beside::{Along, Beside, Say};
 pub use engine::{Engine, LoadInto};
-pub use output::{Epoch, LayerOptions, LocalMode, Output, OutputError, Sink, Target};
+pub use output::{AttestationOptions, Epoch, LayerOptions, LocalMode, Output, OutputError, Sink, Target};
 
+use crate::image::is_attestation;
 use crate::layer;
 use crate::oci::{Annotation, AnnotationLevel, Descriptor, DiffId, Digest, Reference, Seconds, TooDeep};
 use crate::report::Events;
@@ -35,7 +38,8 @@ use contents::Contents;
 use destination::sink::OpenSink;
 use destination::{layout, local, tar};
 use naming::Named;
-pub(crate) use naming::{LAYOUT, docker_names, entries, index};
+pub use naming::entry_of_referrers;
+pub(crate) use naming::{LAYOUT, docker_names, entries, index, is_of_referrers};
 pub use save::{Call, SaveTo, Saved, save};
 pub(crate) use ustar::{END, header, padding};
 
@@ -152,12 +156,12 @@ impl Error {
 /// Writes `image`, a manifest or an index in the store with all of its blobs, to each of `outputs`; it is called by
 /// `names` and by those that each output adds. Files appear when they are complete; nothing half-written stays
 /// behind on an error; but files that are merged into a directory with other files are written in place. `events` hears of what
-/// could not be exported, such as devices by a user who may not make them. `epoch` is the build's SOURCE_DATE_EPOCH in seconds, the time
+/// could not be exported, such as devices by a user who may not make them. What is `along` goes with it. `epoch` is the build's SOURCE_DATE_EPOCH in seconds, the time
 /// of plain files unless an output has its own.
 pub fn write(
     store: &Store,
     image: &Descriptor,
-    names: &[Reference],
+    (names, along): (&[Reference], &Along<'_>),
     (outputs, epoch): (&[Output], Option<Seconds>),
     events: &Events,
 ) -> Result<(), Error> {
@@ -170,7 +174,7 @@ pub fn write(
             Some(contents) => contents,
             none => none.insert(Contents::collect(store, image)?),
         };
-        write_one(store, contents, names, (output, output.epoch.or(epoch)), events)?;
+        write_one(store, contents, (names, along), (output, output.epoch.or(epoch)), events)?;
     }
     Ok(())
 }
@@ -178,7 +182,7 @@ pub fn write(
 fn write_one(
     store: &Store,
     contents: &Contents,
-    names: &[Reference],
+    (names, along): (&[Reference], &Along<'_>),
     (output, epoch): (&Output, Option<Seconds>),
     events: &Events,
 ) -> Result<(), Error> {
@@ -192,7 +196,9 @@ fn write_one(
     match &output.target {
         Target::OciArchive(to) => {
             let mut sink = OpenSink::open(to)?;
-            archive::write(store, &[Named { contents, names, entries }], Dialect::Oci, &mut sink)?;
+            let referrers = Contents::of_referrers(store, &contents.root, &along.referrers)?;
+            let all = [Named { contents, names, entries }, naming::referrers(&referrers, &along.referrers)];
+            archive::write(store, &all, Dialect::Oci, &mut sink)?;
             sink.finish()
         }
         Target::DockerArchive(to) => {
@@ -201,14 +207,21 @@ fn write_one(
             archive::write(store, &[Named { contents, names, entries }], Dialect::Docker, &mut sink)?;
             sink.finish()
         }
-        Target::OciDirectory(dest) => layout::write(store, contents, entries, dest),
+        Target::OciDirectory(dest) => {
+            layout::write(store, contents, entries, dest)?;
+            let referrers = Contents::of_referrers(store, &contents.root, &along.referrers)?;
+            layout::write(store, &referrers, along.referrers.clone(), dest)
+        }
         Target::LocalDirectory { dest, mode, split } => {
-            local::write(store, contents, dest, (*mode, *split, epoch), events)
+            let roots = files::open_all(store, contents, *split)?;
+            let written = beside::written(store, &roots, (&along.beside, &output.attestations.prefix))?;
+            local::write(store, (&roots, &written), dest, (*mode, epoch), events)
         }
         Target::Tar { sink, split } => {
             let roots = files::open_all(store, contents, *split)?;
+            let written = beside::written(store, &roots, (&along.beside, &output.attestations.prefix))?;
             let mut sink = OpenSink::open(sink)?;
-            tar::write(store, &roots, epoch, &mut sink)?;
+            tar::write(store, (&roots, &written), epoch, &mut sink)?;
             sink.finish()
         }
         Target::Image { .. } | Target::Load(_) | Target::CacheOnly => Ok(()),
@@ -216,7 +229,7 @@ fn write_one(
 }
 
 fn refuse_several(contents: &Contents) -> Result<(), Error> {
-    match contents.images.len() {
+    match contents.images.iter().filter(|image| !is_attestation(&image.descriptor)).count() {
         0 | 1 => Ok(()),
         count => Err(Error::SeveralPlatforms { count }),
     }

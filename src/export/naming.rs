@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::contents::{Contents, Image};
 use crate::image;
-use crate::oci::{Descriptor, Index, MediaType, Platform, Reference};
+use crate::oci::{Descriptor, Digest, Index, MediaType, Platform, Reference};
 
 /// The tag alone (image-spec, "Pre-Defined Annotation Keys"; BuildKit writes it so).
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -23,6 +23,11 @@ pub(super) struct Named<'c> {
     pub(super) names: Vec<Reference>,
     /// Its entries in `index.json`.
     pub(super) entries: Vec<Descriptor>,
+}
+
+/// What lies beside images, as an archive has it: under no name.
+pub(super) fn referrers<'c>(contents: &'c Contents, entries: &[Descriptor]) -> Named<'c> {
+    Named { contents, names: Vec::new(), entries: entries.to_vec() }
 }
 
 /// The entry of `index.json` that calls the image `label`, as skopeo writes it.
@@ -50,6 +55,18 @@ pub(crate) fn entries(
         entry
     });
     named.collect()
+}
+
+/// Whether an entry is the index of what is kept beside an image: `sha256-HEX` (distribution-spec, "Referrers Tag Schema").
+pub(crate) fn is_of_referrers(entry: &Descriptor) -> bool {
+    let label = entry.annotations.get(REF_NAME).filter(|_| !entry.annotations.contains_key(CONTAINERD_NAME));
+    label.is_some_and(|label| label.strip_prefix("sha256-").is_some_and(|hex| hex.len() == 64))
+        && entry.media_type.is_index()
+}
+
+/// The entry of the index of what is kept beside the image of this digest.
+pub fn entry_of_referrers(subject: &Digest, index: Descriptor) -> Descriptor {
+    labelled(&index, &subject.referrers_tag())
 }
 
 /// The bytes of an `index.json`.

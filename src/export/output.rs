@@ -29,8 +29,25 @@ pub struct Output {
     pub stored: bool,
     /// `registry.insecure=true`: the registries that it is pushed to need no valid certificate.
     pub insecure: bool,
+    /// How attestations are written.
+    pub attestations: AttestationOptions,
     /// What is to be said of keys that mean nothing here.
     pub notes: Vec<String>,
+}
+
+/// Keys about attestations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttestationOptions {
+    /// `oci-artifact=`: whether those in an index are OCI's artifacts; else they look like images.
+    pub are_artifacts: bool,
+    /// `attestation-prefix=`: what their names begin with beside files.
+    pub prefix: String,
+}
+
+impl Default for AttestationOptions {
+    fn default() -> Self {
+        Self { are_artifacts: true, prefix: String::new() }
+    }
 }
 
 /// `source-date-epoch=`
@@ -206,6 +223,7 @@ impl Output {
             dockers_types: false,
             stored: true,
             insecure: false,
+            attestations: AttestationOptions::default(),
             notes: Vec::new(),
         }
     }
@@ -225,6 +243,16 @@ impl Output {
     /// Whether it pushes the image to a registry.
     pub fn pushes(&self) -> bool {
         matches!(self.target, Target::Image { push: true, .. })
+    }
+
+    /// Whether it is the files of an image.
+    pub fn has_files(&self) -> bool {
+        matches!(self.target, Target::LocalDirectory { .. } | Target::Tar { .. })
+    }
+
+    /// Whether it is an OCI layout, in a tar or not.
+    pub fn is_layout(&self) -> bool {
+        matches!(self.target, Target::OciArchive(_) | Target::OciDirectory(_))
     }
 
     /// Whether it goes into an engine.

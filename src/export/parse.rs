@@ -287,10 +287,13 @@ fn set(output: &mut Output, settings: &mut Settings, key: Key, value: &str) -> R
         Key::PreferNondistLayers => {
             output.notes.extend(note(is_on()?, "layers keep the media type that they have"));
         }
-        Key::OciArtifact | Key::AttestationInline => {
-            output.notes.extend(note(is_on()?, NO_ATTESTATIONS));
+        Key::OciArtifact => output.attestations.are_artifacts = is_on()?,
+        // They always are.
+        Key::AttestationInline => drop(is_on()?),
+        Key::AttestationPrefix if value.contains('/') => {
+            return Err(bad("it is the beginning of a name, without `/`"));
         }
-        Key::AttestationPrefix => output.notes.extend(note(!value.is_empty(), NO_ATTESTATIONS)),
+        Key::AttestationPrefix => value.clone_into(&mut output.attestations.prefix),
         Key::Mode => settings.mode = local_mode(value).ok_or_else(|| bad("it is copy or delete"))?,
         Key::Name => {
             for name in value.split(',').filter(|name| !name.is_empty()) {
@@ -314,8 +317,6 @@ fn set(output: &mut Output, settings: &mut Settings, key: Key, value: &str) -> R
     }
     Ok(())
 }
-
-const NO_ATTESTATIONS: &str = "rbuild writes no attestations yet";
 
 fn bad_value(key: &str, value: &str, expected: String) -> OutputError {
     OutputError::BadValue { key: key.to_owned(), value: value.to_owned(), expected }

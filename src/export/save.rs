@@ -17,6 +17,8 @@ pub struct Saved {
     pub target: Descriptor,
     /// What it is called there.
     pub call: Call,
+    /// What is kept beside it, as `index.json` is to list it; docker's archives have no place for it.
+    pub referrers: Vec<Descriptor>,
 }
 
 /// What an image is called in an archive or a layout.
@@ -48,11 +50,21 @@ pub fn save(store: &Store, images: &[Saved], to: &SaveTo) -> Result<(), Error> {
         images.iter().map(|image| Contents::collect(store, &image.target)).collect::<Result<_, _>>()?;
     let named: Vec<Named<'_>> =
         images.iter().zip(&contents).map(|(image, contents)| named(image, contents)).collect();
+    let beside: Vec<Contents> = images
+        .iter()
+        .map(|image| Contents::of_referrers(store, &image.target, &image.referrers))
+        .collect::<Result<_, _>>()?;
+    let beside =
+        images.iter().zip(&beside).map(|(image, contents)| naming::referrers(contents, &image.referrers));
     match to {
         SaveTo::OciDirectory(dest) => {
-            named.into_iter().try_for_each(|named| layout::write(store, named.contents, named.entries, dest))
+            let named = named.into_iter().chain(beside);
+            let mut all = named;
+            all.try_for_each(|named| layout::write(store, named.contents, named.entries, dest))
         }
-        SaveTo::OciArchive(sink) => write(store, &named, Dialect::Oci, sink),
+        SaveTo::OciArchive(sink) => {
+            write(store, &named.into_iter().chain(beside).collect::<Vec<_>>(), Dialect::Oci, sink)
+        }
         SaveTo::DockerArchive(sink) => {
             contents.iter().try_for_each(refuse_several)?;
             write(store, &named, Dialect::Docker, sink)

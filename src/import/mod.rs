@@ -101,6 +101,22 @@ impl Source {
         }
     }
 
+    /// Every entry of a layout's `index.json`, also those that are no images.
+    ///
+    /// # Errors
+    /// What does not parse.
+    pub fn entries(&self) -> Result<Vec<Descriptor>, Error> {
+        oci::entries(self.files())
+    }
+
+    /// A document of a layout, verified; the store has it then.
+    ///
+    /// # Errors
+    /// It is not there, damaged, or larger than `limit` bytes.
+    pub fn document(&self, store: &Store, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, Error> {
+        oci::read(store, self.files(), descriptor, limit)
+    }
+
     /// Brings one of its images into the store, and gives its manifest or index. `platform` chooses one of several; without it
     /// everything is brought that is there.
     ///

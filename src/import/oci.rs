@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{DOCUMENT_LIMIT, Error, Files, Listed};
+use crate::export::is_of_referrers;
 use crate::image::{self, CONFIG_LIMIT, MANIFEST_LIMIT};
 use crate::oci::image::{Dialect, assemble_index};
 use crate::oci::{Descriptor, Digest, Index, MAX_INDEX_DEPTH, Manifest, Platform, Reference, TooDeep};
@@ -82,13 +83,39 @@ impl Files for Layout {
     }
 }
 
+/// Every entry of `index.json`, as it stands there.
+pub(super) fn entries(files: &dyn Files) -> Result<Vec<Descriptor>, Error> {
+    match files.small("index.json")? {
+        Some(bytes) => Ok(parse::<Index>(files, "index.json", &bytes)?.manifests),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// What is kept beside images is no image, unless it has a name in full.
+fn is_image(entry: &Descriptor) -> bool {
+    let is_named = entry.annotations.contains_key(CONTAINERD_NAME);
+    is_named || (entry.artifact_type.is_none() && !is_of_referrers(entry))
+}
+
+/// A blob that is a document, verified; it is in the store then.
+pub(super) fn read(
+    store: &Store,
+    files: &dyn Files,
+    descriptor: &Descriptor,
+    limit: u64,
+) -> Result<Vec<u8>, Error> {
+    bounded(files, &blob_name(descriptor), descriptor.size, limit)?;
+    blob(store, files, descriptor)?;
+    Ok(store.read_blob(descriptor, limit)?)
+}
+
 /// The entries of `index.json`, those of one image put together; `None` when there is no such file.
 pub(super) fn list(files: &dyn Files) -> Result<Option<Vec<Listed>>, Error> {
     let Some(bytes) = files.small("index.json")? else { return Ok(None) };
     let index: Index = parse(files, "index.json", &bytes)?;
     let mut listed: Vec<Listed> = Vec::new();
     let mut places: HashMap<(Digest, Option<String>), usize> = HashMap::new();
-    for entry in index.manifests {
+    for entry in index.manifests.into_iter().filter(is_image) {
         let label = entry.annotations.get(REF_NAME).cloned();
         let names: Vec<Reference> = full_name(&entry, label.as_deref()).into_iter().collect();
         let plain = Descriptor { annotations: std::collections::BTreeMap::new(), ..entry };

@@ -1,7 +1,9 @@
 //! One image of the store: its layers with what is known of each, and what made them.
 
-use super::document::{Base, Step};
+use super::document::{Base, Step, Subject};
 use super::keep::{Error, Layered, layered};
+use super::steps::History;
+use super::unowned::Unowned;
 use crate::image::StoredPlatform;
 use crate::oci::{ImageConfig, Layer, parse_rfc3339, rfc3339};
 use crate::store::Store;
@@ -38,6 +40,30 @@ impl Known {
             .map(|name| Base { name, digest: annotation("org.opencontainers.image.base.digest") });
         let created = config.created.as_deref().and_then(parse_rfc3339).unwrap_or(0);
         Ok(Self { layers: layered(store, &layers)?, steps, created: rfc3339(created), base })
+    }
+
+    /// What a document about it is to say: of the `image` that is called `name`, whose `history` is that of these layers, and which has
+    /// these `unowned` files.
+    pub fn subject<'a>(
+        &self,
+        (name, image): (&str, &StoredPlatform),
+        history: &'a History<'a>,
+        unowned: &'a [Unowned],
+        by_step: bool,
+    ) -> Subject<'a> {
+        Subject {
+            name: name.to_owned(),
+            digest: image.descriptor.digest,
+            platform: image.platform().map(|platform| platform.to_string()).unwrap_or_default(),
+            created: self.created.clone(),
+            layers: self.layers.iter().map(|layered| layered.layer.clone()).collect(),
+            steps: self.steps.clone(),
+            base: self.base.clone(),
+            history,
+            unowned,
+            unread: self.unread(),
+            by_step,
+        }
     }
 
     /// Files that look as if they told of packages and could not be read, with the reason.

@@ -13,7 +13,7 @@ use crate::image::PlatformImage;
 use crate::key::LayerOptions;
 use crate::oci::{Platform, Seconds};
 use crate::plan::graph::{BaseOp, BaseOrigin, BaseRequest, Goal, Plan};
-use crate::plan::{self, ContextSource, Options};
+use crate::plan::{self, ContextSource, Options, Scanned};
 use crate::report::{Diagnostic, Event, Severity, Source};
 use crate::solve::{self, ContextFiles, Environment, Given, Policy, Services};
 use crate::source::git;
@@ -412,6 +412,14 @@ impl<'r> Inputs<'r> {
     /// The stages whose steps run again, by their numbers. One that is not in the file is told of by [`Self::note_stages`].
     fn fresh_stages(&self) -> BTreeSet<usize> {
         self.request.no_cache_stages.iter().filter_map(|name| self.stage(name)).collect()
+    }
+
+    /// What an SBOM generator is to see beside the image of a plan.
+    pub(super) fn scanned(&self, plan: &Plan) -> Scanned {
+        let options = &self.request.options;
+        let named = || options.target.as_deref().and_then(|name| self.stage(name));
+        let target = options.target_number.or_else(named).unwrap_or(self.dockerfile.stages.len() - 1);
+        plan::scanned(&self.dockerfile, options, &plan.stages, target)
     }
 
     fn stage(&self, wanted: &str) -> Option<usize> {

@@ -12,6 +12,7 @@ mod dry_run;
 mod early_upload;
 mod epoch;
 mod failed;
+mod generator;
 mod inputs;
 mod layer_options;
 mod layout;
@@ -34,6 +35,7 @@ mod together;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::attest::Wanted;
 use crate::cache::{Place, Precedence, Saved};
 use crate::config::policy::Policy;
 use crate::exec::{Dns, Limits, MountSpec, Stop};
@@ -125,8 +127,8 @@ pub struct Request {
     pub list: Option<Reference>,
     /// Docker's media types, as one of the outputs can ask for, too.
     pub dockers_types: bool,
-    /// SBOMs are kept beside the image, and pushed with it.
-    pub sbom: bool,
+    /// What is attested of the image, and kept with it.
+    pub attestations: Wanted,
     /// Times of files that are newer than SOURCE_DATE_EPOCH become it, as one of the outputs can ask for, too.
     pub rewrite_timestamp: bool,
     /// As `rewrite_timestamp`, with a SOURCE_DATE_EPOCH where nobody gave one: the time of the context's commit, else 0. RUN has it in its
@@ -235,7 +237,7 @@ impl Request {
             squash: Squash::None,
             list: None,
             dockers_types: false,
-            sbom: false,
+            attestations: Wanted::default(),
             rewrite_timestamp: false,
             reproducible: false,
             ignore_file: None,
@@ -353,8 +355,10 @@ pub fn run_several(targets: &[Target], events: &Events, stop: &Stop) -> Result<V
     if let Some(quota) = whole.store_quota {
         heed_quota(&services.store, quota).map_err(|e| Failed::before(vec![diagnose_store(&e)]))?;
     }
-    let Some(recorder) = recorder else {
-        let outcome = together::run(&targets, &whole, &services, None);
+    // Provenance is made of a record that nobody keeps.
+    let is_recorded = whole.recording != Recording::Off;
+    let Some(recorder) = recorder.clone().filter(|_| is_recorded) else {
+        let outcome = together::run(&targets, &whole, &services, recorder.as_deref());
         services.empty_trash();
         let built = outcome.map(|made| made.into_iter().map(|made| (made.name, made.built)).collect());
         return built.map_err(|diagnostics| Failed::while_building(diagnostics, &services));

@@ -27,9 +27,10 @@ pub enum Recording {
     WithValues,
 }
 
-/// A recorder of these targets; `None` if nothing is to be recorded.
+/// A recorder of these targets; `None` if nothing is to be recorded, and nobody wants provenance, which is made of the same.
 pub(super) fn start(targets: &[&Target], whole: &Request) -> Option<Recorder> {
-    if whole.recording == Recording::Off {
+    let is_attested = |target: &&Target| target.request.attestations.provenance.is_some();
+    if whole.recording == Recording::Off && !targets.iter().any(is_attested) {
         return None;
     }
     let hidden = targets.iter().flat_map(|target| target.request.hidden_values());
@@ -82,7 +83,8 @@ pub(super) fn made(built: &Built, results: &Results) -> record::Made {
     }
 }
 
-fn image(made: &PlatformResult) -> record::Image {
+/// The image of a platform.
+pub(super) fn image(made: &PlatformResult) -> record::Image {
     let Descriptor { digest, size, media_type, .. } = made.manifest();
     let layer = |layer: &oci::Layer| record::Layer {
         digest: layer.descriptor.digest.to_string(),
@@ -110,8 +112,7 @@ impl Request {
 
     fn records_value_of(&self, name: &str) -> bool {
         const ALWAYS: [&str; 2] = ["SOURCE_DATE_EPOCH", "BUILDKIT_BUILD_NAME"];
-        let is_proxy = name.to_ascii_lowercase().ends_with("_proxy");
-        !is_proxy && (self.recording == Recording::WithValues || ALWAYS.contains(&name))
+        !is_proxy(name) && (self.recording == Recording::WithValues || ALWAYS.contains(&name))
     }
 
     /// What was asked for.
@@ -237,6 +238,11 @@ impl Request {
         }
         names
     }
+}
+
+/// Whether an argument is a proxy's, which may be a login.
+pub(super) fn is_proxy(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with("_proxy")
 }
 
 /// A named context, without passwords.

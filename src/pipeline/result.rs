@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{Built, Identity, Request, attest, diagnose_store, load, push, squash};
-use crate::export;
-use crate::image::MANIFEST_LIMIT;
+use crate::attest::ABOUT;
+use crate::export::{self, Along};
+use crate::image::{MANIFEST_LIMIT, is_attestation};
 use crate::oci::image::{self, Assembled};
 use crate::oci::{
     AnnotationLevel, Descriptor, Digest, ImageConfig, Index, Layer, Platform, Reference, Seconds,
@@ -113,25 +114,31 @@ pub(super) fn publish(
     request: &Request,
     services: &Services,
     results: &Results,
-    line: &push::Line,
+    (line, witness): (&push::Line, attest::Witness<'_>),
 ) -> Result<Built, Vec<Diagnostic>> {
     let (store, images) = (&services.store, results.images.as_slice());
     if let Some(note) = too_many_for_docker(images) {
         services.events.send(Event::Note(note));
     }
-    let (target, config_digest) = match images {
-        [only] if request.list.is_none() => {
-            let plain = Descriptor { annotations: BTreeMap::new(), ..only.manifest.clone() };
-            (plain, Some(only.config))
+    let documented = attest::documents(request, services, results, witness)?;
+    let attested = attest::in_index(request, services, &documented)?;
+    let config_digest = images.first().filter(|_| images.len() == 1 && request.list.is_none());
+    let config_digest = config_digest.map(|only| only.config);
+    let target = match images {
+        [only] if request.list.is_none() && attested.is_empty() => {
+            Descriptor { annotations: BTreeMap::new(), ..only.manifest.clone() }
         }
-        several => (index(request, store, several)?, None),
+        several => index(request, store, several, attested)?,
     };
     let id = match request.identity {
         Identity::Manifest => target.digest,
         Identity::Configuration => config_digest.unwrap_or(target.digest),
     };
     let epoch = images.first().and_then(|image| image.epoch);
-    export::write(store, &target, &request.tags, (&request.outputs, epoch), &services.events)
+    let beside_image = attest::referrers(request, &documented, &target);
+    let referrers = attest::in_layouts(request, services, &beside_image)?;
+    let along = Along { beside: attest::beside(&documented), referrers };
+    export::write(store, &target, (&request.tags, &along), (&request.outputs, epoch), &services.events)
         .map_err(|e| vec![Diagnostic::error(e.to_string())])?;
     let names = request.names_here();
     // The digest's file may be anywhere, so it is the likelier one to fail; and a build that failed leaves no name.
@@ -144,7 +151,7 @@ pub(super) fn publish(
         }
         _ => id,
     };
-    attest::run(request, services, &target, &layers)?;
+    attest::keep(request, services, &beside_image, &target)?;
     let layers = images.iter().flat_map(|image| &image.layers).map(|layer| &layer.descriptor);
     let sizes: BTreeMap<Digest, u64> = layers.map(|layer| (layer.digest, layer.size)).collect();
     Ok(Built {
@@ -265,14 +272,26 @@ fn earlier(
     let index: Index = serde_json::from_slice(&store.read_blob(&known, MANIFEST_LIMIT).map_err(fail)?)
         .map_err(|e| vec![Diagnostic::error(format!("the index `{name}` does not parse: {e}"))])?;
     let is_made = |known: &Descriptor| images.iter().any(|image| image.manifest.platform == known.platform);
-    Ok(index.manifests.into_iter().filter(|known| !is_made(known)).collect())
+    let kept: Vec<Descriptor> = index.manifests.into_iter().filter(|known| !is_made(known)).collect();
+    let digests: Vec<String> = kept.iter().map(|known| known.digest.to_string()).collect();
+    // What attests an image goes with it.
+    let about_what_went =
+        |known: &Descriptor| known.annotations.get(ABOUT).is_some_and(|about| !digests.contains(about));
+    Ok(kept.into_iter().filter(|known| !about_what_went(known)).collect())
 }
 
-/// One index over the images of several platforms.
-fn index(request: &Request, store: &Store, images: &[PlatformResult]) -> Result<Descriptor, Vec<Diagnostic>> {
+/// One index over the images of several platforms, and what attests them.
+fn index(
+    request: &Request,
+    store: &Store,
+    images: &[PlatformResult],
+    attested: Vec<Descriptor>,
+) -> Result<Descriptor, Vec<Diagnostic>> {
     let annotations = request.annotations_at(AnnotationLevel::Index, None);
     let new = images.iter().map(|image| image.manifest.clone());
-    let manifests = earlier(request, store, images)?.into_iter().chain(new).collect();
+    let (attesting, earlier): (Vec<_>, Vec<_>) =
+        earlier(request, store, images)?.into_iter().partition(is_attestation);
+    let manifests = earlier.into_iter().chain(new).chain(attesting).chain(attested).collect();
     let (bytes, descriptor) = image::assemble_index(manifests, (&annotations, request.dialect()));
     store.put_blob(&bytes).map_err(|e| vec![diagnose_store(&e)])?;
     Ok(descriptor)

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use super::inputs::{Inputs, Linked, Pool};
 use super::{
-    Built, Lock, Request, Target, early_upload, failed, lock, policy, push, recompress, recording, result,
-    shared, squash,
+    Built, Lock, Request, Target, attest, early_upload, failed, lock, policy, push, recompress, recording,
+    result, shared, squash,
 };
 use crate::image::PlatformImage;
 use crate::oci::Layer;
 use crate::plan::graph::{Goal, Graph};
-use crate::plan::{self, ContextSource};
+use crate::plan::{self, ContextSource, Scanned};
 use crate::record::{Made, Recorder};
 use crate::report::{Diagnostic, Event, Outcome, Source, StepNumber};
 use crate::solve::{self, Environment, HearLayers, LastLine, Pins, Services, Solved, Words};
@@ -106,6 +106,8 @@ struct Part<'r> {
     line: StepNumber,
     warnings: Diagnostics,
     goals: Vec<Goal>,
+    /// What an SBOM generator is to see beside the image of each goal.
+    scanned: Vec<Scanned>,
 }
 
 /// What a target came to.
@@ -142,8 +144,8 @@ pub(super) fn run(
     for (target, inputs) in targets.iter().zip(inputs) {
         let (name, request) = (target.name.as_str(), &target.request);
         let ahead = early_upload::Ahead::start(request, services);
-        let (line, warnings, goals) = (StepNumber(0), Vec::new(), Vec::new());
-        parts.push(Part { name, request, inputs, ahead, line, warnings, goals });
+        let (line, warnings, goals, scanned) = (StepNumber(0), Vec::new(), Vec::new(), Vec::new());
+        parts.push(Part { name, request, inputs, ahead, line, warnings, goals, scanned });
     }
     let mut graph = plan_all(&mut parts)?;
     hide_secrets(&mut graph, &parts);
@@ -155,11 +157,12 @@ pub(super) fn run(
         parts.iter().for_each(|part| failed::complete(&part.inputs, &graph, &part.goals));
     })?;
     let mut built = Vec::with_capacity(parts.len());
-    for (part, results) in parts.iter_mut().zip(&results) {
+    for (target, (part, results)) in parts.iter_mut().zip(&results).enumerate() {
         let line =
             push::Line { step: part.line, began: part.ahead.take().and_then(early_upload::Ahead::finish) };
         let warnings = std::mem::take(&mut part.warnings);
-        let made = result::publish(part.request, services, results, &line)?;
+        let witness = attest::Witness { recorder, target, scanned: &part.scanned };
+        let made = result::publish(part.request, services, results, (&line, witness))?;
         let built_one = Built { warnings, ..made };
         let facts = recording::made(&built_one, results);
         built.push(MadeTarget { name: part.name.to_owned(), built: built_one, facts });
@@ -191,6 +194,7 @@ fn plan_all(parts: &mut [Part<'_>]) -> Result<Graph, Diagnostics> {
         let plans = part.inputs.plans().map_err(name)?;
         part.inputs.heed_policies(&plans).map_err(name)?;
         part.warnings = part.request.check(&part.inputs, &plans).map_err(name)?;
+        part.scanned = plans.iter().map(|plan| part.inputs.scanned(plan)).collect();
         let images = plans.iter().map(|plan| {
             let image = PlatformImage::of_config(plan.goal.image.config.clone());
             (plan.goal.platform.clone(), Arc::new(image))

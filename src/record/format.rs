@@ -467,6 +467,11 @@ impl Record {
         self.steps.iter().filter(move |step| step.target == target + 1)
     }
 
+    /// Where a target is among those of the record, by its address.
+    pub(super) fn target_number(&self, target: &Target) -> usize {
+        self.targets.iter().position(|known| std::ptr::eq(known, target)).unwrap_or_default()
+    }
+
     /// The first error in one line; of one that failed.
     pub fn error(&self) -> Option<&str> {
         self.errors.first().map(|error| error.text.as_str())

@@ -1,7 +1,14 @@
 //! The provenance of what a build made, from its record: SLSA's predicates in the form that BuildKit gives them
 //! (moby/buildkit, `docs/attestations/slsa-definitions.md`), which `docker buildx` and its clients read.
 //!
-//! Of build arguments only those are in it whose values were recorded; of secrets and agents only ids.
+//! Of build arguments only those are in it whose values were recorded; of secrets and agents only ids. What is kept beside an image is
+//! in `attested`.
+
+mod attested;
+mod purl;
+
+pub use attested::{BUILD_TYPE, Terms, Version, predicate};
+pub use purl::{image_purl, uri};
 
 use std::collections::BTreeMap;
 
@@ -9,8 +16,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::format::{Context, ContextKind, Image, Material, MaterialKind, Record, Step, Target};
-use crate::oci::{Reference, rfc3339_ms};
+use super::format::{Context, ContextKind, Image, Material, Record, Step, Target};
+use crate::oci::rfc3339_ms;
 
 /// The type of SLSA's first predicate of version 1.
 pub const SLSA_1: &str = "https://slsa.dev/provenance/v1";
@@ -156,7 +163,7 @@ fn id(number: usize) -> String {
 
 /// The Dockerfile, and which lines of it each step is.
 fn source(record: &Record, target: &Target, text: &str) -> Value {
-    let at = record.targets.iter().position(|known| std::ptr::eq(known, target)).unwrap_or_default();
+    let at = record.target_number(target);
     let mut locations = Map::new();
     for step in record.steps_of(at) {
         let Some((first, last)) = step.lines else { continue };
@@ -239,7 +246,7 @@ fn all_arguments(target: &Target) -> bool {
 }
 
 /// Whether the materials are all that it was made of: what lies in a folder is in no list.
-fn is_complete(target: &Target) -> bool {
+pub fn is_complete(target: &Target) -> bool {
     matches!(target.context.kind, ContextKind::Git | ContextKind::Url)
         && target.contexts.iter().all(|named| named.value.contains(':'))
 }
@@ -260,89 +267,12 @@ fn digest_set(digest: &str) -> Value {
     json!({ algorithm: hex })
 }
 
-/// What others call a material: of an image its package URL.
-pub fn uri(material: &Material) -> String {
-    match material.kind {
-        MaterialKind::Git | MaterialKind::Http => material.name.clone(),
-        MaterialKind::Image => purl("docker", material),
-        MaterialKind::LocalImage => purl("oci", material),
-    }
-}
-
-fn purl(kind: &str, material: &Material) -> String {
-    let Ok(name) = material.name.parse::<Reference>() else {
-        return format!("pkg:{kind}/{}", escaped(&material.name, false));
-    };
-    let text = name.with_default_tag().to_string();
-    let (text, digest) = match text.split_once('@') {
-        Some((text, digest)) => (text.to_owned(), Some(digest.to_owned())),
-        None => (text, None),
-    };
-    let start = text.rfind('/').map_or(0, |at| at + 1);
-    let (name, tag) = match text[start..].split_once(':') {
-        Some((name, tag)) => (format!("{}{name}", &text[..start]), Some(tag.to_owned())),
-        None => (text, None),
-    };
-    let mut url = format!("pkg:{kind}/{}", escaped(&name, true));
-    if let Some(tag) = tag {
-        url.push_str(&format!("@{}", escaped(&tag, false)));
-    }
-    let mut sign = '?';
-    for (key, value) in [("digest", digest), ("platform", material.platform.clone())] {
-        let Some(value) = value else { continue };
-        url.push_str(&format!("{sign}{key}={}", escaped(&value, false)));
-        sign = '&';
-    }
-    url
-}
-
-/// Percent-encoded as package URLs have it.
-fn escaped(text: &str, keeps_slashes: bool) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' | b':' => {
-                out.push(byte.into());
-            }
-            b'/' if keeps_slashes => out.push('/'),
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::format::{Argument, Dockerfile, Layer, Pair};
+    use super::super::format::{Argument, Dockerfile, Layer, MaterialKind, Pair};
     use super::*;
 
-    fn image(name: &str) -> Material {
-        let platform = Some("linux/amd64".to_owned());
-        Material {
-            kind: MaterialKind::Image,
-            name: name.to_owned(),
-            digest: Some("sha256:ab".to_owned()),
-            platform,
-        }
-    }
-
-    #[test]
-    fn images_have_package_urls() {
-        let digest = format!("sha256:{}", "0".repeat(64));
-        for (name, expected) in [
-            ("docker.io/library/debian:12", "pkg:docker/debian@12".to_owned()),
-            ("docker.io/user/test:v2", "pkg:docker/user/test@v2".to_owned()),
-            ("localhost:5000/a/b", "pkg:docker/localhost:5000/a/b@latest".to_owned()),
-            (&format!("ghcr.io/foo/bar@{digest}"), format!("pkg:docker/ghcr.io/foo/bar?digest={digest}")),
-        ] {
-            let sign = if expected.contains('?') { '&' } else { '?' };
-            assert_eq!(uri(&image(name)), format!("{expected}{sign}platform=linux%2Famd64"));
-        }
-        let local = Material { kind: MaterialKind::LocalImage, ..image("my base") };
-        assert_eq!(uri(&local), "pkg:oci/my%20base");
-    }
-
-    fn record() -> Record {
+    pub(super) fn record() -> Record {
         let pair = |name: &str, value: &str| Pair { name: name.to_owned(), value: value.to_owned() };
         let layer = Layer { digest: "sha256:l".to_owned(), diff_id: "sha256:d".to_owned(), size: 3 };
         let target = Target {
@@ -363,7 +293,12 @@ mod tests {
             Step { number: 1, target: 1, lines: Some((1, 1)), ..Step::default() },
             Step { number: 2, target: 1, needs: vec![1], layer: Some(layer), ..Step::default() },
         ];
-        let materials = vec![image("debian:12")];
+        let materials = vec![Material {
+            kind: MaterialKind::Image,
+            name: "debian:12".to_owned(),
+            digest: Some("sha256:ab".to_owned()),
+            platform: None,
+        }];
         Record { id: "abc".to_owned(), targets: vec![target], steps, materials, ..Record::default() }
     }
 

@@ -1,5 +1,6 @@
 //! Makes a record while a build runs.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -110,6 +111,30 @@ impl Recorder {
         state.record.materials.extend(materials);
         state.record.materials.sort();
         state.record.materials.dedup();
+    }
+
+    /// The record as it is now, for one who cannot wait for the end: with `materials`, and what the target of this number came to. `values`
+    /// are values of build arguments that the record has without.
+    pub fn so_far(
+        &self,
+        materials: impl IntoIterator<Item = Material>,
+        (target, made): (usize, Made),
+        values: &BTreeMap<String, String>,
+    ) -> Record {
+        let state = lock(&self.state);
+        let mut record = state.record.clone();
+        record.took_ms = Some(milliseconds(self.started.elapsed()));
+        record.materials.extend(materials);
+        record.materials.sort();
+        record.materials.dedup();
+        if let Some(target) = record.targets.get_mut(target) {
+            target.made = Some(made);
+            for argument in &mut target.arguments {
+                argument.value = values.get(&argument.name).cloned().or(argument.value.take());
+            }
+        }
+        state.hidden.hide(&mut record);
+        record
     }
 
     /// The build has ended; gives its record, which the store has from now on. `made` is what each target came to.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::answer::{Asked, read_bounded};
+use super::answer::Asked;
 use super::auth::percent_encode;
 use super::error::Error;
 use super::resolve::accepting;
@@ -14,7 +14,7 @@ use super::{Access, Client, Target};
 use crate::config::Place;
 use crate::http::{Method, Payload, Request};
 use crate::image::MANIFEST_LIMIT;
-use crate::oci::{Descriptor, Digest, Index, Manifest, MediaType, Reference};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference};
 use crate::sync::lock;
 
 /// Names on one page of a listing.
@@ -66,29 +66,6 @@ impl Client {
         match response.status.as_u16() {
             200..=202 => Ok(()),
             _ => Err(self.refusal(&target, Asked::Upload, response)),
-        }
-    }
-
-    /// What the registry's API lists as referrers of a manifest; `None` where there is no such API, or one that does not give a
-    /// list (distribution-spec, "Listing Referrers"). Only the first page is read.
-    pub fn referrers(
-        &self,
-        reference: &Reference,
-        subject: &Digest,
-    ) -> Result<Option<Vec<Descriptor>>, Error> {
-        let place = self.place_to_push(reference)?;
-        let target = Target { reference, place: &place, access: Access::Pull };
-        let request = Request::new(Method::GET, target.path(&format!("referrers/{subject}")))
-            .header("accept", MediaType::INDEX.as_str());
-        let mut response = self.call(&target, None, &request)?;
-        match response.status.as_u16() {
-            200 => {
-                let bytes =
-                    read_bounded(&target.image(), ("list of referrers", MANIFEST_LIMIT), &mut response)?;
-                Ok(serde_json::from_slice::<Index>(&bytes).ok().map(|index| index.manifests))
-            }
-            401 | 403 => Err(self.refusal(&target, Asked::Manifest, response)),
-            _ => Ok(None),
         }
     }
 

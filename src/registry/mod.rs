@@ -20,6 +20,7 @@ mod mount;
 mod place;
 mod pull;
 mod push;
+mod referrers;
 mod resolve;
 mod tap;
 mod upload;

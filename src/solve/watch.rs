@@ -229,6 +229,21 @@ impl std::fmt::Display for Leak {
 impl std::error::Error for Leak {}
 
 impl Leak {
+    /// What a document that is to be published holds of secrets, if it does. `place` is such as `the configuration of the image`.
+    pub fn in_document(
+        secrets: &Secrets,
+        ssh: &BTreeMap<String, SshSource>,
+        place: &str,
+        bytes: &[u8],
+    ) -> Option<Self> {
+        let mut needles = Needles::default();
+        named(secrets, ssh).iter().for_each(|(name, value)| needles.add(name, value));
+        let scanner = Scanner::new(&needles);
+        let given = scanner.whats(bytes).into_iter().filter(|what| matches!(what, What::Given { .. }));
+        let found: Vec<Found> = given.map(|what| Found { path: String::new(), what }).collect();
+        (!found.is_empty()).then(|| Self { place: place.to_owned(), found })
+    }
+
     /// Ways to go on.
     pub(super) fn help(&self) -> Vec<String> {
         let id = self.found.iter().find_map(|found| match &found.what {

@@ -44,6 +44,19 @@ pub enum Endpoint {
     },
 }
 
+impl Endpoint {
+    /// Whether documents can be kept beside an image there.
+    pub(super) fn has_referrers(&self) -> bool {
+        match self {
+            Endpoint::Registry(_)
+            | Endpoint::Store(_)
+            | Endpoint::Layout { .. }
+            | Endpoint::OciArchive { .. } => true,
+            Endpoint::DockerArchive { .. } | Endpoint::Engine { .. } => false,
+        }
+    }
+}
+
 /// Why a text names no endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {

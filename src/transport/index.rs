@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::attest::ABOUT;
 use crate::image::{Content, Document, Fault, document};
 use crate::oci::image::{Dialect, assemble_index};
 use crate::oci::{
@@ -171,9 +172,6 @@ fn entries(client: &Client, source: &Source, document: &Document) -> Result<Vec<
     let annotations = source.annotations.clone();
     Ok(vec![Descriptor { platform: Some(platform), annotations, ..document.descriptor.clone() }])
 }
-
-/// What an attestation is about (BuildKit's annotation).
-const ABOUT: &str = "vnd.docker.reference.digest";
 
 /// Those of the platforms that were asked for, and what attests them.
 fn chosen(

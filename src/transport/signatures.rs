@@ -13,6 +13,7 @@ use crate::signature::image::{self, Payload, PrivateKey, PublicKey, Refused};
 
 /// So many signatures of an image are looked at.
 const MAX_SIGNATURES: usize = 64;
+const SUFFIX: &str = "sig";
 /// A document of this many bytes is read.
 const MAX_PAYLOAD: u64 = 1 << 20;
 
@@ -102,20 +103,38 @@ pub fn sign(
 ) -> Result<(), SignatureError> {
     let payload = Payload::new(&repository(name), digest, annotations.clone()).to_bytes();
     let signature = STANDARD.encode(key.sign(&payload));
-    let place = place(name, digest);
-    let mut layers = match signed(client, &place)? {
+    let annotations = [(image::SIGNATURE.to_owned(), signature)];
+    let media_type = MediaType::new(image::MEDIA_TYPE);
+    append(
+        client,
+        &place(name, digest, SUFFIX),
+        Fresh { media_type, bytes: payload, annotations: annotations.into() },
+    )
+}
+
+/// A document that is new beside an image.
+pub(super) struct Fresh {
+    pub(super) media_type: MediaType,
+    pub(super) bytes: Vec<u8>,
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+/// Adds a document to those under a tag, unless it is there.
+pub(super) fn append(client: &Client, place: &Reference, fresh: Fresh) -> Result<(), SignatureError> {
+    let mut layers = match signed(client, place)? {
         Some(manifest) => manifest.layers,
         None => Vec::new(),
     };
-    let payload_digest = Digest::of(&payload);
-    let is_there = |layer: &Descriptor| {
-        layer.digest == payload_digest && layer.annotations.get(image::SIGNATURE) == Some(&signature)
+    let Fresh { media_type, bytes, annotations } = fresh;
+    let layer =
+        Descriptor { annotations, ..Descriptor::new(media_type, Digest::of(&bytes), bytes.len() as u64) };
+    let is_same = |known: &Descriptor| {
+        known.digest == layer.digest
+            && known.annotations.get(image::SIGNATURE) == layer.annotations.get(image::SIGNATURE)
     };
-    if layers.iter().any(is_there) {
+    if layers.iter().any(is_same) {
         return Ok(());
     }
-    let mut layer = Descriptor::new(MediaType::new(image::MEDIA_TYPE), payload_digest, payload.len() as u64);
-    layer.annotations.insert(image::SIGNATURE.to_owned(), signature);
     layers.push(layer);
     let diff_ids: Vec<String> = layers.iter().map(|layer| layer.digest.to_string()).collect();
     // As cosign writes it: an image that is none, without a time.
@@ -133,10 +152,10 @@ pub fn sign(
         },
         "layers": layers,
     });
-    client.write_blob(&place, &payload)?;
-    client.write_blob(&place, &config)?;
+    client.write_blob(place, &bytes)?;
+    client.write_blob(place, &config)?;
     let manifest = manifest.to_string().into_bytes();
-    client.write_manifest(&place, &MediaType::new(manifest_type), &manifest)?;
+    client.write_manifest(place, &MediaType::new(manifest_type), &manifest)?;
     Ok(())
 }
 
@@ -150,7 +169,7 @@ pub fn verify(
     keys: &[PublicKey],
 ) -> Result<Vec<Payload>, SignatureError> {
     let image = || name.without_digest().pinned(*digest);
-    let place = place(name, digest);
+    let place = place(name, digest, SUFFIX);
     let manifest = signed(client, &place)?.ok_or_else(|| SignatureError::Unsigned { image: image() })?;
     let (mut believed, mut refused) = (Vec::new(), Vec::new());
     let layers = manifest.layers.iter().filter(|layer| layer.media_type.as_str() == image::MEDIA_TYPE);
@@ -173,9 +192,9 @@ pub fn verify(
     }
 }
 
-/// Where the signatures of an image are kept.
-fn place(name: &Reference, digest: &Digest) -> Reference {
-    let text = format!("{}:sha256-{}.sig", repository(name), digest.hex());
+/// Where the signatures of an image are kept, or what else is signed of it.
+pub(super) fn place(name: &Reference, digest: &Digest, suffix: &str) -> Reference {
+    let text = format!("{}:sha256-{}.{suffix}", repository(name), digest.hex());
     // A repository's name and hexadecimal digits are a name.
     text.parse().unwrap_or_else(|_| name.clone())
 }
@@ -185,7 +204,8 @@ fn repository(name: &Reference) -> String {
     format!("{}/{}", name.registry(), name.repository())
 }
 
-fn signed(client: &Client, place: &Reference) -> Result<Option<Manifest>, SignatureError> {
+/// The manifest under such a tag.
+pub(super) fn signed(client: &Client, place: &Reference) -> Result<Option<Manifest>, SignatureError> {
     let Some(bytes) = client.manifest(place)? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| SignatureError::Damaged {
         reference: place.clone(),

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rbuild::export::{self, Error, LocalMode, Output, OutputError, Sink, Target};
+use rbuild::export::{self, Along, Error, LocalMode, Output, OutputError, Sink, Target};
 use rbuild::layer::Compression;
 use rbuild::oci::{
     Annotation, AnnotationLevel, Descriptor, DiffId, Digest, History, ImageConfig, Layer, MediaType,
@@ -86,7 +86,13 @@ impl Fixture {
 
     fn write(&self, output: &str) -> Result<(), Error> {
         let output = Output::parse(&output.replace("DIR", self.dir.path().to_str().unwrap())).unwrap();
-        export::write(&self.store, &self.image, &self.names, (&[output], None), &Events::silent())
+        export::write(
+            &self.store,
+            &self.image,
+            (&self.names, &Along::default()),
+            (&[output], None),
+            &Events::silent(),
+        )
     }
 }
 
@@ -312,7 +318,9 @@ fn a_failed_export_leaves_the_old_file() {
     fs::remove_file(f.store.blob_path(&missing)).unwrap();
     let output = Output::new(Target::OciArchive(Sink::File(f.path("a.tar"))));
     let text =
-        export::write(&f.store, &image, &[], (&[output], None), &Events::silent()).unwrap_err().to_string();
+        export::write(&f.store, &image, (&[], &Along::default()), (&[output], None), &Events::silent())
+            .unwrap_err()
+            .to_string();
     assert!(text.contains(&missing.to_string()), "{text}");
     assert_eq!(fs::read_to_string(f.path("a.tar")).unwrap(), "old");
 }
@@ -573,7 +581,7 @@ fn child_exports() {
         let result = export::write(
             &store,
             &image,
-            &[],
+            (&[], &Along::default()),
             (std::slice::from_ref(&output), None),
             &Events::new(sender.clone()),
         );
@@ -623,7 +631,9 @@ fn a_failed_local_export_changes_nothing() {
     for dest in ["new", "out"] {
         let output =
             Output::parse(&format!("type=local,mode=delete,dest={}", f.path(dest).display())).unwrap();
-        let error = export::write(&f.store, &image, &[], (&[output], None), &Events::silent()).unwrap_err();
+        let error =
+            export::write(&f.store, &image, (&[], &Along::default()), (&[output], None), &Events::silent())
+                .unwrap_err();
         assert!(matches!(error, Error::BadLayer { .. }), "{error}");
     }
     assert!(!f.path("new").exists());

@@ -167,6 +167,7 @@ fn fill_in(command: &mut clap::Command, lookup: &Arc<Lookup>) {
                 "attest ls",
                 "attest get",
                 "attest verify",
+                "attest sign",
             ],
             "",
             Lookup::images,

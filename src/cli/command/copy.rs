@@ -34,6 +34,9 @@ pub(crate) struct CopyArgs {
     /// The platform to copy of an image that has several [default: this machine's]
     #[arg(long, value_name = "OS/ARCH", conflicts_with = "all")]
     platform: Option<Platform>,
+    /// Copy what is kept beside the image, too: SBOMs, provenance, and what others keep there
+    #[arg(long)]
+    with_attestations: bool,
     #[command(flatten)]
     moving: MovingArgs,
 }
@@ -52,6 +55,7 @@ pub(crate) fn run(global: &Global, args: &CopyArgs) -> Result<(), Failure> {
         to: place(&args.to)?,
         which,
         environment: Environment::from_process(),
+        with_attestations: args.with_attestations,
     };
     if let Endpoint::Store(name) = &request.to {
         local::new_name(name)?;

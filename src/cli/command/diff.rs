@@ -94,7 +94,13 @@ pub(crate) fn brought(
     let environment = Environment::from_process();
     // A name that nobody else has, and that goes again: what it named stays until the store is cleaned up.
     let name = format!("rbuild.invalid/compared:{}", std::process::id());
-    let request = Request { from: endpoint, to: Endpoint::Store(name.clone()), which, environment };
+    let request = Request {
+        from: endpoint,
+        to: Endpoint::Store(name.clone()),
+        which,
+        environment,
+        with_attestations: false,
+    };
     let client = moving.client(configuration)?;
     let titles = [format!("fetch {place}")];
     let copied = moving.each(client, &titles, |client, _, bytes| {

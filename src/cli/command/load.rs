@@ -6,15 +6,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::attest;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::local;
 use crate::cli::options::configuration::Configuration;
 use crate::import::{Archive, Source};
-use crate::oci::{Descriptor, Digest, Platform};
+use crate::oci::{Descriptor, Digest, Platform, Reference};
 use crate::pipeline;
 use crate::report::Diagnostic;
+use crate::store::Store;
+use crate::transport;
 
 /// Take images from an archive or a layout into the local store
 ///
@@ -28,6 +31,9 @@ pub(crate) struct LoadArgs {
     /// Only this platform of images that have several
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
+    /// Take what a layout has beside its images, too: SBOMs, provenance, and what others keep there
+    #[arg(long)]
+    with_attestations: bool,
     /// Print only the digests
     #[arg(short, long)]
     quiet: bool,
@@ -62,6 +68,9 @@ pub(crate) fn run(global: &Global, args: &LoadArgs) -> Result<(), Failure> {
         loaded.push((target, image.names));
     }
     store.set_tags(loaded.iter().flat_map(|(target, names)| names.iter().map(move |name| (name, target))))?;
+    if args.with_attestations {
+        keep(&store, &source, &loaded)?;
+    }
     let mut text = String::new();
     for (target, names) in loaded {
         let shown = names.iter().map(|name| format!("Loaded image: {name}\n"));
@@ -74,4 +83,22 @@ pub(crate) fn run(global: &Global, args: &LoadArgs) -> Result<(), Failure> {
     drop(source);
     pipeline::empty_trash(&store);
     print(&text)
+}
+
+/// Keeps what lies beside the images under their names.
+fn keep(store: &Store, source: &Source, loaded: &[(Descriptor, Vec<Reference>)]) -> Result<(), Failure> {
+    for (target, names) in loaded {
+        let failed = |error: String| {
+            let diagnostic =
+                Diagnostic::error(format!("what lies beside {} cannot be taken: {error}", target.digest));
+            Failure::build(vec![diagnostic.note("the images themselves were loaded")])
+        };
+        let found =
+            transport::from_layout(store, source, target).map_err(|error| failed(error.to_string()))?;
+        if names.is_empty() && !found.artifacts.is_empty() {
+            return Err(failed("nothing is kept beside an image without a name".to_owned()));
+        }
+        attest::keep_all(store, names, &found).map_err(|error| failed(error.to_string()))?;
+    }
+    Ok(())
 }

@@ -7,10 +7,11 @@ use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::local;
 use crate::cli::options::configuration::Configuration;
-use crate::cli::show::moving::{MovingArgs, explain};
+use crate::cli::show::moving::{MovingArgs, explain, explain_copy};
 use crate::oci::{Platform, Reference};
 use crate::registry::Which;
 use crate::report::Diagnostic;
+use crate::transport;
 
 /// Fetch images from registries into the local store
 ///
@@ -26,6 +27,9 @@ pub(crate) struct PullArgs {
     /// Fetch all platforms, and keep them as one image
     #[arg(long, conflicts_with = "platform")]
     all_platforms: bool,
+    /// Fetch what is kept beside the images, too: SBOMs, provenance, and what others keep there
+    #[arg(long)]
+    with_attestations: bool,
     #[command(flatten)]
     moving: MovingArgs,
 }
@@ -45,6 +49,10 @@ pub(crate) fn run(global: &Global, args: &PullArgs) -> Result<(), Failure> {
         let name = &names[at];
         let target = client.pull(&store, name, &which, bytes).map_err(|e| explain(&e))?;
         store.set_tag(name, &target).map_err(|e| Diagnostic::error(e.to_string()))?;
+        if args.with_attestations {
+            transport::pull_attestations(&store, client, name, &target)
+                .map_err(|e| explain_copy(&e).note(format!("the image {name} itself was fetched")))?;
+        }
         Ok(target)
     })?;
     let lines = names.iter().zip(pulled);

@@ -2,15 +2,14 @@
 
 use clap::Args;
 
-use crate::attest::{self, Local};
+use crate::attest;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::local;
 use crate::cli::options::configuration::Configuration;
 use crate::cli::show::moving::{MovingArgs, explain_copy};
-use crate::image::Image;
-use crate::oci::{Descriptor, Digest, Platform, Reference};
+use crate::oci::{Descriptor, Platform, Reference};
 use crate::registry::Client;
 use crate::report::Diagnostic;
 use crate::store::Store;
@@ -31,7 +30,7 @@ pub(crate) struct PushArgs {
     /// Push only this platform of an image that has several
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
-    /// Push what is kept beside the images, too: SBOMs
+    /// Push what is kept beside the images, too: SBOMs, provenance, and what others keep there
     #[arg(long)]
     with_attestations: bool,
     #[command(flatten)]
@@ -95,19 +94,9 @@ fn push_attestations(
             Diagnostic::error(format!("what is kept beside the image cannot be pushed: {error}"));
         Failure::build(vec![diagnostic.note("the image itself was pushed")])
     };
-    let image = Image::read(store, target)?;
-    let mut subjects: Vec<Digest> =
-        image.platforms.iter().map(|platform| platform.descriptor.digest).collect();
-    subjects.push(target.digest);
-    subjects.sort();
-    subjects.dedup();
-    let mut artifacts = Vec::new();
-    for subject in subjects {
-        for entry in Local(store).list(&subject).map_err(fail)? {
-            artifacts.push(Local(store).read(&entry).map_err(fail)?);
-        }
-    }
-    names.iter().try_for_each(|name| attest::push(client, name, &artifacts).map(drop).map_err(fail))
+    let found =
+        transport::beside(store, target).map_err(|error| Failure::build(vec![explain_copy(&error)]))?;
+    names.iter().try_for_each(|name| attest::push(client, name, &found.artifacts).map(drop).map_err(fail))
 }
 
 /// The names to push and what they point at, each once.

@@ -105,7 +105,7 @@ fn refuse_others(args: &BuildArgs) -> Result<(), Failure> {
         ("--call", args.call.is_some() || args.docker.print.is_some()),
         ("--iidfile", args.iidfile.is_some()),
         ("--metadata-file", args.docker.metadata_file.is_some()),
-        ("--sbom", args.docker.wants_sbom()),
+        ("--sbom, --provenance or --attest", args.docker.wants_attestations()),
         ("--quiet", args.quiet),
         ("--cache-to", !args.cache_to.is_empty()),
         ("--lock", args.lock),

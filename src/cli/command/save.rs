@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::attest;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::local;
@@ -11,6 +12,7 @@ use crate::cli::show::moving::{MovingArgs, explain_copy};
 use crate::export::{self, Call, SaveTo, Saved, Sink};
 use crate::oci::{Descriptor, Platform, Reference};
 use crate::report::Diagnostic;
+use crate::store::Store;
 use crate::transport;
 
 /// Write images to an archive or a layout
@@ -31,6 +33,9 @@ pub(crate) struct SaveArgs {
     /// Only this platform of images that have several
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
+    /// Write what is kept beside the images, too: SBOMs, provenance; into an OCI layout
+    #[arg(long)]
+    with_attestations: bool,
     #[command(flatten)]
     moving: MovingArgs,
 }
@@ -75,7 +80,10 @@ pub(crate) fn run(global: &Global, args: &SaveArgs) -> Result<(), Failure> {
         let name = name.filter(is_name);
         match saved.iter_mut().find(|image| image.target.digest == target.digest) {
             Some(Saved { call: Call::Names(names), .. }) => names.extend(name),
-            _ => saved.push(Saved { target, call: Call::Names(name.into_iter().collect()) }),
+            _ => {
+                let referrers = beside(&store, &target, args)?;
+                saved.push(Saved { target, call: Call::Names(name.into_iter().collect()), referrers });
+            }
         }
     }
     export::save(&store, &saved, &to).map_err(|error| {
@@ -90,4 +98,20 @@ pub(crate) fn run(global: &Global, args: &SaveArgs) -> Result<(), Failure> {
             _ => diagnostic,
         }])
     })
+}
+
+/// What goes along with an image.
+fn beside(store: &Store, target: &Descriptor, args: &SaveArgs) -> Result<Vec<Descriptor>, Failure> {
+    if !args.with_attestations {
+        return Ok(Vec::new());
+    }
+    let failed = |error: transport::Error| Failure::build(vec![explain_copy(&error)]);
+    let found = transport::beside(store, target).map_err(failed)?;
+    if args.format == SaveFormat::DockerArchive && !found.artifacts.is_empty() {
+        let error = transport::Error::NoReferrers { count: found.artifacts.len() };
+        return Err(Failure::build(vec![
+            explain_copy(&error).help("`--format oci-archive` and `oci-dir` have one"),
+        ]));
+    }
+    attest::entries(store, &found).map_err(|error| failed(error.into()))
 }

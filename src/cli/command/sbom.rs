@@ -105,19 +105,7 @@ pub(crate) fn run(global: &Global, args: &SbomArgs) -> Result<(), Failure> {
     let (image, known) = look(&store, name, args.platform.as_ref())?;
     let history = history(&known.layers);
     let unowned = if args.by_step { unowned(&history.view, &history.state) } else { Vec::new() };
-    let subject = Subject {
-        name: name.clone(),
-        digest: image.descriptor.digest,
-        platform: image.platform().map(|platform| platform.to_string()).unwrap_or_default(),
-        created: known.created.clone(),
-        layers: known.layers.iter().map(|layered| layered.layer.clone()).collect(),
-        steps: known.steps.clone(),
-        base: known.base.clone(),
-        history: &history,
-        unowned: &unowned,
-        unread: known.unread(),
-        by_step: args.by_step,
-    };
+    let subject = known.subject((name, &image), &history, &unowned, args.by_step);
     let text = match args.format {
         Format::Table if args.by_step => by_step(&subject),
         Format::Table => listed(&subject),

@@ -153,7 +153,8 @@ pub(crate) fn private_key(key: &str, passphrase: Option<&Path>) -> Result<Privat
     })
 }
 
-fn public_key(file: &Path) -> Result<PublicKey, Failure> {
+/// Reads a key to verify with.
+pub(crate) fn public_key(file: &Path) -> Result<PublicKey, Failure> {
     PublicKey::parse(&read(file)?).map_err(|error| {
         Failure::usage(Diagnostic::error(format!("`{}` is no key to verify with: {error}", file.display())))
     })
@@ -165,7 +166,8 @@ fn read(file: &Path) -> Result<String, Failure> {
     })
 }
 
-fn told(error: &SignatureError) -> Failure {
+/// In words.
+pub(crate) fn told(error: &SignatureError) -> Failure {
     let diagnostic = Diagnostic::error(error.to_string());
     Failure::build(vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)])
 }

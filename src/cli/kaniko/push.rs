@@ -37,8 +37,13 @@ pub(super) fn run(typed: &Typed) -> Result<(), Failure> {
     let titles: Vec<String> = names.iter().map(|name| format!("push {path} to {name}")).collect();
     let copied = each(ProgressMode::Auto, Client::new(settings), &titles, |client, at, bytes| {
         let to = Endpoint::Registry(names[at].clone());
-        let request =
-            Request { from: from.clone(), to, which: Which::All, environment: Environment::from_process() };
+        let request = Request {
+            from: from.clone(),
+            to,
+            which: Which::All,
+            environment: Environment::from_process(),
+            with_attestations: false,
+        };
         transport::run(&store, client, &request, &|_| None, bytes).map_err(|e| explain_copy(&e))
     })?;
     crate::pipeline::empty_trash(&store);

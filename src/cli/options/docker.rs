@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::attestations;
 use super::request::{bad, variable};
+use crate::attest::Wanted;
 use crate::cli::Failure;
 use crate::cli::face::Face;
 use crate::config::policy::Policy as Rules;
@@ -59,14 +61,17 @@ pub(crate) struct DockerArgs {
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     policy: Vec<String>,
 
-    #[arg(long, value_name = "ATTESTATION", hide = true)]
+    /// Attest the image: `type=sbom` or `type=provenance`, with keys of those; may be repeated
+    #[arg(long, value_name = "ATTESTATION", help_heading = "Result")]
     attest: Vec<String>,
 
-    #[arg(long, value_name = "VALUE", hide = true)]
+    /// Say beside the image how it was made, and push that with it: `mode=max` says more, with the values of build arguments;
+    /// `version=v0.2`, `builder-id=URL`, `layout=buildkit` (docs/attestations.md)
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Result")]
     provenance: Option<String>,
 
-    /// Keep an SBOM beside the image, and push it with it
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Result")]
+    /// Keep an SBOM beside the image, and push it with it; `layout=buildkit` puts it into the image's index
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Result")]
     sbom: Option<String>,
 }
 
@@ -75,12 +80,7 @@ impl DockerArgs {
     ///
     /// # Errors
     /// What would not be heeded, though somebody relies on it.
-    pub(crate) fn notes(
-        &self,
-        context: &str,
-        file: Option<&str>,
-        face: Face,
-    ) -> Result<(Vec<String>, bool), Failure> {
+    pub(crate) fn notes(&self, context: &str, file: Option<&str>) -> Result<Vec<String>, Failure> {
         self.refuse_policies(context, file)?;
         let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
         let nothing = |option: &str, why: &str| format!("`{option}` changes nothing: {why}");
@@ -100,56 +100,27 @@ impl DockerArgs {
             ),
             (given(&self.cgroup_parent), "--cgroup-parent", "control groups of steps are in rbuild's own"),
         ];
-        let mut notes: Vec<String> = all
+        let notes: Vec<String> = all
             .iter()
             .filter(|(is_given, ..)| *is_given)
             .map(|(_, option, why)| nothing(option, why))
             .collect();
-        let mut attestations = self.attestations()?;
-        // Docker's programs look for them in the index, which rbuild does not write.
-        let is_own = face == Face::Own
-            && attestations.iter().any(|(kind, has_generator)| kind == "sbom" && !has_generator);
-        attestations.retain(|(kind, _)| !(is_own && kind == "sbom"));
-        if !attestations.is_empty() {
-            let names = attestations.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>().join(" and ");
-            notes.push(match attestations.iter().any(|(_, has_generator)| *has_generator) && face == Face::Own {
-                true => format!("the image has no attestations ({names}): rbuild runs no generators; `--sbom` has its own"),
-                false if face == Face::Docker => {
-                    format!("the image has no attestations ({names}): rbuild writes none into indexes; `rbuild build --sbom` keeps them beside the image")
-                }
-                false => format!("the image has no attestations ({names}): rbuild writes none yet"),
-            });
-        }
-        Ok((notes, is_own))
+        Ok(notes)
     }
 
-    /// Whether `--sbom` was given, and not as false.
-    pub(crate) fn wants_sbom(&self) -> bool {
-        self.sbom.as_deref().is_some_and(|value| boolean(value) != Some(false))
+    /// What the image is attested with, and what is to be said of that.
+    ///
+    /// # Errors
+    /// A value that means nothing.
+    pub(crate) fn attestations(&self, face: Face) -> Result<(Wanted, Vec<String>), Failure> {
+        attestations::wanted(&self.attest, self.provenance.as_deref(), self.sbom.as_deref(), face)
     }
 
-    /// The types of attestations that were asked for, each once, and whether a generator shall make it.
-    fn attestations(&self) -> Result<Vec<(String, bool)>, Failure> {
-        let mut wanted: Vec<Attestation> = Vec::new();
-        let mut add = |new: Attestation| match wanted.iter_mut().find(|known| known.kind == new.kind) {
-            Some(known) => *known = new,
-            None => wanted.push(new),
-        };
-        for text in self.attest.iter().filter(|text| !text.is_empty()) {
-            add(attestation(text).map_err(|reason| bad("--attest", text, &reason))?);
-        }
-        for (kind, option, value) in
-            [("provenance", "--provenance", &self.provenance), ("sbom", "--sbom", &self.sbom)]
-        {
-            let Some(value) = value.as_ref().filter(|value| !value.is_empty()) else { continue };
-            let text = match boolean(value) {
-                Some(is_on) => format!("type={kind},disabled={}", !is_on),
-                None => format!("type={kind},{value}"),
-            };
-            add(attestation(&text).map_err(|reason| bad(option, value, &reason))?);
-        }
-        let is_on = wanted.into_iter().filter(|wanted| wanted.is_on);
-        Ok(is_on.map(|wanted| (wanted.kind, wanted.has_generator)).collect())
+    /// Whether an attestation was asked for, and not as false.
+    pub(crate) fn wants_attestations(&self) -> bool {
+        let is_on =
+            |value: &Option<String>| value.as_deref().is_some_and(|value| boolean(value) != Some(false));
+        is_on(&self.sbom) || is_on(&self.provenance) || !self.attest.is_empty()
     }
 
     /// The files of rules that were given, unless they are switched off.
@@ -246,33 +217,6 @@ fn policy(text: &str) -> Result<Policy, String> {
     Ok(found)
 }
 
-/// What `type=sbom,generator=IMAGE` asks for.
-struct Attestation {
-    kind: String,
-    is_on: bool,
-    has_generator: bool,
-}
-
-/// Reads `type=sbom,generator=IMAGE`.
-fn attestation(text: &str) -> Result<Attestation, String> {
-    let (mut kind, mut is_on, mut has_generator) = (None, true, false);
-    for field in csv::fields(text).map_err(|fault| fault.to_string())? {
-        let (key, value) = field.split_once('=').ok_or(format!("`{field}` is not of the form key=value"))?;
-        match key.trim().to_ascii_lowercase().as_str() {
-            "type" if matches!(value, "provenance" | "sbom") => kind = Some(value.to_owned()),
-            "type" => {
-                return Err(format!("there is no attestation `{value}`; there are provenance and sbom"));
-            }
-            "disabled" => is_on = !switch(value)?,
-            "generator" => has_generator = !value.is_empty(),
-            // What they would say; BuildKit's frontend takes any key.
-            _ => {}
-        }
-    }
-    let kind = kind.ok_or("the type is missing; there are provenance and sbom")?;
-    Ok(Attestation { kind, is_on, has_generator })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -293,43 +237,8 @@ mod tests {
 
     fn notes(line: &str) -> Result<String, String> {
         let line = Line::try_parse_from(std::iter::once("x").chain(line.split_whitespace()));
-        let notes = line.map_err(|error| error.to_string())?.args.notes("/nowhere", None, Face::Own);
-        notes
-            .map(|(notes, sbom)| {
-                notes.into_iter().chain(sbom.then(|| "SBOM".to_owned())).collect::<Vec<_>>().join("; ")
-            })
-            .map_err(|failure| format!("{failure:?}"))
-    }
-
-    #[test]
-    fn attestations_are_told_of_once() {
-        for (line, expected) in [
-            ("--provenance=false --sbom=false", ""),
-            ("--attest type=provenance,disabled=true", ""),
-            ("--provenance=mode=max --provenance=false", ""),
-            (
-                "--attest type=provenance,mode=max,builder-id=https://h/1 --attest type=sbom --sbom=false",
-                "(provenance)",
-            ),
-            ("--sbom=true --provenance=mode=min,inline-only=true", "(provenance)"),
-            ("--sbom --attest type=provenance,disabled=true", "SBOM"),
-            ("--attest type=sbom", "SBOM"),
-            ("--sbom=generator=docker/scout-sbom-indexer:1", "runs no generators"),
-        ] {
-            let told = notes(line).unwrap();
-            assert!(
-                if expected.is_empty() { told.is_empty() } else { told.contains(expected) },
-                "{line}: {told}"
-            );
-        }
-        for (line, expected) in [
-            ("--attest mode=max", "the type is missing"),
-            ("--attest type=slsa", "there is no attestation `slsa`"),
-            ("--sbom=type", "is not of the form key=value"),
-        ] {
-            let told = notes(line).unwrap_err();
-            assert!(told.contains(expected), "{line}: {told}");
-        }
+        let notes = line.map_err(|error| error.to_string())?.args.notes("/nowhere", None);
+        notes.map(|notes| notes.join("; ")).map_err(|failure| format!("{failure:?}"))
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Options that several commands share, and what is made of them.
 
+mod attestations;
 pub(super) mod bake;
 pub(super) mod caches;
 pub(super) mod configuration;

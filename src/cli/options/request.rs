@@ -75,7 +75,9 @@ pub(crate) fn from_args(
     pipeline::push::check(push, &tags, &outputs).map_err(Failure::usage)?;
     let (cache_from, from_notes) = caches::from(&args.cache_from, configuration)?;
     let (cache_to, to_notes) = caches::to(&args.cache_to, configuration, global.face)?;
-    let (mut notes, sbom) = args.docker.notes(&args.context, args.file.as_deref(), global.face)?;
+    let mut notes = args.docker.notes(&args.context, args.file.as_deref())?;
+    let (attestations, about_attestations) = args.docker.attestations(global.face)?;
+    notes.extend(about_attestations);
     notes.extend(outputs.iter().flat_map(|output| output.notes.clone()));
     let insecure = insecure(&tags, &outputs);
     Ok(Request {
@@ -110,7 +112,7 @@ pub(crate) fn from_args(
         squash: args.podman.squashed(),
         list: args.podman.list()?,
         dockers_types: false,
-        sbom,
+        attestations,
         rewrite_timestamp: args.podman.rewrites(),
         reproducible: reproducible(args.reproducible, configuration)?,
         ignore_file: args.podman.ignorefile.clone(),
@@ -169,7 +171,9 @@ pub(crate) fn hide(arg: Arg, ids: &[&str]) -> Arg {
 }
 
 /// The ids of the options about what a build gives.
-const OF_RESULTS: [&str; 15] = [
+const OF_RESULTS: [&str; 17] = [
+    "attest",
+    "provenance",
     "sbom",
     "tag",
     "output",
@@ -204,7 +208,7 @@ pub(crate) fn refuse_results(
         ("--label", !args.label.is_empty()),
         ("--annotation", !args.annotation.is_empty()),
         ("--metadata-file", args.docker.metadata_file.is_some()),
-        ("--sbom", args.docker.wants_sbom()),
+        ("--sbom, --provenance or --attest", args.docker.wants_attestations()),
         ("--manifest", args.podman.manifest.is_some()),
         ("--squash", args.podman.squash || args.podman.squash_all),
         ("--on-fail", args.on_fail != OnFail::Keep),

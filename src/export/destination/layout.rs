@@ -35,7 +35,10 @@ pub(in crate::export) fn write(
     let directory = File::open(dest).map_err(|e| Error::io("open", dest, e))?;
     rustix::fs::flock(&directory, FlockOperation::LockExclusive)
         .map_err(|e| Error::io("lock", dest, e.into()))?;
-    let index = merged(read_index(&dest.join("index.json"))?, entries);
+    let known = read_index(&dest.join("index.json"))?;
+    let entries =
+        entries.into_iter().map(|entry| with_known(&known, entry, &blobs)).collect::<Result<_, _>>()?;
+    let index = merged(known, entries);
     replace(&dest.join("oci-layout"), naming::LAYOUT)?;
     replace(&dest.join("index.json"), &naming::index(index.manifests, index.annotations))
 }
@@ -78,6 +81,27 @@ fn read_index(path: &Path) -> Result<Index, Error> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(empty),
         Err(e) => Err(Error::io("read", path, e)),
     }
+}
+
+/// An index of referrers that stays has what it had, and what is new.
+fn with_known(known: &Index, entry: Descriptor, blobs: &Path) -> Result<Descriptor, Error> {
+    let is_same = |old: &&Descriptor| {
+        naming::is_of_referrers(old)
+            && old.annotations.get(naming::REF_NAME) == entry.annotations.get(naming::REF_NAME)
+            && old.digest != entry.digest
+    };
+    let Some(old) = known.manifests.iter().find(is_same).filter(|_| naming::is_of_referrers(&entry)) else {
+        return Ok(entry);
+    };
+    let (old, new) =
+        (read_index(&blobs.join(old.digest.hex()))?, read_index(&blobs.join(entry.digest.hex()))?);
+    let more =
+        new.manifests.into_iter().filter(|new| old.manifests.iter().all(|old| old.digest != new.digest));
+    let manifests: Vec<Descriptor> = more.chain(old.manifests.clone()).collect();
+    let bytes = naming::index(manifests, BTreeMap::new());
+    let digest = Digest::of(&bytes);
+    replace(&blobs.join(digest.hex()), &bytes)?;
+    Ok(Descriptor { digest, size: bytes.len() as u64, ..entry })
 }
 
 /// Without a name, an image is in the index once; with a name, the name is.

@@ -14,30 +14,29 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use crate::export::files::{self, Roots, bytes_path};
+use crate::export::beside::{self, Written};
+use crate::export::files::{Roots, bytes_path};
 use crate::export::tree::{CAPABILITY, Stat, Tree};
-use crate::export::{Error, LocalMode, contents::Contents};
+use crate::export::{Error, LocalMode};
 use crate::layer::view::{Kind, ViewEntry};
 use crate::oci::Seconds;
 use crate::report::{Event, Events};
 use crate::rootfs::{Folder, Root, Symlinks};
 use crate::store::Store;
 
-/// Writes the files of every image in `contents`; with `split`, each into a folder named after its platform; all of `time`, if
-/// there is one.
+/// Writes the files of every image, and the documents beside them; all of `time`, if there is one.
 pub(in crate::export) fn write(
     store: &Store,
-    contents: &Contents,
+    all: (&Roots, &[Written]),
     dest: &Path,
-    (mode, split, time): (LocalMode, Option<bool>, Option<Seconds>),
+    (mode, time): (LocalMode, Option<Seconds>),
     events: &Events,
 ) -> Result<(), Error> {
-    let roots = files::open_all(store, contents, split)?;
     let is_new = !dest.exists();
     // As BuildKit makes it. One that exists keeps its mode.
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dest);
     let rights = made.and_then(|()| Rights::in_folder(dest)).map_err(|e| Error::io("create", dest, e))?;
-    let written = into(store, &roots, dest, (mode, time), &rights, events);
+    let written = into(store, all, dest, (mode, time), &rights, events);
     rights.tell(dest, events);
     if written.is_err() && is_new {
         let _ = fs::remove_dir(dest);
@@ -49,7 +48,7 @@ pub(in crate::export) fn write(
 /// moved: when something fails, nothing has changed. A merge is done in place.
 fn into(
     store: &Store,
-    roots: &Roots,
+    all: (&Roots, &[Written]),
     dest: &Path,
     (mode, time): (LocalMode, Option<Seconds>),
     rights: &Rights,
@@ -62,13 +61,13 @@ fn into(
     let others = folder.names().map_err(failed("read"))?;
     if mode == LocalMode::Copy && !others.is_empty() {
         let mut tree = Tree::of(root).dated(time);
-        fill(store, roots, &mut tree, rights, events)?;
+        fill(store, all, &mut tree, rights, events)?;
         return tree.finish();
     }
     let name = OsString::from(format!(".rbuild-{}", crate::store::unique()));
     folder.create_dir(&name).map_err(failed("create a folder in"))?;
     let staging = Staging { name: &name, folder: &folder, root: &root, dest, time };
-    let moved = staging.fill(store, roots, rights, events).and_then(|tree| staging.replace(tree, &others));
+    let moved = staging.fill(store, all, rights, events).and_then(|tree| staging.replace(tree, &others));
     if moved.is_err() {
         let _ = folder.remove(&name);
     }
@@ -86,13 +85,19 @@ struct Staging<'d> {
 }
 
 impl Staging<'_> {
-    fn fill(&self, store: &Store, roots: &Roots, rights: &Rights, events: &Events) -> Result<Tree, Error> {
+    fn fill(
+        &self,
+        store: &Store,
+        all: (&Roots, &[Written]),
+        rights: &Rights,
+        events: &Events,
+    ) -> Result<Tree, Error> {
         let path = self.dest.join(self.name);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let fd = self.root.open_at(Path::new(self.name), flags, 0, Symlinks::Refuse);
         let fd = fd.map_err(|e| Error::io("open", &path, e))?;
         let mut tree = Tree::of(Root::from_fd(Arc::new(fd), path)).dated(self.time);
-        fill(store, roots, &mut tree, rights, events)?;
+        fill(store, all, &mut tree, rights, events)?;
         Ok(tree)
     }
 
@@ -117,7 +122,7 @@ impl Staging<'_> {
 /// Directories first, so that every file has its parent; names of one file share an inode, as in the image.
 fn fill(
     store: &Store,
-    roots: &Roots,
+    (roots, written): (&Roots, &[Written]),
     tree: &mut Tree,
     rights: &Rights,
     events: &Events,
@@ -141,6 +146,13 @@ fn fill(
             tree.file(&paths[0], &rights.checked(&names[0], stat(&names[0])), content)?;
             paths[1..].iter().try_for_each(|path| tree.link(path, &paths[0]))
         })?;
+    }
+    for Written { path, time, bytes } in written {
+        tree.file(
+            path,
+            &Stat { mode: beside::MODE, mtime: *time, ..Stat::default() },
+            &mut bytes.as_slice(),
+        )?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::sink::OpenSink;
 use crate::export::Error;
+use crate::export::beside::{self, Written};
 use crate::export::files::{Files, Roots};
 use crate::layer::entry::{Content, Entry, EntryKind};
 use crate::layer::view::{Kind, ViewEntry};
@@ -17,10 +18,11 @@ use crate::oci::Seconds;
 use crate::store::Store;
 
 /// Writes the files of `roots` to `sink`: by path, so that equal images give equal bytes. Contents pass
-/// through a temporary file in the store, because layers hold them in another order. All have `time`, if there is one.
+/// through a temporary file in the store, because layers hold them in another order. The documents take the place of files that are called the
+/// same. All have `time`, if there is one.
 pub(in crate::export) fn write(
     store: &Store,
-    roots: &Roots,
+    (roots, written): (&Roots, &[Written]),
     time: Option<Seconds>,
     sink: &mut OpenSink,
 ) -> Result<(), Error> {
@@ -41,6 +43,11 @@ pub(in crate::export) fn write(
                 entries.push(entry);
             }
         }
+    }
+    for Written { path, time, bytes } in written {
+        let path = path.as_os_str().as_bytes();
+        entries.retain(|entry| entry.path != path);
+        entries.push(document(path, *time, bytes));
     }
     if let Some(time) = time {
         entries.iter_mut().for_each(|entry| entry.mtime = time);
@@ -84,6 +91,11 @@ impl Spool {
         })?;
         Ok(contents)
     }
+}
+
+fn document(path: &[u8], mtime: Seconds, bytes: &[u8]) -> Entry {
+    let kind = EntryKind::File(Content::Bytes(bytes.to_vec().into()));
+    Entry { kind, mode: beside::MODE, mtime, ..directory(path) }
 }
 
 fn directory(path: &[u8]) -> Entry {

@@ -171,7 +171,7 @@ impl Order {
             squash: _,
             list: _,
             dockers_types: _,
-            sbom: _,
+            attestations: _,
             ignore_file: _,
             keep_failed: _,
             recording: _,

@@ -1,8 +1,11 @@
 //! Signatures of images with keys, in the form of cosign's first signatures: a *simple signing* document that names the image by its
 //! digest, and a signature of that document's bytes. skopeo, podman, cosign and admission controllers read it.
 //!
+//! Signed statements are in `dsse`.
+//!
 //! Format: <https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>. Where documents are kept is the affair of whoever calls.
 
+mod dsse;
 mod encrypted;
 mod keys;
 
@@ -12,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::Digest;
 
+pub use dsse::{ENVELOPE, Envelope};
 pub use keys::{KeyError, PrivateKey, PublicKey};
 
 /// The media type of the document.
@@ -58,6 +62,9 @@ pub enum Refused {
     /// Its document is none that is known.
     #[error("its document is no simple signing document: {0}")]
     Document(String),
+    /// It is no envelope of a statement.
+    #[error("it is no signed statement of in-toto: {0}")]
+    Envelope(String),
     /// It is of another image.
     #[error("it is of {0}")]
     OtherImage(String),

@@ -293,3 +293,28 @@ fn caches_are_dockers_behind_its_face() {
     assert!(layers("min") < layers("max"), "{} {}", layers("min"), layers("max"));
     assert_eq!(layers("own"), layers("max"));
 }
+
+/// As with buildx, but that nobody gets provenance without asking.
+#[test]
+fn attestations_are_in_the_index() {
+    let docker = Docker::new();
+    docker.own(&["self", "install-docker-plugin", "--alias"]);
+    let program = &dockers()[0];
+    for (flag, predicates) in [
+        ("--provenance=false", ""),
+        ("--provenance=true", "https://slsa.dev/provenance/v1\n"),
+        ("--sbom=true", "https://spdx.dev/Document\n"),
+    ] {
+        let output = docker.run(program, &["buildx", "build", flag, "-t", "app:1", "."]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && !told.contains("no attestations"), "{told}");
+        assert_eq!(docker.own(&["attest", "ls", "--format={{.Predicate}}", "app:1"]), predicates, "{flag}");
+        let raw: serde_json::Value =
+            serde_json::from_str(&docker.own(&["inspect", "--raw", "app:1"])).unwrap();
+        let entries = raw["manifests"].as_array().map_or(0, Vec::len);
+        assert_eq!(entries, if predicates.is_empty() { 0 } else { 2 }, "{raw}");
+        // Its id is that of the configuration, as before.
+        let id = docker.own(&["inspect", "-f", "{{.Id}}", "app:1"]);
+        assert!(id.starts_with("sha256:"), "{id}");
+    }
+}

@@ -1,0 +1,163 @@
+//! What is kept with an image, here or in a registry.
+
+use std::collections::BTreeSet;
+
+use super::At;
+use crate::attest::{self, Artifact, Local, Remote};
+use crate::cli::Failure;
+use crate::cli::args::Global;
+use crate::cli::local;
+use crate::cli::options::configuration::Configuration;
+use crate::image::{Image, MANIFEST_LIMIT, StoredPlatform, is_attestation};
+use crate::oci::{Descriptor, Digest, Index, Reference};
+use crate::registry::{Client, Error as RegistryError};
+use crate::report::Diagnostic;
+use crate::store::Store;
+
+/// What is meant in a registry begins so, as with `rbuild inspect`.
+pub(super) const REMOTE: &str = "docker://";
+
+/// Where the documents of an image are.
+pub(super) enum Place {
+    Here(Store),
+    There(Box<Client>, Reference),
+}
+
+/// What was found.
+pub(super) struct Found {
+    pub(super) place: Place,
+    /// The digests of the image and of its platforms.
+    pub(super) subjects: Vec<Digest>,
+    pub(super) listed: Vec<Listed>,
+}
+
+/// A document that is listed, and of what.
+pub(super) struct Listed {
+    pub(super) subject: Digest,
+    pub(super) entry: Descriptor,
+    /// Whether the entry is the document itself, of an image's index, and no manifest of its own.
+    is_in_index: bool,
+}
+
+impl Place {
+    /// The document.
+    pub(super) fn read(&self, listed: &Listed) -> Result<Artifact, Failure> {
+        let Listed { subject, entry, is_in_index } = listed;
+        if *is_in_index {
+            return Ok(Artifact::in_index(entry, *subject, self.blob(entry)?));
+        }
+        let read = match self {
+            Place::Here(store) => Local(store).read(entry),
+            Place::There(client, name) => Remote::read(client, name, entry),
+        };
+        read.map_err(|error| failure(&error))
+    }
+
+    fn blob(&self, blob: &Descriptor) -> Result<Vec<u8>, Failure> {
+        if blob.size > attest::DOCUMENT_LIMIT {
+            let why = format!("it has {} bytes, more than {}", blob.size, attest::DOCUMENT_LIMIT);
+            return Err(failure(&attest::Error::Wrong { digest: blob.digest, why }));
+        }
+        match self {
+            Place::Here(store) => Ok(store.read_blob(blob, attest::DOCUMENT_LIMIT)?),
+            Place::There(client, name) => {
+                client.read_blob(name, blob).map_err(|error| failure(&error.into()))
+            }
+        }
+    }
+
+    /// A manifest by its digest; `None` if it is not there.
+    fn manifest(&self, entry: &Descriptor) -> Result<Option<Vec<u8>>, Failure> {
+        match self {
+            Place::Here(store) => Ok(store.read_blob(entry, MANIFEST_LIMIT).ok()),
+            Place::There(client, name) => {
+                let found =
+                    client.manifest(&name.pinned(entry.digest)).map_err(|error| failure(&error.into()))?;
+                Ok(found.filter(|bytes| Digest::of(bytes) == entry.digest))
+            }
+        }
+    }
+
+    fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Failure> {
+        let found = match self {
+            Place::Here(store) => Local(store).list(subject),
+            Place::There(client, name) => attest::fetch(client, name, subject).map(|found| found.entries),
+        };
+        found.map_err(|error| failure(&error))
+    }
+}
+
+/// In words.
+pub(super) fn failure(error: &attest::Error) -> Failure {
+    let diagnostic = Diagnostic::error(error.to_string());
+    Failure::build(vec![match error {
+        attest::Error::Registry(error) => error.help().into_iter().fold(diagnostic, Diagnostic::help),
+        attest::Error::Store(_)
+        | attest::Error::Inventory(_)
+        | attest::Error::Import(_)
+        | attest::Error::Wrong { .. } => diagnostic,
+    }])
+}
+
+/// There is no such document.
+pub(super) fn none(image: &str, others: usize) -> Failure {
+    let text = match others {
+        0 => format!("nothing is kept beside `{image}`"),
+        _ => format!("`{image}` has no such document beside it"),
+    };
+    let help = "`rbuild attest ls` lists what there is; `--sbom` and `--provenance` of a build make them; `rbuild sbom IMAGE` prints one of any image";
+    Failure::build(vec![Diagnostic::error(text).help(help)])
+}
+
+/// Documents of an image and of all its platforms, each once.
+pub(super) fn find(global: &Global, at: &At) -> Result<Found, Failure> {
+    let (place, subjects, index) = image(global, at)?;
+    let mut found: Vec<Listed> = Vec::new();
+    for subject in &subjects {
+        let entries = place.referrers(subject)?.into_iter();
+        found.extend(entries.map(|entry| Listed { subject: *subject, entry, is_in_index: false }));
+    }
+    let Some(index) = index else { return Ok(Found { place, subjects, listed: found }) };
+    for (attesting, subject) in attest::attesting(&index) {
+        let Some(manifest) = place.manifest(&attesting)? else { continue };
+        let image = index.manifests.iter().find(|entry| entry.digest == subject);
+        let statements = attest::statements(&manifest, image.and_then(|image| image.platform.as_ref()))
+            .map_err(|why| failure(&attest::Error::Wrong { digest: attesting.digest, why }))?;
+        found.extend(statements.into_iter().map(|entry| Listed { subject, entry, is_in_index: true }));
+    }
+    // What an index has is among the referrers of its images, too, where a registry lists those.
+    let manifests: Vec<Digest> = index.manifests.iter().map(|entry| entry.digest).collect();
+    found.retain(|listed| listed.is_in_index || !manifests.contains(&listed.entry.digest));
+    Ok(Found { place, subjects, listed: found })
+}
+
+/// Where an image is, the digests of it and of its platforms, and its index if it has one.
+fn image(global: &Global, at: &At) -> Result<(Place, Vec<Digest>, Option<Index>), Failure> {
+    let Some(name) = at.image.strip_prefix(REMOTE) else {
+        let store = local::open_store(global)?;
+        let target = local::find_target(&store, &at.image)?;
+        let image = Image::read(&store, &target)?;
+        let platforms = image.platforms.iter().map(|StoredPlatform { descriptor, .. }| descriptor.digest);
+        let subjects: BTreeSet<Digest> = platforms.chain([target.digest]).collect();
+        let index = match target.media_type.is_index() {
+            true => serde_json::from_slice(&store.read_blob(&target, MANIFEST_LIMIT)?).ok(),
+            false => None,
+        };
+        return Ok((Place::Here(store), subjects.into_iter().collect(), index));
+    };
+    let name: Reference = name.parse().map_err(|error: crate::oci::ReferenceError| {
+        Failure::usage(Diagnostic::error(format!("bad name `{name}`: {}", error.reason)))
+    })?;
+    let client = Client::new(Configuration::load()?.registries(&at.registries)?);
+    let name = name.with_default_tag();
+    let refused = |error: RegistryError| failure(&error.into());
+    let Some(top) = client.manifest(&name).map_err(refused)? else {
+        return Err(Failure::message(format!("{name} is not in its registry")));
+    };
+    let mut subjects = vec![Digest::of(&top)];
+    let index: Option<Index> = serde_json::from_slice(&top).ok();
+    let images = index.iter().flat_map(|index| &index.manifests).filter(|entry| !is_attestation(entry));
+    subjects.extend(images.map(|entry| entry.digest));
+    subjects.truncate(attest::IMAGES);
+    Ok((Place::There(Box::new(client), name), subjects, index))
+}

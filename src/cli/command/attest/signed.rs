@@ -1,0 +1,160 @@
+//! `rbuild attest verify` and `rbuild attest sign`
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::find::REMOTE;
+use super::{At, Found, Kind, Listed, Place, SignArgs, find, none};
+use crate::attest::{self, IN_TOTO};
+use crate::cli::Failure;
+use crate::cli::args::Global;
+use crate::cli::command::sign::{private_key, public_key, told};
+use crate::cli::error::print;
+use crate::oci::{Digest, Reference};
+use crate::registry::Client;
+use crate::report::Diagnostic;
+use crate::signature::image::PublicKey;
+use crate::transport;
+
+/// Checks documents, and with keys who signed them.
+pub(super) fn verify(global: &Global, at: &At, kind: Option<Kind>, keys: &[PathBuf]) -> Result<(), Failure> {
+    let keys = keys.iter().map(|file| public_key(file)).collect::<Result<Vec<_>, _>>()?;
+    let Found { place, subjects, mut listed } = find(global, at)?;
+    listed.retain(|listed| kind.is_none_or(|kind| kind.fits(&listed.entry)));
+    let signed = match keys.is_empty() {
+        true => Signed::default(),
+        false => Signed::find(&place, &subjects, &keys)?,
+    };
+    if listed.is_empty() && signed.statements.is_empty() && signed.faults.is_empty() {
+        return Err(none(&at.image, 0));
+    }
+    let mut faults = signed.faults.clone();
+    for found in &listed {
+        let Listed { subject, entry, .. } = found;
+        match place.read(found) {
+            Ok(artifact) => {
+                let checked = attest::check(&artifact, subject);
+                let fault = checked
+                    .map_err(|why| format!("the attestation {} is not about {subject}: {why}", entry.digest));
+                let unsigned =
+                    || format!("the attestation {} is not signed with {}", entry.digest, a_key(&keys));
+                let is_signed = keys.is_empty() || signed.has(artifact.kind(), &artifact.payload);
+                faults.extend(fault.err().or_else(|| (!is_signed).then(unsigned)).map(Diagnostic::error));
+            }
+            Err(failure) => faults.extend(failure.diagnostics.into_iter().next()),
+        }
+    }
+    if !faults.is_empty() {
+        let help = "`rbuild attest sign --key KEY` signs what a registry has; `--type` holds to documents of one type";
+        let is_about_keys = faults.iter().any(|fault| fault.message.contains(" is not signed with "));
+        if let Some(last) = faults.last_mut().filter(|_| is_about_keys) {
+            last.help.push(help.to_owned());
+        }
+        return Err(Failure::build(faults));
+    }
+    let documents = count(listed.len(), "document");
+    let about_keys = match keys.is_empty() {
+        true => "no signature was looked at".to_owned(),
+        false => format!("{} signed with {}", count(signed.statements.len(), "statement"), a_key(&keys)),
+    };
+    print(&format!("verified {documents}; {about_keys}\n"))
+}
+
+fn a_key(keys: &[PublicKey]) -> &'static str {
+    if keys.len() == 1 { "the key" } else { "one of the keys" }
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// What the keys signed.
+#[derive(Default)]
+struct Signed {
+    /// Each once.
+    statements: BTreeSet<Vec<u8>>,
+    faults: Vec<Diagnostic>,
+}
+
+impl Signed {
+    /// Beside each of these digests; what is signed has to be about that.
+    fn find(place: &Place, subjects: &[Digest], keys: &[PublicKey]) -> Result<Self, Failure> {
+        let (client, name) = registry(place)?;
+        let mut signed = Self::default();
+        for subject in subjects {
+            let found = transport::signed_statements(client, (name, subject), keys);
+            let (believed, refused) = found.map_err(|error| told(&error))?;
+            for statement in believed {
+                if let Err(why) = attest::check_statement(&statement, None, subject) {
+                    let text = format!("a signed statement beside {subject} is not about it: {why}");
+                    signed.faults.push(Diagnostic::error(text));
+                }
+                signed.statements.insert(statement);
+            }
+            refused
+                .iter()
+                .for_each(|reason| tracing::debug!(%subject, %reason, "a signed statement is not believed"));
+        }
+        Ok(signed)
+    }
+
+    /// Whether a document was signed, or is what a signed statement says.
+    fn has(&self, kind: &str, document: &[u8]) -> bool {
+        if kind == IN_TOTO {
+            return self.statements.contains(document);
+        }
+        let document: Option<Value> = serde_json::from_slice(document).ok();
+        let says = |statement: &Vec<u8>| {
+            let statement: Option<Value> = serde_json::from_slice(statement).ok();
+            document.is_some()
+                && statement.is_some_and(|statement| Some(&statement["predicate"]) == document.as_ref())
+        };
+        self.statements.iter().any(says)
+    }
+}
+
+/// Signatures are in registries.
+fn registry(place: &Place) -> Result<(&Client, &Reference), Failure> {
+    match place {
+        Place::There(client, name) => Ok((client, name)),
+        Place::Here(_) => {
+            let error = Diagnostic::error("signatures of attestations are kept in registries");
+            Err(Failure::usage(error.help("write `docker://` before the name")))
+        }
+    }
+}
+
+/// Signs what a registry has beside an image.
+pub(super) fn sign(global: &Global, args: &SignArgs) -> Result<(), Failure> {
+    let key = private_key(&args.key, args.sign_passphrase_file.as_deref())?;
+    let image = match args.at.image.starts_with(REMOTE) {
+        true => args.at.image.clone(),
+        false => format!("{REMOTE}{}", args.at.image),
+    };
+    let at = At { image, registries: args.at.registries.clone() };
+    let Found { place, mut listed, .. } = find(global, &at)?;
+    let (client, name) = registry(&place)?;
+    listed.retain(|listed| {
+        listed.entry.artifact_type.as_deref() == Some(IN_TOTO)
+            && args.kind.is_none_or(|kind| kind.fits(&listed.entry))
+    });
+    if listed.is_empty() {
+        return Err(none(&args.at.image, 0));
+    }
+    let mut lines = String::new();
+    for found in &listed {
+        let Listed { subject, entry, .. } = found;
+        let artifact = place.read(found)?;
+        // Nobody signs what is not so.
+        attest::check(&artifact, subject).map_err(|why| {
+            Failure::message(format!("the attestation {} is not about {subject}: {why}", entry.digest))
+        })?;
+        let predicate = artifact.predicate().unwrap_or_default();
+        let signed = transport::sign_statement(client, (name, subject), &key, (&artifact.payload, predicate));
+        signed.map_err(|error| told(&error))?;
+        lines.push_str(&format!("{} {predicate}\n", name.without_digest().pinned(*subject)));
+    }
+    print(&lines)
+}

@@ -1,0 +1,163 @@
+//! Registries that list page by page, never end, list what is something else, or know no artifacts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+
+use super::{listed, prepare};
+use crate::support::http::{Received, Reply, Server, forward};
+use crate::support::program::World;
+use crate::support::registry::Registry;
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+fn page(manifests: &[Value]) -> Reply {
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
+    Reply::new(200, index.to_string()).header("content-type", INDEX)
+}
+
+/// Stands before a registry whose referrers tag has documents; `referrers` answers by the query of the request and what the tag lists.
+fn lying(
+    registry: &Registry,
+    tag: &str,
+    referrers: impl Fn(&str, &str, &[Value]) -> Reply + Send + Sync + 'static,
+) -> Server {
+    let (upstream, tag) = (registry.host(), tag.to_owned());
+    Server::start(move |request: &Received| {
+        let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        if !path.contains("/referrers/") {
+            // Nothing under the tag: what there is comes by the API.
+            return match path.contains("/manifests/sha256-") {
+                true => Reply::new(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#),
+                false => forward(&upstream, request),
+            };
+        }
+        let of_tag = Received { path: tag.clone(), ..request.clone() };
+        let index: Value = serde_json::from_slice(&forward(&upstream, &of_tag).body).unwrap();
+        referrers(path, query, index["manifests"].as_array().unwrap())
+    })
+}
+
+/// An image with two documents; its registry, and the path of the index of these there.
+fn pushed(world: &World) -> (Registry, String) {
+    let registry = Registry::start();
+    prepare(world);
+    let name = format!("{}/app:1", registry.host());
+    let digest = world.build(["-t", &name, "--sbom", "--push"]).remarks().run().digest();
+    (registry, format!("/v2/app/manifests/{}", digest.replace(':', "-")))
+}
+
+#[test]
+fn all_pages_are_read() {
+    let world = World::new();
+    let (registry, tag) = pushed(&world);
+    let server = lying(&registry, &tag, |path, query, all| match query {
+        "" => page(&all[..1]).header("link", format!("<{path}?page=2>; rel=\"next\"")),
+        "page=2" => page(&all[1..]).header("link", format!("<http://elsewhere{path}?page=3>; rel=next")),
+        "page=3" => page(&[]),
+        other => panic!("{other}"),
+    });
+    let remote = format!("docker://{}/app:1", server.host());
+    assert_eq!(listed(&world, &remote).len(), 2);
+    world
+        .rbuild(["attest", "verify", &remote])
+        .stdout("verified 2 documents; no signature was looked at\n")
+        .run();
+}
+
+#[test]
+fn lists_that_do_not_end_are_given_up() {
+    let world = World::new();
+    let (registry, tag) = pushed(&world);
+    let told = |server: &Server| {
+        let ran =
+            world.rbuild(["attest", "ls", &format!("docker://{}/app:1", server.host())]).status(1).run();
+        ran.stderr
+    };
+    let circle =
+        lying(&registry, &tag, |path, _, all| page(all).header("link", format!("<{path}?a=1>; rel=next")));
+    let text = told(&circle);
+    assert!(
+        text.contains("its list of referrers of sha256:") && text.contains("goes round in a circle"),
+        "{text}"
+    );
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let endless = lying(&registry, &tag, move |path, _, all| {
+        let next = counted.fetch_add(1, Ordering::Relaxed);
+        page(all).header("link", format!("<{path}?a={next}>; rel=next"))
+    });
+    let text = told(&endless);
+    assert!(text.contains("does not end"), "{text}");
+    assert!(count.load(Ordering::Relaxed) <= 100);
+    let broken = lying(&registry, &tag, |path, query, all| match query {
+        "" => page(all).header("link", format!("<{path}?a=1>; rel=next")),
+        _ => Reply::new(200, "<html>"),
+    });
+    let text = told(&broken);
+    assert!(text.contains("a page of referrers of sha256:"), "{text}");
+}
+
+#[test]
+fn documents_of_others_are_found_out() {
+    let world = World::new();
+    let (registry, tag) = pushed(&world);
+    let server = lying(&registry, &tag, |_, _, all| {
+        let mut all = all.to_vec();
+        // Listed under a digest that it has not.
+        all[0]["digest"] = json!(format!("sha256:{}", "0".repeat(64)));
+        page(&all)
+    });
+    let remote = format!("docker://{}/app:1", server.host());
+    let ran = world.rbuild(["attest", "verify", &remote]).status(1).run();
+    assert!(ran.stderr.contains("it is listed, and is not there"), "{}", ran.stderr);
+    let ran = world
+        .rbuild(["pull", "-q", "--with-attestations", &remote["docker://".len()..]])
+        .any_stdout()
+        .status(1)
+        .run();
+    assert!(ran.stderr.contains("itself was fetched"), "{}", ran.stderr);
+    // What is listed as about an image that it is not about is not taken along.
+    let world = World::new();
+    let (registry, tag) = pushed(&world);
+    let name = format!("{}/app:1", registry.host());
+    world.file("root/more", "more\n");
+    world.build(["-t", &name, "--push"]).remarks().run();
+    let server = lying(&registry, &tag, |_, _, all| page(all));
+    let name = format!("{}/app:1", server.host());
+    let ran = world.rbuild(["attest", "verify", &format!("docker://{name}")]).status(1).run();
+    assert!(ran.stderr.contains("is not about sha256:"), "{}", ran.stderr);
+    let ran = world.rbuild(["pull", "-q", "--with-attestations", &name]).any_stdout().status(1).run();
+    assert!(ran.stderr.contains("its subject is sha256:"), "{}", ran.stderr);
+    assert_eq!(listed(&world, &name), Vec::<Value>::new());
+}
+
+#[test]
+fn a_registry_that_takes_no_artifacts_gets_what_looks_like_an_image() {
+    let (world, registry) = (World::new(), Registry::start());
+    prepare(&world);
+    let upstream = registry.host();
+    let server = Server::start(move |request: &Received| {
+        let is_manifest = request.method == "PUT" && request.path.contains("/manifests/");
+        match is_manifest
+            && String::from_utf8_lossy(&request.body).contains("\"artifactType\":\"application/")
+        {
+            // But not of an index, which lists such types.
+            true if !String::from_utf8_lossy(&request.body).contains("\"manifests\"") => {
+                Reply::new(400, r#"{"errors":[{"code":"MANIFEST_INVALID","message":"artifactType"}]}"#)
+            }
+            _ => forward(&upstream, request),
+        }
+    });
+    let name = format!("{}/app:1", server.host());
+    world.build(["-t", &name, "--sbom", "--push"]).remarks().run();
+    let remote = format!("docker://{name}");
+    let types: Vec<Value> = listed(&world, &remote).iter().map(|entry| entry["Type"].clone()).collect();
+    assert_eq!(types.len(), 2);
+    assert!(types.contains(&"application/spdx+json".into()), "{types:?}");
+    world
+        .rbuild(["attest", "verify", &remote])
+        .stdout("verified 2 documents; no signature was looked at\n")
+        .run();
+}
