@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn what_is_changed_afterwards_has_a_later_time() {
         let folder = tempfile::tempdir().unwrap();
-        let time = |name: &str| Mark::of(&rustix::fs::stat(&folder.path().join(name)).unwrap()).changed;
+        let time = |name: &str| Mark::of(&rustix::fs::stat(folder.path().join(name)).unwrap()).changed;
         fs::write(folder.path().join("old"), "").unwrap();
         for round in 0..200 {
             // Neither a time that was looked at nor one that was not comes again, of whichever file.

@@ -211,7 +211,7 @@ pub struct Tracked {
     pub put_back: HashSet<PathBuf>,
     /// Inodes of files whose time does not tell whether they were written to.
     pub mapped: HashSet<u64>,
-    /// Whether something was done of which the kernel may not have told: see [`super::watch`].
+    /// Whether something was done of which the kernel may not have told: see `super::watch`.
     pub unseen: bool,
     /// Where something happened.
     watch: Option<Arc<Mutex<Watch>>>,
