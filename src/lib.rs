@@ -84,6 +84,9 @@ pub mod secrets;
 pub mod http;
 
 #[cfg_attr(not(internals), doc(hidden))]
+pub mod page;
+
+#[cfg_attr(not(internals), doc(hidden))]
 pub mod insight;
 
 #[cfg_attr(not(internals), doc(hidden))]

@@ -35,6 +35,7 @@ use super::command::{
     prune::PruneArgs,
     pull::PullArgs,
     push::PushArgs,
+    report::ReportArgs,
     reproduce::ReproduceArgs,
     rmi::RmiArgs,
     run::RunArgs,
@@ -141,6 +142,8 @@ pub(super) enum Command {
     Images(ImagesArgs),
     /// Show how an image came to be, layer by layer
     History(HistoryArgs),
+    /// Show a build, or an image, as one page: where time and bytes went, and why
+    Report(ReportArgs),
     /// Show what differs in two images
     Diff(DiffArgs),
     /// Build again, and show what comes out otherwise

@@ -16,6 +16,7 @@ mod kaniko;
 mod local;
 mod options;
 mod show;
+mod whole_file;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,7 @@ fn run_as(face: Face, words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
         args::Command::Lock(lock) => command::lock::run(&cli.global, &lock),
         args::Command::Sign(sign) => command::sign::sign(&sign),
         args::Command::VerifySignature(verify) => command::sign::verify(&verify),
+        args::Command::Report(report) => command::report::run(&cli.global, &report),
         args::Command::Diff(diff) => command::diff::run(&cli.global, &diff),
         args::Command::Reproduce(reproduce) => command::reproduce::run(&cli.global, &reproduce),
         args::Command::Plan(plan) => command::plan::run(&cli.global, &plan),

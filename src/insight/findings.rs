@@ -283,8 +283,12 @@ fn worst_waste(facts: &Facts<'_>) -> Option<Finding> {
     Some(Finding { kind: Kind::Waste, what, advice: Some(advice.to_owned()), step, layer: Some(worst.by) })
 }
 
-/// Whether most of what was replaced came again with the same size.
+/// Whether most of what was replaced came again with the same size, by an instruction that says why.
 fn is_owner_change(facts: &Facts<'_>, hidden: &Hidden) -> bool {
+    let instruction = facts.layers.get(hidden.by).map_or("", |layer| layer.instruction.as_str());
+    if !["chown", "chmod", "chgrp"].iter().any(|word| instruction.contains(word)) {
+        return false;
+    }
     let Some(files) = facts.contents.layers.get(hidden.of) else { return false };
     let Some(above) = facts.contents.layers.get(hidden.by) else { return false };
     let replaced = files.iter().filter(|file| file.hidden_by == Some(hidden.by));

@@ -56,7 +56,7 @@ pub fn misses(record: &Record, last: Option<&Record>, preimages: Preimages<'_>) 
     let mut found: Vec<Miss> = missed
         .map(|(at, step, why)| {
             let (fields, more) = fields(record, step, last, preimages);
-            let cause = if is_of_parent(why) { cause(record, step) } else { None };
+            let cause = cause(record, step, why);
             Miss {
                 step: at,
                 why: why.clone(),
@@ -96,13 +96,37 @@ fn is_of_parent(why: &str) -> bool {
     why.starts_with("the layer below changed") || why.starts_with("what is mounted at ")
 }
 
-/// Of the steps that it needed, the first that ran.
-fn cause(record: &Record, step: &Step) -> Option<usize> {
+/// The step that made this one run by running itself: what it stands on, what it copies from, or the nearest below it that ran for the
+/// same reason.
+fn cause(record: &Record, step: &Step, why: &str) -> Option<usize> {
+    let mut ran = needs_that_ran(record, step);
+    if is_of_parent(why) {
+        return ran.next();
+    }
+    if step.title.contains("--from=") {
+        return ran.find(|at| stage(&record.steps[*at].place) != stage(&step.place));
+    }
+    let mut below = ran.next();
+    for _ in 0..record.steps.len() {
+        let at = below?;
+        let other = &record.steps[at];
+        if other.missed.as_deref().is_some_and(|missed| clause(missed) == clause(why)) {
+            return Some(at);
+        }
+        below = needs_that_ran(record, other).next();
+    }
+    None
+}
+
+fn needs_that_ran<'r>(record: &'r Record, step: &'r Step) -> impl Iterator<Item = usize> + 'r {
     let needs = step.needs.iter().filter_map(|number| number.checked_sub(1));
     let needs = needs.filter(|at| *at + 1 != step.number);
-    let mut ran =
-        needs.filter(|at| record.steps.get(*at).is_some_and(|step| step.outcome == Some(Outcome::Ran)));
-    ran.next()
+    needs.filter(|at| record.steps.get(*at).is_some_and(|step| step.outcome == Some(Outcome::Ran)))
+}
+
+/// The first of the reasons: `ARG V changed` of `ARG V changed, and 2 more`.
+fn clause(why: &str) -> &str {
+    why.split(", and ").next().unwrap_or(why)
 }
 
 fn fields(
@@ -319,6 +343,28 @@ mod tests {
         );
         assert!(told[1].fields.is_empty());
         assert_eq!(misses(&now, None, &preimages)[0].fields, []);
+    }
+
+    #[test]
+    fn one_reason_is_told_once() {
+        let of = |number, needs: &[usize], title: &str, stage: &str, why: &str| Step {
+            title: title.to_owned(),
+            place: format!("[{stage} {number}/9]"),
+            missed: Some(why.to_owned()),
+            ..step(number, needs, (0, 10, 10))
+        };
+        let record = record(
+            vec![
+                of(1, &[], "COPY . .", "build", "a changed"),
+                of(2, &[], "RUN x", "last", "ARG V changed"),
+                of(3, &[2, 1], "COPY --from=build /a /", "last", "a changed, and 1 more"),
+                of(4, &[3], "RUN y", "last", "ARG V changed, and 1 more"),
+                of(5, &[4], "COPY b /", "last", "b changed, and 1 more"),
+            ],
+            None,
+        );
+        let causes: Vec<_> = misses(&record, None, &|_| None).iter().map(|miss| miss.cause).collect();
+        assert_eq!(causes, [None, None, Some(0), Some(1), None]);
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Timeline {
 
     /// Milliseconds of the critical path in which a step of it worked.
     pub fn critical_ms(&self) -> u64 {
-        self.critical.iter().map(|link| link.took_ms).sum()
+        self.critical.iter().fold(0, |sum, link| sum.saturating_add(link.took_ms))
     }
 }
 

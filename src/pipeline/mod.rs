@@ -314,6 +314,8 @@ pub struct Failed {
     pub diagnostics: Vec<Diagnostic>,
     /// The step that failed, if its root was kept.
     pub kept: Option<Box<Session>>,
+    /// The record of the build, if one is kept and the build had begun.
+    pub record: Option<Arc<Record>>,
 }
 
 /// Builds. Everything that went wrong comes back as what to tell the user. Then the image has no name, unless only what comes
@@ -378,8 +380,8 @@ pub fn run_several(targets: &[Target], events: &Events, stop: &Stop) -> Result<V
             Ok(made.into_iter().map(built).collect())
         }
         Err(diagnostics) => {
-            recorder.finish(Err(&diagnostics), stop.is_wanted());
-            Err(Failed::while_building(diagnostics, &services))
+            let record = recorder.finish(Err(&diagnostics), stop.is_wanted());
+            Err(Failed { record: Some(record), ..Failed::while_building(diagnostics, &services) })
         }
     }
 }
@@ -427,12 +429,13 @@ impl Request {
 impl Failed {
     /// Nothing had run yet.
     fn before(diagnostics: Vec<Diagnostic>) -> Self {
-        Self { diagnostics, kept: None }
+        Self { diagnostics, kept: None, record: None }
     }
 
     /// The first step that failed may have been kept.
     fn while_building(diagnostics: Vec<Diagnostic>, services: &Services) -> Self {
-        Self { diagnostics, kept: services.failed.kept().into_iter().next().map(Box::new) }
+        let kept = services.failed.kept().into_iter().next().map(Box::new);
+        Self { kept, ..Self::before(diagnostics) }
     }
 }
 

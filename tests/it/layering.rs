@@ -26,6 +26,7 @@ const HOUSE: &[&str] = &[
     "grpc",
     "secrets",
     "http",
+    "page",
     "insight",
     "inventory",
     "upkeep",

@@ -64,6 +64,7 @@ mod promised;
 mod readers;
 mod recompress;
 mod registry;
+mod report;
 mod reproducible;
 mod sbom;
 mod sessions;

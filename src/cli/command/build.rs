@@ -11,6 +11,7 @@ use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::call::{self, Method};
 use crate::cli::command::history::trace;
+use crate::cli::command::report;
 use crate::cli::error::print;
 use crate::cli::face::Face;
 use crate::cli::interrupt::{self, Ended};
@@ -226,6 +227,10 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) trace: Option<PathBuf>,
 
+    /// Write a page into a file that shows where time and bytes went, and why, also of a build that fails; see `rbuild report`
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) report: Option<PathBuf>,
+
     /// Keep the values of build arguments in the record of the build, see `rbuild history`; without this, their names
     #[arg(long, help_heading = "Output")]
     pub(crate) record_build_args: bool,
@@ -291,7 +296,8 @@ pub(crate) fn build_shown(
     mode: ProgressMode,
 ) -> Result<Built, Failure> {
     let started = std::time::Instant::now();
-    let built = build_interruptibly(global, args.on_fail, request, mode)?;
+    let store_root = request.store_root.clone();
+    let built = build_interruptibly(global, args, request, mode)?;
     if let Some(path) = &args.docker.metadata_file {
         let with_warnings =
             variable("BUILDX_METADATA_WARNINGS").is_some_and(|text| boolean(&text) == Some(true));
@@ -300,6 +306,9 @@ pub(crate) fn build_shown(
     }
     if let (Some(path), Some(record)) = (&args.trace, &built.record) {
         trace::write(path, &[record])?;
+    }
+    if let (Some(path), Some(record)) = (&args.report, &built.record) {
+        report::write_of(path, &store_root, record)?;
     }
     // As in buildx, which prints nothing with `none`.
     let is_quiet = global.face == Face::Docker && mode == ProgressMode::Quiet;
@@ -371,16 +380,25 @@ pub(super) fn progress_of(
 /// Builds until it is done or somebody presses Ctrl-C.
 fn build_interruptibly(
     global: &Global,
-    on_fail: OnFail,
+    args: &BuildArgs,
     request: Request,
     mode: ProgressMode,
 ) -> Result<Built, Failure> {
+    let (on_fail, report) = (args.on_fail, args.report.clone());
     let (global, after) = (global.clone(), std::sync::Arc::new(request));
     let request = std::sync::Arc::clone(&after);
     interruptibly_then(
         mode,
         move |events, stop| pipeline::run(&request, events, stop),
-        move |failed, stop| after_failure(failed, &global, on_fail, &after, stop),
+        move |failed, stop| {
+            if let (Some(path), Some(record)) = (&report, &failed.record)
+                && let Err(failure) = report::write_of(path, &after.store_root, record)
+            {
+                // Why the build failed is told in any case, and matters more.
+                crate::cli::error::report(&failure);
+            }
+            after_failure(failed, &global, on_fail, &after, stop)
+        },
     )
 }
 

@@ -172,6 +172,7 @@ fn fill_in(command: &mut clap::Command, lookup: &Arc<Lookup>) {
             "",
             Lookup::images,
         ),
+        (&["report"], "", Lookup::images_and_builds),
         (&["shell", "commit", "sessions rm"], "", Lookup::sessions),
         (&["logs"], "", Lookup::logs),
         (
@@ -257,6 +258,12 @@ impl Lookup {
         let kept = self.store().map(|store| kept::list(&store)).unwrap_or_default();
         let title = |kept: &Kept| kept.read().map(|record| record.title()).unwrap_or_default();
         kept.iter().map(|kept| (kept.id.clone(), title(kept))).collect()
+    }
+
+    fn images_and_builds(&self) -> Vec<(String, String)> {
+        let mut all = self.images();
+        all.extend(self.builds());
+        all
     }
 
     fn stages(&self) -> Vec<(String, String)> {

@@ -28,6 +28,7 @@ pub(super) mod plan;
 pub(super) mod prune;
 pub(super) mod pull;
 pub(super) mod push;
+pub(super) mod report;
 pub(super) mod reproduce;
 pub(super) mod rmi;
 pub(super) mod run;

@@ -127,11 +127,13 @@ pub(crate) fn from_args(
     })
 }
 
-/// What is recorded of a build. A trace is made of the record, so whoever wants one has that, too.
+/// What is recorded of a build. Traces and reports are made of the record, so whoever wants one has that, too.
 fn recording(configuration: &Configuration, args: &BuildArgs) -> Recording {
     let history = &configuration.own.history;
     match args.record_build_args || history.argument_values == Some(true) {
-        _ if history.records == Some(false) && args.trace.is_none() => Recording::Off,
+        _ if history.records == Some(false) && args.trace.is_none() && args.report.is_none() => {
+            Recording::Off
+        }
         true => Recording::WithValues,
         false => Recording::WithoutValues,
     }

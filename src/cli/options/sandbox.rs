@@ -247,7 +247,7 @@ fn one_line(text: &str) -> String {
 
 /// What went wrong in a build, and how to enter the step that failed.
 pub(crate) fn with_way_in(failed: Failed, global: &Global) -> Vec<Diagnostic> {
-    let Failed { mut diagnostics, kept } = failed;
+    let Failed { mut diagnostics, kept, .. } = failed;
     if let (Some(first), Some(session)) = (diagnostics.first_mut(), kept) {
         let words = format!("shell {}", session.id);
         first.help.push(format!("{} enters the step as it was left", command(global, &words)));

@@ -3,9 +3,9 @@
 //! The file is gzip of JSON: `{"format": "rbuild.build-records", "version": 1, "builds": [{"record": …, "logs": [{"step", "title",
 //! "ended", "text"}]}]}`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use flate2::Compression;
@@ -17,7 +17,7 @@ use super::{Daemon, find};
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
-use crate::cli::local;
+use crate::cli::{local, whole_file};
 use crate::record::kept::{self, Kept};
 use crate::record::{Record, Status};
 use crate::report::Diagnostic;
@@ -124,25 +124,8 @@ pub(super) fn export(global: &Global, args: &ExportArgs) -> Result<(), Failure> 
         None => {
             pack(&bundle, io::stdout().lock()).map(drop).map_err(|e| cannot("write to standard output", &e))
         }
-        Some(path) => write(&bundle, path),
+        Some(path) => whole_file::write(path, |file| pack(&bundle, file).map(drop)),
     }
-}
-
-fn write(bundle: &Bundle, path: &Path) -> Result<(), Failure> {
-    let doing = format!("write `{}`", path.display());
-    let is_other = fs::metadata(path).is_ok_and(|meta| !meta.is_file());
-    let written = match path.file_name().filter(|_| !is_other) {
-        None => File::create(path).and_then(|file| pack(bundle, file)).map(drop),
-        Some(name) => {
-            // Beside it, so that nobody finds half of it.
-            let fresh = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-            let written = File::create_new(&fresh)
-                .and_then(|file| pack(bundle, file))
-                .and_then(|_| fs::rename(&fresh, path));
-            written.inspect_err(|_| drop(fs::remove_file(&fresh)))
-        }
-    };
-    written.map_err(|error| cannot(&doing, &error))
 }
 
 fn pack<W: Write>(bundle: &Bundle, to: W) -> io::Result<W> {

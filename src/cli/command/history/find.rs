@@ -13,7 +13,7 @@ pub(super) fn one(store: &Store, word: Option<&str>) -> Result<Kept, Failure> {
 }
 
 /// As [`one`], and its record.
-pub(super) fn record(store: &Store, word: Option<&str>) -> Result<Record, Failure> {
+pub(in crate::cli::command) fn record(store: &Store, word: Option<&str>) -> Result<Record, Failure> {
     read(&one(store, word)?)
 }
 

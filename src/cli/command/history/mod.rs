@@ -3,7 +3,7 @@
 mod attachment;
 mod bundle;
 mod filter;
-mod find;
+pub(super) mod find;
 mod image;
 mod inspect;
 mod logs;

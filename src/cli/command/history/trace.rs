@@ -1,7 +1,6 @@
 //! `rbuild history trace`, and `--trace` of a build.
 
-use std::fs;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,7 +9,7 @@ use super::{Daemon, REFERENCE, find};
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
-use crate::cli::local;
+use crate::cli::{local, whole_file};
 use crate::record::{Record, trace};
 use crate::report::Diagnostic;
 use crate::text::terminal::harmless_json;
@@ -56,8 +55,7 @@ pub(super) fn run(global: &Global, args: &TraceArgs) -> Result<(), Failure> {
 
 /// Writes the trace of these builds into a file.
 pub(in crate::cli) fn write(path: &Path, records: &[&Record]) -> Result<(), Failure> {
-    let written = fs::write(path, text(records));
-    written.map_err(|error| Failure::message(format!("cannot write `{}`: {error}", path.display())))
+    whole_file::write(path, |file| file.write_all(text(records).as_bytes()))
 }
 
 fn text(records: &[&Record]) -> String {
