@@ -66,12 +66,18 @@ fn of_build(record: &Record, first: usize, events: &mut Vec<Value>) {
 
 impl Slice {
     fn event(self, process: usize, thread: usize) -> Value {
-        let Slice { name, category, from, to, args, .. } = self;
+        let (start, length) = microseconds(self.from, self.to);
+        let Slice { name, category, args, .. } = self;
         json!({
-            "ph": "X", "name": name, "cat": category, "pid": process, "tid": thread,
-            "ts": from.saturating_mul(1000), "dur": to.saturating_sub(from).saturating_mul(1000), "args": args,
+            "ph": "X", "name": name, "cat": category, "pid": process, "tid": thread, "ts": start, "dur": length, "args": args,
         })
     }
+}
+
+/// The beginning and the length of a slice as they are written. What took no time has a length all the same: an arrow needs a slice to begin
+/// in.
+fn microseconds(from: u64, to: u64) -> (u64, u64) {
+    (from.saturating_mul(1000), to.saturating_sub(from).saturating_mul(1000).max(1))
 }
 
 fn span(step: &Step) -> Option<(u64, u64)> {
@@ -177,7 +183,8 @@ fn on_threads(mut slices: Vec<Slice>) -> Vec<(Slice, usize)> {
             ends.push(0);
             ends.len() - 1
         });
-        ends[thread] = slice.to;
+        // One that takes no time has the thread for a moment: slices of a thread may lie in each other, but not across.
+        ends[thread] = slice.to.max(slice.from.saturating_add(1));
         (slice, thread + 1)
     };
     slices.into_iter().map(place).collect()
@@ -188,16 +195,19 @@ fn arrows(record: &Record, process: usize, places: &[Option<usize>], events: &mu
     for step in &record.steps {
         for needed in &step.needs {
             let from = needed.checked_sub(1).and_then(|at| record.steps.get(at));
-            let (Some(from), Some(start), Some(begins), Some(ends)) =
-                (from.and_then(|from| from.ended_ms), own_start(step), thread(step.number), thread(*needed))
+            let slice = |step: &Step| Some(microseconds(own_start(step)?, span(step)?.1));
+            let (Some((from, length)), Some((start, _)), Some(begins), Some(ends)) =
+                (from.and_then(slice), slice(step), thread(step.number), thread(*needed))
             else {
                 continue;
             };
+            // Whoever reads it looks for the slice that is there in that moment, and at its end it is there no more.
+            let from = from.saturating_add(length - 1);
             let id = format!("{process}-{needed}-{}", step.number);
             let arrow = |phase: &str, thread: usize, time: u64| {
                 json!({
                     "ph": phase, "bp": "e", "name": "needs", "cat": "needs", "id": id, "pid": process, "tid": thread,
-                    "ts": time.saturating_mul(1000),
+                    "ts": time,
                 })
             };
             events.push(arrow("s", ends, from));
@@ -243,6 +253,57 @@ mod tests {
         }
     }
 
+    /// What Perfetto's reader of this format expects (`slice_tracker.cc`, `flow_tracker.cc`): slices of a thread are beside or within each
+    /// other, and an arrow begins and ends while a slice is there, at its end not any more.
+    fn check(events: &Value) {
+        let all = events["traceEvents"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let number =
+            |event: &Value, name: &str| event[name].as_u64().unwrap_or_else(|| panic!("{name} of {event}"));
+        let place = |event: &Value| (number(event, "pid"), number(event, "tid"));
+        let of = |phase: &'static str| all.iter().filter(move |event| event["ph"] == phase);
+        for (at, slice) in of("X").enumerate() {
+            let (from, to) = (number(slice, "ts"), number(slice, "ts") + number(slice, "dur"));
+            for other in of("X").skip(at + 1).filter(|other| place(other) == place(slice)) {
+                let (start, end) = (number(other, "ts"), number(other, "ts") + number(other, "dur"));
+                assert!(end <= from || to <= start, "{slice} and {other}");
+            }
+        }
+        for arrow in of("s").chain(of("f")) {
+            let time = number(arrow, "ts");
+            let mut there = of("X").filter(|slice| place(slice) == place(arrow));
+            assert!(
+                there
+                    .any(|slice| (number(slice, "ts")..number(slice, "ts") + number(slice, "dur"))
+                        .contains(&time)),
+                "{arrow}"
+            );
+        }
+        for end in of("f") {
+            let start = of("s").find(|start| start["id"] == end["id"]);
+            assert!(start.is_some_and(|start| number(start, "ts") <= number(end, "ts")), "{end}");
+        }
+        for event in all {
+            let known = ["X", "s", "f", "C", "M"].iter().any(|phase| event["ph"] == *phase);
+            assert!(
+                known && event["name"].is_string() && event["pid"].is_u64() && event["tid"].is_u64(),
+                "{event}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_perfetto_expects_is_kept() {
+        let mut steps = vec![
+            step(1, &[], (0, 0, 0)),
+            step(2, &[1], (0, 0, 0)),
+            step(3, &[1, 2], (0, 70, 70)),
+            step(4, &[3], (70, 70, 0)),
+            step(5, &[3, 4], (70, 90, 20)),
+        ];
+        steps[4].waited = Waits { slot_ms: 3, lock_ms: 4, transfer_ms: 5 };
+        check(&events(&[&Record { id: "ab12".to_owned(), steps, ..Record::default() }]));
+    }
+
     #[test]
     fn steps_are_slices_with_what_they_waited_for() {
         let waited = Waits { slot_ms: 5, lock_ms: 0, transfer_ms: 30 };
@@ -257,6 +318,7 @@ mod tests {
         ];
         let record = Record { id: "ab12".to_owned(), steps, ..Record::default() };
         let told = events(&[&record, &record]);
+        check(&told);
         let all = told["traceEvents"].as_array().map(Vec::as_slice).unwrap_or_default();
         let slice = |name: &str| all.iter().find(|event| event["name"] == name).unwrap_or(&Value::Null);
         let times = |name: &str| (slice(name)["ts"].as_u64(), slice(name)["dur"].as_u64());
