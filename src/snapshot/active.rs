@@ -82,6 +82,22 @@ impl ActiveSnapshot {
         Ok(Self { dirs, lowers, kind, mark, scratch: Some(scratch) })
     }
 
+    /// A root that is there already, a whole one: `take` moves a folder that holds it to the path that it is given, and tells where in it
+    /// it is. `None` if it does not.
+    pub fn taking(
+        store: &Store,
+        lowers: Vec<PathBuf>,
+        mark: OpaqueMark,
+        take: impl FnOnce(&Path) -> Option<PathBuf>,
+    ) -> Result<Option<Self>, Error> {
+        let scratch = store.scratch_dir()?;
+        let kind = OverlayKind::Copy;
+        let dirs = Dirs::below(scratch.path(), kind);
+        let Some(root) = take(&scratch.path().join("taken")) else { return Ok(None) };
+        fs::rename(&root, &dirs.merged).map_err(Error::io("take", &root))?;
+        Ok(Some(Self { dirs, lowers, kind, mark, scratch: Some(scratch) }))
+    }
+
     /// Moves the directories to `folder`, which must not exist, on the same file system; from there
     /// [`ActiveSnapshot::reopen`] takes them up again. With what is in `files` (names and contents, mode 0600) beside
     /// them, all at once. Nothing may have them mounted.

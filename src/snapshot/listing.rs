@@ -18,6 +18,7 @@ use super::Error;
 use super::file_clock::{self, Time};
 use super::files::is_directory;
 use super::watch::Watch;
+use crate::oci::ChainId;
 use crate::rootfs::{Root, Symlinks};
 use crate::sync::lock;
 
@@ -38,6 +39,13 @@ impl Mark {
             modified: (stat.st_mtime, stat.st_mtime_nsec),
             changed: (stat.st_ctime, stat.st_ctime_nsec),
         }
+    }
+}
+
+impl Mark {
+    /// Whether it was modified at the same time, and, if it is no directory, has the same size.
+    pub(super) fn looks_like(&self, other: &Self, is_directory: bool) -> bool {
+        self.modified == other.modified && (is_directory || self.size == other.size)
     }
 }
 
@@ -213,12 +221,23 @@ pub struct Tracked {
     pub mapped: HashSet<u64>,
     /// Whether something was done of which the kernel may not have told: see `super::watch`.
     pub unseen: bool,
+    /// What the root was copied from, as long as that can be made again.
+    origin: Option<Arc<Origin>>,
     /// Where something happened.
     watch: Option<Arc<Mutex<Watch>>>,
     /// What it looks like when its changes have been found.
     pub after: Arc<OnceLock<Listing>>,
     /// Opens the blob of one of the parent's layers, where that is wanted.
     pub blobs: Option<Blobs>,
+}
+
+/// What a root was copied from.
+#[derive(Debug)]
+pub struct Origin {
+    /// What the trees show.
+    pub chain: ChainId,
+    /// What the root looked like then.
+    pub listing: Arc<Listing>,
 }
 
 /// See [`Tracked::blobs`].
@@ -247,6 +266,22 @@ impl Tracked {
         Self { watch: watch.map(|watch| Arc::new(Mutex::new(watch))), ..self }
     }
 
+    /// The root is a copy of what `chain` shows, and nothing else.
+    pub fn copied_from(self, chain: ChainId) -> Self {
+        let origin = Origin { chain, listing: Arc::clone(&self.before) };
+        Self { origin: Some(Arc::new(origin)), ..self }
+    }
+
+    /// What the root was copied from, if that can still be told from what happened to it.
+    pub fn origin(&self) -> Option<&Arc<Origin>> {
+        self.origin.as_ref().filter(|_| self.mapped.is_empty())
+    }
+
+    /// The same root, with something else upon it.
+    pub fn descended_from(self, other: Option<&Self>) -> Self {
+        Self { origin: other.and_then(Self::origin).cloned(), ..self }
+    }
+
     /// What has to be looked at; `None` for everything.
     pub(super) fn touched(&self) -> Option<Touched> {
         let mut watch = lock(self.watch.as_ref().filter(|_| !self.unseen && self.mapped.is_empty())?);
@@ -267,7 +302,8 @@ impl Tracked {
             watch.forget();
             goes_on
         });
-        Some(Self { watch, ..Self::new(after, self.covered) })
+        let origin = self.origin.filter(|_| self.mapped.is_empty());
+        Some(Self { watch, origin, ..Self::new(after, self.covered) })
     }
 
     /// Whether nobody wrote to what is at `path`, unless its time was set back afterwards.

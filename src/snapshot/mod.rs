@@ -27,6 +27,7 @@ mod part;
 mod sums;
 #[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod trees;
+mod undo;
 #[allow(clippy::disallowed_methods, reason = "rbuild's own folders and files, never what is in them")]
 mod unpack;
 #[allow(clippy::disallowed_methods, reason = "a file of /proc")]
@@ -40,9 +41,10 @@ pub use error::Error;
 pub use files::{make_dir, remove};
 pub use hidden::hidden_by;
 pub use ids::{IdMap, IdRange};
-pub use listing::{Blobs, Listing, Open, Tracked};
+pub use listing::{Blobs, Listing, Open, Origin, Tracked};
 pub use overlay::OverlayKind;
 pub use part::copy_part;
 pub use sums::measuring;
 pub use trees::{TreeKind, Trees};
+pub use undo::undo_changes;
 pub use unpack::{PackJob, UnpackJob, pack_layer, read_so_far, unpack_tree, unpack_tree_on};

@@ -23,35 +23,11 @@ const LINK_LIMIT: u32 = 40;
 pub fn copy_part(job: &CopyJob, part: &str) -> Result<Option<PathBuf>, Error> {
     let stack = Stack::open(job)?;
     let Some(place) = stack.follow(part)? else { return Ok(None) };
-    let (Some(parent), Some(name)) = (place.parent(), place.file_name()) else {
-        copy_tree(job)?;
-        return Ok(Some(job.target.clone()));
-    };
-    let to = Root::open(&job.target).map_err(Error::io("open", &job.target))?;
-    let found = stack.found(&place)?;
-    let Some((_, looks)) = found.first().copied() else { return Ok(None) };
-    let target = job.target.join(name);
-    for (is_first, &(at, stat)) in found.iter().rev().enumerate().map(|(at, one)| (at == 0, one)) {
-        let tree = &stack.trees[at];
-        let from = tree.below(parent)?;
-        Copier::new(job, (&from, &to), is_first).alone(name, &stat)?;
-        if is_directory(&stat) {
-            let (from, to) = (tree.below(&place)?, Root::open(&target).map_err(Error::io("open", &target))?);
-            for hidden in tree.hidden.iter().filter_map(|hidden| hidden.strip_prefix(&place).ok()) {
-                remove(&to, hidden)?;
-            }
-            Copier::new(job, (&from, &to), is_first).tree()?;
-        }
-    }
-    if is_directory(&looks) {
-        let from = stack.trees[found[0].0].below(parent)?;
-        Copier::new(job, (&from, &to), false).finish_one(name, &looks)?;
-    }
-    Ok(Some(target))
+    stack.copy(&place, &job.target)
 }
 
 /// Trees, the top one first.
-struct Stack<'j> {
+pub(super) struct Stack<'j> {
     job: &'j CopyJob,
     trees: Vec<Tree>,
 }
@@ -85,13 +61,67 @@ impl Tree {
 }
 
 impl<'j> Stack<'j> {
-    fn open(job: &'j CopyJob) -> Result<Self, Error> {
+    pub(super) fn open(job: &'j CopyJob) -> Result<Self, Error> {
         let open = |lower: &PathBuf| -> Result<Tree, Error> {
             let hidden = super::hidden_by(lower)?.into_iter().map(|path| OsString::from_vec(path).into());
             let root = Root::open(lower).map_err(Error::io("open", lower))?;
             Ok(Tree { root, hidden: hidden.collect() })
         };
         Ok(Self { job, trees: job.lowers.iter().map(open).collect::<Result<_, _>>()? })
+    }
+
+    /// Copies what is at `place`, on the way to which there are no links, into the folder `into`. Gives where it is; `None` when there is
+    /// nothing.
+    pub(super) fn copy(&self, place: &Path, into: &Path) -> Result<Option<PathBuf>, Error> {
+        let job = self.job;
+        let (Some(parent), Some(name)) = (place.parent(), place.file_name()) else {
+            copy_tree(&CopyJob { target: into.to_owned(), ..job.clone() })?;
+            return Ok(Some(into.to_owned()));
+        };
+        let to = Root::open(into).map_err(Error::io("open", into))?;
+        let found = self.found(place)?;
+        let Some((_, looks)) = found.first().copied() else { return Ok(None) };
+        let target = into.join(name);
+        for (is_first, &(at, stat)) in found.iter().rev().enumerate().map(|(at, one)| (at == 0, one)) {
+            let tree = &self.trees[at];
+            let from = tree.below(parent)?;
+            Copier::new(job, (&from, &to), is_first).alone(name, &stat)?;
+            if is_directory(&stat) {
+                let (from, to) =
+                    (tree.below(place)?, Root::open(&target).map_err(Error::io("open", &target))?);
+                for hidden in tree.hidden.iter().filter_map(|hidden| hidden.strip_prefix(place).ok()) {
+                    remove(&to, hidden)?;
+                }
+                Copier::new(job, (&from, &to), is_first).tree()?;
+            }
+        }
+        if is_directory(&looks) {
+            let from = self.trees[found[0].0].below(parent)?;
+            Copier::new(job, (&from, &to), false).finish_one(name, &looks)?;
+        }
+        Ok(Some(target))
+    }
+
+    /// Gives the directory at `place` of `root` the looks that it has here. Not where it has attributes, which may be somebody else's: tells
+    /// whether it did.
+    pub(super) fn dress(&self, place: &Path, root: &Root) -> Result<bool, Error> {
+        let found = self.found(place)?;
+        let (Some((at, looks)), Some(parent), Some(name)) =
+            (found.first().copied(), place.parent(), place.file_name())
+        else {
+            return Ok(false);
+        };
+        let on_disk = || root.path().join(place);
+        let fd =
+            root.folder(parent, Symlinks::Refuse).map_err(|error| Error::io("open", on_disk())(error))?;
+        let attributes = fd.xattr_names(name, &mut [0; 65_536]).map(<[u8]>::len);
+        if !is_directory(&looks) || !matches!(attributes, Ok(0) | Err(rustix::io::Errno::NOTSUP)) {
+            return Ok(false);
+        }
+        let to = Root::from_fd(std::sync::Arc::new(fd.into()), on_disk());
+        let from = self.trees[at].below(parent)?;
+        Copier::new(self.job, (&from, &to), false).finish_one(name, &looks)?;
+        Ok(true)
     }
 
     /// The path without links that `path` leads to; `None` if it leads nowhere.

@@ -60,6 +60,12 @@ impl TreeKind {
         Self("erofs".to_owned())
     }
 
+    /// Whole roots, each what its chain shows, and nobody else's while it lies there.
+    #[must_use]
+    pub fn spare(&self) -> Self {
+        Self(format!("{}-spare", self.0))
+    }
+
     /// Trees that stand for all below them as well, made of trees of this kind.
     #[must_use]
     pub fn merged(&self) -> Self {
@@ -148,6 +154,20 @@ impl Trees {
                 Err(error) => return Err(Error::io("publish", &home)(error)),
             }
         }
+    }
+
+    /// Takes the tree of `chain` out of the store, to the new folder `to` on its file system, if there is one that can be trusted. Of
+    /// several who want it one gets it.
+    pub fn take(&self, chain: ChainId, to: &Path) -> Option<PathBuf> {
+        rustix::fs::rename(self.home(chain), to).ok()?;
+        is_sound(&self.store, to).then(|| to.join("fs"))
+    }
+
+    /// Moves all trees but that of `chain` to the store's trash. Nothing may have them mounted.
+    pub fn keep_only(&self, chain: ChainId) -> Result<(), Error> {
+        let kept = self.home(chain);
+        let homes = self.store.entries_of(&self.dir)?.into_iter().map(|(home, _)| home);
+        homes.filter(|home| *home != kept).try_for_each(|home| Ok(self.store.trash(&home)?))
     }
 
     /// Moves a tree to the store's trash. Nothing may have it mounted.

@@ -184,8 +184,9 @@ impl Services {
         Self { snapshots: self.snapshots.telling(&events), events, ..self }
     }
 
-    /// Deletes what was thrown away.
+    /// Deletes what was thrown away, and roots that no step goes on from, unless one is worth keeping.
     pub fn empty_trash(&self) {
+        self.snapshots.keep_root();
         jobs::empty_trash(&self.store, &self.executor);
     }
 }

@@ -26,6 +26,11 @@ impl WritableRoot {
         Self { memory: None, snapshot, tracked: Some(tracked) }
     }
 
+    /// Another account of what it was before.
+    pub(super) fn map_tracked(self, change: impl FnOnce(Tracked) -> Tracked) -> Self {
+        Self { tracked: self.tracked.map(change), ..self }
+    }
+
     /// What a command has done in it that its files do not tell.
     pub(super) fn note(&mut self, report: &ExitReport) {
         let Some(tracked) = &mut self.tracked else { return };

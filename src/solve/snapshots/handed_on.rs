@@ -51,14 +51,15 @@ impl Snapshots {
         let wanted = self.to_be_brought(parent)?;
         lock(&self.brought).extend(wanted.iter().map(|layer| layer.diff_id));
         let has_come = |layer: &Layer| lock(&self.brought).contains(&layer.diff_id);
-        let (snapshot, covered) = match left {
+        let (snapshot, covered, left) = match left {
             Some(root) => {
-                let covered = root.before().map_or(0, |tracked| tracked.covered);
-                (root.into_snapshot(), covered)
+                let left = root.before().cloned();
+                let covered = left.as_ref().map_or(0, |tracked| tracked.covered);
+                (root.into_snapshot(), covered, left)
             }
             None if parent.layers.iter().any(has_come) => {
                 let mark = self.privilege()?.opaque_mark();
-                (ActiveSnapshot::prepare(&self.store, Vec::new(), OverlayKind::Copy, mark)?, 0)
+                (ActiveSnapshot::prepare(&self.store, Vec::new(), OverlayKind::Copy, mark)?, 0, None)
             }
             None => return Ok(None),
         };
@@ -70,7 +71,7 @@ impl Snapshots {
         told.ended();
         let before = Listing::of(root)?;
         before.settle(snapshot.beside())?;
-        let tracked = Tracked::new(before, covered).watched(root);
+        let tracked = Tracked::new(before, covered).watched(root).descended_from(left.as_ref());
         Ok(Some(WritableRoot::tracked(snapshot, tracked)))
     }
 

@@ -4,6 +4,7 @@ mod coming;
 mod handed_on;
 mod images;
 mod merged;
+mod spare;
 mod unpacking;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -46,6 +47,8 @@ pub struct Snapshots {
     trees: OnceLock<Trees>,
     /// Trees that stand for many.
     merged: OnceLock<Trees>,
+    /// Roots that are kept; only where roots are changed in place.
+    spare: OnceLock<Trees>,
     images: Images,
     tree_kind: OnceLock<TreeKind>,
     /// Which kind of writable root works here, once it was asked for.
@@ -86,6 +89,7 @@ impl Snapshots {
             events: events.clone(),
             trees: OnceLock::new(),
             merged: OnceLock::new(),
+            spare: OnceLock::new(),
             images: Images::new(store),
             tree_kind: OnceLock::new(),
             kind: Mutex::default(),

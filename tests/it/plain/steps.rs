@@ -151,6 +151,39 @@ fn what_is_changed_in_untold_ways_is_in_the_layer() {
     }
 }
 
+/// A root that is left is made what it was copied from, and kept for the next build that begins with it.
+#[test]
+fn a_root_is_kept_from_build_to_build_and_nothing_of_a_step_in_it() {
+    let plain = plain!();
+    let shell = SHELL.replacen("scratch", "scratch AS shell", 1);
+    let look = "find / -xdev ! -path '/proc*' ! -path '/dev*' ! -path '/sys*' ! -path / ! -path '/etc*' -exec stat -c '%n %F %a %u:%g %s %Y' '{}' + \
+        | sort | md5sum | cut -c1-32";
+    let dockerfile = format!(
+        "{shell}RUN mkdir -p /d/e/f /g && echo one > /d/one && echo two > /d/e/two && ln -s one /d/link && chown 7:8 /d/e/two\n\
+         FROM shell\nARG ROUND\nRUN echo \"sum $({look}) inode $(stat -c %i /bin/busybox) $ROUND\"\n\
+         RUN rm -r /d/e; echo other > /d/one; chmod 700 /g /d; rm /d/link; mkdir /d/link /h; echo more > /g/more; mkfifo /h/p; touch -d @5 /d\n\
+         COPY Dockerfile /g/\nRUN rm /g/Dockerfile; mkdir /d/e\n"
+    );
+    plain.context("kept", &dockerfile, &[]);
+    let build = "/work/rbuild --root /var/lib/store --progress=plain /work/kept 2>&1 --build-arg ROUND=";
+    let kept = "ls /var/lib/store/rbuild/trees | grep spare | while read d; do ls /var/lib/store/rbuild/trees/$d | wc -l; done | sed 's/^/kept /'";
+    let script = format!(
+        "for n in 1 2 3; do {build}$n || exit 1; {kept}; done; /work/rbuild --root /var/lib/store verify; echo code $?"
+    );
+    let (text, code) = plain.run(&[], &script);
+    assert_eq!(code, Some(0), "{text}");
+    let told: Vec<&str> =
+        text.lines().filter_map(|line| line.split_once(" sum ").map(|(_, rest)| rest)).collect();
+    let words: Vec<Vec<&str>> =
+        told.iter().filter(|line| !line.contains('$')).map(|line| line.split(' ').collect()).collect();
+    assert_eq!(words.len(), 3, "{text}");
+    // The first goes on from a root that a step has left, with times of its own; the second has a copy.
+    assert_eq!(words[1][0], words[2][0], "a step finds what another build left: {text}");
+    assert_eq!(words[1][2], words[2][2], "the root was not kept: {text}");
+    assert_eq!(text.lines().filter(|line| *line == "kept 1").count(), 3, "{text}");
+    assert!(text.ends_with("code 0\n"), "{text}");
+}
+
 const MOUNTS: &str = r#"COPY Dockerfile /kept
 FROM scratch AS other
 COPY busybox /part/file

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::snapshot::listing::{Listing, Tracked};
-use crate::snapshot::{CopyJob, commit_on};
+use crate::snapshot::{CopyJob, commit_on, undo_changes};
 
 /// Numbers by chance that are the same each time.
 struct Chance(u64);
@@ -165,6 +165,32 @@ fn what_is_not_told_of_is_looked_for_where_it_may_be() {
     };
     assert!(!entries(false), "it is not watched, or looked at all the same");
     assert!(entries(true));
+}
+
+/// What a root looks like when its changes were undone is what a new copy looks like.
+#[test]
+fn changes_are_undone_or_it_is_said_that_they_are_not() {
+    let mut undone = 0;
+    for seed in 1..=40 {
+        let Some(base) = sample() else { return };
+        let snapshot = base.run(OverlayKind::Copy, "");
+        let root = snapshot.dirs().merged.clone();
+        let before = Listing::of(&root).unwrap();
+        before.settle(base.dir.path()).unwrap();
+        let expected = tree_listing(&root);
+        let mut chance = Chance(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
+        for _ in 0..=chance.below(6) {
+            change(&root, &mut chance);
+        }
+        let target = base.dir.path().join("parts");
+        fs::create_dir(&target).unwrap();
+        let job = CopyJob { target, ..snapshot.copy_job().unwrap() };
+        if undo_changes(&root, &before, &job).unwrap() {
+            undone += 1;
+            assert_eq!(tree_listing(&root), expected, "seed {seed}");
+        }
+    }
+    assert!(undone > 10, "{undone} of 40");
 }
 
 /// Trees that are put upon a root one by one, some by moving, make what they make at once.

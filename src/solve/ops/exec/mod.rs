@@ -106,7 +106,7 @@ fn execute(
         let kind = if full { OverlayKind::Copy } else { snapshots.kind() };
         let mut snapshot = match left.take() {
             Some(left) => left,
-            None => snapshots.prepare(&lowers, kind)?,
+            None => snapshots.prepare_for(parent, &lowers, kind)?,
         };
         let spec = spec::make(environment, op, parent, &snapshot, &held)?;
         let mut tail = Tail::default();
