@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::options::configuration::Configuration;
-use crate::image::{Image, MANIFEST_LIMIT, StoredPlatform, listed};
-use crate::oci::{Descriptor, Digest, ImageConfig, MediaType, Platform, Reference, TooDeep};
+use crate::image::{Image, StoredPlatform, described, listed};
+use crate::oci::{Descriptor, Digest, ImageConfig, Platform, Reference, TooDeep};
 use crate::report::Diagnostic;
 use crate::store::Store;
 use crate::upkeep::Inventory;
@@ -122,19 +122,6 @@ fn by_configuration(store: &Store, name: &str) -> Result<Option<Descriptor>, Fai
 }
 
 /// The blob as the manifest or index that it is, if it is one.
-fn described(store: &Store, digest: Digest) -> Result<Option<Descriptor>, Failure> {
-    #[derive(serde::Deserialize)]
-    struct Typed {
-        #[serde(rename = "mediaType")]
-        media_type: MediaType,
-    }
-    let Some(size) = store.has_blob(&digest).filter(|size| *size <= MANIFEST_LIMIT) else { return Ok(None) };
-    let bytes = store.read_blob(&Descriptor::new(MediaType::MANIFEST, digest, size), MANIFEST_LIMIT)?;
-    let Ok(Typed { media_type }) = serde_json::from_slice(&bytes) else { return Ok(None) };
-    let describes = media_type.is_index() || media_type.is_manifest();
-    Ok(describes.then(|| Descriptor::new(media_type, digest, size)))
-}
-
 fn ambiguous(name: &str, several: &[Descriptor]) -> Failure {
     let all: Vec<String> = several.iter().map(|target| target.digest.to_string()).collect();
     let diagnostic = Diagnostic::error(format!("`{name}` may mean several images: {}", all.join(", ")));

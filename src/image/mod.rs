@@ -10,7 +10,7 @@ mod stored;
 
 pub use choose::{Documents, best, choose, is_attestation, resolve};
 pub use document::{Content, Document};
-pub use stored::{Error, Image, StoredPlatform};
+pub use stored::{Error, Image, StoredPlatform, described};
 
 use crate::oci::{Descriptor, Digest, ImageConfig, Layer, Manifest, MediaType, Platform, Reference, TooDeep};
 

@@ -8,7 +8,8 @@ use super::choose::{Documents, is_attestation, resolve};
 use super::document::{self, Document};
 use super::{CONFIG_LIMIT, Fault, MANIFEST_LIMIT, PlatformImage};
 use crate::oci::{
-    ChainId, Descriptor, DiffId, Digest, ImageConfig, Index, Layer, MAX_INDEX_DEPTH, Manifest, Platform,
+    ChainId, Descriptor, DiffId, Digest, ImageConfig, Index, Layer, MAX_INDEX_DEPTH, Manifest, MediaType,
+    Platform,
 };
 use crate::store::{self, Store};
 
@@ -299,6 +300,23 @@ impl Image {
             _ => {}
         }
     }
+}
+
+/// What a blob is, if it is a manifest or an index that says so.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn described(store: &Store, digest: Digest) -> Result<Option<Descriptor>, store::Error> {
+    #[derive(serde::Deserialize)]
+    struct Typed {
+        #[serde(rename = "mediaType")]
+        media_type: MediaType,
+    }
+    let Some(size) = store.has_blob(&digest).filter(|size| *size <= MANIFEST_LIMIT) else { return Ok(None) };
+    let bytes = store.read_blob(&Descriptor::new(MediaType::MANIFEST, digest, size), MANIFEST_LIMIT)?;
+    let Ok(Typed { media_type }) = serde_json::from_slice(&bytes) else { return Ok(None) };
+    let describes = media_type.is_index() || media_type.is_manifest();
+    Ok(describes.then(|| Descriptor::new(media_type, digest, size)))
 }
 
 impl StoredPlatform {

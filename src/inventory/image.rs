@@ -2,10 +2,12 @@
 
 use super::document::{Base, Step, Subject};
 use super::keep::{Error, Layered, layered};
+use super::origin::{Origins, UNKNOWN};
 use super::steps::History;
 use super::unowned::Unowned;
 use crate::image::StoredPlatform;
 use crate::oci::{ImageConfig, Layer, parse_rfc3339, rfc3339};
+use crate::record::kept;
 use crate::store::Store;
 use crate::text::url::without_passwords;
 use crate::upkeep::StepNotes;
@@ -43,7 +45,8 @@ impl Known {
     }
 
     /// What a document about it is to say: of the `image` that is called `name`, whose `history` is that of these layers, and which has
-    /// these `unowned` files.
+    /// these `unowned` files. Where it came from is not said: the record of a build is not there before its end, and the same image is to
+    /// have the same document.
     pub fn subject<'a>(
         &self,
         (name, image): (&str, &StoredPlatform),
@@ -63,7 +66,17 @@ impl Known {
             unowned,
             unread: self.unread(),
             by_step,
+            origins: &UNKNOWN,
+            stages: &[],
+            with_stages: false,
         }
+    }
+
+    /// What the image is made of, if there is a record of its build here.
+    pub fn origins(&self, store: &Store, image: &StoredPlatform) -> Origins {
+        let layers: Vec<Layer> = self.layers.iter().map(|layered| layered.layer.clone()).collect();
+        let recorded = kept::of_image(store, &image.descriptor.digest);
+        recorded.map(|(record, at)| Origins::of(&record, at, &layers)).unwrap_or_default()
     }
 
     /// Files that look as if they told of packages and could not be read, with the reason.
@@ -74,7 +87,7 @@ impl Known {
 }
 
 /// What the history says of each layer; of layers that it does not tell of, only that they are there.
-fn steps(config: &ImageConfig, notes: &StepNotes, layers: usize) -> Vec<Step> {
+pub(super) fn steps(config: &ImageConfig, notes: &StepNotes, layers: usize) -> Vec<Step> {
     let entries = config.history.iter().enumerate().filter(|(_, entry)| !entry.empty_layer);
     let mut steps: Vec<Step> = entries
         .map(|(at, entry)| Step {

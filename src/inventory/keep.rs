@@ -74,7 +74,13 @@ pub struct Layered {
 /// # Errors
 /// The first layer that is not here or cannot be read.
 pub fn layered(store: &Store, layers: &[Layer]) -> Result<Vec<Layered>, Error> {
-    layers.par_iter().map(|layer| one(store, layer)).collect()
+    // The largest go first: whoever comes to them last makes all others wait.
+    let mut order: Vec<usize> = (0..layers.len()).collect();
+    order.sort_by_key(|at| std::cmp::Reverse(layers[*at].descriptor.size));
+    let mut found: Vec<(usize, Result<Layered, Error>)> =
+        order.into_par_iter().with_max_len(1).map(|at| (at, one(store, &layers[at]))).collect();
+    found.sort_by_key(|(at, _)| *at);
+    found.into_iter().map(|(_, known)| known).collect()
 }
 
 /// What a layer holds: from the store's folder of indexes, else read from its blob, and then kept there.

@@ -1,6 +1,7 @@
 //! Annotations that a build was asked for, each with the document that it is for.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 
 use super::Platform;
@@ -117,6 +118,16 @@ impl Annotation {
     }
 }
 
+impl fmt::Display for Annotation {
+    /// As [`Annotation::parse`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { place: AnnotationPlace { level, platform }, key, value } = self;
+        write!(f, "{}", level.name())?;
+        platform.iter().try_for_each(|platform| write!(f, "[{platform}]"))?;
+        write!(f, ":{key}={value}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -143,6 +154,9 @@ mod tests {
             ("index-descriptor:a:b=v", "index-descriptor a:b=v"),
         ] {
             assert_eq!(read(text).unwrap(), expected, "{text}");
+            for annotation in Annotation::parse(text).unwrap() {
+                assert_eq!(Annotation::parse(&annotation.to_string()).unwrap(), [annotation]);
+            }
         }
         for (text, expected) in [
             ("k", "write it as KEY=VALUE"),

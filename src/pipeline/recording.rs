@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::inputs::Inputs;
 use super::result::{PlatformResult, Results};
-use super::{Built, ContextFrom, DockerfileFrom, PullPolicy, Request, Target};
+use super::{Built, ContextFrom, DockerfileFrom, PullPolicy, Request, Squash, Target};
 use crate::export;
 use crate::oci::{self, Descriptor, Reference};
 use crate::plan::ContextSource;
@@ -141,6 +141,7 @@ impl Request {
             secrets: self.secrets.iter().map(|secret| secret.id.clone()).collect(),
             ssh: self.ssh.iter().map(|(id, _)| id.clone()).collect(),
             attributes: self.attributes(),
+            form: self.form(),
             names: self.tags.iter().map(Reference::full).collect(),
             outputs: self.output_names(),
             made: None,
@@ -216,6 +217,33 @@ impl Request {
         ];
         let said = all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         said.collect()
+    }
+
+    /// What its times, layers and documents depend on.
+    fn form(&self) -> record::Form {
+        let images = || self.outputs.iter().filter(|output| output.is_image());
+        let epoch = images().map(|output| output.epoch).find(|epoch| *epoch != export::Epoch::OfBuild);
+        let annotations = images().flat_map(|output| &output.annotations).chain(&self.annotations);
+        let mut annotations: Vec<String> = annotations.map(ToString::to_string).collect();
+        annotations.sort();
+        annotations.dedup();
+        record::Form {
+            epoch: self.options.epoch.clone(),
+            output_epoch: epoch
+                .map(|epoch| epoch.or(None).map(|seconds| seconds.to_string()).unwrap_or_default()),
+            is_reproducible: self.reproducible,
+            rewrites_times: self.rewrite_timestamp
+                || self.outputs.iter().any(|output| output.layers.rewrite_timestamp),
+            squash: match self.squash {
+                Squash::None => None,
+                Squash::New => Some("new".to_owned()),
+                Squash::All => Some("all".to_owned()),
+            },
+            compression: self.outputs.iter().find_map(|output| output.layers.compression),
+            forces_compression: self.outputs.iter().any(|output| output.layers.force),
+            has_dockers_types: self.dockers_types || images().any(|output| output.dockers_types),
+            annotations,
+        }
     }
 
     fn output_names(&self) -> Vec<String> {

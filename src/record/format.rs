@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::layer::Compression;
 use crate::report::FileCounts;
 
 /// What the member `format` says.
@@ -118,6 +119,9 @@ pub struct Target {
     /// What else was asked for, by the names that BuildKit has for it (`force-network-mode`, `no-cache`, `memory`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
+    /// How the image was to be written.
+    #[serde(default, skip_serializing_if = "Form::is_usual")]
+    pub form: Form,
     /// Names that the image was to get.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
@@ -127,6 +131,48 @@ pub struct Target {
     /// What came of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<Made>,
+}
+
+/// What was said of an image's times, layers and documents: with the rest of a target it is all that its bytes depend on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Form {
+    /// SOURCE_DATE_EPOCH that was no build argument.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<String>,
+    /// What an output said as its `source-date-epoch=`: seconds, or nothing for an image without an epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_epoch: Option<String>,
+    /// `--reproducible`
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_reproducible: bool,
+    /// Times that are newer than the epoch became it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub rewrites_times: bool,
+    /// Which layers became one: `new` or `all`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub squash: Option<String>,
+    /// How layers were to be compressed, if anything was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
+    /// Those of the base, too.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub forces_compression: bool,
+    /// Manifests say Docker's media types.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub has_dockers_types: bool,
+    /// Each as `--annotation` takes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<String>,
+}
+
+impl Form {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn is_false(is: &bool) -> bool {
+    !is
 }
 
 /// Where the files of a build came from.

@@ -16,6 +16,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::format::{FORMAT, Record, Status, VERSION};
+use crate::oci::Digest;
 use crate::store::{Folder, Store};
 use crate::text::url::without_passwords;
 
@@ -150,6 +151,22 @@ pub fn list(store: &Store) -> Vec<Kept> {
     entries(&store.folder(Folder::History))
 }
 
+/// The last build that made an image, and which of its targets that is. `digest` is that of its manifest, or of the index it is in.
+pub fn of_image(store: &Store, digest: &Digest) -> Option<(Record, usize)> {
+    let digest = digest.to_string();
+    let finder = memchr::memmem::Finder::new(digest.as_bytes());
+    list(store).iter().filter(|kept| kept.is_whole).find_map(|kept| {
+        // Most records are of other images, and need not be understood.
+        let record = parse(&kept.bytes().ok().filter(|bytes| finder.find(bytes).is_some())?).ok()?;
+        let target = record.targets.iter().position(|target| {
+            target.made.as_ref().is_some_and(|made| {
+                made.digest == digest || made.images.iter().any(|image| image.manifest == digest)
+            })
+        })?;
+        Some((record, target))
+    })
+}
+
 fn entries(folder: &Path) -> Vec<Kept> {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut all: Vec<Kept> = files.filter_map(|file| named(file.path())).collect();
@@ -180,13 +197,16 @@ impl Kept {
         let fail = |source| Error::Io { id: id(), source };
         let file = crate::rootfs::open_regular(&self.path).map_err(fail)?;
         let is_running = !self.is_whole && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-        let mut bytes = Vec::new();
-        file.take(LIMIT).read_to_end(&mut bytes).map_err(fail)?;
+        let bytes = read_all(file).map_err(fail)?;
         let mut record = parse(&bytes).map_err(|fault| fault.of(&self.id))?;
         if !self.is_whole {
             record.status = if is_running { Status::Running } else { Status::Killed };
         }
         Ok(record)
+    }
+
+    fn bytes(&self) -> io::Result<Vec<u8>> {
+        read_all(crate::rootfs::open_regular(&self.path)?)
     }
 
     /// Whether its build is under way.
@@ -204,6 +224,11 @@ impl Kept {
         let _ = fs::remove_file(other);
         fs::remove_file(&self.path)
     }
+}
+
+fn read_all(file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(LIMIT).read_to_end(&mut bytes).map(|_| bytes)
 }
 
 /// What is wrong with bytes that should be a record.

@@ -13,8 +13,9 @@ mod recorder;
 pub mod trace;
 
 pub use format::{
-    Argument, Context, ContextKind, Dockerfile, FORMAT, Image, Layer, Machine, Made, Material, MaterialKind,
-    Message, Outcome, Pair, Place, Record, Repository, Status, Step, Target, Transfer, Usage, VERSION, Waits,
+    Argument, Context, ContextKind, Dockerfile, FORMAT, Form, Image, Layer, Machine, Made, Material,
+    MaterialKind, Message, Outcome, Pair, Place, Record, Repository, Status, Step, Target, Transfer, Usage,
+    VERSION, Waits,
 };
 pub use mask::Hide;
 pub use recorder::Recorder;

@@ -206,3 +206,55 @@ fn building_again_proves_it_or_shows_what_differs() {
     let told = reproduce(&["--check"], 2).stderr;
     assert!(told.contains("`--check` means nothing to `rbuild reproduce`"), "{told}");
 }
+
+/// The name of an image is enough on the machine that built it: its record has the rest.
+#[test]
+fn an_image_is_built_again_by_its_record() {
+    let project = Project::new();
+    let reproduce = |words: &[&str], status: i32| {
+        let words = ["reproduce", "--progress=quiet"].into_iter().chain(words.iter().copied());
+        let ran = project.world.rbuild(words).any_stdout().any_status().run();
+        assert_eq!(ran.status, Some(status), "{}{}", ran.stdout, ran.stderr);
+        ran
+    };
+    let stages = "ARG WHAT=none\nRUN echo $WHAT >/what; touch -d @5 /what\nCOPY sub /src/\n\
+                  FROM scratch AS other\nCOPY sub /other/";
+    project.world.dockerfile(&format!("FROM {}/busybox AS app\n{stages}\n", project.registry.host()));
+    project.world.file("sub/a", "a").file(".dockerignore", ".git\n");
+    git(&project.world.context(), "git init -q . && git add . && git commit -q -m one");
+    let more = ["--reproducible", "--target=app", "--label=l=v", "--record-build-args", "--build-arg=WHAT=x"];
+    let outputs =
+        ["--annotation=k=v", "-o=type=image,compression=zstd,compression-level=5,oci-mediatypes=true"];
+    project.build("app", &[&more[..], &outputs].concat());
+    let told = reproduce(&["app"], 0).stdout;
+    assert!(told.starts_with("app           sha256:") && told.contains("identical\n"), "{told}");
+
+    // The Dockerfile and the folder are at something else now; and another commit is checked out.
+    project.with("RUN exit 1").world.file("sub/a", "b");
+    git(&project.world.context(), "git add . && git commit -q -m two");
+    reproduce(&["app"], 0);
+    let ran = project.world.rbuild(["reproduce", "--same-context", "app"]).any_stdout().any_status().run();
+    assert!(ran.stdout.contains("content     /src/a  1 bytes"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("and is at another now: its files are taken as they are"), "{}", ran.stderr);
+
+    // What a record does not have has to be said, and what it says is not said again.
+    project.with("ARG WHAT\nRUN --mount=type=secret,id=key true");
+    let secret = project.world.path().join("key");
+    fs::write(&secret, "a-long-secret").unwrap();
+    let secret = format!("--secret=id=key,src={}", secret.display());
+    project.build("app", &["--build-arg=WHAT=x", &secret]);
+    let told = reproduce(&["app"], 1).stderr;
+    assert!(told.contains("it does not have the value of the build argument `WHAT`"), "{told}");
+    let told = reproduce(&["--build-arg=WHAT=x", "app"], 1).stderr;
+    assert!(told.contains("give it: `--secret id=key,src=FILE`"), "{told}");
+    reproduce(&["--build-arg=WHAT=x", &secret, "app"], 0);
+    let told = reproduce(&["--target=x", "app"], 2).stderr;
+    assert!(told.contains("built again as its record says, so `--target` means nothing"), "{told}");
+    let told = reproduce(&["ap"], 1).stderr;
+    assert!(told.contains("`ap` is neither a folder nor an image of the local store"), "{told}");
+
+    project.world.rbuild(["history", "rm", "--all"]).any_stdout().run();
+    let told = reproduce(&["app"], 1).stderr;
+    assert!(told.contains("there is no record of a build that made `app`"), "{told}");
+    assert!(told.contains("`rbuild reproduce CONTEXT --against app`"), "{told}");
+}

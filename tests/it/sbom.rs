@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::support::http::{Reply, Server};
 use crate::support::program::World;
 use crate::support::tools;
 
@@ -33,6 +34,9 @@ fn package_lines(sbom: &Value) -> BTreeSet<String> {
     sbom["packages"].as_array().unwrap().iter().map(line).collect()
 }
 
+/// Of what this root has syft 1.18.1 reads nothing in images, so there is nothing to count.
+const UNREAD_BY_SYFT: &str = "dotnet";
+
 /// Each difference stands in `differences.txt` with its reason, and nothing else does.
 #[test]
 fn finds_what_syft_finds() {
@@ -49,6 +53,10 @@ fn finds_what_syft_finds() {
         let syft = lines(&testdata().join("expected").join(format!("{name}.txt")));
         differences.extend(syft.difference(&ours).map(|line| format!("{name}: - {line}")));
         differences.extend(ours.difference(&syft).map(|line| format!("{name}: + {line}")));
+        if name == UNREAD_BY_SYFT {
+            assert!(syft.is_empty() && !ours.is_empty());
+            continue;
+        }
         (found, expected, both) =
             (found + ours.len(), expected + syft.len(), both + ours.intersection(&syft).count());
     }
@@ -57,7 +65,7 @@ fn finds_what_syft_finds() {
     let explained: Vec<String> = explained.iter().filter(is_difference).cloned().collect();
     tools::same_lines("differences", &differences.into_iter().collect::<Vec<_>>(), &explained);
     assert!(both * 100 >= expected * 98, "{both} of {expected}");
-    assert!((found - both) * 100 <= expected * 4, "{} others", found - both);
+    assert!((found - both) * 100 <= expected * 2, "{} others", found - both);
 }
 
 const STATUS: &str = "Package: one\nStatus: install ok installed\nArchitecture: all\nVersion: 1.0\nMaintainer: Ann <ann@example.org>\n";
@@ -220,4 +228,88 @@ fn what_cannot_be_read_is_named_and_the_rest_is_told() {
     for part in ["/usr/lib/sysimage/rpm/rpmdb.sqlite` may", "`/a/package.json` may", "`/c.jar` may"] {
         assert!(ran.stderr.contains(part), "{}", ran.stderr);
     }
+}
+
+/// A package that was copied is told with the stage and the instruction that brought it there.
+#[test]
+fn says_where_copied_packages_come_from() {
+    let world = World::new();
+    let server = Server::start(|_| Reply::new(200, "of a server"));
+    let url = format!("http://{}", server.host());
+    world.file("package.json", r#"{"name":"left","version":"3.0.0"}"#);
+    world.file("other.json", r#"{"name":"tool","version":"1.0.0"}"#);
+    world.dockerfile(&format!(
+        "FROM scratch AS low\nCOPY other.json /t/node_modules/tool/package.json\n\
+         FROM low AS build\nENV A=b\nCOPY package.json /x/node_modules/left/package.json\n\
+         FROM scratch\nCOPY --from=build /x /app\nADD {}/file.txt /\nCOPY package.json /a\n",
+        url
+    ));
+    let context = world.context();
+    let git = "git init -q . && git add . && git -c user.name=a -c user.email=a@example.org commit -q -m one && \
+               git remote add origin https://example.org/app.git && git rev-parse HEAD";
+    let commit = tools::run("/bin/sh", ["-ec", &format!("cd {} && {git}", context.display())]);
+    let commit = commit.trim();
+    world.build(["-q", "-t", "copied"]).any_stdout().run();
+
+    let told = world.rbuild(["sbom", "--by-step", "copied"]).any_stdout().run().stdout;
+    let copied = "step 1, line 7: COPY /x /app\n  <  stage `build` (2 packages)\n  \
+                  +  left  3.0.0  npm  from stage `build`, line 5\n";
+    assert!(told.starts_with(copied), "{told}");
+    let digest = format!("  <  {}/file.txt (sha256:", url);
+    assert!(told.contains(&digest), "{told}");
+    let from = format!("  <  the context: https://example.org/app.git, commit {commit}\n");
+    assert!(told.contains(&from), "{told}");
+    assert!(!told.contains("tool"), "{told}");
+    let told = world.rbuild(["sbom", "--by-step", "--stages", "copied"]).any_stdout().run().stdout;
+    assert!(told.ends_with(
+        "stage `build`, step 2, line 2: COPY other.json /t/node_modules/tool/package.json\n  +  tool  1.0.0  npm\n\
+         stage `build`, step 3, line 5: COPY package.json /x/node_modules/left/package.json\n  +  left  3.0.0  npm\n"
+    ), "{told}");
+
+    let json = sbom(&world, &["--by-step", "copied"]);
+    let copied = &json["packages"][0]["copied"];
+    assert_eq!((&copied["stage"], &copied["step"]["line"]), (&"build".into(), &5.into()));
+    assert_eq!(copied["path"], "/x/node_modules/left/package.json");
+    assert_eq!((&json["sources"][0]["kind"], &json["steps"][0]["sources"][0]), (&"stage".into(), &0.into()));
+
+    for (more, tools) in [(&[][..], 0), (&["--by-step"][..], 0), (&["--by-step", "--stages"], 1)] {
+        let path = world.path().join("document").display().to_string();
+        world.rbuild(["sbom", "--format=spdx", "-o", &path, "copied"]).args(more).run();
+        holds("spdx-2.3.schema.json", &path);
+        let text = fs::read_to_string(&path).unwrap();
+        let spdx: Value = serde_json::from_str(&text).unwrap();
+        let all = |kind: &str| -> Vec<(String, String)> {
+            let all = spdx["relationships"].as_array().unwrap().iter();
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            all.filter(|found| found["relationshipType"] == kind)
+                .map(|found| (text(&found["spdxElementId"]), text(&found["relatedSpdxElement"])))
+                .collect()
+        };
+        assert_eq!(all("BUILD_TOOL_OF"), [("SPDXRef-Source-1".to_owned(), "SPDXRef-Image".to_owned())]);
+        assert_eq!(all("GENERATED_FROM").len(), 3);
+        assert_eq!(all("COPY_OF").len(), tools, "{more:?}");
+        let packages = spdx["packages"].as_array().unwrap();
+        let of = |name: &str| packages.iter().rfind(|package| package["name"] == name).cloned();
+        assert_eq!(of("tool").is_some(), tools == 1, "a scanner would take it for one of the image");
+        let context = of("context").unwrap();
+        let place = format!("git+https://example.org/app.git@{commit}");
+        assert_eq!((&context["downloadLocation"], &context["versionInfo"]), (&place.into(), &commit.into()));
+        let file = of("file.txt").unwrap();
+        assert_eq!(file["downloadLocation"], format!("{}/file.txt", url));
+        assert!(file["checksums"][0]["checksumValue"].is_string());
+        if !more.is_empty() {
+            let told = of("left").unwrap()["comment"].as_str().unwrap().to_owned();
+            assert!(
+                told.ends_with(
+                    "; copied from stage `build`, where step 3 (line 5): \
+                 COPY package.json /x/node_modules/left/package.json brought it"
+                ),
+                "{told}"
+            );
+        }
+    }
+    // The record is what knows it.
+    world.rbuild(["history", "rm", "--all"]).any_stdout().run();
+    let told = world.rbuild(["sbom", "--by-step", "copied"]).any_stdout().run().stdout;
+    assert!(told.starts_with("step 1, line 7: COPY /x /app\n  +  left  3.0.0  npm\n"), "{told}");
 }

@@ -9,10 +9,12 @@ use crate::cli::args::{Global, ProgressMode};
 use crate::cli::error::print;
 use crate::cli::local;
 use crate::cli::options::configuration::Configuration;
+use crate::cli::options::recorded::Recorded;
 use crate::cli::options::request;
 use crate::cli::show::moving::MovingArgs;
 use crate::export::Target;
-use crate::pipeline::{self, Built, ContextFrom, DockerfileFrom, Request};
+use crate::oci::Platform;
+use crate::pipeline::{self, Built, ContextFrom, DockerfileFrom, Recording, Request};
 use crate::report::Diagnostic;
 use crate::source::git;
 use crate::store::Store;
@@ -21,7 +23,8 @@ use crate::store::Store;
 ///
 /// Builds once as `rbuild build` with these options would, from the cache where that has it, and once more without the cache, one step at a time, with
 /// another umask, later, and from a fresh clone where the context is a clean checkout of git. With `--against` the second build is compared with an image,
-/// and the first is left out. Nothing gets a name.
+/// and the first is left out. The name of an image in the place of CONTEXT does that with the image, as the record of its build says: with the same
+/// Dockerfile, arguments, base images and commit. Nothing gets a name.
 #[derive(Debug, Args)]
 #[command(
     mut_args(|arg| request::hide(arg, &["on_fail", "jobs", "no_cache", "no_cache_filter", "tag", "push", "load", "output", "iidfile"])),
@@ -62,7 +65,14 @@ pub(crate) fn run(global: &Global, args: &ReproduceArgs) -> Result<(), Failure> 
         request.notes.push(NOTE.to_owned());
     }
     let store = local::open_to_write(global, &configuration)?;
-    let (name, first) = match &args.against {
+    let recorded = recorded(&store, args, &request)?;
+    let (mut against, mut commit, mut _pins) = (args.against.clone(), None, None);
+    if let Some((recorded, platform)) = recorded {
+        let repeated = recorded.repeat(&store, request, &platform)?;
+        against = Some(args.build.context.clone());
+        (request, commit, _pins) = (repeated.request, repeated.commit, Some(repeated.pins));
+    }
+    let (name, first) = match &against {
         Some(place) => {
             let moving = MovingArgs::of(&args.build.registries, mode);
             let platform = request.platforms.first();
@@ -72,18 +82,25 @@ pub(crate) fn run(global: &Global, args: &ReproduceArgs) -> Result<(), Failure> 
         None => ("first build".to_owned(), build(request.clone(), mode)?.descriptor),
     };
     let built = std::time::Instant::now();
-    while args.against.is_none() && built.elapsed() < ONE_SECOND {
+    while against.is_none() && built.elapsed() < ONE_SECOND {
         std::thread::sleep(ONE_SECOND.saturating_sub(built.elapsed()));
     }
     let clone = match args.same_context {
         true => None,
-        false => fresh_clone(&store, &request)?,
+        false => fresh_clone(&store, &request, commit.as_deref())?,
     };
     let mut again = request.clone();
+    if let Some(commit) = &commit {
+        let which =
+            if clone.is_some() { "the recorded one is taken" } else { "its files are taken as they are" };
+        again.notes.push(format!("the context was at commit {commit}, and is at another now: {which}"));
+    }
     if let Some(clone) = &clone {
         again = clone.moved(again)?;
     }
     again.no_cache = true;
+    // Where it ran is gone afterwards, and whoever asks for the image's record wants that of the build which named it.
+    again.recording = Recording::Off;
     again.jobs = Some(1);
     let second = {
         let _umask = Umask::set(0o077);
@@ -96,6 +113,30 @@ pub(crate) fn run(global: &Global, args: &ReproduceArgs) -> Result<(), Failure> 
         true => print(&how(clone.is_some(), first.digest == second.digest)),
         false => Err(Failure::told()),
     }
+}
+
+/// The build that made the image which stands in the place of the context, and for which platform it is.
+fn recorded(
+    store: &Store,
+    args: &ReproduceArgs,
+    request: &Request,
+) -> Result<Option<(Recorded, Platform)>, Failure> {
+    let word = args.build.context.as_str();
+    let is_place =
+        !matches!(&request.context, ContextFrom::Directory(path) if path.symlink_metadata().is_err());
+    if is_place {
+        return Ok(None);
+    }
+    let target = local::find_target(store, word).map_err(|_| {
+        let error =
+            Diagnostic::error(format!("`{word}` is neither a folder nor an image of the local store"));
+        Failure::build(vec![error.help("`rbuild images` lists images")])
+    })?;
+    let recorded = Recorded::find(store, word, &target.digest)?;
+    recorded.refuse_others(&args.build, args.against.is_some())?;
+    let image = diff::platform_of(store, &target, word, request.platforms.first())?;
+    let platform = image.platform().unwrap_or_else(Platform::host);
+    Ok(Some((recorded, platform)))
 }
 
 /// Refuses what is instead of a build.
@@ -165,11 +206,13 @@ struct Clone {
 }
 
 /// Clones the repository that the context is in; nothing where there is none, or where files are not as the commit has them.
-fn fresh_clone(store: &Store, request: &Request) -> Result<Option<Clone>, Failure> {
+/// `commit` is another one than is checked out, and then it does not matter how files are.
+fn fresh_clone(store: &Store, request: &Request, commit: Option<&str>) -> Result<Option<Clone>, Failure> {
     let ContextFrom::Directory(context) = &request.context else { return Ok(None) };
-    let Some(top) = git::clean_top(context) else { return Ok(None) };
+    let top = if commit.is_some() { git::top(context) } else { git::clean_top(context) };
+    let Some(top) = top else { return Ok(None) };
     let folder = store.scratch_dir()?;
-    git::clone_head(&top, &folder.path().join("clone"))
+    git::clone(&top, commit, &folder.path().join("clone"))
         .map_err(|error| Failure::message(format!("cannot clone `{}`: {error}", top.display())))?;
     Ok(Some(Clone { folder, top }))
 }
@@ -191,6 +234,6 @@ impl Clone {
             DockerfileFrom::Path(path) if path.exists() => DockerfileFrom::Path(moved(path)?),
             other => other.clone(),
         };
-        Ok(Request { context, dockerfile, lock: None, ..request })
+        Ok(Request { context, dockerfile, ..request })
     }
 }

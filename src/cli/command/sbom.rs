@@ -14,8 +14,10 @@ use crate::cli::local;
 use crate::cli::show::diagnostic;
 use crate::cli::show::listing::table;
 use crate::image::{Image, StoredPlatform};
-use crate::inventory::document::{self, Step, Subject};
-use crate::inventory::{self, Change, Component, Difference, Known, Unowned, difference, history, unowned};
+use crate::inventory::document::{self, StagePackages, Step, Subject};
+use crate::inventory::{
+    self, Change, Component, Difference, Event, Known, StageKnown, Unowned, difference, stages, unowned,
+};
 use crate::oci::Platform;
 use crate::report::Diagnostic;
 use crate::store::Store;
@@ -32,7 +34,7 @@ const FOLDERS: usize = 8;
 /// Reads the package databases, manifests and programs in the image's layers: dpkg, apk, rpm, Python, npm, Go, Rust, Java, Ruby, PHP,
 /// .NET. What is known of a layer is kept in the local store, so that the next image with it is not read again. With --by-step each
 /// instruction is listed with the packages that it added, changed and removed, and with the files that it brought and that
-/// belong to no package.
+/// belong to no package; of an image that was built here also with what it took from where: stages, images, URLs, repositories.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -48,6 +50,9 @@ pub(crate) struct SbomArgs {
     /// Say for each step what it brought
     #[arg(long)]
     by_step: bool,
+    /// Also list what stages have that were copied from: packages that are not in the image
+    #[arg(long, requires = "by_step")]
+    stages: bool,
     /// What to print
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "table")]
     format: Format,
@@ -103,9 +108,19 @@ pub(crate) fn run(global: &Global, args: &SbomArgs) -> Result<(), Failure> {
     }
     let Some(name) = &args.name else { return Ok(()) };
     let (image, known) = look(&store, name, args.platform.as_ref())?;
-    let history = history(&known.layers);
+    let history = inventory::history(&known.layers);
     let unowned = if args.by_step { unowned(&history.view, &history.state) } else { Vec::new() };
+    let origins = known.origins(&store, &image);
+    let looked_into = if args.by_step { stages(&store, &origins) } else { Vec::new() };
+    let in_stages: Vec<StagePackages<'_>> = looked_into.iter().map(packages_of).collect();
     let subject = known.subject((name, &image), &history, &unowned, args.by_step);
+    let subject = Subject {
+        base: subject.base.clone().or_else(|| origins.base.clone()),
+        origins: &origins,
+        stages: &in_stages,
+        with_stages: args.stages,
+        ..subject
+    };
     let text = match args.format {
         Format::Table if args.by_step => by_step(&subject),
         Format::Table => listed(&subject),
@@ -118,6 +133,15 @@ pub(crate) fn run(global: &Global, args: &SbomArgs) -> Result<(), Failure> {
         None => print(&text),
         Some(path) => std::fs::write(path, text)
             .map_err(|error| Failure::message(format!("cannot write `{}`: {error}", path.display()))),
+    }
+}
+
+fn packages_of(stage: &StageKnown) -> StagePackages<'_> {
+    StagePackages {
+        source: stage.source,
+        steps: &stage.steps,
+        history: inventory::history(&stage.layers),
+        absent: stage.absent.as_deref(),
     }
 }
 
@@ -180,12 +204,11 @@ fn by_step(subject: &Subject<'_>) -> String {
     let mut text = String::new();
     for (layer, step) in subject.steps.iter().enumerate() {
         text.push_str(&heading(step));
-        let events = subject.history.events.iter().filter(|event| event.layer == layer);
-        let mut rows: Vec<Vec<String>> = events.map(|event| row(&event.component, &event.change)).collect();
-        rows.dedup();
-        for line in table(&rows).lines() {
-            text.push_str(&format!("  {line}\n"));
+        for source in subject.origins.of_layer.get(layer).into_iter().flatten() {
+            text.push_str(&taken(subject, *source));
         }
+        let events = subject.history.events.iter().filter(|event| event.layer == layer);
+        text.push_str(&changes(events, |event| subject.copied_from(event)));
         let files: Vec<&Unowned> = subject.unowned.iter().filter(|file| file.layer == layer).collect();
         for (folder, count, size) in folded(&files) {
             let files = if count == 1 { "file" } else { "files" };
@@ -194,6 +217,50 @@ fn by_step(subject: &Subject<'_>) -> String {
                 harmless(&folder),
                 bytes(size)
             ));
+        }
+    }
+    for stage in subject.stages.iter().filter(|_| subject.with_stages) {
+        text.push_str(&of_stage(subject, stage));
+    }
+    text
+}
+
+/// What each event did, a line each, with what `more` says of it.
+fn changes<'e, 'l: 'e>(
+    events: impl Iterator<Item = &'e Event<'l>>,
+    more: impl Fn(&Event<'l>) -> Option<String>,
+) -> String {
+    let of = |event: &Event<'l>| {
+        let mut row = row(&event.component, &event.change);
+        row.extend(more(event));
+        row
+    };
+    let mut rows: Vec<Vec<String>> = events.map(of).collect();
+    rows.dedup();
+    table(&rows).lines().map(|line| format!("  {line}\n")).collect()
+}
+
+/// The line of something that a step took files from.
+fn taken(subject: &Subject<'_>, source: usize) -> String {
+    let Some(found) = subject.origins.sources.get(source) else { return String::new() };
+    let packages = subject.stages.iter().find(|stage| stage.source == source);
+    let count = packages.map_or_else(String::new, |stage| {
+        let count = stage.history.state.components.len();
+        let absent = stage.absent.map(|why| format!("; {why}")).unwrap_or_default();
+        format!(" ({count} package{}{absent})", if count == 1 { "" } else { "s" })
+    });
+    format!("  <  {}{count}\n", harmless(&found.words()))
+}
+
+/// What a stage has that was copied from, step by step.
+fn of_stage(subject: &Subject<'_>, stage: &StagePackages<'_>) -> String {
+    let mut text = String::new();
+    let Some(source) = subject.origins.sources.get(stage.source) else { return text };
+    for (layer, step) in stage.steps.iter().enumerate() {
+        let events: Vec<_> = stage.history.events.iter().filter(|event| event.layer == layer).collect();
+        if !events.is_empty() {
+            text.push_str(&format!("{}, {}", harmless(&source.words()), heading(step)));
+            text.push_str(&changes(events.into_iter(), |_| None));
         }
     }
     text
@@ -242,7 +309,7 @@ fn diff(
     is_json: bool,
 ) -> Result<(), Failure> {
     let ((_, old), (_, new)) = (look(store, old, platform)?, look(store, new, platform)?);
-    let (old, new) = (history(&old.layers), history(&new.layers));
+    let (old, new) = (inventory::history(&old.layers), inventory::history(&new.layers));
     let mut found = difference(&old.state, &new.state);
     let order = |difference: &Difference<'_>| {
         let package = difference.component.package;

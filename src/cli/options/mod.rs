@@ -11,6 +11,7 @@ pub(super) mod limits;
 mod load;
 pub(super) mod on;
 pub(super) mod podman;
+pub(super) mod recorded;
 pub(super) mod request;
 pub(super) mod sandbox;
 pub(super) mod secrets;

@@ -368,12 +368,17 @@ pub(crate) fn network(configuration: &Configuration, given: Option<&str>) -> Res
         (None, Some(text)) => ("`network` in the configuration", text.as_str()),
         (None, None) => return Ok(Network::Default),
     };
-    match text {
-        "default" | "" => Ok(Network::Default),
-        "host" => Ok(Network::Host),
-        "none" => Ok(Network::None),
-        "pasta" => Ok(Network::Pasta),
-        _ => Err(bad(option, text, "it is default, host, none or pasta")),
+    network_named(text).ok_or_else(|| bad(option, text, "it is default, host, none or pasta"))
+}
+
+/// The network of that name.
+pub(super) fn network_named(name: &str) -> Option<Network> {
+    match name {
+        "default" | "" => Some(Network::Default),
+        "host" => Some(Network::Host),
+        "none" => Some(Network::None),
+        "pasta" => Some(Network::Pasta),
+        _ => None,
     }
 }
 
@@ -459,7 +464,8 @@ pub(crate) fn ulimit(text: &str) -> Result<(String, i64, i64), String> {
 }
 
 /// `--build-context`
-fn named_contexts(given: &[String]) -> Result<Vec<(String, ContextSource)>, Failure> {
+/// `--build-context`
+pub(super) fn named_contexts(given: &[String]) -> Result<Vec<(String, ContextSource)>, Failure> {
     let read = |text: &String| {
         named_context(text).map_err(|reason| {
             let error = Diagnostic::error(format!("bad value `{text}` for --build-context: {reason}"));

@@ -137,3 +137,16 @@ fn every_kind_has_a_name_of_its_own() {
     let names: std::collections::BTreeSet<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
     assert_eq!(names.len(), Kind::ALL.len());
 }
+
+/// `fuzz/targets/inventory.rs` has paths that lead to each reader.
+#[test]
+fn every_reader_is_fuzzed() {
+    let target = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/targets/inventory.rs");
+    let text = std::fs::read_to_string(target).unwrap();
+    let list = text.split_once("const PATHS").unwrap().1.split_once("];").unwrap().0;
+    let paths: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+    for (number, cataloger) in CATALOGERS.iter().enumerate() {
+        let is_wanted = |path: &&str| cataloger.wants(&Candidate { path, size: 8192, mode: 0o755 });
+        assert!(paths.iter().any(is_wanted), "number {number} of the catalogers");
+    }
+}

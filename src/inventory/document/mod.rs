@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::merge::Component;
+use super::origin::{Origins, Source, Stage};
 use super::steps::{Change, Event, History};
 use super::unowned::Unowned;
 use crate::oci::{Digest, Layer};
@@ -52,6 +53,46 @@ pub struct Subject<'a> {
     pub unread: Vec<(String, String)>,
     /// Whether the document says which step brought what.
     pub by_step: bool,
+    /// What the image is made of.
+    pub origins: &'a Origins,
+    /// What stages have that were copied from, if that was looked into.
+    pub stages: &'a [StagePackages<'a>],
+    /// Whether packages of stages that are not in the image are told, too.
+    pub with_stages: bool,
+}
+
+/// What a stage has.
+#[derive(Debug)]
+pub struct StagePackages<'a> {
+    /// Its place in [`Origins::sources`].
+    pub source: usize,
+    /// What made its layers.
+    pub steps: &'a [Step],
+    /// Its packages.
+    pub history: History<'a>,
+    /// Why some are not known.
+    pub absent: Option<&'a str>,
+}
+
+/// Where a copied package was before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Copied<'a> {
+    /// The stage.
+    pub(super) stage: &'a Stage,
+    /// Its place in [`Subject::stages`].
+    pub(super) number: usize,
+    /// The package there.
+    pub(super) component: &'a Component<'a>,
+    /// What brought it there.
+    pub(super) step: Option<&'a Step>,
+}
+
+impl Copied<'_> {
+    /// In a clause.
+    fn words(&self) -> String {
+        let brought = self.step.map(|step| format!(", where {} brought it", step.words()));
+        format!("copied from stage `{}`{}", self.stage.name, brought.unwrap_or_default())
+    }
 }
 
 /// What made a layer.
@@ -88,6 +129,16 @@ pub struct Base {
     pub digest: Option<String>,
 }
 
+impl Base {
+    /// Its name, and the beginning of its digest.
+    pub fn words(&self) -> String {
+        let digest = self.digest.as_deref().and_then(|digest| digest.parse::<Digest>().ok());
+        let is_named_by_it = self.name.contains('@');
+        let digest = digest.filter(|_| !is_named_by_it).map(|digest| format!(" ({})", digest.short()));
+        format!("{}{}", self.name, digest.unwrap_or_default())
+    }
+}
+
 impl<'a> Subject<'a> {
     /// The document; it ends with a line break.
     pub fn document(&self, format: Format) -> String {
@@ -116,11 +167,41 @@ impl<'a> Subject<'a> {
     /// In a sentence, which step made a package what it is.
     fn told(&self, event: &Event<'_>) -> Option<String> {
         let step = self.step(event.layer)?.words();
-        Some(match &event.change {
+        let told = match &event.change {
             Change::Added => format!("added by {step}"),
             Change::Changed { from } => format!("changed from {from} by {step}"),
             Change::Removed => format!("removed by {step}"),
+        };
+        let copied = self.copied(event).map(|copied| format!("; {}", copied.words()));
+        Some(told + &copied.unwrap_or_default())
+    }
+
+    /// Where a package was that an instruction copied from a stage: of the same name, version and kind. Nothing of what was removed.
+    pub(super) fn copied(&self, event: &Event<'_>) -> Option<Copied<'_>> {
+        if event.change == Change::Removed {
+            return None;
+        }
+        let taken = self.origins.of_layer.get(event.layer)?;
+        let of_stage = self.stages.iter().enumerate().filter(|(_, stage)| taken.contains(&stage.source));
+        of_stage.into_iter().find_map(|(number, packages)| {
+            let Source::Stage(stage) = self.origins.sources.get(packages.source)? else { return None };
+            let components = packages.history.state.components.iter();
+            let component = components.into_iter().find(|there| there.purl == event.component.purl)?;
+            let brought = packages.history.brought(component);
+            let step = brought.and_then(|event| packages.steps.get(event.layer));
+            Some(Copied { stage, number, component, step })
         })
+    }
+
+    /// A line for people: where it was before.
+    pub fn copied_from(&self, event: &Event<'_>) -> Option<String> {
+        let Copied { stage, step, .. } = self.copied(event)?;
+        let place = match step {
+            Some(Step { base: Some(true), .. }) => ", of its base".to_owned(),
+            Some(Step { line: Some(line), .. }) => format!(", line {line}"),
+            Some(_) | None => String::new(),
+        };
+        Some(format!("from stage `{}`{place}", stage.name))
     }
 }
 

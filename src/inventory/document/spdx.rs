@@ -1,11 +1,14 @@
 //! SPDX 2.3, as JSON.
 
+mod sources;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::licence::licences;
 use super::{Subject, TOOL, short_hash};
+use crate::inventory::merge::Component;
 use crate::inventory::steps::Change;
 
 #[derive(Serialize)]
@@ -40,7 +43,7 @@ struct Package {
     version_info: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     supplier: Option<String>,
-    download_location: &'static str,
+    download_location: String,
     files_analyzed: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     checksums: Vec<Checksum>,
@@ -110,26 +113,19 @@ pub(super) fn document(subject: &Subject<'_>) -> Document {
             packages.push(layer);
         }
     }
+    let mut made_of = sources::MadeOf::of(subject);
+    packages.append(&mut made_of.packages);
+    relationships.append(&mut made_of.relationships);
     let brought = subject.brought();
-    let mut extracted = BTreeMap::new();
+    let mut extracted = made_of.extracted;
     for component in &subject.history.state.components {
         let event = brought.get(&(component.purl.as_str(), component.path)).filter(|_| subject.by_step);
-        let name = component.package.name.clone();
-        let id = format!("SPDXRef-Package-{}-{}", component.package.kind.name(), short_hash(component));
-        let licences = licences(&component.licences);
-        let mut package = plain(name, id);
-        component.package.version.clone_into(&mut package.version_info);
-        let supplier = Some(&component.package.supplier).filter(|supplier| !supplier.is_empty());
-        package.supplier = supplier.map(|supplier| format!("Person: {}", one_line(supplier)));
-        package.license_declared = licences.expression.unwrap_or_else(|| NOTHING.to_owned());
-        package.source_info = Some(format!("found in /{}", component.path));
+        let mut package = of_component(component, "Package", &mut extracted);
         package.comment = event.and_then(|event| subject.told(event));
-        package.external_refs.push(ExternalRef {
-            reference_category: "PACKAGE-MANAGER",
-            reference_type: "purl",
-            reference_locator: component.purl.clone(),
-        });
-        extracted.extend(licences.extracted);
+        if let Some(copied) = event.and_then(|event| subject.copied(event)).filter(|_| subject.with_stages) {
+            let there = sources::package_id(copied.number, copied.component);
+            relationships.push(relationship(&package.id, "COPY_OF", &there));
+        }
         let holder = event.map_or_else(|| IMAGE.to_owned(), |event| layer_id(event.layer));
         relationships.push(relationship(&holder, "CONTAINS", &package.id));
         packages.push(package);
@@ -143,7 +139,11 @@ pub(super) fn document(subject: &Subject<'_>) -> Document {
         document_namespace: format!(
             "https://spdx.org/spdxdocs/{TOOL}-{}{}",
             subject.digest.hex(),
-            if subject.by_step { "-by-step" } else { "" }
+            match (subject.by_step, subject.with_stages) {
+                (_, true) => "-with-stages",
+                (true, false) => "-by-step",
+                (false, false) => "",
+            }
         ),
         creation_info: CreationInfo {
             creators: vec![format!("Tool: {TOOL}")],
@@ -157,11 +157,31 @@ pub(super) fn document(subject: &Subject<'_>) -> Document {
     }
 }
 
+/// A package; `kind` is what its identifier begins with.
+fn of_component(component: &Component<'_>, kind: &str, extracted: &mut BTreeMap<String, String>) -> Package {
+    let name = component.package.name.clone();
+    let id = format!("SPDXRef-{kind}-{}-{}", component.package.kind.name(), short_hash(component));
+    let licences = licences(&component.licences);
+    let mut package = plain(name, id);
+    component.package.version.clone_into(&mut package.version_info);
+    let supplier = Some(&component.package.supplier).filter(|supplier| !supplier.is_empty());
+    package.supplier = supplier.map(|supplier| format!("Person: {}", one_line(supplier)));
+    package.license_declared = licences.expression.unwrap_or_else(|| NOTHING.to_owned());
+    package.source_info = Some(format!("found in /{}", component.path));
+    package.external_refs.push(ExternalRef {
+        reference_category: "PACKAGE-MANAGER",
+        reference_type: "purl",
+        reference_locator: component.purl.clone(),
+    });
+    extracted.extend(licences.extracted);
+    package
+}
+
 fn plain(name: String, id: String) -> Package {
     Package {
         name,
         id,
-        download_location: NOTHING,
+        download_location: NOTHING.to_owned(),
         license_concluded: NOTHING,
         license_declared: NOTHING.to_owned(),
         copyright_text: NOTHING,

@@ -45,8 +45,7 @@ pub fn head_time(folder: &Path) -> Option<Seconds> {
 /// The folder of the repository that `folder` is in, if all files below `folder` are as the commit has them, and a clone has all of them;
 /// `None` else.
 pub fn clean_top(folder: &Path) -> Option<PathBuf> {
-    let top = told(git(folder).args(["rev-parse", "--show-toplevel"]))?;
-    let top = PathBuf::from(OsStr::from_bytes(top.trim_ascii_end()));
+    let top = top(folder)?;
     let changed = told(git(folder).args([
         "status",
         "--porcelain",
@@ -59,13 +58,28 @@ pub fn clean_top(folder: &Path) -> Option<PathBuf> {
     (changed.is_empty() && !has_modules).then_some(top)
 }
 
-/// Clones what is checked out in `top`.
+/// The folder of the repository that `folder` is in.
+pub fn top(folder: &Path) -> Option<PathBuf> {
+    let top = told(git(folder).args(["rev-parse", "--show-toplevel"]))?;
+    Some(PathBuf::from(OsStr::from_bytes(top.trim_ascii_end())))
+}
+
+/// Clones what is checked out in `top`, or another commit of it.
 ///
 /// # Errors
 /// What git says.
-pub fn clone_head(top: &Path, into: &Path) -> io::Result<()> {
-    let mut command = git(top);
-    command.args(["clone", "--quiet", "--no-tags", "--"]).arg(top).arg(into);
+pub fn clone(top: &Path, commit: Option<&str>, into: &Path) -> io::Result<()> {
+    run(git(top).args(["clone", "--quiet", "--no-tags", "--"]).arg(top).arg(into))?;
+    match commit {
+        None => Ok(()),
+        Some(commit) if commit.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            run(git(into).args(["checkout", "--quiet", "--detach", commit]))
+        }
+        Some(other) => Err(io::Error::other(format!("`{other}` is no commit"))),
+    }
+}
+
+fn run(command: &mut Command) -> io::Result<()> {
     let said = command.output()?;
     match said.status.success() {
         true => Ok(()),

@@ -23,7 +23,7 @@ use crate::oci::Seconds;
 use crate::secrets::{SecretError, Secrets};
 use mirror::Mirror;
 
-pub use head::{clean_top, clone_head, head_time};
+pub use head::{clean_top, clone, head_time, top};
 
 /// Why a repository cannot be added. URLs are shown without user info.
 #[derive(Debug, thiserror::Error)]
