@@ -92,6 +92,20 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// Ways to go on.
     pub help: Vec<String>,
+    /// What is at fault, for those who only see the exit code.
+    pub fault: Fault,
+}
+
+/// What is at fault, as far as somebody who runs rbuild may act on it without reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fault {
+    /// Whatever the words say.
+    #[default]
+    Told,
+    /// A server or a network: the same may succeed a little later.
+    Transient,
+    /// The image breaks a budget that was set for it.
+    Budget,
 }
 
 impl Diagnostic {
@@ -105,6 +119,7 @@ impl Diagnostic {
             labels: Vec::new(),
             notes: Vec::new(),
             help: Vec::new(),
+            fault: Fault::Told,
         }
     }
 
@@ -124,6 +139,16 @@ impl Diagnostic {
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
         self
+    }
+
+    /// Says whether the same may succeed a little later.
+    pub fn transient(self, is_transient: bool) -> Self {
+        Self { fault: if is_transient { Fault::Transient } else { self.fault }, ..self }
+    }
+
+    /// Says what is at fault.
+    pub fn because(self, fault: Fault) -> Self {
+        Self { fault, ..self }
     }
 
     /// Adds a way to go on.

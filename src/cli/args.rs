@@ -11,6 +11,7 @@ use super::command::{
     bake::BakeArgs,
     build::BuildLine,
     cache::CacheArgs,
+    check_image::CheckImageArgs,
     commit::CommitArgs,
     completions::{CompleteArgs, CompletionsArgs},
     config::ConfigArgs,
@@ -148,6 +149,8 @@ pub(super) enum Command {
     Diff(DiffArgs),
     /// Build again, and show what comes out otherwise
     Reproduce(Box<ReproduceArgs>),
+    /// Hold an image to a size, to growth, to waste
+    CheckImage(CheckImageArgs),
     /// Show an image's manifest and configuration as JSON
     Inspect(InspectArgs),
     /// List the packages of an image, and which step brought each
@@ -200,7 +203,7 @@ pub(super) enum Command {
     Logs(LogsArgs),
     /// Check what this machine offers to RUN, and how to get more
     Doctor(DoctorArgs),
-    /// Say what a build check means, and how to do better
+    /// Say why a step ran, where a file comes from, why an image is large
     Explain(ExplainArgs),
     /// Make rbuild a plugin of docker's, or take that back
     #[command(name = "self")]

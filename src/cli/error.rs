@@ -8,13 +8,17 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::docker_words;
 use super::show::diagnostic;
 use crate::cli::show::progress::json;
-use crate::report::Diagnostic;
+use crate::report::{Diagnostic, Fault};
 use crate::text::terminal::{harmless, harmless_json};
 
 /// The build, or whatever was asked for, failed.
 const EXIT_FAILED: u8 = 1;
 /// The command line was wrong.
 const EXIT_USAGE: u8 = 2;
+/// The image breaks a budget that was set for it.
+const EXIT_BUDGET: u8 = 3;
+/// A registry, a server or the network failed: the same may succeed a little later. `EX_TEMPFAIL` of sysexits.h.
+const EXIT_TRY_AGAIN: u8 = 75;
 /// rbuild itself is wrong.
 const EXIT_BUG: u8 = 255;
 /// Ended by Ctrl-C or SIGTERM, as shells count it: this and the signal's number.
@@ -112,6 +116,13 @@ impl Failure {
         }
     }
 
+    /// What is at fault; where several things are, that has to be read.
+    fn fault(&self) -> Fault {
+        let first = self.diagnostics.first().map(|diagnostic| diagnostic.fault).unwrap_or_default();
+        let is_same = self.diagnostics.iter().all(|diagnostic| diagnostic.fault == first);
+        if is_same { first } else { Fault::Told }
+    }
+
     /// Is printed as JSON if `wanted`.
     pub(super) fn in_json(self, wanted: bool) -> Self {
         Self { json: wanted, ..self }
@@ -174,7 +185,11 @@ pub(super) fn report(failure: &Failure) -> ExitCode {
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
     ExitCode::from(match failure.kind {
-        FailureKind::Failed => EXIT_FAILED,
+        FailureKind::Failed => match failure.fault() {
+            Fault::Told => EXIT_FAILED,
+            Fault::Budget => EXIT_BUDGET,
+            Fault::Transient => EXIT_TRY_AGAIN,
+        },
         FailureKind::Usage => EXIT_USAGE,
         FailureKind::Interrupted(signal) => (EXIT_SIGNAL + signal) as u8,
         FailureKind::Status(code) => code,

@@ -25,7 +25,8 @@ use face::Face;
 pub use error::Failure;
 
 /// Runs the command line of this process and gives its exit code: 0 done, 1 the build failed,
-/// 2 wrong usage, 130 and 143 ended by Ctrl-C and SIGTERM, 255 a bug of rbuild's own.
+/// 2 wrong usage, 3 a budget is broken, 75 a registry or the network failed, 130 and 143 ended by Ctrl-C and SIGTERM, 255 a bug of
+/// rbuild's own.
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(error::report_panic));
     let words: Vec<_> = std::env::args_os().collect();
@@ -37,12 +38,17 @@ pub fn main() -> ExitCode {
 
 fn run(words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
     if face::is_executor(&words) {
-        return kaniko::run(words);
+        return kaniko::run(words).map_err(as_others);
     }
     match face::plugin_of(&words) {
         None => run_as(Face::Own, words),
-        Some(name) => face::run(name, &words, |words| run_as(Face::Docker, words)),
+        Some(name) => face::run(name, &words, |words| run_as(Face::Docker, words)).map_err(as_others),
     }
+}
+
+/// docker and kaniko have one exit code for whatever fails.
+fn as_others(failure: Failure) -> Failure {
+    failure.or_status(1)
 }
 
 fn run_as(face: Face, words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
@@ -70,6 +76,7 @@ fn run_as(face: Face, words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
         args::Command::Report(report) => command::report::run(&cli.global, &report),
         args::Command::Diff(diff) => command::diff::run(&cli.global, &diff),
         args::Command::Reproduce(reproduce) => command::reproduce::run(&cli.global, &reproduce),
+        args::Command::CheckImage(check) => command::check_image::run(&cli.global, &check),
         args::Command::Plan(plan) => command::plan::run(&cli.global, &plan),
         args::Command::Images(images) => command::images::run(&cli.global, &images),
         args::Command::Sbom(sbom) => command::sbom::run(&cli.global, &sbom),
@@ -96,7 +103,7 @@ fn run_as(face: Face, words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
         args::Command::Logs(logs) => command::logs::run(&cli.global, &logs),
         args::Command::Sessions(sessions) => command::sessions::run(&cli.global, &sessions),
         args::Command::Doctor(doctor) => command::doctor::run(&cli.global, &doctor),
-        args::Command::Explain(explain) => command::explain::run(&explain),
+        args::Command::Explain(explain) => command::explain::run(&cli.global, &explain),
         args::Command::Own(own) => command::own::run(&own),
         args::Command::Index(index) => command::index::run(&index),
         args::Command::Config(config) => command::config::run(&cli.global, &config),

@@ -39,6 +39,8 @@ pub struct Defaults {
     pub network: Option<String>,
     /// `--reproducible`
     pub reproducible: Option<bool>,
+    /// `--advice`
+    pub advice: Option<bool>,
     /// `--cache-from`
     #[serde(default)]
     pub cache_from: Vec<String>,

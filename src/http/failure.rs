@@ -23,6 +23,17 @@ pub enum Problem {
     Broken,
 }
 
+impl Problem {
+    /// Whether a network or a server that is down may be behind it, and not how they are set up. A name without an address may be
+    /// misspelt; but no name has one where the network is gone.
+    pub fn may_pass(self) -> bool {
+        match self {
+            Problem::NoSuchHost | Problem::Refused | Problem::Timeout | Problem::Broken => true,
+            Problem::Proxy | Problem::Certificate | Problem::Protocol => false,
+        }
+    }
+}
+
 /// Why an exchange failed.
 #[derive(Debug)]
 pub(crate) struct Failure {

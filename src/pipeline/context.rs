@@ -195,7 +195,7 @@ fn download(request: &Request, services: &Services, url: &str) -> Result<MainCon
     services.events.send(Event::Note(format!("fetching the context `{name}`")));
     let fetched = http::fetch_to(url, &request.secrets(), &file).map_err(|error| {
         let diagnostic = Diagnostic::error(format!("no context: {error}"));
-        vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
+        vec![error.help().into_iter().fold(diagnostic.transient(error.is_transient()), Diagnostic::help)]
     })?;
     services.materials.saw_url(url, fetched.digest);
     let fail = |e: io::Error| vec![Diagnostic::error(format!("cannot read the context `{name}`: {e}"))];
@@ -273,7 +273,7 @@ fn repository(request: &Request, services: &Services, url: &str) -> Result<MainC
     services.events.send(Event::Note(format!("fetching the context `{}`", text::url::without_password(url))));
     let fail = |error: GitError| {
         let diagnostic = Diagnostic::error(format!("no context: {error}"));
-        vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
+        vec![error.help().into_iter().fold(diagnostic.transient(error.is_transient()), Diagnostic::help)]
     };
     let source = GitSource::new(url, None, keeps_git_dir(&request.options));
     let source = source.and_then(|source| source.log_in(&request.secrets())).map_err(fail)?;

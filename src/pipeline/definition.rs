@@ -41,7 +41,7 @@ pub fn fetch_definition(
         let file = scratch.path().join("definition");
         http::fetch_to(&url, &request.secrets(), &file).map_err(|error| {
             let diagnostic = Diagnostic::error(format!("no definition: {error}"));
-            vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
+            vec![error.help().into_iter().fold(diagnostic.transient(error.is_transient()), Diagnostic::help)]
         })?;
         let fail = |e: std::io::Error| vec![Diagnostic::error(format!("cannot read `{shown}`: {e}"))];
         if archive::is_archive(std::fs::File::open(&file).map_err(fail)?) {
@@ -58,7 +58,7 @@ pub fn fetch_definition(
     }
     let fail = |error: git::GitError| {
         let diagnostic = Diagnostic::error(format!("no definition: {error}"));
-        vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
+        vec![error.help().into_iter().fold(diagnostic.transient(error.is_transient()), Diagnostic::help)]
     };
     let source = GitSource::new(&url, None, false);
     let source = source.and_then(|source| source.log_in(&request.secrets())).map_err(fail)?;

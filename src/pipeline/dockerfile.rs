@@ -133,7 +133,7 @@ fn read_elsewhere(store: &Store, request: &Request) -> Result<Arc<Source>, Vec<D
     let file = scratch.path().join("Dockerfile");
     http::fetch_to(url, &request.secrets(), &file).map_err(|error| {
         let diagnostic = Diagnostic::error(format!("no Dockerfile: {error}"));
-        vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)]
+        vec![error.help().into_iter().fold(diagnostic.transient(error.is_transient()), Diagnostic::help)]
     })?;
     let name = crate::text::url::without_password(url);
     let bytes = File::open(&file).and_then(read_limited).map_err(|e| vec![unreadable(&name, &e)])?;

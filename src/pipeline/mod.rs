@@ -2,6 +2,7 @@
 
 mod attest;
 mod bases;
+mod budget;
 mod check;
 pub mod commit;
 mod context;
@@ -57,6 +58,7 @@ use inputs::Inputs;
 
 pub use dockerfile::usual_path as usual_dockerfile;
 
+pub use budget::{Budgets, broken, measure};
 pub use check::{Checked, Outlined, check, outline, stages};
 pub use definition::{Definition, fetch_definition};
 pub use dry_run::{DryRun, dry_run};
@@ -156,6 +158,8 @@ pub struct Request {
     pub on: Option<On>,
     /// What workers made for this build, looked into as caches are.
     pub brought: Vec<(Precedence, Arc<dyn Backend>)>,
+    /// What the image is to keep to.
+    pub budgets: Budgets,
 }
 
 /// By what an image is known to where it goes: what `-q` prints and `--iidfile` holds.
@@ -251,6 +255,7 @@ impl Request {
             recording: Recording::default(),
             on: None,
             brought: Vec::new(),
+            budgets: Budgets::default(),
         }
     }
 

@@ -99,9 +99,7 @@ pub(super) fn run(
     let took = started.elapsed();
     pushed.map_err(|error| {
         services.events.send(Event::Failed { step, took, usage: None });
-        let diagnostic = Diagnostic::error(error.to_string());
-        let diagnostic = error.help().into_iter().fold(diagnostic, Diagnostic::help);
-        vec![diagnostic.note("the image itself was built, and is kept in the local store")]
+        vec![error.diagnose().note("the image itself was built, and is kept in the local store")]
     })?;
     services.events.send(Event::Finished { step, outcome: Outcome::Ran, took, result: Box::default() });
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Built, Identity, Request, attest, diagnose_store, load, push, squash};
+use super::{Built, Identity, Request, attest, budget, diagnose_store, load, push, squash};
 use crate::attest::ABOUT;
 use crate::export::{self, Along};
 use crate::image::{MANIFEST_LIMIT, is_attestation};
@@ -109,7 +109,7 @@ fn notes(graph: &Graph, goal: &Goal, solved: &Solved, source: &Source) -> StepNo
 
 /// Names the image and writes it wherever the request says: outputs first, so that a name never points at something
 /// whose output failed. Pushing comes last: what took long to build is kept when a registry refuses it. Its events
-/// are those of `line`.
+/// are those of `line`. What breaks a budget is refused before all of that.
 pub(super) fn publish(
     request: &Request,
     services: &Services,
@@ -134,6 +134,12 @@ pub(super) fn publish(
         Identity::Manifest => target.digest,
         Identity::Configuration => config_digest.unwrap_or(target.digest),
     };
+    budget::check(
+        request,
+        services,
+        (results, &target),
+        witness.recorder.map(|known| (known, witness.target)),
+    )?;
     let epoch = images.first().and_then(|image| image.epoch);
     let beside_image = attest::referrers(request, &documented, &target);
     let referrers = attest::in_layouts(request, services, &beside_image)?;

@@ -71,6 +71,11 @@ impl Recorder {
         lock(&self.state).record.id.clone()
     }
 
+    /// What was asked for, and what is known until now.
+    pub fn asked(&self) -> Record {
+        lock(&self.state).record.clone()
+    }
+
     /// Leaves in the store that the build has begun, so that one that is killed is seen. What cannot be written is no failure of a build.
     pub fn begin(&self, store: &Store) {
         let mut state = lock(&self.state);

@@ -1,9 +1,10 @@
 //! What can go wrong between here and a registry, as facts, and how to go on.
 
 use crate::config;
-use crate::http::Problem;
+use crate::http::{Problem, is_transient};
 use crate::image::{Fault, listed};
 use crate::oci::{Digest, Platform};
+use crate::report::Diagnostic;
 use crate::store;
 
 /// Why the registry could not give or take an image. Texts never hold credentials.
@@ -237,6 +238,36 @@ impl Error {
             self,
             Error::UnknownManifest { .. } | Error::UnknownRepository { .. } | Error::Unauthorized { .. }
         )
+    }
+
+    /// Whether the same may succeed a little later: it lies with the network, or the registry says that it cannot now.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::Unreachable { problem, .. } => problem.may_pass(),
+            Error::Status { status, .. } => is_transient(*status),
+            Error::Interrupted { .. } | Error::UploadBroken { .. } => true,
+            Error::NotSupplied { .. }
+            | Error::Blocked { .. }
+            | Error::Config(_)
+            | Error::UnknownManifest { .. }
+            | Error::UnknownRepository { .. }
+            | Error::UnknownBlob { .. }
+            | Error::Unauthorized { .. }
+            | Error::NoPlatform { .. }
+            | Error::DigestMismatch { .. }
+            | Error::Malformed { .. }
+            | Error::NotPushable { .. }
+            | Error::TooLarge { .. }
+            | Error::Schema1 { .. }
+            | Error::Stopped
+            | Error::Store(_) => false,
+        }
+    }
+
+    /// For people, with a way on.
+    pub fn diagnose(&self) -> Diagnostic {
+        let diagnostic = Diagnostic::error(self.to_string()).transient(self.is_transient());
+        self.help().into_iter().fold(diagnostic, Diagnostic::help)
     }
 
     /// How to go on, in one sentence.

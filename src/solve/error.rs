@@ -315,7 +315,17 @@ impl Error {
                 let diagnostic = error.note().into_iter().fold(diagnostic, Diagnostic::note);
                 error.help().into_iter().fold(diagnostic, Diagnostic::help)
             }
-            _ => self.help().into_iter().fold(diagnostic, Diagnostic::help),
+            _ => self.help().into_iter().fold(diagnostic.transient(self.is_transient()), Diagnostic::help),
+        }
+    }
+
+    /// Whether the same may succeed a little later.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Registry(error) => error.is_transient(),
+            Self::Http(error) => error.is_transient(),
+            Self::Git(error) => error.is_transient(),
+            _ => false,
         }
     }
 

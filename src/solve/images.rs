@@ -64,7 +64,7 @@ impl ImageError {
     pub fn diagnose(&self) -> Diagnostic {
         let diagnostic = Diagnostic::error(self.to_string());
         match self {
-            Self::Registry(error) => error.help().into_iter().fold(diagnostic, Diagnostic::help),
+            Self::Registry(error) => error.diagnose(),
             Self::NotPinned(error) => diagnostic.help(error.help()),
             Self::NotHere { name } | Self::Incomplete { name } => diagnostic.help(format!(
                 "`rbuild pull {name}` fetches it; or build without `--offline` and `--pull=never`"

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::http::{self, Address, Connections, DownloadError, Failure, Problem, Redirects, Settings};
+use crate::http::{
+    self, Address, Connections, DownloadError, Failure, Problem, Redirects, Settings, is_transient,
+};
 use crate::oci::{Digest, Seconds};
 use crate::secrets::{SecretError, Secrets};
 
@@ -141,6 +143,20 @@ impl HttpError {
             DownloadError::Broken(cause) => Self::Broken { url, cause },
             DownloadError::TooLarge => Self::TooLarge { url, limit: SIZE_LIMIT_BYTES },
             DownloadError::NotWritten(source) => Self::NotWritten { url, source },
+        }
+    }
+
+    /// Whether the same may succeed a little later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => is_transient(*status),
+            Self::Unreachable { problem, .. } => problem.may_pass(),
+            Self::Broken { .. } => true,
+            Self::NotWritten { .. }
+            | Self::TooLarge { .. }
+            | Self::Checksum(_)
+            | Self::Mismatch { .. }
+            | Self::Secret(_) => false,
         }
     }
 

@@ -242,7 +242,7 @@ fn an_image_is_built_again_by_its_record() {
     let secret = project.world.path().join("key");
     fs::write(&secret, "a-long-secret").unwrap();
     let secret = format!("--secret=id=key,src={}", secret.display());
-    project.build("app", &["--build-arg=WHAT=x", &secret]);
+    project.build("app", &["--reproducible", "--build-arg=WHAT=x", &secret]);
     let told = reproduce(&["app"], 1).stderr;
     assert!(told.contains("it does not have the value of the build argument `WHAT`"), "{told}");
     let told = reproduce(&["--build-arg=WHAT=x", "app"], 1).stderr;

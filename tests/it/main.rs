@@ -29,6 +29,7 @@ mod engines;
 mod erofs_layers;
 mod estargz;
 mod exec;
+mod explain;
 mod export_formats;
 mod fallback;
 mod git;

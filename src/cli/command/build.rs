@@ -11,22 +11,27 @@ use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::call::{self, Method};
 use crate::cli::command::history::trace;
-use crate::cli::command::report;
+use crate::cli::command::{check_image, report};
 use crate::cli::error::print;
 use crate::cli::face::Face;
 use crate::cli::interrupt::{self, Ended};
+use crate::cli::local;
+use crate::cli::options::budget::BudgetArgs;
 use crate::cli::options::configuration::{Configuration, RegistryArgs};
 use crate::cli::options::docker::{DockerArgs, switch};
 use crate::cli::options::limits::LimitArgs;
 use crate::cli::options::podman::{BuildOnlyArgs, Format, PodmanArgs};
 use crate::cli::options::request::{self, variable};
 use crate::cli::options::sandbox::{self, Shown};
-use crate::cli::show::{metadata, progress::json};
+use crate::cli::show::moving::MovingArgs;
+use crate::cli::show::{after, metadata, progress::json};
 use crate::exec::{Signals, Stop, restore_terminal};
 use crate::pipeline::shell::{Shell, ShellOptions};
 use crate::pipeline::{self, Built, Failed, Request};
 use crate::report::{Diagnostic, Events};
 use crate::solve::session::Session;
+use crate::store::Store;
+use crate::text::terminal::harmless;
 use crate::text::{boolean, duration::seconds, size::bytes};
 
 /// The options of a build.
@@ -235,6 +240,13 @@ pub(crate) struct BuildArgs {
     #[arg(long, help_heading = "Output")]
     pub(crate) record_build_args: bool,
 
+    /// Say in the end, in three lines at most, what made the build slow or the image large [env: RBUILD_ADVICE] [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, help_heading = "Output")]
+    pub(crate) advice: Option<bool>,
+
+    #[command(flatten)]
+    pub(crate) budget: BudgetArgs,
+
     #[command(flatten)]
     pub(crate) docker: DockerArgs,
 
@@ -247,7 +259,9 @@ pub(crate) struct BuildArgs {
 /// Each instruction that changes files becomes a layer; a layer whose inputs are those of an earlier build is
 /// taken from the cache. The image is kept in the local store, which is an OCI image layout.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 built, 1 the build failed, 2 wrong usage, 130 interrupted.")]
+#[command(
+    after_help = "Exit codes: 0 built, 1 the build failed, 2 wrong usage, 3 over budget, 75 a registry or the network failed (try again), 130 interrupted."
+)]
 pub(crate) struct BuildLine {
     #[command(flatten)]
     pub(crate) build: BuildArgs,
@@ -274,6 +288,12 @@ pub(crate) fn run(global: &Global, line: &BuildLine) -> Result<(), Failure> {
     let mut request = request::from_args(global, &configuration, args).map_err(in_form)?;
     request.volumes = request::all(&only.volume, "--volume", sandbox::volume).map_err(in_form)?;
     request.dockers_types = only.format == Format::Docker;
+    if let Some(place) = &args.budget.growth_against {
+        let store = local::open_to_write(global, &configuration)?;
+        let moving = MovingArgs::of(&args.registries, mode);
+        request.budgets.against =
+            Some(check_image::size_of(&store, place, (&configuration, &moving)).map_err(in_form)?);
+    }
     if args.podman.all_platforms {
         request.platforms =
             pipeline::platforms_of_bases(&request).map_err(|told| in_form(Failure::build(told)))?;
@@ -298,6 +318,21 @@ pub(crate) fn build_shown(
     let started = std::time::Instant::now();
     let store_root = request.store_root.clone();
     let built = build_interruptibly(global, args, request, mode)?;
+    let is_for_people =
+        matches!(mode, ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain) && !args.quiet;
+    let summary_file = variable("GITHUB_STEP_SUMMARY").filter(|_| global.face == Face::Own);
+    let lines = match Store::open(&store_root) {
+        Ok(store) if advises(args)? && (is_for_people || summary_file.is_some()) => {
+            after::lines(&store, &built)
+        }
+        Ok(_) | Err(_) => Vec::new(),
+    };
+    if let Some(path) = &summary_file
+        && let Some(text) = after::markdown(&built, &lines)
+        && let Err(error) = after::append(path, &text)
+    {
+        tracing::warn!(%error, "cannot write the summary for GitHub");
+    }
     if let Some(path) = &args.docker.metadata_file {
         let with_warnings =
             variable("BUILDX_METADATA_WARNINGS").is_some_and(|text| boolean(&text) == Some(true));
@@ -320,12 +355,26 @@ pub(crate) fn build_shown(
         ProgressMode::Quiet | ProgressMode::None | ProgressMode::RawJson => return Ok(built),
         ProgressMode::Json => format!("{}\n", json::built(&built, started.elapsed())),
         ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain => {
+            let lines = lines.iter().map(|line| format!("  {}\n", harmless(line)));
             summary(&built, started.elapsed(), mode.resolved() == ProgressMode::Tty)
+                + &lines.collect::<String>()
         }
     };
     // The image is there even if nobody reads this.
     let _ = std::io::stderr().write_all(text.as_bytes());
     Ok(built)
+}
+
+/// Whether something is said of what could be better: as the command line says, else the environment, else the configuration.
+fn advises(args: &BuildArgs) -> Result<bool, Failure> {
+    const VARIABLE: &str = "RBUILD_ADVICE";
+    match (args.advice, variable(VARIABLE)) {
+        (Some(is_on), _) => Ok(is_on),
+        (None, Some(text)) => switch(&text).map_err(|_| {
+            Failure::usage(Diagnostic::error(format!("`{VARIABLE}={text}`: it is `true` or `false`")))
+        }),
+        (None, None) => Ok(Configuration::load()?.own.defaults.advice.unwrap_or(true)),
+    }
 }
 
 /// What an earlier build left in the file of the id is not taken for the id of one that failed.

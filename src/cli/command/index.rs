@@ -211,7 +211,7 @@ fn source(text: &str, home: Option<&Reference>) -> Result<Source, String> {
 fn explain(error: &IndexError) -> Failure {
     let diagnostic = Diagnostic::error(error.to_string());
     Failure::build(vec![match error {
-        IndexError::Registry(error) => error.help().into_iter().fold(diagnostic, Diagnostic::help),
+        IndexError::Registry(error) => error.diagnose(),
         IndexError::Missing(_) => diagnostic.help("push it first; the index is made of what registries have"),
         IndexError::Elsewhere { from, to } => diagnostic.help(format!(
             "`rbuild copy --all docker://{from} docker://{to}` moves images between registries"

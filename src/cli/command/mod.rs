@@ -4,6 +4,7 @@ pub(super) mod attest;
 pub(super) mod bake;
 pub(super) mod build;
 pub(super) mod cache;
+pub(super) mod check_image;
 pub(super) mod commit;
 pub(super) mod completions;
 pub(super) mod config;

@@ -150,6 +150,7 @@ fn refuse_others(args: &BuildArgs) -> Result<(), Failure> {
         ("--quiet", args.quiet),
         ("--cache-to", !args.cache_to.is_empty()),
         ("--lock", args.lock),
+        (args.budget.given().unwrap_or_default(), args.budget.given().is_some()),
     ];
     match others.iter().find(|(_, given)| *given) {
         None => Ok(()),

@@ -2,6 +2,7 @@
 
 mod attestations;
 pub(super) mod bake;
+pub(super) mod budget;
 pub(super) mod caches;
 pub(super) mod configuration;
 pub(super) mod definition;

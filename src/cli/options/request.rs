@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Arg;
 
+use super::budget::BudgetArgs;
 use super::caches;
 use super::configuration::Configuration;
 use super::docker::switch;
@@ -15,7 +16,7 @@ use crate::cli::face::Face;
 use crate::config::policy::Policy;
 use crate::export::{Output, Target};
 use crate::oci::{Annotation, Platform, Reference};
-use crate::pipeline::{self, ContextFrom, DockerfileFrom, Identity, PullPolicy, Recording, Request};
+use crate::pipeline::{self, Budgets, ContextFrom, DockerfileFrom, Identity, PullPolicy, Recording, Request};
 use crate::plan::graph::{EngineImage, Network};
 use crate::plan::{self, ContextSource, Entitlement, Options, SourceKind};
 use crate::report::Diagnostic;
@@ -124,6 +125,7 @@ pub(crate) fn from_args(
         dns: args.limits.dns()?,
         ssh: super::ssh::parse(&args.ssh)?,
         recording: recording(configuration, args),
+        budgets: Budgets { limits: args.budget.limits()?, against: None },
     })
 }
 
@@ -168,12 +170,14 @@ pub(crate) fn refuse_on(args: &BuildArgs, what: &str) -> Result<(), Failure> {
 
 /// Hides options of a build that mean nothing to another command, by their ids.
 pub(crate) fn hide(arg: Arg, ids: &[&str]) -> Arg {
-    let hidden = ids.contains(&arg.get_id().as_str()) || OF_RESULTS.contains(&arg.get_id().as_str());
+    let id = arg.get_id().as_str();
+    let hidden = ids.contains(&id) || OF_RESULTS.contains(&id) || BudgetArgs::IDS.contains(&id);
     if hidden { arg.hide(true) } else { arg }
 }
 
 /// The ids of the options about what a build gives.
-const OF_RESULTS: [&str; 17] = [
+const OF_RESULTS: [&str; 18] = [
+    "advice",
     "attest",
     "provenance",
     "sbom",
@@ -217,6 +221,7 @@ pub(crate) fn refuse_results(
         ("--check", args.check),
         ("--call", args.call.is_some() || args.docker.print.is_some()),
         ("--quiet", args.quiet),
+        (args.budget.given().unwrap_or_default(), args.budget.given().is_some()),
     ];
     match results.iter().chain(others).find(|(_, given)| *given) {
         None => Ok(()),

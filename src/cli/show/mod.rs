@@ -1,5 +1,6 @@
 //! What people and programs are shown: progress, forecasts, findings, tables, errors.
 
+pub(super) mod after;
 pub(super) mod bake;
 pub(in crate::cli) mod diagnostic;
 pub(super) mod differences;

@@ -156,7 +156,7 @@ fn one<T>(
 
 /// An error of a registry in words, with a way on.
 pub(crate) fn explain(error: &crate::registry::Error) -> Diagnostic {
-    error.help().into_iter().fold(Diagnostic::error(error.to_string()), Diagnostic::help)
+    error.diagnose()
 }
 
 /// An error of moving in words.

@@ -182,11 +182,11 @@ impl<'a> Subject<'a> {
             return None;
         }
         let taken = self.origins.of_layer.get(event.layer)?;
-        let of_stage = self.stages.iter().enumerate().filter(|(_, stage)| taken.contains(&stage.source));
-        of_stage.into_iter().find_map(|(number, packages)| {
+        let mut of_stage = self.stages.iter().enumerate().filter(|(_, stage)| taken.contains(&stage.source));
+        of_stage.find_map(|(number, packages)| {
             let Source::Stage(stage) = self.origins.sources.get(packages.source)? else { return None };
-            let components = packages.history.state.components.iter();
-            let component = components.into_iter().find(|there| there.purl == event.component.purl)?;
+            let mut components = packages.history.state.components.iter();
+            let component = components.find(|there| there.purl == event.component.purl)?;
             let brought = packages.history.brought(component);
             let step = brought.and_then(|event| packages.steps.get(event.layer));
             Some(Copied { stage, number, component, step })

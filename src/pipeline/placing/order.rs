@@ -189,6 +189,8 @@ impl Order {
             // In the form of layers.
             rewrite_timestamp: _,
             reproducible: _,
+            // The image is held to these where it is named.
+            budgets: _,
         } = request;
         let plan::Options {
             build_args,

@@ -99,7 +99,37 @@ pub struct GitSource {
     authorization: Option<String>,
 }
 
+/// What git and curl say of a network or a server that may be back a little later.
+const TRANSIENT: [&str; 12] = [
+    "Could not resolve host",
+    "Couldn't connect to server",
+    "Failed to connect to",
+    "Connection refused",
+    "Connection reset",
+    "Connection timed out",
+    "Operation timed out",
+    "early EOF",
+    "unexpected disconnect",
+    "The requested URL returned error: 429",
+    "The requested URL returned error: 5",
+    "the remote end hung up unexpectedly",
+];
+
 impl GitError {
+    /// Whether the same may succeed a little later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Git { output, .. } => TRANSIENT.iter().any(|words| output.contains(words)),
+            Self::NoGit(_)
+            | Self::Url { .. }
+            | Self::Submodule { .. }
+            | Self::Checksum { .. }
+            | Self::NoSubdirectory { .. }
+            | Self::Io(_)
+            | Self::Secret(_) => false,
+        }
+    }
+
     /// How to go on.
     pub fn help(&self) -> Option<&'static str> {
         match self {

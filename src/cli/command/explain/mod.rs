@@ -1,41 +1,111 @@
-//! `rbuild explain`
+//! `rbuild explain`: why a step ran, where a file comes from, what makes an image big; and what a build check means.
+
+mod overview;
+mod path;
+mod step;
+mod subject;
 
 use clap::Args;
 
 use crate::cli::Failure;
+use crate::cli::args::Global;
 use crate::cli::error::print;
+use crate::cli::local;
 use crate::dockerfile::checks::{RULES, Rule};
 use crate::report::Diagnostic;
 use crate::text::closest;
+use crate::text::terminal::harmless;
+use subject::Subject;
 
-/// Say what a build check means, and how to do better
+/// Say why a step ran, where a file comes from, why an image is large
 ///
-/// Without a name, lists the checks. Messages have the name in parentheses.
+/// Without a word: the last build. With a number: that step of it, why it ran, what would make it cached, what its layer has. With a path, which
+/// begins with a slash: the instructions that brought, changed and removed what is there. With an image or a build: what is to be said
+/// of that. The name of a build check, which messages have in parentheses: what it means.
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// A check, such as `WorkdirRelativePath`
-    #[arg(value_name = "CHECK")]
-    name: Option<String>,
+    /// A step's number, a path in the image, an image, a build, or a check
+    #[arg(value_name = "STEP|PATH|IMAGE|BUILD|CHECK")]
+    what: Option<String>,
+    /// The image or build that the step or path is of [default: the last build]
+    #[arg(value_name = "IMAGE|BUILD")]
+    of: Option<String>,
+    /// Compare with this build or image [default: the build of the same place before it]
+    #[arg(long, value_name = "BUILD|IMAGE")]
+    against: Option<String>,
+    /// List all build checks
+    #[arg(long, conflicts_with_all = ["what", "of", "against"])]
+    checks: bool,
 }
 
-/// Prints the page of the check, or a line for each.
-pub(crate) fn run(args: &ExplainArgs) -> Result<(), Failure> {
-    let Some(name) = &args.name else {
-        let width = RULES.iter().map(|rule| rule.name.len()).max().unwrap_or(0);
-        let line = |rule: &&Rule| format!("{:width$}  {}\n", rule.name, rule.description);
-        return print(&RULES.iter().map(line).collect::<String>());
+/// What a word asks for.
+enum Asked<'a> {
+    Step(usize),
+    Path(&'a str),
+    Whole,
+}
+
+/// Prints the answer.
+pub(crate) fn run(global: &Global, args: &ExplainArgs) -> Result<(), Failure> {
+    if args.checks {
+        return print(&checks());
+    }
+    if let Some(rule) = args.what.as_deref().and_then(Rule::named) {
+        return print(rule.text);
+    }
+    let (asked, of) = match (args.what.as_deref(), args.of.as_deref()) {
+        (None, of) => (Asked::Whole, of),
+        (Some(word), of) => match (read(word), of) {
+            (Asked::Whole, Some(_)) => {
+                let error = Diagnostic::error(format!("`{word}` is neither a step nor a path"));
+                let help = "a step is a number, such as 4; a path begins with a slash, such as /usr/bin/env";
+                return Err(Failure::usage(error.help(help)));
+            }
+            (Asked::Whole, None) => (Asked::Whole, Some(word)),
+            (asked, of) => (asked, of),
+        },
     };
-    match Rule::named(name) {
-        Some(rule) => print(rule.text),
-        None => Err(unknown(name)),
+    let found = match local::open_existing(global)? {
+        Some(store) => Subject::find(&store, of, args.against.as_deref()),
+        None => {
+            let error = Diagnostic::error("nothing was built here");
+            Err(Failure::build(vec![error.help("`rbuild explain --checks` lists the build checks")]))
+        }
+    };
+    let subject = found.map_err(|failure| match args.what.as_deref() {
+        Some(word) => may_be_a_check(word, failure),
+        None => failure,
+    })?;
+    let text = match asked {
+        Asked::Whole => overview::text(&subject),
+        Asked::Step(number) => step::text(&subject, number)?,
+        Asked::Path(path) => path::text(&subject, path)?,
+    };
+    print(&harmless(&text))
+}
+
+fn read(word: &str) -> Asked<'_> {
+    match word.strip_prefix('#').unwrap_or(word).parse() {
+        // The digits of a build or an image are more.
+        Ok(number) if word.len() <= 4 => Asked::Step(number),
+        _ if word.starts_with('/') => Asked::Path(word),
+        _ => Asked::Whole,
     }
 }
 
-fn unknown(name: &str) -> Failure {
-    let diagnostic = Diagnostic::error(format!("there is no check `{name}`"));
-    let near = closest(name, RULES.iter().map(|rule| rule.name));
-    Failure::build(vec![match near {
-        Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-        None => diagnostic.help("`rbuild explain` lists them"),
-    }])
+fn checks() -> String {
+    let width = RULES.iter().map(|rule| rule.name.len()).max().unwrap_or(0);
+    RULES.iter().map(|rule| format!("{:width$}  {}\n", rule.name, rule.description)).collect()
+}
+
+/// A word that is nearly the name of a check was hardly meant as an image.
+fn may_be_a_check(word: &str, failure: Failure) -> Failure {
+    let near = closest(word, RULES.iter().map(|rule| rule.name));
+    match near.filter(|_| word.starts_with(|c: char| c.is_uppercase())) {
+        Some(near) => {
+            let error = Diagnostic::error(format!("there is no check `{word}`"));
+            Failure::build(vec![error.help(format!("did you mean `{near}`?"))])
+        }
+        None => failure,
+    }
 }

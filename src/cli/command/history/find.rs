@@ -8,7 +8,7 @@ use crate::store::Store;
 
 /// The build that `word` means: nothing and `last` are the last one, `^N` is the N-th before it, else an id, the beginning of one, or
 /// what buildx makes of it (`BUILDER/NODE/ID`).
-pub(super) fn one(store: &Store, word: Option<&str>) -> Result<Kept, Failure> {
+pub(in crate::cli::command) fn one(store: &Store, word: Option<&str>) -> Result<Kept, Failure> {
     among(&kept::list(store), word)
 }
 
@@ -18,7 +18,7 @@ pub(in crate::cli::command) fn record(store: &Store, word: Option<&str>) -> Resu
 }
 
 /// Its record.
-pub(super) fn read(kept: &Kept) -> Result<Record, Failure> {
+pub(in crate::cli::command) fn read(kept: &Kept) -> Result<Record, Failure> {
     kept.read().map_err(|error| {
         let diagnostic = Diagnostic::error(error.to_string());
         Failure::build(vec![match error {

@@ -11,6 +11,7 @@ mod ls;
 mod rm;
 mod shown;
 pub(in crate::cli) mod trace;
+mod tree;
 
 use clap::{Args, Subcommand};
 
@@ -53,6 +54,9 @@ pub(crate) struct HistoryArgs {
     /// Print whole digests and instructions
     #[arg(long)]
     no_trunc: bool,
+    /// Print the stages of its build with their steps, and what is copied from where
+    #[arg(long, conflicts_with_all = ["format", "quiet", "no_trunc"])]
+    tree: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,6 +104,7 @@ const REFERENCE: &str =
 /// Does what was asked for.
 pub(crate) fn run(global: &Global, args: &HistoryArgs) -> Result<(), Failure> {
     match (&args.command, &args.name) {
+        (None, Some(name)) if args.tree => tree::run(global, name),
         (None, Some(name)) => image::run(global, name, args),
         (None, None) => Err(Failure::usage(Diagnostic::error("no image is named"))),
         (Some(Command::Ls(args)), _) => ls::run(global, args),

@@ -1,6 +1,7 @@
 //! Readers of the event channel: a live terminal, plain lines, JSON, or nothing.
 
 mod frame;
+mod groups;
 pub(in crate::cli) mod json;
 mod plain;
 pub(in crate::cli) mod rawjson;
@@ -90,7 +91,35 @@ fn display(mode: ProgressMode, started: Instant) -> Box<dyn Display> {
         ProgressMode::Json => Box::new(json::Json::new(started)),
         ProgressMode::RawJson => Box::new(rawjson::RawJson::new(started)),
         ProgressMode::Quiet | ProgressMode::None => Box::new(Quiet),
-        ProgressMode::Plain | ProgressMode::Auto => Box::new(plain::Plain::new(started)),
+        ProgressMode::Plain | ProgressMode::Auto => match Groups::wanted(&|name| std::env::var(name).ok()) {
+            Some(style) => Box::new(groups::Grouped::new(started, style)),
+            None => Box::new(plain::Plain::new(started)),
+        },
+    }
+}
+
+/// How a CI system is told which lines of a log belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Groups {
+    /// `::group::` and `::endgroup::`, which GitHub, Gitea and Forgejo know.
+    GitHub,
+    /// `section_start` and `section_end`.
+    GitLab,
+}
+
+impl Groups {
+    /// What `$RBUILD_LOG_GROUPS` says, else what the variables of CI systems do.
+    fn wanted(variable: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
+        let is_set = |name| variable(name).is_some_and(|value| value == "true");
+        match variable("RBUILD_LOG_GROUPS").filter(|value| !value.is_empty()).as_deref() {
+            Some("github") => Some(Groups::GitHub),
+            Some("gitlab") => Some(Groups::GitLab),
+            // Whatever else it says, nobody asked for a kind that is known.
+            Some(_) => None,
+            None if is_set("GITHUB_ACTIONS") => Some(Groups::GitHub),
+            None if is_set("GITLAB_CI") => Some(Groups::GitLab),
+            None => None,
+        }
     }
 }
 
@@ -171,6 +200,18 @@ mod tests {
         fn finish(&mut self) {
             let _ = self.1.send(format!("{} is over", self.0));
         }
+    }
+
+    #[test]
+    fn ci_systems_are_known_by_their_variables() {
+        let wanted = |set: &[(&str, &str)]| {
+            Groups::wanted(&|name| set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert_eq!(wanted(&[]), None);
+        assert_eq!(wanted(&[("GITHUB_ACTIONS", "true")]), Some(Groups::GitHub));
+        assert_eq!(wanted(&[("GITLAB_CI", "true")]), Some(Groups::GitLab));
+        assert_eq!(wanted(&[("GITLAB_CI", "true"), ("RBUILD_LOG_GROUPS", "none")]), None);
+        assert_eq!(wanted(&[("RBUILD_LOG_GROUPS", "gitlab")]), Some(Groups::GitLab));
     }
 
     #[test]

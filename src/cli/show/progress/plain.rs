@@ -61,17 +61,24 @@ impl Plain {
         }
     }
 
-    /// Names the steps that were silent for long.
-    fn signs_of_life(&mut self, time: Instant) -> String {
-        let mut out = String::new();
+    /// Whether the step was named.
+    pub(super) fn has_begun(&self, step: StepNumber) -> bool {
+        self.begun.contains_key(&step)
+    }
+
+    /// Names the steps that were silent for long, with the line for each.
+    pub(super) fn signs_of_life(&mut self, time: Instant) -> Vec<(StepNumber, String)> {
+        let mut all = Vec::new();
         for (step, heard) in &mut self.heard {
             if time.duration_since(*heard) >= SILENCE {
                 *heard = time;
                 let since = self.begun.get(step).map_or(Duration::ZERO, |begun| time.duration_since(*begun));
+                let mut out = String::new();
                 line(&mut out, *step, &format!("still running after {}", seconds(since)));
+                all.push((*step, out));
             }
         }
-        out
+        all
     }
 
     fn hear(&mut self, time: Instant, event: &Event) {
@@ -97,7 +104,7 @@ impl Plain {
         }
     }
 
-    fn text(&mut self, time: Instant, event: &Event) -> String {
+    pub(super) fn text(&mut self, time: Instant, event: &Event) -> String {
         self.hear(time, event);
         let mut out = String::new();
         match event {
@@ -198,7 +205,8 @@ impl Display for Plain {
     }
 
     fn tick(&mut self) {
-        let text = self.signs_of_life(Instant::now().max(self.started));
+        let told = self.signs_of_life(Instant::now().max(self.started));
+        let text: String = told.into_iter().map(|(_, line)| line).collect();
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
 }
@@ -216,15 +224,18 @@ mod tests {
         let mut plain = Plain::new(start);
         let step = StepNumber(3);
         plain.text(at(0), &Event::Started(step));
-        assert_eq!(plain.signs_of_life(at(59)), "");
-        assert_eq!(plain.signs_of_life(at(60)), "#4 still running after 1m00s\n");
-        assert_eq!(plain.signs_of_life(at(61)), "", "once a minute");
+        let signs = |plain: &mut Plain, seconds| -> String {
+            plain.signs_of_life(at(seconds)).into_iter().map(|(_, line)| line).collect()
+        };
+        assert_eq!(signs(&mut plain, 59), "");
+        assert_eq!(signs(&mut plain, 60), "#4 still running after 1m00s\n");
+        assert_eq!(signs(&mut plain, 61), "", "once a minute");
         plain.text(at(100), &Event::Log { step, stream: Stream::Stdout, line: "cc".to_owned() });
-        assert_eq!(plain.signs_of_life(at(159)), "", "it was heard of");
-        assert_eq!(plain.signs_of_life(at(160)), "#4 still running after 2m40s\n");
+        assert_eq!(signs(&mut plain, 159), "", "it was heard of");
+        assert_eq!(signs(&mut plain, 160), "#4 still running after 2m40s\n");
         let failed = Event::Failed { step, took: Duration::from_secs(161), usage: None };
         plain.text(at(161), &failed);
-        assert_eq!(plain.signs_of_life(at(999)), "", "it is over");
+        assert_eq!(signs(&mut plain, 999), "", "it is over");
     }
 
     #[test]

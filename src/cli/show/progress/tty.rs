@@ -4,7 +4,7 @@
 //! no line wraps and nothing scrolls away that must be redrawn. indicatif tells how fast transfers are; it does not
 //! draw, because it leaves the cursor at the right margin, where an echoed `^C` begins a new line and spoils the count.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
@@ -25,6 +25,10 @@ const SPINNER: [char; 8] = ['⣾', '⣽', '⣻', '⢿', '⡿', '⣟', '⣯', '�
 /// The same where the terminal shows nothing but ASCII.
 const PLAIN_SPINNER: [char; 4] = ['|', '/', '-', '\\'];
 const SPINNER_PACE_MS: u128 = 100;
+/// So many steps in a row that cost nothing have a line each.
+const UNFOLDED: usize = 3;
+/// Beyond so many steps nobody is told how many wait for one.
+const MOST_STEPS: usize = 2000;
 
 pub(super) struct Tty {
     screen: Screen,
@@ -34,6 +38,10 @@ pub(super) struct Tty {
     running: BTreeMap<StepNumber, Running>,
     /// How many steps have ended well.
     done: usize,
+    /// Steps that have ended, however.
+    ended: BTreeSet<StepNumber>,
+    /// Lines of steps that cost nothing, one after the other; many become one line.
+    folded: Vec<String>,
 }
 
 /// A step that runs.
@@ -70,6 +78,8 @@ impl Tty {
             headings: Vec::new(),
             running: BTreeMap::new(),
             done: 0,
+            ended: BTreeSet::new(),
+            folded: Vec::new(),
         }
     }
 
@@ -109,14 +119,65 @@ impl Tty {
 
     /// Leaves a line above what still moves.
     fn close(&mut self, step: StepNumber, mark: &str, tail: &str) {
+        let line = self.closed(step, mark, tail);
+        self.print(&line);
+    }
+
+    /// The line of a step that has ended.
+    fn closed(&mut self, step: StepNumber, mark: &str, tail: &str) -> String {
         self.running.remove(&step);
+        self.ended.insert(step);
         let columns = Size::now().columns;
         let left = columns.saturating_sub(2 + tail.chars().count() + 1);
         let line = format!("{mark} {} {}", self.heading(step, left), self.paint.dim(tail));
-        self.print(&self.paint.shown(line.trim_end()));
+        self.paint.shown(line.trim_end()).into_owned()
+    }
+
+    /// What was folded: a line for each of a few, one for many.
+    fn unfold(&mut self) -> Option<String> {
+        let lines = std::mem::take(&mut self.folded);
+        match lines.len() {
+            0 => None,
+            ..=UNFOLDED => Some(lines.join("\n")),
+            many => {
+                let mark = self.paint.green(if self.paint.unicode { "✔" } else { "+" });
+                Some(format!(
+                    "{mark} {} {}",
+                    self.paint.bold(&format!("{many} steps")),
+                    self.paint.dim("cached")
+                ))
+            }
+        }
+    }
+
+    /// How many steps that have not ended stand on this one, and so wait for it.
+    fn waiting_for(&self, step: StepNumber) -> usize {
+        if self.headings.len() > MOST_STEPS {
+            return 0;
+        }
+        let mut stands_on = vec![false; self.headings.len()];
+        let mut count = 0;
+        // What a step needs comes before it.
+        for heading in self.headings.iter().skip(step.0 + 1) {
+            let is_above = heading
+                .needs
+                .iter()
+                .any(|needed| *needed == step || stands_on.get(needed.0).copied().unwrap_or(false));
+            if is_above && let Some(known) = stands_on.get_mut(heading.number.0) {
+                *known = true;
+                count += usize::from(!self.ended.contains(&heading.number));
+            }
+        }
+        count
     }
 
     fn print(&mut self, text: &str) {
+        let text = match self.unfold() {
+            Some(folded) if text.is_empty() => folded,
+            Some(folded) => format!("{folded}\n{text}"),
+            None => text.to_owned(),
+        };
+        let text = text.as_str();
         let frame = self.frame(Size::now(), Instant::now());
         self.screen.draw(text, frame);
     }
@@ -133,8 +194,10 @@ impl Tty {
         let rows = size.rows - usize::from(last.is_some());
         let shown = self.running.len().min(rows);
         let room = (rows - shown) / shown.max(1);
+        let held_up = self.holds_up_most();
         for (step, running) in self.running.iter().take(shown) {
-            lines.push(self.head(*step, running, size.columns, now));
+            let waiting = held_up.filter(|(most, _)| most == step).map(|(_, count)| count);
+            lines.push(self.head(*step, (running, waiting), size.columns, now));
             let transfers: Vec<String> =
                 running.transfers.iter().take(TRANSFER_LINES).map(|t| self.bar(t, size.columns)).collect();
             let output = running.output.iter().chain(&running.so_far).map(|line| {
@@ -149,6 +212,18 @@ impl Tty {
         lines.iter().map(|line| self.paint.shown(line).into_owned()).collect()
     }
 
+    /// Of several steps that run, the one that most others wait for, and how many these are.
+    fn holds_up_most(&self) -> Option<(StepNumber, usize)> {
+        if self.running.len() < 2 {
+            return None;
+        }
+        let counts = self.running.keys().map(|step| (*step, self.waiting_for(*step)));
+        // Of two that are equal the one that has run longest.
+        counts
+            .filter(|(_, count)| *count > 0)
+            .max_by_key(|(step, count)| (*count, std::cmp::Reverse(self.running[step].since)))
+    }
+
     /// `3 of 12 steps done, 14.2s`, while anything runs and where it costs no running step its line.
     fn so_far(&self, size: Size, now: Instant) -> Option<String> {
         let fits = !self.running.is_empty() && self.running.len() < size.rows;
@@ -159,13 +234,25 @@ impl Tty {
     }
 
     /// `⣾ [build 2/5] RUN make (src/app.c changed)          12.3s`
-    fn head(&self, step: StepNumber, running: &Running, columns: usize, now: Instant) -> String {
+    fn head(
+        &self,
+        step: StepNumber,
+        (running, waiting): (&Running, Option<usize>),
+        columns: usize,
+        now: Instant,
+    ) -> String {
         let took = now.saturating_duration_since(running.since);
         let spinner: &[char] = if self.paint.unicode { &SPINNER } else { &PLAIN_SPINNER };
         let spinner = spinner[(took.as_millis() / SPINNER_PACE_MS) as usize % spinner.len()];
         let took = elapsed(took);
         let room = columns.saturating_sub(2 + 1 + took.chars().count());
         let mut line = Line::new(self.heading(step, room));
+        if let Some(waiting) = waiting {
+            let waiting = format!("({waiting} wait for it)");
+            if waiting.len() < room.saturating_sub(line.columns()) {
+                line.push(&format!(" {}", self.paint.cyan(&waiting)));
+            }
+        }
         if !running.why.is_empty() {
             let why = format!("({})", running.why);
             let left = room.saturating_sub(line.columns() + 1);
@@ -205,6 +292,10 @@ impl Tty {
             Event::Started(step) => drop(self.running(*step, time)),
             Event::Missed { step, why } => {
                 self.running(*step, time).why = why.as_deref().map(for_people).unwrap_or_default();
+                // Something works from here on.
+                if !self.folded.is_empty() {
+                    self.print("");
+                }
             }
             Event::Log { step, line, .. } => {
                 let running = self.running(*step, time);
@@ -236,8 +327,14 @@ impl Tty {
                     Outcome::ConfigOnly => String::new(),
                 };
                 self.done += 1;
-                let mark = if self.paint.unicode { "✔" } else { "+" };
-                self.close(*step, &self.paint.green(mark), &tail);
+                let mark = self.paint.green(if self.paint.unicode { "✔" } else { "+" });
+                match outcome {
+                    Outcome::Ran => self.close(*step, &mark, &tail),
+                    Outcome::Cached | Outcome::ConfigOnly => {
+                        let line = self.closed(*step, &mark, &tail);
+                        self.folded.push(line);
+                    }
+                }
             }
             Event::Cancelled { step, .. } => {
                 if self.running.contains_key(step) {
@@ -277,6 +374,9 @@ impl Display for Tty {
     fn finish(&mut self) {
         for step in std::mem::take(&mut self.running).into_keys() {
             self.close(step, " ", "stopped");
+        }
+        if !self.folded.is_empty() {
+            self.print("");
         }
         self.redraw();
     }
@@ -393,6 +493,52 @@ mod tests {
         assert!(last(&tty, 1).contains("RUN long title"), "what runs comes first");
         tty.event(at(2), &Event::Failed { step: StepNumber(1), took: Duration::ZERO, usage: None });
         assert_eq!(last(&tty, 9), "", "nothing runs any more");
+    }
+
+    #[test]
+    fn the_step_that_most_wait_for_is_marked() {
+        let start = Instant::now();
+        let mut tty = Tty::new(start, false);
+        let heading = |number: usize, needs: &[usize]| StepHeading {
+            number: StepNumber(number),
+            place: String::new(),
+            title: format!("RUN {number}"),
+            platform: None,
+            needs: needs.iter().map(|needed| StepNumber(*needed)).collect(),
+            owner: 0,
+            lines: None,
+        };
+        let all =
+            vec![heading(0, &[]), heading(1, &[]), heading(2, &[1]), heading(3, &[2]), heading(4, &[0, 3])];
+        tty.event(start, &Event::Planned(all));
+        tty.event(start, &Event::Started(StepNumber(0)));
+        assert!(!frame(&tty, 9, 60, start).contains("wait"), "it is alone");
+        tty.event(start, &Event::Started(StepNumber(1)));
+        let text = frame(&tty, 9, 60, start);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[1].contains("RUN 1 (3 wait for it)") && !lines[0].contains("wait"), "{text}");
+        assert!(!frame(&tty, 9, 16, start).contains("wait"), "there is no room");
+    }
+
+    #[test]
+    fn many_steps_that_cost_nothing_are_one_line() {
+        for (count, expected) in [
+            (2, "✔ [1/3] RUN make all cached\n✔ [2/3] RUN long title that goes on and on cached"),
+            (5, "✔ 5 steps cached"),
+        ] {
+            let (mut tty, start) = tty();
+            for number in 0..count {
+                let done = Event::Finished {
+                    step: StepNumber(number % 2),
+                    outcome: Outcome::Cached,
+                    took: Duration::ZERO,
+                    result: Box::default(),
+                };
+                tty.event(start, &done);
+            }
+            assert_eq!(tty.unfold().as_deref(), Some(expected));
+            assert_eq!(tty.unfold(), None);
+        }
     }
 
     #[test]
