@@ -138,7 +138,7 @@ impl Tty {
         let lines = std::mem::take(&mut self.folded);
         match lines.len() {
             0 => None,
-            ..=UNFOLDED => Some(lines.join("\n")),
+            1..=UNFOLDED => Some(lines.join("\n")),
             many => {
                 let mark = self.paint.green(if self.paint.unicode { "✔" } else { "+" });
                 Some(format!(
