@@ -33,7 +33,7 @@ pub fn entries(store: &Store, attestations: &Attestations) -> Result<Vec<Descrip
         let bytes = index_of(listed.clone());
         store.put_blob(&bytes)?;
         let index = Descriptor::new(MediaType::INDEX, Digest::of(&bytes), bytes.len() as u64);
-        entries.push(entry_of_referrers(&subject, index));
+        entries.push(entry_of_referrers(&subject, &index));
         entries.extend(listed);
     }
     Ok(entries)

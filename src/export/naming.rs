@@ -65,8 +65,8 @@ pub(crate) fn is_of_referrers(entry: &Descriptor) -> bool {
 }
 
 /// The entry of the index of what is kept beside the image of this digest.
-pub fn entry_of_referrers(subject: &Digest, index: Descriptor) -> Descriptor {
-    labelled(&index, &subject.referrers_tag())
+pub fn entry_of_referrers(subject: &Digest, index: &Descriptor) -> Descriptor {
+    labelled(index, &subject.referrers_tag())
 }
 
 /// The bytes of an `index.json`.

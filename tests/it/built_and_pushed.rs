@@ -91,7 +91,7 @@ fn a_registry_that_refuses_costs_no_build() {
     assert!(stderr.contains("kept in the local store"), "{stderr}");
     let unreachable = "localhost:1/a:1";
     let (code, stderr) = bench.run(&["--push", "-t", unreachable, "."]);
-    assert!(code == 1 && stderr.contains("cannot reach `localhost` on port 1"), "{stderr}");
+    assert!(code == 75 && stderr.contains("cannot reach `localhost` on port 1"), "{stderr}");
     assert!(stderr.contains("CACHED"), "{stderr}");
 }
 

@@ -241,8 +241,7 @@ fn says_where_copied_packages_come_from() {
     world.dockerfile(&format!(
         "FROM scratch AS low\nCOPY other.json /t/node_modules/tool/package.json\n\
          FROM low AS build\nENV A=b\nCOPY package.json /x/node_modules/left/package.json\n\
-         FROM scratch\nCOPY --from=build /x /app\nADD {}/file.txt /\nCOPY package.json /a\n",
-        url
+         FROM scratch\nCOPY --from=build /x /app\nADD {url}/file.txt /\nCOPY package.json /a\n"
     ));
     let context = world.context();
     let git = "git init -q . && git add . && git -c user.name=a -c user.email=a@example.org commit -q -m one && \
@@ -255,7 +254,7 @@ fn says_where_copied_packages_come_from() {
     let copied = "step 1, line 7: COPY /x /app\n  <  stage `build` (2 packages)\n  \
                   +  left  3.0.0  npm  from stage `build`, line 5\n";
     assert!(told.starts_with(copied), "{told}");
-    let digest = format!("  <  {}/file.txt (sha256:", url);
+    let digest = format!("  <  {url}/file.txt (sha256:");
     assert!(told.contains(&digest), "{told}");
     let from = format!("  <  the context: https://example.org/app.git, commit {commit}\n");
     assert!(told.contains(&from), "{told}");
@@ -295,7 +294,7 @@ fn says_where_copied_packages_come_from() {
         let place = format!("git+https://example.org/app.git@{commit}");
         assert_eq!((&context["downloadLocation"], &context["versionInfo"]), (&place.into(), &commit.into()));
         let file = of("file.txt").unwrap();
-        assert_eq!(file["downloadLocation"], format!("{}/file.txt", url));
+        assert_eq!(file["downloadLocation"], format!("{url}/file.txt"));
         assert!(file["checksums"][0]["checksumValue"].is_string());
         if !more.is_empty() {
             let told = of("left").unwrap()["comment"].as_str().unwrap().to_owned();

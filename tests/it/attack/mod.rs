@@ -28,8 +28,8 @@ fn attempt<'w>(world: &'w World, args: &[&str]) -> Rbuild<'w> {
     world.through(&["timeout", "--signal=KILL", "120"], args).any_status().any_stdout().remarks()
 }
 
-/// Whether a run succeeded. Else it ended with 1 and an error in words, as the program ends whatever a Dockerfile, an image, a
-/// disk or a server does to it: any other end is a panic, a crash, a hang, or an error that nobody told.
+/// Whether a run succeeded. Else it ended with 1, or 75 where a network failed, and an error in words, as the program ends whatever a Dockerfile, an
+/// image, a disk or a server does to it: any other end is a panic, a crash, a hang, or an error that nobody told.
 #[track_caller]
 fn is_success(ran: &Ran, told: &str) -> bool {
     let text = &ran.stderr;
@@ -37,7 +37,7 @@ fn is_success(ran: &Ran, told: &str) -> bool {
     let errors: Vec<&str> = text.lines().filter(|line| is_error(line)).collect();
     match (ran.status, errors.is_empty()) {
         (Some(0), true) => true,
-        (Some(1), false) => false,
+        (Some(1 | 75), false) => false,
         (status, _) => panic!("{told}: it ended with {status:?} (none: it hung): {text}\n{}", ran.stdout),
     }
 }
