@@ -139,7 +139,10 @@ fn places_that_are_not_there() {
         ("buidl", 1, "did you mean the stage `build`?"),
         ("build", 1, "there is no `/bin/sh` in stage build"),
     ] {
-        let ran = world.rbuild(["shell", "--progress=plain", "--at", place, "."]).status(status).run();
+        let ran = world.rbuild(["shell", "--progress=plain", "--at", place, "."]).any_status().run();
+        // A name that is no stage is looked for in a registry, which may not be reached: that may work the next time.
+        let is_asked_for = place == "buidl" && ran.status == Some(75);
+        assert!(ran.status == Some(status) || is_asked_for, "{place}: {:?}: {}", ran.status, ran.stderr);
         assert!(ran.stderr.contains(told), "{place}: {}", ran.stderr);
     }
     let ran = world.rbuild(["shell", "abc"]).status(1).run();
