@@ -122,8 +122,11 @@ fn bad_usage() {
         let ran = world.rbuild(&words).status(2).run();
         assert!(ran.stderr.contains(expected), "{words:?}: {}", ran.stderr);
     }
-    let ran =
-        world.rbuild(["login", "-u", "a", "--password-stdin", "localhost:1"]).stdin("secret").status(1).run();
+    let ran = world
+        .rbuild(["login", "-u", "a", "--password-stdin", "localhost:1"])
+        .stdin("secret")
+        .status(75)
+        .run();
     assert!(ran.stderr.contains("cannot reach") && !ran.stderr.contains("secret"), "{}", ran.stderr);
 }
 
