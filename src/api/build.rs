@@ -147,7 +147,8 @@ impl Build {
         self
     }
 
-    /// What ends this build early, from another thread: [`run`](Build::run) fails then.
+    /// What ends this build early, from another thread: [`run`](Build::run) fails then. What was ended so, with its
+    /// clones, does not run again: another [`Build`] does.
     pub fn stopper(&self) -> impl Fn() + Send + Sync + 'static {
         let stop = self.stop.clone();
         move || stop.all()

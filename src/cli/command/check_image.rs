@@ -23,7 +23,7 @@ use crate::store::Store;
 /// those of `rbuild copy`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 all limits are kept, 1 it cannot be told, 2 wrong usage, 3 a limit is broken."
+    after_help = "Exit codes: 0 all limits are kept, 1 it cannot be told, 2 wrong usage, 3 a limit is broken, 75 a registry or the network failed (try again)."
 )]
 pub(crate) struct CheckImageArgs {
     /// The image: a name in the store, or a place

@@ -28,7 +28,7 @@ use crate::store::Store;
 #[derive(Debug, Args)]
 #[command(
     mut_args(|arg| request::hide(arg, &["on_fail", "jobs", "no_cache", "no_cache_filter", "tag", "push", "load", "output", "iidfile"])),
-    after_help = "Exit codes: 0 the same bytes, 1 they differ, or a build failed, 2 wrong usage.",
+    after_help = "Exit codes: 0 the same bytes, 1 they differ, or a build failed, 2 wrong usage, 75 a registry or the network failed (try again).",
 )]
 pub(crate) struct ReproduceArgs {
     #[command(flatten)]
