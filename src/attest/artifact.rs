@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::{DOCUMENT_LIMIT, Error};
 use crate::oci::{Descriptor, Digest, MediaType};
 
 /// An SPDX document as it is; what trivy and GUAC look for.
@@ -12,7 +13,7 @@ pub const SPDX: &str = "application/spdx+json";
 /// A statement of in-toto.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 /// The configuration of an artifact that has none (image-spec, "Guidance for an Empty Descriptor").
-pub const EMPTY: &[u8] = b"{}";
+const EMPTY: &[u8] = b"{}";
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 
 /// What a statement says, as BuildKit annotates it.
@@ -51,6 +52,8 @@ pub struct Artifact {
     pub descriptor: Descriptor,
     /// Its manifest; empty where it shares one with others.
     pub manifest: Vec<u8>,
+    /// The configuration that the manifest names: `{}` of most.
+    pub config: Vec<u8>,
     /// The document.
     pub payload: Vec<u8>,
 }
@@ -96,36 +99,45 @@ impl Artifact {
         let mut descriptor = described(MediaType::MANIFEST.as_str(), &manifest);
         descriptor.artifact_type = Some(kind.to_owned());
         descriptor.annotations = annotations;
-        Self { subject: subject.digest, descriptor, manifest, payload }
+        Self { subject: subject.digest, descriptor, manifest, config: EMPTY.to_vec(), payload }
     }
 
     /// Of the manifest that `descriptor` names; `blob` gives what that names.
     ///
     /// # Errors
-    /// Why it is none, in words.
+    /// [`Error::Foreign`] of what has another form, [`Error::Wrong`] of what is too large.
     pub(super) fn read<E>(
         descriptor: &Descriptor,
         manifest: Vec<u8>,
-        blob: impl FnOnce(&Descriptor) -> Result<Vec<u8>, E>,
-    ) -> Result<Result<Self, String>, E> {
+        blob: impl Fn(&Descriptor) -> Result<Vec<u8>, E>,
+    ) -> Result<Result<Self, Error>, E> {
+        let digest = descriptor.digest;
+        let foreign = |why: String| Ok(Err(Error::Foreign { digest, why }));
         let parsed: Manifest = match serde_json::from_slice(&manifest) {
             Ok(parsed) => parsed,
-            Err(error) => return Ok(Err(format!("its manifest cannot be read: {error}"))),
+            Err(error) => return foreign(format!("its manifest cannot be read: {error}")),
         };
         let [layer] = parsed.layers.as_slice() else {
-            return Ok(Err(format!("it has {} documents, not one", parsed.layers.len())));
+            return foreign(format!("it has {} documents, not one", parsed.layers.len()));
         };
         let Some(subject) = parsed.subject else {
-            return Ok(Err("it is about nothing: it has no subject".to_owned()));
+            return foreign("it is about nothing: it has no subject".to_owned());
         };
-        if layer.size > super::DOCUMENT_LIMIT {
-            return Ok(Err(format!("it has {} bytes, more than {}", layer.size, super::DOCUMENT_LIMIT)));
+        if let Some(large) = [layer, &parsed.config].into_iter().find(|blob| blob.size > DOCUMENT_LIMIT) {
+            let why = format!("it has {} bytes, more than {DOCUMENT_LIMIT}", large.size);
+            return Ok(Err(Error::Wrong { digest, why }));
         }
         let mut descriptor = descriptor.clone();
         descriptor.artifact_type = parsed.artifact_type.or(descriptor.artifact_type);
         descriptor.annotations.extend(parsed.annotations);
+        // What rbuild writes need not be fetched.
+        let own = [empty(), image_config(&parsed.layers)];
+        let config = match own.into_iter().find(|(own, _)| own.digest == parsed.config.digest) {
+            Some((_, bytes)) => bytes,
+            None => blob(&parsed.config)?,
+        };
         let payload = blob(layer)?;
-        Ok(Ok(Self { subject: subject.digest, descriptor, manifest, payload }))
+        Ok(Ok(Self { subject: subject.digest, descriptor, manifest, config, payload }))
     }
 
     /// The same for a registry that knows no artifacts: it looks like an image, whose configuration comes with it. What it is says the index
@@ -133,7 +145,7 @@ impl Artifact {
     ///
     /// # Errors
     /// Why not, in words.
-    pub(super) fn as_image(&self) -> Result<(Self, Vec<u8>), String> {
+    pub(super) fn as_image(&self) -> Result<Self, String> {
         let parsed: Manifest = serde_json::from_slice(&self.manifest)
             .map_err(|error| format!("its manifest cannot be read: {error}"))?;
         let (config, config_bytes) = image_config(&parsed.layers);
@@ -141,12 +153,17 @@ impl Artifact {
         let manifest = serde_json::to_vec(&manifest).unwrap_or_default();
         let plain = described(MediaType::MANIFEST.as_str(), &manifest);
         let descriptor = Descriptor { digest: plain.digest, size: plain.size, ..self.descriptor.clone() };
-        Ok((Self { descriptor, manifest, ..self.clone() }, config_bytes))
+        Ok(Self { descriptor, manifest, config: config_bytes, ..self.clone() })
+    }
+
+    /// Whether rbuild wrote it, and may write it in another form: others' documents are known by their digests.
+    pub(super) fn is_own(&self) -> bool {
+        self.descriptor.annotations.contains_key(WRITER)
     }
 
     /// Of a statement that BuildKit keeps in an index, about `subject`.
     pub fn in_index(descriptor: &Descriptor, subject: Digest, payload: Vec<u8>) -> Self {
-        Self { subject, descriptor: descriptor.clone(), manifest: Vec::new(), payload }
+        Self { subject, descriptor: descriptor.clone(), manifest: Vec::new(), config: Vec::new(), payload }
     }
 
     /// What the document is: its artifact's type.

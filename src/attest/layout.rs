@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::local::index_of;
-use super::{Artifact, Attestations, DOCUMENT_LIMIT, EMPTY, Error, merged};
+use super::{Artifact, Attestations, DOCUMENT_LIMIT, Error, merged};
 use crate::export::entry_of_referrers;
 use crate::image::MANIFEST_LIMIT;
 use crate::import::{self, Source};
@@ -21,7 +23,7 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub fn entries(store: &Store, attestations: &Attestations) -> Result<Vec<Descriptor>, Error> {
     let mut by_subject: BTreeMap<Digest, Vec<Descriptor>> = BTreeMap::new();
     for artifact in &attestations.artifacts {
-        for bytes in [EMPTY, &artifact.payload, &artifact.manifest] {
+        for bytes in [&artifact.config, &artifact.payload, &artifact.manifest] {
             store.put_blob(bytes)?;
         }
         by_subject.entry(artifact.subject).or_default().push(artifact.descriptor.clone());
@@ -39,11 +41,15 @@ pub fn entries(store: &Store, attestations: &Attestations) -> Result<Vec<Descrip
     Ok(entries)
 }
 
-/// What a layout has beside the image of this digest.
+/// What a layout has beside the image of this digest; among it what has a form that is passed over.
 ///
 /// # Errors
-/// Documents that are listed and missing, damaged, or none.
-pub fn in_layout(store: &Store, source: &Source, subject: &Digest) -> Result<Vec<Artifact>, Error> {
+/// Documents that are listed and missing, damaged, or too large.
+pub fn in_layout(
+    store: &Store,
+    source: &Source,
+    subject: &Digest,
+) -> Result<Vec<Result<Artifact, Error>>, Error> {
     let mut listed: BTreeMap<Digest, Descriptor> = BTreeMap::new();
     for entry in source.entries()? {
         if entry.annotations.get(REF_NAME) == Some(&subject.referrers_tag()) && entry.media_type.is_index() {
@@ -59,16 +65,24 @@ pub fn in_layout(store: &Store, source: &Source, subject: &Digest) -> Result<Vec
     }
     let mut found = Vec::new();
     for entry in listed.into_values() {
-        let read = read(store, source, &entry)?;
-        found.extend(read.filter(|artifact| artifact.subject == *subject));
+        let manifest = source.document(store, &entry, MANIFEST_LIMIT)?;
+        if is_about(&manifest, subject) {
+            found.push(match read(store, source, &entry, manifest) {
+                Err(foreign @ Error::Foreign { .. }) => Err(foreign),
+                other => Ok(other?),
+            });
+        }
     }
     Ok(found)
 }
 
-/// A document; `None` of an artifact that is about nothing.
-fn read(store: &Store, source: &Source, entry: &Descriptor) -> Result<Option<Artifact>, Error> {
-    let manifest = source.document(store, entry, MANIFEST_LIMIT)?;
+/// Whether a manifest, whatever else it is, has this subject.
+fn is_about(manifest: &[u8], subject: &Digest) -> bool {
+    let manifest: Value = serde_json::from_slice(manifest).unwrap_or_default();
+    manifest["subject"]["digest"].as_str() == Some(subject.to_string().as_str())
+}
+
+fn read(store: &Store, source: &Source, entry: &Descriptor, manifest: Vec<u8>) -> Result<Artifact, Error> {
     let blob = |layer: &Descriptor| source.document(store, layer, DOCUMENT_LIMIT);
-    let read = Artifact::read::<import::Error>(entry, manifest, blob)?;
-    Ok(read.ok())
+    Artifact::read::<import::Error>(entry, manifest, blob)?
 }

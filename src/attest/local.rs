@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Artifact, Attestations, EMPTY, Error, merged, tagged};
+use super::{Artifact, Attestations, Error, merged, tagged};
 use crate::image::MANIFEST_LIMIT;
 use crate::oci::{Descriptor, Digest, Index, MediaType, Reference};
 use crate::store::Store;
@@ -33,8 +33,7 @@ impl Local<'_> {
     /// Also when it is none.
     pub fn read(&self, entry: &Descriptor) -> Result<Artifact, Error> {
         let manifest = self.0.read_blob(entry, MANIFEST_LIMIT)?;
-        let read = Artifact::read(entry, manifest, |layer| self.0.read_blob(layer, super::DOCUMENT_LIMIT))?;
-        read.map_err(|why| Error::Wrong { digest: entry.digest, why })
+        Artifact::read(entry, manifest, |blob| self.0.read_blob(blob, super::DOCUMENT_LIMIT))?
     }
 }
 
@@ -72,7 +71,7 @@ pub fn keep_all(store: &Store, names: &[Reference], attestations: &Attestations)
 pub fn keep(store: &Store, name: &Reference, artifacts: &[Artifact]) -> Result<(), Error> {
     let mut by_subject: BTreeMap<Digest, Vec<Descriptor>> = BTreeMap::new();
     for artifact in artifacts {
-        for bytes in [EMPTY, &artifact.payload, &artifact.manifest] {
+        for bytes in [&artifact.config, &artifact.payload, &artifact.manifest] {
             store.put_blob(bytes)?;
         }
         by_subject.entry(artifact.subject).or_default().push(artifact.descriptor.clone());

@@ -17,13 +17,13 @@ mod wanted;
 
 use std::collections::BTreeMap;
 
-pub use artifact::{Artifact, EMPTY, IN_TOTO, SPDX};
+pub use artifact::{Artifact, IN_TOTO, SPDX};
 pub use buildkit::{ABOUT, InIndex, attesting, in_index, statements};
 pub use document::{Document, Documented, SPDX_PREDICATE, referrers, sbom};
 pub use layout::{entries, in_layout};
 pub use local::{Local, keep, keep_all};
 pub use remote::{Remote, fetch, push};
-pub use statement::{check, check_statement};
+pub use statement::{check, check_statement, check_subject};
 pub use wanted::{Generator, Layout, Provenance, Sbom, Wanted};
 
 use crate::inventory;
@@ -32,6 +32,8 @@ use crate::store;
 
 /// Documents longer than this are not read.
 pub const DOCUMENT_LIMIT: u64 = 256 << 20;
+/// Documents of one image that are taken along have no more bytes together: they are held in memory.
+pub const TOGETHER: u64 = 2 << 30;
 /// More images of one index are not looked at.
 pub const IMAGES: usize = 1000;
 
@@ -50,6 +52,14 @@ pub enum Error {
     /// A registry refused something.
     #[error(transparent)]
     Registry(#[from] crate::registry::Error),
+    /// A document of another form than those that are kept and taken along: one blob about one image.
+    #[error("the attestation {digest} has a form that rbuild does not know: {why}")]
+    Foreign {
+        /// Its manifest.
+        digest: Digest,
+        /// Why.
+        why: String,
+    },
     /// What should be a document is something else.
     #[error("the attestation {digest} cannot be used: {why}")]
     Wrong {

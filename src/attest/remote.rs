@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::local::index_of;
-use super::{Artifact, EMPTY, Error, merged, tagged};
+use super::{Artifact, Error, merged, tagged};
 use crate::oci::{Descriptor, Digest, Index, MediaType, Reference};
 use crate::registry::{Client, Error as RegistryError};
 
@@ -48,7 +48,7 @@ impl Remote {
         if Digest::of(&manifest) != entry.digest {
             return Err(wrong("the registry sent something else".to_owned()));
         }
-        Artifact::read(entry, manifest, |layer| client.read_blob(name, layer))?.map_err(wrong)
+        Artifact::read(entry, manifest, |blob| client.read_blob(name, blob))?
     }
 }
 
@@ -59,15 +59,15 @@ impl Remote {
 pub fn push(client: &Client, name: &Reference, artifacts: &[Artifact]) -> Result<bool, Error> {
     let mut by_subject: BTreeMap<Digest, Vec<Descriptor>> = BTreeMap::new();
     for artifact in artifacts {
-        client.write_blob(name, EMPTY)?;
+        client.write_blob(name, &artifact.config)?;
         client.write_blob(name, &artifact.payload)?;
         let written = match put(client, name, artifact) {
-            Err(refusal) if is_about_form(&refusal) => {
+            Err(refusal) if is_about_form(&refusal) && artifact.is_own() => {
                 tracing::debug!(%refusal, "an artifact is not taken: an image in its place");
-                let (older, config) = artifact
+                let older = artifact
                     .as_image()
                     .map_err(|why| Error::Wrong { digest: artifact.descriptor.digest, why })?;
-                client.write_blob(name, &config)?;
+                client.write_blob(name, &older.config)?;
                 put(client, name, &older)?;
                 older.descriptor
             }

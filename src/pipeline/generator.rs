@@ -90,7 +90,9 @@ impl Scan<'_> {
         options.extend(has_context.then(|| format!("--mount=type=bind,target={EXTRAS}sbom-context")));
         options.push("--mount=type=tmpfs,target=/tmp".to_owned());
         let has_extras = mounts.len() > 1 || has_context;
-        let text = command.dockerfile(self.generator, &options, has_extras);
+        let text = command
+            .dockerfile(self.generator, &options, has_extras)
+            .map_err(|why| vec![Diagnostic::error(why)])?;
         let out = folder("out")?;
         let context = match has_context {
             true => self.request.context.clone(),
@@ -265,7 +267,15 @@ struct Command {
 
 impl Command {
     /// As a Dockerfile. The image's own user and variables are as in BuildKit: root, and those of the image.
-    fn dockerfile(&self, generator: &Generator, options: &[String], has_extras: bool) -> String {
+    ///
+    /// # Errors
+    /// What cannot be said in one, in words.
+    fn dockerfile(
+        &self,
+        generator: &Generator,
+        options: &[String],
+        has_extras: bool,
+    ) -> Result<String, String> {
         let mut variables = vec![
             ("BUILDKIT_SCAN_DESTINATION".to_owned(), OUT.to_owned()),
             ("BUILDKIT_SCAN_SOURCE".to_owned(), CORE.to_owned()),
@@ -273,22 +283,31 @@ impl Command {
         variables.extend(has_extras.then(|| ("BUILDKIT_SCAN_SOURCE_EXTRAS".to_owned(), EXTRAS.to_owned())));
         let given = generator.parameters.iter();
         variables.extend(given.map(|(name, value)| (format!("BUILDKIT_SCAN_{name}"), value.clone())));
-        let variables: Vec<String> =
-            variables.iter().map(|(name, value)| format!("ENV {name}={}\n", quoted(value))).collect();
+        let variable = |(name, value): &(String, String)| {
+            let what = format!("its parameter {name:?}");
+            match name.contains(|c: char| c.is_control() || c.is_whitespace()) {
+                true => Err(format!("{what} is no name of a variable")),
+                false => Ok(format!("ENV {name}={}\n", quoted(&what, value)?)),
+            }
+        };
+        let variables: Vec<String> = variables.iter().map(variable).collect::<Result<_, _>>()?;
         let folder = if self.folder.is_empty() { "/" } else { &self.folder };
-        format!(
+        Ok(format!(
             "FROM --platform=$BUILDPLATFORM {} AS scanner\nUSER 0\nWORKDIR {OUT}\nWORKDIR {}\n{}RUN {} {}\nFROM scratch\nCOPY --from=scanner {OUT} /\n",
             generator.image,
-            quoted(folder),
+            quoted("its working directory", folder)?,
             variables.concat(),
             options.join(" "),
             serde_json::json!(self.words),
-        )
+        ))
     }
 }
 
-/// One word of a Dockerfile that means itself.
-fn quoted(text: &str) -> String {
+/// One word of a Dockerfile that means itself. A line break would end the instruction, and begin another one that nobody here wrote.
+fn quoted(what: &str, text: &str) -> Result<String, String> {
+    if text.contains(char::is_control) {
+        return Err(format!("{what} has control characters: {text:?}"));
+    }
     let mut word = String::from("\"");
     for c in text.chars() {
         if matches!(c, '"' | '\\' | '$') {
@@ -296,7 +315,7 @@ fn quoted(text: &str) -> String {
         }
         word.push(c);
     }
-    word + "\""
+    Ok(word + "\"")
 }
 
 #[cfg(test)]
@@ -309,7 +328,8 @@ mod tests {
             Command { words: vec!["/bin/scan".to_owned(), "a \"b\" $c".to_owned()], folder: String::new() };
         let parameters = BTreeMap::from([("FORMAT".to_owned(), "x$y\\".to_owned())]);
         let generator = Generator { image: "syft:1".to_owned(), parameters };
-        let text = command.dockerfile(&generator, &["--mount=type=tmpfs,target=/tmp".to_owned()], true);
+        let text =
+            command.dockerfile(&generator, &["--mount=type=tmpfs,target=/tmp".to_owned()], true).unwrap();
         assert_eq!(
             text,
             "FROM --platform=$BUILDPLATFORM syft:1 AS scanner\nUSER 0\nWORKDIR /run/out/\nWORKDIR \"/\"\n\
@@ -318,5 +338,23 @@ mod tests {
              RUN --mount=type=tmpfs,target=/tmp [\"/bin/scan\",\"a \\\"b\\\" $c\"]\nFROM scratch\n\
              COPY --from=scanner /run/out/ /\n"
         );
+    }
+
+    #[test]
+    fn an_image_of_a_stranger_adds_no_instructions() {
+        let command = |folder: &str| Command { words: vec!["/scan".to_owned()], folder: folder.to_owned() };
+        let generator = |name: &str, value: &str| Generator {
+            image: "syft:1".to_owned(),
+            parameters: BTreeMap::from([(name.to_owned(), value.to_owned())]),
+        };
+        for (folder, name, value, expected) in [
+            ("/\nRUN x", "A", "b", "its working directory has control characters: \"/\\nRUN x\""),
+            ("/\rRUN x", "A", "b", "its working directory has control characters"),
+            ("/", "A", "b\nRUN x", "its parameter \"BUILDKIT_SCAN_A\" has control characters"),
+            ("/", "A=1\nRUN x", "b", "is no name of a variable"),
+        ] {
+            let told = command(folder).dockerfile(&generator(name, value), &[], false).unwrap_err();
+            assert!(told.contains(expected), "{told}");
+        }
     }
 }

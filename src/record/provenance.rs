@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::format::{Context, ContextKind, Image, Material, Record, Step, Target};
 use crate::oci::rfc3339_ms;
+use crate::text::url::without_passwords;
 
 /// The type of SLSA's first predicate of version 1.
 pub const SLSA_1: &str = "https://slsa.dev/provenance/v1";
@@ -170,10 +171,12 @@ fn source(record: &Record, target: &Target, text: &str) -> Value {
         let range = json!({"start": {"line": first}, "end": {"line": last}});
         locations.insert(id(step.number), json!({"locations": [{"ranges": [range]}]}));
     }
+    // Encoded, nothing that looks over the whole would find one.
+    let told = without_passwords(text);
     json!({
         "locations": locations,
         "infos": [{
-            "filename": file_name(target), "language": "Dockerfile", "data": STANDARD.encode(text),
+            "filename": file_name(target), "language": "Dockerfile", "data": STANDARD.encode(told.as_bytes()),
         }],
     })
 }
@@ -312,6 +315,17 @@ mod tests {
         assert_eq!(least["materials"][0]["digest"], json!({"sha256": "ab"}));
         assert!(least.get("metadata").is_none() && least.get("buildConfig").is_none());
         assert!(!least.to_string().contains("TOKEN"));
+    }
+
+    #[test]
+    fn passwords_of_urls_in_the_dockerfile_are_not_told() {
+        let mut record = record();
+        record.targets[0].dockerfile.text = Some("FROM a\nADD https://me:pw@h/x /\n".to_owned());
+        let subject = Subject { record: &record, target: &record.targets[0], image: None };
+        for all in [subject.slsa_1(), subject.slsa_02(Mode::Max)] {
+            let encoded = STANDARD.encode("FROM a\nADD https://xxxxx:xxxxx@h/x /\n");
+            assert!(all.to_string().contains(&encoded), "{all}");
+        }
     }
 
     #[test]

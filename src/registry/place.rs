@@ -107,7 +107,7 @@ impl Client {
     }
 
     /// Tells something once.
-    pub(super) fn note(&self, text: String) {
+    pub(crate) fn note(&self, text: String) {
         let Some(events) = self.inner.events.get() else { return };
         let mut told = lock(&self.inner.told);
         if told.insert(text.clone()) {

@@ -53,16 +53,46 @@ fn remote(
     name: &Reference,
     target: &Descriptor,
 ) -> Result<Vec<Artifact>, Error> {
-    let mut artifacts = Vec::new();
+    let mut taken = Taken::default();
     for subject in subjects(store, target)? {
         for entry in attest::fetch(client, name, &subject)?.entries {
-            let artifact = Remote::read(client, name, &entry)?;
-            attest::check(&artifact, &subject)
-                .map_err(|why| attest::Error::Wrong { digest: entry.digest, why })?;
-            artifacts.push(artifact);
+            match Remote::read(client, name, &entry) {
+                Ok(artifact) => {
+                    attest::check_subject(&artifact, &subject)
+                        .map_err(|why| attest::Error::Wrong { digest: entry.digest, why })?;
+                    taken.add(artifact)?;
+                }
+                Err(foreign @ attest::Error::Foreign { .. }) => client.note(passed_over(&foreign)),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
-    Ok(artifacts)
+    Ok(taken.artifacts)
+}
+
+/// Others hang on images what has forms of their own; the rest goes along.
+fn passed_over(foreign: &attest::Error) -> String {
+    format!("{foreign}; it is not taken along")
+}
+
+/// What goes along, and how many bytes that is.
+#[derive(Default)]
+struct Taken {
+    artifacts: Vec<Artifact>,
+    bytes: u64,
+}
+
+impl Taken {
+    fn add(&mut self, artifact: Artifact) -> Result<(), Error> {
+        self.bytes +=
+            [&artifact.config, &artifact.payload].map(|bytes| bytes.len() as u64).iter().sum::<u64>();
+        if self.bytes > attest::TOGETHER {
+            let why = format!("what is beside the image has more than {} bytes together", attest::TOGETHER);
+            return Err(attest::Error::Wrong { digest: artifact.descriptor.digest, why }.into());
+        }
+        self.artifacts.push(artifact);
+        Ok(())
+    }
 }
 
 /// What lies beside the image where it comes from.
@@ -75,7 +105,7 @@ pub(super) fn find(
     match (from, source) {
         (Endpoint::Registry(name), _) => Ok(Attestations { artifacts: remote(store, client, name, target)? }),
         (Endpoint::Store(_), _) => beside(store, target),
-        (_, Some(source)) => from_layout(store, source, target),
+        (_, Some(source)) => in_layout(store, source, target, &|text| client.note(text)),
         (_, None) => Ok(Attestations::default()),
     }
 }
@@ -85,9 +115,23 @@ pub(super) fn find(
 /// # Errors
 /// Documents that are missing or damaged.
 pub fn from_layout(store: &Store, source: &Source, target: &Descriptor) -> Result<Attestations, Error> {
-    let mut artifacts = Vec::new();
+    in_layout(store, source, target, &|foreign| tracing::warn!("{foreign}"))
+}
+
+fn in_layout(
+    store: &Store,
+    source: &Source,
+    target: &Descriptor,
+    note: &dyn Fn(String),
+) -> Result<Attestations, Error> {
+    let mut taken = Taken::default();
     for subject in subjects(store, target)? {
-        artifacts.extend(attest::in_layout(store, source, &subject)?);
+        for found in attest::in_layout(store, source, &subject)? {
+            match found {
+                Ok(artifact) => taken.add(artifact)?,
+                Err(foreign) => note(passed_over(&foreign)),
+            }
+        }
     }
-    Ok(Attestations { artifacts })
+    Ok(Attestations { artifacts: taken.artifacts })
 }

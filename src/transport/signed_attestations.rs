@@ -10,6 +10,8 @@ use crate::signature::image::{ENVELOPE, Envelope, PrivateKey, PublicKey, Refused
 const MAX_ENVELOPES: usize = 64;
 /// An envelope of this many bytes is read.
 const MAX_ENVELOPE: u64 = 384 << 20;
+/// All of them have no more: they are held in memory.
+const MAX_TOGETHER: u64 = 1 << 30;
 /// What cosign calls the predicate's type.
 const PREDICATE: &str = "predicateType";
 const SUFFIX: &str = "att";
@@ -42,11 +44,16 @@ pub fn signed_statements(
 ) -> Result<(Vec<Vec<u8>>, Vec<Refused>), SignatureError> {
     let place = place(name, digest, SUFFIX);
     let Some(manifest) = signed(client, &place)? else { return Ok((Vec::new(), Vec::new())) };
-    let (mut believed, mut refused) = (Vec::new(), Vec::new());
+    let (mut believed, mut refused, mut together) = (Vec::new(), Vec::new(), 0_u64);
     let layers = manifest.layers.iter().rev().filter(|layer| layer.media_type.as_str() == ENVELOPE);
     for layer in layers.take(MAX_ENVELOPES) {
         if layer.size > MAX_ENVELOPE {
             refused.push(Refused::Envelope(format!("it has {} bytes", layer.size)));
+            continue;
+        }
+        together = together.saturating_add(layer.size);
+        if together > MAX_TOGETHER {
+            refused.push(Refused::Envelope(format!("with newer ones it has more than {MAX_TOGETHER} bytes")));
             continue;
         }
         match Envelope::verified(&client.read_blob(&place, layer)?, keys) {

@@ -169,5 +169,7 @@ fn read(file: &Path) -> Result<String, Failure> {
 /// In words.
 pub(crate) fn told(error: &SignatureError) -> Failure {
     let diagnostic = Diagnostic::error(error.to_string());
-    Failure::build(vec![error.help().into_iter().fold(diagnostic, Diagnostic::help)])
+    let is_transient = matches!(error, SignatureError::Registry(error) if error.is_transient());
+    let diagnostic = error.help().into_iter().fold(diagnostic, Diagnostic::help);
+    Failure::build(vec![diagnostic.transient(is_transient)])
 }

@@ -198,7 +198,10 @@ impl<'s> Said<'s> {
     fn is_hermetic(&self) -> bool {
         let is_off =
             self.subject.target.attributes.get("force-network-mode").is_some_and(|mode| mode == "none");
-        is_off || !self.own_steps().any(|step| step.title.split_whitespace().any(|word| word == "RUN"))
+        is_off
+            || !self
+                .own_steps()
+                .any(|step| step.title.split_whitespace().any(|word| word.eq_ignore_ascii_case("run")))
     }
 }
 

@@ -161,3 +161,134 @@ fn a_registry_that_takes_no_artifacts_gets_what_looks_like_an_image() {
         .stdout("verified 2 documents; no signature was looked at\n")
         .run();
 }
+
+/// An API that does not answer now is none of a registry without one: what it would have listed is missed.
+#[test]
+fn a_registry_that_refuses_to_list_has_not_said_that_there_is_nothing() {
+    let world = World::new();
+    let (registry, tag) = pushed(&world);
+    let server = lying(&registry, &tag, |_, _, _| Reply::new(410, ""));
+    let remote = format!("docker://{}/app:1", server.host());
+    let ran = world.rbuild(["attest", "verify", &remote]).status(1).run();
+    assert!(ran.stderr.contains("410"), "{}", ran.stderr);
+    let name = &remote["docker://".len()..];
+    let ran = world.rbuild(["pull", "-q", "--with-attestations", name]).any_stdout().status(1).run();
+    assert!(ran.stderr.contains("410"), "{}", ran.stderr);
+    for status in [400, 404, 405, 501] {
+        let server = lying(&registry, &tag, move |_, _, _| Reply::new(status, ""));
+        assert_eq!(listed(&world, &format!("docker://{}/app:1", server.host())), Vec::<Value>::new());
+    }
+}
+
+/// Links to the next page that are cut off, or come in a second header.
+#[test]
+fn a_next_page_is_never_missed() {
+    let world = World::new();
+    let (registry, tag) = pushed(&world);
+    let server = lying(&registry, &tag, |path, query, all| match query {
+        "" => page(&all[..1])
+            .header("link", format!("<{path}>; rel=prev"))
+            .header("link", format!("<{path}?last=a,b>; rel=\"next\"")),
+        "last=a,b" => page(&all[1..]),
+        other => panic!("{other}"),
+    });
+    assert_eq!(listed(&world, &format!("docker://{}/app:1", server.host())).len(), 2);
+    let server =
+        lying(&registry, &tag, |path, _, all| page(&all[..1]).header("link", format!("<{path}>; rel=next")));
+    let remote = format!("docker://{}/app:1", server.host());
+    let ran = world.rbuild(["attest", "verify", &remote]).status(1).run();
+    assert!(ran.stderr.contains("is not understood"), "{}", ran.stderr);
+}
+
+/// BuildKit's documents, in the image's index.
+#[test]
+fn documents_of_an_index_are_what_it_lists_and_about_what_it_has() {
+    let (world, registry) = (World::new(), Registry::start());
+    prepare(&world);
+    let name = format!("{}/app:1", registry.host());
+    world.build(["-t", &name, "--sbom=layout=buildkit", "--push"]).remarks().run();
+    let told = |change: fn(&mut Value) -> bool| {
+        let upstream = registry.host();
+        let server = Server::start(move |request: &Received| {
+            let reply = forward(&upstream, request);
+            let mut document: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+            if !request.path.contains("/manifests/") || !change(&mut document) {
+                return reply;
+            }
+            let kind = document["mediaType"].as_str().unwrap_or_default().to_owned();
+            Reply::new(200, document.to_string()).header("content-type", kind)
+        });
+        let remote = format!("docker://{}/app:1", server.host());
+        world.rbuild(["attest", "verify", &remote]).status(1).run().stderr
+    };
+    let text = told(|document| {
+        let is_attesting = document["layers"][0]["mediaType"] == "application/vnd.in-toto+json";
+        if is_attesting {
+            document["layers"] = json!([]);
+        }
+        is_attesting
+    });
+    assert!(text.contains("the registry sent something else"), "{text}");
+    let text = told(|document| {
+        let about = document.pointer_mut("/manifests/1/annotations/vnd.docker.reference.digest");
+        about.map(|about| *about = json!(format!("sha256:{}", "0".repeat(64)))).is_some()
+    });
+    assert!(text.contains("which the index does not have"), "{text}");
+}
+
+/// What others hang on images: more blobs than one, a configuration of its own, no JSON.
+#[test]
+fn documents_of_others_go_along_and_other_forms_are_passed_over() {
+    let (world, registry) = (World::new(), Registry::start());
+    prepare(&world);
+    let name = format!("{}/app:1", registry.host());
+    let digest = world.build(["-t", &name, "--push"]).remarks().run().digest();
+    let subject: rbuild::oci::Digest = digest.parse().unwrap();
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    let described = |kind: &str, bytes: &[u8]| json!({"mediaType": kind, "digest": rbuild::oci::Digest::of(bytes).to_string(), "size": bytes.len()});
+    let (config, cose) = (br#"{"of": "others"}"#.to_vec(), b"\xd2\x84COSE".to_vec());
+    let manifest = |layers: &[Value]| {
+        let kind = "application/vnd.cncf.notary.signature";
+        json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": kind, "config": described(kind, &config), "layers": layers,
+            "subject": {"mediaType": MANIFEST, "digest": subject.to_string(), "size": 1},
+        })
+        .to_string()
+        .into_bytes()
+    };
+    let layer = described("application/cose", &cose);
+    let all = [manifest(&[layer.clone()]), manifest(&[layer.clone(), layer])];
+    let listed_there: Vec<Value> = all.iter().map(|bytes| described(MANIFEST, bytes)).collect();
+    let documents: Vec<(String, Vec<u8>)> = [config, cose]
+        .into_iter()
+        .chain(all)
+        .map(|bytes| (rbuild::oci::Digest::of(&bytes).to_string(), bytes))
+        .collect();
+    let upstream = registry.host();
+    let server = Server::start(move |request: &Received| {
+        if request.path.contains("/referrers/") {
+            return page(&listed_there);
+        }
+        match documents.iter().find(|(digest, _)| request.path.ends_with(digest)) {
+            Some((_, bytes)) => Reply::new(200, bytes.clone()).header("content-type", MANIFEST),
+            None => forward(&upstream, request),
+        }
+    });
+    let there = format!("{}/app:1", server.host());
+    let layout = world.path().join("layout");
+    let ran = world
+        .rbuild([
+            "copy",
+            "--with-attestations",
+            &format!("docker://{there}"),
+            &format!("oci:{}", layout.display()),
+        ])
+        .any_stdout()
+        .remarks()
+        .run();
+    assert!(ran.stderr.contains("it has 2 documents, not one; it is not taken along"), "{}", ran.stderr);
+    let blobs = layout.join("blobs/sha256");
+    for bytes in [&br#"{"of": "others"}"#[..], b"\xd2\x84COSE"] {
+        assert_eq!(std::fs::read(blobs.join(rbuild::oci::Digest::of(bytes).hex())).unwrap(), bytes);
+    }
+}

@@ -136,7 +136,7 @@ fn what_no_trusted_key_signed_is_not_believed() {
     assert!(told.contains("is not signed with the key"), "{told}");
     assert_eq!(
         pushed.verify("other", &["--type=spdx"], 0).0,
-        "verified 1 document; 2 statements signed with the key\n"
+        "verified 1 document; 1 statement signed with the key\n"
     );
     // Nothing here is signed.
     let local = ["attest", "verify", "--key", &pushed.file("p256.pub"), &name];
@@ -195,4 +195,27 @@ fn envelopes_of_others_are_found_out() {
         .status(1)
         .run();
     assert!(ran.stderr.contains("is damaged"), "{}", ran.stderr);
+}
+
+/// A type that nobody signed, and that is not there, is not verified.
+#[test]
+fn a_type_that_is_missing_is_no_success() {
+    let (world, registry) = (World::new(), Registry::start());
+    prepare(&world);
+    let name = format!("{}/app:1", registry.host());
+    world.build(["-t", &name, "--push", "--sbom"]).remarks().run();
+    let file = |name: &str| world.path().join(name).display().to_string();
+    let (key, public) = (file("key"), file("key.pub"));
+    tools::run("openssl", ["genpkey", "-algorithm", "ED25519", "-out", &key]);
+    tools::run("openssl", ["pkey", "-in", &key, "-pubout", "-out", &public]);
+    let remote = format!("docker://{name}");
+    world.rbuild(["attest", "sign", "--key", &key, &remote]).any_stdout().run();
+    world
+        .rbuild(["attest", "verify", "--key", &public, "--type=spdx", &remote])
+        .stdout("verified 1 document; 1 statement signed with the key\n")
+        .run();
+    for more in [&["--key", public.as_str()][..], &[]] {
+        let ran = world.rbuild(["attest", "verify", "--type=provenance", &remote]).args(more).status(1).run();
+        assert!(ran.stderr.contains("has no such document beside it"), "{}", ran.stderr);
+    }
 }

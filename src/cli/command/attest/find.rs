@@ -12,7 +12,7 @@ use crate::image::{Image, MANIFEST_LIMIT, StoredPlatform, is_attestation};
 use crate::oci::{Descriptor, Digest, Index, Reference};
 use crate::registry::{Client, Error as RegistryError};
 use crate::report::Diagnostic;
-use crate::store::Store;
+use crate::store::{Error as StoreError, Store};
 
 /// What is meant in a registry begins so, as with `rbuild inspect`.
 pub(super) const REMOTE: &str = "docker://";
@@ -66,14 +66,22 @@ impl Place {
         }
     }
 
-    /// A manifest by its digest; `None` if it is not there.
+    /// A manifest that an index lists, by its digest; `None` if the store has not got it, whose images need not be whole.
     fn manifest(&self, entry: &Descriptor) -> Result<Option<Vec<u8>>, Failure> {
+        let wrong = |why: &str| failure(&attest::Error::Wrong { digest: entry.digest, why: why.to_owned() });
         match self {
-            Place::Here(store) => Ok(store.read_blob(entry, MANIFEST_LIMIT).ok()),
+            Place::Here(store) => match store.read_blob(entry, MANIFEST_LIMIT) {
+                Err(StoreError::NotFound { .. }) => Ok(None),
+                read => Ok(Some(read?)),
+            },
             Place::There(client, name) => {
                 let found =
                     client.manifest(&name.pinned(entry.digest)).map_err(|error| failure(&error.into()))?;
-                Ok(found.filter(|bytes| Digest::of(bytes) == entry.digest))
+                let bytes = found.ok_or_else(|| wrong("it is listed, and is not there"))?;
+                match Digest::of(&bytes) == entry.digest {
+                    true => Ok(Some(bytes)),
+                    false => Err(wrong("the registry sent something else")),
+                }
             }
         }
     }
@@ -91,10 +99,13 @@ impl Place {
 pub(super) fn failure(error: &attest::Error) -> Failure {
     let diagnostic = Diagnostic::error(error.to_string());
     Failure::build(vec![match error {
-        attest::Error::Registry(error) => error.help().into_iter().fold(diagnostic, Diagnostic::help),
+        attest::Error::Registry(error) => {
+            error.help().into_iter().fold(diagnostic, Diagnostic::help).transient(error.is_transient())
+        }
         attest::Error::Store(_)
         | attest::Error::Inventory(_)
         | attest::Error::Import(_)
+        | attest::Error::Foreign { .. }
         | attest::Error::Wrong { .. } => diagnostic,
     }])
 }
@@ -121,8 +132,11 @@ pub(super) fn find(global: &Global, at: &At) -> Result<Found, Failure> {
     for (attesting, subject) in attest::attesting(&index) {
         let Some(manifest) = place.manifest(&attesting)? else { continue };
         let image = index.manifests.iter().find(|entry| entry.digest == subject);
-        let statements = attest::statements(&manifest, image.and_then(|image| image.platform.as_ref()))
-            .map_err(|why| failure(&attest::Error::Wrong { digest: attesting.digest, why }))?;
+        let wrong = |why: String| failure(&attest::Error::Wrong { digest: attesting.digest, why });
+        // A statement about something else would be true, and nobody asked for it.
+        let image =
+            image.ok_or_else(|| wrong(format!("it is about {subject}, which the index does not have")))?;
+        let statements = attest::statements(&manifest, image.platform.as_ref()).map_err(wrong)?;
         found.extend(statements.into_iter().map(|entry| Listed { subject, entry, is_in_index: true }));
     }
     // What an index has is among the referrers of its images, too, where a registry lists those.

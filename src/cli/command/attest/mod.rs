@@ -130,6 +130,14 @@ impl Kind {
             Kind::Provenance => kind == Some(IN_TOTO) && predicate.is_some_and(|p| p.starts_with(SLSA)),
         }
     }
+
+    /// Whether a statement of this predicate is of this type, or has a document of it.
+    fn says(self, predicate: &str) -> bool {
+        match self {
+            Kind::Spdx | Kind::InToto => predicate == SPDX_PREDICATE,
+            Kind::Provenance => predicate.starts_with(SLSA),
+        }
+    }
 }
 
 /// What the types of all its predicates begin with.

@@ -1,6 +1,6 @@
 //! `rbuild attest verify` and `rbuild attest sign`
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -22,13 +22,14 @@ use crate::transport;
 pub(super) fn verify(global: &Global, at: &At, kind: Option<Kind>, keys: &[PathBuf]) -> Result<(), Failure> {
     let keys = keys.iter().map(|file| public_key(file)).collect::<Result<Vec<_>, _>>()?;
     let Found { place, subjects, mut listed } = find(global, at)?;
+    let all = listed.len();
     listed.retain(|listed| kind.is_none_or(|kind| kind.fits(&listed.entry)));
     let signed = match keys.is_empty() {
         true => Signed::default(),
-        false => Signed::find(&place, &subjects, &keys)?,
+        false => Signed::find(&place, &subjects, &keys, kind)?,
     };
-    if listed.is_empty() && signed.statements.is_empty() && signed.faults.is_empty() {
-        return Err(none(&at.image, 0));
+    if listed.is_empty() && signed.statements().is_empty() && signed.faults.is_empty() {
+        return Err(none(&at.image, all));
     }
     let mut faults = signed.faults.clone();
     for found in &listed {
@@ -40,7 +41,7 @@ pub(super) fn verify(global: &Global, at: &At, kind: Option<Kind>, keys: &[PathB
                     .map_err(|why| format!("the attestation {} is not about {subject}: {why}", entry.digest));
                 let unsigned =
                     || format!("the attestation {} is not signed with {}", entry.digest, a_key(&keys));
-                let is_signed = keys.is_empty() || signed.has(artifact.kind(), &artifact.payload);
+                let is_signed = keys.is_empty() || signed.has(subject, artifact.kind(), &artifact.payload);
                 faults.extend(fault.err().or_else(|| (!is_signed).then(unsigned)).map(Diagnostic::error));
             }
             Err(failure) => faults.extend(failure.diagnostics.into_iter().next()),
@@ -57,7 +58,7 @@ pub(super) fn verify(global: &Global, at: &At, kind: Option<Kind>, keys: &[PathB
     let documents = count(listed.len(), "document");
     let about_keys = match keys.is_empty() {
         true => "no signature was looked at".to_owned(),
-        false => format!("{} signed with {}", count(signed.statements.len(), "statement"), a_key(&keys)),
+        false => format!("{} signed with {}", count(signed.statements().len(), "statement"), a_key(&keys)),
     };
     print(&format!("verified {documents}; {about_keys}\n"))
 }
@@ -73,25 +74,32 @@ fn count(number: usize, what: &str) -> String {
 /// What the keys signed.
 #[derive(Default)]
 struct Signed {
-    /// Each once.
-    statements: BTreeSet<Vec<u8>>,
+    /// Each once, by what it is signed beside: what is said of one platform is not said of another.
+    by_subject: BTreeMap<Digest, BTreeSet<Vec<u8>>>,
     faults: Vec<Diagnostic>,
 }
 
 impl Signed {
-    /// Beside each of these digests; what is signed has to be about that.
-    fn find(place: &Place, subjects: &[Digest], keys: &[PublicKey]) -> Result<Self, Failure> {
+    /// Beside each of these digests; what is signed has to be about that. With a type, what is clearly of another one is left out.
+    fn find(
+        place: &Place,
+        subjects: &[Digest],
+        keys: &[PublicKey],
+        kind: Option<Kind>,
+    ) -> Result<Self, Failure> {
         let (client, name) = registry(place)?;
         let mut signed = Self::default();
         for subject in subjects {
             let found = transport::signed_statements(client, (name, subject), keys);
             let (believed, refused) = found.map_err(|error| told(&error))?;
-            for statement in believed {
+            let is_wanted =
+                |predicate: &str| kind.is_none_or(|kind| predicate.is_empty() || kind.says(predicate));
+            for statement in believed.into_iter().filter(|statement| is_wanted(&predicate(statement))) {
                 if let Err(why) = attest::check_statement(&statement, None, subject) {
                     let text = format!("a signed statement beside {subject} is not about it: {why}");
                     signed.faults.push(Diagnostic::error(text));
                 }
-                signed.statements.insert(statement);
+                signed.by_subject.entry(*subject).or_default().insert(statement);
             }
             refused
                 .iter()
@@ -100,10 +108,16 @@ impl Signed {
         Ok(signed)
     }
 
-    /// Whether a document was signed, or is what a signed statement says.
-    fn has(&self, kind: &str, document: &[u8]) -> bool {
+    /// Each once, whatever it is about.
+    fn statements(&self) -> BTreeSet<&[u8]> {
+        self.by_subject.values().flatten().map(Vec::as_slice).collect()
+    }
+
+    /// Whether a document about `subject` was signed, or is what a statement signed beside that says.
+    fn has(&self, subject: &Digest, kind: &str, document: &[u8]) -> bool {
+        let Some(statements) = self.by_subject.get(subject) else { return false };
         if kind == IN_TOTO {
-            return self.statements.contains(document);
+            return statements.contains(document);
         }
         let document: Option<Value> = serde_json::from_slice(document).ok();
         let says = |statement: &Vec<u8>| {
@@ -111,8 +125,14 @@ impl Signed {
             document.is_some()
                 && statement.is_some_and(|statement| Some(&statement["predicate"]) == document.as_ref())
         };
-        self.statements.iter().any(says)
+        statements.iter().any(says)
     }
+}
+
+/// What a statement says; empty where it does not tell.
+fn predicate(statement: &[u8]) -> String {
+    let statement: Value = serde_json::from_slice(statement).unwrap_or_default();
+    statement["predicateType"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Signatures are in registries.
@@ -157,4 +177,20 @@ pub(super) fn sign(global: &Global, args: &SignArgs) -> Result<(), Failure> {
         lines.push_str(&format!("{} {predicate}\n", name.without_digest().pinned(*subject)));
     }
     print(&lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_signed_of_one_platform_is_not_of_another() {
+        let (one, two) = (Digest::of(b"amd64"), Digest::of(b"arm64"));
+        let statement = br#"{"predicateType":"https://spdx.dev/Document","predicate":{"name":"amd64"}}"#;
+        let by_subject = BTreeMap::from([(one, BTreeSet::from([statement.to_vec()]))]);
+        let signed = Signed { by_subject, faults: Vec::new() };
+        let spdx = br#"{"name": "amd64"}"#;
+        assert!(signed.has(&one, "application/spdx+json", spdx) && signed.has(&one, IN_TOTO, statement));
+        assert!(!signed.has(&two, "application/spdx+json", spdx) && !signed.has(&two, IN_TOTO, statement));
+    }
 }
