@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::channel::Channel;
 use super::connection::{Connection, Event, Fault};
+use super::frame;
 use super::hpack::Header;
 use super::status::{Code, Error};
 use crate::http::percent_decoded;
@@ -12,6 +13,8 @@ use crate::http::percent_decoded;
 const PREFIX: usize = 5;
 /// A call that may be silent gives a sign of life so often. Servers count more than one in five minutes as an attack.
 const PING: Duration = Duration::from_secs(310);
+/// So much of what a server says is looked at between two attempts to send.
+const NEWS: usize = 1000;
 
 /// What came of waiting for a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub(super) struct Bounds {
     pub(super) message: usize,
     /// For so long the server may say nothing; `None` when it may be silent.
     pub(super) patience: Option<Duration>,
+    /// By then the call is over; `None` when it may go on for as long as something comes of it.
+    pub(super) deadline: Option<Instant>,
 }
 
 /// A call that was begun. What is dropped before its end is cancelled.
@@ -79,11 +84,12 @@ impl<'c> Call<'c> {
         bytes.push(0);
         bytes.extend((message.len() as u32).to_be_bytes());
         bytes.extend(message);
-        let mut at = 0;
+        let (mut at, mut moved) = (0, Instant::now());
         loop {
             // What the server says meanwhile: that it takes more, or that it has enough.
-            while self.connection.as_ref().is_some_and(Connection::has_news) {
-                if !self.look(Instant::now())? {
+            for _ in 0..NEWS {
+                let has_news = self.connection.as_ref().is_some_and(Connection::has_news);
+                if !has_news || !self.look(Instant::now())? {
                     break;
                 }
             }
@@ -95,14 +101,20 @@ impl<'c> Call<'c> {
                 self.is_closed |= is_last;
                 return Ok(true);
             }
-            if sent == 0 {
-                let until = Instant::now() + self.channel.patience();
-                if !self.look(until)? {
-                    return Err(self.stalled());
-                }
-            } else {
-                self.heard = Instant::now();
+            let now = Instant::now();
+            if self.is_late(now) {
+                return Err(self.late());
             }
+            if sent > 0 {
+                (self.heard, moved) = (now, now);
+                continue;
+            }
+            // Windows that open by nothing are no progress.
+            let until = moved + self.channel.patience();
+            if until <= now {
+                return Err(self.stalled());
+            }
+            self.look(self.bounds.deadline.map_or(until, |deadline| deadline.min(until)))?;
         }
     }
 
@@ -125,6 +137,11 @@ impl<'c> Call<'c> {
     /// # Errors
     /// As [`receive`](Self::receive).
     pub(crate) fn receive_until(&mut self, until: Instant) -> Result<Received, Error> {
+        // What waits here was said in time, even if nobody listened.
+        let is_waiting = self.connection.as_ref().is_some_and(Connection::has_news);
+        if self.bounds.patience.is_some() && is_waiting {
+            self.heard = Instant::now();
+        }
         loop {
             if let Some(message) = self.message()? {
                 return Ok(Received::Message(message));
@@ -135,12 +152,22 @@ impl<'c> Call<'c> {
                 None => {}
             }
             let silent_until = self.bounds.patience.map(|patience| self.heard + patience);
-            let wait = silent_until.map_or(until, |silent| silent.min(until));
-            if self.look(wait)? {
+            let ends = [silent_until, self.bounds.deadline].into_iter().flatten();
+            let came = self.look(ends.fold(until, Instant::min))?;
+            let now = Instant::now();
+            // Something that says nothing to the call may come without end, so the time counts then, too.
+            let silent_until = self.bounds.patience.map(|patience| self.heard + patience);
+            let is_silent = silent_until.is_some_and(|silent| silent <= now);
+            if came && (self.end.is_some() || !is_silent && !self.is_late(now) && now < until) {
                 continue;
             }
-            let now = Instant::now();
-            if silent_until.is_some_and(|silent| silent <= now) {
+            if let Some(message) = self.message()? {
+                return Ok(Received::Message(message));
+            }
+            if self.is_late(now) {
+                return Err(self.late());
+            }
+            if is_silent {
                 return Err(self.stalled());
             }
             if self.bounds.patience.is_none() && now.duration_since(self.heard.max(self.pinged)) >= PING {
@@ -195,6 +222,10 @@ impl<'c> Call<'c> {
             Event::Data { bytes, is_last } => {
                 self.body.drain(..std::mem::take(&mut self.at));
                 self.body.extend(bytes);
+                // Also while nobody takes messages, since there is more to be sent.
+                if self.body.len() > self.bounds.message.saturating_add(PREFIX + frame::OUR_MAX_FRAME) {
+                    return Err(self.protocol("it sends more than there may be"));
+                }
                 if !self.is_answered {
                     return Err(self.protocol("an answer has no headers"));
                 }
@@ -290,9 +321,21 @@ impl<'c> Call<'c> {
         error
     }
 
+    fn is_late(&self, now: Instant) -> bool {
+        self.bounds.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
     fn stalled(&mut self) -> Error {
         self.channel.was_silent();
-        let error = self.broken("the connection stalled");
+        self.given_up("the connection stalled")
+    }
+
+    fn late(&mut self) -> Error {
+        self.given_up("the call takes too long")
+    }
+
+    fn given_up(&mut self, cause: &str) -> Error {
+        let error = self.broken(cause);
         if let Some(mut connection) = self.connection.take() {
             // The server need not go on; whether it hears that is another matter.
             let _ = connection.cancel();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 
@@ -117,7 +117,7 @@ impl Channel {
     pub(crate) fn unary(&self, method: &str, request: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
         self.again(|| {
             let deadline = Some(self.patience() * WHOLE);
-            let bounds = Bounds { message: limit, patience: Some(self.patience()) };
+            let bounds = Bounds { message: limit, patience: Some(self.patience()), deadline: None };
             let mut call = self.begin(method, bounds, deadline)?;
             call.send(request, true)?;
             call.only()
@@ -151,7 +151,7 @@ impl Channel {
     /// # Errors
     /// When there is no connection.
     pub(crate) fn stream(&self, method: &str, limit: usize) -> Result<Call<'_>, Error> {
-        self.begin(method, Bounds { message: limit, patience: Some(self.patience()) }, None)
+        self.begin(method, Bounds { message: limit, patience: Some(self.patience()), deadline: None }, None)
     }
 
     /// Begins a call in which the server may be silent for as long as it likes. That it is there is seen by the kernel.
@@ -159,14 +159,16 @@ impl Channel {
     /// # Errors
     /// When there is no connection.
     pub(crate) fn patient_stream(&self, method: &str, limit: usize) -> Result<Call<'_>, Error> {
-        self.begin(method, Bounds { message: limit, patience: None }, None)
+        self.begin(method, Bounds { message: limit, patience: None, deadline: None }, None)
     }
 
+    /// The server is told of the deadline, and it is kept here, too.
     fn begin(&self, method: &str, bounds: Bounds, deadline: Option<Duration>) -> Result<Call<'_>, Error> {
         let mut connection = self.connection()?;
         let started = connection.start(&self.headers(method, deadline));
         started.map_err(|fault| self.fault(fault))?;
-        Ok(Call::new(self, connection, bounds))
+        let deadline = deadline.and_then(|deadline| Instant::now().checked_add(deadline));
+        Ok(Call::new(self, connection, Bounds { deadline, ..bounds }))
     }
 
     fn headers(&self, method: &str, deadline: Option<Duration>) -> Vec<u8> {

@@ -223,6 +223,7 @@ impl Connection {
 
     /// The next frame, until `until`.
     fn frame(&mut self, until: Instant) -> Result<Option<Frame>, Fault> {
+        let mut has_read = false;
         loop {
             let waiting = &self.buffer[self.at..];
             if frame::length(waiting).is_some_and(|length| length > frame::OUR_MAX_FRAME) {
@@ -235,12 +236,15 @@ impl Connection {
                 self.at += length;
                 return Ok(Some(frame));
             }
+            // Also when there is a byte of it now and then.
+            if has_read && Instant::now() >= until {
+                return Ok(None);
+            }
             self.buffer.drain(..std::mem::take(&mut self.at));
+            has_read = true;
             let wait = until.saturating_duration_since(Instant::now());
             match self.socket.read_more(&mut self.buffer, wait).map_err(|e| Fault::io(&e))? {
-                Came::Bytes => {}
-                Came::Nothing if Instant::now() >= until => return Ok(None),
-                Came::Nothing => {}
+                Came::Bytes | Came::Nothing => {}
                 Came::End => return Err(Fault::Broken("the connection was closed".to_owned())),
             }
         }
@@ -318,10 +322,9 @@ impl Connection {
         let content = frame.content().ok_or(Fault::protocol("a frame is shorter than its padding"))?;
         let mut block = content.to_vec();
         let mut is_whole = frame.has(flag::END_HEADERS);
+        let until = Instant::now() + REST;
         while !is_whole {
-            let more = self
-                .frame(Instant::now() + REST)?
-                .ok_or(Fault::Broken("the connection stalled".to_owned()))?;
+            let more = self.frame(until)?.ok_or(Fault::Broken("the connection stalled".to_owned()))?;
             if more.kind != kind::CONTINUATION || more.stream != frame.stream {
                 return Err(Fault::protocol("headers break off"));
             }

@@ -29,6 +29,6 @@ pub(crate) mod test_server;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use call::Received;
+pub(crate) use call::{Call, Received};
 pub(crate) use channel::{Address, Channel, Metadata};
 pub use status::{Code, Error};

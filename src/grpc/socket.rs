@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
 use rustls::pki_types::ServerName;
@@ -33,7 +33,7 @@ pub(super) enum Came {
 }
 
 impl Socket {
-    /// Connects. `timeout` is for opening the connection, and each read and write until it stands.
+    /// Connects. `timeout` is for opening the connection, and again for what a proxy says, and for what TLS needs until it stands.
     pub(super) fn connect(
         origin: &Origin,
         proxy: Option<&str>,
@@ -53,14 +53,14 @@ impl Socket {
         let _ = sockopt::set_tcp_keepintvl(&stream, interval);
         let _ = sockopt::set_tcp_keepcnt(&stream, count);
         let Some(config) = tls else { return Ok(Self::Plain(stream)) };
-        stream.set_read_timeout(Some(timeout))?;
+        let until = Instant::now() + timeout;
         let name = ServerName::try_from(bare(&origin.host).to_owned());
         let name = name.map_err(|e| io::Error::new(ErrorKind::InvalidInput, e.to_string()))?;
         let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(connection, stream);
         // What is wrong with certificates is said now, and not in the middle of a call.
         while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock)?;
+            stream.conn.complete_io(&mut Until { stream: &stream.sock, until })?;
         }
         match stream.conn.alpn_protocol() {
             Some(b"h2") => Ok(Self::Tls(Box::new(stream))),
@@ -125,6 +125,41 @@ impl Socket {
     }
 }
 
+/// Reads and writes that come to an end, also when there is a byte now and then.
+struct Until<'s> {
+    stream: &'s TcpStream,
+    until: Instant,
+}
+
+impl Until<'_> {
+    fn left(&self) -> io::Result<Duration> {
+        match self.until.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(ErrorKind::TimedOut.into()),
+            left => Ok(left),
+        }
+    }
+}
+
+impl Read for Until<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.left()?))?;
+        let mut stream = self.stream;
+        stream.read(buffer)
+    }
+}
+
+impl Write for Until<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.left()?;
+        let mut stream = self.stream;
+        stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// An address of IPv6 without its brackets.
 fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
@@ -151,17 +186,16 @@ fn through(proxy: &str, origin: &Origin, timeout: Duration) -> io::Result<TcpStr
         return Err(other("wants TLS, through which gRPC is not spoken"));
     }
     let mut stream = dial(bare(&at.host), at.port, timeout)?;
-    stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
     let target = format!("{}:{}", origin.host, origin.port);
     let login =
         url.authorization.map(|value| format!("Proxy-Authorization: {value}\r\n")).unwrap_or_default();
     stream.write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{login}\r\n").as_bytes())?;
-    let mut answer = Vec::new();
+    let (mut answer, until) = (Vec::new(), Instant::now() + timeout);
     // Byte for byte, as what follows is the server's.
     while !answer.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        if answer.len() > PROXY_ANSWER || stream.read(&mut byte)? == 0 {
+        if answer.len() > PROXY_ANSWER || (Until { stream: &stream, until }).read(&mut byte)? == 0 {
             return Err(other("broke off"));
         }
         answer.extend(byte);

@@ -133,9 +133,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable { host, cause } | Self::Broken { host, cause } => {
-                write!(f, "`{host}` cannot be asked: {cause}")
+                write!(f, "`{host}` cannot be asked: {}", for_people(cause))
             }
-            Self::Protocol { host, cause } => write!(f, "`{host}` does not speak gRPC: {cause}"),
+            Self::Protocol { host, cause } => {
+                write!(f, "`{host}` does not speak gRPC: {}", for_people(cause))
+            }
             Self::Status { host, code, message } => {
                 let meaning = match code {
                     Code::Unauthenticated => ": it wants credentials, or others",

@@ -17,6 +17,8 @@ pub(crate) struct Peer {
     pub(super) stream: TcpStream,
     buffer: Vec<u8>,
     decoder: Decoder,
+    /// The client does not take what is said.
+    pub(super) is_gone: bool,
     /// Which connection it is, from 0.
     pub(super) number: usize,
 }
@@ -82,7 +84,7 @@ impl Peer {
     pub(super) fn say(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let mut out = Vec::new();
         frame::put(&mut out, kind, flags, stream, payload);
-        let _ = self.stream.write_all(&out);
+        self.is_gone |= self.stream.write_all(&out).is_err();
     }
 
     pub(crate) fn begin(&mut self, stream: u32) {
@@ -148,7 +150,13 @@ pub(super) fn patient_server(
             std::thread::spawn(move || {
                 let mut preface = [0; frame::PREFACE.len()];
                 if stream.read_exact(&mut preface).is_ok() && preface == frame::PREFACE {
-                    script(&mut Peer { stream, buffer: Vec::new(), decoder: Decoder::new(), number });
+                    script(&mut Peer {
+                        stream,
+                        buffer: Vec::new(),
+                        decoder: Decoder::new(),
+                        is_gone: false,
+                        number,
+                    });
                 }
             });
         }

@@ -333,6 +333,64 @@ fn a_server_that_has_enough_ends_the_sending() {
     assert_eq!(call.only().unwrap(), b"enough");
 }
 
+/// What a call comes to whose server does that without pause after the call began.
+fn flooded(flood: fn(&mut Peer, u32)) -> Result<Vec<u8>, Error> {
+    let channel = patient_server(Duration::from_millis(100), move |peer| {
+        let Some(asked) = peer.asked() else { return };
+        peer.begin(asked.stream);
+        while !peer.is_gone {
+            flood(peer, asked.stream);
+        }
+    });
+    channel.unary("/s/M", b"ask", 1000)
+}
+
+#[test]
+fn a_server_that_says_nothing_without_pause_ends_the_call() {
+    let windows = flooded(|peer, _| peer.say(kind::WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]));
+    assert_eq!(told(windows), "cannot be asked: the connection stalled");
+    let nothing = flooded(|peer, stream| peer.say(kind::DATA, 0, stream, b""));
+    assert_eq!(told(nothing), "cannot be asked: the call takes too long");
+    // The connection's window opens, and that of the call does not.
+    let channel = patient_server(Duration::from_millis(100), |peer| {
+        let mut settings = Vec::new();
+        frame::put_settings(&mut settings, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+        peer.stream.write_all(&settings).unwrap();
+        while !peer.is_gone {
+            peer.say(kind::WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]);
+        }
+    });
+    let mut call = channel.stream("/s/M", 1000).unwrap();
+    let sent = call.send(&vec![0; 300_000], true).map(|_| Vec::new());
+    assert_eq!(told(sent), "cannot be asked: the connection stalled");
+}
+
+#[test]
+fn what_comes_while_we_send_is_not_kept_without_end() {
+    let channel = server(|peer| {
+        while let Some(frame) = peer.next() {
+            if frame.kind == kind::HEADERS {
+                peer.begin(frame.stream);
+                for _ in 0..100 {
+                    peer.say(kind::DATA, 0, frame.stream, &[0; 16 << 10]);
+                }
+            }
+        }
+    });
+    let mut call = channel.stream("/s/M", 1000).unwrap();
+    // More than the windows that nobody opens.
+    let sent = call.send(&vec![0; 300_000], true).map(|_| Vec::new());
+    assert_eq!(told(sent), "does not speak gRPC: it sends more than there may be");
+}
+
+#[test]
+fn what_a_server_says_in_leaving_is_fit_to_be_shown() {
+    let left = called(|peer, _| {
+        peer.say(kind::GOAWAY, 0, 0, &[&[0; 8][..], b"words\x1b[2J"].concat());
+    });
+    assert_eq!(told(left), "cannot be asked: the server leaves: words\u{fffd}[2J");
+}
+
 #[test]
 fn codes_have_their_numbers() {
     assert_eq!(Code::from_number(5), Code::NotFound);

@@ -32,6 +32,9 @@ impl Client {
                 }
             }
         }
+        // What nobody asked for is not to be sent.
+        let asked: BTreeSet<Blob> = blobs.iter().copied().collect();
+        missing.retain(|blob| asked.contains(blob));
         Ok(missing)
     }
 
@@ -44,7 +47,7 @@ impl Client {
 
     /// Whether a blob goes into a message with others.
     pub(crate) fn is_small(&self, size: u64) -> Result<bool, Error> {
-        Ok(size + AROUND <= self.batch_limit()?)
+        Ok(size.saturating_add(AROUND) <= self.batch_limit()?)
     }
 
     /// Sends small blobs, as many in one message as the server takes.
@@ -55,9 +58,9 @@ impl Client {
         let limit = self.batch_limit()?;
         let mut rest = blobs;
         while !rest.is_empty() {
-            let mut size = 0;
+            let mut size = 0_u64;
             let fits = rest.iter().take_while(|(blob, _)| {
-                size += blob.size + AROUND;
+                size = size.saturating_add(blob.size).saturating_add(AROUND);
                 size <= limit
             });
             let count = fits.count().max(1);
@@ -93,7 +96,7 @@ impl Client {
     pub(crate) fn read_small(&self, blob: Blob) -> Result<Vec<u8>, Error> {
         let request = Writer::new().bytes(1, &self.instance).message(2, blob.message()).done();
         let method = "/build.bazel.remote.execution.v2.ContentAddressableStorage/BatchReadBlobs";
-        let answer = self.channel.unary(method, &request, (MESSAGE + blob.size) as usize)?;
+        let answer = self.channel.unary(method, &request, MESSAGE.saturating_add(blob.size) as usize)?;
         for field in fields(&answer) {
             let (1, value) = self.read(field)? else { continue };
             let (named, status) = self.answer(value, 3)?;
@@ -128,5 +131,39 @@ impl Client {
             }
         }
         Ok((self.read(blob)?, status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::grpc::test_server::server;
+
+    fn client(answer: Vec<u8>) -> Client {
+        let channel = server(move |peer| {
+            while let Some(asked) = peer.asked() {
+                peer.answer(asked.stream, &answer);
+            }
+        });
+        Client::new(channel, String::new())
+    }
+
+    #[test]
+    fn a_server_gets_nothing_that_it_was_not_asked_about() {
+        let (asked, other) = (Blob::of(b"asked"), Blob::of(b"other"));
+        let answer = Writer::new().messages(2, [asked, other].into_iter().map(Blob::message)).done();
+        assert_eq!(client(answer).missing(&[asked]).unwrap(), BTreeSet::from([asked]));
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_are_no_panic() {
+        let huge = Blob { size: u64::MAX, ..Blob::of(b"") };
+        // An answer without the blob, and capabilities with SHA-256 alone.
+        assert!(matches!(client(Vec::new()).read_small(huge), Err(Error::NoBlob(_))));
+        let cache = Writer::new().number(1, 1);
+        let client = client(Writer::new().message(1, cache).done());
+        assert!(!client.is_small(huge.size).unwrap());
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::client::{Client, Error};
 use super::messages::{ActionResult, Blob, Output, Status};
 use super::wire::{Malformed, Writer, fields};
-use crate::grpc::{self, Code, Received};
+use crate::grpc::{self, Call, Code, Received};
 use crate::text::terminal::for_people;
 
 const EXECUTE: &str = "/build.bazel.remote.execution.v2.Execution/Execute";
@@ -16,6 +16,8 @@ const READ: &str = "/google.bytestream.ByteStream/Read";
 const MESSAGE: usize = 16 << 20;
 /// How often whoever waits is asked whether to go on.
 const LOOK: Duration = Duration::from_millis(100);
+/// So long the name of an action is waited for, to cancel it.
+const NAMED: Duration = Duration::from_secs(2);
 /// So often in a row the server may be gone before anything is heard of the action: some fifteen seconds, in which it can be started anew.
 const TRIES: u32 = 6;
 /// So often an action is begun that is lost with its worker.
@@ -57,8 +59,9 @@ pub(crate) enum Executed {
     Done(Box<ActionResult>),
     /// It was cancelled, as was wanted.
     Cancelled,
-    /// The server lacks something of what the action reads.
-    InputsGone,
+    /// The server lacks something of what the action reads, or something else that the action needs, such as a worker: its words, fit to
+    /// be shown. Whether it lacks a blob is known by asking.
+    InputsGone(String),
     /// It did not run to its end, and what it said by then.
     Failed {
         /// Why.
@@ -135,7 +138,7 @@ impl Client {
                 }
                 Err(Error::Grpc(error)) if error.is_transient() => error.to_string(),
                 Err(Error::Grpc(error)) if error.code() == Some(Code::FailedPrecondition) => {
-                    return Ok(Executed::InputsGone);
+                    return Ok(Executed::InputsGone(error.to_string()));
                 }
                 Err(error) => return Err(error),
             };
@@ -200,6 +203,7 @@ impl Client {
                 }
                 Received::Nothing => {
                     if watch(None) == Going::Cancel {
+                        await_name(&mut call, name);
                         return Ok(Followed::Cancelled);
                     }
                 }
@@ -259,6 +263,17 @@ impl Client {
     }
 }
 
+/// What was begun a moment ago cannot be cancelled before it has a name, which is waited for, but not for long.
+fn await_name(call: &mut Call<'_>, name: &mut String) {
+    let until = Instant::now() + NAMED;
+    while name.is_empty() && Instant::now() < until {
+        let Ok(Received::Message(message)) = call.receive_until(until) else { return };
+        if let Ok(operation) = Operation::parse(&message) {
+            name.clone_from(&operation.name);
+        }
+    }
+}
+
 /// How a stream ended.
 enum Followed {
     Done(Box<Operation>),
@@ -276,7 +291,9 @@ fn ended(operation: Operation) -> Executed {
     let status = error.unwrap_or(status);
     match Code::from_number(status.code) {
         Code::Ok => Executed::Done(Box::new(result)),
-        Code::FailedPrecondition => Executed::InputsGone,
+        code @ Code::FailedPrecondition => {
+            Executed::InputsGone(format!("{code} ({})", for_people(status.message.trim())))
+        }
         code => Executed::Failed { code, message: status.message, result: Box::new(result) },
     }
 }
@@ -374,7 +391,8 @@ mod tests {
             Executed::Failed { code: Code::DeadlineExceeded, message, .. } if message == "too late"
         ));
         let gone = done(Writer::new().message(3, status(9, "missing")));
-        assert!(matches!(ended(Operation::parse(&gone).unwrap()), Executed::InputsGone));
+        let Executed::InputsGone(why) = ended(Operation::parse(&gone).unwrap()) else { panic!("gone") };
+        assert_eq!(why, "FAILED_PRECONDITION (missing)");
         let failed = Writer::new().bytes(1, "op").number(3, 1).message(4, status(14, "no worker")).done();
         let Executed::Failed { code, .. } = ended(Operation::parse(&failed).unwrap()) else {
             panic!("failed")
@@ -457,7 +475,8 @@ mod tests {
         assert!(matches!(ended.unwrap(), Executed::Failed { code: Code::DeadlineExceeded, .. }));
         assert_eq!(calls, ["Execute"]);
         let gone = |peer: &mut Peer, asked: &Asked, _: usize| peer.refuse(asked.stream, "9");
-        assert!(matches!(executed(gone, |_| Going::On).0.unwrap(), Executed::InputsGone));
+        let Executed::InputsGone(why) = executed(gone, |_| Going::On).0.unwrap() else { panic!("gone") };
+        assert!(why.ends_with("answers FAILED_PRECONDITION"), "{why}");
     }
 
     #[test]
@@ -476,6 +495,28 @@ mod tests {
         let (ended, calls) = executed(script, |_| {
             looks += 1;
             if looks > 2 { Going::Cancel } else { Going::On }
+        });
+        assert!(matches!(ended.unwrap(), Executed::Cancelled));
+        assert_eq!(calls, ["Execute", "CancelOperation"]);
+    }
+
+    #[test]
+    fn what_has_no_name_yet_is_cancelled_when_it_has_one() {
+        let is_wanted = Arc::new(AtomicUsize::new(1));
+        let its = Arc::clone(&is_wanted);
+        let script = move |peer: &mut Peer, asked: &Asked, _: usize| match asked.method() {
+            "CancelOperation" => peer.answer(asked.stream, b""),
+            _ => {
+                peer.begin(asked.stream);
+                while its.load(Ordering::SeqCst) != 0 {
+                    std::thread::yield_now();
+                }
+                peer.message(asked.stream, &operation(2, "").done());
+            }
+        };
+        let (ended, calls) = executed(script, |_| {
+            is_wanted.store(0, Ordering::SeqCst);
+            Going::Cancel
         });
         assert!(matches!(ended.unwrap(), Executed::Cancelled));
         assert_eq!(calls, ["Execute", "CancelOperation"]);

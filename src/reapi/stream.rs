@@ -62,6 +62,20 @@ impl Client {
     /// # Errors
     /// Those of the call, and of reading the source.
     pub(crate) fn put_stream(&self, blob: Blob, source: Source<'_>, packing: Packing) -> Result<(), Error> {
+        self.put_stream_while(blob, source, packing, &|| true)
+    }
+
+    /// Sends a blob while `goes_on` says so, which is asked before each piece.
+    ///
+    /// # Errors
+    /// As [`put_stream`](Self::put_stream), and [`Error::Unable`] when it does not go on.
+    pub(crate) fn put_stream_while(
+        &self,
+        blob: Blob,
+        source: Source<'_>,
+        packing: Packing,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
         let can = self.capabilities()?;
         if can.blob_limit != 0 && blob.size > can.blob_limit {
             let limit = crate::text::size::bytes(can.blob_limit);
@@ -77,14 +91,18 @@ impl Client {
             let written = match is_packed {
                 true => {
                     let packed = zstd::stream::read::Encoder::new(reader, ZSTD_LEVEL).map_err(Error::Here)?;
-                    self.write_from(&name, packed, from)
+                    self.write_from(&name, packed, from, goes_on)
                 }
-                false => self.write_from(&name, reader, from),
+                false => self.write_from(&name, reader, from, goes_on),
             };
             let error = match written {
                 Ok(Written::All) => return Ok(()),
-                // The size on the way is nobody's business but ours: the server has unpacked and compared it.
-                Ok(Written::Part(_)) if is_packed => return Ok(()),
+                // How long it is on the way says nothing of what the server made of it.
+                Ok(Written::Part(_)) if is_packed => {
+                    let is_there = self.missing(&[blob])?.is_empty();
+                    let lacks = || Error::Unable(format!("it took {}, and does not have it", blob.digest));
+                    return if is_there { Ok(()) } else { Err(lacks()) };
+                }
                 Ok(Written::Part(size)) if size == blob.size => return Ok(()),
                 Ok(Written::Part(size)) => {
                     let digest = blob.digest;
@@ -108,7 +126,13 @@ impl Client {
     }
 
     /// Sends what `reader` has from byte `from` on.
-    fn write_from(&self, name: &str, mut reader: impl Read, from: u64) -> Result<Written, Error> {
+    fn write_from(
+        &self,
+        name: &str,
+        mut reader: impl Read,
+        from: u64,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Written, Error> {
         let skipped = io::copy(&mut reader.by_ref().take(from), &mut io::sink()).map_err(Error::Here)?;
         if skipped < from {
             return Err(Error::Unable("the server has more of a blob than there is".to_owned()));
@@ -118,6 +142,9 @@ impl Client {
         // One piece ahead, to know which is the last.
         let mut piece = next_piece(&mut reader)?;
         loop {
+            if !goes_on() {
+                return Err(Error::Unable("it was interrupted".to_owned()));
+            }
             let next = if piece.len() < PIECE { Vec::new() } else { next_piece(&mut reader)? };
             let is_last = next.is_empty();
             let message = Writer::new().bytes(1, std::mem::take(&mut name)).number(2, offset);

@@ -7,6 +7,9 @@ use super::wire::{Malformed, Writer, fields};
 
 /// Folders in folders that a server may send.
 const DEPTH: usize = 32;
+/// What all paths of a tree come to, in bytes, each with what stands around it: the same folder may be in it many times.
+const PATHS: usize = 128 << 20;
+const AROUND: usize = 128;
 
 /// A folder that is being put together.
 #[derive(Debug, Default)]
@@ -53,7 +56,7 @@ pub(crate) fn files_of_tree(bytes: &[u8]) -> Result<Vec<OutputFile>, Malformed> 
         }
     }
     let mut files = Vec::new();
-    list(root, "", &children, DEPTH, &mut files)?;
+    list(root, "", &children, (DEPTH, &mut { PATHS }), &mut files)?;
     Ok(files)
 }
 
@@ -61,12 +64,13 @@ fn list(
     folder: &[u8],
     path: &str,
     children: &BTreeMap<Blob, &[u8]>,
-    depth: usize,
+    (depth, budget): (usize, &mut usize),
     files: &mut Vec<OutputFile>,
 ) -> Result<(), Malformed> {
     let depth = depth.checked_sub(1).ok_or(Malformed)?;
     for field in fields(folder) {
         let (number, value) = field?;
+        spend(budget, AROUND)?;
         if number != 1 && number != 2 {
             continue;
         }
@@ -78,12 +82,21 @@ fn list(
                 _ => {}
             }
         }
+        spend(budget, path.len().saturating_add(name.len()))?;
         let (path, blob) = (format!("{path}{name}"), blob?);
         match number {
             1 => files.push(OutputFile { path, blob }),
-            _ => list(children.get(&blob).ok_or(Malformed)?, &format!("{path}/"), children, depth, files)?,
+            _ => {
+                let folder = children.get(&blob).ok_or(Malformed)?;
+                list(folder, &format!("{path}/"), children, (depth, &mut *budget), files)?;
+            }
         }
     }
+    Ok(())
+}
+
+fn spend(budget: &mut usize, size: usize) -> Result<(), Malformed> {
+    *budget = budget.checked_sub(size).ok_or(Malformed)?;
     Ok(())
 }
 
@@ -92,6 +105,19 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn a_tree_that_names_its_folders_again_and_again_is_none() {
+        let mut tree = Writer::new();
+        let mut below = Vec::new();
+        for _ in 0..DEPTH - 2 {
+            let blob = Blob::of(&below);
+            tree = tree.always(2, &below);
+            let folder = |name: u32| Writer::new().bytes(1, name.to_string()).message(2, blob.message());
+            below = Writer::new().messages(2, (0..100).map(folder)).done();
+        }
+        assert_eq!(files_of_tree(&tree.always(1, &below).done()), Err(Malformed));
+    }
 
     #[test]
     fn a_folder_is_the_same_messages_whatever_the_order() {

@@ -131,6 +131,11 @@ fn workers_make_what_this_machine_makes() {
     let files = project.dir.path().join("files");
     assert_eq!(fs::read_to_string(files.join("said")).unwrap(), "a file me\n");
     assert!(first.has("worker: ") && first.has("a file"), "{}", first.stderr);
+    // The time is in RUN's environment there as it is here.
+    project.write("Timed", "FROM scratch\nCOPY busybox /bin/sh\nRUN echo $SOURCE_DATE_EPOCH > /time\n");
+    let timed = ["--file=Timed", "--reproducible", "--build-arg=SOURCE_DATE_EPOCH=1", &on];
+    let timed = project.built("far", &timed);
+    assert!(timed.has("built on `reapi://") && !timed.summary().contains("ran"), "{}", timed.stderr);
     // Nothing is placed for what is known.
     one.said("");
     two.said("");

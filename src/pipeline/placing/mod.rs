@@ -27,7 +27,7 @@ pub mod worker;
 
 pub use probe::{Probed, probe};
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ use crate::cache::Precedence;
 use crate::exec::Stop;
 use crate::grpc::Code;
 use crate::plan;
-use crate::reapi::{ActionResult, Client, Error, Executed, Going, Progress, Stage};
+use crate::reapi::{ActionResult, Client, Error, Executed, Going, Output, Progress, Stage};
 use crate::report::{Diagnostic, Event, Events};
 use crate::shared_cache::backend::{self, Backend};
 use crate::shared_cache::spec::ReapiAt;
@@ -58,6 +58,8 @@ const SENDINGS: u32 = 3;
 const LATE: Duration = Duration::from_secs(2);
 /// Of what a worker says so much is shown.
 const SAID: u64 = 4 << 20;
+/// A line that is longer is told in pieces while it is said.
+const LINE: usize = 64 << 10;
 
 /// Where builds are done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,8 +203,8 @@ fn run(
     (events, stop): (&Events, &Stop),
 ) -> Result<ActionResult, Fault> {
     let began = Instant::now();
+    let (mut missing, mut said) = (client.missing(&package.names())?, String::new());
     for attempt in 0..SENDINGS {
-        let missing = client.missing(&package.names())?;
         if attempt == 0 && package.has_files(&missing) {
             let what = package.told();
             let note = format!("{what} go to {}, where all who use its CAS can read them", on.shown);
@@ -210,25 +212,28 @@ fn run(
         }
         let moved = package.send(client, &missing, stop)?;
         let sent = Instant::now();
-        let (executed, was_heard) = follow(client, package, on, (events, stop))?;
+        let (executed, heard) = follow(client, package, on, (events, stop))?;
         let took = (sent.duration_since(began), sent.elapsed());
         match executed {
             Executed::Done(result) => {
-                if !was_heard {
-                    show(client, &result, events);
-                }
+                show(client, &result, heard, events);
                 return finished(*result, on, (moved, took), events);
             }
             Executed::Cancelled => {
                 let told = format!("the build on {} was cancelled", on.shown);
                 return Err(Fault::Build(vec![Diagnostic::error(told)]));
             }
-            // It was dropped between the question and its use.
-            Executed::InputsGone => {}
-            Executed::Failed { code, message, result } => {
-                if !was_heard {
-                    show(client, &result, events);
+            Executed::InputsGone(why) => {
+                missing = client.missing(&package.names())?;
+                // All is there, so it is something else that keeps it from being done, such as that no worker has what was asked for.
+                if missing.is_empty() {
+                    return Err(Fault::Engine(why));
                 }
+                // It was dropped between the question and its use.
+                said = why;
+            }
+            Executed::Failed { code, message, result } => {
+                show(client, &result, heard, events);
                 let message = harmless(message.trim()).into_owned();
                 let told = Diagnostic::error(format!("{} ended the build: {code} ({message})", on.shown));
                 return Err(Fault::Build(vec![match code {
@@ -240,20 +245,25 @@ fn run(
             }
         }
     }
-    Err(Fault::Engine(format!("{} drops what was sent before it is used; its CAS is too small", on.shown)))
+    let shown = &on.shown;
+    Err(Fault::Engine(format!(
+        "{shown} drops what was sent before it is used; its CAS is too small ({said})"
+    )))
 }
 
-/// Has it run, and tells how far it is. Also whether what the worker says was told meanwhile.
+/// Has it run, and tells how far it is. Also how many bytes of what the worker says were told meanwhile.
 fn follow(
     client: &Client,
     package: &Package,
     on: &On,
     (events, stop): (&Events, &Stop),
-) -> Result<(Executed, bool), Fault> {
-    let (mut told, mut is_listening) = (Stage::Unknown, false);
-    let (was_heard, over) = (AtomicBool::new(false), OnceLock::new());
+) -> Result<(Executed, u64), Fault> {
+    let mut told = Stage::Unknown;
+    // The stream that is listened to: another worker has another one.
+    let mut listening: Option<(String, Arc<AtomicU64>)> = None;
+    let over = OnceLock::new();
     let executed = std::thread::scope(|scope| {
-        let (was_heard, over) = (&was_heard, &over);
+        let over = &over;
         let mut watch = |progress: Option<Progress>| {
             if let Some(Progress { stage, stderr, again }) = progress {
                 if let Some(why) = again {
@@ -266,9 +276,11 @@ fn follow(
                     events.send(Event::Note(format!("the build runs on {}", on.shown)));
                 }
                 told = stage;
-                if let Some(name) = stderr.filter(|_| !is_listening) {
-                    is_listening = true;
-                    scope.spawn(move || listen(client, &name, events, (was_heard, over)));
+                let is_new = |name: &String| listening.as_ref().is_none_or(|(known, _)| known != name);
+                if let Some(name) = stderr.filter(is_new) {
+                    let heard = Arc::<AtomicU64>::default();
+                    listening = Some((name.clone(), Arc::clone(&heard)));
+                    scope.spawn(move || listen(client, &name, events, (&heard, over)));
                 }
             }
             if stop.is_wanted() { Going::Cancel } else { Going::On }
@@ -277,28 +289,43 @@ fn follow(
         let _ = over.set(Instant::now());
         executed
     });
-    Ok((executed?, was_heard.into_inner()))
+    let heard = listening.map_or(0, |(_, heard)| heard.load(Ordering::Relaxed));
+    Ok((executed?, heard))
 }
 
-/// Shows what the worker says while it says it. What comes late, after the action is over, is not waited for long.
-fn listen(
-    client: &Client,
-    stream: &str,
-    events: &Events,
-    (was_heard, over): (&AtomicBool, &OnceLock<Instant>),
-) {
+/// Shows what the worker says while it says it, and counts the bytes of that: what is not told here, the action's result has. What comes late,
+/// after the action is over, is not waited for long.
+fn listen(client: &Client, stream: &str, events: &Events, (heard, over): (&AtomicU64, &OnceLock<Instant>)) {
     let mut rest = Vec::new();
     let mut hear = |piece: &[u8]| {
-        was_heard.store(true, Ordering::Relaxed);
         rest.extend_from_slice(piece);
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = rest.drain(..=end).collect();
-            tell(&line, events);
-        }
+        let end = match rest.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => end + 1,
+            None if rest.len() > LINE => rest.len(),
+            None => return,
+        };
+        let lines: Vec<u8> = rest.drain(..end).collect();
+        tell_lines(&lines, events);
+        heard.fetch_add(lines.len() as u64, Ordering::Relaxed);
     };
-    let goes_on = || over.get().is_none_or(|over| over.elapsed() < LATE);
-    let heard = client.listen(stream, &mut hear, &goes_on);
-    drop(heard.inspect_err(|error| tracing::debug!(%error, "the worker cannot be heard")));
+    let is_too_much = || heard.load(Ordering::Relaxed) >= SAID;
+    let goes_on = || over.get().is_none_or(|over| over.elapsed() < LATE) && !is_too_much();
+    match client.listen(stream, &mut hear, &goes_on) {
+        Ok(()) if is_too_much() => {
+            let told = format!("the worker says more than {}, which is not shown", bytes(SAID));
+            events.send(Event::Note(told));
+        }
+        // A last line without an end.
+        Ok(()) => {
+            tell_lines(&rest, events);
+            heard.fetch_add(rest.len() as u64, Ordering::Relaxed);
+        }
+        Err(error) => tracing::debug!(%error, "the worker cannot be heard"),
+    }
+}
+
+fn tell_lines(text: &[u8], events: &Events) {
+    text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).for_each(|line| tell(line, events));
 }
 
 fn tell(line: &[u8], events: &Events) {
@@ -306,10 +333,17 @@ fn tell(line: &[u8], events: &Events) {
     events.send(Event::Note(format!("worker: {}", harmless(text.trim_end()))));
 }
 
-/// Shows what the worker said.
-fn show(client: &Client, result: &ActionResult, events: &Events) {
+/// Shows what the worker said, but for the first bytes, which were heard while it said them.
+fn show(client: &Client, result: &ActionResult, heard: u64, events: &Events) {
+    let is_all = match &result.stderr {
+        Output::Raw(bytes) => bytes.len() as u64 <= heard,
+        Output::Blob(blob) => blob.size <= heard,
+    };
+    if is_all || heard >= SAID {
+        return;
+    }
     let said = client.said(&result.stderr, SAID);
-    said.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).for_each(|line| tell(line, events));
+    tell_lines(said.get(heard as usize..).unwrap_or_default(), events);
 }
 
 /// An action that ran to its end; the build may have failed all the same.

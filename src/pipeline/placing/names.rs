@@ -7,7 +7,7 @@
 //! ```
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use crate::oci::Digest;
@@ -22,6 +22,7 @@ const MOST: usize = 400_000;
 
 /// The names that are known.
 pub(super) struct Names {
+    store: Store,
     file: PathBuf,
     known: Mutex<HashMap<[u8; 32], Blob>>,
     before: usize,
@@ -33,7 +34,7 @@ impl Names {
         let file = store.private(Folder::StatCache).join("names");
         let bytes = std::fs::read(&file).unwrap_or_default();
         let known = parse(&bytes).unwrap_or_default();
-        Self { file, before: known.len(), known: Mutex::new(known) }
+        Self { store: store.clone(), file, before: known.len(), known: Mutex::new(known) }
     }
 
     /// The SHA-256 of what has this BLAKE3.
@@ -60,10 +61,17 @@ impl Names {
                 bytes.extend(blob.size.to_le_bytes());
             }
         }
-        let fresh = self.file.with_extension(crate::store::unique());
-        let written = std::fs::write(&fresh, bytes).and_then(|()| std::fs::rename(&fresh, &self.file));
-        drop(written.inspect_err(|error| tracing::debug!(%error, "names of files are not kept")));
+        if keep(&self.store, &self.file, &bytes).is_none() {
+            tracing::debug!("names of files are not kept");
+        }
     }
+}
+
+/// Puts `bytes` in the place of a file of the store. What goes wrong on the way, or is killed, leaves nothing that stays.
+pub(super) fn keep(store: &Store, file: &Path, bytes: &[u8]) -> Option<()> {
+    let scratch = store.scratch_dir().ok()?;
+    let fresh = scratch.path().join("fresh");
+    std::fs::write(&fresh, bytes).and_then(|()| std::fs::rename(&fresh, file)).ok()
 }
 
 fn parse(bytes: &[u8]) -> Option<HashMap<[u8; 32], Blob>> {

@@ -15,10 +15,11 @@ use crate::pipeline::{ContextFrom, DockerfileFrom, PullPolicy, Request, Squash};
 use crate::plan::graph::{BaseOp, BaseOrigin, Graph, MountKind, Network, Op};
 use crate::plan::{self, ContextSource, Entitlement};
 use crate::report::{Diagnostic, Source};
+use crate::solve::Tripwire;
 
 /// Of what is written here; a worker of another version refuses it. It cannot happen, as rbuild itself travels, too, unless somebody
 /// runs a worker's own.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// A build.
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,6 +46,10 @@ pub(super) struct Order {
     /// How layers are compressed, as an output says it.
     compression: String,
     rewrites_times: bool,
+    /// RUN sees SOURCE_DATE_EPOCH, too, which is in its cache key.
+    reproducible: bool,
+    /// What becomes of a secret that the worker finds, as `--tripwire` says it.
+    tripwire: String,
     pull: Option<bool>,
     /// The ids of secrets without which steps fail.
     pub(super) secrets: Vec<String>,
@@ -183,12 +188,12 @@ impl Order {
             secrets: _,
             ssh: _,
             volumes: _,
-            tripwire: _,
             limits: _,
             dns: _,
-            // In the form of layers.
+            // In the form of layers, and `reproducible` in RUN's environment.
             rewrite_timestamp: _,
-            reproducible: _,
+            reproducible,
+            tripwire,
             // The image is held to these where it is named.
             budgets: _,
         } = request;
@@ -212,6 +217,7 @@ impl Order {
             build_platform: _,
             epoch_of_source: _,
             fallback_epoch: _,
+            // It follows from `reproducible`.
             epoch_in_run: _,
             lint: _,
             // They can have passwords in them, and are the worker's own affair.
@@ -253,6 +259,8 @@ impl Order {
             targets,
             compression: compression_name(request.layer_options(None).compression),
             rewrites_times: request.rewrites_times(),
+            reproducible: *reproducible,
+            tripwire: tripwire_name(*tripwire).to_owned(),
             pull: match pull {
                 PullPolicy::Always => Some(true),
                 _ => None,
@@ -312,6 +320,11 @@ impl Order {
         request.outputs =
             vec![Output::parse(&format!("type=image,{}", self.compression)).map_err(|e| e.to_string())?];
         request.rewrite_timestamp = self.rewrites_times;
+        request.reproducible = self.reproducible;
+        let tripwire = [Tripwire::Stop, Tripwire::Warn, Tripwire::Off]
+            .into_iter()
+            .find(|tripwire| tripwire_name(*tripwire) == self.tripwire);
+        request.tripwire = tripwire.ok_or(format!("`{}` is no tripwire", self.tripwire))?;
         if self.pull == Some(true) {
             request.pull = PullPolicy::Always;
         }
@@ -366,6 +379,14 @@ fn network_name(network: Network) -> &'static str {
         Network::Host => "host",
         Network::None => "none",
         Network::Pasta => "pasta",
+    }
+}
+
+fn tripwire_name(tripwire: Tripwire) -> &'static str {
+    match tripwire {
+        Tripwire::Stop => "stop",
+        Tripwire::Warn => "warn",
+        Tripwire::Off => "off",
     }
 }
 

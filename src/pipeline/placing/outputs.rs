@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::names::keep;
 use super::{Fault, On, worker};
 use crate::oci::{Descriptor, Digest};
 use crate::pipeline::{ContextFrom, Request};
@@ -84,8 +85,7 @@ impl Outputs {
             bytes.push(b'\n');
             bytes.extend(&self.head);
             std::fs::create_dir_all(file.parent()?).ok()?;
-            let fresh = file.with_extension(crate::store::unique());
-            std::fs::write(&fresh, bytes).and_then(|()| std::fs::rename(&fresh, &file)).ok()
+            keep(&Store::open(&request.store_root).ok()?, &file, &bytes)
         };
         if write().is_none() {
             tracing::debug!("what a worker made is not remembered");

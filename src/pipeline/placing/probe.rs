@@ -67,8 +67,10 @@ fn probed(on: &On, is_json: bool, (events, stop): (&Events, &Stop)) -> Result<Pr
             Ok(Probed { worker, printed: text(printed), code: result.exit_code })
         }
         Executed::Cancelled => Err(Error::Unable("it was cancelled".to_owned()).into()),
-        Executed::InputsGone => {
-            Err(Error::Unable("it drops what was sent before it is used".to_owned()).into())
+        Executed::InputsGone(why) => {
+            let is_there = client.missing(&package.names())?.is_empty();
+            let told = if is_there { "it did not begin" } else { "it drops what was sent before it is used" };
+            Err(Error::Unable(format!("{told}: {why}")).into())
         }
         Executed::Failed { code, message, .. } => {
             Err(Error::Unable(format!("it answers {code} ({})", harmless(message.trim()))).into())

@@ -182,7 +182,7 @@ impl Package {
         let moved = Moved {
             blobs: missing.len(),
             of: self.names().len(),
-            bytes: missing.iter().map(|blob| blob.size).sum(),
+            bytes: missing.iter().fold(0, |sum, blob| sum.saturating_add(blob.size)),
         };
         let mut batches: Vec<Vec<Blob>> = vec![Vec::new()];
         let (mut large, mut size) = (Vec::new(), 0);
@@ -201,13 +201,15 @@ impl Package {
         // Large ones first, so that the last of them is not waited for alone.
         large.extend(batches.into_iter().filter(|batch| !batch.is_empty()));
         large.par_iter().with_max_len(1).try_for_each(|batch| {
+            let interrupted = || Fault::Build(vec![Diagnostic::error("the build was interrupted")]);
             if stop.is_wanted() {
-                return Err(Fault::Build(vec![Diagnostic::error("the build was interrupted")]));
+                return Err(interrupted());
             }
-            match batch.as_slice() {
-                [one] if !client.is_small(one.size)? => self.send_large(client, *one),
+            let sent = match batch.as_slice() {
+                [one] if !client.is_small(one.size)? => self.send_large(client, *one, stop),
                 several => self.send_small(client, several),
-            }
+            };
+            sent.map_err(|fault| if stop.is_wanted() { interrupted() } else { fault })
         })?;
         Ok(moved)
     }
@@ -231,12 +233,13 @@ impl Package {
         Ok(client.put_small(&given)?)
     }
 
-    fn send_large(&self, client: &Client, blob: Blob) -> Result<(), Fault> {
+    fn send_large(&self, client: &Client, blob: Blob, stop: &Stop) -> Result<(), Fault> {
+        let goes_on = || !stop.is_wanted();
         if let Some(message) = self.messages.get(&blob) {
-            return Ok(client.put_stream(blob, Source::Bytes(message), Packing::Zstd)?);
+            return Ok(client.put_stream_while(blob, Source::Bytes(message), Packing::Zstd, &goes_on)?);
         }
         let open = || self.open(&blob);
-        Ok(client.put_stream(blob, Source::Opening(&open), self.packing(&blob))?)
+        Ok(client.put_stream_while(blob, Source::Opening(&open), self.packing(&blob), &goes_on)?)
     }
 
     /// Layers are compressed already.

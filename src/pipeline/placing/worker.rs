@@ -170,7 +170,7 @@ fn lay_out(here: &Path, number: usize, listed: &[Listed], folder: &Path) -> io::
         let permissions = fs::Permissions::from_mode(mode & 0o7777);
         match kind {
             ListedKind::Folder => fs::create_dir_all(&target)?,
-            // Links in the end, so that nothing is written through one.
+            // Links in the end, and none below another, so that nothing is written through one.
             ListedKind::Link(_) => {}
             ListedKind::File => {
                 if let Some(parent) = target.parent() {
@@ -182,13 +182,14 @@ fn lay_out(here: &Path, number: usize, listed: &[Listed], folder: &Path) -> io::
                     fs::set_permissions(&target, fs::Permissions::from_mode(0o600))?;
                     File::options().write(true).open(&target)
                 })?;
-                file.set_modified(time(*mtime))?;
+                file.set_modified(time(*mtime)?)?;
                 file.set_permissions(permissions)?;
             }
         }
     }
     for Listed { path, kind, mtime, .. } in listed {
         if let ListedKind::Link(to) = kind {
+            in_real_folders(folder, checked(path)?)?;
             let link = folder.join(path);
             symlink(OsStr::new(to), &link)?;
             let time = Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() };
@@ -205,6 +206,17 @@ fn lay_out(here: &Path, number: usize, listed: &[Listed], folder: &Path) -> io::
     Ok(())
 }
 
+/// Whether all above it is a folder, and no link to one.
+fn in_real_folders(folder: &Path, path: &Path) -> io::Result<()> {
+    for parent in path.ancestors().skip(1) {
+        if !fs::symlink_metadata(folder.join(parent))?.is_dir() {
+            let told = format!("`{}` is below something that is no folder", path.display());
+            return Err(io::Error::other(told));
+        }
+    }
+    Ok(())
+}
+
 /// A path that stays below where it begins. The order is as little to be trusted as its sender.
 fn checked(path: &str) -> io::Result<&Path> {
     let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
@@ -214,12 +226,13 @@ fn checked(path: &str) -> io::Result<&Path> {
     }
 }
 
-fn time((seconds, nanoseconds): (i64, u32)) -> SystemTime {
+fn time((seconds, nanoseconds): (i64, u32)) -> io::Result<SystemTime> {
     let whole = match u64::try_from(seconds) {
-        Ok(seconds) => SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
-        Err(_) => SystemTime::UNIX_EPOCH - Duration::from_secs(seconds.unsigned_abs()),
+        Ok(seconds) => SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)),
+        Err(_) => SystemTime::UNIX_EPOCH.checked_sub(Duration::from_secs(seconds.unsigned_abs())),
     };
-    whole + Duration::from_nanos(nanoseconds.into())
+    let time = whole.and_then(|whole| whole.checked_add(Duration::from_nanos(nanoseconds.into())));
+    time.ok_or_else(|| io::Error::other(format!("{seconds} is no time of a file")))
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -257,16 +270,24 @@ mod tests {
         lay_out(dir.path(), 0, &listed, &folder).unwrap();
         let meta = fs::metadata(folder.join("d/f")).unwrap();
         assert_eq!(meta.permissions().mode() & 0o7777, 0o4751);
-        assert_eq!(meta.modified().unwrap(), time((1_000_000_007, 5)));
+        assert_eq!(meta.modified().unwrap(), time((1_000_000_007, 5)).unwrap());
         assert_eq!(fs::read(folder.join("d/f")).unwrap(), b"text");
         assert_eq!(fs::read_link(folder.join("l")).unwrap(), Path::new("/etc/passwd"));
         let link = fs::symlink_metadata(folder.join("l")).unwrap();
-        assert_eq!(link.modified().unwrap(), time((1, 5)));
+        assert_eq!(link.modified().unwrap(), time((1, 5)).unwrap());
         assert_eq!(fs::metadata(folder.join("d")).unwrap().permissions().mode() & 0o7777, 0o555);
         for path in ["../x", "/x", "", "a/../../x", "."] {
             let bad = [entry(path, ListedKind::Folder, 0o755, 1)];
             assert!(lay_out(dir.path(), 0, &bad, &dir.path().join("other")).is_err(), "{path}");
         }
+        // No link through another one, and no time that cannot be.
+        let outside = dir.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        let link = |path: &str, to: &str| entry(path, ListedKind::Link(to.to_owned()), 0o777, 1);
+        let through = [link("a", outside.to_str().unwrap()), link("a/b", "x")];
+        assert!(lay_out(dir.path(), 0, &through, &dir.path().join("links")).is_err());
+        assert!(fs::symlink_metadata(outside.join("b")).is_err());
+        assert!(time((i64::MAX, u32::MAX)).is_err() && time((i64::MIN, 0)).is_ok());
         fs::set_permissions(folder.join("d"), fs::Permissions::from_mode(0o755)).unwrap();
     }
 }

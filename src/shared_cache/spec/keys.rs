@@ -234,13 +234,17 @@ impl Keys {
             (Some(_), None) => return Err("`key=` is missing, the file of the certificate's key".to_owned()),
             (None, Some(_)) => return Err("`cert=` is missing, the file of the key's certificate".to_owned()),
         };
+        let timeout = self.age("timeout")?;
+        if timeout == Some(Duration::ZERO) {
+            return Err("`timeout=` is no time such as `30s`: nothing is answered in no time".to_owned());
+        }
         let at = ReapiAt {
             instance: self.text("instance").unwrap_or_default(),
             name: self.text("name").unwrap_or_else(|| NAME.to_owned()),
             ca: path(self.text("ca")),
             client,
             headers: self.headers()?,
-            timeout: self.age("timeout")?,
+            timeout,
             endpoint: endpoint.to_string(),
         };
         if !endpoint.is_secure() && (at.ca.is_some() || at.client.is_some()) {
