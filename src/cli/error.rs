@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::docker_words;
 use super::show::diagnostic;
-use crate::cli::show::progress::json;
+use crate::cli::show::progress::{defused, json};
 use crate::report::{Diagnostic, Fault};
 use crate::text::terminal::{harmless, harmless_json};
 
@@ -179,7 +179,7 @@ pub(super) fn report(failure: &Failure) -> ExitCode {
     for diagnostic in &failure.diagnostics {
         let text = match failure.json {
             true => format!("{}\n", harmless_json(json::failure(diagnostic).to_string())),
-            false => diagnostic::render(diagnostic, color),
+            false => defused(diagnostic::render(diagnostic, color)),
         };
         // Nobody may be reading any more; the exit code still tells.
         let _ = std::io::stderr().write_all(text.as_bytes());

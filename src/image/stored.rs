@@ -169,6 +169,12 @@ impl Image {
         platforms.flat_map(|platform| self.layers_of(platform)).collect()
     }
 
+    /// Their bytes, each counted once, with those of layers that are not here.
+    pub fn layers_size(&self) -> u64 {
+        let layers = self.platforms.iter().flat_map(|platform| &platform.manifest.layers);
+        layers.map(|layer| (layer.digest, layer.size)).collect::<BTreeMap<_, _>>().into_values().sum()
+    }
+
     /// Those of one of its platforms.
     pub fn layers_of(&self, platform: &StoredPlatform) -> BTreeMap<Digest, u64> {
         let layers = platform.manifest.layers.iter().map(|layer| layer.digest);

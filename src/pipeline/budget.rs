@@ -9,7 +9,7 @@ use crate::insight::{layers, place, waste};
 use crate::oci::Descriptor;
 use crate::record::{Recorder, kept};
 use crate::report::{Diagnostic, Event, Fault};
-use crate::solve::Services;
+use crate::solve::{self, Services};
 use crate::store::{self, Store};
 
 /// What an image is to keep to, and what it is compared with: something of that size, in words; else the last build of the same place.
@@ -33,7 +33,7 @@ pub fn measure(
 ) -> Result<Measured, store::Error> {
     let image = Image::read(store, target)?;
     let files = if limits.is_about_files() { files(store, &image) } else { None };
-    Ok(Measured { size: image.layers().values().sum(), before, files })
+    Ok(Measured { size: image.layers_size(), before, files })
 }
 
 /// Of several platforms the worst of each.
@@ -72,6 +72,12 @@ pub fn broken(lines: &[Line]) -> Vec<Diagnostic> {
     broken.map(error).collect()
 }
 
+/// That a limit cannot be checked: whoever set it is not told that it is kept.
+pub fn unknown(line: &Line) -> Diagnostic {
+    Diagnostic::error(format!("`--{}` cannot be checked: {}", line.limit, line.found))
+        .help("`rbuild verify` says what is damaged; `rbuild pull` brings layers here")
+}
+
 /// Holds what was built to its budgets.
 pub(super) fn check(
     request: &Request,
@@ -84,14 +90,28 @@ pub(super) fn check(
         return Ok(());
     }
     let store = &services.store;
+    if limits.is_about_files() {
+        // What is only sent on was not fetched so far.
+        let layers: Vec<_> = results.images.iter().flat_map(|image| image.layers().to_vec()).collect();
+        let brought = services.lookup.bring(&layers);
+        brought.map_err(|error| vec![solve::Error::from(error).explain(store.root())])?;
+    }
     let last = || limits.max_growth.and(recorder).and_then(|(recorder, at)| last_build(store, recorder, at));
     let measured = measure(store, target, limits, against.clone().or_else(last));
     let measured = measured.map_err(|error| vec![super::diagnose_store(&error)])?;
     let lines = limits.check(&measured);
-    for line in lines.iter().filter(|line| line.is_kept.is_none()) {
-        services.events.send(Event::Note(format!("`--{}` was not checked: {}", line.limit, line.found)));
-    }
     let mut told = broken(&lines);
+    for line in lines.iter().filter(|line| line.is_kept.is_none()) {
+        match line.limit {
+            // A first build has grown from nothing.
+            "max-growth" => {
+                let note = format!("`--{}` was not checked: {}", line.limit, line.found);
+                services.events.send(Event::Note(note));
+            }
+            _ if told.is_empty() => return Err(vec![unknown(line)]),
+            _ => {}
+        }
+    }
     if let Some(last) = told.pop() {
         let platforms = if results.images.len() > 1 { ", of the platform that is worst" } else { "" };
         let note =

@@ -58,7 +58,7 @@ use inputs::Inputs;
 
 pub use dockerfile::usual_path as usual_dockerfile;
 
-pub use budget::{Budgets, broken, measure};
+pub use budget::{Budgets, broken, measure, unknown};
 pub use check::{Checked, Outlined, check, outline, stages};
 pub use definition::{Definition, fetch_definition};
 pub use dry_run::{DryRun, dry_run};

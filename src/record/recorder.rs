@@ -17,6 +17,8 @@ use crate::report::{
 };
 use crate::store::Store;
 use crate::sync::lock;
+use crate::text::terminal::harmless;
+use crate::text::url::without_passwords;
 
 /// Longer Dockerfiles are recorded by their digest alone.
 const TEXT_BYTES: usize = 1 << 20;
@@ -260,7 +262,8 @@ impl State {
             Some((source, (first, last))) => {
                 let lines = source.text.lines().skip(first - 1).take(last + 1 - first);
                 let words = lines.flat_map(|line| line.trim_end().trim_end_matches('\\').split_whitespace());
-                cut(&words.collect::<Vec<_>>().join(" "))
+                // Titles have no password of a URL; what is written has.
+                cut(&harmless(&without_passwords(&words.collect::<Vec<_>>().join(" "))))
             }
             None => cut(&self.mask.text(title)),
         }
@@ -365,7 +368,7 @@ mod tests {
 
     fn recorded(title: &str, lines: Option<(usize, usize)>) -> String {
         let recorder = Recorder::new(vec![Target::default()], 1, ["sesame".to_owned(), "7".to_owned()]);
-        let text = "FROM a:$V\nENV A=${TOKEN} \\\n    B=c\n".to_owned();
+        let text = "FROM a:$V\nENV A=${TOKEN} \\\n    B=c\nADD https://me:tok@h/$V.tgz /\n".to_owned();
         recorder.read(0, &Arc::new(Source { name: "Dockerfile".to_owned(), text }), None);
         recorder.hear(&Event::Planned(vec![heading(title, lines)]));
         let record = recorder.finish(Ok(Vec::new()), false);
@@ -378,6 +381,9 @@ mod tests {
         assert_eq!(recorded("FROM a:7", Some((1, 1))), "FROM a:$V");
         assert_eq!(recorded("ONBUILD ENV A=sesame", Some((1, 1))), "ONBUILD ENV A=…");
         assert_eq!(recorded("RUN x", Some((2, 2))), "RUN x");
+        // Nor is the password of a URL that stands in the line.
+        let title = "ADD https://xxxxx:xxxxx@h/7.tgz /";
+        assert_eq!(recorded(title, Some((4, 4))), "ADD https://xxxxx:xxxxx@h/$V.tgz /");
         assert_eq!(recorded("image a:7", None), "image a:7");
     }
 

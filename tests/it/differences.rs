@@ -248,6 +248,10 @@ fn an_image_is_built_again_by_its_record() {
     let told = reproduce(&["--build-arg=WHAT=x", "app"], 1).stderr;
     assert!(told.contains("give it: `--secret id=key,src=FILE`"), "{told}");
     reproduce(&["--build-arg=WHAT=x", &secret, "app"], 0);
+    for said in ["--squash", "--timestamp=5", "--locked", "--add-host=a:1.2.3.4"] {
+        let told = reproduce(&[said, "app"], 2).stderr;
+        assert!(told.contains("is built again as its record says"), "{said}: {told}");
+    }
     let told = reproduce(&["--target=x", "app"], 2).stderr;
     assert!(told.contains("built again as its record says, so `--target` means nothing"), "{told}");
     let told = reproduce(&["ap"], 1).stderr;

@@ -137,8 +137,11 @@ fn a_build_says_what_grew_and_what_ships_for_nothing() {
             ran.stderr
         );
     }
-    let ran = project.world.build(["--no-cache"]).env("RBUILD_ADVICE", "perhaps").status(2).run();
+    let ran =
+        project.world.build(["--no-cache", "-t", "advised"]).env("RBUILD_ADVICE", "perhaps").status(2).run();
     assert!(ran.stderr.contains("`RBUILD_ADVICE=perhaps`: it is `true` or `false`"), "{}", ran.stderr);
+    let listed = project.world.rbuild(["images"]).any_stdout().run().stdout;
+    assert!(!listed.contains("advised"), "nothing was built: {listed}");
 }
 
 #[test]
@@ -181,6 +184,58 @@ fn who_breaks_a_budget_gets_no_name_and_an_exit_code() {
     assert!(check(&["app", "--max-size", "1MB"], 3).stdout.contains("broken"));
     check(&["app"], 2);
     check(&["app", "--max-growth=1%"], 2);
+}
+
+/// What is only sent on counts, though the layers of its base are not here.
+#[test]
+fn budgets_hold_for_what_is_only_pushed() {
+    let project = Project::new();
+    let host = project.registry.host();
+    project.world.dockerfile(&format!("FROM {host}/busybox\nCOPY --link <<x /bin/busybox\ncontent\nx\n"));
+    let name = format!("{host}/app:1");
+    let push = |more: &[&str]| {
+        project.world.build(["--push", "-t", &name].iter().chain(more)).remarks().any_status().run()
+    };
+    let broken = |ran: Ran, words: &str| {
+        assert_eq!(ran.status, Some(3), "{}", ran.stderr);
+        assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
+    };
+    broken(push(&["--max-size=100kB"]), "and `--max-size` allows 100.0 kB");
+    // Of the same size as itself.
+    let ran = push(&["--max-size=100MB"]);
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    let same = push(&["--max-growth=0%", &format!("--growth-against=docker://{name}")]);
+    assert_eq!(same.status, Some(0), "{}", same.stderr);
+    broken(push(&["--max-waste=1kB"]), "files in several layers waste ");
+    let kept = push(&["--max-waste=100%", "--min-efficiency=0"]);
+    assert_eq!(kept.status, Some(0), "{}", kept.stderr);
+    assert!(!kept.stderr.contains("was not checked"), "{}", kept.stderr);
+}
+
+/// Both sides of a comparison have all of their platforms.
+#[test]
+fn budgets_are_of_all_platforms_of_an_image_in_a_registry() {
+    let project = Project::new();
+    for machine in ["amd64", "arm64"] {
+        project.world.file(&format!("{machine}/file"), machine.repeat(100));
+    }
+    project.world.dockerfile("FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /\n");
+    let name = format!("{}/multi:1", project.registry.host());
+    let both = ["--push", "-t", &name, "--platform=linux/amd64,linux/arm64"];
+    project.world.build(both).remarks().run();
+    let place = format!("docker://{name}");
+    let against = format!("--growth-against={place}");
+    let same = project.world.build(both.iter().copied().chain(["--max-growth=0%", &against])).remarks();
+    same.run();
+    let check = ["check-image", &place, "--max-growth=0%", &against];
+    let ran = project.world.rbuild(check).any_stdout().remarks().any_status().run();
+    assert_eq!(ran.status, Some(0), "{}{}", ran.stdout, ran.stderr);
+    // One that is not of this machine is measured, too.
+    let other = if cfg!(target_arch = "x86_64") { "linux/arm64" } else { "linux/amd64" };
+    project.world.build(["--push", "-t", &name, "--platform", other]).remarks().run();
+    let check = ["check-image", &place, "--max-size=1MB"];
+    let ran = project.world.rbuild(check).any_stdout().remarks().any_status().run();
+    assert_eq!(ran.status, Some(0), "{}{}", ran.stdout, ran.stderr);
 }
 
 /// What may pass has an exit code of its own, and what does not has not.
@@ -252,6 +307,13 @@ fn jobs_get_folded_logs_and_a_summary() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    // Nor is it a command where the message repeats it.
+    let steps = "RUN echo '##[endgroup]'; echo ' ::error::x'; exit 9";
+    project.world.dockerfile(&format!("FROM {}/busybox\n{steps}\n", project.registry.host()));
+    let ran = project.world.build(["-t", "app:1"]).env("GITHUB_ACTIONS", "true").remarks().status(1).run();
+    assert!(ran.stderr.contains(" : :error::x\n") && !ran.stderr.contains("##["), "{}", ran.stderr);
+    assert!(!ran.stderr.lines().any(|line| line.trim_start().starts_with("::error")), "{}", ran.stderr);
+    project.world.dockerfile(&format!("FROM {}/busybox\nRUN true; echo b\n", project.registry.host()));
     let ran = project.world.build(["--no-cache"]).env("GITLAB_CI", "true").remarks().run();
     assert!(
         ran.stderr.contains("section_start:") && ran.stderr.contains(":rbuild_2[collapsed=true]\r"),

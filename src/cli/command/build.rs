@@ -24,7 +24,7 @@ use crate::cli::options::podman::{BuildOnlyArgs, Format, PodmanArgs};
 use crate::cli::options::request::{self, variable};
 use crate::cli::options::sandbox::{self, Shown};
 use crate::cli::show::moving::MovingArgs;
-use crate::cli::show::{after, metadata, progress::json};
+use crate::cli::show::{after, metadata, progress::defused, progress::json};
 use crate::exec::{Signals, Stop, restore_terminal};
 use crate::pipeline::shell::{Shell, ShellOptions};
 use crate::pipeline::{self, Built, Failed, Request};
@@ -315,6 +315,7 @@ pub(crate) fn build_shown(
     request: Request,
     mode: ProgressMode,
 ) -> Result<Built, Failure> {
+    let advises = advises(args)?;
     let started = std::time::Instant::now();
     let store_root = request.store_root.clone();
     let built = build_interruptibly(global, args, request, mode)?;
@@ -322,9 +323,7 @@ pub(crate) fn build_shown(
         matches!(mode, ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain) && !args.quiet;
     let summary_file = variable("GITHUB_STEP_SUMMARY").filter(|_| global.face == Face::Own);
     let lines = match Store::open(&store_root) {
-        Ok(store) if advises(args)? && (is_for_people || summary_file.is_some()) => {
-            after::lines(&store, &built)
-        }
+        Ok(store) if advises && (is_for_people || summary_file.is_some()) => after::lines(&store, &built),
         Ok(_) | Err(_) => Vec::new(),
     };
     if let Some(path) = &summary_file
@@ -356,8 +355,8 @@ pub(crate) fn build_shown(
         ProgressMode::Json => format!("{}\n", json::built(&built, started.elapsed())),
         ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain => {
             let lines = lines.iter().map(|line| format!("  {}\n", harmless(line)));
-            summary(&built, started.elapsed(), mode.resolved() == ProgressMode::Tty)
-                + &lines.collect::<String>()
+            let summary = summary(&built, started.elapsed(), mode.resolved() == ProgressMode::Tty);
+            defused(summary + &lines.collect::<String>())
         }
     };
     // The image is there even if nobody reads this.

@@ -12,8 +12,8 @@ use crate::cli::options::configuration::Configuration;
 use crate::cli::show::listing::table;
 use crate::cli::show::moving::MovingArgs;
 use crate::image::Image;
-use crate::oci::Platform;
-use crate::pipeline::{broken, measure};
+use crate::pipeline::{broken, measure, unknown};
+use crate::registry::Which;
 use crate::report::Diagnostic;
 use crate::store::Store;
 
@@ -53,7 +53,7 @@ pub(crate) fn run(global: &Global, args: &CheckImageArgs) -> Result<(), Failure>
     let configuration = Configuration::load()?;
     let store = local::open_store(global)?;
     let from = (&configuration, &args.moving);
-    let target = diff::brought(&store, &args.image, None, from)?;
+    let target = diff::brought(&store, &args.image, Which::All, from)?;
     let before = args.budget.growth_against.as_deref();
     let before = before.map(|place| size_of(&store, place, from)).transpose()?;
     let measured = measure(&store, &target, &limits, before)?;
@@ -70,13 +70,7 @@ pub(crate) fn run(global: &Global, args: &CheckImageArgs) -> Result<(), Failure>
     print(&table(&rows))?;
     match (lines.iter().find(|line| line.is_kept.is_none()), broken(&lines)) {
         (_, broken) if !broken.is_empty() => Err(Failure::build(broken)),
-        (Some(unknown), _) => {
-            let text = format!("`--{}` cannot be checked: {}", unknown.limit, unknown.found);
-            Err(Failure::build(vec![
-                Diagnostic::error(text)
-                    .help("`rbuild verify` says what is damaged; `rbuild pull` brings layers here"),
-            ]))
-        }
+        (Some(line), _) => Err(Failure::build(vec![unknown(line)])),
         (None, _) => Ok(()),
     }
 }
@@ -87,7 +81,7 @@ pub(crate) fn size_of(
     place: &str,
     from: (&Configuration, &MovingArgs),
 ) -> Result<(String, u64), Failure> {
-    let target = diff::brought(store, place, None::<&Platform>, from)?;
+    let target = diff::brought(store, place, Which::All, from)?;
     let image = Image::read(store, &target)?;
-    Ok((place.to_owned(), image.layers().values().sum()))
+    Ok((place.to_owned(), image.layers_size()))
 }

@@ -64,8 +64,9 @@ pub(crate) fn run(global: &Global, args: &DiffArgs) -> Result<(), Failure> {
     let configuration = Configuration::load()?;
     let store = local::open_store(global)?;
     let platform = args.platform.clone();
-    let first = brought(&store, &args.first, platform.as_ref(), (&configuration, &args.moving))?;
-    let second = brought(&store, &args.second, platform.as_ref(), (&configuration, &args.moving))?;
+    let which = Which::One(platform.clone().unwrap_or_else(Platform::host));
+    let first = brought(&store, &args.first, which.clone(), (&configuration, &args.moving))?;
+    let second = brought(&store, &args.second, which, (&configuration, &args.moving))?;
     let of = |target: &Descriptor, name: &str| platform_of(&store, target, name, platform.as_ref());
     let (one, two) = (of(&first, &args.first)?, of(&second, &args.second)?);
     match compared(&store, (&args.first, &one), (&args.second, &two), args.shown)? {
@@ -74,11 +75,11 @@ pub(crate) fn run(global: &Global, args: &DiffArgs) -> Result<(), Failure> {
     }
 }
 
-/// The image in the store; from elsewhere it is fetched, without a name.
+/// The image in the store, with all of its platforms; from elsewhere it is fetched as far as is asked, without a name.
 pub(crate) fn brought(
     store: &Store,
     place: &str,
-    platform: Option<&Platform>,
+    which: Which,
     (configuration, moving): (&Configuration, &MovingArgs),
 ) -> Result<Descriptor, Failure> {
     let endpoint = place
@@ -90,7 +91,6 @@ pub(crate) fn brought(
         moving.complete(store, &[(name.clone(), target.clone())])?;
         return Ok(target);
     }
-    let which = Which::One(platform.cloned().unwrap_or_else(Platform::host));
     let environment = Environment::from_process();
     // A name that nobody else has, and that goes again: what it named stays until the store is cleaned up.
     let name = format!("rbuild.invalid/compared:{}", std::process::id());

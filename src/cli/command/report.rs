@@ -55,14 +55,24 @@ const COLUMNS: usize = 100;
 
 /// Writes or prints it.
 pub(crate) fn run(global: &Global, args: &ReportArgs) -> Result<(), Failure> {
+    if args.open && args.output.as_ref().is_some_and(|path| path.as_os_str() == "-") {
+        let error = Diagnostic::error("a browser cannot open standard output: `--open` needs a file");
+        return Err(Failure::usage(error.help("leave `-o -` out, or name a file")));
+    }
     let store = local::open_store(global)?;
     let kept = kept::list(&store);
     let asked = Asked { platform: args.platform.clone(), ..asked(&store, &kept, args.subject.as_deref())? };
     let report = gather(&store, &kept, &asked);
-    if let (Some(platform), Some(image)) = (&args.platform, &report.image)
-        && image.platform != platform.to_string()
-    {
-        return Err(Failure::message(format!("the image has no platform {platform}")));
+    match (&args.platform, &report.image) {
+        (Some(platform), Some(image)) if image.platform != platform.to_string() => {
+            return Err(Failure::message(format!("the image has no platform {platform}")));
+        }
+        (Some(platform), None) => {
+            let error =
+                format!("the store has no image of that build, of which `{platform}` could be a platform");
+            return Err(Failure::usage(Diagnostic::error(error).help("leave `--platform` out")));
+        }
+        (Some(_), Some(_)) | (None, _) => {}
     }
     if args.text {
         return print(&harmless(&text(&report, width())));

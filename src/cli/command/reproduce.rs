@@ -15,6 +15,7 @@ use crate::cli::show::moving::MovingArgs;
 use crate::export::Target;
 use crate::oci::Platform;
 use crate::pipeline::{self, Built, ContextFrom, DockerfileFrom, Recording, Request};
+use crate::registry::Which;
 use crate::report::Diagnostic;
 use crate::source::git;
 use crate::store::Store;
@@ -75,8 +76,9 @@ pub(crate) fn run(global: &Global, args: &ReproduceArgs) -> Result<(), Failure> 
     let (name, first) = match &against {
         Some(place) => {
             let moving = MovingArgs::of(&args.build.registries, mode);
-            let platform = request.platforms.first();
-            let target = diff::brought(&store, place, platform, (&configuration, &moving))?;
+            let platform = request.platforms.first().cloned();
+            let which = Which::One(platform.unwrap_or_else(Platform::host));
+            let target = diff::brought(&store, place, which, (&configuration, &moving))?;
             (place.clone(), target)
         }
         None => ("first build".to_owned(), build(request.clone(), mode)?.descriptor),

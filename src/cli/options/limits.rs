@@ -112,6 +112,12 @@ impl LimitArgs {
     }
 
     /// Name, soft, hard.
+    /// The first option that was given of those that a record of a build has all values of.
+    pub(crate) fn recorded(&self) -> Option<&'static str> {
+        let given = [("--add-host", !self.add_host.is_empty()), ("--ulimit", !self.ulimit.is_empty())];
+        given.iter().find_map(|(name, given)| given.then_some(*name))
+    }
+
     pub(crate) fn ulimits(&self) -> Result<Vec<(String, i64, i64)>, Failure> {
         all(&self.ulimit, "--ulimit", request::ulimit)
     }

@@ -131,6 +131,18 @@ impl PodmanArgs {
         given.map(|seconds| seconds.to_string()).or_else(|| variable("SOURCE_DATE_EPOCH"))
     }
 
+    /// The first option that was given of those that a record of a build has the answer to.
+    pub(crate) fn recorded(&self) -> Option<&'static str> {
+        let given = [
+            ("--squash", self.squash),
+            ("--squash-all", self.squash_all),
+            ("--timestamp", self.timestamp.is_some()),
+            ("--source-date-epoch", self.source_date_epoch.is_some()),
+            ("--rewrite-timestamp", self.rewrite_timestamp),
+        ];
+        given.iter().find_map(|(name, given)| given.then_some(*name))
+    }
+
     /// Whether newer times become it.
     pub(crate) fn rewrites(&self) -> bool {
         self.rewrite_timestamp || self.timestamp.is_some()

@@ -1,11 +1,14 @@
 //! A build that was recorded, asked for once more: what its record says in the place of the command line.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::request::{self, bad};
 use crate::cli::Failure;
 use crate::cli::command::build::BuildArgs;
 use crate::config::Lockfile;
+use crate::dockerfile::MAX_SOURCE_BYTES;
 use crate::export::{Epoch, Output, Target};
 use crate::oci::{Annotation, Digest, Platform};
 use crate::pipeline::{ContextFrom, DockerfileFrom, Lock, Missing, Request, Squash};
@@ -32,8 +35,16 @@ pub(crate) struct Repeated {
 }
 
 /// Options that the record has the answer to.
-const SAID: [&str; 7] =
-    ["--file", "--target", "--label", "--annotation", "--output", "--build-context", "--reproducible"];
+const SAID: [&str; 8] = [
+    "--file",
+    "--target",
+    "--label",
+    "--annotation",
+    "--output",
+    "--build-context",
+    "--reproducible",
+    "--locked",
+];
 
 impl Recorded {
     /// The last build that made an image of the store.
@@ -74,9 +85,11 @@ impl Recorded {
             !args.output.is_empty(),
             !args.build_context.is_empty(),
             args.reproducible.is_some(),
+            args.locked,
         ];
         let mut said = SAID.iter().zip(given).filter_map(|(name, given)| given.then_some(*name));
-        match said.next().or(against.then_some("--against")) {
+        let said = said.next().or(args.podman.recorded()).or(args.limits.recorded());
+        match said.or(against.then_some("--against")) {
             None => Ok(()),
             Some(name) => {
                 let message =
@@ -265,8 +278,12 @@ impl Recorded {
     fn dockerfile(&self, request: &mut Request) -> Result<(), Failure> {
         let record::Dockerfile { name, path, digest, text } = &self.target().dockerfile;
         let is_there = |path: &&String| {
-            let bytes = std::fs::read(path.as_str()).ok();
-            bytes.is_some_and(|bytes| Digest::of(&bytes).to_string() == *digest)
+            // Records come from elsewhere, too: what they name may be a pipe, or have no end.
+            let is_file = std::fs::metadata(path).is_ok_and(|meta| meta.is_file());
+            let file = is_file.then(|| File::open(path).ok()).flatten();
+            let mut bytes = Vec::new();
+            let read = file.map(|file| file.take(MAX_SOURCE_BYTES as u64).read_to_end(&mut bytes));
+            matches!(read, Some(Ok(_))) && Digest::of(&bytes).to_string() == *digest
         };
         request.dockerfile = match (path.as_ref().filter(is_there), text) {
             (Some(path), _) => DockerfileFrom::Path(PathBuf::from(path)),

@@ -179,8 +179,7 @@ pub(in crate::cli) fn markdown(built: &Built, lines: &[String]) -> Option<String
             Some(Outcome::Ran) => "ran",
             Some(Outcome::Cached) => "cached",
             Some(Outcome::ConfigOnly) => "configuration",
-            Some(Outcome::Failed) => "**failed**",
-            Some(Outcome::Cancelled) | None => "stopped",
+            Some(Outcome::Failed | Outcome::Cancelled) | None => "stopped",
         };
         let time = step.took_ms.filter(|_| step.outcome == Some(Outcome::Ran)).map(took).unwrap_or_default();
         let why = step.missed.as_deref().map(escaped).unwrap_or_default();
@@ -207,7 +206,7 @@ fn escaped(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '&' => out.push_str("&amp;"),
-            '\\' | '*' | '_' | '#' | '[' | ']' | '|' | '~' | '@' => {
+            '\\' | '`' | '*' | '_' | '#' | '[' | ']' | '|' | '~' | '@' => {
                 out.push('\\');
                 out.push(c);
             }
@@ -258,7 +257,7 @@ mod tests {
     fn strangers_words_are_words_in_markdown() {
         assert_eq!(
             escaped("a|<script> `x` *b*\u{1b}[31m @all"),
-            "a\\|&lt;script&gt; `x` \\*b\\* \\[31m \\@all"
+            "a\\|&lt;script&gt; \\`x\\` \\*b\\* \\[31m \\@all"
         );
         assert_eq!(code("RUN a | b `c`\u{202e}"), "`RUN a \\| b 'c' `");
     }

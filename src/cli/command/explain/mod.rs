@@ -38,6 +38,9 @@ pub(crate) struct ExplainArgs {
     checks: bool,
 }
 
+/// A number of more digits is the beginning of a build's id or an image's digest; one of so many, where there is no such step.
+const DIGITS: usize = 4;
+
 /// What a word asks for.
 enum Asked<'a> {
     Step(usize),
@@ -53,7 +56,7 @@ pub(crate) fn run(global: &Global, args: &ExplainArgs) -> Result<(), Failure> {
     if let Some(rule) = args.what.as_deref().and_then(Rule::named) {
         return print(rule.text);
     }
-    let (asked, of) = match (args.what.as_deref(), args.of.as_deref()) {
+    let (mut asked, of) = match (args.what.as_deref(), args.of.as_deref()) {
         (None, of) => (Asked::Whole, of),
         (Some(word), of) => match (read(word), of) {
             (Asked::Whole, Some(_)) => {
@@ -66,7 +69,20 @@ pub(crate) fn run(global: &Global, args: &ExplainArgs) -> Result<(), Failure> {
         },
     };
     let found = match local::open_existing(global)? {
-        Some(store) => Subject::find(&store, of, args.against.as_deref()),
+        Some(store) => {
+            let find = |of: Option<&str>| Subject::find(&store, of, args.against.as_deref());
+            let found = find(of);
+            match (&asked, args.what.as_deref()) {
+                (Asked::Step(number), Some(word))
+                    if word.len() == DIGITS
+                        && args.of.is_none()
+                        && !found.as_ref().is_ok_and(|subject| subject.has_step(*number)) =>
+                {
+                    find(Some(word)).inspect(|_| asked = Asked::Whole).or(found)
+                }
+                _ => found,
+            }
+        }
         None => {
             let error = Diagnostic::error("nothing was built here");
             Err(Failure::build(vec![error.help("`rbuild explain --checks` lists the build checks")]))
@@ -86,8 +102,7 @@ pub(crate) fn run(global: &Global, args: &ExplainArgs) -> Result<(), Failure> {
 
 fn read(word: &str) -> Asked<'_> {
     match word.strip_prefix('#').unwrap_or(word).parse() {
-        // The digits of a build or an image are more.
-        Ok(number) if word.len() <= 4 => Asked::Step(number),
+        Ok(number) if word.len() <= DIGITS => Asked::Step(number),
         _ if word.starts_with('/') => Asked::Path(word),
         _ => Asked::Whole,
     }

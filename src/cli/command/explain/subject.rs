@@ -93,6 +93,11 @@ impl Subject {
         Self { name, record, layers, before, earlier, misses }
     }
 
+    /// Whether its build has a step of that number, from 1.
+    pub(super) fn has_step(&self, number: usize) -> bool {
+        self.record.as_ref().is_some_and(|record| (1..=record.steps.len()).contains(&number))
+    }
+
     /// The indexes of its layers.
     pub(super) fn indexes(&self) -> Vec<Option<Arc<Index>>> {
         self.layers.iter().map(|layer| layer.index.clone()).collect()

@@ -54,7 +54,7 @@ impl Grouped {
     fn text(&mut self, time: Instant, event: &Event) -> String {
         let is_known = |plain: &Plain| step_of(event).is_some_and(|step| plain.has_begun(step));
         let was_known = is_known(&self.plain);
-        let text = self.plain.text(time, event);
+        let text = self.style.defused(self.plain.text(time, event));
         let is_new = !was_known && is_known(&self.plain);
         let mut out = String::new();
         match step_of(event) {
@@ -112,8 +112,10 @@ impl Grouped {
     fn begin(&mut self, step: StepNumber, time: Instant, out: &mut String) {
         let Some(held) = self.held.get_mut(&step) else { return };
         let heading = std::mem::take(&mut held.heading);
-        if held.body.is_empty() {
+        // One that speaks again after its end has had its part, and nothing ends another.
+        if held.body.is_empty() || heading.is_empty() {
             out.push_str(&heading);
+            out.push_str(&held.body);
             out.push_str(held.end.as_deref().unwrap_or_default());
             self.held.remove(&step);
             self.ended.retain(|ended| *ended != step);
@@ -172,10 +174,23 @@ fn is_end(event: &Event) -> bool {
 }
 
 impl Groups {
+    /// Text in which nothing is a command to who shows it. GitHub's runner takes `##[error]` wherever it stands in a line, and `::error::` at its
+    /// beginning, behind spaces too.
+    pub(super) fn defused(self, text: String) -> String {
+        if self == Groups::GitLab || !(text.contains("##[") || text.contains("::")) {
+            return text;
+        }
+        let line = |line: &str| match line.trim_start().starts_with("::") {
+            true => line.replacen("::", ": :", 1),
+            false => line.to_owned(),
+        };
+        text.split_inclusive('\n').map(line).collect::<String>().replace("##[", "## [")
+    }
+
     /// What stands before the lines of a step, its heading in it.
     fn begin(self, step: StepNumber, seconds: u64, heading: &str) -> String {
         match self {
-            Groups::GitHub => format!("::group::{heading}"),
+            Groups::GitHub => format!("::group::{}", heading.replace('%', "%25")),
             Groups::GitLab => {
                 format!(
                     "\u{1b}[0Ksection_start:{seconds}:rbuild_{}[collapsed=true]\r\u{1b}[0K{heading}",
@@ -274,6 +289,44 @@ mod tests {
             ::group::#3 RUN 3\n#3 0.000 b\n::endgroup::\n#3 DONE 1.00s\n\
             ::group::#4 RUN 4\n#4 0.000 c\n#4 0.000 d\n::endgroup::\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn output_commands_no_runner() {
+        let mut planned = heading(0);
+        planned.title = "RUN date +%0A##[error]x".to_owned();
+        let events = [
+            Event::Planned(vec![planned, heading(1)]),
+            Event::Started(StepNumber(0)),
+            log(0, "##[endgroup]"),
+            log(0, "a ##[add-mask]b"),
+            log(0, "::error::c"),
+            done(0, Outcome::Ran),
+        ];
+        let expected = "::group::#1 RUN date +%250A## [error]x\n#1 0.000 ## [endgroup]\n#1 0.000 a ## [add-mask]b\n\
+            #1 0.000 ::error::c\n::endgroup::\n#1 DONE 1.00s\n";
+        assert_eq!(shown(Groups::GitHub, &events), expected);
+        // The last output of what failed stands in a message without numbers.
+        let message = "  = note: its last output:\n          ::error::a::b\n\t::x\nc::d\n";
+        let expected = "  = note: its last output:\n          : :error::a::b\n\t: :x\nc::d\n";
+        assert_eq!(Groups::GitHub.defused(message.to_owned()), expected);
+        assert_eq!(Groups::GitLab.defused(message.to_owned()), message);
+    }
+
+    #[test]
+    fn who_speaks_after_the_end_holds_nobody_back() {
+        let events = [
+            Event::Planned(vec![heading(0), heading(1)]),
+            Event::Started(StepNumber(0)),
+            log(0, "a"),
+            done(0, Outcome::Ran),
+            log(0, "late"),
+            Event::Started(StepNumber(1)),
+            log(1, "b"),
+        ];
+        let expected = "::group::#1 RUN 1\n#1 0.000 a\n::endgroup::\n#1 DONE 1.00s\n#1 0.000 late\n\
+            ::group::#2 RUN 2\n#2 0.000 b\n::endgroup::\n";
+        assert_eq!(shown(Groups::GitHub, &events), expected);
     }
 
     #[test]

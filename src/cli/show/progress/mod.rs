@@ -98,6 +98,14 @@ fn display(mode: ProgressMode, started: Instant) -> Box<dyn Display> {
     }
 }
 
+/// Text for a log in which nothing that strangers wrote is a command to the CI system that shows it.
+pub(in crate::cli) fn defused(text: String) -> String {
+    match Groups::wanted(&|name| std::env::var(name).ok()) {
+        Some(style) => style.defused(text),
+        None => text,
+    }
+}
+
 /// How a CI system is told which lines of a log belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Groups {
