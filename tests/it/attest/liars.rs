@@ -257,7 +257,7 @@ fn documents_of_others_go_along_and_other_forms_are_passed_over() {
         .into_bytes()
     };
     let layer = described("application/cose", &cose);
-    let all = [manifest(&[layer.clone()]), manifest(&[layer.clone(), layer])];
+    let all = [manifest(std::slice::from_ref(&layer)), manifest(&[layer.clone(), layer.clone()])];
     let listed_there: Vec<Value> = all.iter().map(|bytes| described(MANIFEST, bytes)).collect();
     let documents: Vec<(String, Vec<u8>)> = [config, cose]
         .into_iter()
