@@ -153,7 +153,7 @@ impl Worker {
 
     /// Whether it printed a line with this word since it was asked last.
     pub fn said(&self, word: &str) -> bool {
-        self.lines.try_iter().any(|line| line.contains(word))
+        self.lines.try_iter().filter(|line| line.contains(word)).count() > 0
     }
 
     /// Takes it away in the middle of whatever it does.
