@@ -95,9 +95,9 @@ class Container:
             time.sleep(0.1)
         tar = subprocess.Popen(["tar", "-C", root, "-cf", "-", "."], stdout=subprocess.PIPE)
         subprocess.run([*self.docker, "import", "-", "plain"], stdin=tar.stdout, check=True, stdout=subprocess.DEVNULL)
-        shown = ["-v", "/usr:/usr:ro", "-v", "/etc:/etc:ro", "-v", f"{work}:/work"]
+        shown = ["-v", "/usr:/usr:ro", "-v", "/etc:/etc:ro", "-v", f"{work}:/bench"]
         self.inside = subprocess.Popen(
-            [*self.docker, "run", "--rm", "-i", "--network=host", *shown, "plain", "python3", "-u", "/work/plain.py", "--serve"],
+            [*self.docker, "run", "--rm", "-i", "--network=host", *shown, "plain", "python3", "-u", "/bench/plain.py", "--serve"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
 
@@ -121,7 +121,7 @@ def main(given):
     shutil.copy(given.program, work / "rbuild")
     wanted = contexts(work, given.base)
     container = Container(work)
-    sides = {"rung 1": (timed, str(work), f"{work}/store"), "container": (container.run, "/work", "/var/lib/store")}
+    sides = {"rung 1": (timed, str(work), f"{work}/store"), "container": (container.run, "/bench", "/var/lib/store")}
     print(f"{'':32}" + "".join(f"{name:>12}" for name in sides) + "       ratio", flush=True)
     for name in given.only.split(",") if given.only else wanted:
         what, _, _, is_cold = wanted[name]
