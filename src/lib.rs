@@ -68,8 +68,10 @@ pub mod registry;
 pub mod source;
 
 #[allow(clippy::disallowed_methods, reason = "blobs by digest, and files that rbuild or its user named")]
+#[cfg_attr(not(internals), doc(hidden))]
 pub mod reapi;
 
+#[cfg_attr(not(internals), doc(hidden))]
 pub mod grpc;
 
 #[allow(clippy::disallowed_methods, reason = "the files that the user gives")]

@@ -28,6 +28,7 @@ pub use wanted::{Generator, Layout, Provenance, Sbom, Wanted};
 
 use crate::inventory;
 use crate::oci::{Descriptor, Digest, Reference};
+use crate::report::Diagnostic;
 use crate::store;
 
 /// Documents longer than this are not read.
@@ -68,6 +69,23 @@ pub enum Error {
         /// Why.
         why: String,
     },
+}
+
+impl Error {
+    /// A message that begins with `told` and this error; with the way on, and whether another try may do, where a registry said so.
+    pub(crate) fn diagnose(&self, told: &str) -> Diagnostic {
+        let diagnostic = Diagnostic::error(format!("{told}{self}"));
+        match self {
+            Error::Registry(error) => {
+                error.help().into_iter().fold(diagnostic, Diagnostic::help).transient(error.is_transient())
+            }
+            Error::Store(_)
+            | Error::Inventory(_)
+            | Error::Import(_)
+            | Error::Foreign { .. }
+            | Error::Wrong { .. } => diagnostic,
+        }
+    }
 }
 
 /// The documents about one manifest or index, with the blobs that they consist of.

@@ -252,18 +252,7 @@ pub(super) fn keep(
 }
 
 fn diagnose(error: &Error) -> Diagnostic {
-    let diagnostic = Diagnostic::error(format!("attestations cannot be kept: {error}"));
-    let diagnostic = match error {
-        Error::Registry(error) => {
-            error.help().into_iter().fold(diagnostic, Diagnostic::help).transient(error.is_transient())
-        }
-        Error::Store(_)
-        | Error::Inventory(_)
-        | Error::Import(_)
-        | Error::Foreign { .. }
-        | Error::Wrong { .. } => diagnostic,
-    };
-    diagnostic.note("the image itself was built")
+    error.diagnose("attestations cannot be kept: ").note("the image itself was built")
 }
 
 impl Request {

@@ -248,7 +248,9 @@ fn an_image_is_built_again_by_its_record() {
     let told = reproduce(&["--build-arg=WHAT=x", "app"], 1).stderr;
     assert!(told.contains("give it: `--secret id=key,src=FILE`"), "{told}");
     reproduce(&["--build-arg=WHAT=x", &secret, "app"], 0);
-    for said in ["--squash", "--timestamp=5", "--locked", "--add-host=a:1.2.3.4"] {
+    for said in
+        ["--squash", "--timestamp=5", "--locked", "--add-host=a:1.2.3.4", "--network=none", "--shm-size=64m"]
+    {
         let told = reproduce(&[said, "app"], 2).stderr;
         assert!(told.contains("is built again as its record says"), "{said}: {told}");
     }

@@ -381,6 +381,8 @@ fn an_engine_that_cannot_is_told_or_done_without() {
             "{told}"
         );
     }
+    let shell = project.build("far", &["--on=reapi://127.0.0.1:1", "--on-fail=shell"]);
+    assert!(shell.code == 2 && shell.has("`--on-fail=shell` opens no shell with `--on`"), "{}", shell.stderr);
     for (option, expected) in [
         ("reapi://127.0.0.1", "it begins with `reapi://HOST:PORT`"),
         ("reapi://h:1,token=hidden", "tokens do not travel in plain text"),

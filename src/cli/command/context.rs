@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::cli::Failure;
 use crate::cli::error::print;
-use crate::cli::options::request;
+use crate::cli::options::contexts;
 use crate::cli::show::listing::table;
 use crate::pipeline::listing::{Entry, Fate, Listing};
 use crate::pipeline::{ContextFrom, DockerfileFrom};
@@ -34,13 +34,13 @@ pub(crate) struct ContextArgs {
 
 /// Prints the lists, or the answer.
 pub(crate) fn run(args: &ContextArgs) -> Result<(), Failure> {
-    let ContextFrom::Directory(folder) = request::context(&args.context) else {
+    let ContextFrom::Directory(folder) = contexts::context(&args.context) else {
         let message = format!("`{}` is no folder; only folders can be listed", args.context);
         let help =
             "of archives, repositories and URLs a build sees everything: ignore files count in folders";
         return Err(Failure::usage(Diagnostic::error(message).help(help)));
     };
-    let dockerfile = match request::dockerfile(args.file.as_deref(), &args.context)? {
+    let dockerfile = match contexts::dockerfile(args.file.as_deref(), &args.context)? {
         DockerfileFrom::Path(path) => Some(path),
         DockerfileFrom::Context
         | DockerfileFrom::Stdin

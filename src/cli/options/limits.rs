@@ -111,13 +111,18 @@ impl LimitArgs {
         self.shm_size.as_deref().map_or(Ok(0), |text| size("--shm-size", text))
     }
 
-    /// Name, soft, hard.
-    /// The first option that was given of those that a record of a build has all values of.
+    /// The first option that was given of those that a record of a build has the answer to.
     pub(crate) fn recorded(&self) -> Option<&'static str> {
-        let given = [("--add-host", !self.add_host.is_empty()), ("--ulimit", !self.ulimit.is_empty())];
+        let given = [
+            ("--add-host", !self.add_host.is_empty()),
+            ("--network", self.network.is_some()),
+            ("--shm-size", self.shm_size.is_some()),
+            ("--ulimit", !self.ulimit.is_empty()),
+        ];
         given.iter().find_map(|(name, given)| given.then_some(*name))
     }
 
+    /// Name, soft, hard.
     pub(crate) fn ulimits(&self) -> Result<Vec<(String, i64, i64)>, Failure> {
         all(&self.ulimit, "--ulimit", request::ulimit)
     }

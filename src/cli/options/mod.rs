@@ -5,6 +5,7 @@ pub(super) mod bake;
 pub(super) mod budget;
 pub(super) mod caches;
 pub(super) mod configuration;
+pub(super) mod contexts;
 pub(super) mod definition;
 pub(super) mod docker;
 pub(super) mod filter;

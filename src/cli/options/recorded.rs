@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use super::contexts;
 use super::request::{self, bad};
 use crate::cli::Failure;
 use crate::cli::command::build::BuildArgs;
@@ -161,7 +162,7 @@ impl Recorded {
             let why = format!("it stands on another target of the same run, `{}`", linked.value);
             return Err(self.fail(why, "`rbuild bake` builds them together"));
         }
-        request.options.contexts = request::named_contexts(&named)?;
+        request.options.contexts = contexts::named_contexts(&named)?;
         Ok(())
     }
 

@@ -164,6 +164,7 @@ pub(crate) fn explain_copy(error: &crate::transport::Error) -> Diagnostic {
     match error {
         crate::transport::Error::Registry(error) => explain(error),
         crate::transport::Error::Engine(error) => error.diagnose(),
+        crate::transport::Error::Attestations(error) => error.diagnose(""),
         crate::transport::Error::NotInStore { .. } => {
             Diagnostic::error(error.to_string()).help("`rbuild images` lists what there is")
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use crate::oci::{Descriptor, Digest};
 use crate::reapi::Blob;
 use crate::report::Events;
-use crate::shared_cache::backend::{Backend, Content, Error, Head, PackId, Put, Sent};
+use crate::shared_cache::backend::{Backend, Content, Error, Head, Put, Sent};
 use crate::shared_cache::{Bounds, CacheTo, Exporter, Mode, Results};
 use crate::solve::Services;
 use crate::solve::cache_mounts::Leaving;
@@ -77,22 +77,6 @@ impl Backend for Gatherer {
     fn put_head(&self, pack: &[u8], _: &[Descriptor], _: Option<&Head>) -> Result<Put, Error> {
         lock(&self.0).head = pack.to_vec();
         Ok(Put::Done)
-    }
-
-    fn put_pack(&self, _: &PackId, _: &[u8], _: &[Descriptor]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn packs(&self) -> Result<Vec<PackId>, Error> {
-        Ok(Vec::new())
-    }
-
-    fn pack(&self, _: &PackId) -> Result<Option<Vec<u8>>, Error> {
-        Ok(None)
-    }
-
-    fn remove_pack(&self, _: &PackId) -> Result<(), Error> {
-        Ok(())
     }
 
     fn remove(&self) -> Result<(), Error> {

@@ -139,18 +139,6 @@ impl Backend for Outputs {
         Err(read_only())
     }
 
-    fn packs(&self) -> Result<Vec<PackId>, Error> {
-        Ok(Vec::new())
-    }
-
-    fn pack(&self, _: &PackId) -> Result<Option<Vec<u8>>, Error> {
-        Ok(None)
-    }
-
-    fn remove_pack(&self, _: &PackId) -> Result<(), Error> {
-        Ok(())
-    }
-
     fn remove(&self) -> Result<(), Error> {
         Err(read_only())
     }

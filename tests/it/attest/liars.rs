@@ -174,6 +174,11 @@ fn a_registry_that_refuses_to_list_has_not_said_that_there_is_nothing() {
     let name = &remote["docker://".len()..];
     let ran = world.rbuild(["pull", "-q", "--with-attestations", name]).any_stdout().status(1).run();
     assert!(ran.stderr.contains("410"), "{}", ran.stderr);
+    // What another try may do is told to the pipeline.
+    let busy = lying(&registry, &tag, |_, _, _| Reply::new(503, ""));
+    let name = format!("{}/app:1", busy.host());
+    let ran = world.rbuild(["pull", "-q", "--with-attestations", &name]).any_stdout().status(75).run();
+    assert!(ran.stderr.contains("503"), "{}", ran.stderr);
     for status in [400, 404, 405, 501] {
         let server = lying(&registry, &tag, move |_, _, _| Reply::new(status, ""));
         assert_eq!(listed(&world, &format!("docker://{}/app:1", server.host())), Vec::<Value>::new());

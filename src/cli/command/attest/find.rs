@@ -97,17 +97,7 @@ impl Place {
 
 /// In words.
 pub(super) fn failure(error: &attest::Error) -> Failure {
-    let diagnostic = Diagnostic::error(error.to_string());
-    Failure::build(vec![match error {
-        attest::Error::Registry(error) => {
-            error.help().into_iter().fold(diagnostic, Diagnostic::help).transient(error.is_transient())
-        }
-        attest::Error::Store(_)
-        | attest::Error::Inventory(_)
-        | attest::Error::Import(_)
-        | attest::Error::Foreign { .. }
-        | attest::Error::Wrong { .. } => diagnostic,
-    }])
+    Failure::build(vec![error.diagnose("")])
 }
 
 /// There is no such document.

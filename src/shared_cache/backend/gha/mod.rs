@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::web::{Prepare, Web, at_once, settings};
-use super::{Backend, Content, Error, Head, PackId, Put, Sent, used_again, verified};
+use super::{Backend, Content, Error, Head, Put, Sent, used_again, verified};
 use crate::http::{Environment, Request};
 use crate::oci::{Descriptor, Digest};
 use crate::report::Events;
@@ -269,23 +269,6 @@ impl Backend for Gha {
             }
         }
         Err(Error::Server("the service has heads that were begun and never finished".to_owned()))
-    }
-
-    /// Nobody loses what a head has.
-    fn put_pack(&self, _: &PackId, _: &[u8], _: &[Descriptor]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn packs(&self) -> Result<Vec<PackId>, Error> {
-        Ok(Vec::new())
-    }
-
-    fn pack(&self, _: &PackId) -> Result<Option<Vec<u8>>, Error> {
-        Ok(None)
-    }
-
-    fn remove_pack(&self, _: &PackId) -> Result<(), Error> {
-        Ok(())
     }
 
     /// Entries go when nobody uses them; what is empty is as good.
