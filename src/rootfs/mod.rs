@@ -1,11 +1,12 @@
 //! Opens and changes paths that cannot leave one root directory.
 //!
-//! Everything goes through `openat2(2)` (Linux 5.6): no component of a path, symlink or mount of the
-//! host can lead outside, also while someone renames things underneath.
+//! Everything goes through `openat2(2)` (Linux 5.6), or a walk of our own where that is missing: no component of a
+//! path, symlink or mount of the host can lead outside, also while someone renames things underneath.
 
 mod folder;
 mod owner;
 mod regular;
+mod walk;
 pub mod writers;
 
 use std::ffi::OsStr;
@@ -85,6 +86,9 @@ impl Root {
         for _ in 0..64 {
             match rustix::fs::openat2(&*self.fd, path, flags, mode, symlinks.flags()) {
                 Err(rustix::io::Errno::AGAIN) => {}
+                Err(error) if walk::is_needed(error) => {
+                    return Ok(walk::open(self.fd.as_fd(), path, flags, mode, symlinks)?);
+                }
                 other => return Ok(other?),
             }
         }

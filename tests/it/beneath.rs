@@ -1,4 +1,5 @@
-//! rbuild where a container or its pid namespace takes something away: a seccomp listener of its own, executable memory.
+//! rbuild where a container or its pid namespace takes something away: a seccomp listener of its own, `openat2`,
+//! executable memory.
 
 use std::fs;
 
@@ -53,6 +54,43 @@ fn where_somebody_listens_already_only_one_id_runs_no_step() {
         }
     }
     assert_eq!(ran_as, [Account::mine(), Account::with_ranges().unwrap()]);
+}
+
+/// Runs the rest of its arguments where openat2(2) answers the error of that number.
+const WITHOUT_OPENAT2: &str = "\
+import ctypes, struct, subprocess, sys
+libc = ctypes.CDLL(None, use_errno=True)
+load_number, when_437, refuse, allow = (0x20, 0, 0, 0), (0x15, 0, 1, 437), (6, 0, 0, 0x50000 | int(sys.argv[1])), (6, 0, 0, 0x7fff0000)
+code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *one) for one in (load_number, when_437, refuse, allow)))
+class Program(ctypes.Structure): _fields_ = [('length', ctypes.c_ushort), ('code', ctypes.c_void_p)]
+program = Program(4, ctypes.addressof(code))
+# prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, …)
+assert libc.prctl(22, 2, ctypes.byref(program)) == 0, ctypes.get_errno()
+sys.exit(subprocess.call(sys.argv[2:]))
+";
+
+/// Linux before 5.6 does not know the call (`ENOSYS`), and filters that are older than it refuse it (`EPERM`).
+#[test]
+fn builds_are_the_same_without_openat2() {
+    if !is_root() {
+        skip!("only root sets filters that change no privilege");
+    }
+    let built = |wrapper: &[&str]| {
+        let world = World::new();
+        world.file("files/d/file", "text\n");
+        std::os::unix::fs::symlink("d/file", world.context().join("files/link")).unwrap();
+        with_busybox(
+            &world,
+            "RUN busybox mkdir -p /real/deep; busybox ln -s /real /alias\nCOPY files /alias/deep/../copied/\n\
+             RUN busybox cat /real/copied/link >/seen\nFROM scratch\nCOPY --from=0 /alias/copied/link /seen /real/ /files/",
+        );
+        // The times of its own steps are no part of what is compared.
+        world.through(wrapper, ["--reproducible", "--progress=plain", "."]).remarks().run().digest()
+    };
+    let expected = built(&["env"]);
+    for error in ["38", "1"] {
+        assert_eq!(built(&["python3", "-c", WITHOUT_OPENAT2, error]), expected, "{error}");
+    }
 }
 
 /// `vm.memfd_noexec` holds for a pid namespace and those below it. `exec 3` is the program of another mount namespace, in

@@ -1,8 +1,9 @@
-//! Links of the documentation lead somewhere, and every page is listed.
+//! Links of the documentation lead somewhere, in the repository and in the site that is made of it, and every page is listed.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -91,4 +92,49 @@ fn the_summary_has_every_page() {
         .filter(|name| name != "SUMMARY.md")
         .collect();
     assert_eq!(listed, there);
+}
+
+/// What the attributes `href` and `src` of a page say.
+fn references(html: &str) -> impl Iterator<Item = &str> {
+    ["href=\"", "src=\""].into_iter().flat_map(move |attribute| {
+        html.match_indices(attribute)
+            .filter_map(move |(at, _)| html[at + attribute.len()..].split('"').next())
+    })
+}
+
+#[test]
+fn links_of_the_site_lead_somewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = folder.path().join("site");
+    // mdBook is what `tests/run` puts into target/.
+    let made =
+        Command::new(repository().join("packaging/site/make")).arg("--out").arg(&site).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut pages = vec![site.clone()];
+    let (mut followed, mut wrong) = (0, BTreeSet::new());
+    while let Some(path) = pages.pop() {
+        if path.is_dir() {
+            pages.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        // For what a server does not find, mdBook makes a page whose links are those of the site's root.
+        if path.extension().is_none_or(|name| name != "html") || path.ends_with("404.html") {
+            continue;
+        }
+        let html = fs::read_to_string(&path).unwrap();
+        for reference in references(&html).filter(|to| !to.contains(':') && !to.starts_with('#')) {
+            followed += 1;
+            let (file, anchor) = reference.split_once('#').unwrap_or((reference, ""));
+            let to = path.parent().unwrap().join(file);
+            let is_there = match anchor.is_empty() || to.extension().is_none_or(|name| name != "html") {
+                true => to.exists(),
+                false => fs::read_to_string(&to).is_ok_and(|text| text.contains(&format!("id=\"{anchor}\""))),
+            };
+            if !is_there {
+                wrong.insert(format!("{}: {reference}", path.strip_prefix(&site).unwrap().display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(followed > 1_000, "{followed}");
+    assert!(site.join("repository/examples/build.rs.html").exists());
 }
