@@ -155,6 +155,9 @@ pub mod report;
 #[cfg_attr(not(internals), doc(hidden))]
 pub mod text;
 
+#[cfg_attr(not(internals), doc(hidden))]
+pub mod busy;
+
 mod sync;
 
 #[cfg_attr(not(internals), doc(hidden))]

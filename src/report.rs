@@ -244,6 +244,17 @@ pub struct ResourceUsage {
     pub read_bytes: u64,
     /// What it wrote for disks.
     pub written_bytes: u64,
+    /// What went over a network of its own; none where it had the machine's, on which nobody tells its bytes from others'.
+    pub network: Option<Traffic>,
+}
+
+/// Bytes that went over a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Traffic {
+    /// That came.
+    pub received: u64,
+    /// That went.
+    pub sent: u64,
 }
 
 /// Which of a step's two outputs a line came from.
@@ -359,6 +370,31 @@ pub enum Event {
     Note(String),
     /// Who the commands run as; once, before the first of them.
     RunsAs(String),
+    /// Where to ask how long steps take; once, before [`Event::Planned`], of a build that is recorded.
+    Foreseen(Foresight),
+}
+
+/// Tells how long the steps of a build took when they last ran, as far as earlier builds of the same place know: in the order of the
+/// steps, once these were told. To ask reads files.
+#[derive(Clone)]
+pub struct Foresight(Arc<dyn Fn() -> Vec<Option<Duration>> + Send + Sync>);
+
+impl Foresight {
+    /// What asks.
+    pub fn new(ask: impl Fn() -> Vec<Option<Duration>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    /// Asks.
+    pub fn look(&self) -> Vec<Option<Duration>> {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Foresight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Foresight")
+    }
 }
 
 /// As many bytes of commands' output may wait to be shown. Whoever writes more waits: a loud command and a slow terminal
@@ -395,6 +431,19 @@ struct Room {
     /// `None` when nobody reads any more.
     used: Mutex<Option<usize>>,
     freed: Condvar,
+    later: Mutex<Option<Later>>,
+}
+
+/// What the reader is to do besides.
+type Act = Box<dyn FnOnce() + Send>;
+
+/// From when on it is to do that.
+struct Later(Instant, Act);
+
+impl std::fmt::Debug for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Later({:?})", self.0)
+    }
 }
 
 impl Room {
@@ -411,6 +460,14 @@ impl Room {
         change(&mut lock(&self.used));
         self.freed.notify_all();
     }
+
+    /// Does what is due.
+    fn look(&self) {
+        let due = lock(&self.later).take_if(|Later(from, _)| *from <= Instant::now());
+        if let Some(Later(_, act)) = due {
+            act();
+        }
+    }
 }
 
 impl EventReader {
@@ -419,7 +476,9 @@ impl EventReader {
     /// # Errors
     /// None came, or none will.
     pub fn next_within(&self, patience: Duration) -> Result<(Instant, Event), RecvTimeoutError> {
-        let (time, event) = self.receiver.recv_timeout(patience)?;
+        let received = self.receiver.recv_timeout(patience);
+        self.room.look();
+        let (time, event) = received?;
         if let Event::Log { line, .. } = &event {
             self.room.change(|used| *used = used.map(|used| used.saturating_sub(line.len() + LINE_BYTES)));
         }
@@ -436,7 +495,7 @@ impl Drop for EventReader {
 /// A channel, and who reads it.
 pub fn channel() -> (Events, EventReader) {
     let (sender, receiver) = std::sync::mpsc::channel();
-    let room = Arc::new(Room { used: Mutex::new(Some(0)), freed: Condvar::new() });
+    let room = Arc::new(Room { used: Mutex::new(Some(0)), ..Room::default() });
     let events = Events { sender: Some(sender), room: Some(Arc::clone(&room)), listener: None };
     (events, EventReader { receiver, room })
 }
@@ -456,6 +515,21 @@ impl Events {
     #[must_use]
     pub fn heard_by(&self, listener: Arc<dyn Listener>) -> Self {
         Self { listener: Some(listener), ..self.clone() }
+    }
+
+    /// Has the reader do something the first time that it looks up after so long: within a moment, for it waits for no event any longer than
+    /// for that. A second one takes the place of the first. One that goes away before does it not.
+    ///
+    /// # Errors
+    /// Nobody is known to read; gives back what was to be done.
+    pub fn later(&self, after: Duration, act: Act) -> Result<(), Act> {
+        match &self.room {
+            Some(room) => {
+                *lock(&room.later) = Some(Later(Instant::now() + after, act));
+                Ok(())
+            }
+            None => Err(act),
+        }
     }
 
     /// Tells what happened. A reader that has gone away is no error.
@@ -494,6 +568,24 @@ mod tests {
             }
             assert!(reader.next_within(patience).is_err());
         });
+    }
+
+    #[test]
+    fn who_reads_does_what_is_due() {
+        let (events, reader) = channel();
+        let done = Arc::new(Mutex::new(0));
+        let act = |by: usize| -> Act {
+            let done = Arc::clone(&done);
+            Box::new(move || *lock(&done) += by)
+        };
+        assert!(events.later(Duration::from_secs(3600), act(1)).is_ok());
+        assert!(reader.next_within(Duration::ZERO).is_err() && *lock(&done) == 0);
+        assert!(events.later(Duration::ZERO, act(2)).is_ok());
+        for _ in 0..2 {
+            assert!(reader.next_within(Duration::ZERO).is_err());
+        }
+        assert_eq!(*lock(&done), 2);
+        assert!(Events::silent().later(Duration::ZERO, act(4)).is_err());
     }
 
     #[test]

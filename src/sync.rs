@@ -1,6 +1,13 @@
-//! Mutexes without poison: a panic elsewhere ends the build, and what a lock guards is whole for whoever cleans up.
+//! Mutexes without poison: a panic elsewhere ends the build, and what a lock guards is whole for whoever cleans up. And how many threads
+//! can work at once.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// How many processors this process may use. The system is asked once: it reads files of control groups to answer.
+pub(crate) fn processors() -> usize {
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
 
 /// Waits for the mutex.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

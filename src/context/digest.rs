@@ -11,6 +11,7 @@ use super::Error;
 use super::listing::Entry;
 use super::listing::Meta;
 use super::scan::{Context, as_path, unreadable};
+use crate::busy;
 
 const BUFFER_BYTES: usize = 128 * 1024;
 
@@ -107,7 +108,9 @@ impl Context {
         }
         // Before the bytes are read: what is written later shall not go unseen.
         let watched = self.cache().and_then(|cache| cache.watch(&seen, &file));
-        let content = hash(&mut file).map_err(|error| unreadable(at, error))?;
+        let size = usize::try_from(seen.size).unwrap_or(0);
+        let content =
+            busy::with("BLAKE3", size, || hash(&mut file)).map_err(|error| unreadable(at, error))?;
         let capability = read_capability(&file).map_err(|errno| unreadable(at, errno.into()))?;
         if Meta::from(&stat(&file)?) != seen {
             return Err(changed());

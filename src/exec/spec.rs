@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::exec::host::cgroup::Limits;
 use crate::exec::host::user::Credentials;
 use crate::oci::Platform;
+use crate::report::Traffic;
 use crate::rootfs::SpecialOwner;
 
 /// One process in one root file system.
@@ -261,6 +262,9 @@ pub struct ExitReport {
     pub read_bytes: u64,
     /// Bytes that they wrote for disks.
     pub written_bytes: u64,
+    /// What went over the network, where it was their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Traffic>,
     /// It was killed, and the kernel ran out of memory meanwhile.
     pub out_of_memory: bool,
     /// The limit that it ran into, in bytes.

@@ -71,6 +71,11 @@ pub fn copy_first(records: &[Record]) -> Option<CopyFirst> {
     best
 }
 
+/// Whether [`copy_first`] may have something to say of a step.
+pub fn reads_packages(step: &Step) -> bool {
+    reader(step).is_some()
+}
+
 fn reader(step: &Step) -> Option<(&'static str, &'static str)> {
     if !step.title.starts_with("RUN ") {
         return None;

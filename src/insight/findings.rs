@@ -2,6 +2,7 @@
 //!
 //! What is measured comes first, in words; advice is what mostly helps, and stands apart.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::contents::{Change, Contents, File};
@@ -67,6 +68,8 @@ const LEAST_MS: u64 = 1000;
 const LEAST_BYTES: u64 = 1_000_000;
 /// or a smaller part of the image than one in so many.
 const LEAST_PART: u64 = 100;
+/// So many steps are named that leave what tools have downloaded.
+const MOST_CACHES: usize = 2;
 /// Instructions are cut to so many columns.
 const WIDTH: usize = 70;
 
@@ -222,8 +225,12 @@ fn largest_layer(facts: &Facts<'_>) -> Option<Finding> {
         return Some(Finding { kind: Kind::Size, what, advice, step: None, layer: Some(0) });
     }
     let layer = largest.filter(|_| is_worth_a_word(facts, size))?;
-    let mut what =
-        format!("{} makes the image big: {} of {}", brought_by(facts, layer), bytes(size), bytes(whole));
+    let mut what = format!(
+        "{} makes the image big: {} of {} uncompressed",
+        brought_by(facts, layer),
+        bytes(size),
+        bytes(whole)
+    );
     if let Some((folder, held)) = fullest(facts.contents.layers.get(layer)?) {
         what.push_str(&format!(", {} of it in `/{}`", bytes(held), String::from_utf8_lossy(folder)));
     }
@@ -237,7 +244,7 @@ fn fullest<'i>(files: &[File<'i>]) -> Option<(&'i [u8], u64)> {
     let mut prefix = 0;
     loop {
         let whole: u64 = rest.iter().map(|file| file.size).sum();
-        let mut sums: std::collections::BTreeMap<&[u8], u64> = std::collections::BTreeMap::new();
+        let mut sums: BTreeMap<&[u8], u64> = BTreeMap::new();
         for file in &rest {
             if let Some(slash) = file.path[prefix..].iter().position(|byte| *byte == b'/') {
                 *sums.entry(&file.path[..prefix + slash]).or_default() += file.size;
@@ -300,39 +307,64 @@ fn is_owner_change(facts: &Facts<'_>, hidden: &Hidden) -> bool {
     same.saturating_mul(10) >= hidden.replaced_bytes.saturating_mul(9)
 }
 
-/// The largest of what tools keep for the next time and no image needs.
-fn caches(facts: &Facts<'_>) -> Option<Finding> {
-    let sizes = CACHES.iter().map(|(folder, name)| {
+/// What tools keep for the next time and no image needs: the steps that leave most of it, each with all that it leaves.
+fn caches(facts: &Facts<'_>) -> Vec<Finding> {
+    let mut by_layer: BTreeMap<usize, Vec<Left>> = BTreeMap::new();
+    for (folder, name) in CACHES {
         let prefix = format!("{folder}/").into_bytes();
         let visible = &facts.contents.visible;
         let from = visible.partition_point(|(path, ..)| *path < prefix.as_slice());
         let below = visible[from..].iter().take_while(|(path, ..)| path.starts_with(&prefix));
-        let own =
-            below.filter(|(_, layer, _)| facts.layers.get(*layer).is_some_and(|l| l.is_base != Some(true)));
-        let (mut size, mut last) = (0, None);
-        for (_, layer, at) in own {
-            size += facts.contents.layers[*layer][*at].size;
-            last = Some(*layer);
+        let mut sizes: BTreeMap<usize, u64> = BTreeMap::new();
+        for (_, layer, at) in below {
+            *sizes.entry(*layer).or_default() += facts.contents.layers[*layer][*at].size;
         }
-        (size, *folder, *name, last)
+        let is_own = |layer: usize| facts.layers.get(layer).is_some_and(|l| l.is_base != Some(true));
+        for (layer, size) in sizes.into_iter().filter(|(layer, _)| is_own(*layer)) {
+            by_layer.entry(layer).or_default().push(Left { size, folder, name });
+        }
+    }
+    let sum = |all: &[Left]| all.iter().map(|left| left.size).sum::<u64>();
+    let mut worst: Vec<(usize, Vec<Left>)> =
+        by_layer.into_iter().filter(|(_, all)| is_worth_a_word(facts, sum(all))).collect();
+    worst.sort_by_key(|(layer, all)| (std::cmp::Reverse(sum(all)), *layer));
+    worst.truncate(MOST_CACHES);
+    worst.iter_mut().for_each(|(_, all)| {
+        all.sort_by_key(|left| (std::cmp::Reverse(left.size), left.folder));
+        // What is next to nothing would only make the sentence long.
+        let least = sum(all) / 20;
+        all.retain(|left| left.size >= least);
     });
-    let (size, folder, name, layer) = sizes.max_by_key(|(size, ..)| *size)?;
-    let layer = layer.filter(|_| is_worth_a_word(facts, size))?;
-    let what =
-        format!("{} leaves {name} in the image: {} in `/{folder}`", brought_by(facts, layer), bytes(size));
-    let advice = Some(format!(
-        "`RUN --mount=type=cache,target=/{folder}` keeps them for the next build, and out of the image"
-    ));
-    Some(Finding { kind: Kind::Waste, what, advice, step: facts.layers[layer].step, layer: Some(layer) })
+    worst.iter().map(|(layer, all)| leaves(facts, *layer, all)).collect()
+}
+
+/// What a tool has left in a folder.
+struct Left {
+    size: u64,
+    folder: &'static str,
+    name: &'static str,
+}
+
+fn leaves(facts: &Facts<'_>, layer: usize, all: &[Left]) -> Finding {
+    let names: Vec<&str> = all.iter().map(|left| left.name).collect();
+    let folders: Vec<String> = all.iter().map(|left| format!("`/{}`", left.folder)).collect();
+    let size = bytes(all.iter().map(|left| left.size).sum());
+    let (names, folders) = (names.join(" and "), folders.join(" and "));
+    let what = format!("{} leaves {names} in the image: {size} in {folders}", brought_by(facts, layer));
+    let mounts: Vec<String> =
+        all.iter().map(|left| format!("--mount=type=cache,target=/{}", left.folder)).collect();
+    let advice =
+        Some(format!("`RUN {}` keeps them for the next build, and out of the image", mounts.join(" ")));
+    Finding { kind: Kind::Waste, what, advice, step: facts.layers[layer].step, layer: Some(layer) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::contents::tests::layer;
     use super::super::missed::misses;
-    use super::super::timeline::tests::step;
     use super::super::waste::hidden;
     use super::*;
+    use crate::record::tests::step;
 
     fn brought(lines: &[&str], instruction: &str, line: usize) -> Brought {
         Brought {
@@ -377,6 +409,16 @@ mod tests {
             ),
             brought(&["usr/lib/llvm/a -"], "RUN rm /usr/lib/llvm/a", 5),
             brought(&["root/.cache/pip/w 1500000"], "RUN pip install x", 6),
+            brought(
+                &[
+                    "var/cache/apt/a 2000000",
+                    "var/cache/apt/b 400000",
+                    "var/lib/apt/lists/c 2100000",
+                    "root/.npm/d 9",
+                ],
+                "RUN apt-get install y",
+                7,
+            ),
         ];
         let told = told(&layers, None);
         let of = |kind| {
@@ -385,13 +427,15 @@ mod tests {
         assert_eq!(
             of(Kind::Size),
             [
-                "`RUN apt-get install` (line 4) makes the image big: 11.0 MB of 12.5 MB, 11.0 MB of it in `/usr/lib/llvm`"
+                "`RUN apt-get install` (line 4) makes the image big: 11.0 MB of 17.0 MB uncompressed, 11.0 MB of it in `/usr/lib/llvm`"
             ]
         );
         assert_eq!(
             of(Kind::Waste),
             [
                 "`RUN rm /usr/lib/llvm/a` (line 5) removes 9.0 MB that `RUN apt-get install` (line 4) brings: they ship all the same",
+                "`RUN apt-get install y` (line 7) leaves apt's downloads and apt's lists of packages in the image: \
+                 4.5 MB in `/var/cache/apt` and `/var/lib/apt/lists`",
                 "`RUN pip install x` (line 6) leaves pip's downloads in the image: 1.5 MB in `/root/.cache/pip`",
             ]
         );

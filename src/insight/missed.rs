@@ -262,8 +262,8 @@ fn cut(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::timeline::tests::step;
     use super::*;
+    use crate::record::tests::step;
     use crate::record::{Argument, Target};
 
     fn missed(number: usize, needs: &[usize], times: (u64, u64, u64), why: &str, key: &str) -> Step {

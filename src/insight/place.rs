@@ -1,5 +1,7 @@
 //! Which build was the last one of the same place: whose time, size and files a build is compared with.
 
+use memchr::memmem;
+
 use crate::record::kept::Kept;
 use crate::record::{Context, Record, Status, Target};
 
@@ -33,18 +35,26 @@ pub fn is_same(a: &Record, b: &Record) -> bool {
         && a.targets.iter().zip(&b.targets).all(|(a, b)| place(a) == place(b))
 }
 
-/// Builds of the same place before `record`, the newest first, at most `most`. `kept` are the records of the store, newest first; those
-/// that cannot be read are passed over.
-pub fn earlier(record: &Record, kept: &[Kept], most: usize) -> Vec<Record> {
-    let before = kept.iter().filter(|kept| kept.started_ms <= record.started_ms && kept.id != record.id);
-    let read = before.take(MOST_READ).filter_map(|kept| kept.read().ok());
-    read.filter(|other| is_same(record, other)).take(most).collect()
+/// Builds of the same place before `record`, the newest first; each is read when it is asked for. `kept` are the records of the store,
+/// newest first; those that cannot be read are passed over.
+pub fn earlier<'k>(record: &'k Record, kept: &'k [Kept]) -> impl Iterator<Item = Record> + 'k {
+    let before = kept.iter().filter(move |kept| kept.started_ms <= record.started_ms && kept.id != record.id);
+    let finder = memmem::Finder::new(&mark(record)).into_owned();
+    let read = before.take(MOST_READ).filter_map(move |kept| kept.read_if(&finder));
+    read.filter(move |other| is_same(record, other))
+}
+
+/// What is in the text of every record of the same place.
+fn mark(record: &Record) -> String {
+    let Some(Target { context, dockerfile, .. }) = record.targets.first() else { return String::new() };
+    let remote = context.repository.as_ref().and_then(|found| found.remote.as_deref());
+    let mark = remote.unwrap_or(if context.at.is_empty() { &dockerfile.digest } else { &context.at });
+    serde_json::to_string(mark).unwrap_or_default()
 }
 
 /// The last build of the same place before `record` that came to an end.
 pub fn last_before(record: &Record, kept: &[Kept]) -> Option<Record> {
-    let mut earlier = earlier(record, kept, MOST_READ).into_iter();
-    earlier.find(|other| other.status == Status::Completed)
+    earlier(record, kept).find(|other| other.status == Status::Completed)
 }
 
 #[cfg(test)]

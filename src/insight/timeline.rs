@@ -188,26 +188,9 @@ fn under_way(record: &Record, bars: &[Bar]) -> Vec<(u64, usize)> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-
-    pub(in crate::insight) fn step(
-        number: usize,
-        needs: &[usize],
-        (from, to, took): (u64, u64, u64),
-    ) -> Step {
-        Step {
-            number,
-            target: 1,
-            title: format!("RUN {number}"),
-            needs: needs.to_vec(),
-            outcome: Some(Outcome::Ran),
-            started_ms: Some(from),
-            ended_ms: Some(to),
-            took_ms: Some(took),
-            ..Step::default()
-        }
-    }
+    use crate::record::tests::step;
 
     fn timeline(steps: Vec<Step>) -> Timeline {
         Timeline::of(&Record { steps, took_ms: Some(200), ..Record::default() })

@@ -8,6 +8,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
+
 use super::contents::{Change, Contents};
 use crate::layer::index::{Index, Kind, What};
 
@@ -29,10 +31,11 @@ pub struct Efficiency {
     pub paths: Vec<Wasted>,
 }
 
-/// A path that several layers have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A path that several layers have. As JSON its bytes that are no text are U+FFFD.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Wasted {
     /// From the root, without a slash before it.
+    #[serde(serialize_with = "path_as_text")]
     pub path: Vec<u8>,
     /// Bytes that all layers together have for it.
     pub bytes: u64,
@@ -40,8 +43,8 @@ pub struct Wasted {
     pub layers: Vec<usize>,
 }
 
-/// What one layer has and another hides.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What one layer has and another hides. As JSON, paths are as in [`Wasted`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Hidden {
     /// The layer that brings it.
     pub of: usize,
@@ -54,7 +57,16 @@ pub struct Hidden {
     /// How many files.
     pub files: usize,
     /// The largest of them, or the folder that holds them all.
+    #[serde(serialize_with = "paths_as_text")]
     pub examples: Vec<(Vec<u8>, u64)>,
+}
+
+fn path_as_text<S: Serializer>(path: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&String::from_utf8_lossy(path))
+}
+
+fn paths_as_text<S: Serializer>(all: &[(Vec<u8>, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(all.iter().map(|(path, size)| (String::from_utf8_lossy(path), size)))
 }
 
 impl Hidden {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::deflate;
 use super::member::{self, Sum};
 use super::writer::TABLE_ANNOTATION;
+use crate::busy;
 use crate::oci::{Descriptor, MediaType};
 
 /// How a layer blob is compressed.
@@ -147,15 +148,15 @@ impl Compression {
     pub fn pack(self, raw: &[u8], packed: &mut Vec<u8>) -> Result<usize, CompressError> {
         match self {
             Compression::None | Compression::Estargz { .. } => Ok(0),
-            Compression::Gzip { level } => {
+            Compression::Gzip { level } => busy::with("gzip", raw.len(), || {
                 let level = if is_noise(raw) { STORED } else { level };
                 deflated(raw, level, packed)
-            }
-            Compression::Zstd { level } => {
+            }),
+            Compression::Zstd { level } => busy::with("zstd", raw.len(), || {
                 let mut encoder = zstd::bulk::Compressor::new(level).map_err(CompressError::Zstd)?;
                 grow(packed, zstd::zstd_safe::compress_bound(raw.len()));
                 encoder.compress_to_buffer(raw, &mut packed[..]).map_err(CompressError::Zstd)
-            }
+            }),
         }
     }
 

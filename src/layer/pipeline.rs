@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, ScopedJoinHandle};
 
 use super::archive::{Error, decompress};
+use crate::busy;
 use crate::oci::{DiffId, Digest, Hasher};
 
 /// Large enough that handing over costs nothing, small enough that two stay in the processor's cache.
@@ -69,7 +70,7 @@ fn decode(
     loop {
         let mut buffer = recycled.try_recv().unwrap_or_else(|_| vec![0; CHUNK_BYTES]);
         buffer.resize(CHUNK_BYTES, 0);
-        let (filled, outcome) = fill(&mut decoder, &mut buffer);
+        let (filled, outcome) = busy::with("decompress", CHUNK_BYTES, || fill(&mut decoder, &mut buffer));
         buffer.truncate(filled);
         let chunk = Arc::new(buffer);
         if filled > 0 && (to_hasher.send(chunk.clone()).is_err() || to_parser.send(Ok(chunk)).is_err()) {

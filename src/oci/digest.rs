@@ -7,6 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 use sha2::digest::common::hazmat::SerializableState as _;
 
+use crate::busy;
+
 /// The SHA-256 of some bytes, written `sha256:<64 hex digits>` (image-spec, "Digests").
 ///
 /// Other algorithms of the specification are refused: no registry in use hands them out.
@@ -119,7 +121,7 @@ impl Hasher {
 
     /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        busy::with("SHA-256", bytes.len(), || self.0.update(bytes));
     }
 
     /// The digest of everything added.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::insight::waste::{Hidden, Wasted};
 use crate::record::{Message, Record};
 
 /// Everything that is told of a build or an image.
@@ -11,20 +12,29 @@ pub struct Report {
     pub title: String,
     /// The version of rbuild that wrote it.
     pub rbuild: String,
-    /// Which of the record's targets the image is of.
-    pub target: usize,
     /// The record of the build, as it is kept; none of an image that was built elsewhere.
     pub record: Option<Record>,
-    /// The image.
+    /// When steps ran.
+    pub timeline: Timeline,
+    /// Why steps ran again.
+    pub misses: Vec<Miss>,
+    /// What is told of each target; of an image that was built elsewhere, of that alone. There is one at least.
+    pub views: Vec<View>,
+    /// Which of these is shown first.
+    pub shown: usize,
+}
+
+/// What is told of one target of a build.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct View {
+    /// Which of the record's targets it is.
+    pub target: usize,
+    /// Its image.
     pub image: Option<Image>,
     /// Why nothing is told of an image.
     pub no_image: Option<String>,
     /// What stands out.
     pub findings: Vec<Finding>,
-    /// When steps ran.
-    pub timeline: Timeline,
-    /// Why steps ran again.
-    pub misses: Vec<Miss>,
     /// The build that this one is compared with.
     pub last: Option<Last>,
     /// Builds of the same place before this one, the oldest first.
@@ -118,25 +128,6 @@ pub struct Efficiency {
     pub wasted_bytes: u64,
     /// The paths that cost most.
     pub paths: Vec<Wasted>,
-}
-
-/// A path that several layers have.
-#[derive(Debug, Clone, Serialize)]
-pub struct Wasted {
-    pub path: String,
-    pub bytes: u64,
-    pub layers: Vec<usize>,
-}
-
-/// What one layer has and another hides.
-#[derive(Debug, Clone, Serialize)]
-pub struct Hidden {
-    pub of: usize,
-    pub by: usize,
-    pub removed_bytes: u64,
-    pub replaced_bytes: u64,
-    pub files: usize,
-    pub examples: Vec<(String, u64)>,
 }
 
 /// What a layer did to packages.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::data::{
-    Earlier, Efficiency, Finding, Growth, Hidden, Image, Kind, Last, Layer, Link, Miss, Node, Packages,
-    Report, Timeline, Wasted,
+    Earlier, Efficiency, Finding, Growth, Image, Kind, Last, Layer, Link, Miss, Node, Packages, Report,
+    Timeline, View,
 };
 use crate::cache::{Cache, Key};
 use crate::image::{self, StoredPlatform};
@@ -36,6 +36,8 @@ pub struct Asked {
 
 /// All trees together have so many nodes: more are too small to be seen.
 const NODES: usize = 2500;
+/// Of many images in one page each has fewer, but so many.
+const LEAST_NODES: usize = 150;
 /// So many folders are told of that grew or shrank.
 const GROWTHS: usize = 25;
 /// So many pairs of layers of which one hides something of the other,
@@ -49,43 +51,76 @@ const NAMES: usize = 3;
 /// Packages are told apart by merging all layers again for each: not where that is more files than so many.
 const MOST_MERGED: usize = 30_000_000;
 
+/// So many targets of one build are told of.
+const VIEWS: usize = 40;
+
 /// Gathers it. `kept` are the records of the store, newest first. What is not known is left out, and said where it matters.
 pub fn gather(store: &Store, kept: &[Kept], asked: &Asked) -> Report {
     let record = asked.record.as_ref();
     let times = record.map(timeline::Timeline::of).unwrap_or_default();
-    let earlier = record.map(|record| place::earlier(record, kept, EARLIER)).unwrap_or_default();
+    let earlier: Vec<Record> =
+        record.map(|record| place::earlier(record, kept).take(EARLIER).collect()).unwrap_or_default();
     let last = earlier.iter().find(|other| other.status == crate::record::Status::Completed);
     let cache = Cache::new(store.clone());
     let preimages = |key: &str| cache.preimage(&Key::from_hex(key)?).ok()?;
     let misses = record.map(|record| missed::misses(record, last, &preimages)).unwrap_or_default();
-    let seen = Seen::of(store, asked);
-    let indexes: Vec<Option<Arc<Index>>> = match &seen {
-        Ok(seen) => seen.layers.iter().map(|layer| layer.index.clone()).collect(),
-        Err(_) => Vec::new(),
-    };
-    let contents = Contents::of(&indexes);
-    let hidden = waste::hidden(&contents);
-    let brought: &[Brought] = seen.as_ref().map_or(&[], |seen| &seen.layers);
-    let facts = Facts {
-        record,
-        timeline: &times,
-        misses: &misses,
-        layers: brought,
-        contents: &contents,
-        hidden: &hidden,
-    };
+    let targets = record.map_or(1, |record| record.targets.len());
+    // An image that was asked for, and is of no target that is told of, is told of alone.
+    let mut shown: Vec<usize> = (0..targets.min(VIEWS)).collect();
+    if !shown.contains(&asked.target) {
+        shown = vec![asked.target];
+    }
+    let build =
+        Build { store, asked, times: &times, misses: &misses, earlier: &earlier, last, of: shown.len() };
+    let views: Vec<View> = shown.iter().map(|target| build.view(*target)).collect();
     Report {
         title: title(asked),
         rbuild: env!("CARGO_PKG_VERSION").to_owned(),
-        target: asked.target,
-        findings: findings(&facts).into_iter().map(finding).collect(),
-        last: last.map(|last| compared(store, asked, last, (&contents, seen.is_ok()))),
-        earlier: earlier.iter().rev().filter_map(|other| before(other, asked.target)).collect(),
-        timeline: shown(&times),
+        shown: shown.iter().position(|target| *target == asked.target).unwrap_or(0),
+        views,
+        timeline: self::shown(&times),
         misses: misses.into_iter().map(miss).collect(),
-        no_image: seen.as_ref().err().cloned(),
-        image: seen.ok().map(|seen| seen.image(store, &indexes, &contents, &hidden)),
         record: asked.record.clone(),
+    }
+}
+
+/// What is known of a build, whatever its targets.
+struct Build<'b> {
+    store: &'b Store,
+    asked: &'b Asked,
+    times: &'b timeline::Timeline,
+    misses: &'b [missed::Miss],
+    earlier: &'b [Record],
+    last: Option<&'b Record>,
+    /// So many views share the room of the page.
+    of: usize,
+}
+
+impl Build<'_> {
+    fn view(&self, target: usize) -> View {
+        let Self { store, times, misses, earlier, last, of, .. } = *self;
+        let is_asked = target == self.asked.target;
+        let image = self.asked.image.clone().filter(|_| is_asked);
+        let asked = &Asked { target, image, ..self.asked.clone() };
+        let seen = Seen::of(store, asked);
+        let indexes: Vec<Option<Arc<Index>>> = match &seen {
+            Ok(seen) => seen.layers.iter().map(|layer| layer.index.clone()).collect(),
+            Err(_) => Vec::new(),
+        };
+        let contents = Contents::of(&indexes);
+        let hidden = waste::hidden(&contents);
+        let brought: &[Brought] = seen.as_ref().map_or(&[], |seen| &seen.layers);
+        let record = asked.record.as_ref();
+        let (layers, contents, hidden) = (brought, &contents, hidden.as_slice());
+        let facts = Facts { record, timeline: times, misses, layers, contents, hidden };
+        View {
+            target,
+            findings: findings(&facts).into_iter().map(finding).collect(),
+            last: last.map(|last| compared(store, asked, last, (contents, seen.is_ok()))),
+            earlier: earlier.iter().rev().filter_map(|other| before(other, target)).collect(),
+            no_image: seen.as_ref().err().cloned(),
+            image: seen.ok().map(|seen| seen.image(store, (&indexes, contents, hidden), of)),
+        }
     }
 }
 
@@ -139,12 +174,11 @@ impl Seen {
     fn image(
         self,
         store: &Store,
-        indexes: &[Option<Arc<Index>>],
-        contents: &Contents<'_>,
-        hidden: &[waste::Hidden],
+        (indexes, contents, hidden): (&[Option<Arc<Index>>], &Contents<'_>, &[waste::Hidden]),
+        of: usize,
     ) -> Image {
         let efficiency = waste::efficiency(indexes, contents);
-        let trees = tree::trees(contents, NODES);
+        let trees = tree::trees(contents, (NODES / of).max(LEAST_NODES));
         let others = Others::of(store, &self.platform);
         let mut shown = Vec::with_capacity(self.layers.len());
         for (at, (brought, tree)) in self.layers.iter().zip(trees).enumerate() {
@@ -168,7 +202,7 @@ impl Seen {
                 tree: brought.index.is_some().then(|| node(&tree)),
             });
         }
-        let (packages, no_packages) = packages(store, &self, contents);
+        let (packages, no_packages) = packages(store, &self, contents, PACKAGES / of);
         Image {
             digest: self.platform.descriptor.digest.to_string(),
             platform: self.platform.platform().map(|platform| platform.to_string()).unwrap_or_default(),
@@ -184,9 +218,9 @@ impl Seen {
             efficiency: Efficiency {
                 score: efficiency.score,
                 wasted_bytes: efficiency.wasted_bytes,
-                paths: efficiency.paths.into_iter().map(wasted).collect(),
+                paths: efficiency.paths,
             },
-            hidden: hidden.iter().take(PAIRS).map(hides).collect(),
+            hidden: hidden.iter().take((PAIRS / of).max(10)).cloned().collect(),
             packages,
             no_packages,
             empty_steps: empty_steps(&self.config),
@@ -239,7 +273,12 @@ impl Others {
     }
 }
 
-fn packages(store: &Store, seen: &Seen, contents: &Contents<'_>) -> (Vec<Packages>, Option<String>) {
+fn packages(
+    store: &Store,
+    seen: &Seen,
+    contents: &Contents<'_>,
+    most: usize,
+) -> (Vec<Packages>, Option<String>) {
     let none = |why: &str| (Vec::new(), Some(why.to_owned()));
     if contents.visible.len().saturating_mul(seen.layers.len()) > MOST_MERGED {
         return none("the image has too many files and layers for this page; `rbuild sbom --by-step` tells");
@@ -257,7 +296,7 @@ fn packages(store: &Store, seen: &Seen, contents: &Contents<'_>) -> (Vec<Package
         }
         let Some(last) = found.last_mut() else { continue };
         let row = row(event, last);
-        if told < PACKAGES {
+        if told < most {
             last.events.push(row);
             told += 1;
         }
@@ -340,16 +379,6 @@ fn node(tree: &tree::Node) -> Node {
     };
     let children = tree.children.iter().map(node).collect();
     Node(path(&tree.name), tree.size, tree.files, tree.hidden, kind, children)
-}
-
-fn wasted(wasted: waste::Wasted) -> Wasted {
-    Wasted { path: path(&wasted.path), bytes: wasted.bytes, layers: wasted.layers }
-}
-
-fn hides(hidden: &waste::Hidden) -> Hidden {
-    let waste::Hidden { of, by, removed_bytes, replaced_bytes, files, ref examples } = *hidden;
-    let examples = examples.iter().map(|(bytes, size)| (path(bytes), *size)).collect();
-    Hidden { of, by, removed_bytes, replaced_bytes, files, examples }
 }
 
 fn grown(growth: growth::Growth) -> Growth {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::data::{Finding, Image, Layer, Report};
+use super::data::{Finding, Image, Last, Layer, Report, View};
 use crate::oci::rfc3339_ms;
 use crate::record::{Outcome, Record, Status};
 use crate::text::duration::seconds;
@@ -18,28 +18,52 @@ const BAR_PART: usize = 4;
 pub fn text(report: &Report, width: usize) -> String {
     let width = width.clamp(40, 200);
     let mut lines = heading(report);
-    if !report.findings.is_empty() {
+    let first = report.views.get(report.shown);
+    let findings = first.map_or(&[][..], |view| &view.findings);
+    if !findings.is_empty() {
         part(&mut lines, "What stands out");
-        report.findings.iter().for_each(|finding| lines.extend(stands_out(finding, width)));
+        findings.iter().for_each(|finding| lines.extend(stands_out(finding, width)));
     }
     if let Some(record) = &report.record {
         time(report, record, width, &mut lines);
         misses(report, record, &mut lines);
     }
-    if let Some(image) = &report.image {
-        layers(image, width, &mut lines);
-        hidden(image, &mut lines);
-    } else if let Some(why) = &report.no_image {
-        lines.push(String::new());
-        lines.push(format!("nothing is known of the files: {why}"));
+    if let Some(view) = first {
+        files(view, width, &mut lines);
     }
-    growth(report, &mut lines);
+    for view in report.views.iter().enumerate().filter(|(at, _)| *at != report.shown).map(|(_, view)| view) {
+        lines.extend([String::new(), format!("The image of {}", name_of(report, view))]);
+        lines.extend(sizes(view));
+        let own = view.findings.iter().filter(|finding| finding.layer.is_some());
+        own.for_each(|finding| lines.extend(stands_out(finding, width)));
+        files(view, width, &mut lines);
+    }
     let mut out = String::new();
     for line in lines {
         out.push_str(cut(&harmless(&line), width).trim_end());
         out.push('\n');
     }
     out
+}
+
+fn files(view: &View, width: usize, lines: &mut Vec<String>) {
+    if let Some(image) = &view.image {
+        layers(image, width, lines);
+        hidden(image, lines);
+    } else if let Some(why) = &view.no_image {
+        lines.push(String::new());
+        lines.push(format!("nothing is known of the files: {why}"));
+    }
+    growth(view.last.as_ref(), lines);
+}
+
+/// What a bake file calls the target.
+fn name_of(report: &Report, view: &View) -> String {
+    let target = report.record.as_ref().and_then(|record| record.targets.get(view.target));
+    match target.filter(|target| !target.name.is_empty()) {
+        Some(target) => format!("target `{}`", target.name),
+        None => format!("target {}", view.target + 1),
+    }
 }
 
 fn part(lines: &mut Vec<String>, title: &str) {
@@ -52,7 +76,8 @@ fn took(milliseconds: u64) -> String {
 
 fn heading(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
-    let last = report.last.as_ref();
+    let view = report.views.get(report.shown);
+    let last = view.and_then(|view| view.last.as_ref());
     if let Some(record) = &report.record {
         let status = match record.status {
             Status::Running => "has not ended",
@@ -70,34 +95,45 @@ fn heading(report: &Report) -> Vec<String> {
         let of = |outcome| record.steps.iter().filter(|step| step.outcome == Some(outcome)).count();
         let time = record.took_ms.map_or_else(|| "no end".to_owned(), took);
         let change = last.and_then(|last| Some(change(record.took_ms?, last.took_ms?, took)));
-        let made = record.targets.get(report.target).and_then(|target| target.made.as_ref());
-        let (ran, cached) = match made {
-            Some(made) => (made.ran, made.cached),
-            None => (of(Outcome::Ran) + of(Outcome::Failed), of(Outcome::Cached)),
+        let made = |target: &crate::record::Target| target.made.clone();
+        let all: Vec<_> = record.targets.iter().filter_map(made).collect();
+        let (ran, cached) = match all.as_slice() {
+            [made] => (made.ran, made.cached),
+            _ => (of(Outcome::Ran) + of(Outcome::Failed), of(Outcome::Cached)),
         };
         let steps = format!("{ran} steps ran, {cached} cached");
         lines.push(format!("  time    {time}{}; {steps}", change.unwrap_or_default()));
     } else {
         lines.push(format!("{}  image", report.title));
     }
-    if let Some(image) = &report.image {
-        let change = last.and_then(|last| Some(change(image.blob_bytes, last.blob_bytes?, bytes)));
-        lines.push(format!(
+    if let Some(view) = view {
+        if report.views.len() > 1 {
+            lines.push(format!("  of {}, which is one of {}:", name_of(report, view), report.views.len()));
+        }
+        lines.extend(sizes(view));
+    }
+    lines
+}
+
+fn sizes(view: &View) -> Vec<String> {
+    let Some(image) = &view.image else { return Vec::new() };
+    let change = view.last.as_ref().and_then(|last| Some(change(image.blob_bytes, last.blob_bytes?, bytes)));
+    vec![
+        format!(
             "  size    {} compressed{}, {} uncompressed, {} layers, {} files",
             bytes(image.blob_bytes),
             change.unwrap_or_default(),
             bytes(image.bytes),
             image.layers.len(),
             image.visible_files
-        ));
-        let wasted = bytes(image.efficiency.wasted_bytes);
-        lines.push(format!(
-            "  waste   {wasted}; {:.1} % efficient, as dive counts",
+        ),
+        format!(
+            "  waste   {}; {:.1} % efficient, as dive counts",
+            bytes(image.efficiency.wasted_bytes),
             image.efficiency.score * 100.0
-        ));
-        lines.push(format!("  image   {}", image.digest));
-    }
-    lines
+        ),
+        format!("  image   {}", image.digest),
+    ]
 }
 
 /// ` (+3.0s)`; nothing where nothing changed.
@@ -248,13 +284,13 @@ fn hidden(image: &Image, lines: &mut Vec<String>) {
         let size = bytes(pair.removed_bytes + pair.replaced_bytes);
         lines.push(format!("  {size:>9}  of {} {how} {}", brought(of, pair.of), brought(by, pair.by)));
         for (path, size) in pair.examples.iter().take(3) {
-            lines.push(format!("             {:>9} /{path}", bytes(*size)));
+            lines.push(format!("             {:>9} /{}", bytes(*size), String::from_utf8_lossy(path)));
         }
     }
 }
 
-fn growth(report: &Report, lines: &mut Vec<String>) {
-    let Some(last) = report.last.as_ref().filter(|last| !last.growth.is_empty()) else { return };
+fn growth(last: Option<&Last>, lines: &mut Vec<String>) {
+    let Some(last) = last.filter(|last| !last.growth.is_empty()) else { return };
     part(lines, &format!("Since build {}", last.id));
     for growth in last.growth.iter().take(MOST) {
         let (sign, by) = match growth.after.checked_sub(growth.before) {

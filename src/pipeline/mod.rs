@@ -45,7 +45,7 @@ use crate::oci::{Annotation, Descriptor, Digest, Layer, Platform, Reference};
 use crate::plan::{self, graph::Plan};
 use crate::record::Record;
 use crate::registry::Client;
-use crate::report::{Diagnostic, Events, Listener};
+use crate::report::{Diagnostic, Event, Events, Listener};
 use crate::secrets::Secrets;
 use crate::shared_cache::mounts::Travel;
 use crate::shared_cache::{Backend, CacheFrom, CacheTo};
@@ -370,7 +370,8 @@ pub fn run_several(targets: &[Target], events: &Events, stop: &Stop) -> Result<V
         let built = outcome.map(|made| made.into_iter().map(|made| (made.name, made.built)).collect());
         return built.map_err(|diagnostics| Failed::while_building(diagnostics, &services));
     };
-    recorder.begin(&services.store);
+    recorder.keep_in(&services.store, &events);
+    events.send(Event::Foreseen(recording::foresight(&recorder, &services.store)));
     let services = Services { log: BuildLog::named(&services.store, recorder.id()), ..services };
     let outcome = together::run(&targets, &whole, &services, Some(&recorder));
     services.empty_trash();

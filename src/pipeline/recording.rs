@@ -2,17 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::inputs::Inputs;
 use super::result::{PlatformResult, Results};
 use super::{Built, ContextFrom, DockerfileFrom, PullPolicy, Request, Squash, Target};
 use crate::export;
+use crate::insight::missed::counterpart;
+use crate::insight::place;
 use crate::oci::{self, Descriptor, Reference};
 use crate::plan::ContextSource;
 use crate::plan::graph::{BaseOrigin, Network};
-use crate::record::{self, Argument, Context, ContextKind, Pair, Recorder, Repository};
+use crate::record::{
+    self, Argument, Context, ContextKind, Outcome, Pair, Record, Recorder, Repository, Step, kept,
+};
+use crate::report::Foresight;
 use crate::solve::{Materials, Words, usual_jobs};
 use crate::source::git::here;
+use crate::store::Store;
 use crate::text::url::without_password;
 
 /// What of a build is recorded.
@@ -43,6 +51,24 @@ pub(super) fn start(targets: &[&Target], whole: &Request) -> Option<Recorder> {
         }
     }
     Some(recorder)
+}
+
+/// Tells how long the steps of this build took in the builds of the same place before it.
+pub(super) fn foresight(recorder: &Arc<Recorder>, store: &Store) -> Foresight {
+    /// So many builds are asked.
+    const BUILDS: usize = 5;
+    let (recorder, store) = (Arc::downgrade(recorder), store.clone());
+    Foresight::new(move || {
+        let Some(asked) = recorder.upgrade().map(|recorder| recorder.asked()) else { return Vec::new() };
+        let kept = kept::list(&store);
+        let earlier: Vec<Record> = place::earlier(&asked, &kept).take(BUILDS).collect();
+        let took = |step: &Step| {
+            let then = earlier.iter().filter_map(|record| counterpart(step, record));
+            let mut ran = then.filter(|then| then.outcome == Some(Outcome::Ran));
+            ran.find_map(|then| then.took_ms).map(Duration::from_millis)
+        };
+        asked.steps.iter().map(took).collect()
+    })
 }
 
 /// Tells what a target's inputs turned out to be.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::layer::Compression;
-use crate::report::FileCounts;
+use crate::report::{FileCounts, Traffic};
 
 /// What the member `format` says.
 pub const FORMAT: &str = "rbuild.build-record";
@@ -401,6 +401,9 @@ pub struct Usage {
     pub read: u64,
     /// Bytes that were written for disks.
     pub written: u64,
+    /// Bytes that went over its network, if it had one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Traffic>,
 }
 
 /// Something that was moved: a layer that was fetched, unpacked, pushed.
@@ -521,5 +524,25 @@ impl Record {
     /// The first error in one line; of one that failed.
     pub fn error(&self) -> Option<&str> {
         self.errors.first().map(|error| error.text.as_str())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A step `RUN NUMBER` that ran, from when to when, and how long its own work took.
+    pub(crate) fn step(number: usize, needs: &[usize], (from, to, took): (u64, u64, u64)) -> Step {
+        Step {
+            number,
+            target: 1,
+            title: format!("RUN {number}"),
+            needs: needs.to_vec(),
+            outcome: Some(Outcome::Ran),
+            started_ms: Some(from),
+            ended_ms: Some(to),
+            took_ms: Some(took),
+            ..Step::default()
+        }
     }
 }

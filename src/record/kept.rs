@@ -1,7 +1,7 @@
 //! Where records lie: in the store, a file for each build.
 //!
 //! ```text
-//! ROOT/rbuild/history/<milliseconds>-<id>.begun   what was asked for; locked as long as the build runs
+//! ROOT/rbuild/history/<milliseconds>-<id>.begun   what was asked for, of a build that takes a while; locked as long as it runs
 //! ROOT/rbuild/history/<milliseconds>-<id>.json    the whole record; then the other is gone
 //! ```
 //!
@@ -20,7 +20,7 @@ use crate::oci::Digest;
 use crate::store::{Folder, Store};
 use crate::text::url::without_passwords;
 
-/// So many builds keep their records,
+/// So many builds keep their records, and some more until somebody looks, which one in sixteen does:
 const BUILDS: usize = 100;
 /// each for so long, in milliseconds,
 const AGE_MS: u64 = 60 * 86_400_000;
@@ -90,11 +90,9 @@ pub(super) fn new_id() -> String {
     format!("{:012x}", random & 0xffff_ffff_ffff)
 }
 
-/// Says in the store that a build has begun. What is too old or too much makes room.
+/// Says in the store that a build has begun.
 pub(super) fn begin(store: &Store, record: &Record) -> io::Result<Begun> {
-    let folder = store.private(Folder::History);
-    expire(&folder, record.started_ms);
-    let path = folder.join(format!("{:0DIGITS$}-{}.begun", record.started_ms, record.id));
+    let path = store.private(Folder::History).join(file_name(record, "begun"));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
     // A lock that cannot be had makes the build look as if it were killed until it ends.
     let _ = file.try_lock();
@@ -102,12 +100,22 @@ pub(super) fn begin(store: &Store, record: &Record) -> io::Result<Begun> {
     Ok(Begun { _lock: file, path })
 }
 
-impl Begun {
-    /// Puts the whole record in its place.
-    pub(super) fn finish(self, record: &Record) -> io::Result<()> {
-        put(&self.path.with_extension("json"), record)?;
-        fs::remove_file(&self.path)
+/// Puts the whole record in its place; what was left of the beginning goes. Now and then, what is too old or too much makes room: to look
+/// for that costs more than to write a record.
+pub(super) fn finish(store: &Store, begun: Option<Begun>, record: &Record) -> io::Result<()> {
+    let folder = store.private(Folder::History);
+    put(&folder.join(file_name(record, "json")), record)?;
+    if let Some(begun) = begun {
+        fs::remove_file(&begun.path)?;
     }
+    if record.id.ends_with('0') {
+        expire(&folder, record.started_ms);
+    }
+    Ok(())
+}
+
+fn file_name(record: &Record, kind: &str) -> String {
+    format!("{:0DIGITS$}-{}.{kind}", record.started_ms, record.id)
 }
 
 /// The record as it is kept: no URL in it has a password, whoever wrote it. (A URL ends with the quotation mark of its text.)
@@ -136,8 +144,7 @@ pub fn add(store: &Store, record: &Record) -> io::Result<bool> {
     if list(store).iter().any(|kept| kept.id == record.id) {
         return Ok(false);
     }
-    let name = format!("{:0DIGITS$}-{}.json", record.started_ms, record.id);
-    put(&store.private(Folder::History).join(name), record).map(|()| true)
+    put(&store.private(Folder::History).join(file_name(record, "json")), record).map(|()| true)
 }
 
 /// Whether a text can be the id of a build: it is a part of file names.
@@ -168,8 +175,11 @@ pub fn of_image(store: &Store, digest: &Digest) -> Option<(Record, usize)> {
 }
 
 fn entries(folder: &Path) -> Vec<Kept> {
-    let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut all: Vec<Kept> = files.filter_map(|file| named(file.path())).collect();
+    in_order(fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path()))
+}
+
+fn in_order(files: impl IntoIterator<Item = PathBuf>) -> Vec<Kept> {
+    let mut all: Vec<Kept> = files.into_iter().filter_map(named).collect();
     // A whole record goes before what its beginning left.
     all.sort_by(|a, b| (b.started_ms, &a.id, b.is_whole).cmp(&(a.started_ms, &b.id, a.is_whole)));
     all.dedup_by(|later, first| later.id == first.id);
@@ -203,6 +213,13 @@ impl Kept {
             record.status = if is_running { Status::Running } else { Status::Killed };
         }
         Ok(record)
+    }
+
+    /// Reads it if its text has what is looked for; one that has not is none, as is one that cannot be read. Most records are of other
+    /// things, and need not be understood.
+    pub fn read_if(&self, finder: &memchr::memmem::Finder<'_>) -> Option<Record> {
+        self.bytes().ok().filter(|bytes| finder.find(bytes).is_some())?;
+        self.read().ok()
     }
 
     fn bytes(&self) -> io::Result<Vec<u8>> {
@@ -269,20 +286,23 @@ pub fn parse(bytes: &[u8]) -> Result<Record, Fault> {
     }
 }
 
-/// Removes what is too old or too much; one more is about to be made.
+/// Removes what is too old or too much.
 fn expire(folder: &Path, now_ms: u64) {
+    let files: Vec<PathBuf> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path()).collect();
+    let (others, files): (Vec<PathBuf>, Vec<PathBuf>) =
+        files.into_iter().partition(|path| path.extension().is_some_and(|e| e == "new"));
     let mut sum = 0;
-    for (at, kept) in entries(folder).iter().enumerate() {
+    for (at, kept) in in_order(files).iter().enumerate() {
         if at >= LEAST {
             sum += fs::metadata(&kept.path).map_or(0, |file| file.len());
         }
-        if at + 1 >= BUILDS || kept.started_ms.saturating_add(AGE_MS) < now_ms || sum > BYTES {
+        if at >= BUILDS || kept.started_ms.saturating_add(AGE_MS) < now_ms || sum > BYTES {
             let _ = kept.remove();
         }
     }
     // What a killed process left of one that it was about to put in its place.
-    let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    for path in files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|e| e == "new")) {
+    for path in others {
         let is_old =
             |file: fs::Metadata| file.modified().ok()?.elapsed().ok().map(|age| age.as_secs() > 3600);
         if fs::metadata(&path).ok().and_then(is_old) == Some(true) {
@@ -317,7 +337,7 @@ mod tests {
         drop(begun);
         assert_eq!(status(), Status::Killed);
         let begun = Begun { _lock: File::open(&path).unwrap(), path };
-        begun.finish(&Record { status: Status::Completed, ..record.clone() }).unwrap();
+        finish(&store, Some(begun), &Record { status: Status::Completed, ..record.clone() }).unwrap();
         assert_eq!(status(), Status::Completed);
         assert_eq!(fs::read_dir(store.folder(Folder::History)).unwrap().count(), 1);
         assert!(!add(&store, &record).unwrap());
@@ -329,12 +349,13 @@ mod tests {
     fn old_records_make_room() {
         let (_dir, store) = store();
         let start = 1_800_000_000_000;
-        for at in 0..BUILDS as u64 + 5 {
-            let record = record(start + at);
-            begin(&store, &record).unwrap().finish(&record).unwrap();
+        // The last is one of those that look.
+        for at in 0..=BUILDS as u64 + 12 {
+            let record = Record { id: format!("{at:012x}"), ..record(start + at) };
+            finish(&store, None, &record).unwrap();
         }
         let kept = list(&store);
-        assert_eq!((kept.len(), kept[0].started_ms), (BUILDS, start + BUILDS as u64 + 4));
+        assert_eq!((kept.len(), kept[0].started_ms), (BUILDS, start + BUILDS as u64 + 12));
         expire(&store.folder(Folder::History), start + AGE_MS + 1000);
         assert!(list(&store).is_empty());
     }

@@ -12,6 +12,8 @@ pub mod provenance;
 mod recorder;
 pub mod trace;
 
+#[cfg(test)]
+pub(crate) use format::tests;
 pub use format::{
     Argument, Context, ContextKind, Dockerfile, FORMAT, Form, Image, Layer, Machine, Made, Material,
     MaterialKind, Message, Outcome, Pair, Place, Record, Repository, Status, Step, Target, Transfer, Usage,

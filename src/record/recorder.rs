@@ -1,7 +1,7 @@
 //! Makes a record while a build runs.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use super::format::{
@@ -13,17 +13,21 @@ use super::mask::{Hidden, Hide, Mask};
 use crate::clock;
 use crate::oci::Digest;
 use crate::report::{
-    self, Diagnostic, Event, Listener, ResourceUsage, Source, StepHeading, StepNumber, StepResult,
+    self, Diagnostic, Event, Events, Listener, ResourceUsage, Source, StepHeading, StepNumber, StepResult,
 };
 use crate::store::Store;
-use crate::sync::lock;
+use crate::sync::{lock, processors};
 use crate::text::terminal::harmless;
 use crate::text::url::without_passwords;
 
 /// Longer Dockerfiles are recorded by their digest alone.
 const TEXT_BYTES: usize = 1 << 20;
+/// The thread that leaves a word makes no more than a JSON of what was asked for.
+const STACK_BYTES: usize = 512 << 10;
 /// Titles are cut after so many characters.
 const TITLE_CHARS: usize = 300;
+/// A build that is over sooner, and ran no command, leaves no word of its beginning.
+const SOON: Duration = Duration::from_millis(50);
 /// So many notes, warnings, and transfers of a step are recorded; more are no help to anybody.
 const MOST: usize = 500;
 
@@ -40,6 +44,8 @@ struct State {
     mask: Mask,
     hidden: Hidden,
     sources: Vec<Option<Arc<Source>>>,
+    /// Where the record is to be kept; nowhere once it is there.
+    store: Option<Store>,
     begun: Option<Begun>,
 }
 
@@ -58,8 +64,7 @@ impl Recorder {
             ..Record::default()
         };
         let sources = vec![None; record.targets.len()];
-        let state =
-            State { record, mask: Mask::new(hidden), hidden: Hidden::default(), sources, begun: None };
+        let state = State { record, mask: Mask::new(hidden), sources, ..State::default() };
         Self { started: Instant::now(), state: Mutex::new(state) }
     }
 
@@ -78,14 +83,21 @@ impl Recorder {
         lock(&self.state).record.clone()
     }
 
-    /// Leaves in the store that the build has begun, so that one that is killed is seen. What cannot be written is no failure of a build.
-    pub fn begin(&self, store: &Store) {
-        let mut state = lock(&self.state);
-        let State { record, hidden, begun: slot, .. } = &mut *state;
-        hidden.hide(record);
-        match kept::begin(store, record) {
-            Ok(begun) => *slot = Some(begun),
-            Err(error) => tracing::warn!(%error, "cannot record the build"),
+    /// The record is to be kept in `store`. That the build has begun is left there as soon as it runs a command, or has taken a while, so
+    /// that one that is killed is seen; most builds are over before, and write once.
+    pub fn keep_in(self: &Arc<Self>, store: &Store, events: &Events) {
+        lock(&self.state).store = Some(store.clone());
+        let recorder: Weak<Self> = Arc::downgrade(self);
+        let begin = move || recorder.upgrade().into_iter().for_each(|known| lock(&known.state).begin());
+        // A thread for this alone would cost more than all else of a record.
+        let Err(begin) = events.later(SOON, Box::new(begin)) else { return };
+        let later = move || {
+            std::thread::sleep(SOON);
+            begin();
+        };
+        let thread = std::thread::Builder::new().name("recorder".to_owned()).stack_size(STACK_BYTES);
+        if thread.spawn(later).is_err() {
+            lock(&self.state).begin();
         }
     }
 
@@ -151,7 +163,7 @@ impl Recorder {
         is_stopped: bool,
     ) -> Arc<Record> {
         let mut state = lock(&self.state);
-        let State { record, mask, begun, hidden, .. } = &mut *state;
+        let State { record, mask, store, begun, hidden, .. } = &mut *state;
         record.took_ms = Some(milliseconds(self.started.elapsed()));
         match outcome {
             Ok(made) => {
@@ -168,8 +180,8 @@ impl Recorder {
             }
         }
         hidden.hide(record);
-        if let Some(begun) = begun.take()
-            && let Err(error) = begun.finish(record)
+        if let Some(store) = store.take()
+            && let Err(error) = kept::finish(&store, begun.take(), record)
         {
             tracing::warn!(%error, "cannot keep the record of the build");
         }
@@ -184,7 +196,7 @@ impl Recorder {
 impl Listener for Recorder {
     fn hear(&self, event: &Event) {
         // There may be very many of these, and logs have them.
-        if matches!(event, Event::Log { .. } | Event::LogSoFar { .. }) {
+        if matches!(event, Event::Log { .. } | Event::LogSoFar { .. } | Event::Foreseen(_)) {
             return;
         }
         let at = self.now();
@@ -193,6 +205,24 @@ impl Listener for Recorder {
 }
 
 impl State {
+    /// Leaves in the store that the build has begun, unless that is there, or more. What cannot be written is no failure of a build.
+    fn begin(&mut self) {
+        let Self { record, hidden, store: Some(store), begun: slot @ None, .. } = self else { return };
+        // What was asked for is told; what came of it until now would be half of it.
+        let rest = Record {
+            steps: std::mem::take(&mut record.steps),
+            warnings: std::mem::take(&mut record.warnings),
+            notes: std::mem::take(&mut record.notes),
+            ..Record::default()
+        };
+        hidden.hide(record);
+        match kept::begin(store, record) {
+            Ok(begun) => *slot = Some(begun),
+            Err(error) => tracing::warn!(%error, "cannot record the build"),
+        }
+        (record.steps, record.warnings, record.notes) = (rest.steps, rest.warnings, rest.notes);
+    }
+
     fn hear(&mut self, at: u64, event: &Event) {
         match event {
             Event::Planned(headings) => {
@@ -202,8 +232,11 @@ impl State {
             Event::Missed { step, why } => {
                 let why = why.as_ref().map(|why| self.mask.text(why));
                 self.change(*step, |step| step.missed = why);
+                if self.record.steps.get(step.0).is_some_and(|step| step.title.starts_with("RUN ")) {
+                    self.begin();
+                }
             }
-            Event::Log { .. } | Event::LogSoFar { .. } => {}
+            Event::Log { .. } | Event::LogSoFar { .. } | Event::Foreseen(_) => {}
             Event::Bytes { step, what, done, .. } => self.moved(*step, what, *done, at),
             Event::Unpacking { step, layer, done, .. } => {
                 self.moved(*step, &format!("unpack {layer}"), *done, at);
@@ -318,13 +351,15 @@ fn finish(step: &mut Step, result: &StepResult) {
 }
 
 fn used(usage: &ResourceUsage) -> Usage {
-    let ResourceUsage { user_time, system_time, peak_memory_bytes, read_bytes, written_bytes } = *usage;
+    let ResourceUsage { user_time, system_time, peak_memory_bytes, read_bytes, written_bytes, network } =
+        *usage;
     Usage {
         user_ms: milliseconds(user_time),
         system_ms: milliseconds(system_time),
         peak_memory: peak_memory_bytes,
         read: read_bytes,
         written: written_bytes,
+        network,
     }
 }
 
@@ -343,7 +378,7 @@ fn machine() -> Machine {
     Machine {
         platform: crate::oci::Platform::host().to_string(),
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-        processors: std::thread::available_parallelism().map_or(1, usize::from),
+        processors: processors(),
         memory_bytes: system.totalram as u64 * u64::from(system.mem_unit),
     }
 }

@@ -2,11 +2,13 @@
 //! (<https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>, "JSON Object Format").
 //!
 //! Each build is three processes: its steps, what they waited for, and what was moved for them. What overlaps is on threads of its own;
-//! an arrow leads from a step to those that needed it, and a counter tells how many were under way.
+//! an arrow leads from a step to those that needed it, and a counter tells how many were under way. A build that was watched has a fourth:
+//! the threads that hashed and compressed.
 
 use serde_json::{Map, Value, json};
 
 use super::format::{Outcome, Record, Step};
+use crate::busy::Thread;
 
 /// The processes of a build, and their names.
 const KINDS: [&str; 3] = ["steps", "waiting", "transfers"];
@@ -23,11 +25,14 @@ struct Slice {
     args: Map<String, Value>,
 }
 
-/// The events of these builds; each begins at zero.
-pub fn events(records: &[&Record]) -> Value {
+/// The events of these builds; each begins at zero. `threads` is what threads were busy with in the first.
+pub fn events(records: &[&Record], threads: &[Thread]) -> Value {
     let mut events = Vec::new();
     for (at, record) in records.iter().enumerate() {
         of_build(record, (at + 1) * STRIDE, &mut events);
+    }
+    if let Some(record) = records.first() {
+        of_threads(record, STRIDE + KINDS.len(), threads, &mut events);
     }
     json!({ "traceEvents": events, "displayTimeUnit": "ms", "otherData": { "builds": ids(records) } })
 }
@@ -45,12 +50,7 @@ fn of_build(record: &Record, first: usize, events: &mut Vec<Value>) {
             continue;
         }
         let process = first + kind;
-        events.push(json!({
-            "ph": "M", "name": "process_name", "pid": process, "tid": 0, "args": { "name": format!("{name} of {title}") },
-        }));
-        events.push(json!({
-            "ph": "M", "name": "process_sort_index", "pid": process, "tid": 0, "args": { "sort_index": process },
-        }));
+        name_process(process, &format!("{name} of {title}"), events);
         for (slice, thread) in on_threads(slices) {
             if kind == 0
                 && let Some(place) = places.get_mut(slice.step)
@@ -62,6 +62,38 @@ fn of_build(record: &Record, first: usize, events: &mut Vec<Value>) {
     }
     arrows(record, first, &places, events);
     counter(record, first, events);
+}
+
+fn name_process(process: usize, name: &str, events: &mut Vec<Value>) {
+    events.push(json!({
+        "ph": "M", "name": "process_name", "pid": process, "tid": 0, "args": { "name": name },
+    }));
+    events.push(json!({
+        "ph": "M", "name": "process_sort_index", "pid": process, "tid": 0, "args": { "sort_index": process },
+    }));
+}
+
+/// What each thread of rbuild was busy with.
+fn of_threads(record: &Record, process: usize, threads: &[Thread], events: &mut Vec<Value>) {
+    if threads.is_empty() {
+        return;
+    }
+    name_process(process, &format!("threads of rbuild, build {}", record.id), events);
+    let began = record.started_ms.saturating_mul(1000);
+    for (at, Thread { name, work }) in threads.iter().enumerate() {
+        let thread = at + 1;
+        events.push(json!({
+            "ph": "M", "name": "thread_name", "pid": process, "tid": thread, "args": { "name": name },
+        }));
+        for busy in work {
+            let start = busy.from_us.saturating_sub(began);
+            let length = busy.to_us.saturating_sub(began).saturating_sub(start).max(1);
+            events.push(json!({
+                "ph": "X", "name": busy.what, "cat": "thread", "pid": process, "tid": thread, "ts": start, "dur": length,
+                "args": { "pieces": busy.pieces, "bytes": busy.bytes },
+            }));
+        }
+    }
 }
 
 impl Slice {
@@ -236,22 +268,10 @@ fn counter(record: &Record, process: usize, events: &mut Vec<Value>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::format::tests::step;
     use super::super::format::{Transfer, Waits};
     use super::*;
-
-    fn step(number: usize, needs: &[usize], (from, to, took): (u64, u64, u64)) -> Step {
-        Step {
-            number,
-            target: 1,
-            title: "RUN <script>".to_owned(),
-            needs: needs.to_vec(),
-            outcome: Some(Outcome::Ran),
-            started_ms: Some(from),
-            ended_ms: Some(to),
-            took_ms: Some(took),
-            ..Step::default()
-        }
-    }
+    use crate::busy::Busy;
 
     /// What Perfetto's reader of this format expects (`slice_tracker.cc`, `flow_tracker.cc`): slices of a thread are beside or within each
     /// other, and an arrow begins and ends while a slice is there, at its end not any more.
@@ -301,7 +321,26 @@ mod tests {
             step(5, &[3, 4], (70, 90, 20)),
         ];
         steps[4].waited = Waits { slot_ms: 3, lock_ms: 4, transfer_ms: 5 };
-        check(&events(&[&Record { id: "ab12".to_owned(), steps, ..Record::default() }]));
+        check(&events(&[&Record { id: "ab12".to_owned(), steps, ..Record::default() }], &[]));
+    }
+
+    #[test]
+    fn threads_have_what_they_were_busy_with() {
+        let busy = |from_us, to_us| Busy { what: "SHA-256", from_us, to_us, pieces: 2, bytes: 9 };
+        let threads = [
+            Thread {
+                name: "hash".to_owned(),
+                work: vec![busy(5_000_100, 5_000_400), busy(5_001_000, 5_001_000)],
+            },
+            Thread { name: "other".to_owned(), work: vec![busy(4_000_000, 5_000_200)] },
+        ];
+        let told = events(&[&Record { started_ms: 5_000, ..Record::default() }], &threads);
+        check(&told);
+        let all = told["traceEvents"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let slices = all.iter().filter(|event| event["ph"] == "X");
+        let slices: Vec<_> = slices.map(|e| (e["tid"].clone(), e["ts"].clone(), e["dur"].clone())).collect();
+        let of = |thread: u64, from: u64, length: u64| (json!(thread), json!(from), json!(length));
+        assert_eq!(slices, [of(1, 100, 300), of(1, 1000, 1), of(2, 0, 200)]);
     }
 
     #[test]
@@ -317,17 +356,17 @@ mod tests {
             Step { number: 4, needs: vec![0, 9], ..Step::default() },
         ];
         let record = Record { id: "ab12".to_owned(), steps, ..Record::default() };
-        let told = events(&[&record, &record]);
+        let told = events(&[&record, &record], &[]);
         check(&told);
         let all = told["traceEvents"].as_array().map(Vec::as_slice).unwrap_or_default();
         let slice = |name: &str| all.iter().find(|event| event["name"] == name).unwrap_or(&Value::Null);
         let times = |name: &str| (slice(name)["ts"].as_u64(), slice(name)["dur"].as_u64());
-        assert_eq!(times("#3 RUN <script>"), (Some(140_000), Some(60_000)));
+        assert_eq!(times("#3 RUN 3"), (Some(140_000), Some(60_000)));
         assert_eq!(times("#3 for #1"), (Some(0), Some(100_000)));
         assert_eq!(times("#3 for a slot"), (Some(100_000), Some(5_000)));
         assert_eq!(times("#3 for what it stands on"), (Some(105_000), Some(30_000)));
         assert_eq!(times("unpack ab"), (Some(105_000), Some(25_000)));
-        assert_ne!(slice("#1 RUN <script>")["tid"], slice("#2 RUN <script>")["tid"]);
+        assert_ne!(slice("#1 RUN 1")["tid"], slice("#2 RUN 2")["tid"]);
         assert_eq!(all.iter().filter(|event| event["ph"] == "s").count(), 4);
         let most = all
             .iter()

@@ -22,8 +22,9 @@ pub(super) fn ended(report: &ExitReport) -> String {
 
 /// What the command used.
 pub(super) fn usage(report: &ExitReport) -> ResourceUsage {
-    let ExitReport { user_time, system_time, peak_memory_bytes, read_bytes, written_bytes, .. } = *report;
-    ResourceUsage { user_time, system_time, peak_memory_bytes, read_bytes, written_bytes }
+    let ExitReport { user_time, system_time, peak_memory_bytes, read_bytes, written_bytes, network, .. } =
+        *report;
+    ResourceUsage { user_time, system_time, peak_memory_bytes, read_bytes, written_bytes, network }
 }
 
 /// The limit of processes that was surely in the way of a command that failed.
@@ -100,7 +101,7 @@ pub enum CommandError {
         /// As the user wrote it.
         command: String,
         /// How it ended.
-        report: ExitReport,
+        report: Box<ExitReport>,
         /// Its last lines, if it printed any.
         output: Option<String>,
         /// Where all of its lines are, and how many, if `output` is not all.
@@ -218,6 +219,7 @@ mod tests {
             peak_memory_bytes: 3_328_599_655,
             read_bytes: 0,
             written_bytes: 0,
+            network: None,
             out_of_memory,
             special_owners: Vec::new(),
             put_back: Vec::new(),

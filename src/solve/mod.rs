@@ -52,7 +52,7 @@ use crate::plan::graph::{Goal, Graph, ListedInstruction, Op, Step, StepId};
 use crate::report::{
     Diagnostic, Event, Events, LayerFacts, Outcome, Source, StepHeading, StepNumber, StepResult, Waited,
 };
-use crate::sync::lock;
+use crate::sync::{lock, processors};
 
 pub use barred::refuse_commands;
 pub use environment::{Environment, Given, Policy, Services};
@@ -73,7 +73,7 @@ pub use watch::{Leak, Tripwire, Watched, Words};
 /// How many steps may be under way at once unless somebody says otherwise: more on larger machines. Steps mostly wait
 /// (for processes, disks and networks); what needs the processor is bounded by rayon's threads.
 pub fn usual_jobs() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).max(16)
+    processors().max(16)
 }
 
 /// What running a plan gave.

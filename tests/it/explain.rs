@@ -313,6 +313,21 @@ fn jobs_get_folded_logs_and_a_summary() {
     let ran = project.world.build(["-t", "app:1"]).env("GITHUB_ACTIONS", "true").remarks().status(1).run();
     assert!(ran.stderr.contains(" : :error::x\n") && !ran.stderr.contains("##["), "{}", ran.stderr);
     assert!(!ran.stderr.lines().any(|line| line.trim_start().starts_with("::error")), "{}", ran.stderr);
+    // One that failed has a summary, too; where docker's own action makes one, there is no second.
+    let failing = |more: &[(&str, &str)]| {
+        fs::write(&summary, "").unwrap();
+        let build = project.world.build(["-t", "app:1"]).env("GITHUB_STEP_SUMMARY", &summary);
+        more.iter().fold(build, |build, (name, value)| build.env(name, value)).remarks().status(1).run();
+        fs::read_to_string(&summary).unwrap()
+    };
+    let text = failing(&[]);
+    for part in ["**Failed** after ", "(`Dockerfile`, line 2)", "RUN echo '##[endgroup]'", "| **failed** | "]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let action = ("GITHUB_ACTION_REPOSITORY", "docker/build-push-action");
+    assert_eq!(failing(&[action]), "");
+    assert!(failing(&[action, ("DOCKER_BUILD_SUMMARY", "false")]).contains("**Failed**"));
     project.world.dockerfile(&format!("FROM {}/busybox\nRUN true; echo b\n", project.registry.host()));
     let ran = project.world.build(["--no-cache"]).env("GITLAB_CI", "true").remarks().run();
     assert!(

@@ -283,14 +283,26 @@ fn a_trace_tells_what_was_done_when() {
     let names = |trace: &Value| -> Vec<String> {
         let events = trace["traceEvents"].as_array().unwrap().iter();
         events
-            .filter(|event| event["ph"] == "X")
+            .filter(|event| event["ph"] == "X" && event["cat"] != "thread")
             .map(|event| event["name"].as_str().unwrap().to_owned())
             .collect()
     };
     let trace: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     assert!(names(&trace).iter().any(|name| name.ends_with("[3/3] COPY Dockerfile /b")), "{trace}");
+    // Threads say what they were busy with, also in a build that fails.
+    let work = |trace: &Value, name: &str| {
+        let events = trace["traceEvents"].as_array().unwrap().iter();
+        events.filter(|event| event["cat"] == "thread" && event["name"] == name).count()
+    };
+    assert!(work(&trace, "gzip") > 0 && work(&trace, "SHA-256") > 0 && work(&trace, "BLAKE3") > 0, "{trace}");
+    let failed = world.path().join("failed");
+    world.dockerfile("FROM scratch\nCOPY Dockerfile /\nRUN nothing\n");
+    world.build(["--trace", failed.to_str().unwrap()]).status(1).run();
+    let failed: Value = serde_json::from_slice(&fs::read(&failed).unwrap()).unwrap();
+    assert!(work(&failed, "gzip") > 0, "{failed}");
+    world.dockerfile("FROM scratch\nCOPY Dockerfile /\nCOPY Dockerfile /b\n");
     world.build([""; 0]).run();
-    let both = object(&world, &["history", "trace", "--compare", "^1"]);
+    let both = object(&world, &["history", "trace", "--compare", "^2"]);
     assert!(names(&both).len() > names(&trace).len());
     // Nothing is recorded if that is configured, but for a trace.
     let config = world.path().join("config.toml");

@@ -45,6 +45,7 @@ const HOUSE: &[&str] = &[
     "rootfs",
     "report",
     "text",
+    "busy",
     "sync",
     "clock",
 ];

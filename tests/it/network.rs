@@ -36,6 +36,21 @@ fn what_is_reached() {
         assert_eq!(seen("host"), format!("127.0.0.1 machine; {outside}"));
         let none = "127.0.0.1 nobody; 10.77.0.2 nobody; 10.77.0.1 nobody; 0; ";
         assert_eq!(seen("none"), none);
+        // What went over a network of the step's own was counted; the machine's has others' bytes in it.
+        let traffic = |build: &str| {
+            let words = ["history", "inspect", "--format", "raw", build];
+            let record = world.rbuild(words).any_stdout().run().stdout;
+            let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+            let steps = record["steps"].as_array().unwrap().clone();
+            let usage = steps.into_iter().find(|step| step["usage"].is_object()).unwrap()["usage"].take();
+            ["received", "sent"].map(|way| usage["network"][way].as_u64())
+        };
+        assert!(
+            traffic("^2").iter().all(|bytes| bytes.is_some_and(|bytes| bytes > 0)),
+            "{:?}",
+            traffic("^2")
+        );
+        assert_eq!((traffic("^1"), traffic("last")), ([None; 2], [Some(0); 2]));
     }
 }
 

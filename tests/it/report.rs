@@ -13,10 +13,15 @@ use crate::support::registry::Registry;
 /// The largest page of a usual build.
 const USUAL: u64 = 400_000;
 
-/// What is in a page.
+/// What is in a page; what is told of the target that is shown first stands beside the rest.
 fn data(page: &str) -> Value {
     let data = page.split("id=\"data\">").nth(1).unwrap().split("</script>").next().unwrap();
-    serde_json::from_str(data).unwrap()
+    let mut data: Value = serde_json::from_str(data).unwrap();
+    let view = data["views"][data["shown"].as_u64().unwrap() as usize].clone();
+    for (name, value) in view.as_object().unwrap() {
+        data[name] = value.clone();
+    }
+    data
 }
 
 fn report(world: &World, words: &[&str]) -> (PathBuf, Value) {
@@ -131,12 +136,99 @@ fn a_build_is_shown_with_where_time_and_bytes_went() {
     }
 }
 
+/// The page of a build of two targets.
+fn baked(world: &World, registry: &Registry) -> PathBuf {
+    let host = registry.host();
+    world.file(
+        "baked/Dockerfile",
+        format!(
+            "FROM {host}/busybox AS base\nRUN head -c 3000000 /dev/urandom >/shared\nFROM base AS one\nRUN rm /shared\n\
+             FROM base AS two\nRUN head -c 9000 /dev/zero >/own\n"
+        ),
+    );
+    let target = |name: &str| {
+        format!(
+            "target \"{name}\" {{\n context = \"baked\"\n target = \"{name}\"\n tags = [\"{name}:1\"]\n}}\n"
+        )
+    };
+    let group = "group \"default\" { targets = [\"one\", \"two\"] }\n";
+    world.file("docker-bake.hcl", format!("{group}{}{}", target("one"), target("two")));
+    let (file, summary) = (world.path().join("baked.html"), world.path().join("summary.md"));
+    let words = ["bake", "--progress=plain", "--report", file.to_str().unwrap()];
+    let ran = world.rbuild(words).env("GITHUB_STEP_SUMMARY", &summary).remarks().run();
+    assert!(ran.stderr.contains("\n  one: 3.0 MB removed in #"), "{}", ran.stderr);
+    let summary = fs::read_to_string(&summary).unwrap();
+    for part in ["### one, two\n\n2 images, ", "- `one`: `sha256:", "- one: 3.0 MB removed in \\#"] {
+        assert!(summary.contains(part), "{part}: {summary}");
+    }
+    let told = data(&fs::read_to_string(&file).unwrap());
+    let views = told["views"].as_array().unwrap();
+    let names = views.iter().map(|view| view["image"]["names"][0].as_str().unwrap());
+    assert!(names.map(|name| name.rsplit('/').next().unwrap()).eq(["one:1", "two:1"]), "{views:#?}");
+    assert_eq!(
+        (views[0]["image"]["hidden"][0]["removed_bytes"].as_u64(), &views[1]["image"]["hidden"]),
+        (Some(3_000_000), &json!([]))
+    );
+    let (_, of_two) = report(world, &["two:1"]);
+    assert_eq!((&of_two["shown"], &of_two["target"]), (&json!(1), &json!(1)));
+    let shown = text(world, &["two:1"]);
+    assert!(shown.contains("of target `two`") && shown.contains("\nThe image of target `one`\n"), "{shown}");
+    file
+}
+
+/// A program that a browser stands for: says which page it was given.
+fn browser(world: &World, folder: &str, name: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = world.path().join(folder).join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    // Whole at once: the test waits for the name.
+    let given = world.path().join("given");
+    let given = given.display();
+    fs::write(&path, format!("#!/bin/sh\necho {name} \"$#\" \"$1\" >{given}.new; mv {given}.new {given}\n"))
+        .unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_report_is_opened_in_the_browser_there_is() {
+    let world = World::new();
+    world.dockerfile("FROM scratch\nCOPY Dockerfile /\n");
+    world.build(["-t", "x"]).run();
+    let (given, page) = (world.path().join("given"), world.path().join("a page.html"));
+    let own = browser(&world, "own", "my-browser");
+    let usual = browser(&world, "bin", "xdg-open");
+    let path =
+        std::env::join_paths([usual.parent().unwrap(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+    for (program, name) in [(own.to_str().unwrap(), "my-browser"), ("", "xdg-open")] {
+        let command = world.rbuild(["report", "--open", "x", "-o"]).arg(&page);
+        command.env("BROWSER", program).env("PATH", &path).run();
+        // It goes on by itself when rbuild has ended.
+        while !given.exists() {
+            std::thread::yield_now();
+        }
+        let told = fs::read_to_string(&given).unwrap();
+        assert_eq!(told, format!("{name} 1 {}\n", page.display()));
+        assert_eq!(data(&fs::read_to_string(&page).unwrap())["image"]["names"], json!(["x:latest"]));
+        fs::remove_file(&given).unwrap();
+    }
+    let gone = world.path().join("gone");
+    let command = world.rbuild(["report", "--open", "x", "-o"]).arg(&page).env("BROWSER", &gone);
+    let failed = command.status(1).run().stderr;
+    assert!(failed.contains("cannot start `") && failed.contains("any browser opens it"), "{failed}");
+    world.rbuild(["report", "--open", "-o", "-"]).status(2).run();
+}
+
 #[test]
 fn a_page_works_in_a_browser() {
     let (world, registry) = (World::new(), busybox_registry());
     built_twice(&world, &registry);
     let (file, told) = report(&world, &[]);
-    let seen = &look(&[&file])[0];
+    let bake = World::new();
+    let baked = baked(&bake, &registry);
+    let seen = look(&[&file, &baked]);
+    let (seen, baked) = (&seen[0], &seen[1]);
+    assert!(baked["text"].as_str().unwrap().contains("Image of target"), "{baked}");
     let parts = [
         "findings",
         "time",

@@ -11,16 +11,18 @@ use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::call::{self, Call, Method, Told};
 use crate::cli::command::build::{self, Jobs};
+use crate::cli::command::ending::{Ending, Files};
 use crate::cli::error::{color_of, print};
 use crate::cli::options::bake::{Common, check_stdout, request};
 use crate::cli::options::configuration::{Configuration, RegistryArgs};
 use crate::cli::options::definition::{self, Given, Words};
 use crate::cli::options::docker::switch;
 use crate::cli::options::request::{bad, variable};
+use crate::cli::options::sandbox;
 use crate::cli::show::bake::{self as shown, Form};
 use crate::cli::show::progress::json;
 use crate::cli::show::{diagnostic, metadata};
-use crate::pipeline::{self, Built, Request, Target};
+use crate::pipeline::{self, Built, Recording, Request, Target};
 use crate::report::Diagnostic;
 use crate::text::{boolean, csv, duration::seconds};
 
@@ -127,6 +129,18 @@ pub(crate) struct BakeArgs {
     #[arg(long, value_name = "MODE", value_enum, hide_possible_values = false, help_heading = "Output")]
     progress: Option<ProgressMode>,
 
+    /// Write what the build did when into a file, as for `rbuild build`
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    trace: Option<PathBuf>,
+
+    /// Write a page into a file that shows where time and bytes of all targets went, as for `rbuild build`
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    report: Option<PathBuf>,
+
+    /// Say in the end, in three lines at most, what made the build slow or images large [env: RBUILD_ADVICE] [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, help_heading = "Output")]
+    advice: Option<bool>,
+
     #[command(flatten)]
     registries: RegistryArgs,
 }
@@ -172,15 +186,24 @@ fn bake(
         requests.push((name.clone(), request(global, configuration, target, &common)?));
     }
     check_stdout(&requests)?;
+    if args.report.is_some() || args.trace.is_some() {
+        // These are made of the record.
+        let off = requests.iter_mut().filter(|(_, request)| request.recording == Recording::Off);
+        off.for_each(|(_, request)| request.recording = Recording::WithoutValues);
+    }
+    let files = Files { report: args.report.clone(), trace: args.trace.clone() };
+    let ending = Ending::new(sandbox::store_root(global)?, (mode, false), args.advice, files)?;
     let (called, built): (Vec<_>, Vec<_>) = requests.into_iter().partition(|(name, _)| {
         call_of(&resolved, name, call).is_some_and(|call| call.method != Method::Build)
     });
     let made = match built.is_empty() {
         true => Vec::new(),
-        false => build_all(built, mode)?,
+        false => build_all(built, (mode, &ending))?,
     };
     let looked = look(&called, &resolved, call)?;
-    finish((&made, &looked), args.metadata_file.as_deref(), mode, started)?;
+    let record = made.first().and_then(|(_, built)| built.record.as_deref());
+    let lines = ending.of_built(record)?;
+    finish((&made, &looked), args.metadata_file.as_deref(), (mode, &lines), started)?;
     show(&looked, &resolved, call)
 }
 
@@ -306,19 +329,27 @@ fn call_of(resolved: &Resolved, name: &str, given: Option<Call>) -> Option<Call>
     }
 }
 
-fn build_all(requests: Vec<(String, Request)>, mode: ProgressMode) -> Result<Vec<(String, Built)>, Failure> {
+fn build_all(
+    requests: Vec<(String, Request)>,
+    (mode, ending): (ProgressMode, &Ending),
+) -> Result<Vec<(String, Built)>, Failure> {
     let targets = requests.into_iter().map(|(name, request)| Target { name, request }).collect::<Vec<_>>();
-    build::interruptibly(mode, move |events, stop| {
-        let built = pipeline::run_several(&targets, events, stop);
-        built.map_err(|failed| Failure::build(failed.diagnostics))
-    })
+    let ending = ending.clone();
+    build::interruptibly_then(
+        mode,
+        move |events, stop| pipeline::run_several(&targets, events, stop),
+        move |failed: pipeline::Failed, _| {
+            ending.of_failed(failed.record.as_deref());
+            Failure::build(failed.diagnostics)
+        },
+    )
 }
 
 /// Writes the file of metadata, and says what was built.
 fn finish(
     (made, looked): (&[(String, Built)], &[Looked<'_>]),
     metadata_file: Option<&std::path::Path>,
-    mode: ProgressMode,
+    (mode, lines): (ProgressMode, &str),
     started: Instant,
 ) -> Result<(), Failure> {
     if let Some(path) = metadata_file {
@@ -354,6 +385,7 @@ fn finish(
     }
     if !text.is_empty() && !matches!(mode, ProgressMode::Json) {
         text.push_str(&format!("  in {}\n", seconds(started.elapsed())));
+        text.push_str(lines);
     }
     // The images are there even if nobody reads this.
     let _ = std::io::stderr().write_all(text.as_bytes());

@@ -10,8 +10,8 @@ use crate::cache::Saved;
 use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::call::{self, Method};
-use crate::cli::command::history::trace;
-use crate::cli::command::{check_image, report};
+use crate::cli::command::check_image;
+use crate::cli::command::ending::{Ending, Files};
 use crate::cli::error::print;
 use crate::cli::face::Face;
 use crate::cli::interrupt::{self, Ended};
@@ -24,14 +24,12 @@ use crate::cli::options::podman::{BuildOnlyArgs, Format, PodmanArgs};
 use crate::cli::options::request::{self, variable};
 use crate::cli::options::sandbox::{self, Shown};
 use crate::cli::show::moving::MovingArgs;
-use crate::cli::show::{after, metadata, progress::defused, progress::json};
+use crate::cli::show::{metadata, progress::defused, progress::json};
 use crate::exec::{Signals, Stop, restore_terminal};
 use crate::pipeline::shell::{Shell, ShellOptions};
 use crate::pipeline::{self, Built, Failed, Request};
 use crate::report::{Diagnostic, Events};
 use crate::solve::session::Session;
-use crate::store::Store;
-use crate::text::terminal::harmless;
 use crate::text::{boolean, duration::seconds, size::bytes};
 
 /// The options of a build.
@@ -227,8 +225,8 @@ pub(crate) struct BuildArgs {
     #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = switch, help_heading = "Output")]
     pub(crate) quiet: bool,
 
-    /// Write what the build did when into a file, as trace events that Perfetto opens; of one that failed, `rbuild history trace`
-    /// does
+    /// Write what the build did when into a file, as trace events that Perfetto opens, also of a build that fails: steps, what they waited
+    /// for, transfers, and which thread hashed and compressed
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) trace: Option<PathBuf>,
 
@@ -315,34 +313,16 @@ pub(crate) fn build_shown(
     request: Request,
     mode: ProgressMode,
 ) -> Result<Built, Failure> {
-    let advises = advises(args)?;
     let started = std::time::Instant::now();
-    let store_root = request.store_root.clone();
-    let built = build_interruptibly(global, args, request, mode)?;
-    let is_for_people =
-        matches!(mode, ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain) && !args.quiet;
-    let summary_file = variable("GITHUB_STEP_SUMMARY").filter(|_| global.face == Face::Own);
-    let lines = match Store::open(&store_root) {
-        Ok(store) if advises && (is_for_people || summary_file.is_some()) => after::lines(&store, &built),
-        Ok(_) | Err(_) => Vec::new(),
-    };
-    if let Some(path) = &summary_file
-        && let Some(text) = after::markdown(&built, &lines)
-        && let Err(error) = after::append(path, &text)
-    {
-        tracing::warn!(%error, "cannot write the summary for GitHub");
-    }
+    let files = Files { report: args.report.clone(), trace: args.trace.clone() };
+    let ending = Ending::new(request.store_root.clone(), (mode, args.quiet), args.advice, files)?;
+    let built = build_interruptibly(global, args, request, (mode, &ending))?;
+    let lines = ending.of_built(built.record.as_deref())?;
     if let Some(path) = &args.docker.metadata_file {
         let with_warnings =
             variable("BUILDX_METADATA_WARNINGS").is_some_and(|text| boolean(&text) == Some(true));
         let object = metadata::object(&built, with_warnings, metadata::Provenance::wanted());
         metadata::write(path, &object)?;
-    }
-    if let (Some(path), Some(record)) = (&args.trace, &built.record) {
-        trace::write(path, &[record])?;
-    }
-    if let (Some(path), Some(record)) = (&args.report, &built.record) {
-        report::write_of(path, &store_root, record)?;
     }
     // As in buildx, which prints nothing with `none`.
     let is_quiet = global.face == Face::Docker && mode == ProgressMode::Quiet;
@@ -354,26 +334,13 @@ pub(crate) fn build_shown(
         ProgressMode::Quiet | ProgressMode::None | ProgressMode::RawJson => return Ok(built),
         ProgressMode::Json => format!("{}\n", json::built(&built, started.elapsed())),
         ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain => {
-            let lines = lines.iter().map(|line| format!("  {}\n", harmless(line)));
             let summary = summary(&built, started.elapsed(), mode.resolved() == ProgressMode::Tty);
-            defused(summary + &lines.collect::<String>())
+            defused(summary) + &lines
         }
     };
     // The image is there even if nobody reads this.
     let _ = std::io::stderr().write_all(text.as_bytes());
     Ok(built)
-}
-
-/// Whether something is said of what could be better: as the command line says, else the environment, else the configuration.
-fn advises(args: &BuildArgs) -> Result<bool, Failure> {
-    const VARIABLE: &str = "RBUILD_ADVICE";
-    match (args.advice, variable(VARIABLE)) {
-        (Some(is_on), _) => Ok(is_on),
-        (None, Some(text)) => switch(&text).map_err(|_| {
-            Failure::usage(Diagnostic::error(format!("`{VARIABLE}={text}`: it is `true` or `false`")))
-        }),
-        (None, None) => Ok(Configuration::load()?.own.defaults.advice.unwrap_or(true)),
-    }
 }
 
 /// What an earlier build left in the file of the id is not taken for the id of one that failed.
@@ -430,21 +397,16 @@ fn build_interruptibly(
     global: &Global,
     args: &BuildArgs,
     request: Request,
-    mode: ProgressMode,
+    (mode, ending): (ProgressMode, &Ending),
 ) -> Result<Built, Failure> {
-    let (on_fail, report) = (args.on_fail, args.report.clone());
+    let (on_fail, ending) = (args.on_fail, ending.clone());
     let (global, after) = (global.clone(), std::sync::Arc::new(request));
     let request = std::sync::Arc::clone(&after);
     interruptibly_then(
         mode,
         move |events, stop| pipeline::run(&request, events, stop),
         move |failed, stop| {
-            if let (Some(path), Some(record)) = (&report, &failed.record)
-                && let Err(failure) = report::write_of(path, &after.store_root, record)
-            {
-                // Why the build failed is told in any case, and matters more.
-                crate::cli::error::report(&failure);
-            }
+            ending.of_failed(failed.record.as_deref());
             after_failure(failed, &global, on_fail, &after, stop)
         },
     )
@@ -459,7 +421,7 @@ pub(crate) fn interruptibly<T: Send + 'static>(
 }
 
 /// As [`interruptibly`]; what went wrong is looked at once nothing is shown any more.
-fn interruptibly_then<T: Send + 'static, E: Send + 'static>(
+pub(crate) fn interruptibly_then<T: Send + 'static, E: Send + 'static>(
     mode: ProgressMode,
     work: impl FnOnce(&Events, &Stop) -> Result<T, E> + Send + 'static,
     after: impl FnOnce(E, &Stop) -> Failure + Send + 'static,

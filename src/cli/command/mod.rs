@@ -13,6 +13,7 @@ pub(super) mod copy;
 pub(super) mod diff;
 pub(super) mod doctor;
 pub(super) mod du;
+pub(super) mod ending;
 pub(super) mod explain;
 pub(super) mod history;
 pub(super) mod images;

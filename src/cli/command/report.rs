@@ -63,7 +63,8 @@ pub(crate) fn run(global: &Global, args: &ReportArgs) -> Result<(), Failure> {
     let kept = kept::list(&store);
     let asked = Asked { platform: args.platform.clone(), ..asked(&store, &kept, args.subject.as_deref())? };
     let report = gather(&store, &kept, &asked);
-    match (&args.platform, &report.image) {
+    let shown = report.views.get(report.shown).and_then(|view| view.image.as_ref());
+    match (&args.platform, shown) {
         (Some(platform), Some(image)) if image.platform != platform.to_string() => {
             return Err(Failure::message(format!("the image has no platform {platform}")));
         }
@@ -143,7 +144,7 @@ fn made(store: &Store, kept: &[Kept], image: &Descriptor) -> Option<(Record, usi
 
 /// What the file is called after: the build, else the beginning of the image's digest.
 fn name(report: &Report) -> String {
-    match (&report.record, &report.image) {
+    match (&report.record, report.views.get(report.shown).and_then(|view| view.image.as_ref())) {
         (Some(record), _) if kept::is_id(&record.id) => record.id.clone(),
         (_, Some(image)) => image.digest.trim_start_matches("sha256:").chars().take(12).collect(),
         _ => "build".to_owned(),

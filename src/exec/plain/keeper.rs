@@ -280,6 +280,7 @@ fn conclude(kept: Kept, put_back: Vec<PathBuf>) -> InitReport {
         peak_memory_bytes: usage.peak_memory_bytes,
         read_bytes: usage.read_bytes,
         written_bytes: usage.written_bytes,
+        network: None,
         out_of_memory: false,
         memory_limit_bytes: None,
         process_limit: None,

@@ -19,12 +19,13 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use super::child;
 use crate::exec::failure::{Doing as _, Failure};
 use crate::exec::host::pids::Watch;
-use crate::exec::network::pasta;
+use crate::exec::network::{self, pasta};
 use crate::exec::owners::{self, Listening};
 use crate::exec::seccomp::{self, Profile};
 use crate::exec::spec::{ExitReport, ExitStatus, Network, ProcessLimit, Security};
 use crate::exec::sys::{self, pipe};
 use crate::exec::wire::messages::{self, InitConfig, InitReport, Outcome, Progress};
+use crate::report::Traffic;
 use crate::rootfs::SpecialOwner;
 
 /// How long a cancelled step has between SIGTERM and SIGKILL.
@@ -43,6 +44,7 @@ fn run_command(socket: &UnixStream, config: &InitConfig) -> Result<InitReport, F
         std::process::exit(1);
     }
     let own_pids = leave_namespaces(config)?;
+    let counters = (config.network != Network::Host).then(network::Counters::open).flatten();
     // Where it shows others, this also keeps a step from the memory, files and variables of those that run beside it.
     let sees_others = config.network == Network::Host || config.shares_proc;
     if config.security == Security::Sandbox && sees_others {
@@ -76,7 +78,8 @@ fn run_command(socket: &UnixStream, config: &InitConfig) -> Result<InitReport, F
     let (said, bomb) = watch(socket, command, &reader, sockets)?;
     let (ended, usage) = sys::wait(command).doing(|| "wait for the command".into())?;
     let special_owners = supervisor.map(owners::Handle::finish).unwrap_or_default();
-    Ok(conclude(&said, ended, usage, special_owners, bomb))
+    let network = counters.and_then(network::Counters::read);
+    Ok(conclude(&said, ended, (usage, network), special_owners, bomb))
 }
 
 /// Makes the namespaces that init and command share; gives the init's own pid namespace.
@@ -250,7 +253,7 @@ fn is_told_something(socket: &UnixStream) -> bool {
 fn conclude(
     said: &[u8],
     ended: sys::Ended,
-    usage: sys::Usage,
+    (usage, network): (sys::Usage, Option<Traffic>),
     special_owners: Vec<SpecialOwner>,
     refused_a_process: bool,
 ) -> InitReport {
@@ -284,6 +287,7 @@ fn conclude(
         peak_memory_bytes: usage.peak_memory_bytes,
         read_bytes: usage.read_bytes,
         written_bytes: usage.written_bytes,
+        network,
         out_of_memory: false,
         memory_limit_bytes: None,
         process_limit,

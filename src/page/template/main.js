@@ -7,7 +7,6 @@ function head() {
   if (record) {
     about.push(el("span", { class: `status ${record.status}` }, statusWords[record.status] || record.status), when(record.started_ms), ["build ", el("code", {}, record.id)]);
     if (target && target.platforms.length) about.push(target.platforms.join(", "));
-    if (record.targets.length > 1 && image) about.push(`the image of target ${target.name || data.target + 1}`);
   } else if (image && image.created) about.push(`created ${image.created.slice(0, 16).replace("T", " ")}`);
   if (image) about.push(["image ", digest(image.digest)]);
   if (image && !record) about.push(image.platform);
@@ -19,10 +18,14 @@ function head() {
     root.dataset.theme = isDark ? "light" : "dark";
   });
   const tools = el("div", { class: "tools" }, theme, record ? el("button", { type: "button", class: "quiet", id: "save", click: save }, "Save record as JSON") : null);
+  const names = data.views.map((one, at) => [at, (record && record.targets[one.target] && record.targets[one.target].name) || `target ${one.target + 1}`]);
+  const others = names.length < 2 ? null : el("div", { class: "targets" }, el("span", {}, "Image of target"), choice("Target whose image is shown", names, data.views.indexOf(view), (at) => { choose(at); show(); document.querySelector(".targets [aria-pressed=true]").focus(); }));
+  document.getElementById("head").replaceChildren();
   add(document.getElementById("head"), [
     el("div", { class: "brand" }, "rbuild ", record ? "build report" : "image report"), tools,
     el("h1", {}, data.title || (record ? record.id : short(image && image.digest))),
     el("p", { class: "about" }, about.map((part, at) => [at ? " · " : "", part])),
+    others,
     figures(),
   ]);
 }
@@ -34,13 +37,13 @@ function figure(name, value, small, kind) {
 const since = (now, before, write) => (now === before ? "as the last build" : `${change(now, before, write)} since the last build`);
 
 function figures() {
-  const all = [], last = data.last, made = target && target.made;
+  const all = [], last = view.last, made = target && target.made;
   if (record) {
     const before = last && last.took_ms !== null && record.took_ms !== null ? since(record.took_ms, last.took_ms, duration) : "";
     all.push(figure("Time", record.took_ms !== null ? duration(record.took_ms) : "not ended", before, "time"));
     const done = (kind) => steps.filter((step) => step.outcome === kind).length;
     const cached = made ? made.cached : done("cached"), ran = made ? made.ran : done("ran") + done("failed");
-    all.push(figure("Steps", `${ran} ran`, `${cached} from the cache`));
+    all.push(figure("Steps", `${ran} ran`, `${cached} from the cache${data.views.length > 1 ? ", for this target" : ""}`));
   }
   if (image) {
     const before = last && last.blob_bytes !== null && made ? since(made.layers_size, last.blob_bytes, bytes) : `${count(image.layers.length, "layer")}`;
@@ -60,7 +63,7 @@ function save() {
 
 function findingsPart() {
   const names = { failure: "Failed", time: "Time", cache: "Cache", size: "Size", waste: "Waste" };
-  return el("ul", { class: "findings" }, data.findings.map((one) => el("li", { class: one.kind },
+  return el("ul", { class: "findings" }, view.findings.map((one) => el("li", { class: one.kind },
     el("span", { class: "kind" }, names[one.kind] || one.kind),
     el("div", {}, el("p", {}, prose(one.what), "."), one.advice ? el("p", { class: "advice" }, "→ ", prose(one.advice), ".") : null),
     one.step !== null && steps[one.step] ? stepLink(one.step, [el("span", { class: "unseen" }, "Show "), "step ", String(steps[one.step].number)]) : null)));
@@ -100,7 +103,7 @@ function aboutPart() {
 function parts() {
   const all = [];
   const part = (id, title, build, note) => all.push({ id, title, build, note });
-  if (data.findings.length) part("findings", "What stands out", findingsPart);
+  if (view.findings.length) part("findings", "What stands out", findingsPart);
   if (record && record.errors && record.errors.length) part("errors", "Why it failed", () => record.errors.map((one) => message(one, "error")));
   if (steps.length) part("time", "Time", timeline.part);
   if (data.misses.length) part("cache", "Why steps ran again", missesPart);
@@ -108,8 +111,8 @@ function parts() {
   if (image) {
     part("size", "What makes the image big", treemap.part);
     part("waste", "What ships and nobody sees", wastePart);
-  } else if (data.no_image && (!record || record.status === "completed")) part("size", "What makes the image big", () => el("p", { class: "none" }, `Nothing is known of the files: ${data.no_image}.`));
-  if (data.last) part("compare", "Since the last build", comparePart);
+  } else if (view.no_image && (!record || record.status === "completed")) part("size", "What makes the image big", () => el("p", { class: "none" }, `Nothing is known of the files: ${view.no_image}.`));
+  if (view.last) part("compare", "Since the last build", comparePart);
   if (image && image.packages.length) part("packages", "Packages by step", packagesPart);
   else if (image && image.no_packages) part("packages", "Packages by step", () => el("p", { class: "none" }, `Packages are not known: ${image.no_packages}.`));
   if (record && record.materials.length) part("materials", "Materials", materialsPart);
@@ -119,20 +122,27 @@ function parts() {
   return all;
 }
 
-head();
-const main = document.getElementById("main"), list = el("ul", {});
-for (const { id, title, build } of parts()) {
-  const section = el("section", { id, "aria-labelledby": `${id}-title` }, el("h2", { id: `${id}-title` }, title));
-  main.append(section);
-  list.append(el("li", {}, el("a", { href: `#${id}` }, title)));
-  // A record may say what nobody thought of: then one part is missing, and not the page.
-  try {
-    add(section, [build()]);
-  } catch (error) {
-    console.error(error);
-    add(section, [el("p", { class: "none" }, "This part cannot be shown.")]);
+// The page, of the target that was chosen.
+function show() {
+  head();
+  const main = document.getElementById("main"), list = el("ul", {});
+  main.replaceChildren();
+  for (const { id, title, build } of parts()) {
+    const section = el("section", { id, "aria-labelledby": `${id}-title` }, el("h2", { id: `${id}-title` }, title));
+    main.append(section);
+    list.append(el("li", {}, el("a", { href: `#${id}` }, title)));
+    // A record may say what nobody thought of: then one part is missing, and not the page.
+    try {
+      add(section, [build()]);
+    } catch (error) {
+      console.error(error);
+      add(section, [el("p", { class: "none" }, "This part cannot be shown.")]);
+    }
   }
+  document.getElementById("nav").replaceChildren(list);
 }
-document.getElementById("nav").append(list);
+
+choose(data.shown);
+show();
 add(document.getElementById("foot"), [`Made by rbuild ${data.rbuild}. This page asks nothing of any server.`]);
 document.addEventListener("keydown", (event) => event.key === "Escape" && tip.hide());

@@ -2,15 +2,23 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const record = data.record;
-const image = data.image;
 const steps = record ? record.steps : [];
-const target = record ? record.targets[data.target] : null;
 const bars = new Map(data.timeline.bars.map((bar) => [bar[0], { step: bar[0], ready: bar[1], start: bar[2], work: bar[3], end: bar[4] }]));
 const critical = new Map(data.timeline.critical.map((link) => [link.step, link]));
 const missed = new Map(data.misses.map((miss) => [miss.step, miss]));
-const layerOf = new Map();
-if (image) image.layers.forEach((layer, at) => layer.step !== null && !layerOf.has(layer.step) && layerOf.set(layer.step, at));
-const tookBefore = new Map(data.last ? data.last.steps : []);
+
+// The target that is shown, of several: its image, the layer that each step made, what it is compared with.
+let view, image, target, layerOf, tookBefore;
+
+function choose(at) {
+  view = data.views[at];
+  image = view.image;
+  target = record ? record.targets[view.target] : null;
+  layerOf = new Map();
+  if (image) image.layers.forEach((layer, at) => layer.step !== null && !layerOf.has(layer.step) && layerOf.set(layer.step, at));
+  tookBefore = new Map(view.last ? view.last.steps : []);
+  layerColour = colours();
+}
 
 const stepName = (at) => {
   const step = steps[at];
@@ -36,11 +44,13 @@ function layerName(at) {
 
 // Layers of the base have one colour, others have one each as long as there are any.
 const COLOURS = 10;
-const layerColour = (() => {
+let layerColour;
+
+function colours() {
   let next = 0;
-  const colours = image ? image.layers.map((layer) => (layer.is_base === true ? "base" : `c${next++ % COLOURS}`)) : [];
-  return (at) => colours[at] || "base";
-})();
+  const all = image ? image.layers.map((layer) => (layer.is_base === true ? "base" : `c${next++ % COLOURS}`)) : [];
+  return (at) => all[at] || "base";
+}
 
 // A link to what is told of a step.
 function stepLink(at, text) {

@@ -22,7 +22,7 @@ function missesPart() {
   };
   const rows = own.map((miss) => [[stepLink(miss.step), " ", el("code", {}, steps[miss.step].title), el("br"), el("small", {}, lines(steps[miss.step].lines))], changed(miss), duration(miss.took_ms), then(miss), el("b", {}, duration(miss.took_ms + miss.then_ms))]);
   return [
-    el("p", { class: "hint" }, data.last ? ["Compared with the last build of the same place, ", el("code", {}, data.last.id), ", ", when(data.last.started_ms), "."] : "Compared with what the cache had before."),
+    el("p", { class: "hint" }, view.last ? ["Compared with the last build of the same place, ", el("code", {}, view.last.id), ", ", when(view.last.started_ms), "."] : "Compared with what the cache had before."),
     table("Why steps ran again", [["Step", "text"], ["What changed", "text"], ["Took", "n"], ["Steps that ran because of it", "text"], ["Lost", "n"]], rows),
   ];
 }
@@ -61,7 +61,7 @@ function trend(label, values, write) {
 }
 
 function comparePart() {
-  const last = data.last, made = target && target.made, took = record.took_ms;
+  const last = view.last, made = target && target.made, took = record.took_ms;
   const ran = steps.map((_, at) => at).filter((at) => tookBefore.has(at) && Math.abs(ownTime(at) - tookBefore.get(at)) >= 50);
   ran.sort((a, b) => Math.abs(ownTime(b) - tookBefore.get(b)) - Math.abs(ownTime(a) - tookBefore.get(a)));
   const rows = [
@@ -71,7 +71,7 @@ function comparePart() {
     ["Image, compressed", last.blob_bytes !== null ? bytes(last.blob_bytes) : "–", made ? bytes(made.layers_size) : "–", made && last.blob_bytes !== null ? change(made.layers_size, last.blob_bytes, bytes) : "–"],
   ];
   if (last.visible_bytes) rows.push(["Files that are seen", bytes(last.visible_bytes[0]), bytes(last.visible_bytes[1]), change(last.visible_bytes[1], last.visible_bytes[0], bytes)]);
-  const all = [...data.earlier, { took_ms: took || 0, blob_bytes: made ? made.layers_size : null }];
+  const all = [...view.earlier, { took_ms: took || 0, blob_bytes: made ? made.layers_size : null }];
   const sizes = all.map((one) => one.blob_bytes).filter((size) => size !== null);
   return [
     el("p", { class: "hint" }, "The last build of the same context, Dockerfile, stage and platforms that came to an end: ", el("code", {}, last.id), `, ${when(last.started_ms)}.`),
@@ -117,7 +117,7 @@ function dockerfilePart() {
   const text = target.dockerfile.text.split("\n");
   const cost = new Map();
   steps.forEach((step, at) => {
-    if (!step.lines || step.target !== data.target + 1 || step.title.startsWith("ONBUILD ")) return;
+    if (!step.lines || step.target !== view.target + 1 || step.title.startsWith("ONBUILD ")) return;
     const own = cost.get(step.lines[0]) || { ms: 0, size: 0, at, cached: true, end: step.lines[1] };
     own.ms += ranAtAll(at) ? ownTime(at) : 0;
     own.cached = own.cached && step.outcome === "cached";

@@ -154,8 +154,8 @@ function stepFacts(at) {
   if (link) fact("Critical path", link.saves_ms ? `yes: cached, the build would have ended ${duration(link.saves_ms)} sooner` : "yes");
   if (step.missed) fact("Ran again", `because ${step.missed}`);
   if (step.usage) {
-    const { user_ms, system_ms, peak_memory, read, written } = step.usage;
-    fact("Command", `${duration(user_ms + system_ms)} of processors · ${bytes(peak_memory)} of memory · ${bytes(read)} read from and ${bytes(written)} written to disks`);
+    const { user_ms, system_ms, peak_memory, read, written, network } = step.usage;
+    fact("Command", `${duration(user_ms + system_ms)} of processors · ${bytes(peak_memory)} of memory · ${bytes(read)} read from and ${bytes(written)} written to disks${network ? ` · ${bytes(network.received)} from the network, ${bytes(network.sent)} to it` : ""}`);
   }
   if (step.files) fact("Files", `${step.files.added} added, ${step.files.changed} changed, ${step.files.removed} removed`);
   if (step.layer) fact("Layer", bytes(step.layer.size), " compressed, ", digest(step.layer.digest));

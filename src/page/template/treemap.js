@@ -67,6 +67,8 @@ const treemap = {
 
   part() {
     treemap.grow();
+    treemap.path = [];
+    treemap.mode = "bytes";
     const modes = MODES.filter(([mode]) => mode !== "unique" || image.layers.some((layer) => !layer.is_unique));
     treemap.box = el("div", { class: "map" });
     treemap.crumbs = el("nav", { class: "crumbs", "aria-label": "Folder that is shown" });

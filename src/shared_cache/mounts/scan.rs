@@ -278,7 +278,7 @@ fn read_one(root: &Root, entry: &mut Entry, buffer: &mut [u8]) -> Result<(), Err
 
 /// Workers for files.
 pub(super) fn threads() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
+    crate::sync::processors().clamp(2, 8)
 }
 
 pub(super) fn join<T>(worker: std::thread::ScopedJoinHandle<'_, T>) -> T {

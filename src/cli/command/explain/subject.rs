@@ -39,7 +39,7 @@ impl Subject {
     pub(super) fn find(store: &Store, word: Option<&str>, against: Option<&str>) -> Result<Self, Failure> {
         let mut subject = Self::one(store, word)?;
         if let Some(record) = &subject.record {
-            subject.earlier = place::earlier(record, &kept::list(store), EARLIER);
+            subject.earlier = place::earlier(record, &kept::list(store)).take(EARLIER).collect();
         }
         subject.before = match (against, &subject.record) {
             (Some(word), _) => Some(Box::new(Self::one(store, Some(word))?)),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Daemon, REFERENCE, find};
+use crate::busy::Thread;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
@@ -48,16 +49,16 @@ pub(super) fn run(global: &Global, args: &TraceArgs) -> Result<(), Failure> {
     }
     let records: Vec<&Record> = records.iter().collect();
     match &args.output {
-        Some(path) => write(path, &records),
-        None => print(&text(&records)),
+        Some(path) => write(path, &records, &[]),
+        None => print(&text(&records, &[])),
     }
 }
 
-/// Writes the trace of these builds into a file.
-pub(in crate::cli) fn write(path: &Path, records: &[&Record]) -> Result<(), Failure> {
-    whole_file::write(path, |file| file.write_all(text(records).as_bytes()))
+/// Writes the trace of these builds into a file, and what threads were busy with in the first.
+pub(in crate::cli) fn write(path: &Path, records: &[&Record], threads: &[Thread]) -> Result<(), Failure> {
+    whole_file::write(path, |file| file.write_all(text(records, threads).as_bytes()))
 }
 
-fn text(records: &[&Record]) -> String {
-    harmless_json(trace::events(records).to_string()) + "\n"
+fn text(records: &[&Record], threads: &[Thread]) -> String {
+    harmless_json(trace::events(records, threads).to_string()) + "\n"
 }

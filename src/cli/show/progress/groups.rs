@@ -165,7 +165,9 @@ fn step_of(event: &Event) -> Option<StepNumber> {
         | Event::Finished { step, .. }
         | Event::Failed { step, .. }
         | Event::Cancelled { step, .. } => Some(*step),
-        Event::Planned(_) | Event::Warning(_) | Event::Note(_) | Event::RunsAs(_) => None,
+        Event::Planned(_) | Event::Warning(_) | Event::Note(_) | Event::RunsAs(_) | Event::Foreseen(_) => {
+            None
+        }
     }
 }
 

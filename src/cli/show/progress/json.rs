@@ -25,7 +25,7 @@ impl Json {
 impl Display for Json {
     fn show(&mut self, time: Instant, event: &Event) {
         // Programs hear of a line once.
-        if let Event::LogSoFar { .. } = event {
+        if let Event::LogSoFar { .. } | Event::Foreseen(_) = event {
             return;
         }
         let mut value = object(event);
@@ -128,6 +128,7 @@ fn object(event: &Event) -> Value {
         Event::Warning(diagnostic) => failure(diagnostic),
         Event::Note(text) => json!({"event": "note", "text": text}),
         Event::RunsAs(text) => json!({"event": "runs-as", "text": text}),
+        Event::Foreseen(_) => json!({"event": "foreseen"}),
     }
 }
 
@@ -140,10 +141,12 @@ fn milliseconds(took: Duration) -> u64 {
 }
 
 fn used(usage: &ResourceUsage) -> Value {
-    let ResourceUsage { user_time, system_time, peak_memory_bytes, read_bytes, written_bytes } = *usage;
+    let ResourceUsage { user_time, system_time, peak_memory_bytes, read_bytes, written_bytes, network } =
+        *usage;
     json!({
         "user_ms": milliseconds(user_time), "system_ms": milliseconds(system_time),
         "peak_memory": peak_memory_bytes, "read": read_bytes, "written": written_bytes,
+        "network": network,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Readers of the event channel: a live terminal, plain lines, JSON, or nothing.
 
+mod ahead;
 mod frame;
 mod groups;
 pub(in crate::cli) mod json;

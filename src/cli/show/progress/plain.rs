@@ -100,7 +100,8 @@ impl Plain {
             | Event::Missed { .. }
             | Event::Warning(_)
             | Event::Note(_)
-            | Event::RunsAs(_) => {}
+            | Event::RunsAs(_)
+            | Event::Foreseen(_) => {}
         }
     }
 
@@ -128,7 +129,7 @@ impl Plain {
                 }
                 line(&mut out, *step, &format!("{since:.3} {}", printable(last_written(text))));
             }
-            Event::LogSoFar { .. } => {}
+            Event::LogSoFar { .. } | Event::Foreseen(_) => {}
             Event::Bytes { step, what, done, total } => {
                 self.transfer(&mut out, time, *step, what, (*done, *total));
             }

@@ -131,7 +131,7 @@ impl RawJson {
                 told
             }
             // Others have no word for it, or hear it when the line ends.
-            Event::Missed { .. } | Event::LogSoFar { .. } => Vec::new(),
+            Event::Missed { .. } | Event::LogSoFar { .. } | Event::Foreseen(_) => Vec::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The lower part of a terminal, drawn again and again in one place.
 
 use std::io::Write as _;
+use std::time::{Duration, Instant};
 
 use super::frame::Size;
 use crate::text::terminal::columns;
@@ -16,7 +17,14 @@ const END_UPDATE: &str = "\u{1b}[?2026l";
 #[derive(Default)]
 pub(super) struct Screen {
     shown: Vec<String>,
+    /// A line that is slow has time to show what it was given: nothing that only moves is drawn until then.
+    rests_until: Option<Instant>,
 }
+
+/// A terminal that takes so long for a frame is slow;
+const SLOW: Duration = Duration::from_millis(20);
+/// it rests for so many times that.
+const REST: u32 = 4;
 
 impl Screen {
     /// Replaces what is shown by `above`, which stays and scrolls up from then on, and `frame`.
@@ -26,8 +34,16 @@ impl Screen {
         }
         let text = self.update(above, &frame, Size::now().columns + 1);
         self.shown = frame;
+        let began = Instant::now();
         // A terminal that has gone away is no reason to stop a build.
         let _ = std::io::stderr().write_all(text.as_bytes());
+        let took = began.elapsed();
+        self.rests_until = (took >= SLOW).then(|| Instant::now() + took * REST);
+    }
+
+    /// Whether what only moves is better left as it is for now.
+    pub(super) fn rests(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| now < until)
     }
 
     fn update(&self, above: &str, frame: &[String], width: usize) -> String {
@@ -45,9 +61,13 @@ impl Screen {
             out.push_str(line);
             out.push('\n');
         }
-        for line in frame {
-            out.push_str(line);
-            out.push_str(ERASE_LINE_REST);
+        let is_in_place = above.is_empty() && rows == self.shown.len();
+        for (at, line) in frame.iter().enumerate() {
+            // What is there already need not go over a slow line again.
+            if !is_in_place || self.shown.get(at) != Some(line) {
+                out.push_str(line);
+                out.push_str(ERASE_LINE_REST);
+            }
             out.push('\n');
         }
         out.push_str(ERASE_BELOW);
@@ -60,23 +80,29 @@ impl Screen {
 mod tests {
     use super::*;
 
+    fn screen(lines: &[&str]) -> Screen {
+        Screen { shown: lines.iter().map(|line| (*line).to_owned()).collect(), rests_until: None }
+    }
+
     #[test]
     fn a_frame_replaces_the_one_before() {
-        let screen = Screen { shown: vec!["a".to_owned(), "b".to_owned()] };
+        let screen = screen(&["a", "b"]);
         let text = screen.update("", &["c".to_owned()], 80);
         assert_eq!(text, "\u{1b}[?2026h\r\u{1b}[2Ac\u{1b}[K\n\u{1b}[J\u{1b}[?2026l");
+        let text = screen.update("", &["a".to_owned(), "c".to_owned()], 80);
+        assert_eq!(text, "\u{1b}[?2026h\r\u{1b}[2A\nc\u{1b}[K\n\u{1b}[J\u{1b}[?2026l");
     }
 
     #[test]
     fn what_stays_goes_above() {
-        let screen = Screen { shown: vec!["a".to_owned()] };
+        let screen = screen(&["a"]);
         let text = screen.update("done\nwell", &["b".to_owned()], 80);
         assert_eq!(text, "\u{1b}[?2026h\r\u{1b}[1A\u{1b}[Jdone\nwell\nb\u{1b}[K\n\u{1b}[J\u{1b}[?2026l");
     }
 
     #[test]
     fn a_narrower_terminal_has_wrapped_lines() {
-        let screen = Screen { shown: vec!["x".repeat(30)] };
+        let screen = screen(&[&"x".repeat(30)]);
         assert!(screen.update("", &[], 20).contains("\u{1b}[2A\u{1b}[J"));
     }
 }

@@ -4,15 +4,16 @@
 //! no line wraps and nothing scrolls away that must be redrawn. indicatif tells how fast transfers are; it does not
 //! draw, because it leaves the cursor at the right margin, where an echoed `^C` begins a new line and spoils the count.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
 use super::Display;
+use super::ahead::{Ahead, Critical};
 use super::frame::{Colors, Line, Paint, Size, shows_unicode};
 use super::screen::Screen;
-use crate::report::{Event, Outcome, StepHeading, StepNumber};
+use crate::report::{Event, Outcome, StepNumber};
 use crate::text::terminal::{cut, for_people, harmless, last_written, printable};
 use crate::text::{duration::seconds, size::bytes};
 
@@ -27,19 +28,20 @@ const PLAIN_SPINNER: [char; 4] = ['|', '/', '-', '\\'];
 const SPINNER_PACE_MS: u128 = 100;
 /// So many steps in a row that cost nothing have a line each.
 const UNFOLDED: usize = 3;
-/// Beyond so many steps nobody is told how many wait for one.
-const MOST_STEPS: usize = 2000;
+/// Of a step that waits as many columns are shown at least, or nothing.
+const LEAST_TITLE: usize = 10;
+/// Of one that is marked with words, so many.
+const MARKED_TITLE: usize = 20;
 
 pub(super) struct Tty {
     screen: Screen,
     paint: Paint,
     started: Instant,
-    headings: Vec<StepHeading>,
+    /// What is still to come.
+    ahead: Ahead,
     running: BTreeMap<StepNumber, Running>,
     /// How many steps have ended well.
     done: usize,
-    /// Steps that have ended, however.
-    ended: BTreeSet<StepNumber>,
     /// Lines of steps that cost nothing, one after the other; many become one line.
     folded: Vec<String>,
 }
@@ -75,17 +77,16 @@ impl Tty {
                 colors: Colors::parse(&std::env::var("BUILDKIT_COLORS").unwrap_or_default()),
             },
             started,
-            headings: Vec::new(),
+            ahead: Ahead::default(),
             running: BTreeMap::new(),
             done: 0,
-            ended: BTreeSet::new(),
             folded: Vec::new(),
         }
     }
 
     /// Place and title of a step on one line of at most `columns`.
     fn heading(&self, step: StepNumber, columns: usize) -> String {
-        let Some(heading) = self.headings.get(step.0) else { return String::new() };
+        let Some(heading) = self.ahead.headings.get(step.0) else { return String::new() };
         let place = cut(&heading.place, columns);
         let left = columns.saturating_sub(place.chars().count() + 1);
         let title = printable(&heading.title).replace('\t', " ");
@@ -126,7 +127,7 @@ impl Tty {
     /// The line of a step that has ended.
     fn closed(&mut self, step: StepNumber, mark: &str, tail: &str) -> String {
         self.running.remove(&step);
-        self.ended.insert(step);
+        self.ahead.end(step, Instant::now());
         let columns = Size::now().columns;
         let left = columns.saturating_sub(2 + tail.chars().count() + 1);
         let line = format!("{mark} {} {}", self.heading(step, left), self.paint.dim(tail));
@@ -150,27 +151,6 @@ impl Tty {
         }
     }
 
-    /// How many steps that have not ended stand on this one, and so wait for it.
-    fn waiting_for(&self, step: StepNumber) -> usize {
-        if self.headings.len() > MOST_STEPS {
-            return 0;
-        }
-        let mut stands_on = vec![false; self.headings.len()];
-        let mut count = 0;
-        // What a step needs comes before it.
-        for heading in self.headings.iter().skip(step.0 + 1) {
-            let is_above = heading
-                .needs
-                .iter()
-                .any(|needed| *needed == step || stands_on.get(needed.0).copied().unwrap_or(false));
-            if is_above && let Some(known) = stands_on.get_mut(heading.number.0) {
-                *known = true;
-                count += usize::from(!self.ended.contains(&heading.number));
-            }
-        }
-        count
-    }
-
     fn print(&mut self, text: &str) {
         let text = match self.unfold() {
             Some(folded) if text.is_empty() => folded,
@@ -183,6 +163,7 @@ impl Tty {
     }
 
     fn redraw(&mut self) {
+        self.ahead.look(self.started.elapsed());
         let frame = self.frame(Size::now(), Instant::now());
         self.screen.draw("", frame);
     }
@@ -190,14 +171,23 @@ impl Tty {
     /// The moving part.
     fn frame(&self, size: Size, now: Instant) -> Vec<String> {
         let mut lines = Vec::new();
-        let last = self.so_far(size, now);
-        let rows = size.rows - usize::from(last.is_some());
+        let elapsed = |running: &Running| now.saturating_duration_since(running.since);
+        let running: Vec<_> = self.running.iter().map(|(step, running)| (*step, elapsed(running))).collect();
+        let critical = self.ahead.critical(&running);
+        let waiting = self.waiting(size, now);
+        let rest = critical.and_then(|critical| critical.rest);
+        // Where steps wait for their turn, it is not the longest way alone that counts.
+        let left =
+            rest.map(|rest| if waiting.is_some() { rest.max(self.ahead.work(&running)) } else { rest });
+        let last = self.so_far(size, (left, now));
+        let rows = size.rows - usize::from(last.is_some()) - usize::from(waiting.is_some());
         let shown = self.running.len().min(rows);
         let room = (rows - shown) / shown.max(1);
-        let held_up = self.holds_up_most();
+        // One that runs alone needs no mark.
+        let marked = critical.filter(|_| self.running.len() > 1);
         for (step, running) in self.running.iter().take(shown) {
-            let waiting = held_up.filter(|(most, _)| most == step).map(|(_, count)| count);
-            lines.push(self.head(*step, (running, waiting), size.columns, now));
+            let critical = marked.filter(|critical| critical.step == *step);
+            lines.push(self.head(*step, (running, critical), size.columns, now));
             let transfers: Vec<String> =
                 running.transfers.iter().take(TRANSFER_LINES).map(|t| self.bar(t, size.columns)).collect();
             let output = running.output.iter().chain(&running.so_far).map(|line| {
@@ -208,36 +198,51 @@ impl Tty {
             let below: Vec<String> = transfers.into_iter().chain(output).collect();
             lines.extend_from_slice(&below[below.len().saturating_sub(room)..]);
         }
+        lines.extend(waiting);
         lines.extend(last);
         lines.iter().map(|line| self.paint.shown(line).into_owned()).collect()
     }
 
-    /// Of several steps that run, the one that most others wait for, and how many these are.
-    fn holds_up_most(&self) -> Option<(StepNumber, usize)> {
-        if self.running.len() < 2 {
-            return None;
-        }
-        let counts = self.running.keys().map(|step| (*step, self.waiting_for(*step)));
-        // Of two that are equal the one that has run longest.
-        counts
-            .filter(|(_, count)| *count > 0)
-            .max_by_key(|(step, count)| (*count, std::cmp::Reverse(self.running[step].since)))
+    /// `  [3/7] RUN make waits for its turn   4.1s`, of the step that has done so longest, where there is room.
+    fn waiting(&self, size: Size, now: Instant) -> Option<String> {
+        let (step, waited) = self.ahead.longest_waiting(|step| self.running.contains_key(&step), now)?;
+        let fits = !self.running.is_empty() && self.running.len() + 2 < size.rows;
+        let (words, waited) = (" waits for its turn", elapsed(waited));
+        let room = size.columns.saturating_sub(2 + words.len() + 1 + waited.chars().count());
+        (fits && room >= LEAST_TITLE).then(|| {
+            let mut line = Line::new(self.heading(step, room));
+            line.push(&self.paint.dim(words));
+            line.pad(room + words.len());
+            format!("  {} {}", line.text(), self.paint.dim(&waited))
+        })
     }
 
-    /// `3 of 12 steps done, 14.2s`, while anything runs and where it costs no running step its line.
-    fn so_far(&self, size: Size, now: Instant) -> Option<String> {
+    /// `3 of 12 steps done, 14.2s, about 40s left`, while anything runs and where it costs no running step its line.
+    fn so_far(&self, size: Size, (left, now): (Option<Duration>, Instant)) -> Option<String> {
         let fits = !self.running.is_empty() && self.running.len() < size.rows;
-        let (done, steps) = (self.done, self.headings.len());
+        let (done, steps) = (self.done, self.ahead.headings.len());
         let took = elapsed(now.saturating_duration_since(self.started));
-        let text = format!("{done} of {steps} steps done, {took}");
+        let left = left.filter(|rest| rest.as_secs() > 0);
+        let left = left.map(|rest| match rest.as_secs() {
+            few @ 0..60 => format!("{few}s left"),
+            many => format!("{} left", seconds(Duration::from_secs(many))),
+        });
+        let text = match left {
+            None => format!("{done} of {steps} steps done, {took}"),
+            Some(left) => {
+                let whole = format!("{done} of {steps} steps done, {took}, about {left}");
+                let is_narrow = whole.len() > size.columns;
+                if is_narrow { format!("{done} of {steps} done, {took}, {left}") } else { whole }
+            }
+        };
         (fits && steps > 0).then(|| self.paint.dim(&cut(&text, size.columns)))
     }
 
-    /// `⣾ [build 2/5] RUN make (src/app.c changed)          12.3s`
+    /// `⣾ [build 2/5] RUN make (src/app.c changed)          12.3s`; of the step that the build waits for, `▸` in place of the first space.
     fn head(
         &self,
         step: StepNumber,
-        (running, waiting): (&Running, Option<usize>),
+        (running, critical): (&Running, Option<Critical>),
         columns: usize,
         now: Instant,
     ) -> String {
@@ -246,12 +251,11 @@ impl Tty {
         let spinner = spinner[(took.as_millis() / SPINNER_PACE_MS) as usize % spinner.len()];
         let took = elapsed(took);
         let room = columns.saturating_sub(2 + 1 + took.chars().count());
-        let mut line = Line::new(self.heading(step, room));
-        if let Some(waiting) = waiting {
-            let waiting = format!("({waiting} wait for it)");
-            if waiting.len() < room.saturating_sub(line.columns()) {
-                line.push(&format!(" {}", self.paint.cyan(&waiting)));
-            }
+        let words = critical.and_then(|critical| critical_words(critical, room));
+        let mut line =
+            Line::new(self.heading(step, room - words.as_ref().map_or(0, |words| words.len() + 1)));
+        if let Some(words) = words {
+            line.push(&format!(" {}", self.paint.cyan(&words)));
         }
         if !running.why.is_empty() {
             let why = format!("({})", running.why);
@@ -262,7 +266,11 @@ impl Tty {
             }
         }
         line.pad(room);
-        format!("{} {} {}", self.paint.cyan(&spinner.to_string()), line.text(), self.paint.dim(&took))
+        let mark = match critical {
+            None => " ".to_owned(),
+            Some(_) => self.paint.cyan(if self.paint.unicode { "▸" } else { ">" }),
+        };
+        format!("{}{mark}{} {}", self.paint.cyan(&spinner.to_string()), line.text(), self.paint.dim(&took))
     }
 
     /// `sha256:abc  ━━━━━━────  12.0 MB / 48.3 MB  9.1 MB/s`
@@ -288,7 +296,7 @@ impl Tty {
 
     fn event(&mut self, time: Instant, event: &Event) {
         match event {
-            Event::Planned(headings) => self.headings.clone_from(headings),
+            Event::Planned(headings) => self.ahead.headings.clone_from(headings),
             Event::Started(step) => drop(self.running(*step, time)),
             Event::Missed { step, why } => {
                 self.running(*step, time).why = why.as_deref().map(for_people).unwrap_or_default();
@@ -315,7 +323,7 @@ impl Tty {
                 let running = self.running(*step, time);
                 running.since = time;
                 running.transfers.clear();
-                let place = self.headings.get(step.0).map_or("", |heading| &heading.place);
+                let place = self.ahead.headings.get(step.0).map_or("", |heading| &heading.place);
                 self.print(
                     &self.paint.dim(&format!("{place} unpacked what it stands on in {}", seconds(*took))),
                 );
@@ -349,6 +357,7 @@ impl Tty {
                 let text = crate::cli::show::diagnostic::render(diagnostic, self.paint.color);
                 self.print(text.trim_end());
             }
+            Event::Foreseen(foresight) => self.ahead.foresee(foresight.clone()),
             Event::Note(note) | Event::RunsAs(note) => self.print(&self.paint.dim(&for_people(note))),
         }
     }
@@ -362,13 +371,15 @@ impl Display for Tty {
             event,
             Event::Log { .. } | Event::LogSoFar { .. } | Event::Bytes { .. } | Event::Unpacking { .. }
         );
-        if !is_frequent {
+        if !is_frequent && !self.screen.rests(Instant::now()) {
             self.redraw();
         }
     }
 
     fn tick(&mut self) {
-        self.redraw();
+        if !self.screen.rests(Instant::now()) {
+            self.redraw();
+        }
     }
 
     fn finish(&mut self) {
@@ -380,6 +391,17 @@ impl Display for Tty {
         }
         self.redraw();
     }
+}
+
+/// What is said of the step that the build waits for, where that leaves enough of its title.
+fn critical_words(Critical { waiting, rest, .. }: Critical, room: usize) -> Option<String> {
+    let long = match (waiting, rest.is_some()) {
+        (0, _) => None,
+        (waiting, true) => Some(format!("(critical path, {waiting} wait for it)")),
+        (waiting, false) => Some(format!("({waiting} wait for it)")),
+    };
+    let short = rest.map(|_| "(critical path)".to_owned());
+    [long, short].into_iter().flatten().find(|words| words.len() + 1 + MARKED_TITLE <= room)
 }
 
 /// A line of output as it is shown.
@@ -396,167 +418,4 @@ fn elapsed(took: Duration) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::report::Stream;
-
-    const START: StepNumber = StepNumber(0);
-
-    fn tty() -> (Tty, Instant) {
-        let start = Instant::now();
-        let mut tty = Tty::new(start, false);
-        tty.paint.unicode = true;
-        let heading = |number, title: &str| StepHeading {
-            number: StepNumber(number),
-            place: format!("[{}/3]", number + 1),
-            title: title.to_owned(),
-            platform: None,
-            needs: Vec::new(),
-            owner: 0,
-            lines: None,
-        };
-        tty.event(
-            start,
-            &Event::Planned(vec![
-                heading(0, "RUN make all"),
-                heading(1, "RUN long title that goes on and on"),
-            ]),
-        );
-        (tty, start)
-    }
-
-    fn frame(tty: &Tty, rows: usize, columns: usize, at: Instant) -> String {
-        tty.frame(Size { rows, columns }, at).join("\n")
-    }
-
-    #[test]
-    fn a_running_step_shows_reason_time_and_last_output() {
-        let (mut tty, start) = tty();
-        tty.event(start, &Event::Started(START));
-        tty.event(start, &Event::Missed { step: START, why: Some("a.c changed".to_owned()) });
-        for number in 0..9 {
-            let line = format!("line\t{number}");
-            tty.event(start, &Event::Log { step: START, stream: Stream::Stdout, line });
-        }
-        tty.event(start, &Event::Bytes { step: START, what: "abc".to_owned(), done: 500, total: 1000 });
-        assert_eq!(
-            frame(&tty, 5, 50, start + Duration::from_millis(2300)),
-            "\
-⣷ [1/3] RUN make all (a.c changed)            2.3s
-    line    6
-    line    7
-    line    8
-0 of 2 steps done, 2.3s"
-        );
-        assert!(frame(&tty, 9, 60, start).contains("━━━━────"));
-        tty.paint.unicode = false;
-        assert!(frame(&tty, 9, 60, start).is_ascii());
-    }
-
-    #[test]
-    fn a_line_that_has_not_ended_is_shown_in_its_place() {
-        let (mut tty, start) = tty();
-        tty.event(start, &Event::Started(START));
-        let so_far = |line: &str| Event::LogSoFar { step: START, line: line.to_owned() };
-        for line in ["10 %", "\r50 %", "\r50 %\r90 %"] {
-            tty.event(start, &so_far(line));
-        }
-        let frame = |tty: &Tty| {
-            let lines = tty.frame(Size { rows: 9, columns: 40 }, start);
-            lines[1..lines.len() - 1].join("|")
-        };
-        assert_eq!(frame(&tty), "    90 %");
-        let line = "\r50 %\r90 %\rdone\r".to_owned();
-        tty.event(start, &Event::Log { step: START, stream: Stream::Stdout, line });
-        assert_eq!(frame(&tty), "    done");
-        tty.event(start, &so_far("next? "));
-        assert_eq!(frame(&tty), "    done|    next? ");
-    }
-
-    #[test]
-    fn the_last_line_says_how_far_the_build_is() {
-        let (mut tty, start) = tty();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let last = |tty: &Tty, rows| tty.frame(Size { rows, columns: 40 }, at(75)).pop().unwrap_or_default();
-        assert_eq!(last(&tty, 9), "", "nothing runs");
-        tty.event(at(1), &Event::Started(START));
-        tty.event(at(1), &Event::Started(StepNumber(1)));
-        let done = Event::Finished {
-            step: START,
-            outcome: Outcome::Cached,
-            took: Duration::ZERO,
-            result: Box::default(),
-        };
-        tty.event(at(2), &done);
-        assert_eq!(last(&tty, 9), "1 of 2 steps done, 1m15s");
-        assert!(last(&tty, 1).contains("RUN long title"), "what runs comes first");
-        tty.event(at(2), &Event::Failed { step: StepNumber(1), took: Duration::ZERO, usage: None });
-        assert_eq!(last(&tty, 9), "", "nothing runs any more");
-    }
-
-    #[test]
-    fn the_step_that_most_wait_for_is_marked() {
-        let start = Instant::now();
-        let mut tty = Tty::new(start, false);
-        let heading = |number: usize, needs: &[usize]| StepHeading {
-            number: StepNumber(number),
-            place: String::new(),
-            title: format!("RUN {number}"),
-            platform: None,
-            needs: needs.iter().map(|needed| StepNumber(*needed)).collect(),
-            owner: 0,
-            lines: None,
-        };
-        let all =
-            vec![heading(0, &[]), heading(1, &[]), heading(2, &[1]), heading(3, &[2]), heading(4, &[0, 3])];
-        tty.event(start, &Event::Planned(all));
-        tty.event(start, &Event::Started(StepNumber(0)));
-        assert!(!frame(&tty, 9, 60, start).contains("wait"), "it is alone");
-        tty.event(start, &Event::Started(StepNumber(1)));
-        let text = frame(&tty, 9, 60, start);
-        let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[1].contains("RUN 1 (3 wait for it)") && !lines[0].contains("wait"), "{text}");
-        assert!(!frame(&tty, 9, 16, start).contains("wait"), "there is no room");
-    }
-
-    #[test]
-    fn many_steps_that_cost_nothing_are_one_line() {
-        for (count, expected) in [
-            (2, "✔ [1/3] RUN make all cached\n✔ [2/3] RUN long title that goes on and on cached"),
-            (5, "✔ 5 steps cached"),
-        ] {
-            let (mut tty, start) = tty();
-            for number in 0..count {
-                let done = Event::Finished {
-                    step: StepNumber(number % 2),
-                    outcome: Outcome::Cached,
-                    took: Duration::ZERO,
-                    result: Box::default(),
-                };
-                tty.event(start, &done);
-            }
-            assert_eq!(tty.unfold().as_deref(), Some(expected));
-            assert_eq!(tty.unfold(), None);
-        }
-    }
-
-    #[test]
-    fn no_line_is_wider_and_no_frame_higher_than_the_terminal() {
-        let (mut tty, start) = tty();
-        for step in [START, StepNumber(1)] {
-            tty.event(start, &Event::Started(step));
-            let line = "wide 宽宽宽宽宽宽宽宽宽宽宽宽宽 \u{1b}[31mred\u{1b}[0m ".repeat(9);
-            tty.event(start, &Event::Log { step, stream: Stream::Stderr, line });
-        }
-        for rows in 1..8 {
-            for columns in [10, 20, 33, 80] {
-                let frame = tty.frame(Size { rows, columns }, start);
-                assert!(frame.len() <= rows);
-                for line in &frame {
-                    assert!(crate::text::terminal::columns(line) <= columns, "{columns}: {line}");
-                }
-            }
-        }
-    }
-}
+mod tests;

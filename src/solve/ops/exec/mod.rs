@@ -199,5 +199,11 @@ fn failed<R>(
     (lines, path): (u64, Option<PathBuf>),
 ) -> CommandError {
     let log = path.filter(|_| !tail.is_all()).map(|path| (lines, path));
-    CommandError::Failed { command: spec::shown_command(op), report, output: tail.text(), log, absent }
+    CommandError::Failed {
+        command: spec::shown_command(op),
+        report: Box::new(report),
+        output: tail.text(),
+        log,
+        absent,
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::oci::{Descriptor, Digest, MediaType};
-use crate::report::{FileCounts, LayerFacts, Source, Span, StepHeading, Waited};
+use crate::report::{FileCounts, LayerFacts, Source, Span, StepHeading, Traffic, Waited};
 
 const SCHEMA: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/events.schema.json"));
 
@@ -79,6 +79,7 @@ fn events() -> Vec<Event> {
         peak_memory_bytes: 1,
         read_bytes: 2,
         written_bytes: 3,
+        network: Some(Traffic { received: 1, sent: 2 }),
     };
     let layer = LayerFacts { digest: "sha256:a".to_owned(), diff_id: "sha256:b".to_owned(), size_bytes: 3 };
     let result = StepResult {
@@ -132,8 +133,8 @@ fn name(event: &Event) -> Option<&'static str> {
         Event::Started(_) => "started",
         Event::Missed { .. } => "missed",
         Event::Log { .. } => "log",
-        // Programs hear of a line once.
-        Event::LogSoFar { .. } => return None,
+        // Programs hear of a line once, and of earlier builds from `rbuild history`.
+        Event::LogSoFar { .. } | Event::Foreseen(_) => return None,
         Event::Bytes { .. } => "bytes",
         Event::Unpacking { .. } => "unpacking",
         Event::Unpacked { .. } => "unpacked",
