@@ -1,5 +1,5 @@
-//! Any bytes as what lies beside an image: a statement, a manifest of statements, an index that names these, a signed envelope. What is
-//! signed comes back as it was, and nothing is believed that no key signed.
+//! Any bytes as what lies beside an image: a statement, a manifest of statements, an index that names these, a signed envelope, a bundle, a
+//! signature of an image, a key. What is signed comes back as it was, and nothing is believed that no key signed.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use rbuild::attest::{attesting, check_statement, statements};
 use rbuild::oci::{Digest, Index};
-use rbuild::signature::image::{Envelope, PrivateKey};
+use rbuild::signature::image::{Bundle, Envelope, Payload, PrivateKey, PublicKey};
 
 const PEM: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\n-----END PRIVATE KEY-----\n";
 static KEY: LazyLock<PrivateKey> = LazyLock::new(|| PrivateKey::parse(PEM, None).unwrap());
@@ -23,5 +23,12 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let keys = [KEY.public()];
     assert!(Envelope::verified(bytes, &keys).is_err(), "nobody signed this");
+    assert!(Payload::verified(bytes, bytes, &keys, &subject).is_err(), "nobody signed this");
+    // What somebody signed may be any bytes.
+    let _ = Payload::verified(bytes, &KEY.sign(bytes), &keys, &subject);
+    let _ = PublicKey::parse(&String::from_utf8_lossy(bytes));
+    let _ = Bundle::statement(bytes);
+    assert!(Bundle::verified(bytes, &keys).is_err(), "nobody signed this");
+    assert_eq!(Bundle::verified(&Bundle::sign(bytes, &KEY).to_bytes(), &keys).as_deref(), Ok(bytes));
     assert_eq!(Envelope::verified(&Envelope::sign(bytes, &KEY).to_bytes(), &keys).as_deref(), Ok(bytes));
 });

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{DOCUMENT_LIMIT, Error};
 use crate::oci::{Descriptor, Digest, MediaType};
+use crate::signature::image::BUNDLE;
 
 /// An SPDX document as it is; what trivy and GUAC look for.
 pub const SPDX: &str = "application/spdx+json";
@@ -24,6 +25,9 @@ pub(super) const PLATFORM: &str = "io.rbuild.platform";
 pub(super) const WRITER: &str = "io.rbuild.version";
 /// The name of a file (image-spec, "Pre-Defined Annotation Keys").
 pub(super) const TITLE: &str = "org.opencontainers.image.title";
+/// What cosign says of a bundle: what it holds, and what that says.
+const BUNDLE_CONTENT: &str = "dev.sigstore.bundle.content";
+const BUNDLE_PREDICATE: &str = "dev.sigstore.bundle.predicateType";
 const CREATED: &str = "org.opencontainers.image.created";
 
 /// The manifest of an artifact; its subject is what an image's has no field for.
@@ -86,6 +90,25 @@ impl Artifact {
         annotations.extend(title.map(|title| (TITLE.to_owned(), title.to_owned())));
         let mut layer = described(kind, &payload);
         layer.annotations.extend(predicate.map(|predicate| (PREDICATE.to_owned(), predicate.to_owned())));
+        Self::annotated((kind, layer), payload, annotations, subject)
+    }
+
+    /// Of a bundle of Sigstore, with the annotations that cosign writes, but without a time: who signs the same once more adds nothing.
+    pub fn bundle(bundle: Vec<u8>, predicate: &str, subject: &Descriptor) -> Self {
+        let annotations = BTreeMap::from([
+            (BUNDLE_CONTENT.to_owned(), "dsse-envelope".to_owned()),
+            (BUNDLE_PREDICATE.to_owned(), predicate.to_owned()),
+        ]);
+        let layer = described(BUNDLE, &bundle);
+        Self::annotated((BUNDLE, layer), bundle, annotations, subject)
+    }
+
+    fn annotated(
+        (kind, layer): (&str, Descriptor),
+        payload: Vec<u8>,
+        annotations: BTreeMap<String, String>,
+        subject: &Descriptor,
+    ) -> Self {
         let manifest = Manifest {
             schema_version: 2,
             media_type: MediaType::MANIFEST,
@@ -171,15 +194,21 @@ impl Artifact {
         self.descriptor.artifact_type.as_deref().unwrap_or("")
     }
 
-    /// What a statement says.
+    /// What a statement says, as it is listed.
     pub fn predicate(&self) -> Option<&str> {
-        self.descriptor.annotations.get(PREDICATE).map(String::as_str)
+        predicate(&self.descriptor)
     }
 
     /// Which platform it is about, if it says so.
     pub fn platform(&self) -> Option<&str> {
         self.descriptor.annotations.get(PLATFORM).map(String::as_str)
     }
+}
+
+/// What the statement says that an index lists, by itself or in a bundle.
+pub fn predicate(entry: &Descriptor) -> Option<&str> {
+    let told = |key: &str| entry.annotations.get(key).map(String::as_str);
+    told(PREDICATE).or_else(|| told(BUNDLE_PREDICATE))
 }
 
 /// The configuration of what has none.

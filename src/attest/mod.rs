@@ -4,7 +4,7 @@
 //! image stays as it is, to the last digit of its digest. In the store, and in registries without an API for referrers, they are
 //! found by the *referrers tag*: `sha256-HEX` of the image's repository names an index of them.
 //!
-//! Not here: signatures. [`check`] says whether a document is about the image that it hangs on, not who wrote it.
+//! Signatures hang on images the same way, in Sigstore's bundles; whose they are is not known here. [`check`] says whether a document is about the image that it hangs on, not who wrote it.
 
 mod artifact;
 mod buildkit;
@@ -17,12 +17,12 @@ mod wanted;
 
 use std::collections::BTreeMap;
 
-pub use artifact::{Artifact, IN_TOTO, SPDX};
+pub use artifact::{Artifact, IN_TOTO, SPDX, predicate};
 pub use buildkit::{ABOUT, InIndex, attesting, in_index, statements};
 pub use document::{Document, Documented, SPDX_PREDICATE, referrers, sbom};
 pub use layout::{entries, in_layout};
 pub use local::{Local, keep, keep_all};
-pub use remote::{Remote, fetch, push};
+pub use remote::{Remote, fetch, is_about_form, push};
 pub use statement::{check, check_statement, check_subject};
 pub use wanted::{Generator, Layout, Provenance, Sbom, Wanted};
 
@@ -102,21 +102,48 @@ fn tagged(name: &Reference, subject: &Digest) -> Option<Reference> {
 
 /// Adds to what an index of referrers lists; what rbuild wrote before of the same kind is replaced.
 fn merged(mut known: Vec<Descriptor>, new: Vec<Descriptor>) -> Vec<Descriptor> {
+    // Nothing of what others wrote.
     let key = |entry: &Descriptor| {
         let told = |name: &str| entry.annotations.get(name).cloned();
-        (
+        told(artifact::WRITER)?;
+        Some((
             entry.artifact_type.clone(),
             told(artifact::PREDICATE),
             told(artifact::PLATFORM),
             told(artifact::TITLE),
-            told(artifact::WRITER).is_some(),
-        )
+        ))
     };
-    known.retain(|old| new.iter().all(|new| key(old) != key(new) && old.digest != new.digest));
+    let is_replaced = |old: &Descriptor, new: &Descriptor| {
+        old.digest == new.digest || (key(old).is_some() && key(old) == key(new))
+    };
+    known.retain(|old| !new.iter().any(|new| is_replaced(old, new)));
     known.extend(new);
     let mut found: BTreeMap<Digest, Descriptor> =
         known.into_iter().map(|entry| (entry.digest, entry)).collect();
     let mut sorted: Vec<Descriptor> = std::mem::take(&mut found).into_values().collect();
     sorted.sort_by(|a, b| (&a.artifact_type, a.digest).cmp(&(&b.artifact_type, b.digest)));
     sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::MediaType;
+
+    #[test]
+    fn only_what_rbuild_wrote_is_replaced() {
+        let entry = |text: &str, is_own: bool| {
+            let mut entry = Descriptor::new(MediaType::MANIFEST, Digest::of(text.as_bytes()), 1);
+            entry.artifact_type = Some("application/vnd.in-toto+json".to_owned());
+            entry.annotations.extend(is_own.then(|| (artifact::WRITER.to_owned(), "1".to_owned())));
+            entry
+        };
+        let known = vec![entry("own", true), entry("theirs", false)];
+        let all = merged(known, vec![entry("own, new", true), entry("theirs, too", false)]);
+        let digests: Vec<Digest> = all.iter().map(|entry| entry.digest).collect();
+        for (text, is_there) in [("own", false), ("theirs", true), ("own, new", true), ("theirs, too", true)]
+        {
+            assert_eq!(digests.contains(&Digest::of(text.as_bytes())), is_there, "{text}");
+        }
+    }
 }

@@ -98,6 +98,6 @@ fn put(client: &Client, name: &Reference, artifact: &Artifact) -> Result<(), Reg
 }
 
 /// Whether a registry does not like what a manifest looks like: some know no artifacts.
-fn is_about_form(error: &RegistryError) -> bool {
+pub fn is_about_form(error: &RegistryError) -> bool {
     matches!(error, RegistryError::Status { status: 400 | 415 | 422, .. })
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::artifact::{Artifact, IN_TOTO};
 use super::document::Document;
 use crate::oci::Digest;
+use crate::signature::image::{Bundle, is_bundle};
 
 const STATEMENT: [&str; 2] = ["https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"];
 
@@ -43,6 +44,12 @@ struct Subject {
 /// Why not, in words.
 pub fn check(artifact: &Artifact, subject: &Digest) -> Result<(), String> {
     check_subject(artifact, subject)?;
+    // Of a bundle that signs something else than a statement the manifest alone says what it is about.
+    if is_bundle(artifact.kind())
+        && let Ok(statement) = Bundle::statement(&artifact.payload)
+    {
+        return check_statement(&statement, artifact.predicate(), subject);
+    }
     match artifact.kind() == IN_TOTO {
         true => Ok(()),
         false => serde_json::from_slice::<Value>(&artifact.payload)

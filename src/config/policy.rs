@@ -10,6 +10,7 @@
 //! [[image]]
 //! match = "registry.example.org/**"
 //! keys = ["cosign.pub"]
+//! attestations = [{ type = "provenance", keys = ["ci.pub"], builder-id = "https://ci.example.org/*" }]
 //!
 //! [[url]]
 //! match = "https://example.org/**"
@@ -47,8 +48,39 @@ pub struct Rule {
     pub pinned: bool,
     /// One of these must have signed it; anybody may when empty.
     pub keys: Arc<Vec<PublicKey>>,
+    /// All of this must be said of it by somebody who is trusted.
+    pub attestations: Vec<Attested>,
     /// `policy.toml:4`
     pub place: String,
+}
+
+/// What must be said of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attested {
+    /// What messages call it.
+    pub shown: String,
+    predicates: Vec<String>,
+    builders: Vec<String>,
+    /// One of these must have signed it.
+    pub keys: Arc<Vec<PublicKey>>,
+    /// `policy.toml:4`
+    pub place: String,
+}
+
+impl Attested {
+    /// Whether a statement with this predicate is one.
+    pub fn fits(&self, predicate: &str) -> bool {
+        any(&self.predicates, predicate)
+    }
+
+    /// Whether it may come from this builder.
+    pub fn is_by(&self, builder: Option<&str>) -> bool {
+        self.builders.is_empty() || builder.is_some_and(|builder| any(&self.builders, builder))
+    }
+}
+
+fn any(patterns: &[String], text: &str) -> bool {
+    patterns.iter().any(|pattern| matches(pattern.as_bytes(), text.as_bytes()))
 }
 
 /// What a policy says about a name.
@@ -81,6 +113,17 @@ struct RuleTable {
     checksum: Option<Spanned<bool>>,
     #[serde(default)]
     keys: Vec<Spanned<PathBuf>>,
+    #[serde(default)]
+    attestations: Vec<Spanned<AttestedTable>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct AttestedTable {
+    #[serde(rename = "type")]
+    kind: Spanned<String>,
+    keys: Vec<Spanned<PathBuf>>,
+    builder_id: Option<Spanned<Patterns>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -89,6 +132,26 @@ enum Patterns {
     One(String),
     Several(Vec<String>),
 }
+
+impl Patterns {
+    fn all(self) -> Vec<String> {
+        match self {
+            Patterns::One(pattern) => vec![pattern],
+            Patterns::Several(patterns) => patterns,
+        }
+    }
+}
+
+/// Words for predicates: the types that they stand for, and what messages say.
+const PREDICATES: [(&str, &[&str], &str); 4] = [
+    (PROVENANCE, &["https://slsa.dev/provenance/*"], "provenance"),
+    ("spdx", SPDX, "an SBOM in SPDX"),
+    ("cyclonedx", CYCLONEDX, "an SBOM in CycloneDX"),
+    ("sbom", &[SPDX[0], SPDX[1], CYCLONEDX[0], CYCLONEDX[1]], "an SBOM"),
+];
+const PROVENANCE: &str = "provenance";
+const SPDX: &[&str] = &["https://spdx.dev/Document", "https://spdx.dev/Document/*"];
+const CYCLONEDX: &[&str] = &["https://cyclonedx.org/bom", "https://cyclonedx.org/bom/*"];
 
 /// `deny = true`, or what people are told.
 #[derive(Debug, Deserialize)]
@@ -164,11 +227,8 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn rule(&self, table: Spanned<RuleTable>, is_url: bool) -> Result<Rule, Error> {
         let span = table.span();
-        let RuleTable { patterns, deny, digest, checksum, keys } = table.into_inner();
-        let patterns = match patterns {
-            Patterns::One(pattern) => vec![pattern],
-            Patterns::Several(patterns) => patterns,
-        };
+        let RuleTable { patterns, deny, digest, checksum, keys, attestations } = table.into_inner();
+        let patterns = patterns.all();
         if patterns.is_empty() {
             return Err(self.bad(span, "`match` names nothing"));
         }
@@ -180,28 +240,71 @@ impl Reading<'_> {
         if let Some(key) = keys.first().filter(|_| is_url) {
             return Err(self.bad(key.span(), "only images are signed"));
         }
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        let mut read = Vec::new();
-        for key in &keys {
-            let path = folder.join(key.as_ref());
-            let pem = error::read(&path)?.ok_or_else(|| self.bad(key.span(), "there is no such file"))?;
-            read.push(PublicKey::parse(&pem).map_err(|error| self.bad(key.span(), &error.to_string()))?);
+        if let Some(attested) = attestations.first().filter(|_| is_url) {
+            return Err(self.bad(attested.span(), "only images have attestations"));
         }
+        let attestations =
+            attestations.into_iter().map(|table| self.attested(table)).collect::<Result<Vec<_>, _>>()?;
         let denied = match deny {
             None | Some(Deny::Is(false)) => None,
             Some(Deny::Is(true)) => Some(String::new()),
             Some(Deny::Because(reason)) => Some(reason),
         };
-        let line =
-            self.text[..span.start.min(self.text.len())].bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let place = format!("{}:{line}", self.path.display());
+        let place = self.place(&span);
         Ok(Rule {
             patterns,
             denied,
             pinned: pinned.is_some_and(|pinned| *pinned.as_ref()),
-            keys: Arc::new(read),
+            keys: self.keys(&keys)?,
+            attestations,
             place,
         })
+    }
+
+    fn attested(&self, table: Spanned<AttestedTable>) -> Result<Attested, Error> {
+        let place = self.place(&table.span());
+        let span = table.span();
+        let AttestedTable { kind, keys, builder_id } = table.into_inner();
+        let word = kind.as_ref().as_str();
+        let known = PREDICATES.iter().find(|(name, ..)| *name == word);
+        let (predicates, shown) = match known {
+            Some((_, predicates, shown)) => {
+                (predicates.iter().map(|&one| one.to_owned()).collect(), (*shown).to_owned())
+            }
+            None if word.contains(':') => (vec![word.to_owned()], format!("an attestation `{word}`")),
+            None => {
+                let words = PREDICATES.map(|(name, ..)| format!("\"{name}\"")).join(", ");
+                return Err(self.bad(kind.span(), &format!("it is {words}, or the URL of a predicate")));
+            }
+        };
+        if keys.is_empty() {
+            return Err(self.bad(span, "`keys` names nobody who is believed"));
+        }
+        let (builder_at, builders) =
+            builder_id.map(|one| (one.span(), one.into_inner().all())).unwrap_or_default();
+        if !builders.is_empty() && word != PROVENANCE && !word.starts_with("https://slsa.dev/provenance/") {
+            return Err(self.bad(builder_at, "only provenance tells of a builder"));
+        }
+        Ok(Attested { shown, predicates, builders, keys: self.keys(&keys)?, place })
+    }
+
+    /// Keys, beside the file.
+    fn keys(&self, files: &[Spanned<PathBuf>]) -> Result<Arc<Vec<PublicKey>>, Error> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let mut read = Vec::new();
+        for file in files {
+            let path = folder.join(file.as_ref());
+            let pem = error::read(&path)?.ok_or_else(|| self.bad(file.span(), "there is no such file"))?;
+            read.push(PublicKey::parse(&pem).map_err(|error| self.bad(file.span(), &error.to_string()))?);
+        }
+        Ok(Arc::new(read))
+    }
+
+    /// `policy.toml:4`
+    fn place(&self, span: &Range<usize>) -> String {
+        let before = &self.text.as_bytes()[..span.start.min(self.text.len())];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("{}:{line}", self.path.display())
     }
 
     fn bad(&self, span: Range<usize>, reason: &str) -> Error {
@@ -288,10 +391,53 @@ mod tests {
             ("[[url]]\nmatch = 'a'\nkeys = ['k']", "`FILE`, line 3: only images are signed"),
             ("[[image]]\nmatch = 'a'\nkeys = ['k']", "`FILE`, line 3: there is no such file"),
             ("[[image]]\nkeys = []", "missing field `match`"),
+            (
+                "[[image]]\nmatch = 'a'\nattestations = [\n{ type = 'slsa', keys = [] }]",
+                "`FILE`, line 4: it is \"provenance\", \"spdx\", \"cyclonedx\", \"sbom\", or the URL of a predicate",
+            ),
+            (
+                "[[image]]\nmatch = 'a'\nattestations = [{ type = 'spdx', keys = [] }]",
+                "`FILE`, line 3: `keys` names nobody who is believed",
+            ),
+            ("[[image]]\nmatch = 'a'\nattestations = [{ type = 'spdx' }]", "missing field `keys`"),
+            (
+                "[[image]]\nmatch = 'a'\nattestations = [{ type = 'spdx', keys = ['k'], builder-id = 'a' }]",
+                "`FILE`, line 3: only provenance tells of a builder",
+            ),
+            (
+                "[[url]]\nmatch = 'a'\nattestations = [{ type = 'spdx', keys = ['k'] }]",
+                "`FILE`, line 3: only images have attestations",
+            ),
         ] {
             let error = policy(text).unwrap_err();
             assert!(error.contains(told), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn words_stand_for_predicates_and_builders_are_patterns() {
+        let key = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("k"), key).unwrap();
+        let of = |fields: &str| {
+            let text = format!("[[image]]\nmatch = 'a'\nattestations = [{{ {fields}, keys = ['k'] }}]\n");
+            std::fs::write(dir.path().join("policy.toml"), text).unwrap();
+            let policy = Policy::load(&dir.path().join("policy.toml")).unwrap();
+            let Verdict::Ruled(rule) = policy.image("a", "a:1") else { panic!("{fields}") };
+            rule.attestations[0].clone()
+        };
+        let provenance = of("type = 'provenance', builder-id = ['https://ci/*', 'urn:b']");
+        assert!(
+            provenance.fits("https://slsa.dev/provenance/v1")
+                && !provenance.fits("https://spdx.dev/Document")
+        );
+        assert!(provenance.is_by(Some("https://ci/1")) && provenance.is_by(Some("urn:b")));
+        assert!(!provenance.is_by(Some("https://ci/1/2")) && !provenance.is_by(None));
+        let sbom = of("type = 'sbom'");
+        assert!(sbom.fits("https://spdx.dev/Document/v2.3") && sbom.fits("https://cyclonedx.org/bom"));
+        assert!(sbom.is_by(None) && !sbom.fits("https://slsa.dev/provenance/v1"));
+        let own = of("type = 'https://example.org/**'");
+        assert!(own.fits("https://example.org/a/b") && own.shown.contains("https://example.org/**"));
     }
 
     /// What a regular expression says.

@@ -1,9 +1,11 @@
 //! Whether a build may take what it takes from elsewhere: asked when it is planned, before anything runs.
 
+mod attested;
+
 use std::collections::BTreeMap;
 
 use super::{ContextFrom, Request};
-use crate::config::policy::{Policy, Rule, Verdict};
+use crate::config::policy::{Attested, Policy, Rule, Verdict};
 use crate::export::Engine;
 use crate::oci::{Digest, Reference};
 use crate::plan::graph::{BaseOrigin, CopySource, Op, Plan};
@@ -26,8 +28,8 @@ struct Taken<'p> {
 }
 
 enum What<'p> {
-    /// An image: its name, and the digest that it has, if that is known.
-    Image(&'p Reference, Option<Digest>),
+    /// An image: its name, and the digest that it has, if that is known, and that of its platform's manifest.
+    Image(&'p Reference, Option<Digest>, Option<Digest>),
     /// An image of this machine, by a name with its kind before it.
     Local,
     /// What is behind a URL, and whether a checksum or a commit says what it is.
@@ -66,12 +68,13 @@ pub(super) fn check(
         return Ok(());
     }
     let mut violations: Vec<Diagnostic> = Vec::new();
-    let mut verified: BTreeMap<(String, Digest), Option<String>> = BTreeMap::new();
+    let mut verified = Verified::new();
     for taken in plans.iter().flat_map(|plan| taken(plan, services)) {
         for policy in &request.policies {
             let found = match violation(policy, &taken, Some(source)) {
                 Some(violation) => Some(violation),
-                None => signatures(policy, &taken, source, services, &mut verified),
+                None => signatures(policy, &taken, source, services, &mut verified)
+                    .or_else(|| attestations(policy, &taken, source, services, &mut verified)),
             };
             if let Some(violation) = found.filter(|violation| !violations.contains(violation)) {
                 violations.push(violation);
@@ -91,7 +94,11 @@ fn taken<'p>(plan: &'p Plan, services: &Services) -> Vec<Taken<'p>> {
                 match &base.request.origin {
                     BaseOrigin::Image(reference) => all.push(Taken {
                         shown: base.request.name.clone(),
-                        what: What::Image(reference, Some(base.image.target.digest)),
+                        what: What::Image(
+                            reference,
+                            Some(base.image.target.digest),
+                            Some(base.image.manifest.digest),
+                        ),
                         span,
                     }),
                     BaseOrigin::Layout { path, .. } => {
@@ -110,7 +117,7 @@ fn taken<'p>(plan: &'p Plan, services: &Services) -> Vec<Taken<'p>> {
             }
             Op::Image(image) => {
                 let digest = services.pins.known_image(&image.reference);
-                let what = What::Image(&image.reference, digest);
+                let what = What::Image(&image.reference, digest, None);
                 all.push(Taken { shown: image.reference.to_string(), what, span: step.span });
             }
             Op::Copy { op, .. } => {
@@ -143,7 +150,7 @@ fn name_of(reference: &Reference) -> String {
 
 fn verdict<'p>(policy: &'p Policy, taken: &Taken<'_>) -> Verdict<'p> {
     match &taken.what {
-        What::Image(reference, _) => {
+        What::Image(reference, ..) => {
             let name = name_of(reference);
             let with_tag = format!("{name}:{}", reference.tag().unwrap_or("latest"));
             policy.image(&name, &with_tag)
@@ -172,8 +179,8 @@ fn violation(policy: &Policy, taken: &Taken<'_>, source: Option<&Arc<Source>>) -
                 }));
             }
             let (is_pinned, wanted, help) = match what {
-                What::Image(reference, _) if reference.digest().is_some() => return None,
-                What::Image(_, digest) => (
+                What::Image(reference, ..) if reference.digest().is_some() => return None,
+                What::Image(_, digest, _) => (
                     false,
                     "by its digest",
                     match digest {
@@ -205,19 +212,16 @@ fn signatures(
     taken: &Taken<'_>,
     source: &Arc<Source>,
     services: &Services,
-    verified: &mut BTreeMap<(String, Digest), Option<String>>,
+    verified: &mut Verified,
 ) -> Option<Diagnostic> {
     let Verdict::Ruled(rule @ Rule { keys, .. }) = verdict(policy, taken) else { return None };
-    let What::Image(reference, digest) = &taken.what else { return None };
     if keys.is_empty() {
         return None;
     }
     let message = format!("the policy wants a signature of `{}`", taken.shown);
-    let Some(digest) = digest.or(reference.digest()) else {
-        let help = "write it with `@sha256:…`, or as a stage (`FROM … AS name`): only what is known before the build can be checked";
-        return Some(
-            refused(taken, Some(source), message).note(format!("{} says so", rule.place)).help(help),
-        );
+    let (reference, digest) = match known(taken, source, rule, &message) {
+        Ok(Known { name, digest, .. }) => (name, digest),
+        Err(refusal) => return *refusal,
     };
     let key = (format!("{} {}", rule.place, name_of(reference)), digest);
     let problem = verified.entry(key).or_insert_with(|| {
@@ -227,6 +231,66 @@ fn signatures(
     let problem = problem.clone()?;
     Some(refused(taken, Some(source), message).note(problem).note(format!("{} says so", rule.place)))
 }
+
+/// Whether somebody whom a rule trusts said of the image what the rule wants to be said.
+fn attestations(
+    policy: &Policy,
+    taken: &Taken<'_>,
+    source: &Arc<Source>,
+    services: &Services,
+    verified: &mut Verified,
+) -> Option<Diagnostic> {
+    let Verdict::Ruled(rule) = verdict(policy, taken) else { return None };
+    let of = |wanted: &Attested| {
+        let message = format!("the policy wants {} of `{}` that is signed", wanted.shown, taken.shown);
+        let Known { name, digest, digests } = match known(taken, source, rule, &message) {
+            Ok(known) => known,
+            Err(refusal) => return *refusal,
+        };
+        let key = (format!("{} {}", wanted.place, name_of(name)), digest);
+        let problem = verified
+            .entry(key)
+            .or_insert_with(|| attested::missing(wanted, &services.registry, (name, &digests)));
+        let problem = problem.clone()?;
+        Some(refused(taken, Some(source), message).note(problem).note(format!("{} says so", wanted.place)))
+    };
+    rule.attestations.iter().find_map(of)
+}
+
+/// An image of a registry, as it can be asked for.
+struct Known<'p> {
+    name: &'p Reference,
+    digest: Digest,
+    /// That, and the digest of the manifest of the platform.
+    digests: Vec<Digest>,
+}
+
+/// What can be asked about something that is taken; else what is said against it: nothing of URLs.
+fn known<'p>(
+    taken: &Taken<'p>,
+    source: &Arc<Source>,
+    rule: &Rule,
+    message: &str,
+) -> Result<Known<'p>, Box<Option<Diagnostic>>> {
+    let refusal = |help: &str| {
+        let refused = refused(taken, Some(source), message.to_owned());
+        Box::new(Some(refused.note(format!("{} says so", rule.place)).help(help)))
+    };
+    match &taken.what {
+        What::Image(name, digest, manifest) => {
+            let digest = digest.or(name.digest()).ok_or_else(|| {
+                refusal("write it with `@sha256:…`, or as a stage (`FROM … AS name`): only what is known before the build can be checked")
+            })?;
+            let digests = [Some(digest), manifest.filter(|manifest| *manifest != digest)];
+            Ok(Known { name, digest, digests: digests.into_iter().flatten().collect() })
+        }
+        What::Local => Err(refusal("what is signed of an image is kept in its registry: name it there")),
+        What::Url { .. } => Err(Box::new(None)),
+    }
+}
+
+/// What registries said of an image, for a rule.
+type Verified = BTreeMap<(String, Digest), Option<String>>;
 
 fn refused(taken: &Taken<'_>, source: Option<&Arc<Source>>, message: String) -> Diagnostic {
     let error = Diagnostic::error(message);

@@ -5,7 +5,10 @@
 //! in `attested`.
 
 mod attested;
+mod materials;
 mod purl;
+
+use materials::materials;
 
 pub use attested::{BUILD_TYPE, Terms, Version, predicate};
 pub use purl::{image_purl, uri};
@@ -16,7 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::format::{Context, ContextKind, Image, Material, Record, Step, Target};
+use super::format::{Context, ContextKind, Image, Record, Step, Target};
 use crate::oci::rfc3339_ms;
 use crate::text::url::without_passwords;
 
@@ -63,7 +66,7 @@ impl Subject<'_> {
                     "request": parameters(target),
                 },
                 "internalParameters": internal,
-                "resolvedDependencies": materials(record),
+                "resolvedDependencies": materials(self),
             },
             "runDetails": {
                 "builder": { "id": "" },
@@ -87,7 +90,7 @@ impl Subject<'_> {
             ("builder".to_owned(), json!({"id": ""})),
             ("buildType".to_owned(), json!(BUILD_TYPE_02)),
         ]);
-        let materials = materials(record);
+        let materials = materials(self);
         if !materials.is_empty() {
             predicate.insert("materials".to_owned(), json!(materials));
         }
@@ -254,17 +257,6 @@ pub fn is_complete(target: &Target) -> bool {
         && target.contexts.iter().all(|named| named.value.contains(':'))
 }
 
-fn materials(record: &Record) -> Vec<Value> {
-    let material = |material: &Material| {
-        let mut object = Map::from_iter([("uri".to_owned(), json!(uri(material)))]);
-        if let Some(digest) = &material.digest {
-            object.insert("digest".to_owned(), digest_set(digest));
-        }
-        Value::Object(object)
-    };
-    record.materials.iter().map(material).collect()
-}
-
 fn digest_set(digest: &str) -> Value {
     let (algorithm, hex) = digest.split_once(':').unwrap_or(("sha256", digest));
     json!({ algorithm: hex })
@@ -272,7 +264,7 @@ fn digest_set(digest: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::{Argument, Dockerfile, Layer, MaterialKind, Pair};
+    use super::super::format::{Argument, Dockerfile, Layer, Material, MaterialKind, Pair};
     use super::*;
 
     pub(super) fn record() -> Record {

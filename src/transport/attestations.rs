@@ -21,15 +21,15 @@ pub(super) fn subjects(store: &Store, target: &Descriptor) -> Result<Vec<Digest>
 /// What the store has beside an image and its platforms.
 ///
 /// # Errors
-/// What the store says.
+/// What the store says, and documents that are too large together.
 pub fn beside(store: &Store, target: &Descriptor) -> Result<Attestations, Error> {
-    let mut artifacts = Vec::new();
+    let mut taken = Taken::default();
     for subject in subjects(store, target)? {
         for entry in Local(store).list(&subject)? {
-            artifacts.push(Local(store).read(&entry)?);
+            taken.add(Local(store).read(&entry)?)?;
         }
     }
-    Ok(Attestations { artifacts })
+    Ok(Attestations { artifacts: taken.artifacts })
 }
 
 /// Brings what a registry has beside an image of the store, which is called `name` here and there.
@@ -105,20 +105,16 @@ pub(super) fn find(
     match (from, source) {
         (Endpoint::Registry(name), _) => Ok(Attestations { artifacts: remote(store, client, name, target)? }),
         (Endpoint::Store(_), _) => beside(store, target),
-        (_, Some(source)) => in_layout(store, source, target, &|text| client.note(text)),
+        (_, Some(source)) => from_layout(store, source, target, &|text| client.note(text)),
         (_, None) => Ok(Attestations::default()),
     }
 }
 
-/// What a layout has beside an image that was taken of it.
+/// What a layout has beside an image that was taken of it. What is passed over is told to `note`.
 ///
 /// # Errors
 /// Documents that are missing or damaged.
-pub fn from_layout(store: &Store, source: &Source, target: &Descriptor) -> Result<Attestations, Error> {
-    in_layout(store, source, target, &|foreign| tracing::warn!("{foreign}"))
-}
-
-fn in_layout(
+pub fn from_layout(
     store: &Store,
     source: &Source,
     target: &Descriptor,

@@ -4,6 +4,7 @@
 //! carried through it is removed again. Indexes that are made in a registry (`index`) do not: nothing but documents moves.
 
 mod attestations;
+mod bundles;
 mod endpoint;
 pub mod index;
 mod promised;
@@ -13,6 +14,7 @@ mod signed_attestations;
 use std::path::Path;
 
 pub use attestations::{beside, from_layout, pull_attestations};
+pub use bundles::{Form, Statements};
 pub use endpoint::{Endpoint, EndpointError};
 pub use promised::{complete, is_promised, push};
 pub use signatures::{SignatureError, digests as signed_digests, sign, verify as verify_signatures};

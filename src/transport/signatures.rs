@@ -1,4 +1,5 @@
-//! Signatures of images, beside the images in their registries: under the tag `sha256-….sig`, where cosign keeps them.
+//! Signatures of images, beside the images in their registries: under the tag `sha256-….sig`, where cosign 2 keeps them, and in bundles,
+//! where cosign 3 does.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +7,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
+use super::bundles::{self, Form};
+use super::signed_attestations::predicate;
+use crate::attest;
 use crate::image::{Fault, document};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference};
 use crate::registry::{self, Client};
-use crate::signature::image::{self, Payload, PrivateKey, PublicKey, Refused};
+use crate::signature::image::{self, Payload, PrivateKey, PublicKey, Refused, SIGNED, image_statement};
 
 /// So many signatures of an image are looked at.
 const MAX_SIGNATURES: usize = 64;
 const SUFFIX: &str = "sig";
 /// A document of this many bytes is read.
 const MAX_PAYLOAD: u64 = 1 << 20;
+/// Bundles have no more bytes together: there are statements about much else among them.
+const MAX_BUNDLES: u64 = 1 << 30;
 
 /// Why an image cannot be signed, or its signatures not be believed.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +29,9 @@ pub enum SignatureError {
     /// A registry refuses something.
     #[error(transparent)]
     Registry(#[from] registry::Error),
+    /// What hangs on the image cannot be had.
+    #[error(transparent)]
+    Beside(attest::Error),
     /// There is no such image.
     #[error("there is no image `{0}`")]
     NoImage(Reference),
@@ -50,6 +59,15 @@ pub enum SignatureError {
     },
 }
 
+impl From<attest::Error> for SignatureError {
+    fn from(error: attest::Error) -> Self {
+        match error {
+            attest::Error::Registry(error) => Self::Registry(error),
+            other => Self::Beside(other),
+        }
+    }
+}
+
 fn reasons(refused: &[Refused]) -> String {
     let mut reasons: Vec<String> = refused.iter().map(ToString::to_string).collect();
     reasons.sort();
@@ -67,7 +85,7 @@ impl SignatureError {
                 "the keys are those of other signers, or somebody replaced the image or its signature"
                     .to_owned(),
             ),
-            Self::NoImage(_) | Self::Damaged { .. } => None,
+            Self::Beside(_) | Self::NoImage(_) | Self::Damaged { .. } => None,
         }
     }
 }
@@ -96,6 +114,25 @@ pub fn digests(client: &Client, name: &Reference) -> Result<(Digest, Vec<Digest>
 /// # Errors
 /// What the registry refuses, and signatures there that cannot be read.
 pub fn sign(
+    client: &Client,
+    (name, digest): (&Reference, &Digest),
+    key: &PrivateKey,
+    annotations: &BTreeMap<String, String>,
+    form: Form,
+) -> Result<(), SignatureError> {
+    if form != Form::Bundle {
+        sign_under_tag(client, (name, digest), key, annotations)?;
+    }
+    match form {
+        Form::Both | Form::Bundle => {
+            let statement = image_statement(digest, annotations);
+            bundles::put(client, (name, digest), key, (&statement, SIGNED), form)
+        }
+        Form::Tag => Ok(()),
+    }
+}
+
+fn sign_under_tag(
     client: &Client,
     (name, digest): (&Reference, &Digest),
     key: &PrivateKey,
@@ -159,7 +196,7 @@ pub(super) fn append(client: &Client, place: &Reference, fresh: Fresh) -> Result
     Ok(())
 }
 
-/// The signatures of the image of this digest that one of `keys` made.
+/// What one of `keys` signed of the image of this digest: documents under the tag, or, where none of these is believed, statements in bundles.
 ///
 /// # Errors
 /// [`SignatureError::Unsigned`] and [`SignatureError::Refused`], and what the registry says.
@@ -167,11 +204,40 @@ pub fn verify(
     client: &Client,
     (name, digest): (&Reference, &Digest),
     keys: &[PublicKey],
-) -> Result<Vec<Payload>, SignatureError> {
+) -> Result<Vec<Vec<u8>>, SignatureError> {
     let image = || name.without_digest().pinned(*digest);
+    let (believed, mut refused) = under_tag(client, (name, digest), keys)?;
+    if !believed.is_empty() {
+        return Ok(believed.iter().map(Payload::to_bytes).collect());
+    }
+    let found = bundles::find(client, (name, digest), keys, MAX_BUNDLES)?;
+    refused.extend(found.refused);
+    let mut believed = Vec::new();
+    for statement in found.believed {
+        // The key signed something about the image, and not that it is signed.
+        if predicate(&statement).as_deref() != Some(SIGNED) {
+            continue;
+        }
+        match attest::check_statement(&statement, None, digest) {
+            Ok(()) => believed.push(statement),
+            Err(why) => refused.push(Refused::Bundle(why)),
+        }
+    }
+    match (believed.is_empty(), refused.is_empty()) {
+        (false, _) => Ok(believed),
+        (true, true) => Err(SignatureError::Unsigned { image: image() }),
+        (true, false) => Err(SignatureError::Refused { image: image(), refused }),
+    }
+}
+
+fn under_tag(
+    client: &Client,
+    (name, digest): (&Reference, &Digest),
+    keys: &[PublicKey],
+) -> Result<(Vec<Payload>, Vec<Refused>), SignatureError> {
     let place = place(name, digest, SUFFIX);
-    let manifest = signed(client, &place)?.ok_or_else(|| SignatureError::Unsigned { image: image() })?;
     let (mut believed, mut refused) = (Vec::new(), Vec::new());
+    let Some(manifest) = signed(client, &place)? else { return Ok((believed, refused)) };
     let layers = manifest.layers.iter().filter(|layer| layer.media_type.as_str() == image::MEDIA_TYPE);
     for layer in layers.take(MAX_SIGNATURES) {
         let signature = layer.annotations.get(image::SIGNATURE).and_then(|text| STANDARD.decode(text).ok());
@@ -185,11 +251,7 @@ pub fn verify(
             Err(reason) => refused.push(reason),
         }
     }
-    match (believed.is_empty(), refused.is_empty()) {
-        (false, _) => Ok(believed),
-        (true, true) => Err(SignatureError::Unsigned { image: image() }),
-        (true, false) => Err(SignatureError::Refused { image: image(), refused }),
-    }
+    Ok((believed, refused))
 }
 
 /// Where the signatures of an image are kept, or what else is signed of it.

@@ -1,16 +1,18 @@
-//! Signed statements beside images in their registries: under the tag `sha256-….att`, where cosign keeps them.
+//! Signed statements beside images in their registries: under the tag `sha256-….att`, where cosign 2 keeps them, and in bundles, where
+//! cosign 3 does.
 
 use super::SignatureError;
+use super::bundles::{self, Form, Statements};
 use super::signatures::{Fresh, append, place, signed};
 use crate::oci::{Digest, MediaType, Reference};
 use crate::registry::Client;
-use crate::signature::image::{ENVELOPE, Envelope, PrivateKey, PublicKey, Refused, SIGNATURE};
+use crate::signature::image::{ENVELOPE, Envelope, PrivateKey, PublicKey, Refused, SIGNATURE, SIGNED};
 
 /// So many of an image are looked at, the newest.
 const MAX_ENVELOPES: usize = 64;
 /// An envelope of this many bytes is read.
 const MAX_ENVELOPE: u64 = 384 << 20;
-/// All of them have no more: they are held in memory.
+/// All of them, and bundles, have no more: they are held in memory.
 const MAX_TOGETHER: u64 = 1 << 30;
 /// What cosign calls the predicate's type.
 const PREDICATE: &str = "predicateType";
@@ -25,15 +27,24 @@ pub fn sign_statement(
     (name, digest): (&Reference, &Digest),
     key: &PrivateKey,
     (statement, predicate): (&[u8], &str),
+    form: Form,
 ) -> Result<(), SignatureError> {
-    let envelope = Envelope::sign(statement, key).to_bytes();
-    let annotations = [(SIGNATURE.to_owned(), String::new()), (PREDICATE.to_owned(), predicate.to_owned())];
-    let fresh =
-        Fresh { media_type: MediaType::new(ENVELOPE), bytes: envelope, annotations: annotations.into() };
-    append(client, &place(name, digest, SUFFIX), fresh)
+    if form != Form::Bundle {
+        let envelope = Envelope::sign(statement, key).to_bytes();
+        let annotations =
+            [(SIGNATURE.to_owned(), String::new()), (PREDICATE.to_owned(), predicate.to_owned())];
+        let fresh =
+            Fresh { media_type: MediaType::new(ENVELOPE), bytes: envelope, annotations: annotations.into() };
+        append(client, &place(name, digest, SUFFIX), fresh)?;
+    }
+    match form {
+        Form::Both | Form::Bundle => bundles::put(client, (name, digest), key, (statement, predicate), form),
+        Form::Tag => Ok(()),
+    }
 }
 
-/// The statements beside the image of this digest that one of `keys` signed, and why others are not believed.
+/// The statements beside the image of this digest that one of `keys` signed, each once, and why others are not believed. Signatures of the
+/// image itself are none of them.
 ///
 /// # Errors
 /// What the registry says.
@@ -41,25 +52,48 @@ pub fn signed_statements(
     client: &Client,
     (name, digest): (&Reference, &Digest),
     keys: &[PublicKey],
-) -> Result<(Vec<Vec<u8>>, Vec<Refused>), SignatureError> {
+) -> Result<Statements, SignatureError> {
+    let mut found = under_tag(client, (name, digest), keys)?;
+    let in_bundles = bundles::find(client, (name, digest), keys, MAX_TOGETHER.saturating_sub(found.bytes))?;
+    for statement in in_bundles.believed {
+        if !found.believed.contains(&statement) && predicate(&statement).as_deref() != Some(SIGNED) {
+            found.believed.push(statement);
+        }
+    }
+    found.refused.extend(in_bundles.refused);
+    Ok(found)
+}
+
+/// What a statement says, if it is one.
+pub(super) fn predicate(statement: &[u8]) -> Option<String> {
+    let statement: serde_json::Value = serde_json::from_slice(statement).ok()?;
+    Some(statement["predicateType"].as_str()?.to_owned())
+}
+
+fn under_tag(
+    client: &Client,
+    (name, digest): (&Reference, &Digest),
+    keys: &[PublicKey],
+) -> Result<Statements, SignatureError> {
     let place = place(name, digest, SUFFIX);
-    let Some(manifest) = signed(client, &place)? else { return Ok((Vec::new(), Vec::new())) };
-    let (mut believed, mut refused, mut together) = (Vec::new(), Vec::new(), 0_u64);
+    let mut found = Statements::default();
+    let Some(manifest) = signed(client, &place)? else { return Ok(found) };
     let layers = manifest.layers.iter().rev().filter(|layer| layer.media_type.as_str() == ENVELOPE);
     for layer in layers.take(MAX_ENVELOPES) {
         if layer.size > MAX_ENVELOPE {
-            refused.push(Refused::Envelope(format!("it has {} bytes", layer.size)));
+            found.refused.push(Refused::Envelope(format!("it has {} bytes", layer.size)));
             continue;
         }
-        together = together.saturating_add(layer.size);
-        if together > MAX_TOGETHER {
-            refused.push(Refused::Envelope(format!("with newer ones it has more than {MAX_TOGETHER} bytes")));
+        if found.bytes.saturating_add(layer.size) > MAX_TOGETHER {
+            let why = format!("with newer ones it has more than {MAX_TOGETHER} bytes");
+            found.refused.push(Refused::Envelope(why));
             continue;
         }
+        found.bytes += layer.size;
         match Envelope::verified(&client.read_blob(&place, layer)?, keys) {
-            Ok(statement) => believed.push(statement),
-            Err(reason) => refused.push(reason),
+            Ok(statement) => found.believed.push(statement),
+            Err(reason) => found.refused.push(reason),
         }
     }
-    Ok((believed, refused))
+    Ok(found)
 }

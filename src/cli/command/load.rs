@@ -12,6 +12,7 @@ use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::local;
 use crate::cli::options::configuration::Configuration;
+use crate::cli::show::notes::note;
 use crate::import::{Archive, Source};
 use crate::oci::{Descriptor, Digest, Platform, Reference};
 use crate::pipeline;
@@ -93,8 +94,8 @@ fn keep(store: &Store, source: &Source, loaded: &[(Descriptor, Vec<Reference>)])
                 Diagnostic::error(format!("what lies beside {} cannot be taken: {error}", target.digest));
             Failure::build(vec![diagnostic.note("the images themselves were loaded")])
         };
-        let found =
-            transport::from_layout(store, source, target).map_err(|error| failed(error.to_string()))?;
+        let found = transport::from_layout(store, source, target, &|text| note(&text));
+        let found = found.map_err(|error| failed(error.to_string()))?;
         if names.is_empty() && !found.artifacts.is_empty() {
             return Err(failed("nothing is kept beside an image without a name".to_owned()));
         }

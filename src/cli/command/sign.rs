@@ -4,20 +4,24 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::Value;
 
 use crate::cli::Failure;
 use crate::cli::error::print;
 use crate::cli::options::configuration::{Configuration, RegistryArgs};
+use crate::cli::show::notes;
 use crate::oci::Reference;
 use crate::registry::Client;
 use crate::report::Diagnostic;
 use crate::signature::image::{KeyError, PrivateKey, PublicKey};
-use crate::transport::{self, SignatureError};
+use crate::text::terminal::harmless_json;
+use crate::transport::{self, Form, SignatureError};
 
 /// Sign images in their registry with a key
 ///
-/// Signatures are cosign's and lie beside the image, which stays what it is: `skopeo`, podman's policies and `cosign verify --key` read them. Prints
-/// name and digest of each image. Without a key it says how cosign signs with an identity.
+/// Signatures are cosign's and lie beside the image, which stays what it is: `skopeo`, podman's policies and `cosign verify --key` read them. They are
+/// written in both of cosign's forms, and in the older one alone where a registry does not take the other. Prints name and digest of each image.
+/// Without a key it says how cosign signs with an identity.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 signed, 1 not, 2 wrong usage.")]
 pub(crate) struct SignArgs {
@@ -37,12 +41,32 @@ pub(crate) struct SignArgs {
     #[arg(short, long)]
     recursive: bool,
     #[command(flatten)]
+    form: FormArgs,
+    #[command(flatten)]
     registries: RegistryArgs,
+}
+
+/// In which form signatures are written.
+#[derive(Debug, Args)]
+pub(crate) struct FormArgs {
+    /// Write bundles of Sigstore alone, which cosign 3 looks for; `false`: signatures under tags alone, where cosign 2, podman and skopeo look [default: both]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    new_bundle_format: Option<bool>,
+}
+
+impl FormArgs {
+    pub(crate) fn form(&self) -> Form {
+        match self.new_bundle_format {
+            None => Form::Both,
+            Some(true) => Form::Bundle,
+            Some(false) => Form::Tag,
+        }
+    }
 }
 
 /// Check that images in a registry were signed with a key
 ///
-/// Prints what was signed, an object on each line.
+/// Prints what was signed, an object on each line: what is signed under the tag, or, where nothing there is believed, in bundles of Sigstore.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 each image has a signature that is believed, 1 one has none, 2 wrong usage."
@@ -70,7 +94,8 @@ pub(crate) fn sign(args: &SignArgs) -> Result<(), Failure> {
         let name = parsed(name)?;
         let (digest, parts) = transport::signed_digests(&client, &name).map_err(|error| told(&error))?;
         for digest in [digest].into_iter().chain(parts.into_iter().filter(|_| args.recursive)) {
-            transport::sign(&client, (&name, &digest), &key, &annotations).map_err(|error| told(&error))?;
+            let signed = transport::sign(&client, (&name, &digest), &key, &annotations, args.form.form());
+            signed.map_err(|error| told(&error))?;
         }
         signed.push_str(&format!("{name} {digest}\n"));
     }
@@ -85,11 +110,9 @@ pub(crate) fn verify(args: &VerifySignatureArgs) -> Result<(), Failure> {
     for name in &args.names {
         let name = parsed(name)?;
         let (digest, _) = transport::signed_digests(&client, &name).map_err(|error| told(&error))?;
-        for payload in
-            transport::verify_signatures(&client, (&name, &digest), &keys).map_err(|error| told(&error))?
-        {
-            lines.push_str(&String::from_utf8_lossy(&payload.to_bytes()));
-            lines.push('\n');
+        let signed = transport::verify_signatures(&client, (&name, &digest), &keys);
+        for document in signed.map_err(|error| told(&error))? {
+            lines.push_str(&on_one_line(&document));
         }
     }
     print(&lines)
@@ -109,8 +132,17 @@ fn keyless(client: &Client, names: &[String]) -> Failure {
     Failure::usage(names.iter().filter_map(line).fold(error, Diagnostic::help))
 }
 
+/// Documents of others may have line breaks.
+fn on_one_line(document: &[u8]) -> String {
+    let text = String::from_utf8_lossy(document);
+    let compact = serde_json::from_str::<Value>(&text).map(|value| value.to_string());
+    harmless_json(compact.unwrap_or_else(|_| text.into_owned())) + "\n"
+}
+
 fn client(registries: &RegistryArgs) -> Result<Client, Failure> {
-    Ok(Client::new(Configuration::load()?.registries(registries)?))
+    let client = Client::new(Configuration::load()?.registries(registries)?);
+    client.tell(&notes::aloud());
+    Ok(client)
 }
 
 fn parsed(name: &str) -> Result<Reference, Failure> {

@@ -9,5 +9,6 @@ pub(super) mod findings;
 pub(super) mod listing;
 pub(super) mod metadata;
 pub(super) mod moving;
+pub(in crate::cli) mod notes;
 pub(super) mod progress;
 pub(super) mod template;

@@ -120,7 +120,7 @@ impl<'s> Said<'s> {
                     "configSource": config_source(target, record, "path"), "request": self.parameters,
                 },
                 "internalParameters": internal,
-                "resolvedDependencies": materials(record),
+                "resolvedDependencies": materials(&self.subject),
             },
             "runDetails": {
                 "builder": { "id": self.builder(), "version": { "rbuild": record.rbuild } },
@@ -134,7 +134,7 @@ impl<'s> Said<'s> {
         let mut predicate = json!({
             "builder": { "id": self.builder() },
             "buildType": BUILD_TYPE,
-            "materials": materials(record),
+            "materials": materials(&self.subject),
             "invocation": {
                 "configSource": config_source(target, record, "entryPoint"),
                 "parameters": self.parameters,
@@ -217,15 +217,19 @@ fn is_part(step: &Step) -> bool {
 }
 
 /// The steps of a target: its own, and all that these need, whoever has them. What several targets share is listed as the first's.
-fn steps(subject: &Subject<'_>) -> BTreeSet<usize> {
+pub(super) fn steps(subject: &Subject<'_>) -> BTreeSet<usize> {
     let Subject { record, target, image } = subject;
     let at = record.target_number(target);
     let layers = image.iter().flat_map(|image| &image.layers);
     let made: BTreeSet<&str> = layers.map(|layer| layer.diff_id.as_str()).collect();
-    let is_own = |step: &&Step| {
-        (step.target == at + 1 && is_part(step))
-            || step.layer.as_ref().is_some_and(|layer| made.contains(layer.diff_id.as_str()))
+    let is_own = |step: &&Step| step.target == at + 1 && is_part(step);
+    let layer = |step: &'_ Step| step.layer.as_ref().map(|layer| layer.diff_id.clone());
+    let own: BTreeSet<String> = record.steps.iter().filter(is_own).filter_map(layer).collect();
+    // Another target's step may have made the same of something else: what an own step made needs none of others.
+    let is_shared = |step: &&Step| {
+        layer(step).is_some_and(|made_there| made.contains(made_there.as_str()) && !own.contains(&made_there))
     };
+    let is_own = |step: &&Step| is_own(step) || is_shared(step);
     let mut wanted: Vec<usize> = record.steps.iter().filter(is_own).map(|step| step.number).collect();
     let mut found = BTreeSet::new();
     while let Some(number) = wanted.pop() {

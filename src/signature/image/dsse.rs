@@ -55,20 +55,29 @@ impl Envelope {
     /// # Errors
     /// [`Refused`]
     pub fn verified(bytes: &[u8], keys: &[PublicKey]) -> Result<Vec<u8>, Refused> {
-        let damaged = |why: String| Refused::Envelope(why);
-        let envelope: Self = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
-        if envelope.payload_type != IN_TOTO {
-            return Err(damaged(format!("it holds `{}`", envelope.payload_type)));
-        }
-        let payload =
-            decode(&envelope.payload).ok_or_else(|| damaged("what it holds is not in base64".to_owned()))?;
-        let message = signed(&envelope.payload_type, &payload);
-        let mut signatures =
-            envelope.signatures.iter().take(MAX_SIGNATURES).filter_map(|one| decode(&one.sig));
+        let envelope: Self =
+            serde_json::from_slice(bytes).map_err(|error| Refused::Envelope(error.to_string()))?;
+        envelope.verify(keys)
+    }
+
+    /// The same of one that was read.
+    pub(super) fn verify(&self, keys: &[PublicKey]) -> Result<Vec<u8>, Refused> {
+        let payload = self.payload()?;
+        let message = signed(&self.payload_type, &payload);
+        let mut signatures = self.signatures.iter().take(MAX_SIGNATURES).filter_map(|one| decode(&one.sig));
         match signatures.any(|signature| keys.iter().any(|key| key.has_signed(&message, &signature))) {
             true => Ok(payload),
             false => Err(Refused::Key),
         }
+    }
+
+    /// The statement, whoever signed it.
+    pub(super) fn payload(&self) -> Result<Vec<u8>, Refused> {
+        let damaged = |why: String| Refused::Envelope(why);
+        if self.payload_type != IN_TOTO {
+            return Err(damaged(format!("it holds `{}`", self.payload_type)));
+        }
+        decode(&self.payload).ok_or_else(|| damaged("what it holds is not in base64".to_owned()))
     }
 }
 

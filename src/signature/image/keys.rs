@@ -1,9 +1,12 @@
 //! Keys of P-256 and ed25519, in PEM.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::pkcs8::DecodePrivateKey as _;
 use ed25519_dalek::{Signer as _, Verifier as _};
 use p256::ecdsa;
-use p256::pkcs8::DecodePublicKey as _;
+use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
+use sha2::{Digest as _, Sha256};
 
 use super::encrypted;
 
@@ -108,6 +111,16 @@ impl PublicKey {
         key.map(|key| Self::Ed25519(Box::new(key))).map_err(|_| KeyError::Unknown("public"))
     }
 
+    /// What a bundle calls it: the digest of the key as DER, in base64, as cosign has it.
+    pub fn hint(&self) -> String {
+        let der = match self {
+            Self::P256(key) => key.to_public_key_der(),
+            Self::Ed25519(key) => key.to_public_key_der(),
+        };
+        // What was read can be written.
+        der.map(|der| STANDARD.encode(Sha256::digest(der.as_bytes()))).unwrap_or_default()
+    }
+
     /// Whether its private key signed `message`.
     pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         match self {
@@ -148,6 +161,13 @@ mod tests {
             let (signing, verifying) =
                 (PrivateKey::parse(&private, None).unwrap(), PublicKey::parse(&public).unwrap());
             assert_eq!(signing.public(), verifying);
+            std::fs::write(path("public"), &public).unwrap();
+            let (pem, der) = (path("public"), path("der"));
+            openssl(&["pkey", "-pubin", "-in", &pem, "-outform", "DER", "-out", &der]);
+            assert_eq!(
+                verifying.hint(),
+                STANDARD.encode(Sha256::digest(std::fs::read(path("der")).unwrap()))
+            );
             let signature = signing.sign(b"message");
             assert!(verifying.has_signed(b"message", &signature));
             assert!(

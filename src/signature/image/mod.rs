@@ -1,10 +1,11 @@
 //! Signatures of images with keys, in the form of cosign's first signatures: a *simple signing* document that names the image by its
 //! digest, and a signature of that document's bytes. skopeo, podman, cosign and admission controllers read it.
 //!
-//! Signed statements are in `dsse`.
+//! Signed statements are in `dsse`, and documents with such a statement and all that it takes to verify it in `bundle`.
 //!
 //! Format: <https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>. Where documents are kept is the affair of whoever calls.
 
+mod bundle;
 mod dsse;
 mod encrypted;
 mod keys;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::Digest;
 
+pub use bundle::{BUNDLE, Bundle, SIGNED, image_statement, is_bundle};
 pub use dsse::{ENVELOPE, Envelope};
 pub use keys::{KeyError, PrivateKey, PublicKey};
 
@@ -65,6 +67,9 @@ pub enum Refused {
     /// It is no envelope of a statement.
     #[error("it is no signed statement of in-toto: {0}")]
     Envelope(String),
+    /// It is no bundle of a statement.
+    #[error("it is no bundle of Sigstore with a statement: {0}")]
+    Bundle(String),
     /// It is of another image.
     #[error("it is of {0}")]
     OtherImage(String),
@@ -112,11 +117,6 @@ impl Payload {
             true => Ok(payload),
             false => Err(Refused::OtherImage(payload.critical.image.digest)),
         }
-    }
-
-    /// The name that was signed: as a rule repository with registry; some write a tag behind it.
-    pub fn name(&self) -> &str {
-        &self.critical.identity.docker_reference
     }
 }
 

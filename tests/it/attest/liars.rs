@@ -296,4 +296,39 @@ fn documents_of_others_go_along_and_other_forms_are_passed_over() {
     for bytes in [&br#"{"of": "others"}"#[..], b"\xd2\x84COSE"] {
         assert_eq!(std::fs::read(blobs.join(rbuild::oci::Digest::of(bytes).hex())).unwrap(), bytes);
     }
+    // The same of a layout that is loaded.
+    let two = r#"{"of": "two"}"#.as_bytes();
+    let mut index: Value =
+        serde_json::from_slice(&std::fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let known = index["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| entry["artifactType"].is_string())
+        .unwrap();
+    let manifest =
+        std::fs::read(layout.join("blobs").join(known["digest"].as_str().unwrap().replace(':', "/")))
+            .unwrap();
+    let mut manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let layers = manifest["layers"].as_array_mut().unwrap();
+    layers.push(described("application/x", two));
+    for bytes in [two, manifest.to_string().as_bytes()] {
+        std::fs::write(blobs.join(rbuild::oci::Digest::of(bytes).hex()), bytes).unwrap();
+    }
+    let mut entry = described(MANIFEST, manifest.to_string().as_bytes());
+    entry["artifactType"] = json!("application/x");
+    index["manifests"].as_array_mut().unwrap().push(entry);
+    std::fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    let ran = world
+        .rbuild(["load", "--with-attestations", "-i"])
+        .arg(&layout)
+        .any_stdout()
+        .any_status()
+        .remarks()
+        .run();
+    assert!(
+        ran.stderr.contains("note: the attestation ") && ran.stderr.contains("it is not taken along"),
+        "{}",
+        ran.stderr
+    );
 }

@@ -1,9 +1,11 @@
 //! What is kept beside an image: `--sbom`, `rbuild attest`, registries with and without an API for referrers.
 
 mod buildkit;
+mod bundles;
 mod generator;
 mod layouts;
 mod liars;
+mod policy;
 mod provenance;
 mod signed;
 

@@ -209,6 +209,38 @@ fn several_targets_have_each_their_own() {
 }
 
 #[test]
+fn each_target_has_its_own_materials() {
+    let (world, registry) = (World::new(), Registry::start());
+    prepare(&world);
+    for name in ["low", "high"] {
+        world
+            .build(["-t", &format!("{}/{name}:1", registry.host()), "--push", &format!("--label=n={name}")])
+            .remarks()
+            .run();
+    }
+    let dockerfile = |name: &str| format!("FROM {}/{name}:1\\nCOPY Dockerfile /\\n", registry.host());
+    world.file(
+        "docker-bake.json",
+        format!(
+            r#"{{"group": {{"default": {{"targets": ["low", "high"]}}}}, "target": {{
+                "low": {{"tags": ["low"], "dockerfile-inline": "{}", "attest": ["type=provenance"]}},
+                "high": {{"tags": ["high"], "dockerfile-inline": "{}", "attest": ["type=provenance"]}}
+            }}}}"#,
+            dockerfile("low"),
+            dockerfile("high")
+        ),
+    );
+    world.rbuild(["bake", "--progress=plain"]).any_stdout().remarks().run();
+    for name in ["low", "high"] {
+        let said = provenance(&world, name);
+        let materials =
+            said["predicate"]["buildDefinition"]["resolvedDependencies"].as_array().unwrap().clone();
+        assert_eq!(materials.len(), 1, "{materials:?}");
+        assert!(materials[0]["uri"].as_str().unwrap().contains(&format!("/{name}@1")), "{materials:?}");
+    }
+}
+
+#[test]
 fn all_materials_are_wanted_and_a_folder_is_none() {
     let world = World::new();
     prepare(&world);

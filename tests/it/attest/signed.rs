@@ -12,15 +12,15 @@ use crate::support::program::World;
 use crate::support::registry::Registry;
 use crate::support::tools;
 
-struct Pushed {
-    world: World,
-    registry: Registry,
-    digest: String,
+pub(super) struct Pushed {
+    pub(super) world: World,
+    pub(super) registry: Registry,
+    pub(super) digest: String,
 }
 
 impl Pushed {
     /// An image with an SBOM and provenance.
-    fn new(more: &[&str]) -> Self {
+    pub(super) fn new(more: &[&str]) -> Self {
         let (world, registry) = (World::new(), Registry::start());
         prepare(&world);
         let name = format!("{}/app:1", registry.host());
@@ -38,26 +38,30 @@ impl Pushed {
         Self { world, registry, digest }
     }
 
-    fn remote(&self) -> String {
+    pub(super) fn remote(&self) -> String {
         format!("docker://{}/app:1", self.registry.host())
     }
 
-    fn file(&self, name: &str) -> String {
+    pub(super) fn file(&self, name: &str) -> String {
         self.world.path().join(name).display().to_string()
     }
 
-    fn sign(&self, key: &str) -> String {
-        let words = ["attest", "sign", "--key", &self.file(key), &self.remote()];
-        self.world.rbuild(words).any_stdout().run().stdout
+    pub(super) fn sign(&self, key: &str) -> String {
+        self.sign_as(key, &[])
     }
 
-    fn verify(&self, key: &str, more: &[&str], status: i32) -> (String, String) {
+    pub(super) fn sign_as(&self, key: &str, more: &[&str]) -> String {
+        let words = ["attest", "sign", "--key", &self.file(key), &self.remote()];
+        self.world.rbuild(words).args(more).any_stdout().run().stdout
+    }
+
+    pub(super) fn verify(&self, key: &str, more: &[&str], status: i32) -> (String, String) {
         let words = ["attest", "verify", "--key", &self.file(&format!("{key}.pub"))];
         let ran = self.world.rbuild(words).args(more).arg(self.remote()).any_stdout().status(status).run();
         (ran.stdout, ran.stderr)
     }
 
-    fn get(&self, path: &str) -> Vec<u8> {
+    pub(super) fn get(&self, path: &str) -> Vec<u8> {
         let url = format!("http://{}/v2/app/{path}", self.registry.host());
         let accept = "Accept: application/vnd.oci.image.manifest.v1+json";
         let out = std::process::Command::new("curl").args(["-sSf", "-H", accept, &url]).output().unwrap();

@@ -1,6 +1,6 @@
 //! The library of docker's actions for GitHub, as the client.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -8,17 +8,7 @@ use serde_json::Value;
 use crate::support::program::World;
 use crate::support::registry::Registry;
 use crate::support::skip;
-
-/// Where `tests/run` installs it, and node beside it.
-fn toolkit() -> Option<(PathBuf, PathBuf)> {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
-    let toolkit = target.join("actions-toolkit");
-    if !toolkit.join("node_modules/@docker/actions-toolkit/lib").is_dir() {
-        return None;
-    }
-    let own = target.join("node/bin/node");
-    Some((toolkit, if own.is_file() { own } else { PathBuf::from("node") }))
-}
+use crate::support::tools::toolkit;
 
 #[test]
 fn build_push_action_builds_and_reads_back() {

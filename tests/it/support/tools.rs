@@ -1,7 +1,7 @@
 //! Other programs.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Runs a program that must succeed; gives its standard output.
@@ -78,4 +78,15 @@ pub fn listing(root: &Path) -> Vec<String> {
     }
     lines.sort();
     lines
+}
+
+/// Where `tests/run` installs the library of docker's actions for GitHub, which brings Sigstore's packages, and a node beside it.
+pub fn toolkit() -> Option<(PathBuf, PathBuf)> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    let toolkit = target.join("actions-toolkit");
+    if !toolkit.join("node_modules/@docker/actions-toolkit/lib").is_dir() {
+        return None;
+    }
+    let own = target.join("node/bin/node");
+    Some((toolkit, if own.is_file() { own } else { PathBuf::from("node") }))
 }

@@ -8,10 +8,12 @@ use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::local;
 use crate::cli::options::configuration::Configuration;
+use crate::cli::show::notes;
 use crate::image::{Image, MANIFEST_LIMIT, StoredPlatform, is_attestation};
 use crate::oci::{Descriptor, Digest, Index, Reference};
 use crate::registry::{Client, Error as RegistryError};
 use crate::report::Diagnostic;
+use crate::signature::image::is_bundle;
 use crate::store::{Error as StoreError, Store};
 
 /// What is meant in a registry begins so, as with `rbuild inspect`.
@@ -37,6 +39,13 @@ pub(super) struct Listed {
     pub(super) entry: Descriptor,
     /// Whether the entry is the document itself, of an image's index, and no manifest of its own.
     is_in_index: bool,
+}
+
+impl Listed {
+    /// Whether it is a signed statement in a bundle of Sigstore.
+    pub(super) fn is_bundle(&self) -> bool {
+        self.entry.artifact_type.as_deref().is_some_and(is_bundle)
+    }
 }
 
 impl Place {
@@ -153,6 +162,7 @@ fn image(global: &Global, at: &At) -> Result<(Place, Vec<Digest>, Option<Index>)
         Failure::usage(Diagnostic::error(format!("bad name `{name}`: {}", error.reason)))
     })?;
     let client = Client::new(Configuration::load()?.registries(&at.registries)?);
+    client.tell(&notes::aloud());
     let name = name.with_default_tag();
     let refused = |error: RegistryError| failure(&error.into());
     let Some(top) = client.manifest(&name).map_err(refused)? else {

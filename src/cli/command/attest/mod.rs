@@ -10,13 +10,15 @@ use serde_json::{Value, json};
 
 use find::{Found, Listed, Place, find, none};
 
-use crate::attest::{IN_TOTO, SPDX, SPDX_PREDICATE};
+use crate::attest::{self, IN_TOTO, SPDX, SPDX_PREDICATE};
 use crate::cli::Failure;
 use crate::cli::args::Global;
+use crate::cli::command::sign::FormArgs;
 use crate::cli::error::print;
 use crate::cli::options::configuration::RegistryArgs;
 use crate::cli::show::listing::Format;
 use crate::oci::Descriptor;
+use crate::signature::image::Bundle;
 use crate::text::size::bytes;
 use crate::text::terminal::harmless_json;
 
@@ -75,8 +77,9 @@ enum Verb {
     },
     /// Sign the statements beside an image in its registry with a key
     ///
-    /// As `cosign attest` does it: under the tag `sha256-….att` lie the statements in signed envelopes, which
-    /// `cosign verify-attestation --key` reads. What is signed is what a registry has now.
+    /// As `cosign attest` does it, in both of its forms: each statement in a bundle of Sigstore that hangs on the image, and in a signed
+    /// envelope under the tag `sha256-….att`. `cosign verify-attestation --key` reads them. What is signed is what a registry has now. A
+    /// registry that does not take bundles gets the envelopes alone.
     #[command(after_help = "Exit codes: 0 signed, 1 not, 2 wrong usage.")]
     Sign(SignArgs),
 }
@@ -95,6 +98,8 @@ struct SignArgs {
     /// Only documents of this type
     #[arg(long = "type", value_name = "TYPE", value_enum)]
     kind: Option<Kind>,
+    #[command(flatten)]
+    form: FormArgs,
 }
 
 /// Which image, and how its registry is asked.
@@ -120,7 +125,7 @@ enum Kind {
 
 impl Kind {
     fn fits(self, entry: &Descriptor) -> bool {
-        let predicate = entry.annotations.get("in-toto.io/predicate-type").map(String::as_str);
+        let predicate = attest::predicate(entry);
         let kind = entry.artifact_type.as_deref();
         // What a generator says of other things than the image has a title.
         let is_of_image = !entry.annotations.contains_key("org.opencontainers.image.title");
@@ -176,22 +181,39 @@ pub(crate) fn run(global: &Global, args: &AttestArgs) -> Result<(), Failure> {
     }
 }
 
-/// The SPDX document in a statement, where it is not there by itself.
+/// What is not there by itself: the SPDX document of a statement, and a statement of a bundle, whoever signed it.
 fn said(
     place: &Place,
     listed: &[Listed],
     kind: Kind,
     platform: Option<&str>,
 ) -> Result<Option<String>, Failure> {
-    let is_wanted = |listed: &&Listed| {
+    let is_of = |listed: &Listed| {
         let its = listed.entry.annotations.get("io.rbuild.platform").map(String::as_str);
-        kind == Kind::Spdx
-            && Kind::InToto.fits(&listed.entry)
-            && platform.is_none_or(|platform| its == Some(platform))
+        platform.is_none_or(|platform| its == Some(platform))
     };
-    let Some(found) = listed.iter().find(is_wanted) else { return Ok(None) };
-    let statement: Value = serde_json::from_slice(&place.read(found)?.payload).unwrap_or_default();
-    Ok(Some(format!("{:#}\n", statement["predicate"])))
+    let in_statement = listed.iter().find(|listed| Kind::InToto.fits(&listed.entry) && is_of(listed));
+    let statement = match in_statement.filter(|_| kind == Kind::Spdx) {
+        Some(found) => place.read(found)?.payload,
+        None => {
+            let says = |entry| attest::predicate(entry).is_some_and(|predicate| kind.says(predicate));
+            // A bundle tells nothing of platforms.
+            let found =
+                listed.iter().find(|listed| listed.is_bundle() && says(&listed.entry) && platform.is_none());
+            let Some(found) = found else { return Ok(None) };
+            let statement = Bundle::statement(&place.read(found)?.payload);
+            statement.map_err(|why| {
+                Failure::message(format!("the attestation {} cannot be read: {why}", found.entry.digest))
+            })?
+        }
+    };
+    match kind {
+        Kind::Spdx => {
+            let statement: Value = serde_json::from_slice(&statement).unwrap_or_default();
+            Ok(Some(format!("{:#}\n", statement["predicate"])))
+        }
+        Kind::InToto | Kind::Provenance => Ok(Some(String::from_utf8_lossy(&statement).into_owned())),
+    }
 }
 
 const COLUMNS: [(&str, &str); 6] = [
@@ -207,7 +229,7 @@ fn row(Listed { subject, entry, .. }: &Listed) -> Value {
     let told = |key: &str| entry.annotations.get(key).cloned().unwrap_or_else(|| "-".to_owned());
     json!({
         "ID": entry.digest.short(), "Type": entry.artifact_type.as_deref().unwrap_or("-"),
-        "Predicate": told("in-toto.io/predicate-type"), "Platform": told("io.rbuild.platform"),
+        "Predicate": attest::predicate(entry).unwrap_or("-"), "Platform": told("io.rbuild.platform"),
         "Subject": subject.short(), "Size": bytes(entry.size),
     })
 }

@@ -16,7 +16,7 @@ use crate::oci::{Digest, Reference};
 use crate::registry::Client;
 use crate::report::Diagnostic;
 use crate::signature::image::PublicKey;
-use crate::transport;
+use crate::transport::{self, Statements};
 
 /// Checks documents, and with keys who signed them.
 pub(super) fn verify(global: &Global, at: &At, kind: Option<Kind>, keys: &[PathBuf]) -> Result<(), Failure> {
@@ -28,6 +28,8 @@ pub(super) fn verify(global: &Global, at: &At, kind: Option<Kind>, keys: &[PathB
         true => Signed::default(),
         false => Signed::find(&place, &subjects, &keys, kind)?,
     };
+    // With keys these are what is believed, and no documents that somebody else would have to sign.
+    listed.retain(|listed| keys.is_empty() || !listed.is_bundle());
     if listed.is_empty() && signed.statements().is_empty() && signed.faults.is_empty() {
         return Err(none(&at.image, all));
     }
@@ -91,7 +93,7 @@ impl Signed {
         let mut signed = Self::default();
         for subject in subjects {
             let found = transport::signed_statements(client, (name, subject), keys);
-            let (believed, refused) = found.map_err(|error| told(&error))?;
+            let Statements { believed, refused, .. } = found.map_err(|error| told(&error))?;
             let is_wanted =
                 |predicate: &str| kind.is_none_or(|kind| predicate.is_empty() || kind.says(predicate));
             for statement in believed.into_iter().filter(|statement| is_wanted(&predicate(statement))) {
@@ -172,7 +174,8 @@ pub(super) fn sign(global: &Global, args: &SignArgs) -> Result<(), Failure> {
             Failure::message(format!("the attestation {} is not about {subject}: {why}", entry.digest))
         })?;
         let predicate = artifact.predicate().unwrap_or_default();
-        let signed = transport::sign_statement(client, (name, subject), &key, (&artifact.payload, predicate));
+        let said = (artifact.payload.as_slice(), predicate);
+        let signed = transport::sign_statement(client, (name, subject), &key, said, args.form.form());
         signed.map_err(|error| told(&error))?;
         lines.push_str(&format!("{} {predicate}\n", name.without_digest().pinned(*subject)));
     }

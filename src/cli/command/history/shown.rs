@@ -1,8 +1,6 @@
 //! How the commands of `rbuild history` write times, and what they say beside.
 
-use std::io::Write as _;
-
-use crate::text::terminal::harmless;
+pub(super) use crate::cli::show::notes::note;
 
 /// As buildx: `12.3s`, `2m  5s`.
 pub(super) fn duration(milliseconds: u64) -> String {
@@ -11,9 +9,4 @@ pub(super) fn duration(milliseconds: u64) -> String {
         true => format!("{:.1}s", milliseconds as f64 / 1000.0),
         false => format!("{}m {:2}s", seconds / 60, seconds % 60),
     }
-}
-
-/// Says something on standard error.
-pub(super) fn note(text: &str) {
-    let _ = std::io::stderr().write_all(format!("note: {}\n", harmless(text)).as_bytes());
 }

@@ -1,0 +1,74 @@
+//! Rules that want something said of what is built upon, by somebody who is trusted.
+
+use std::fs;
+
+use super::signed::Pushed;
+
+impl Pushed {
+    /// Builds upon the image with a rule that wants these attestations; gives what was said.
+    fn build_upon(&self, dockerfile: &str, attestations: &str, status: i32) -> String {
+        let policy = self.file("policy.toml");
+        fs::write(&policy, format!("[[image]]\nmatch = '**/app'\nattestations = [\n{attestations}\n]\n"))
+            .unwrap();
+        self.world.dockerfile(&dockerfile.replace("IMAGE", &format!("{}/app:1", self.registry.host())));
+        self.world.build(["-t", "upon", "--policy", &policy]).remarks().status(status).run().stderr
+    }
+}
+
+#[test]
+fn what_is_built_upon_carries_what_a_rule_wants() {
+    let pushed = Pushed::new(&["--provenance=builder-id=https://ci.example.org/7"]);
+    let provenance = "{ type = 'provenance', keys = ['p256.pub'] }";
+    let from = "# first\nFROM IMAGE\nRUN touch /ran\n";
+    let told = pushed.build_upon(from, provenance, 1);
+    assert!(
+        told.contains("the policy wants provenance of `localhost:") && told.contains("Dockerfile:2:6"),
+        "{told}"
+    );
+    assert!(told.contains("nothing that is signed with a key is said of it"), "{told}");
+    assert!(told.contains("policy.toml:4 says so") && !told.contains("touch"), "nothing runs: {told}");
+
+    pushed.sign_as("other", &["--type=provenance"]);
+    let told = pushed.build_upon(from, provenance, 1);
+    assert!(told.contains("none of the keys that are trusted made it"), "{told}");
+    // In either form.
+    pushed.sign_as("p256", &["--type=provenance", "--new-bundle-format"]);
+    pushed.build_upon("FROM IMAGE\n", provenance, 0);
+    let told = pushed.build_upon(from, "{ type = 'sbom', keys = ['p256.pub'] }", 1);
+    assert!(told.contains("an SBOM of `") && told.contains("says other things"), "{told}");
+    pushed.sign_as("ed25519", &["--new-bundle-format=false"]);
+    let both = "{ type = 'sbom', keys = ['p256.pub', 'ed25519.pub'] }, { type = 'https://slsa.dev/**', keys = ['p256.pub'] }";
+    pushed.build_upon("FROM IMAGE\n", both, 0);
+
+    let by =
+        |builder: &str| format!("{{ type = 'provenance', keys = ['p256.pub'], builder-id = {builder} }}");
+    pushed.build_upon("FROM IMAGE\n", &by("'https://ci.example.org/*'"), 0);
+    let told = pushed.build_upon(from, &by("['urn:a', 'https://other.example.org/**']"), 1);
+    assert!(told.contains("its builder is `https://ci.example.org/7`"), "{told}");
+
+    // What is found when it runs cannot be asked about before.
+    let told = pushed.build_upon("FROM scratch\nCOPY --from=IMAGE /etc /\n", provenance, 1);
+    assert!(told.contains("FROM … AS name") && told.contains("Dockerfile:2"), "{told}");
+    let pinned = format!("FROM scratch\nCOPY --from=IMAGE@{} /etc /\n", pushed.digest);
+    pushed.build_upon(&pinned, provenance, 0);
+}
+
+#[test]
+fn an_image_of_this_machine_has_no_attestations() {
+    let pushed = Pushed::new(&[]);
+    let layout = pushed.file("layout");
+    pushed
+        .world
+        .rbuild(["save", "-o", &layout, "--format=oci-dir", &format!("{}/app:1", pushed.registry.host())])
+        .any_stdout()
+        .run();
+    pushed.world.dockerfile("FROM base\n");
+    let policy = pushed.file("policy.toml");
+    let context = format!("base=oci-layout://{layout}");
+    for rule in ["keys = ['p256.pub']", "attestations = [{ type = 'sbom', keys = ['p256.pub'] }]"] {
+        fs::write(&policy, format!("[[image]]\nmatch = '**'\n{rule}\n")).unwrap();
+        let build = pushed.world.build(["-t", "upon", "--policy", &policy, "--build-context", &context]);
+        let told = build.remarks().status(1).run().stderr;
+        assert!(told.contains("is kept in its registry"), "{told}");
+    }
+}
