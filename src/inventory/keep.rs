@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::scan::{LayerInventory, scan};
+use super::scan::{LayerInventory, scan, scan_parts};
+use crate::layer::Segments;
 use crate::layer::archive::{self, Limits};
-use crate::layer::contents::ContentsError;
+use crate::layer::contents::{ContentsError, Segmented};
 use crate::layer::index::Index;
 use crate::oci::{DiffId, Digest, Layer};
 use crate::store::{self, Folder, Store};
@@ -114,16 +115,31 @@ fn one(store: &Store, layer: &Layer) -> Result<Layered, Error> {
         let inventory = Arc::new(inventory);
         return Ok(Layered { layer: layer.clone(), index, inventory, was_read: false });
     }
+    let inventory = match segmented(store, layer).map(|segmented| scan_parts(&index, &segmented)) {
+        Some(Ok(inventory)) => inventory,
+        // What is known of segments may be wrong: the whole is read.
+        Some(Err(_)) | None => streamed(store, layer, &index)?,
+    };
+    if let Ok(json) = serde_json::to_vec(&inventory) {
+        save(store, Folder::Inventories, layer.diff_id, &[VERSION.as_bytes(), b"\n", &json].concat());
+    }
+    Ok(Layered { layer: layer.clone(), index, inventory: Arc::new(inventory), was_read: true })
+}
+
+/// A layer that was written here, with its segments.
+fn segmented(store: &Store, layer: &Layer) -> Option<Segmented> {
+    let blob = layer.descriptor.digest;
+    let bytes = crate::rootfs::read_regular(&store.folder(Folder::Segments).join(blob.hex())).ok()?;
+    Segmented::new(open(store, blob).ok()?, &Segments::from_bytes(&bytes)?)
+}
+
+fn streamed(store: &Store, layer: &Layer, index: &Index) -> Result<LayerInventory, Error> {
     let blob = layer.descriptor.digest;
     open(store, blob)?;
     let reader = |_| -> std::io::Result<Box<dyn std::io::Read>> {
         Ok(Box::new(store.open_blob(&blob).map_err(std::io::Error::other)?))
     };
-    let inventory = scan(&index, &reader).map_err(|source| Error::Contents { layer: blob, source })?;
-    if let Ok(json) = serde_json::to_vec(&inventory) {
-        save(store, Folder::Inventories, layer.diff_id, &[VERSION.as_bytes(), b"\n", &json].concat());
-    }
-    Ok(Layered { layer: layer.clone(), index, inventory: Arc::new(inventory), was_read: true })
+    scan(index, &reader).map_err(|source| Error::Contents { layer: blob, source })
 }
 
 /// What cannot be read, or is of another version, is as good as absent: the blob tells it again.

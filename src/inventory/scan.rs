@@ -1,11 +1,14 @@
 //! One layer: which of its files are read, and what they say.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::catalog::{Candidate, Cataloger, Tells, of_file};
-use crate::layer::contents::{ContentsError, OpenBlob, Wanted, stream};
+use rayon::prelude::*;
+
+use super::catalog::{Candidate, Cataloger, ELF, Tells, of_file, read_parts};
+use crate::layer::contents::{ContentsError, OpenBlob, Reader, Segmented, Wanted, stream};
 use crate::layer::index::{Index, Kind, What};
 
 /// What is known of one layer.
@@ -79,9 +82,58 @@ pub fn scan(index: &Index, open: &OpenBlob<'_>) -> Result<LayerInventory, Conten
         }
         Ok(())
     })?;
-    inventory.told.sort_by(|a, b| a.path.cmp(&b.path));
-    inventory.unread.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(inventory)
+    Ok(inventory.sorted())
+}
+
+/// So many bytes of files are read by one thread; more of one file.
+const PART: u64 = 8 << 20;
+
+/// The same for a layer of which it is known where it can be cut: only what is looked at is read, by several threads.
+///
+/// # Errors
+/// When the blob is not what its index and its segments say.
+pub(super) fn scan_parts(index: &Index, layer: &Segmented) -> Result<LayerInventory, ContentsError> {
+    let jobs = jobs(index);
+    let read = |jobs: &[Job<'_>]| -> Result<LayerInventory, ContentsError> {
+        let (mut reader, mut inventory) = (layer.reader(), LayerInventory::default());
+        for job in jobs {
+            let read = job.read(&mut reader, &mut inventory);
+            read.map_err(|source| ContentsError::Layer { layer: 0, source })?;
+        }
+        Ok(inventory)
+    };
+    let parts: Vec<LayerInventory> = parts(&jobs).into_par_iter().map(read).collect::<Result<_, _>>()?;
+    let mut inventory = LayerInventory::default();
+    for LayerInventory { told, unread } in parts {
+        inventory.told.extend(told);
+        inventory.unread.extend(unread);
+    }
+    Ok(inventory.sorted())
+}
+
+/// Neighbours, about as much in each part.
+fn parts<'j, 'i>(mut jobs: &'j [Job<'i>]) -> Vec<&'j [Job<'i>]> {
+    let mut parts = Vec::new();
+    while !jobs.is_empty() {
+        let mut bytes = 0_u64;
+        let is_full = |job: &Job<'_>| {
+            bytes = bytes.saturating_add(job.wanted.len);
+            bytes >= PART
+        };
+        let count = jobs.iter().position(is_full).map_or(jobs.len(), |last| last + 1);
+        let (part, rest) = jobs.split_at(count);
+        parts.push(part);
+        jobs = rest;
+    }
+    parts
+}
+
+impl LayerInventory {
+    fn sorted(mut self) -> Self {
+        self.told.sort_by(|a, b| a.path.cmp(&b.path));
+        self.unread.sort_by(|a, b| a.path.cmp(&b.path));
+        self
+    }
 }
 
 enum State {
@@ -117,6 +169,27 @@ fn jobs(index: &Index) -> Vec<Job<'_>> {
 }
 
 impl Job<'_> {
+    /// Reads what is looked at of the file, and takes down what that says.
+    fn read(&self, reader: &mut Reader<'_>, inventory: &mut LayerInventory) -> io::Result<()> {
+        let mut bytes = vec![0; usize::try_from(self.wanted.len).map_err(io::Error::other)?];
+        let begin = bytes.len().min(MAGIC);
+        reader.read(self.wanted.offset, &mut bytes[..begin])?;
+        if begin == MAGIC && !self.is_wanted(&bytes) {
+            return Ok(());
+        }
+        let mut readers =
+            self.names.iter().flat_map(|(_, readers)| readers).filter(|one| fits(**one, &bytes));
+        let is_program = readers.all(|reader| reader.magic() == Some(ELF)) && !self.is_too_large;
+        match is_program {
+            true => read_parts(&mut bytes, |range, part| {
+                reader.read(self.wanted.offset + range.start as u64, part)
+            })?,
+            false => reader.read(self.wanted.offset, &mut bytes)?,
+        }
+        self.finish(&bytes, inventory);
+        Ok(())
+    }
+
     fn is_wanted(&self, begin: &[u8]) -> bool {
         self.names.iter().flat_map(|(_, readers)| readers).any(|reader| fits(*reader, begin))
     }

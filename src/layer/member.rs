@@ -67,6 +67,11 @@ impl Sum {
         ))
     }
 
+    /// How many bytes it is of.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.total_len()
+    }
+
     fn parts(&self) -> (u32, u64) {
         (self.0.clone().finalize(), self.0.total_len())
     }

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+pub(super) use memory::Place;
 pub use memory::{Remembered, Segments};
 pub(super) use stargz::TABLE_ANNOTATION;
 

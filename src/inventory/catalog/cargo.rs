@@ -11,6 +11,8 @@ use crate::inventory::package::{Kind, Package};
 /// A program of Rust.
 pub(super) struct Program;
 
+/// The section that tells of it.
+pub(super) const SECTION: [&str; 1] = [".dep-v0"];
 /// The longest list that is read.
 const LIST_LIMIT: u64 = 16 << 20;
 
@@ -41,7 +43,7 @@ impl Cataloger for Program {
     }
 
     fn read(&self, path: &str, bytes: &[u8]) -> Result<Vec<Tells>, String> {
-        let Some(section) = Elf::open(bytes).and_then(|elf| elf.section(".dep-v0")) else {
+        let Some(section) = Elf::open(bytes).and_then(|elf| elf.section(SECTION[0])) else {
             return Ok(Vec::new());
         };
         let mut json = Vec::new();

@@ -1,7 +1,9 @@
 //! The parts of ELF files that catalogers ask for: a section by its name, and bytes by their address.
 
+use std::ops::Range;
+
 /// What every ELF file begins with.
-pub(super) const MAGIC: &[u8] = b"\x7fELF";
+pub(in crate::inventory) const MAGIC: &[u8] = b"\x7fELF";
 /// As many headers as are looked at; a file can say 65,535.
 const HEADERS: usize = 4096;
 
@@ -47,6 +49,8 @@ pub(super) struct Elf<'b> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Segment<'b> {
     pub(super) address: u64,
+    /// Its place in the file.
+    offset: u64,
     pub(super) bytes: &'b [u8],
     pub(super) is_writable: bool,
 }
@@ -70,38 +74,52 @@ impl<'b> Elf<'b> {
 
     /// The bytes of the section of that name.
     pub(super) fn section(self, name: &str) -> Option<&'b [u8]> {
-        let (table, size, count, names) = match self.is_64 {
+        let (offset, len) = self.section_place(name)?;
+        self.bytes.slice(offset, len)
+    }
+
+    /// Where the headers of sections are, how long each is, how many there are, and which has the names.
+    fn sections(self) -> Option<(u64, u16, u16, u16)> {
+        Some(match self.is_64 {
             true => (self.word(0x28)?, self.bytes.u16(0x3a)?, self.bytes.u16(0x3c)?, self.bytes.u16(0x3e)?),
             false => (self.word(0x20)?, self.bytes.u16(0x2e)?, self.bytes.u16(0x30)?, self.bytes.u16(0x32)?),
-        };
-        let place = |number: u16| -> Option<(u64, u64)> {
-            let header = table.checked_add(u64::from(number) * u64::from(size))?;
-            let (offset, len) = if self.is_64 { (0x18, 0x20) } else { (0x10, 0x14) };
-            Some((self.word(header.checked_add(offset)?)?, self.word(header.checked_add(len)?)?))
-        };
-        let (offset, len) = place(names)?;
+        })
+    }
+
+    /// Where the section of that number is.
+    fn section_at(self, number: u16) -> Option<(u64, u64)> {
+        let (table, size, ..) = self.sections()?;
+        let header = table.checked_add(u64::from(number) * u64::from(size))?;
+        let (offset, len) = if self.is_64 { (0x18, 0x20) } else { (0x10, 0x14) };
+        Some((self.word(header.checked_add(offset)?)?, self.word(header.checked_add(len)?)?))
+    }
+
+    fn section_place(self, name: &str) -> Option<(u64, u64)> {
+        let (table, size, count, names) = self.sections()?;
+        let (offset, len) = self.section_at(names)?;
         let names = self.bytes.slice(offset, len)?;
         for number in 0..count.min(HEADERS as u16) {
             let header = table.checked_add(u64::from(number) * u64::from(size))?;
             let start = usize::try_from(self.bytes.u32(header)?).ok()?;
             let is_it = names.get(start..).and_then(|rest| rest.strip_prefix(name.as_bytes()));
             if is_it.is_some_and(|rest| rest.first() == Some(&0)) {
-                let (offset, len) = place(number)?;
-                return self.bytes.slice(offset, len);
+                return self.section_at(number);
             }
         }
         None
     }
 
+    /// Where the headers of the parts that are loaded are, how long each is, and how many there are.
+    fn loaded(self) -> Option<(u64, u16, u16)> {
+        Some(match self.is_64 {
+            true => (self.word(0x20)?, self.bytes.u16(0x36)?, self.bytes.u16(0x38)?),
+            false => (self.word(0x1c)?, self.bytes.u16(0x2a)?, self.bytes.u16(0x2c)?),
+        })
+    }
+
     /// The parts that are loaded.
     pub(super) fn segments(self) -> Vec<Segment<'b>> {
-        let Some((table, size, count)) = (match self.is_64 {
-            true => self.word(0x20).zip(self.bytes.u16(0x36)).zip(self.bytes.u16(0x38)),
-            false => self.word(0x1c).zip(self.bytes.u16(0x2a)).zip(self.bytes.u16(0x2c)),
-        })
-        .map(|((table, size), count)| (table, size, count)) else {
-            return Vec::new();
-        };
+        let Some((table, size, count)) = self.loaded() else { return Vec::new() };
         let segment = |number: u16| {
             let header = table.checked_add(u64::from(number) * u64::from(size))?;
             let at = |offset: u64| header.checked_add(offset);
@@ -113,15 +131,84 @@ impl<'b> Elf<'b> {
             if self.bytes.u32(header)? != 1 {
                 return None;
             }
-            let bytes = self.bytes.slice(self.word(offset)?, self.word(len)?)?;
-            Some(Segment {
-                address: self.word(address)?,
-                bytes,
-                is_writable: self.bytes.u32(flags)? & 2 != 0,
-            })
+            let offset = self.word(offset)?;
+            let bytes = self.bytes.slice(offset, self.word(len)?)?;
+            let (address, is_writable) = (self.word(address)?, self.bytes.u32(flags)? & 2 != 0);
+            Some(Segment { address, offset, bytes, is_writable })
         };
         (0..count.min(HEADERS as u16)).filter_map(segment).collect()
     }
+}
+
+/// So many bytes of a program are read before anything of it is known.
+const FIRST: usize = 64 << 10;
+
+/// Reads what catalogers look at in a program, into `bytes`, which are as long as it is and zero: headers, the sections that they know by
+/// name, and what the program may write to. `read` fills a range. Whatever is not understood, or tells of Go, is read as a whole: programs
+/// of Go point to anywhere.
+pub(in crate::inventory) fn read_parts<E>(
+    bytes: &mut [u8],
+    mut read: impl FnMut(Range<usize>, &mut [u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut fill = |bytes: &mut [u8], range: Range<usize>| match bytes.get_mut(range.clone()) {
+        Some(part) => read(range, part),
+        None => Ok(()),
+    };
+    let all = 0..bytes.len();
+    fill(bytes, 0..FIRST.min(bytes.len()))?;
+    // What is in one place says where the next is.
+    type Look = fn(&[u8]) -> Option<Vec<Range<usize>>>;
+    for look in [of_sections as Look, of_names, of_parts] {
+        match look(bytes) {
+            Some(ranges) => {
+                for range in ranges {
+                    fill(bytes, range)?;
+                }
+            }
+            None => return fill(bytes, all),
+        }
+    }
+    match Elf::open(bytes).is_some_and(super::golang::is_program) {
+        true => fill(bytes, all),
+        false => Ok(()),
+    }
+}
+
+/// The headers of sections; nothing if those of loaded parts are not at the beginning.
+fn of_sections(bytes: &[u8]) -> Option<Vec<Range<usize>>> {
+    let elf = Elf::open(bytes)?;
+    let end = |(table, size, count): (u64, u16, u16)| table.checked_add(u64::from(size) * u64::from(count));
+    if end(elf.loaded()?)? > FIRST as u64 {
+        return None;
+    }
+    let (table, size, count, _) = elf.sections()?;
+    Some(vec![range(bytes, table, end((table, size, count))?.checked_sub(table)?)?])
+}
+
+fn of_names(bytes: &[u8]) -> Option<Vec<Range<usize>>> {
+    let elf = Elf::open(bytes)?;
+    let (.., names) = elf.sections()?;
+    let (offset, len) = elf.section_at(names)?;
+    Some(vec![range(bytes, offset, len)?])
+}
+
+fn of_parts(bytes: &[u8]) -> Option<Vec<Range<usize>>> {
+    let elf = Elf::open(bytes)?;
+    let named = super::golang::SECTION.into_iter().chain(super::cargo::SECTION);
+    let named = named.filter_map(|name| elf.section_place(name));
+    let written = elf.segments().into_iter().filter(|segment| segment.is_writable);
+    let written = written.map(|segment| (segment.offset, segment.bytes.len() as u64));
+    // What reaches beyond the file nobody finds.
+    let mut ranges: Vec<Range<usize>> =
+        named.chain(written).filter_map(|(offset, len)| range(bytes, offset, len)).collect();
+    ranges.sort_by_key(|range| range.start);
+    Some(ranges)
+}
+
+fn range(bytes: &[u8], offset: u64, len: u64) -> Option<Range<usize>> {
+    let start = usize::try_from(offset).ok()?;
+    let range = start..start.checked_add(usize::try_from(len).ok()?)?;
+    (range.end <= bytes.len()).then_some(range)
 }
 
 /// `len` bytes at an address.

@@ -42,17 +42,29 @@ impl Cataloger for Program {
     }
 }
 
+/// The section that tells of it.
+pub(super) const SECTION: [&str; 1] = [".go.buildinfo"];
+
+/// Whether it is a program of Go, as far as what it may write to and its sections tell.
+pub(super) fn is_program(elf: Elf<'_>) -> bool {
+    info(elf, &elf.segments()).is_some()
+}
+
+/// Where what the linker wrote begins.
+fn info<'b>(elf: Elf<'b>, segments: &[Segment<'b>]) -> Option<&'b [u8]> {
+    match elf.section(SECTION[0]) {
+        Some(section) => search(section),
+        // Some strip the names of sections.
+        None => {
+            segments.iter().filter(|segment| segment.is_writable).find_map(|segment| search(segment.bytes))
+        }
+    }
+}
+
 /// The compiler's version and the list of modules.
 fn build_info(elf: Elf<'_>) -> Option<(String, String)> {
     let segments = elf.segments();
-    let info = match elf.section(".go.buildinfo") {
-        Some(section) => section,
-        // Some strip the names of sections.
-        None => {
-            segments.iter().filter(|segment| segment.is_writable).find_map(|segment| search(segment.bytes))?
-        }
-    };
-    let info = search(info)?;
+    let info = info(elf, &segments)?;
     let flags = *info.get(15)?;
     if flags & 2 != 0 {
         let (version, rest) = inline(info.get(32..)?)?;

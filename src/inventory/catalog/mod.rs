@@ -22,6 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use super::package::{Package, Release};
 
+pub(super) use elf::{MAGIC as ELF, read_parts};
+
 /// The largest text that is read.
 const TEXT_LIMIT: u64 = 64 << 20;
 /// The largest program, archive or database that is read.

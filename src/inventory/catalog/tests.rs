@@ -150,3 +150,27 @@ fn every_reader_is_fuzzed() {
         assert!(paths.iter().any(is_wanted), "number {number} of the catalogers");
     }
 }
+
+/// What is read of a program alone says the same.
+#[test]
+fn a_part_of_a_program_says_what_the_whole_does() {
+    let folder =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/sbom/roots/programs/usr/bin");
+    let mut programs: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    programs.push(std::env::current_exe().unwrap());
+    for path in &programs {
+        let whole = std::fs::read(path).unwrap();
+        let (mut part, mut count) = (vec![0; whole.len()], 0);
+        let read = |range: std::ops::Range<usize>, into: &mut [u8]| {
+            into.copy_from_slice(&whole[range]);
+            count += into.len();
+            Ok::<(), ()>(())
+        };
+        read_parts(&mut part, read).unwrap();
+        assert!(read_all("usr/bin/a", &part) == read_all("usr/bin/a", &whole), "{}", path.display());
+        if Some(path) == programs.last() {
+            assert!(count < whole.len() / 2, "{count} of {}", whole.len());
+        }
+    }
+}

@@ -1,7 +1,9 @@
 //! Fetches the bytes of files out of compressed layers.
 //!
 //! A blob cannot be read from the middle, so everything wanted of one is gathered in a single pass that
-//! stops after the last byte wanted.
+//! stops after the last byte wanted. Of a layer that was written here it is known where it can be cut: see [`Segmented`].
+
+mod segmented;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,6 +13,8 @@ use std::sync::Arc;
 use super::archive::decompress;
 use super::entry::Content;
 use super::view::{Kind, ResolveError, RootView};
+
+pub use segmented::{Reader, Segmented};
 
 /// Up to this many bytes in all, contents are kept in memory.
 const IN_MEMORY_LIMIT: u64 = 1 << 20;

@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use crate::layer::member::{Sum, SumState};
@@ -31,6 +32,19 @@ const COPY_BYTES: usize = 256 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Segments {
     list: Vec<Written>,
+}
+
+/// Where a segment is.
+#[derive(Debug, Clone)]
+pub(in crate::layer) struct Place {
+    /// What it is of the tar.
+    pub(in crate::layer) raw: Range<u64>,
+    /// Its first byte in the blob.
+    pub(in crate::layer) packed_at: u64,
+    /// How many bytes of the blob it is.
+    pub(in crate::layer) packed_bytes: u64,
+    /// BLAKE3 of those bytes.
+    pub(in crate::layer) packed: [u8; 32],
 }
 
 /// One segment.
@@ -64,6 +78,19 @@ impl Segments {
     /// Whether there is nothing to be used again.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+
+    /// Where they are, in the order of the tar; `None` if that cannot be so.
+    pub(in crate::layer) fn places(&self) -> Option<Vec<Place>> {
+        let mut start = 0;
+        let place = |written: &Written| {
+            let end = Sum::resume(&written.sum).bytes();
+            let raw = start..end;
+            start = end;
+            let Written { packed_at, packed_bytes, packed, .. } = *written;
+            (raw.start <= raw.end).then_some(Place { raw, packed_at, packed_bytes, packed })
+        };
+        self.list.iter().map(place).collect()
     }
 
     /// The file form.

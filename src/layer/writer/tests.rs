@@ -14,6 +14,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::layer::archive::Limits;
+use crate::layer::contents::Segmented;
 use crate::layer::entry::{Content, DiskFile, EntryKind};
 use crate::layer::index::Index;
 use crate::oci::Hasher;
@@ -591,4 +592,30 @@ proptest! {
         }
         prop_assert!(read.next().is_none());
     }
+}
+
+/// What is known of segments is enough to read them alone.
+#[test]
+fn segments_are_read_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = several_segments(dir.path());
+    let (written, blob) = remembering(&entries, Compression::Gzip { level: 1 }, None);
+    let mut raw = Vec::new();
+    flate2::read::MultiGzDecoder::new(blob.as_slice()).read_to_end(&mut raw).unwrap();
+    let layer = Segmented::new(as_file(&blob), &written.segments).unwrap();
+    let mut reader = layer.reader();
+    let end = raw.len() - 3;
+    for (offset, len) in [(0, 10), (end, 3), (raw.len() / 2, 100), (5, raw.len() - 5), (7, 0)] {
+        let mut into = vec![0; len];
+        reader.read(offset as u64, &mut into).unwrap();
+        assert!(into == raw[offset..offset + len], "{offset} {len}");
+    }
+    assert!(reader.read(end as u64, &mut [0; 4]).is_err());
+    let mut damaged = blob.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    let layer = Segmented::new(as_file(&damaged), &written.segments).unwrap();
+    assert!(layer.reader().read(0, &mut vec![0; raw.len()]).is_err());
+    let (written, blob) = remembering(&entries, Compression::Zstd { level: 3 }, None);
+    assert!(Segmented::new(as_file(&blob), &written.segments).is_none(), "of gzip only");
 }
