@@ -5,8 +5,9 @@ use super::wanted::Layout;
 use super::{Attestations, Error, statement};
 use crate::image::StoredPlatform;
 use crate::inventory::document::Format;
-use crate::inventory::{Known, history};
+use crate::inventory::{Depth, Known};
 use crate::oci::{Descriptor, Digest, ImageConfig, Platform, parse_rfc3339, rfc3339};
+use crate::record::Record;
 use crate::store::Store;
 
 /// That a statement is an SPDX document.
@@ -66,20 +67,22 @@ impl Documented {
     }
 }
 
-/// The SPDX document of an image, by step.
+/// The SPDX document of an image, by step, and with what the image is made of, as the record of its build tells: that of `recorded`, and the
+/// number of its target there.
 ///
 /// # Errors
 /// When a layer cannot be read.
 pub fn sbom(
     store: &Store,
     name: &str,
-    image: &StoredPlatform,
-    config: &ImageConfig,
+    (image, config): (&StoredPlatform, &ImageConfig),
+    recorded: Option<(&Record, usize)>,
 ) -> Result<Vec<u8>, Error> {
     let known = Known::of(store, image, config)?;
-    let history = history(&known.layers);
-    let subject = known.subject((name, image), &history, &[], true);
-    Ok(subject.document(Format::Spdx).into_bytes())
+    let origins = recorded.map(|(record, at)| known.recorded(record, at)).unwrap_or_default();
+    let document = known
+        .described(store, (name, image), &origins, Depth::Steps, |subject| subject.document(Format::Spdx));
+    Ok(document.into_bytes())
 }
 
 /// The documents that are kept beside an image, as its referrers: about each platform's manifest, and about the `target` if that is the

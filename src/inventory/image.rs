@@ -1,13 +1,14 @@
 //! One image of the store: its layers with what is known of each, and what made them.
 
-use super::document::{Base, Step, Subject};
+use super::document::{Base, StagePackages, Step, Subject};
 use super::keep::{Error, Layered, layered};
-use super::origin::{Origins, UNKNOWN};
-use super::steps::History;
-use super::unowned::Unowned;
+use super::origin::Origins;
+use super::stages::{StageKnown, stages};
+use super::steps::history;
+use super::unowned::unowned;
 use crate::image::StoredPlatform;
 use crate::oci::{ImageConfig, Layer, parse_rfc3339, rfc3339};
-use crate::record::kept;
+use crate::record::{Record, kept};
 use crate::store::Store;
 use crate::text::url::without_passwords;
 use crate::upkeep::StepNotes;
@@ -44,45 +45,75 @@ impl Known {
         Ok(Self { layers: layered(store, &layers)?, steps, created: rfc3339(created), base })
     }
 
-    /// What a document about it is to say: of the `image` that is called `name`, whose `history` is that of these layers, and which has
-    /// these `unowned` files. Where it came from is not said: the record of a build is not there before its end, and the same image is to
-    /// have the same document.
-    pub fn subject<'a>(
+    /// What a document about it is to say: of the `image` that is called `name`, and of what it is made of, which `origins` tell. By step
+    /// stages are looked into, too, and `with_stages` what they have beside is told.
+    pub fn described<T>(
         &self,
+        store: &Store,
         (name, image): (&str, &StoredPlatform),
-        history: &'a History<'a>,
-        unowned: &'a [Unowned],
-        by_step: bool,
-    ) -> Subject<'a> {
-        Subject {
+        origins: &Origins,
+        wanted: Depth,
+        then: impl FnOnce(&Subject<'_>) -> T,
+    ) -> T {
+        let history = history(&self.layers);
+        let by_step = wanted != Depth::Packages;
+        let unowned = if by_step { unowned(&history.view, &history.state) } else { Vec::new() };
+        let known = if by_step { stages(store, origins) } else { Vec::new() };
+        let stages: Vec<StagePackages<'_>> = known.iter().map(packages_of).collect();
+        then(&Subject {
             name: name.to_owned(),
             digest: image.descriptor.digest,
             platform: image.platform().map(|platform| platform.to_string()).unwrap_or_default(),
             created: self.created.clone(),
             layers: self.layers.iter().map(|layered| layered.layer.clone()).collect(),
             steps: self.steps.clone(),
-            base: self.base.clone(),
-            history,
-            unowned,
+            base: self.base.clone().or_else(|| origins.base.clone()),
+            history: &history,
+            unowned: &unowned,
             unread: self.unread(),
             by_step,
-            origins: &UNKNOWN,
-            stages: &[],
-            with_stages: false,
-        }
+            origins,
+            stages: &stages,
+            with_stages: wanted == Depth::Stages,
+        })
     }
 
     /// What the image is made of, if there is a record of its build here.
     pub fn origins(&self, store: &Store, image: &StoredPlatform) -> Origins {
-        let layers: Vec<Layer> = self.layers.iter().map(|layered| layered.layer.clone()).collect();
         let recorded = kept::of_image(store, &image.descriptor.digest);
-        recorded.map(|(record, at)| Origins::of(&record, at, &layers)).unwrap_or_default()
+        recorded.map(|(record, at)| self.recorded(&record, at)).unwrap_or_default()
+    }
+
+    /// The same of the record of its build, whose target number `at` it is.
+    pub fn recorded(&self, record: &Record, at: usize) -> Origins {
+        let layers: Vec<Layer> = self.layers.iter().map(|layered| layered.layer.clone()).collect();
+        Origins::of(record, at, &layers)
     }
 
     /// Files that look as if they told of packages and could not be read, with the reason.
     pub fn unread(&self) -> Vec<(String, String)> {
         let all = self.layers.iter().flat_map(|layered| &layered.inventory.unread);
         all.map(|unread| (unread.path.clone(), unread.why.clone())).collect()
+    }
+}
+
+/// How much a document says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Packages, and what the image is made of.
+    Packages,
+    /// Which step brought each, too.
+    Steps,
+    /// What stages have beside, too.
+    Stages,
+}
+
+fn packages_of(stage: &StageKnown) -> StagePackages<'_> {
+    StagePackages {
+        source: stage.source,
+        steps: &stage.steps,
+        history: history(&stage.layers),
+        absent: stage.absent.as_deref(),
     }
 }
 

@@ -21,11 +21,10 @@ mod stages;
 mod steps;
 mod unowned;
 
-pub use image::Known;
+pub use image::{Depth, Known};
 pub use keep::{Error, Layered, index, layered};
 pub use merge::{Component, State, state};
 pub use package::{Kind, Package, Release};
 pub use scan::{LayerInventory, Told, Unread, scan};
-pub use stages::{StageKnown, stages};
 pub use steps::{Change, Difference, Event, History, difference, history};
 pub use unowned::{Unowned, unowned};

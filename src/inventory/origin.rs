@@ -23,9 +23,6 @@ pub struct Origins {
     pub base: Option<Base>,
 }
 
-/// Of an image of which nothing is known.
-pub static UNKNOWN: Origins = Origins { sources: Vec::new(), of_layer: Vec::new(), base: None };
-
 /// Something that a step took files from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]

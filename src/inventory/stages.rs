@@ -11,19 +11,19 @@ use crate::upkeep::StepNotes;
 
 /// A stage with what is known of its layers.
 #[derive(Debug)]
-pub struct StageKnown {
+pub(super) struct StageKnown {
     /// Its place in [`Origins::sources`].
-    pub source: usize,
+    pub(super) source: usize,
     /// Its layers, lowest first; those of its base only if that is here.
-    pub layers: Vec<Layered>,
+    pub(super) layers: Vec<Layered>,
     /// What made each of them.
-    pub steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     /// Why some layers are missing.
-    pub absent: Option<String>,
+    pub(super) absent: Option<String>,
 }
 
 /// Looks into all stages that were copied from. What is not in the store any more is said, and is no error.
-pub fn stages(store: &Store, origins: &Origins) -> Vec<StageKnown> {
+pub(super) fn stages(store: &Store, origins: &Origins) -> Vec<StageKnown> {
     let of_source = |(source, kind): (usize, &Source)| match kind {
         Source::Stage(stage) => Some(known(store, source, stage)),
         Source::Image(_) | Source::Http { .. } | Source::Git { .. } | Source::Context { .. } => None,

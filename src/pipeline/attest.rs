@@ -50,7 +50,8 @@ pub(super) fn documents(
         let brought = services.lookup.bring(&layers);
         brought.map_err(|error| vec![solve::Error::from(error).explain(services.store.root())])?;
     }
-    let record = provenance.as_ref().and_then(|_| told(request, services, results, witness));
+    let is_told = provenance.is_some() || sbom.as_ref().is_some_and(|sbom| sbom.generator.is_none());
+    let record = is_told.then(|| told(request, services, results, witness)).flatten();
     let named = request.names_here().into_iter().chain(request.pushed_names()).next();
     let mut all = Vec::with_capacity(results.images.len());
     for (made, scanned) in results.images.iter().zip(witness.scanned) {
@@ -100,9 +101,10 @@ fn of_image(
     } else if let Some(wanted) = sbom {
         let name = named
             .map_or_else(|| made.manifest().digest.to_string(), |name| name.without_digest().to_string());
+        let recorded = record.map(|record| (record, witness.target));
         documented.documents.push(Document {
             predicate_type: SPDX_PREDICATE.to_owned(),
-            predicate: attest::sbom(store, &name, image, config).map_err(fail)?,
+            predicate: attest::sbom(store, &name, (image, config), recorded).map_err(fail)?,
             filename: "sbom.spdx.json".to_owned(),
             title: None,
             layout: wanted.layout,

@@ -35,9 +35,9 @@ pub enum Recording {
     WithValues,
 }
 
-/// A recorder of these targets; `None` if nothing is to be recorded, and nobody wants provenance, which is made of the same.
+/// A recorder of these targets; `None` if nothing is to be recorded, and nobody wants attestations, which are made of the same.
 pub(super) fn start(targets: &[&Target], whole: &Request) -> Option<Recorder> {
-    let is_attested = |target: &&Target| target.request.attestations.provenance.is_some();
+    let is_attested = |target: &&Target| !target.request.attestations.is_empty();
     if whole.recording == Recording::Off && !targets.iter().any(is_attested) {
         return None;
     }

@@ -213,6 +213,41 @@ fn a_layer_is_read_once() {
     assert!(failed.stderr.contains("`rbuild pull layered` brings its layers here"), "{}", failed.stderr);
 }
 
+/// Of a layer that was written here only pieces are read, and they say what the whole does.
+#[test]
+fn pieces_of_a_layer_say_what_the_whole_does() {
+    let world = World::new();
+    let mut noise = 1_u32;
+    let mut random = || {
+        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (noise >> 24) as u8
+    };
+    for folder in ["a", "m", "z"] {
+        let bytes: Vec<u8> = std::iter::repeat_with(&mut random).take(2 << 20).collect();
+        world.file(&format!("root/{folder}/data"), bytes);
+        let text = format!(r#"{{"name":"of-{folder}","version":"1.0.0"}}"#);
+        world.file(&format!("root/{folder}/node_modules/x/package.json"), text);
+    }
+    for program in ["docker", "uv"] {
+        let mut bytes = fs::read(testdata().join("roots/programs/usr/bin").join(program)).unwrap();
+        // Larger than a segment, as programs are.
+        bytes.extend(std::iter::repeat_with(&mut random).take(2 << 20));
+        world.file(&format!("root/bin/{program}.so"), bytes);
+    }
+    world.dockerfile("FROM scratch\nCOPY root /\n");
+    world.build(["-q", "-t", "large"]).any_stdout().run();
+    let told = sbom(&world, &["large"]);
+    let packages = package_lines(&told);
+    assert!(
+        packages.len() > 100 && packages.iter().any(|line| line.starts_with("npm of-z ")),
+        "{packages:?}"
+    );
+    for folder in ["inventories", "segments"] {
+        fs::remove_dir_all(world.store().join("rbuild").join(folder)).unwrap();
+    }
+    assert_eq!(sbom(&world, &["large"]), told);
+}
+
 #[test]
 fn what_cannot_be_read_is_named_and_the_rest_is_told() {
     let world = World::new();
@@ -248,7 +283,7 @@ fn says_where_copied_packages_come_from() {
                git remote add origin https://example.org/app.git && git rev-parse HEAD";
     let commit = tools::run("/bin/sh", ["-ec", &format!("cd {} && {git}", context.display())]);
     let commit = commit.trim();
-    world.build(["-q", "-t", "copied"]).any_stdout().run();
+    world.build(["-q", "-t", "copied", "--sbom"]).any_stdout().run();
 
     let told = world.rbuild(["sbom", "--by-step", "copied"]).any_stdout().run().stdout;
     let copied = "step 1, line 7: COPY /x /app\n  <  stage `build` (2 packages)\n  \
@@ -304,6 +339,39 @@ fn says_where_copied_packages_come_from() {
                  COPY package.json /x/node_modules/left/package.json brought it"
                 ),
                 "{told}"
+            );
+        }
+    }
+    // What is kept beside the image says the same.
+    let spdx =
+        world.rbuild(["sbom", "--by-step", "--format=spdx", "copied:latest"]).any_stdout().run().stdout;
+    assert!(spdx.contains("BUILD_TOOL_OF"), "{spdx}");
+    world.rbuild(["attest", "get", "copied"]).stdout(spdx).run();
+    for (more, tools) in [(&[][..], false), (&["--by-step"][..], false), (&["--by-step", "--stages"], true)] {
+        let path = world.path().join("document").display().to_string();
+        world.rbuild(["sbom", "--format=cyclonedx", "-o", &path, "copied"]).args(more).run();
+        holds("bom-1.6.schema.json", &path);
+        let document: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        assert!(document["components"].as_array().unwrap().iter().all(|found| found["name"] != "tool"));
+        let ancestors = document["metadata"]["component"]["pedigree"]["ancestors"].as_array().unwrap();
+        let of = |name: &str| ancestors.iter().find(|found| found["name"] == name).unwrap();
+        let stage = of("stage build");
+        assert_eq!(stage["components"].to_string().contains("\"tool\""), tools, "{stage}");
+        let file = of(&format!("{url}/file.txt"));
+        assert_eq!((&file["type"], &file["hashes"][0]["alg"]), (&"file".into(), &"SHA-256".into()));
+        assert_eq!(file["externalReferences"][0]["type"], "distribution");
+        let context = of("context");
+        assert_eq!(context["pedigree"]["commits"][0]["uid"], commit);
+        assert_eq!(context["externalReferences"][0]["url"], "https://example.org/app.git");
+        if !more.is_empty() {
+            let taken = stage["properties"].to_string();
+            assert!(taken.contains("rbuild:taken-by") && taken.contains("COPY /x /app"), "{taken}");
+            let left =
+                document["components"].as_array().unwrap().iter().find(|found| found["name"] == "left");
+            let copied = &left.unwrap()["properties"].to_string();
+            assert!(
+                copied.contains(&format!("\"rbuild:copied-from\",\"value\":{}", stage["bom-ref"])),
+                "{copied}"
             );
         }
     }

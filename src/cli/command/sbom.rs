@@ -15,9 +15,7 @@ use crate::cli::show::diagnostic;
 use crate::cli::show::listing::table;
 use crate::image::{Image, StoredPlatform};
 use crate::inventory::document::{self, StagePackages, Step, Subject};
-use crate::inventory::{
-    self, Change, Component, Difference, Event, Known, StageKnown, Unowned, difference, stages, unowned,
-};
+use crate::inventory::{self, Change, Component, Depth, Difference, Event, Known, Unowned, difference};
 use crate::oci::Platform;
 use crate::report::Diagnostic;
 use crate::store::Store;
@@ -108,40 +106,26 @@ pub(crate) fn run(global: &Global, args: &SbomArgs) -> Result<(), Failure> {
     }
     let Some(name) = &args.name else { return Ok(()) };
     let (image, known) = look(&store, name, args.platform.as_ref())?;
-    let history = inventory::history(&known.layers);
-    let unowned = if args.by_step { unowned(&history.view, &history.state) } else { Vec::new() };
+    let depth = match (args.stages, args.by_step) {
+        (true, _) => Depth::Stages,
+        (false, true) => Depth::Steps,
+        (false, false) => Depth::Packages,
+    };
     let origins = known.origins(&store, &image);
-    let looked_into = if args.by_step { stages(&store, &origins) } else { Vec::new() };
-    let in_stages: Vec<StagePackages<'_>> = looked_into.iter().map(packages_of).collect();
-    let subject = known.subject((name, &image), &history, &unowned, args.by_step);
-    let subject = Subject {
-        base: subject.base.clone().or_else(|| origins.base.clone()),
-        origins: &origins,
-        stages: &in_stages,
-        with_stages: args.stages,
-        ..subject
-    };
-    let text = match args.format {
-        Format::Table if args.by_step => by_step(&subject),
-        Format::Table => listed(&subject),
-        Format::Json => harmless_json(subject.document(document::Format::Own)),
-        Format::Spdx => harmless_json(subject.document(document::Format::Spdx)),
-        Format::Cyclonedx => harmless_json(subject.document(document::Format::CycloneDx)),
-    };
-    warn(&subject.unread);
+    let text = known.described(&store, (name, &image), &origins, depth, |subject| {
+        warn(&subject.unread);
+        match args.format {
+            Format::Table if args.by_step => by_step(subject),
+            Format::Table => listed(subject),
+            Format::Json => harmless_json(subject.document(document::Format::Own)),
+            Format::Spdx => harmless_json(subject.document(document::Format::Spdx)),
+            Format::Cyclonedx => harmless_json(subject.document(document::Format::CycloneDx)),
+        }
+    });
     match &args.output {
         None => print(&text),
         Some(path) => std::fs::write(path, text)
             .map_err(|error| Failure::message(format!("cannot write `{}`: {error}", path.display()))),
-    }
-}
-
-fn packages_of(stage: &StageKnown) -> StagePackages<'_> {
-    StagePackages {
-        source: stage.source,
-        steps: &stage.steps,
-        history: inventory::history(&stage.layers),
-        absent: stage.absent.as_deref(),
     }
 }
 

@@ -1,9 +1,13 @@
 //! CycloneDX 1.6, as JSON.
 
+mod sources;
+
 use serde::Serialize;
 
 use super::licence::valid;
 use super::{Subject, short_hash};
+use crate::inventory::merge;
+use crate::oci::Digest;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -49,6 +53,12 @@ struct Component {
     licenses: Vec<Licence>,
     #[serde(skip_serializing_if = "String::is_empty")]
     purl: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pedigree: Option<sources::Pedigree>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    external_references: Vec<sources::Reference>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    components: Vec<Component>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     properties: Vec<Property>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,29 +123,17 @@ pub(super) fn document(subject: &Subject<'_>) -> Document {
         version: release.version.clone(),
         ..Component::default()
     });
-    let packages = subject.history.state.components.iter().map(|component| {
-        let event = brought.get(&(component.purl.as_str(), component.path)).filter(|_| subject.by_step);
-        let supplier = Some(&component.package.supplier).filter(|supplier| !supplier.is_empty());
-        let mut properties = vec![property("rbuild:type", component.package.kind.name().to_owned())];
+    let packages = subject.history.state.components.iter().map(|found| {
+        let event = brought.get(&(found.purl.as_str(), found.path)).filter(|_| subject.by_step);
+        let mut properties = Vec::new();
         if let Some(event) = event {
             properties.extend(subject.told(event).map(|told| property("rbuild:step", told)));
             let layer = subject.layers.get(event.layer).map(|layer| layer.diff_id.to_string());
             properties.extend(layer.map(|layer| property("rbuild:layer", layer)));
+            let copied = subject.copied(event);
+            properties.extend(copied.and_then(|copied| sources::copied_from(subject, copied.number)));
         }
-        Component {
-            reference: format!("{}-{}", component.package.kind.name(), short_hash(component)),
-            kind: "library",
-            supplier: supplier.map(|name| Organisation { name: name.clone() }),
-            name: component.package.name.clone(),
-            version: component.package.version.clone(),
-            licenses: licences(&component.licences),
-            purl: component.purl.clone(),
-            properties,
-            evidence: Some(Evidence {
-                occurrences: vec![Occurrence { location: format!("/{}", component.path) }],
-            }),
-            ..Component::default()
-        }
+        component(found, "", properties)
     });
     let components: Vec<Component> = release.into_iter().chain(packages).collect();
     let depends_on = components.iter().map(|component| component.reference.clone()).collect();
@@ -162,19 +160,36 @@ pub(super) fn document(subject: &Subject<'_>) -> Document {
     }
 }
 
-fn image(subject: &Subject<'_>) -> Component {
-    let mut properties = vec![property("rbuild:platform", subject.platform.clone())];
-    if let Some(base) = &subject.base {
-        let digest = base.digest.as_ref().map(|digest| format!("@{digest}")).unwrap_or_default();
-        properties.push(property("rbuild:base", format!("{}{digest}", base.name)));
+/// A package; `prefix` is what its reference begins with.
+fn component(found: &merge::Component<'_>, prefix: &str, more: Vec<Property>) -> Component {
+    let package = found.package;
+    let supplier = Some(&package.supplier).filter(|supplier| !supplier.is_empty());
+    let kind = package.kind.name();
+    let mut properties = vec![property("rbuild:type", kind.to_owned())];
+    properties.extend(more);
+    Component {
+        reference: format!("{prefix}{kind}-{}", short_hash(found)),
+        kind: "library",
+        supplier: supplier.map(|name| Organisation { name: name.clone() }),
+        name: package.name.clone(),
+        version: package.version.clone(),
+        licenses: licences(&found.licences),
+        purl: found.purl.clone(),
+        properties,
+        evidence: Some(Evidence { occurrences: vec![Occurrence { location: format!("/{}", found.path) }] }),
+        ..Component::default()
     }
+}
+
+fn image(subject: &Subject<'_>) -> Component {
     Component {
         reference: IMAGE.to_owned(),
         kind: "container",
         name: subject.name.clone(),
         version: subject.digest.to_string(),
         hashes: vec![Hash { alg: "SHA-256", content: subject.digest.hex() }],
-        properties,
+        pedigree: sources::pedigree(subject),
+        properties: vec![property("rbuild:platform", subject.platform.clone())],
         ..Component::default()
     }
 }
@@ -194,9 +209,10 @@ fn property(name: &'static str, value: String) -> Property {
     Property { name, value }
 }
 
-/// A UUID of version 8, of the image's digest.
+/// A UUID of version 8, of the image's digest and of what is said of it.
 fn serial_number(subject: &Subject<'_>) -> String {
-    let mut hex: Vec<char> = subject.digest.hex().chars().take(32).collect();
+    let said = format!("{} {} {}", subject.digest, subject.by_step, subject.with_stages);
+    let mut hex: Vec<char> = Digest::of(said.as_bytes()).hex().chars().take(32).collect();
     (hex[12], hex[16]) = ('8', '8');
     let hex: String = hex.into_iter().collect();
     let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
