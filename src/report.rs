@@ -370,7 +370,7 @@ pub enum Event {
     Note(String),
     /// Who the commands run as; once, before the first of them.
     RunsAs(String),
-    /// Where to ask how long steps take; once, before [`Event::Planned`], of a build that is recorded.
+    /// Where to ask how long steps take; once, of a build that is recorded and takes a while.
     Foreseen(Foresight),
 }
 
@@ -434,8 +434,8 @@ struct Room {
     later: Mutex<Option<Later>>,
 }
 
-/// What the reader is to do besides.
-type Act = Box<dyn FnOnce() + Send>;
+/// What the reader is to do besides; what that gives is told as if it came over the channel.
+type Act = Box<dyn FnOnce() -> Option<Event> + Send>;
 
 /// From when on it is to do that.
 struct Later(Instant, Act);
@@ -462,11 +462,9 @@ impl Room {
     }
 
     /// Does what is due.
-    fn look(&self) {
-        let due = lock(&self.later).take_if(|Later(from, _)| *from <= Instant::now());
-        if let Some(Later(_, act)) = due {
-            act();
-        }
+    fn look(&self) -> Option<Event> {
+        let Later(_, act) = lock(&self.later).take_if(|Later(from, _)| *from <= Instant::now())?;
+        act()
     }
 }
 
@@ -476,9 +474,10 @@ impl EventReader {
     /// # Errors
     /// None came, or none will.
     pub fn next_within(&self, patience: Duration) -> Result<(Instant, Event), RecvTimeoutError> {
-        let received = self.receiver.recv_timeout(patience);
-        self.room.look();
-        let (time, event) = received?;
+        if let Some(event) = self.room.look() {
+            return Ok((Instant::now(), event));
+        }
+        let (time, event) = self.receiver.recv_timeout(patience)?;
         if let Event::Log { line, .. } = &event {
             self.room.change(|used| *used = used.map(|used| used.saturating_sub(line.len() + LINE_BYTES)));
         }
@@ -576,15 +575,16 @@ mod tests {
         let done = Arc::new(Mutex::new(0));
         let act = |by: usize| -> Act {
             let done = Arc::clone(&done);
-            Box::new(move || *lock(&done) += by)
+            Box::new(move || {
+                *lock(&done) += by;
+                Some(Event::Note(by.to_string()))
+            })
         };
         assert!(events.later(Duration::from_secs(3600), act(1)).is_ok());
         assert!(reader.next_within(Duration::ZERO).is_err() && *lock(&done) == 0);
         assert!(events.later(Duration::ZERO, act(2)).is_ok());
-        for _ in 0..2 {
-            assert!(reader.next_within(Duration::ZERO).is_err());
-        }
-        assert_eq!(*lock(&done), 2);
+        assert!(matches!(reader.next_within(Duration::ZERO), Ok((_, Event::Note(by))) if by == "2"));
+        assert!(reader.next_within(Duration::ZERO).is_err() && *lock(&done) == 2);
         assert!(Events::silent().later(Duration::ZERO, act(4)).is_err());
     }
 

@@ -178,12 +178,13 @@ impl Request {
         let of = |kind, at: String| Context { kind, at, ..Context::default() };
         match &self.context {
             ContextFrom::Directory(path) => {
-                let repository = here::here(path).map(|found| Repository {
+                let at = absolute(path);
+                let repository = here::at(Path::new(&at)).map(|found| Repository {
                     remote: found.remote,
                     commit: found.commit,
                     path: found.path.display().to_string(),
                 });
-                Context { repository, ..of(ContextKind::Folder, absolute(path)) }
+                Context { repository, ..of(ContextKind::Folder, at) }
             }
             ContextFrom::Stdin => of(ContextKind::Stdin, String::new()),
             ContextFrom::Archive(path) => of(ContextKind::Archive, absolute(path)),

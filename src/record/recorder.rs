@@ -13,7 +13,8 @@ use super::mask::{Hidden, Hide, Mask};
 use crate::clock;
 use crate::oci::Digest;
 use crate::report::{
-    self, Diagnostic, Event, Events, Listener, ResourceUsage, Source, StepHeading, StepNumber, StepResult,
+    self, Diagnostic, Event, Events, Foresight, Listener, ResourceUsage, Source, StepHeading, StepNumber,
+    StepResult,
 };
 use crate::store::Store;
 use crate::sync::{lock, processors};
@@ -84,16 +85,19 @@ impl Recorder {
     }
 
     /// The record is to be kept in `store`. That the build has begun is left there as soon as it runs a command, or has taken a while, so
-    /// that one that is killed is seen; most builds are over before, and write once.
-    pub fn keep_in(self: &Arc<Self>, store: &Store, events: &Events) {
+    /// that one that is killed is seen; most builds are over before, and write once. Whoever shows such a build gets `foresight`.
+    pub fn keep_in(self: &Arc<Self>, store: &Store, events: &Events, foresight: Foresight) {
         lock(&self.state).store = Some(store.clone());
         let recorder: Weak<Self> = Arc::downgrade(self);
-        let begin = move || recorder.upgrade().into_iter().for_each(|known| lock(&known.state).begin());
+        let begin = move || {
+            lock(&recorder.upgrade()?.state).begin();
+            Some(Event::Foreseen(foresight))
+        };
         // A thread for this alone would cost more than all else of a record.
         let Err(begin) = events.later(SOON, Box::new(begin)) else { return };
         let later = move || {
             std::thread::sleep(SOON);
-            begin();
+            drop(begin());
         };
         let thread = std::thread::Builder::new().name("recorder".to_owned()).stack_size(STACK_BYTES);
         if thread.spawn(later).is_err() {

@@ -26,7 +26,11 @@ pub struct Here {
 
 /// The checkout that `folder` lies in.
 pub fn here(folder: &Path) -> Option<Here> {
-    let folder = fs::canonicalize(folder).ok()?;
+    at(&fs::canonicalize(folder).ok()?)
+}
+
+/// The same of a folder whose path is absolute and goes through no link.
+pub fn at(folder: &Path) -> Option<Here> {
     let top = folder.ancestors().find(|path| path.join(".git").symlink_metadata().is_ok())?;
     let git = git_folder(&top.join(".git"))?;
     // The configuration and most references of a worktree are those of the repository that it is of.
