@@ -140,6 +140,12 @@ impl<'b> Elf<'b> {
     }
 }
 
+/// Parts that a program may write to, of which it has two or three; a file can say that thousands of them are all of it.
+pub(super) fn writable<'s, 'b>(segments: &'s [Segment<'b>]) -> impl Iterator<Item = &'s Segment<'b>> {
+    const MOST: usize = 16;
+    segments.iter().filter(|segment| segment.is_writable).take(MOST)
+}
+
 /// So many bytes of a program are read before anything of it is known.
 const FIRST: usize = 64 << 10;
 
@@ -196,8 +202,8 @@ fn of_parts(bytes: &[u8]) -> Option<Vec<Range<usize>>> {
     let elf = Elf::open(bytes)?;
     let named = super::golang::SECTION.into_iter().chain(super::cargo::SECTION);
     let named = named.filter_map(|name| elf.section_place(name));
-    let written = elf.segments().into_iter().filter(|segment| segment.is_writable);
-    let written = written.map(|segment| (segment.offset, segment.bytes.len() as u64));
+    let segments = elf.segments();
+    let written = writable(&segments).map(|segment| (segment.offset, segment.bytes.len() as u64));
     // What reaches beyond the file nobody finds.
     let mut ranges: Vec<Range<usize>> =
         named.chain(written).filter_map(|(offset, len)| range(bytes, offset, len)).collect();

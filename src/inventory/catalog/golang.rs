@@ -1,6 +1,6 @@
 //! Go programs: the modules that the linker wrote into them (`debug/buildinfo`), in the form since Go 1.18 and the one before.
 
-use super::elf::{Elf, MAGIC, Segment, at_address, may_be_program};
+use super::elf::{Elf, MAGIC, Segment, at_address, may_be_program, writable};
 use super::{Candidate, Cataloger, FILE_LIMIT, PACKAGE_LIMIT, Tells, packages};
 use crate::inventory::package::{Kind, Package};
 
@@ -55,9 +55,7 @@ fn info<'b>(elf: Elf<'b>, segments: &[Segment<'b>]) -> Option<&'b [u8]> {
     match elf.section(SECTION[0]) {
         Some(section) => search(section),
         // Some strip the names of sections.
-        None => {
-            segments.iter().filter(|segment| segment.is_writable).find_map(|segment| search(segment.bytes))
-        }
+        None => writable(segments).find_map(|segment| search(segment.bytes)),
     }
 }
 

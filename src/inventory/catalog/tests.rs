@@ -174,3 +174,30 @@ fn a_part_of_a_program_says_what_the_whole_does() {
         }
     }
 }
+
+/// Thousands of parts that are each the whole file.
+#[test]
+fn a_program_is_not_read_thousands_of_times() {
+    let mut elf = vec![0_u8; 512 << 10];
+    let len = elf.len() as u64;
+    let mut put = |at: usize, bytes: &[u8]| elf[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"\x7fELF\x02\x01\x01");
+    put(0x20, &64_u64.to_le_bytes());
+    put(0x36, &56_u16.to_le_bytes());
+    put(0x38, &1000_u16.to_le_bytes());
+    for number in 0..1000 {
+        let at = 64 + 56 * number;
+        put(at, &1_u32.to_le_bytes());
+        put(at + 4, &6_u32.to_le_bytes());
+        put(at + 0x20, &len.to_le_bytes());
+    }
+    let (mut part, mut count) = (vec![0; elf.len()], 0);
+    let read = |range: std::ops::Range<usize>, into: &mut [u8]| {
+        into.copy_from_slice(&elf[range]);
+        count += into.len();
+        Ok::<(), ()>(())
+    };
+    read_parts(&mut part, read).unwrap();
+    assert!(count < 20 * elf.len(), "{count}");
+    assert!(read_all("usr/bin/a", &elf).is_empty());
+}
