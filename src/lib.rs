@@ -71,6 +71,13 @@ pub mod source;
 #[cfg_attr(not(internals), doc(hidden))]
 pub mod reapi;
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "files that the user's kubeconfig and a pod's service account are"
+)]
+#[cfg_attr(not(internals), doc(hidden))]
+pub mod kubernetes;
+
 #[cfg_attr(not(internals), doc(hidden))]
 pub mod grpc;
 
@@ -148,6 +155,9 @@ pub mod oci;
 #[allow(clippy::disallowed_methods, reason = "it is what the others go through")]
 #[cfg_attr(not(internals), doc(hidden))]
 pub mod rootfs;
+
+#[cfg_attr(not(internals), doc(hidden))]
+pub mod yaml;
 
 #[cfg_attr(not(internals), doc(hidden))]
 pub mod report;

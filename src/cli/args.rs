@@ -30,6 +30,7 @@ use super::command::{
     login::{LoginArgs, LogoutArgs},
     logs::LogsArgs,
     man::ManArgs,
+    on_pod::OnPodArgs,
     on_worker::OnWorkerArgs,
     own::SelfArgs,
     plan::PlanArgs,
@@ -220,6 +221,10 @@ pub(super) enum Command {
     Complete(CompleteArgs),
     #[command(name = "__on-worker", hide = true)]
     OnWorker(OnWorkerArgs),
+    #[command(name = "__pod", hide = true)]
+    OnPod(OnPodArgs),
+    #[command(name = "__pod-connect", hide = true)]
+    PodConnect(OnPodArgs),
 }
 
 /// How progress is shown.

@@ -110,6 +110,8 @@ fn run_as(face: Face, words: Vec<std::ffi::OsString>) -> Result<(), Failure> {
         args::Command::Version(version) => command::version::run(&version),
         args::Command::Completions(completions) => command::completions::run(&completions),
         args::Command::Complete(complete) => command::completions::answer(&complete),
+        args::Command::OnPod(pod) => command::on_pod::run(pod),
+        args::Command::PodConnect(pod) => command::on_pod::pass_on(&pod),
         args::Command::OnWorker(worker) => command::on_worker::run(worker),
         args::Command::Man(man) => command::man::run(&man),
     }

@@ -6,6 +6,7 @@
 mod containers;
 mod docker;
 mod error;
+mod kubernetes;
 mod lockfile;
 mod lookup;
 mod name;
@@ -16,6 +17,7 @@ mod registries;
 mod sources;
 
 pub use error::Error;
+pub use kubernetes::Kubernetes;
 pub use lockfile::{Change, Lockfile};
 pub use lookup::Place;
 pub use own::{Config, Defaults, History};

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::error::{self, Error};
+use super::kubernetes::{Kubernetes, KubernetesTable};
 use super::name;
 use super::policy::{Policy, PolicyTable};
 use super::registries::{Alias, Mirror, Registries, Serves};
@@ -25,6 +26,8 @@ pub struct Config {
     pub registries: Registries,
     /// What builds may take from elsewhere; everything when absent.
     pub policy: Option<Policy>,
+    /// What jobs of Kubernetes are made of, by names that `--on` says.
+    pub kubernetes: BTreeMap<String, Kubernetes>,
 }
 
 /// What holds where the command line says nothing; each as the option of that name has it, and checked like that.
@@ -70,6 +73,7 @@ struct File {
     unqualified_search_registries: Vec<Spanned<String>>,
     aliases: BTreeMap<Spanned<String>, Spanned<String>>,
     policy: Option<PolicyTable>,
+    kubernetes: BTreeMap<String, KubernetesTable>,
 }
 
 #[derive(Deserialize, Default)]
@@ -114,8 +118,16 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn config(&self, file: File) -> Result<Config, Error> {
-        let File { store, defaults, history, registry, unqualified_search_registries, aliases, policy } =
-            file;
+        let File {
+            store,
+            defaults,
+            history,
+            registry,
+            unqualified_search_registries,
+            aliases,
+            policy,
+            kubernetes,
+        } = file;
         let mut registries = Registries::default();
         for (prefix, table) in registry {
             self.registry(&mut registries, &prefix, table)?;
@@ -131,7 +143,14 @@ impl Reading<'_> {
             registries.aliases.insert(short.into_inner(), alias);
         }
         let policy = policy.map(|table| Policy::of(table, self.path, self.text)).transpose()?;
-        Ok(Config { store_quota_bytes: self.quota(store.quota)?, defaults, history, registries, policy })
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let template = |(name, table): (String, KubernetesTable)| match table.into_template(folder) {
+            Ok(template) => Ok((name, template)),
+            Err((place, reason)) => Err(Error::at(self.path, self.text, Some(place), &reason)),
+        };
+        let kubernetes = kubernetes.into_iter().map(template).collect::<Result<_, Error>>()?;
+        let store_quota_bytes = self.quota(store.quota)?;
+        Ok(Config { store_quota_bytes, defaults, history, registries, policy, kubernetes })
     }
 
     fn quota(&self, text: Option<Spanned<String>>) -> Result<Option<u64>, Error> {

@@ -11,9 +11,10 @@ use rustls::ClientConfig;
 use super::call::{Bounds, Call};
 use super::connection::{Connection, Fault};
 use super::hpack::{Keeping, pack};
-use super::socket::Socket;
 use super::status::{Code, Error};
-use crate::http::{Origin, Schedule, Settings, client_config, origin_of, proxy_for, split_port};
+use crate::http::{
+    Origin, Protocol, Schedule, Settings, Socket, Tls, client_config, origin_of, proxy_for, split_port,
+};
 use crate::sync::lock;
 
 /// Connections that are kept open between calls.
@@ -211,7 +212,7 @@ impl Channel {
         let timeout = self.settings.connect_timeout;
         let proxy = proxy_for(&self.settings.environment, &self.address.origin);
         let tls = match self.address.is_secure() {
-            true => Some(self.tls()?),
+            true => Some(Tls { config: self.tls()?, name: None, protocol: Protocol::Http2 }),
             false => None,
         };
         let socket = Socket::connect(&self.address.origin, proxy, tls, timeout);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::frame::{self, Frame, flag, kind, setting};
 use super::hpack::{Decoder, Header};
-use super::socket::{Came, Socket};
+use crate::http::{Came, Socket};
 
 /// How much the server may send of a call before it has to wait for us. What is not read stays with the kernel, so this is no memory
 /// of ours.

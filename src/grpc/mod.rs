@@ -10,7 +10,6 @@
 //! channel     a server, its connections, trying again
 //! call        one call: messages there and back, and how it ended
 //! connection  frames of one connection: settings, windows, pings, farewells
-//! socket      bytes there and back: TCP, through a proxy, TLS
 //! frame       frames as bytes
 //! hpack       headers as bytes
 //! status      how calls end
@@ -22,7 +21,6 @@ mod connection;
 mod frame;
 mod hpack;
 mod huffman;
-mod socket;
 mod status;
 #[cfg(test)]
 pub(crate) mod test_server;

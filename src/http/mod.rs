@@ -17,10 +17,12 @@ mod range;
 mod redirect;
 mod request;
 mod retry;
+mod socket;
 #[cfg(test)]
 pub(crate) mod test_server;
 mod tls;
 mod trust;
+mod unverified;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,8 +41,10 @@ pub(crate) use range::begins_at;
 pub use redirect::Redirects;
 pub(crate) use request::{Payload, Request, Response};
 pub(crate) use retry::{Schedule, exchange, is_transient, retry_after};
-pub(crate) use tls::client_config;
+pub(crate) use socket::{Came, Protocol, Socket, Tls};
+pub(crate) use tls::{Pem, client_config, client_config_of};
 pub use trust::Trusted;
+pub(crate) use unverified::Unverified;
 
 /// How connections behave; [`Settings::from_process`] is what a program wants, the rest is for tests.
 #[derive(Debug, Clone)]

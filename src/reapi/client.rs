@@ -54,6 +54,16 @@ impl From<grpc::Error> for Error {
     }
 }
 
+impl Error {
+    /// Whether a network or a server that is down may be behind it.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Grpc(error) => error.is_transient() || matches!(error, grpc::Error::Unreachable { .. }),
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -27,6 +27,23 @@ const RECIPES: [(&str, &str, u8); 6] = [
 ];
 
 #[test]
+fn recipes_for_kubernetes_are_objects_of_its_api() {
+    let mut command = std::process::Command::new("python3");
+    let here = |name: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    command
+        .arg(here("tests/kubernetes_node.py"))
+        .arg("--schema")
+        .arg(here("testdata/kubernetes/schema.json"));
+    command.arg("--check");
+    for file in ["job.yml", "job-host-users.yml", "on.yml", "sticky.yml"] {
+        command.arg(packaging("kubernetes").join(file));
+    }
+    let checked = command.output().unwrap();
+    let told = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success() && told.matches(": good").count() == 7, "{told}");
+}
+
+#[test]
 fn every_recipe_names_an_image_that_there_is_and_its_rung() {
     let dockerfile = fs::read_to_string(packaging("image/Dockerfile")).unwrap();
     let mut known: Vec<String> = Vec::new();
@@ -46,8 +63,10 @@ fn every_recipe_names_an_image_that_there_is_and_its_rung() {
     for folder in ["gitlab-ci", "kubernetes", "github-actions", "tekton"] {
         for entry in fs::read_dir(packaging(folder)).unwrap() {
             let name = format!("{folder}/{}", entry.unwrap().file_name().to_str().unwrap());
-            // tests/it/integrations.rs has these.
-            if matches!(name.as_str(), "gitlab-ci/templates" | "github-actions/setup") {
+            // tests/it/integrations.rs has the first two, and the others are no single pod.
+            let others =
+                ["gitlab-ci/templates", "github-actions/setup", "kubernetes/on.yml", "kubernetes/sticky.yml"];
+            if others.contains(&name.as_str()) {
                 continue;
             }
             assert!(known.contains(&name), "{name} is no recipe of these tests");

@@ -1,4 +1,6 @@
-//! `--on`: builds that BuildGrid's workers do.
+//! `--on`: builds that BuildGrid's workers do, and pods of Kubernetes.
+
+mod kubernetes;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -353,7 +355,7 @@ fn an_engine_that_cannot_is_told_or_done_without() {
     let project = Project::new();
     // Nobody is there.
     let down = project.build("far", &["--on=reapi://127.0.0.1:1"]);
-    assert_eq!(down.code, 1, "{}", down.stderr);
+    assert_eq!(down.code, 75, "{}", down.stderr);
     assert!(
         down.has("cannot be placed on `reapi://127.0.0.1:1`") && down.has("connection refused"),
         "{}",

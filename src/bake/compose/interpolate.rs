@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::fault::Result;
-use super::yaml::{Entry, Node, Yaml};
+use crate::yaml::{Entry, Node, Yaml};
 
 /// As many `${…}` may be in each other.
 const DEPTH: usize = 50;

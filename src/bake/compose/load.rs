@@ -9,9 +9,9 @@ use super::super::fault::{Result, did_you_mean, with_help};
 use super::super::limits;
 use super::super::read::unreadable;
 use super::merge::{as_build, merge, pairs};
-use super::yaml::{self, Entry, Node, Tag, Yaml};
 use super::{env_file, interpolate, nowhere};
 use crate::report::{Diagnostic, Source};
+use crate::yaml::{self, Entry, Node, Tag, Yaml};
 
 /// As many files may include each other in a row, and as many services extend each other.
 const DEPTH: usize = 50;

@@ -1,7 +1,7 @@
 //! Lays one compose file over another, or a service over the one that it extends.
 
 use super::super::fault::Result;
-use super::yaml::{Entry, Node, Tag, Yaml};
+use crate::yaml::{Entry, Node, Tag, Yaml};
 
 /// `over` laid over `base`; `path` says where both are.
 pub(super) fn merge(base: Node, over: Node, path: &[&str]) -> Result<Node> {

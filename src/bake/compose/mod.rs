@@ -8,7 +8,6 @@ mod interpolate;
 mod load;
 mod merge;
 mod service;
-mod yaml;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use super::read::ReadOptions;
 use super::target::{Bases, Target};
 use super::{Group, folder_of};
 use crate::report::{Diagnostic, Source};
+use crate::yaml;
 
 /// What compose files say.
 pub(super) struct Project {

@@ -12,9 +12,9 @@ use super::super::target::{Target, merged};
 use super::env_file;
 use super::load::texts;
 use super::merge::{hosts, pairs};
-use super::yaml::{Node, Yaml};
 use crate::report::{Diagnostic, Source};
 use crate::text;
+use crate::yaml::{Node, Yaml};
 
 /// A service, and what it can name.
 pub(super) struct Service<'m> {

@@ -9,6 +9,7 @@ use super::build::interruptibly;
 use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::error::print;
+use crate::cli::options::configuration::Configuration;
 use crate::cli::options::on;
 use crate::exec::{Config, Examination, Executor, Finding, Privilege, State};
 use crate::pipeline::{self, On};
@@ -37,7 +38,9 @@ enum Format {
 
 /// Examines and prints.
 pub(crate) fn run(global: &Global, args: &DoctorArgs) -> Result<(), Failure> {
-    if let Some(on) = on::parse(args.on.as_deref())? {
+    if args.on.is_some()
+        && let Some(on) = on::parse(args.on.as_deref(), &Configuration::load()?)?
+    {
         return elsewhere(on, args.format);
     }
     let store = global.store_root().ok_or_else(Failure::no_store_root)?;

@@ -24,6 +24,7 @@ pub(super) mod lock;
 pub(super) mod login;
 pub(super) mod logs;
 pub(super) mod man;
+pub(super) mod on_pod;
 pub(super) mod on_worker;
 pub(super) mod own;
 pub(super) mod plan;

@@ -13,9 +13,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObjec
 use serde_json::Value;
 
 use super::stream::{Program, Stream};
-use super::unverified::Unverified;
 use crate::engine::Error;
-use crate::http::Environment;
+use crate::http::{Environment, Unverified};
 use crate::oci::Digest;
 
 /// Where the daemon listens when nothing else is said.

@@ -9,7 +9,6 @@ mod containerd_store;
 mod daemon;
 mod registry;
 mod stream;
-mod unverified;
 mod wire;
 
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! Has a build done by an engine: `--on`.
 //!
-//! The build travels as one action: rbuild's own program, what was asked for (`order`), and the files of the contexts that COPY, ADD and mounts
-//! can see (`files`). The worker (`worker`) builds with that as anybody would, and leaves a cache in a folder, which is the action's result. Here
+//! The build travels as one piece of work: what was asked for (`order`), and the files of the contexts that COPY, ADD and mounts
+//! can see (`files`). The worker (`worker`) builds with that as anybody would, and leaves a cache in a folder, which is the result. Here
 //! the build then runs with that as one more cache: it finds every step, brings what its outputs need, and does itself what was not
 //! made there. So names, outputs and pushes are this machine's affair, and nothing that is secret leaves it.
 //!
@@ -10,36 +10,45 @@
 //! files     which files of a context travel, and what is told of each
 //! names     files by BLAKE3 and by SHA-256
 //! known     what is known here of its steps
-//! sending   the action as blobs; what the server lacks of them
+//! sending   all that travels as blobs, and what the other side lacks of them
+//! action    as an action of a server of the Remote Execution API
+//! pod       as a job of a Kubernetes cluster
+//! link      what is said to a pod, and what it answers
+//! attending the pod's side of that
 //! probe     what RUN would find there
 //! outputs   what a worker left, as a cache
-//! worker    the other side
+//! worker    the other side of a build
 //! ```
 
+mod action;
+mod attending;
 mod files;
 mod known;
+mod link;
 mod names;
 mod order;
 mod outputs;
+mod pod;
 mod probe;
 mod sending;
 pub mod worker;
 
+pub use attending::{attend, connect};
 pub use probe::{Probed, probe};
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::inputs::Inputs;
 use super::{Failed, Request, Target};
 use crate::cache::Precedence;
 use crate::exec::Stop;
-use crate::grpc::Code;
+use crate::kubernetes::{self, Wanted};
+use crate::oci::Platform;
 use crate::plan;
-use crate::reapi::{ActionResult, Client, Error, Executed, Going, Output, Progress, Stage};
+use crate::reapi;
 use crate::report::{Diagnostic, Event, Events};
-use crate::shared_cache::backend::{self, Backend};
+use crate::shared_cache::backend::Backend;
 use crate::shared_cache::spec::ReapiAt;
 use crate::solve::{self, Outlook};
 use crate::text::duration::seconds;
@@ -47,33 +56,53 @@ use crate::text::size::bytes;
 use crate::text::terminal::harmless;
 use sending::{Moved, Package};
 
-/// Said where rbuild is not static.
-const LINKED: &str =
-    "this rbuild needs the C library of its machine: workers need the same, where a static one needs nothing";
 /// Builds that are placed at the same time.
 const AT_ONCE: usize = 8;
-/// What the CAS drops before it is used is sent so many times.
-const SENDINGS: u32 = 3;
-/// What a worker said is waited for so long after it ended.
-const LATE: Duration = Duration::from_secs(2);
-/// Of what a worker says so much is shown.
-const SAID: u64 = 4 << 20;
-/// A line that is longer is told in pieces while it is said.
-const LINE: usize = 64 << 10;
 
 /// Where builds are done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct On {
-    /// The engine, as a cache names it.
-    pub engine: ReapiAt,
+    /// The engine.
+    pub engine: Engine,
     /// What it is called in messages.
     pub shown: String,
-    /// What workers must have, as the engine calls it.
-    pub properties: Vec<(String, String)>,
     /// For so long the build may run there.
     pub timeout: Option<Duration>,
     /// A build that cannot be done there is done here.
     pub falls_back: bool,
+    /// Each platform of a build is a piece of work of its own, for workers of its architecture.
+    pub by_platform: bool,
+}
+
+/// Who does builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Engine {
+    /// A server of the Remote Execution API.
+    Reapi {
+        /// As a cache names it.
+        at: Box<ReapiAt>,
+        /// What workers must have, as the engine calls it.
+        properties: Vec<(String, String)>,
+    },
+    /// A Kubernetes cluster.
+    Kubernetes(Box<Cluster>),
+}
+
+/// How a Kubernetes cluster does builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Which one, as the kubeconfig names it; `None` for its current context.
+    pub context: Option<String>,
+    /// `None` for that of the context.
+    pub namespace: Option<String>,
+    /// What a job is made of.
+    pub(crate) wanted: Wanted,
+    /// Claims of volumes that stay: each repository has one of them.
+    pub claims: Vec<String>,
+    /// What chooses among the claims; `None` for the repository.
+    pub key: Option<String>,
+    /// A pod that does not run after so long is given up.
+    pub start: Duration,
 }
 
 /// What placing a build came to.
@@ -87,9 +116,20 @@ enum Placed {
 /// What went wrong.
 enum Fault {
     /// The engine cannot be used: then the build may be done here.
-    Engine(String),
+    Engine {
+        why: String,
+        /// Whether it may be used a little later.
+        is_transient: bool,
+    },
     /// The build failed there, or cannot be done there.
     Build(Vec<Diagnostic>),
+}
+
+impl Fault {
+    /// An engine that cannot be used, for a reason that stays.
+    fn engine(why: impl Into<String>) -> Self {
+        Self::Engine { why: why.into(), is_transient: false }
+    }
 }
 
 impl From<Vec<Diagnostic>> for Fault {
@@ -98,9 +138,15 @@ impl From<Vec<Diagnostic>> for Fault {
     }
 }
 
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        Self::Engine(error.to_string())
+impl From<reapi::Error> for Fault {
+    fn from(error: reapi::Error) -> Self {
+        Self::Engine { why: error.to_string(), is_transient: error.may_pass() }
+    }
+}
+
+impl From<kubernetes::Error> for Fault {
+    fn from(error: kubernetes::Error) -> Self {
+        Self::Engine { why: error.to_string(), is_transient: error.is_transient() }
     }
 }
 
@@ -134,24 +180,59 @@ fn place_one(target: &Target, events: &Events, stop: &Stop) -> Result<Request, F
     let request = &target.request;
     let Some(on) = &request.on else { return Ok(request.clone()) };
     let mut here = Request { on: None, ..request.clone() };
-    here.brought.extend(outputs::remembered(&here, on).map(|made| (Precedence::Usual, made)));
-    match placed(&here, on, events, stop) {
-        Ok(Placed::Nothing) => {
-            events.send(Event::Note(format!("all is in the cache: nothing was placed on {}", on.shown)));
+    let parts = parts(&here, on);
+    let done: Vec<Part> = std::thread::scope(|scope| {
+        let place = |(part, on): &(Request, On)| {
+            let known = outputs::remembered(part, on);
+            let mut part = part.clone();
+            part.brought.extend(known.clone().map(|made| (Precedence::Usual, made)));
+            let placed = placed(&part, on, events, stop);
+            (known, placed)
+        };
+        let threads: Vec<_> = parts.iter().map(|part| scope.spawn(move || place(part))).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().map(join).collect()
+    });
+    for ((_, on), (known, placed)) in parts.iter().zip(done) {
+        let known = known.map(|made| (Precedence::Usual, made));
+        match placed {
+            Ok(Placed::Nothing) => {
+                events.send(Event::Note(format!("all is in the cache: nothing was placed on {}", on.shown)));
+                here.brought.extend(known);
+            }
+            Ok(Placed::Done(made)) => here.brought.push((Precedence::BeforeOwn, made)),
+            Err(Fault::Engine { why, .. }) if on.falls_back && !stop.is_wanted() => {
+                events.send(Event::Note(format!("{why}; the build is done here (`fallback=local`)")));
+                here.brought.extend(known);
+            }
+            Err(Fault::Engine { why, is_transient }) => {
+                let told = Diagnostic::error(format!("the build cannot be placed on {}: {why}", on.shown));
+                let told = told.help("with `--on …,fallback=local` it is then done on this machine");
+                return Err(Failed::before(vec![told.transient(is_transient)]));
+            }
+            Err(Fault::Build(diagnostics)) => return Err(Failed::before(named(target, diagnostics))),
         }
-        Ok(Placed::Done(made)) => here.brought = vec![(Precedence::BeforeOwn, made)],
-        Err(Fault::Engine(why)) if on.falls_back && !stop.is_wanted() => {
-            events.send(Event::Note(format!("{why}; the build is done here (`fallback=local`)")));
-        }
-        Err(Fault::Engine(why)) => {
-            let told = Diagnostic::error(format!("the build cannot be placed on {}: {why}", on.shown));
-            return Err(Failed::before(vec![
-                told.help("with `--on …,fallback=local` it is then done on this machine"),
-            ]));
-        }
-        Err(Fault::Build(diagnostics)) => return Err(Failed::before(named(target, diagnostics))),
     }
     Ok(here)
+}
+
+/// What of a build is done by one worker: all of it, or a platform each, if that is wanted.
+fn parts(request: &Request, on: &On) -> Vec<(Request, On)> {
+    if !on.by_platform || request.platforms.len() < 2 {
+        return vec![(request.clone(), on.clone())];
+    }
+    let part = |platform: &Platform| {
+        let options = plan::Options { platform: platform.clone(), ..request.options.clone() };
+        let mut on = On { shown: format!("{} ({platform})", on.shown), ..on.clone() };
+        if let Engine::Kubernetes(cluster) = &mut on.engine {
+            let architecture = ("kubernetes.io/arch".to_owned(), platform.architecture.clone());
+            cluster.wanted.node_selector.push(architecture);
+        }
+        (Request { platforms: vec![platform.clone()], options, ..request.clone() }, on)
+    };
+    request.platforms.iter().map(part).collect()
 }
 
 /// Says which of several targets it is about.
@@ -180,148 +261,17 @@ fn placed(request: &Request, on: &On, events: &Events, stop: &Stop) -> Result<Pl
     order::refuse_secrets(&graph, request)?;
     let contexts = files::of_graph(&graph, environment.given.contexts, &services.store)?;
     let order = order::Order::of(request, (inputs.source(), &graph), &contexts)?;
-    let client = backend::client(&on.engine).map_err(Fault::Engine)?;
-    if !client.runs_actions()? {
-        return Err(Fault::Engine(format!("{} keeps results, and runs no actions", on.shown)));
-    }
     let known = known::gather(&services, inputs.project());
-    let package = Package::of(&order, (contexts, known), on)?;
-    if !sending::is_static() {
-        events.send(Event::Note(LINKED.to_owned()));
-    }
-    let result = run(&client, &package, on, (events, stop))?;
-    let made = outputs::read(client, &result, on)?;
+    let package = Package::of(&order, (contexts, known))?;
+    let made = match &on.engine {
+        Engine::Reapi { at, properties } => action::build((at, properties), package, on, (events, stop))?,
+        Engine::Kubernetes(cluster) => {
+            let key = pod::key(cluster, request);
+            pod::build((cluster, &key), &package, on, (events, stop))?
+        }
+    };
     made.remember(request, on);
     Ok(Placed::Done(Arc::new(made)))
-}
-
-/// Sends what is missing, and has it run.
-fn run(
-    client: &Client,
-    package: &Package,
-    on: &On,
-    (events, stop): (&Events, &Stop),
-) -> Result<ActionResult, Fault> {
-    let began = Instant::now();
-    let (mut missing, mut said) = (client.missing(&package.names())?, String::new());
-    for attempt in 0..SENDINGS {
-        if attempt == 0 && package.has_files(&missing) {
-            let what = package.told();
-            let note = format!("{what} go to {}, where all who use its CAS can read them", on.shown);
-            events.send(Event::Note(note));
-        }
-        let moved = package.send(client, &missing, stop)?;
-        let sent = Instant::now();
-        let (executed, heard) = follow(client, package, on, (events, stop))?;
-        let took = (sent.duration_since(began), sent.elapsed());
-        match executed {
-            Executed::Done(result) => {
-                show(client, &result, heard, events);
-                return finished(*result, on, (moved, took), events);
-            }
-            Executed::Cancelled => {
-                let told = format!("the build on {} was cancelled", on.shown);
-                return Err(Fault::Build(vec![Diagnostic::error(told)]));
-            }
-            Executed::InputsGone(why) => {
-                missing = client.missing(&package.names())?;
-                // All is there, so it is something else that keeps it from being done, such as that no worker has what was asked for.
-                if missing.is_empty() {
-                    return Err(Fault::Engine(why));
-                }
-                // It was dropped between the question and its use.
-                said = why;
-            }
-            Executed::Failed { code, message, result } => {
-                show(client, &result, heard, events);
-                let message = harmless(message.trim()).into_owned();
-                let told = Diagnostic::error(format!("{} ended the build: {code} ({message})", on.shown));
-                return Err(Fault::Build(vec![match code {
-                    Code::DeadlineExceeded => {
-                        told.help("`--on …,timeout=2h` gives it more time, as far as the engine allows")
-                    }
-                    _ => told,
-                }]));
-            }
-        }
-    }
-    let shown = &on.shown;
-    Err(Fault::Engine(format!(
-        "{shown} drops what was sent before it is used; its CAS is too small ({said})"
-    )))
-}
-
-/// Has it run, and tells how far it is. Also how many bytes of what the worker says were told meanwhile.
-fn follow(
-    client: &Client,
-    package: &Package,
-    on: &On,
-    (events, stop): (&Events, &Stop),
-) -> Result<(Executed, u64), Fault> {
-    let mut told = Stage::Unknown;
-    // The stream that is listened to: another worker has another one.
-    let mut listening: Option<(String, Arc<AtomicU64>)> = None;
-    let over = OnceLock::new();
-    let executed = std::thread::scope(|scope| {
-        let over = &over;
-        let mut watch = |progress: Option<Progress>| {
-            if let Some(Progress { stage, stderr, again }) = progress {
-                if let Some(why) = again {
-                    events.send(Event::Note(format!("{} begins the build anew: {why}", on.shown)));
-                }
-                if stage != told && stage == Stage::Queued {
-                    events.send(Event::Note(format!("the build waits for a worker of {}", on.shown)));
-                }
-                if stage != told && stage == Stage::Executing {
-                    events.send(Event::Note(format!("the build runs on {}", on.shown)));
-                }
-                told = stage;
-                let is_new = |name: &String| listening.as_ref().is_none_or(|(known, _)| known != name);
-                if let Some(name) = stderr.filter(is_new) {
-                    let heard = Arc::<AtomicU64>::default();
-                    listening = Some((name.clone(), Arc::clone(&heard)));
-                    scope.spawn(move || listen(client, &name, events, (&heard, over)));
-                }
-            }
-            if stop.is_wanted() { Going::Cancel } else { Going::On }
-        };
-        let executed = client.execute(package.action(), &mut watch);
-        let _ = over.set(Instant::now());
-        executed
-    });
-    let heard = listening.map_or(0, |(_, heard)| heard.load(Ordering::Relaxed));
-    Ok((executed?, heard))
-}
-
-/// Shows what the worker says while it says it, and counts the bytes of that: what is not told here, the action's result has. What comes late,
-/// after the action is over, is not waited for long.
-fn listen(client: &Client, stream: &str, events: &Events, (heard, over): (&AtomicU64, &OnceLock<Instant>)) {
-    let mut rest = Vec::new();
-    let mut hear = |piece: &[u8]| {
-        rest.extend_from_slice(piece);
-        let end = match rest.iter().rposition(|byte| *byte == b'\n') {
-            Some(end) => end + 1,
-            None if rest.len() > LINE => rest.len(),
-            None => return,
-        };
-        let lines: Vec<u8> = rest.drain(..end).collect();
-        tell_lines(&lines, events);
-        heard.fetch_add(lines.len() as u64, Ordering::Relaxed);
-    };
-    let is_too_much = || heard.load(Ordering::Relaxed) >= SAID;
-    let goes_on = || over.get().is_none_or(|over| over.elapsed() < LATE) && !is_too_much();
-    match client.listen(stream, &mut hear, &goes_on) {
-        Ok(()) if is_too_much() => {
-            let told = format!("the worker says more than {}, which is not shown", bytes(SAID));
-            events.send(Event::Note(told));
-        }
-        // A last line without an end.
-        Ok(()) => {
-            tell_lines(&rest, events);
-            heard.fetch_add(rest.len() as u64, Ordering::Relaxed);
-        }
-        Err(error) => tracing::debug!(%error, "the worker cannot be heard"),
-    }
 }
 
 fn tell_lines(text: &[u8], events: &Events) {
@@ -333,34 +283,25 @@ fn tell(line: &[u8], events: &Events) {
     events.send(Event::Note(format!("worker: {}", harmless(text.trim_end()))));
 }
 
-/// Shows what the worker said, but for the first bytes, which were heard while it said them.
-fn show(client: &Client, result: &ActionResult, heard: u64, events: &Events) {
-    let is_all = match &result.stderr {
-        Output::Raw(bytes) => bytes.len() as u64 <= heard,
-        Output::Blob(blob) => blob.size <= heard,
-    };
-    if is_all || heard >= SAID {
-        return;
-    }
-    let said = client.said(&result.stderr, SAID);
-    tell_lines(said.get(heard as usize..).unwrap_or_default(), events);
+/// What was known of a piece of work, and what placing it came to.
+type Part = (Option<Arc<dyn Backend>>, Result<Placed, Fault>);
+
+/// How long a build took elsewhere, and what went there.
+#[derive(Clone, Copy)]
+struct Took {
+    moved: Moved,
+    sending: Duration,
+    running: Duration,
+    /// Of the latter, before it began.
+    waiting: Option<Duration>,
 }
 
-/// An action that ran to its end; the build may have failed all the same.
-fn finished(
-    result: ActionResult,
-    on: &On,
-    (moved, (sending, running)): (Moved, (Duration, Duration)),
-    events: &Events,
-) -> Result<ActionResult, Fault> {
-    let worker = match &*result.worker {
-        "" => String::new(),
-        name => format!(", worker `{}`", harmless(name)),
-    };
-    let place = format!("{}{worker}", on.shown);
-    match result.exit_code {
+/// Tells of a build that ran to its end; it may have failed all the same.
+fn ended(code: i32, place: &str, took: Took, events: &Events) -> Result<(), Fault> {
+    match code {
         0 => {
-            let waited = match result.waited {
+            let Took { moved, sending, running, waiting } = took;
+            let waited = match waiting {
                 Some(waited) => format!(", of which {} waiting", seconds(waited)),
                 None => String::new(),
             };
@@ -372,7 +313,7 @@ fn finished(
                 seconds(sending),
                 seconds(running)
             )));
-            Ok(result)
+            Ok(())
         }
         worker::REFUSED => {
             let told = Diagnostic::error(format!("{place} refuses the build; what it said stands above"));

@@ -5,8 +5,10 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::known::path_of;
 use super::names::keep;
-use super::{Fault, On, worker};
+use super::pod::{Failed, Worker};
+use super::{Engine, Fault, On, worker};
 use crate::oci::{Descriptor, Digest};
 use crate::pipeline::{ContextFrom, Request};
 use crate::reapi::{self, ActionResult, Blob, Client, OutputFile, Packing, files_of_tree};
@@ -19,10 +21,20 @@ const LIMIT: u64 = 64 << 20;
 /// Blobs that are fetched at the same time.
 const AT_ONCE: usize = 4;
 
+/// Who has them.
+#[derive(Debug)]
+enum Keeper {
+    Cas(Box<Client>),
+    /// A pod, which is there until the build here is done.
+    Pod(Arc<Worker>),
+    /// Nobody any more: what was not needed is known by its name alone.
+    Nobody,
+}
+
 /// The results of one build.
 #[derive(Debug)]
 pub(super) struct Outputs {
-    client: Client,
+    keeper: Keeper,
     name: String,
     head: Vec<u8>,
     blobs: BTreeMap<Digest, Blob>,
@@ -31,7 +43,7 @@ pub(super) struct Outputs {
 /// Reads what the action left.
 pub(super) fn read(client: Client, result: &ActionResult, on: &On) -> Result<Outputs, Fault> {
     let mut files: Vec<OutputFile> = result.files.clone();
-    let bad = |what: &str| Fault::Engine(format!("{} gives no result: {what}", on.shown));
+    let bad = |what: &str| Fault::engine(format!("{} gives no result: {what}", on.shown));
     for (path, tree) in &result.folders {
         if tree.size > LIMIT {
             return Err(bad("its list of files is too long"));
@@ -48,7 +60,29 @@ pub(super) fn read(client: Client, result: &ActionResult, on: &On) -> Result<Out
     }
     let head = client.read_blob(head.blob)?;
     let blobs = files.iter().map(|file| (file.blob.digest, file.blob)).collect();
-    Ok(Outputs { client, name: on.shown.clone(), head, blobs })
+    Ok(Outputs { keeper: Keeper::Cas(Box::new(client)), name: on.shown.clone(), head, blobs })
+}
+
+/// Reads what a pod left: the files there, each with its size.
+pub(super) fn of_pod(worker: Arc<Worker>, files: &[(String, u64)], on: &On) -> Result<Outputs, Fault> {
+    let bad = |what: &str| Fault::engine(format!("{} gives no result: {what}", on.shown));
+    let size = files.iter().find(|(path, _)| path == worker::HEAD).map(|(_, size)| *size);
+    let size = size.ok_or_else(|| bad("the cache is not in it"))?;
+    if size > LIMIT {
+        return Err(bad("the cache in it is too large"));
+    }
+    let mut head = Vec::new();
+    let got = worker.get(worker::HEAD, size, &mut head);
+    got.map_err(|failed| match failed {
+        Failed::There(fault) => fault,
+        Failed::Here(e) => bad(&e.to_string()),
+    })?;
+    let blob = |(path, size): &(String, u64)| {
+        let digest: Digest = format!("sha256:{}", path.rsplit('/').next()?).parse().ok()?;
+        (*path == path_of(worker::OUTPUT, &digest)).then_some((digest, Blob { digest, size: *size }))
+    };
+    let blobs = files.iter().filter_map(blob).collect();
+    Ok(Outputs { keeper: Keeper::Pod(worker), name: on.shown.clone(), head, blobs })
 }
 
 /// What a worker made of this build last, as far as it was remembered; whether it is still there turns out when it is needed.
@@ -57,9 +91,12 @@ pub(super) fn remembered(request: &Request, on: &On) -> Option<Arc<dyn Backend>>
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     let (list, head) = (&bytes[..end], &bytes[end + 1..]);
     let listed: Vec<(Digest, u64)> = serde_json::from_slice(list).ok()?;
-    let client = backend::client(&on.engine).ok()?;
+    let keeper = match &on.engine {
+        Engine::Reapi { at, .. } => Keeper::Cas(Box::new(backend::client(at).ok()?)),
+        Engine::Kubernetes(_) => Keeper::Nobody,
+    };
     let blobs = listed.into_iter().map(|(digest, size)| (digest, Blob { digest, size })).collect();
-    Some(Arc::new(Outputs { client, name: on.shown.clone(), head: head.to_vec(), blobs }))
+    Some(Arc::new(Outputs { keeper, name: on.shown.clone(), head: head.to_vec(), blobs }))
 }
 
 /// Where it is: by the build, and by the engine.
@@ -67,8 +104,11 @@ fn file_of(request: &Request, on: &On) -> Option<PathBuf> {
     let ContextFrom::Directory(context) = &request.context else { return None };
     let context = std::fs::canonicalize(context).ok()?;
     let (target, platforms) = (&request.options.target, &request.platforms);
-    let (endpoint, instance) = (&on.engine.endpoint, &on.engine.instance);
-    let id = format!("{context:?} {:?} {target:?} {platforms:?} {endpoint} {instance}", request.dockerfile);
+    let engine = match &on.engine {
+        Engine::Reapi { at, .. } => format!("{} {}", at.endpoint, at.instance),
+        Engine::Kubernetes(_) => on.shown.clone(),
+    };
+    let id = format!("{context:?} {:?} {target:?} {platforms:?} {engine}", request.dockerfile);
     let store = Store::open(&request.store_root).ok()?;
     Some(store.private(Folder::Placed).join(Digest::of(id.as_bytes()).hex()))
 }
@@ -108,12 +148,17 @@ impl Outputs {
             reapi::Error::Here(e) => Error::io("write", &path, e),
             error => error.into(),
         };
-        match self.client.is_small(named.size)? {
-            true => {
-                let bytes = self.client.read_small(named)?;
+        match &self.keeper {
+            Keeper::Cas(client) if client.is_small(named.size)? => {
+                let bytes = client.read_small(named)?;
                 writer.write_all(&bytes).map_err(|e| Error::io("write", &path, e))?;
             }
-            false => self.client.read_stream(named, Packing::Never, &mut writer).map_err(failed)?,
+            Keeper::Cas(client) => client.read_stream(named, Packing::Never, &mut writer).map_err(failed)?,
+            Keeper::Pod(worker) => worker.get_blob(named, &mut writer).map_err(|failed| match failed {
+                Failed::There(fault) => Error::Server(fault.told()),
+                Failed::Here(e) => Error::io("write", &path, e),
+            })?,
+            Keeper::Nobody => return Err(Error::NoBlob(named.digest)),
         }
         writer.commit(Some(blob.digest)).map(drop).map_err(|error| match error {
             store::Error::WrongDigest { expected, actual } => Error::OtherBytes { expected, actual },
@@ -144,7 +189,19 @@ impl Backend for Outputs {
     }
 
     fn read(&self, blob: &Descriptor) -> Result<Vec<u8>, Error> {
-        Ok(self.client.read_blob(self.of(blob)?)?)
+        let named = self.of(blob)?;
+        match &self.keeper {
+            Keeper::Cas(client) => Ok(client.read_blob(named)?),
+            Keeper::Pod(worker) => {
+                let mut bytes = Vec::new();
+                worker.get_blob(named, &mut bytes).map_err(|failed| match failed {
+                    Failed::There(fault) => Error::Server(fault.told()),
+                    Failed::Here(e) => Error::Server(e.to_string()),
+                })?;
+                backend::verified(blob, bytes)
+            }
+            Keeper::Nobody => Err(Error::NoBlob(named.digest)),
+        }
     }
 
     fn fetch(&self, store: &Store, blobs: &[Descriptor], _: &Events) -> Result<(), Error> {

@@ -1,16 +1,17 @@
-//! The action as blobs, and what the server lacks of them.
+//! All that travels as blobs, and what a server lacks of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rayon::prelude::*;
 
 use super::files::Travelling;
 use super::known::{self, Known};
 use super::order::Order;
-use super::{Fault, On, worker};
+use super::{Fault, worker};
 use crate::exec::Stop;
 use crate::oci::Hasher;
 use crate::reapi::{Action, Blob, Client, Command, Folder, Packing, Source};
@@ -26,11 +27,14 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// Actions of one version are those of no other.
 const SALT: &str = concat!("rbuild ", env!("CARGO_PKG_VERSION"));
 
-/// An action with all that it reads.
+/// All that a worker reads.
+#[derive(Default)]
 pub(super) struct Package {
     contexts: Vec<Travelling>,
-    action: Blob,
-    program: Blob,
+    /// Where its files lie, what is in each, and whether it can be executed.
+    inputs: Vec<(String, Blob, bool)>,
+    /// rbuild's own, where it travels.
+    program: Option<Blob>,
     /// Messages, and the order.
     messages: BTreeMap<Blob, Vec<u8>>,
     files: BTreeMap<Blob, From>,
@@ -60,95 +64,89 @@ impl Package {
     pub(super) fn of(
         order: &Order,
         (contexts, known): (Vec<Travelling>, Option<Known>),
-        on: &On,
     ) -> Result<Self, Fault> {
-        let mut messages = BTreeMap::new();
-        let told = serde_json::to_vec(order)
-            .map_err(|e| Fault::Engine(format!("the build cannot be written down: {e}")))?;
-        let told_blob = Blob::of(&told);
-        messages.insert(told_blob, told);
-        let mut root = Folder::default();
-        root.add(worker::ORDER, told_blob, false);
-        let (mut files, mut counts) = (BTreeMap::new(), (0, 0));
+        let told = serde_json::to_vec(order);
+        let told = told.map_err(|e| Fault::engine(format!("the build cannot be written down: {e}")))?;
+        let mut package = Self::default();
+        package.add_message(worker::ORDER.to_owned(), told);
         for (number, context) in contexts.iter().enumerate() {
             for (path, blob, is_executable) in context.files() {
-                root.add(&worker::input(number, path), blob, is_executable);
-                files.insert(blob, From::Context(number, path.to_owned()));
-                counts = (counts.0 + 1, counts.1 + blob.size);
+                package.inputs.push((worker::input(number, path), blob, is_executable));
+                package.files.insert(blob, From::Context(number, path.to_owned()));
+                package.counts = (package.counts.0 + 1, package.counts.1 + blob.size);
             }
         }
-        let mut layers = (0, 0);
-        if let Some(Known { head, indexes, layers: known }) = known {
-            let blob = Blob::of(&head);
-            root.add(worker::KNOWN_HEAD, blob, false);
-            messages.insert(blob, head);
+        if let Some(Known { head, indexes, layers }) = known {
+            package.add_message(worker::KNOWN_HEAD.to_owned(), head);
             for (blob, bytes) in indexes {
-                root.add(&known::path_of(worker::KNOWN, &blob.digest), blob, false);
-                messages.insert(blob, bytes);
+                package.add_message(known::path_of(worker::KNOWN, &blob.digest), bytes);
             }
-            for (blob, path) in known {
-                root.add(&known::path_of(worker::KNOWN, &blob.digest), blob, false);
-                files.insert(blob, From::Store(path));
-                layers = (layers.0 + 1, layers.1 + blob.size);
+            for (blob, path) in layers {
+                package.inputs.push((known::path_of(worker::KNOWN, &blob.digest), blob, false));
+                package.files.insert(blob, From::Store(path));
+                package.layers = (package.layers.0 + 1, package.layers.1 + blob.size);
             }
         }
-        let command = ["./rbuild", worker::COMMAND, worker::ORDER];
-        let package = Self::assemble((root, messages), (&command, &[worker::OUTPUT]), on)?;
-        Ok(Self { contexts, files, counts, layers, ..package })
+        Ok(Self { contexts, ..package })
     }
 
-    /// An action with rbuild's program, and nothing else but what is in that folder and those messages.
-    pub(super) fn assemble(
-        (mut root, mut messages): (Folder, BTreeMap<Blob, Vec<u8>>),
+    fn add_message(&mut self, path: String, bytes: Vec<u8>) {
+        let blob = Blob::of(&bytes);
+        self.inputs.push((path, blob, false));
+        self.messages.insert(blob, bytes);
+    }
+
+    /// Makes an action of it, with rbuild's program.
+    pub(super) fn as_action(
+        &mut self,
         (words, outputs): (&[&str], &[&str]),
-        on: &On,
-    ) -> Result<Self, Fault> {
+        properties: &[(String, String)],
+        timeout: Option<Duration>,
+    ) -> Result<Blob, Fault> {
         let unreadable =
             |e: io::Error| vec![Diagnostic::error(format!("cannot read rbuild's own program: {e}"))];
         let program = blob_of(Path::new(SELF)).map_err(unreadable)?;
+        let mut root = Folder::default();
+        for (path, blob, is_executable) in &self.inputs {
+            root.add(path, *blob, *is_executable);
+        }
         root.add("rbuild", program, true);
-        let input_root = root.messages(&mut messages);
+        let input_root = root.messages(&mut self.messages);
         let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
         let command = Command {
             arguments: owned(words),
             environment: vec![("PATH".to_owned(), PATH.to_owned())],
             outputs: owned(outputs),
-            properties: on.properties.clone(),
+            properties: properties.to_vec(),
         };
         let mut add = |bytes: Vec<u8>| {
             let blob = Blob::of(&bytes);
-            messages.insert(blob, bytes);
+            self.messages.insert(blob, bytes);
             blob
         };
         let command = add(command.to_bytes());
         let action = Action {
             command,
             input_root,
-            timeout: on.timeout,
+            timeout,
             // rbuild's own keys decide what is the same.
             do_not_cache: true,
             salt: SALT.into(),
-            properties: on.properties.clone(),
+            properties: properties.to_vec(),
         };
         let action = add(action.to_bytes());
-        Ok(Self {
-            contexts: Vec::new(),
-            action,
-            program,
-            messages,
-            files: BTreeMap::new(),
-            counts: (0, 0),
-            layers: (0, 0),
-        })
+        self.program = Some(program);
+        Ok(action)
     }
 
-    pub(super) fn action(&self) -> Blob {
-        self.action
+    /// Where files lie, what is in each, and whether it can be executed.
+    pub(super) fn inputs(&self) -> &[(String, Blob, bool)] {
+        &self.inputs
     }
 
     /// All that the server has to have.
     pub(super) fn names(&self) -> Vec<Blob> {
-        let all = self.messages.keys().chain(self.files.keys()).chain([&self.program]);
+        let all = self.messages.keys().chain(self.files.keys()).chain(&self.program);
         all.copied().collect::<BTreeSet<Blob>>().into_iter().collect()
     }
 
@@ -179,11 +177,7 @@ impl Package {
         missing: &BTreeSet<Blob>,
         stop: &Stop,
     ) -> Result<Moved, Fault> {
-        let moved = Moved {
-            blobs: missing.len(),
-            of: self.names().len(),
-            bytes: missing.iter().fold(0, |sum, blob| sum.saturating_add(blob.size)),
-        };
+        let moved = self.moved(missing);
         let mut batches: Vec<Vec<Blob>> = vec![Vec::new()];
         let (mut large, mut size) = (Vec::new(), 0);
         for blob in missing {
@@ -212,6 +206,23 @@ impl Package {
             sent.map_err(|fault| if stop.is_wanted() { interrupted() } else { fault })
         })?;
         Ok(moved)
+    }
+
+    /// What is missing, and what of all that travels that is.
+    pub(super) fn moved(&self, missing: &BTreeSet<Blob>) -> Moved {
+        Moved {
+            blobs: missing.len(),
+            of: self.names().len(),
+            bytes: missing.iter().fold(0, |sum, blob| sum.saturating_add(blob.size)),
+        }
+    }
+
+    /// Reads a blob, from its beginning to its end. Whether it is what its name says is seen by who gets it.
+    pub(super) fn read(&self, blob: &Blob) -> Result<Box<dyn io::Read + '_>, Fault> {
+        match self.messages.get(blob) {
+            Some(message) => Ok(Box::new(message.as_slice())),
+            None => Ok(Box::new(self.open(blob).map_err(|e| changed(&e))?)),
+        }
     }
 
     fn send_small(&self, client: &Client, blobs: &[Blob]) -> Result<(), Fault> {
@@ -275,7 +286,7 @@ pub(super) fn is_static() -> bool {
     !kinds.any(|kind| kind == INTERPRETER)
 }
 
-fn changed(error: &io::Error) -> Fault {
+pub(super) fn changed(error: &io::Error) -> Fault {
     Fault::Build(vec![Diagnostic::error(format!("a file of the context cannot be sent: {error}"))])
 }
 

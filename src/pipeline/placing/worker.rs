@@ -82,8 +82,7 @@ pub fn run(order: &Path, events: &Events, stop: &Stop) -> Result<(), Ended> {
         folders.push(folder);
     }
     // A store that stays keeps what the next build needs; else it goes with the folder.
-    let root = named(ROOT).or_else(|| Some(PathBuf::from(USUAL_ROOT)).filter(|path| may_write(path)));
-    let root = root.unwrap_or_else(|| made.0.join("store"));
+    let root = kept_root().unwrap_or_else(|| made.0.join("store"));
     let mut request = order.into_request(root, &folders).map_err(refuse)?;
     request.secrets = secrets;
     let output = here.join(OUTPUT);
@@ -135,6 +134,11 @@ fn secrets(needed: &[String]) -> Result<Vec<Secret>, Diagnostic> {
             )))
         }
     }
+}
+
+/// A store that stays from build to build, if this worker has one.
+pub(super) fn kept_root() -> Option<PathBuf> {
+    named(ROOT).or_else(|| Some(PathBuf::from(USUAL_ROOT)).filter(|path| may_write(path)))
 }
 
 /// What a variable names, if it is set.

@@ -220,7 +220,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
 }
 
 /// Checks bytes against the digest under which they were asked for.
-pub(super) fn verified(blob: &Descriptor, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+pub(crate) fn verified(blob: &Descriptor, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
     match Digest::of(&bytes) {
         actual if actual == blob.digest => Ok(bytes),
         actual => Err(Error::OtherBytes { expected: blob.digest, actual }),

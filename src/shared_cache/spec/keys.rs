@@ -132,6 +132,16 @@ impl Keys {
         Ok(self.size("mount-max-size")?.unwrap_or(mounts::MOUNT_LIMIT))
     }
 
+    /// For so long a server may say nothing.
+    fn timeout(&mut self) -> Result<Option<Duration>, String> {
+        match self.age("timeout")? {
+            Some(Duration::ZERO) => {
+                Err("`timeout=` is no time such as `30s`: nothing is answered in no time".to_owned())
+            }
+            timeout => Ok(timeout),
+        }
+    }
+
     fn age(&mut self, key: &str) -> Result<Option<Duration>, String> {
         let Some(word) = self.take(key) else { return Ok(None) };
         let seconds = parse_age(&word).and_then(|seconds| u64::try_from(seconds).ok());
@@ -177,7 +187,7 @@ impl Keys {
         let address = Address::new(&given);
         let bearer = self.secret("token").map(|Secret(token)| Secret(format!("Bearer {token}")));
         let authorization = bearer.or(address.authorization.map(Secret));
-        let (name, timeout) = (self.text("name").unwrap_or_else(|| NAME.to_owned()), self.age("timeout")?);
+        let (name, timeout) = (self.text("name").unwrap_or_else(|| NAME.to_owned()), self.timeout()?);
         Ok(HttpAt { url, authorization, name, timeout })
     }
 
@@ -234,10 +244,7 @@ impl Keys {
             (Some(_), None) => return Err("`key=` is missing, the file of the certificate's key".to_owned()),
             (None, Some(_)) => return Err("`cert=` is missing, the file of the key's certificate".to_owned()),
         };
-        let timeout = self.age("timeout")?;
-        if timeout == Some(Duration::ZERO) {
-            return Err("`timeout=` is no time such as `30s`: nothing is answered in no time".to_owned());
-        }
+        let timeout = self.timeout()?;
         let at = ReapiAt {
             instance: self.text("instance").unwrap_or_default(),
             name: self.text("name").unwrap_or_else(|| NAME.to_owned()),
@@ -307,7 +314,7 @@ impl Keys {
             scope,
             url: self.text("url_v2").map(|url| web_address("url_v2", &url)).transpose()?,
             token: self.secret("token"),
-            timeout: self.age("timeout")?,
+            timeout: self.timeout()?,
             repository: self.text("repository"),
         })
     }
@@ -339,7 +346,7 @@ impl Keys {
             use_path_style: self.boolean("use_path_style", false)?,
             keys,
             touch: self.age("touch_refresh")? != Some(Duration::ZERO),
-            timeout: self.age("timeout")?,
+            timeout: self.timeout()?,
         };
         let names = names.split(';').filter(|name| !name.is_empty());
         Ok(names.map(|name| Location::S3(Box::new(S3At { name: name.to_owned(), ..at.clone() }))).collect())

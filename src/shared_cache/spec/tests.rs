@@ -138,6 +138,15 @@ fn what_is_wrong_is_said() {
         ),
         ("type=gha,version=v2", "`version=v2`: it is `2`"),
         ("type=gha,scope=a#b", "`scope=a#b`: it has up to 200 bytes without `,` and `#`"),
+        ("type=gha,timeout=0s", "`timeout=` is no time such as `30s`: nothing is answered in no time"),
+        (
+            "type=http,url=http://a.example,timeout=0s",
+            "`timeout=` is no time such as `30s`: nothing is answered in no time",
+        ),
+        (
+            "type=s3,bucket=b,region=r,timeout=0s",
+            "`timeout=` is no time such as `30s`: nothing is answered in no time",
+        ),
         ("type=gha,timeout=soon", "`timeout=soon` is no time such as `14d`"),
         ("type=gha,url_v2=results", "`url_v2=` is no URL such as `https://cache.example/path`"),
         ("type=reapi", "`endpoint=` is missing"),

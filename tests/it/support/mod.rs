@@ -14,6 +14,7 @@ pub mod gha;
 pub mod golden;
 pub mod http;
 pub mod image;
+pub mod kubernetes;
 pub mod layout;
 pub mod moto;
 pub mod mounts;

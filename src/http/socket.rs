@@ -9,7 +9,7 @@ use rustix::net::sockopt;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use crate::http::{Address as Url, Origin, origin_of};
+use super::{Address as Url, Origin, origin_of};
 
 /// What a proxy says before it passes bytes on is shorter.
 const PROXY_ANSWER: usize = 16 << 10;
@@ -17,14 +17,31 @@ const PROXY_ANSWER: usize = 16 << 10;
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 4);
 
 /// What bytes go through.
-pub(super) enum Socket {
+pub(crate) enum Socket {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
+/// How TLS is spoken.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    pub(crate) config: Arc<ClientConfig>,
+    /// What the certificate has to be for; `None` for the host.
+    pub(crate) name: Option<String>,
+    pub(crate) protocol: Protocol,
+}
+
+/// What has to be agreed upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http2,
+    /// Nothing: HTTP/1 goes without saying.
+    Any,
+}
+
 /// What a read came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Came {
+pub(crate) enum Came {
     Bytes,
     /// Nothing came in time.
     Nothing,
@@ -34,10 +51,10 @@ pub(super) enum Came {
 
 impl Socket {
     /// Connects. `timeout` is for opening the connection, and again for what a proxy says, and for what TLS needs until it stands.
-    pub(super) fn connect(
+    pub(crate) fn connect(
         origin: &Origin,
         proxy: Option<&str>,
-        tls: Option<Arc<ClientConfig>>,
+        tls: Option<Tls>,
         timeout: Duration,
     ) -> io::Result<Self> {
         let stream = match proxy {
@@ -52,9 +69,9 @@ impl Socket {
         let _ = sockopt::set_tcp_keepidle(&stream, idle);
         let _ = sockopt::set_tcp_keepintvl(&stream, interval);
         let _ = sockopt::set_tcp_keepcnt(&stream, count);
-        let Some(config) = tls else { return Ok(Self::Plain(stream)) };
+        let Some(Tls { config, name, protocol }) = tls else { return Ok(Self::Plain(stream)) };
         let until = Instant::now() + timeout;
-        let name = ServerName::try_from(bare(&origin.host).to_owned());
+        let name = ServerName::try_from(name.unwrap_or_else(|| bare(&origin.host).to_owned()));
         let name = name.map_err(|e| io::Error::new(ErrorKind::InvalidInput, e.to_string()))?;
         let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(connection, stream);
@@ -62,9 +79,11 @@ impl Socket {
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut Until { stream: &stream.sock, until })?;
         }
-        match stream.conn.alpn_protocol() {
-            Some(b"h2") => Ok(Self::Tls(Box::new(stream))),
-            _ => Err(io::Error::new(ErrorKind::InvalidData, "it does not speak HTTP/2 over TLS")),
+        match (stream.conn.alpn_protocol(), protocol) {
+            (_, Protocol::Any) | (Some(b"h2"), Protocol::Http2) => Ok(Self::Tls(Box::new(stream))),
+            (_, Protocol::Http2) => {
+                Err(io::Error::new(ErrorKind::InvalidData, "it does not speak HTTP/2 over TLS"))
+            }
         }
     }
 
@@ -76,7 +95,7 @@ impl Socket {
     }
 
     /// Adds what comes within `wait` to `buffer`.
-    pub(super) fn read_more(&mut self, buffer: &mut Vec<u8>, wait: Duration) -> io::Result<Came> {
+    pub(crate) fn read_more(&mut self, buffer: &mut Vec<u8>, wait: Duration) -> io::Result<Came> {
         // Zero would be no limit.
         self.tcp().set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
         let mut piece = [0; 64 << 10];
@@ -101,7 +120,7 @@ impl Socket {
 
     /// Whether nothing is there to be read, and the other side did not close: then what is kept can be used again. Bytes that are there
     /// are left for who reads next.
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         let stream = self.tcp();
         if stream.set_nonblocking(true).is_err() {
             return false;
@@ -112,7 +131,7 @@ impl Socket {
     }
 
     /// Sends all of it.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.write_all(bytes),
             Self::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
@@ -120,7 +139,7 @@ impl Socket {
     }
 
     /// For so long a write may stand still.
-    pub(super) fn set_patience(&self, patience: Duration) -> io::Result<()> {
+    pub(crate) fn set_patience(&self, patience: Duration) -> io::Result<()> {
         self.tcp().set_write_timeout(Some(patience))
     }
 }
@@ -183,7 +202,7 @@ fn through(proxy: &str, origin: &Origin, timeout: Duration) -> io::Result<TcpStr
     let url = Url::new(proxy);
     let at = origin_of(&url.shown).map_err(|_| other("that the environment names is no valid URL"))?;
     if at.secure {
-        return Err(other("wants TLS, through which gRPC is not spoken"));
+        return Err(other("wants TLS itself, which is not supported"));
     }
     let mut stream = dial(bare(&at.host), at.port, timeout)?;
     stream.set_write_timeout(Some(timeout))?;

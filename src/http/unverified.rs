@@ -1,4 +1,5 @@
-//! Certificates of daemons whose users want none looked at (`docker context create … --docker skip-tls-verify=true`).
+//! Certificates of servers whose users want none looked at (`docker context create … --docker skip-tls-verify=true`, and
+//! `insecure-skip-tls-verify` of a kubeconfig).
 
 use std::sync::Arc;
 
@@ -7,9 +8,9 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
-/// Takes any certificate. That the daemon has its key is still seen.
+/// Takes any certificate. That the server has its key is still seen.
 #[derive(Debug)]
-pub(super) struct Unverified(pub(super) Arc<CryptoProvider>);
+pub(crate) struct Unverified(pub(crate) Arc<CryptoProvider>);
 
 impl ServerCertVerifier for Unverified {
     fn verify_server_cert(

@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span as Markers};
+use serde_json::Value;
 
-use super::super::fault::Result;
 use crate::report::{Diagnostic, Source, Span};
+
+/// A fault is a message for people, large and seldom.
+type Result<T> = std::result::Result<T, Box<Diagnostic>>;
 
 /// As many nodes as a file may have once its aliases are followed.
 const NODES: usize = 200_000;
@@ -15,16 +18,16 @@ const DEPTH: usize = 100;
 
 /// A node and where it stands.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
-    pub(super) value: Yaml,
-    pub(super) span: Span,
-    pub(super) source: Arc<Source>,
-    pub(super) tag: Tag,
+pub(crate) struct Node {
+    pub(crate) value: Yaml,
+    pub(crate) span: Span,
+    pub(crate) source: Arc<Source>,
+    pub(crate) tag: Tag,
 }
 
 /// What a node is for the files before its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Tag {
+pub(crate) enum Tag {
     #[default]
     None,
     /// `!reset`: takes away what is there.
@@ -34,7 +37,7 @@ pub(super) enum Tag {
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Yaml {
+pub(crate) enum Yaml {
     Null,
     Bool(bool),
     /// As Go prints it.
@@ -47,15 +50,15 @@ pub(super) enum Yaml {
 
 /// A key and its value.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) key_span: Span,
-    pub(super) value: Node,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) key_span: Span,
+    pub(crate) value: Node,
 }
 
 impl Node {
     /// An empty map.
-    pub(super) fn empty(source: &Arc<Source>) -> Self {
+    pub(crate) fn empty(source: &Arc<Source>) -> Self {
         Self {
             value: Yaml::Map(Vec::new()),
             span: Span::default(),
@@ -65,11 +68,11 @@ impl Node {
     }
 
     /// The same place with another value.
-    pub(super) fn with(&self, value: Yaml) -> Self {
+    pub(crate) fn with(&self, value: Yaml) -> Self {
         Self { value, span: self.span, source: Arc::clone(&self.source), tag: self.tag }
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&Node> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         match &self.value {
             Yaml::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value),
             _ => None,
@@ -77,7 +80,7 @@ impl Node {
     }
 
     /// Sets a key, or takes it away.
-    pub(super) fn set(&mut self, key: &str, value: Option<Node>) {
+    pub(crate) fn set(&mut self, key: &str, value: Option<Node>) {
         let Yaml::Map(entries) = &mut self.value else { return };
         match (entries.iter().position(|entry| entry.key == key), value) {
             (Some(at), Some(value)) => entries[at].value = value,
@@ -90,7 +93,7 @@ impl Node {
     }
 
     /// Keys and values of a map.
-    pub(super) fn entries(&self) -> Option<Vec<(&str, &Node)>> {
+    pub(crate) fn entries(&self) -> Option<Vec<(&str, &Node)>> {
         match &self.value {
             Yaml::Map(entries) => {
                 Some(entries.iter().map(|entry| (entry.key.as_str(), &entry.value)).collect())
@@ -99,12 +102,27 @@ impl Node {
         }
     }
 
-    pub(super) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         matches!(self.value, Yaml::Null)
     }
 
+    /// The same without places.
+    pub(crate) fn to_json(&self) -> Value {
+        match &self.value {
+            Yaml::Null => Value::Null,
+            Yaml::Bool(value) => Value::Bool(*value),
+            // What is no number of JSON (`.inf`) stays a text.
+            Yaml::Number(text) => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())),
+            Yaml::Text(text) => Value::String(text.clone()),
+            Yaml::List(nodes) => Value::Array(nodes.iter().map(Node::to_json).collect()),
+            Yaml::Map(entries) => {
+                entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect()
+            }
+        }
+    }
+
     /// The text of a scalar; null has none.
-    pub(super) fn scalar(&self) -> Option<String> {
+    pub(crate) fn scalar(&self) -> Option<String> {
         match &self.value {
             Yaml::Bool(value) => Some(value.to_string()),
             Yaml::Number(text) | Yaml::Text(text) => Some(text.clone()),
@@ -113,11 +131,11 @@ impl Node {
     }
 
     /// An error that points to it.
-    pub(super) fn fault(&self, message: impl Into<String>, label: impl Into<String>) -> Box<Diagnostic> {
+    pub(crate) fn fault(&self, message: impl Into<String>, label: impl Into<String>) -> Box<Diagnostic> {
         Box::new(Diagnostic::error(message).at(&self.source, self.span, label))
     }
 
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self.value {
             Yaml::Null => "null",
             Yaml::Bool(_) => "a bool",
@@ -138,7 +156,7 @@ impl Node {
 }
 
 /// All documents of a text.
-pub(super) fn parse(source: &Arc<Source>) -> Result<Vec<Node>> {
+pub(crate) fn parse(source: &Arc<Source>) -> Result<Vec<Node>> {
     let mut builder = Builder::new(source);
     for event in Parser::new_from_str(&source.text) {
         let (event, markers) = event.map_err(|error| {

@@ -1,0 +1,709 @@
+//! A build as a job of a Kubernetes cluster: its pod is waited for, what it lacks is sent, and what it says is shown.
+//!
+//! Of the cluster nothing is needed but its API server: what goes to the pod and comes back is spoken with a program there
+//! (`attending`), through the server. The job goes with the value that its results are read from.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read as _, Write};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel as channel_of};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use super::link::{self, Done, Frames, Get, Hello, PIECE, Run};
+use super::outputs::{self, Outputs};
+use super::sending::{Package, changed};
+use super::{Cluster, Fault, On, Took, ended, tell_lines, worker};
+use crate::exec::Stop;
+use crate::http::Environment;
+use crate::kubernetes::{Incoming, Server, State, WORK, Wanted, WebSocket, access, channel, job};
+use crate::pipeline::{ContextFrom, Request};
+use crate::reapi::Blob;
+use crate::report::{Diagnostic, Event, Events};
+use crate::source::git;
+use crate::sync::lock;
+use crate::text::duration::seconds;
+use crate::text::terminal::for_people;
+
+/// The programs of a pod.
+pub(super) const ATTEND: &str = "__pod";
+pub(super) const CONNECT: &str = "__pod-connect";
+/// So often a build is begun that is lost with its pod.
+const RUNS: u32 = 3;
+/// How often whoever waits is asked whether to go on.
+const LOOK: Duration = Duration::from_millis(100);
+/// A pod that does not run yet is looked at so often, at first and in the end.
+const WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// A connection that broke is made again for so long, less than a pod stays alone.
+const AGAIN: Duration = Duration::from_secs(60);
+/// Connections that nobody uses are asked for a sign of life so often.
+const QUIET: Duration = Duration::from_secs(15);
+/// Of what a program says before it ends so much is told.
+const WORDS: usize = 2000;
+/// A pod that is removed without a word may be so for a reason of its job's, which is said a moment later.
+const DEADLINE: &str = "DeadlineExceeded";
+/// The job may be there so much longer than what runs in it.
+const SPARE: u64 = 600;
+
+/// A pod that does a build. Its job is removed with the value.
+#[derive(Debug)]
+pub(super) struct Worker {
+    server: Server,
+    namespace: String,
+    job: String,
+    /// Whether there is a job to be removed.
+    is_made: bool,
+    pod: String,
+    node: String,
+    shown: String,
+    links: Mutex<Vec<Link>>,
+    /// Ends the thread that keeps connections alive.
+    alive: Mutex<Option<Sender<()>>>,
+}
+
+/// Why a file does not come.
+pub(super) enum Failed {
+    There(Fault),
+    Here(io::Error),
+}
+
+/// Why nothing is answered.
+enum Broken {
+    /// The connection is gone, or the pod.
+    Lost(String),
+    /// It is answered that it cannot be done.
+    Refused(String),
+    /// Nobody wants the answer any more.
+    Stopped,
+    /// What is to be sent cannot be read, and the like.
+    Other(Fault),
+}
+
+/// How a run came out.
+enum Ran {
+    Done(Box<Done>, Took),
+    Lost(String),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(error.to_string())
+    }
+}
+
+impl Fault {
+    /// In words.
+    pub(super) fn told(self) -> String {
+        match self {
+            Self::Engine { why, .. } => why,
+            Self::Build(told) => {
+                told.into_iter().map(|told| told.message).collect::<Vec<String>>().join("; ")
+            }
+        }
+    }
+}
+
+/// What chooses a repository's volume: where the context comes from, or where it lies.
+pub(super) fn key(cluster: &Cluster, request: &Request) -> String {
+    if let Some(key) = &cluster.key {
+        return key.clone();
+    }
+    let ContextFrom::Directory(folder) = &request.context else { return String::new() };
+    match git::here::here(folder).and_then(|here| here.remote) {
+        Some(remote) => repository(&remote),
+        None => std::fs::canonicalize(folder).unwrap_or_else(|_| folder.clone()).display().to_string(),
+    }
+}
+
+/// A repository, however its URL is written.
+fn repository(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = rest.split_once('@').map_or(rest, |(_, rest)| rest);
+    let rest = rest.trim_end_matches('/');
+    let rest = rest.strip_suffix(".git").unwrap_or(rest);
+    rest.replacen(':', "/", 1)
+}
+
+/// The claim of a key: each claim has a number for it, and the largest counts. So one more claim, or one less, moves only what it has.
+fn claim<'c>(claims: &'c [String], key: &str) -> Option<&'c String> {
+    claims.iter().max_by_key(|claim| *blake3::hash(format!("{claim}\0{key}").as_bytes()).as_bytes())
+}
+
+/// Has a build done by a pod.
+pub(super) fn build(
+    (cluster, key): (&Cluster, &str),
+    package: &Package,
+    on: &On,
+    (events, stop): (&Events, &Stop),
+) -> Result<Outputs, Fault> {
+    let run = Run {
+        words: vec![worker::COMMAND.to_owned(), worker::ORDER.to_owned()],
+        files: files(package),
+        output: Some(worker::OUTPUT.to_owned()),
+        timeout: on.timeout.map(|timeout| timeout.as_secs()),
+    };
+    let what = package.told();
+    events.send(Event::Note(format!("{what} go to a pod of {}", on.shown)));
+    let (worker, done, took) = ran((cluster, key), package, &run, on, (events, stop))?;
+    let place = format!("{}, {}", on.shown, worker.place());
+    if done.is_late {
+        let told = Diagnostic::error(format!("the build did not end in time on {place}"));
+        return Err(Fault::Build(vec![told.help("`--on …,timeout=2h` gives it more time")]));
+    }
+    ended(done.code, &place, took, events)?;
+    outputs::of_pod(worker, &done.files, on)
+}
+
+/// Runs rbuild in a pod with these words: where, what it printed and said, and its exit code.
+pub(super) fn run_there(
+    cluster: &Cluster,
+    words: &[&str],
+    on: &On,
+    (events, stop): (&Events, &Stop),
+) -> Result<(String, Vec<u8>, Vec<u8>, i32), Fault> {
+    let words = words.iter().map(|word| (*word).to_owned()).collect();
+    let run = Run { words, files: Vec::new(), output: None, timeout: on.timeout.map(|t| t.as_secs()) };
+    let key = cluster.key.clone().unwrap_or_default();
+    let (worker, done, _) = ran((cluster, &key), &Package::default(), &run, on, (events, stop))?;
+    Ok((worker.place(), done.printed, Vec::new(), done.code))
+}
+
+fn files(package: &Package) -> Vec<(String, String, u64)> {
+    let file =
+        |(path, blob, _): &(String, Blob, bool)| (path.clone(), blob.digest.hex().to_string(), blob.size);
+    package.inputs().iter().map(file).collect()
+}
+
+/// Runs something to its end, in another pod when one is lost.
+fn ran(
+    (cluster, key): (&Cluster, &str),
+    package: &Package,
+    run: &Run,
+    on: &On,
+    (events, stop): (&Events, &Stop),
+) -> Result<(Arc<Worker>, Done, Took), Fault> {
+    let mut lost = String::new();
+    for attempt in 0..RUNS {
+        if attempt > 0 {
+            events.send(Event::Note(format!("{} begins the build anew: {lost}", on.shown)));
+        }
+        let began = Instant::now();
+        let worker = match Worker::start((cluster, key), on, (events, stop))? {
+            Ok(worker) => Arc::new(worker),
+            Err(why) => {
+                lost = why;
+                continue;
+            }
+        };
+        worker.keep_alive();
+        let waited = began.elapsed();
+        match worker.run(package, run, (events, stop))? {
+            Ran::Done(done, took) => {
+                return Ok((
+                    worker,
+                    *done,
+                    Took { waiting: Some(waited), running: took.running + waited, ..took },
+                ));
+            }
+            Ran::Lost(why) => lost = why,
+        }
+    }
+    Err(Fault::Engine { why: format!("its pods are lost: {lost}"), is_transient: true })
+}
+
+fn cancelled(shown: &str) -> Fault {
+    Fault::Build(vec![Diagnostic::error(format!("the build on {shown} was cancelled"))])
+}
+
+impl Worker {
+    /// Makes a job, and waits until its pod runs. The inner error is of a pod that was lost.
+    fn start(
+        (cluster, key): (&Cluster, &str),
+        on: &On,
+        (events, stop): (&Events, &Stop),
+    ) -> Result<Result<Self, String>, Fault> {
+        let environment = Environment::from_process();
+        let access = access(cluster.context.as_deref(), &environment).map_err(Fault::engine)?;
+        let namespace = cluster.namespace.clone().or_else(|| access.namespace.clone());
+        let namespace = namespace.unwrap_or_else(|| "default".to_owned());
+        let wanted = Wanted {
+            claim: claim(&cluster.claims, key).cloned(),
+            deadline: on.timeout.map(|timeout| timeout.as_secs().saturating_add(SPARE)),
+            ..cluster.wanted.clone()
+        };
+        let mut random = [0; 5];
+        getrandom::getrandom(&mut random).map_err(|e| Fault::engine(e.to_string()))?;
+        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = format!("rbuild-{name}");
+        let folder = format!("{WORK}/{name}");
+        let object = job(&name, &wanted, &[ATTEND, &folder])
+            .map_err(|why| Fault::Build(vec![template_fault(&why)]))?;
+        let mut worker = Self {
+            server: Server::new(access, environment),
+            namespace,
+            job: name,
+            is_made: false,
+            pod: String::new(),
+            node: String::new(),
+            shown: on.shown.clone(),
+            links: Mutex::default(),
+            alive: Mutex::default(),
+        };
+        worker.server.make_job(&worker.namespace, &object)?;
+        worker.is_made = true;
+        let claim = wanted.claim.map(|claim| format!(" with the volume `{claim}`")).unwrap_or_default();
+        events.send(Event::Note(format!("the build waits for a pod of {}{claim}", on.shown)));
+        match worker.await_pod(cluster.start, (events, stop))? {
+            Ok(()) => Ok(Ok(worker)),
+            Err(lost) => Ok(Err(lost)),
+        }
+    }
+
+    fn await_pod(
+        &mut self,
+        patience: Duration,
+        (events, stop): (&Events, &Stop),
+    ) -> Result<Result<(), String>, Fault> {
+        let (began, mut wait, mut told) = (Instant::now(), WAITS.0, String::new());
+        loop {
+            let pod = self.server.pod_of(&self.namespace, &self.job)?;
+            let why = match pod {
+                None => {
+                    if let Some(why) = self.server.job_failed(&self.namespace, &self.job)? {
+                        return Err(Fault::engine(format!("the job failed ({why})")));
+                    }
+                    String::new()
+                }
+                Some(pod) => {
+                    (self.pod, self.node) = (pod.name, pod.node);
+                    match pod.state {
+                        State::Runs => return Ok(Ok(())),
+                        State::Waits(why) => why,
+                        State::Unable(why) => {
+                            return Err(Fault::engine(format!("its pod does not start ({why})")));
+                        }
+                        State::Lost(why) => return Ok(Err(why)),
+                        State::Ended { code, .. } => {
+                            return Err(Fault::engine(format!(
+                                "its pod ended with exit code {code} before anything was sent: is rbuild in its image, of this version?"
+                            )));
+                        }
+                    }
+                }
+            };
+            if !why.is_empty() && why != told && began.elapsed() > WAITS.1 {
+                events.send(Event::Note(format!("the pod waits: {why}")));
+                told = why;
+            }
+            if began.elapsed() > patience {
+                let why = if told.is_empty() { String::new() } else { format!(" ({told})") };
+                let text = format!("no pod of it runs after {}{why}", seconds(patience));
+                return Err(Fault::Engine { why: text, is_transient: true });
+            }
+            let until = Instant::now() + wait;
+            while Instant::now() < until {
+                if stop.is_wanted() {
+                    return Err(cancelled(&self.shown));
+                }
+                std::thread::sleep(LOOK);
+            }
+            wait = (wait * 3 / 2).min(WAITS.1);
+        }
+    }
+
+    /// Where it is, for people.
+    fn place(&self) -> String {
+        match &*self.node {
+            "" => format!("pod `{}`", self.pod),
+            node => format!("pod `{}` on node `{node}`", self.pod),
+        }
+    }
+
+    /// Asks connections that nobody uses for a sign of life, as whatever stands in between ends those that are silent.
+    fn keep_alive(self: &Arc<Self>) {
+        let (sender, receiver) = channel_of::<()>();
+        let weak: Weak<Self> = Arc::downgrade(self);
+        std::thread::spawn(move || {
+            while receiver.recv_timeout(QUIET) == Err(RecvTimeoutError::Timeout) {
+                let Some(worker) = weak.upgrade() else { return };
+                lock(&worker.links).retain_mut(|link| link.socket.ping().is_ok());
+            }
+        });
+        *lock(&self.alive) = Some(sender);
+    }
+
+    /// Sends what is missing, has it run, and shows what it says.
+    fn run(&self, package: &Package, run: &Run, (events, stop): (&Events, &Stop)) -> Result<Ran, Fault> {
+        let goes_on = || !stop.is_wanted();
+        let began = Instant::now();
+        let bytes = serde_json::to_vec(run).map_err(|e| Fault::engine(e.to_string()))?;
+        if bytes.len() >= link::LIMIT {
+            return Err(Fault::engine("the context has more files than go to a pod".to_owned()));
+        }
+        let mut moved = None;
+        let sent = self.through(&goes_on, &mut |link| {
+            let names = package.names();
+            link.send(b'M', &link::names(names))?;
+            let missing = link.answer(b'm', &goes_on)?;
+            let missing: BTreeSet<Blob> = link::named(&missing)
+                .ok_or_else(|| Broken::Lost("names are none".to_owned()))?
+                .into_iter()
+                .collect();
+            // What was sent before the connection broke counts, too.
+            moved.get_or_insert(package.moved(&missing));
+            if !missing.is_empty() {
+                link.put(package, &missing, &goes_on)?;
+            }
+            link.send(b'R', &bytes)?;
+            link.answer(b'r', &goes_on).map(drop)
+        })?;
+        if let Err(why) = sent {
+            return Ok(Ran::Lost(why));
+        }
+        events.send(Event::Note(format!("the build runs on {}, {}", self.shown, self.place())));
+        let (sending, mut heard, mut rest) = (began.elapsed(), 0_u64, Vec::new());
+        let running = Instant::now();
+        let mut done = None;
+        let followed = self.through(&goes_on, &mut |link| {
+            link.send(b'F', &heard.to_be_bytes())?;
+            loop {
+                match link.receive(&goes_on)? {
+                    (b'l', piece) => {
+                        heard += piece.len() as u64;
+                        rest.extend(piece);
+                        let end = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+                        let lines: Vec<u8> = rest.drain(..end).collect();
+                        tell_lines(&lines, events);
+                    }
+                    (b'c', bytes) => {
+                        let read = serde_json::from_slice(&bytes);
+                        done = Some(read.map_err(|e| Broken::Lost(e.to_string()))?);
+                        return Ok(());
+                    }
+                    (kind, bytes) => return Err(unexpected(kind, &bytes)),
+                }
+            }
+        })?;
+        tell_lines(&rest, events);
+        match (followed, done) {
+            (Ok(()), Some(done)) => {
+                let moved = moved.unwrap_or_default();
+                let took = Took { moved, sending, running: running.elapsed(), waiting: None };
+                Ok(Ran::Done(Box::new(done), took))
+            }
+            (Err(why), _) => Ok(Ran::Lost(why)),
+            (Ok(()), None) => Ok(Ran::Lost("it does not say how it ended".to_owned())),
+        }
+    }
+
+    /// Does something through a connection, and again through another one when that breaks. The inner error is that of a pod that is lost.
+    fn through(
+        &self,
+        goes_on: &dyn Fn() -> bool,
+        work: &mut dyn FnMut(&mut Link) -> Result<(), Broken>,
+    ) -> Result<Result<(), String>, Fault> {
+        let mut broke: Option<Instant> = None;
+        loop {
+            let began = Instant::now();
+            let worked = match self.link(goes_on) {
+                Ok(mut link) => {
+                    let worked = work(&mut link);
+                    if worked.is_ok() {
+                        lock(&self.links).push(link);
+                    }
+                    worked
+                }
+                Err(broken) => Err(broken),
+            };
+            let why = match worked {
+                Ok(()) => return Ok(Ok(())),
+                Err(Broken::Stopped) => return Err(cancelled(&self.shown)),
+                Err(Broken::Other(fault)) => return Err(fault),
+                Err(Broken::Refused(why)) => {
+                    return Err(Fault::engine(format!("the pod refuses: {why}")));
+                }
+                Err(Broken::Lost(why)) => why,
+            };
+            lock(&self.links).clear();
+            if let Some(lost) = self.lost()? {
+                return Ok(Err(lost));
+            }
+            if began.elapsed() > AGAIN {
+                // It went well for long.
+                broke = None;
+            }
+            if broke.get_or_insert_with(Instant::now).elapsed() > AGAIN {
+                return Ok(Err(why));
+            }
+            tracing::debug!(%why, "the connection to a pod is made again");
+            let until = Instant::now() + Duration::from_secs(1);
+            while Instant::now() < until {
+                if !goes_on() {
+                    return Err(cancelled(&self.shown));
+                }
+                std::thread::sleep(LOOK);
+            }
+        }
+    }
+
+    /// Whether the pod is gone, and why; `None` when it runs, or nobody can say.
+    fn lost(&self) -> Result<Option<String>, Fault> {
+        let pod = match self.server.pod_of(&self.namespace, &self.job) {
+            Ok(pod) => pod,
+            Err(error) if error.is_transient() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let why = match pod.map(|pod| pod.state) {
+            Some(State::Runs) => return Ok(None),
+            Some(State::Ended { is_out_of_memory: true, .. }) => {
+                let told =
+                    format!("the build on {}, {} had more memory than it may have", self.shown, self.place());
+                let told = Diagnostic::error(told);
+                return Err(Fault::Build(vec![told.help(
+                    "let the pod have more: `memory` in the configuration, or in the job's template",
+                )]));
+            }
+            Some(State::Ended { code, .. }) => format!("the pod ended (exit code {code})"),
+            Some(State::Lost(why) | State::Unable(why) | State::Waits(why)) if !why.is_empty() => why,
+            Some(State::Lost(_) | State::Unable(_) | State::Waits(_)) | None => "the pod is gone".to_owned(),
+        };
+        match self.server.job_failed(&self.namespace, &self.job) {
+            Ok(Some(reason)) if reason.starts_with(DEADLINE) => {
+                let told =
+                    Diagnostic::error(format!("the build on {} did not end in time ({reason})", self.shown));
+                Err(Fault::Build(vec![told.help("`--on …,timeout=8h` gives it more time")]))
+            }
+            Ok(_) | Err(_) => Ok(Some(why)),
+        }
+    }
+
+    /// A connection that is there, or a new one.
+    fn link(&self, goes_on: &dyn Fn() -> bool) -> Result<Link, Broken> {
+        if let Some(link) = lock(&self.links).pop() {
+            return Ok(link);
+        }
+        let folder = format!("{WORK}/{}", self.job);
+        let socket = self.server.run_in(&self.namespace, &self.pod, &["rbuild", CONNECT, &folder]);
+        let socket = socket.map_err(|error| match error.is_transient() || error.is_absent() {
+            true => Broken::Lost(error.to_string()),
+            false => Broken::Other(error.into()),
+        })?;
+        let mut link = Link { socket, frames: Frames::default(), said: Vec::new() };
+        link.send(b'H', b"")?;
+        let hello: Hello = serde_json::from_slice(&link.answer(b'h', goes_on)?)
+            .map_err(|e| Broken::Lost(format!("it says no word that is understood: {e}")))?;
+        let own = env!("CARGO_PKG_VERSION");
+        if hello.version != link::VERSION || hello.rbuild != own {
+            let theirs = for_people(&hello.rbuild);
+            return Err(Broken::Other(Fault::engine(format!(
+                "the image of its pods has rbuild {theirs}, and this is rbuild {own}: name an image of this version"
+            ))));
+        }
+        Ok(link)
+    }
+
+    /// Writes a blob of the result.
+    pub(super) fn get_blob(&self, blob: Blob, out: &mut dyn Write) -> Result<(), Failed> {
+        self.get(&super::known::path_of(worker::OUTPUT, &blob.digest), blob.size, out)
+    }
+
+    /// Writes a file of the result. It is tried once: what was written cannot be taken back.
+    pub(super) fn get(&self, path: &str, size: u64, out: &mut dyn Write) -> Result<(), Failed> {
+        let there = |broken: Broken| {
+            Failed::There(match broken {
+                Broken::Lost(why) | Broken::Refused(why) => {
+                    Fault::engine(format!("{}, {} gives no result: {why}", self.shown, self.place()))
+                }
+                Broken::Stopped => cancelled(&self.shown),
+                Broken::Other(fault) => fault,
+            })
+        };
+        let always = || true;
+        let mut link = self.link(&always).map_err(there)?;
+        let asked = serde_json::to_vec(&Get { path: path.to_owned() }).map_err(|e| Failed::Here(e.into()))?;
+        link.send(b'G', &asked).map_err(|e| there(e.into()))?;
+        let mut left = size;
+        loop {
+            match link.receive(&always).map_err(there)? {
+                (b'd', piece) => {
+                    left = left
+                        .checked_sub(piece.len() as u64)
+                        .ok_or_else(|| there(Broken::Lost("it gives more than it said".to_owned())))?;
+                    out.write_all(&piece).map_err(Failed::Here)?;
+                }
+                (b'g', _) => break,
+                (kind, bytes) => return Err(there(unexpected(kind, &bytes))),
+            }
+        }
+        lock(&self.links).push(link);
+        Ok(())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        lock(&self.links).clear();
+        if !self.is_made {
+            return;
+        }
+        if let Err(error) = self.server.remove_job(&self.namespace, &self.job) {
+            // It ends by itself, as nobody is connected any more.
+            tracing::warn!(%error, job = self.job, "a job is not removed");
+        }
+    }
+}
+
+fn template_fault(why: &str) -> Diagnostic {
+    Diagnostic::error(format!("no job can be made of what the configuration has for Kubernetes: {why}"))
+        .help("docs/engines.md, \"Kubernetes\", has what goes there")
+}
+
+fn unexpected(kind: u8, bytes: &[u8]) -> Broken {
+    match kind {
+        b'x' => Broken::Refused(for_people(&String::from_utf8_lossy(bytes))),
+        _ => Broken::Lost("it answers something else than what was asked".to_owned()),
+    }
+}
+
+/// A connection to the program in a pod.
+struct Link {
+    socket: WebSocket,
+    frames: Frames,
+    /// What the program said that is no answer.
+    said: Vec<u8>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Link")
+    }
+}
+
+impl Link {
+    fn send(&mut self, kind: u8, bytes: &[u8]) -> io::Result<()> {
+        self.socket.send(channel::STDIN, &link::frame(kind, bytes))
+    }
+
+    fn receive(&mut self, goes_on: &dyn Fn() -> bool) -> Result<(u8, Vec<u8>), Broken> {
+        loop {
+            match self.frames.next() {
+                Ok(Some(frame)) => return Ok(frame),
+                Ok(None) => {}
+                Err(()) => return Err(Broken::Lost("it says more than can be".to_owned())),
+            }
+            if !goes_on() {
+                return Err(Broken::Stopped);
+            }
+            match self.socket.receive(Instant::now() + LOOK)? {
+                Incoming::Bytes(channel::STDOUT, bytes) => self.frames.push(&bytes),
+                Incoming::Bytes(channel::STDERR, bytes) if self.said.len() < WORDS => self.said.extend(bytes),
+                Incoming::Bytes(channel::STATUS, _) | Incoming::End => {
+                    let said = for_people(String::from_utf8_lossy(&self.said).trim());
+                    let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
+                    return Err(Broken::Lost(format!("the connection to the pod ended{said}")));
+                }
+                Incoming::Bytes(..) | Incoming::Nothing => {}
+            }
+        }
+    }
+
+    fn answer(&mut self, kind: u8, goes_on: &dyn Fn() -> bool) -> Result<Vec<u8>, Broken> {
+        match self.receive(goes_on)? {
+            (answered, bytes) if answered == kind => Ok(bytes),
+            (other, bytes) => Err(unexpected(other, &bytes)),
+        }
+    }
+
+    /// Sends blobs, packed as one stream.
+    fn put(
+        &mut self,
+        package: &Package,
+        missing: &BTreeSet<Blob>,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<(), Broken> {
+        self.send(b'P', b"")?;
+        let mut packed = zstd::stream::write::Encoder::new(Pieces { link: self, piece: Vec::new() }, 1)?;
+        for blob in missing {
+            if !goes_on() {
+                return Err(Broken::Stopped);
+            }
+            packed.write_all(&link::name(*blob))?;
+            let mut reader = package.read(blob).map_err(Broken::Other)?.take(blob.size);
+            let (mut buffer, mut left) = (vec![0; PIECE], blob.size);
+            while left > 0 {
+                let size = match reader.read(&mut buffer) {
+                    Ok(0) => {
+                        let told = io::Error::other("it changed while it was read");
+                        return Err(Broken::Other(changed(&told)));
+                    }
+                    Ok(size) => size,
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(e) => return Err(Broken::Other(changed(&e))),
+                };
+                packed.write_all(&buffer[..size])?;
+                left -= size as u64;
+                if !goes_on() {
+                    return Err(Broken::Stopped);
+                }
+            }
+        }
+        packed.finish()?.flush()?;
+        self.send(b'E', b"")?;
+        self.answer(b'p', goes_on).map(drop)
+    }
+}
+
+/// Bytes as frames of pieces.
+struct Pieces<'l> {
+    link: &'l mut Link,
+    piece: Vec<u8>,
+}
+
+impl Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.piece.extend(bytes);
+        if self.piece.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.piece.is_empty() {
+            let piece = std::mem::take(&mut self.piece);
+            self.link.send(b'D', &piece)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_have_volumes_that_they_keep() {
+        for url in [
+            "https://host.example/team/app.git",
+            "git@host.example:team/app",
+            "ssh://git@host.example/team/app/",
+        ] {
+            assert_eq!(repository(url), "host.example/team/app", "{url}");
+        }
+        let claims = |count: usize| (0..count).map(|n| format!("rbuild-{n}")).collect::<Vec<String>>();
+        let (four, five) = (claims(4), claims(5));
+        let (mut moved, mut counts) = (0, [0; 4]);
+        for n in 0..1000 {
+            let key = format!("host.example/team/app{n}");
+            let (before, after) = (claim(&four, &key), claim(&five, &key));
+            if let Some(at) = four.iter().position(|claim| Some(claim) == before) {
+                counts[at] += 1;
+            }
+            // Only to the new one.
+            assert!(before == after || after == five.last(), "{key}");
+            moved += u32::from(before != after);
+        }
+        assert!(counts.iter().all(|count| (200..300).contains(count)), "{counts:?}");
+        assert!((150..250).contains(&moved), "{moved}");
+        assert_eq!(claim(&[], "x"), None);
+    }
+}
