@@ -15,8 +15,9 @@ if [ -z "${RBUILD_PROGRAMS_WORK:-}" ]; then
     trap 'rm -rf "$work"' EXIT
     chmod 755 "$work"
     # A root of Debian 11's, from where this machine's packages come.
-    address=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -E '^(URIs:|deb) ' | grep -v security |
-        grep -oE 'https?://[^ ]+' | head -1)
+    address=$({ cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null || true; } | grep -E '^(URIs:|deb) ' | grep -v security |
+        grep -oE 'https?://[^ ]+' | sed -n 1p || true)
+    [ -n "$address" ] || { echo "programs.sh: no source of Debian's is in /etc/apt" >&2; exit 1; }
     mmdebstrap --quiet --variant=extract bullseye "$work/debian11" "$address" 2>"$work/log" || { cat "$work/log" >&2; exit 1; }
     rm -f "$work/debian11/etc/nsswitch.conf"
     RBUILD_PROGRAMS_WORK=$work unshare --net --mount --pid --fork --kill-child -- "$0" "$@"

@@ -84,11 +84,14 @@ impl Root {
         };
         // EAGAIN: something was renamed while the kernel walked the path; it asks to try again.
         for _ in 0..64 {
-            match rustix::fs::openat2(&*self.fd, path, flags, mode, symlinks.flags()) {
-                Err(rustix::io::Errno::AGAIN) => {}
+            let opened = match rustix::fs::openat2(&*self.fd, path, flags, mode, symlinks.flags()) {
                 Err(error) if walk::is_needed(error) => {
-                    return Ok(walk::open(self.fd.as_fd(), path, flags, mode, symlinks)?);
+                    walk::open(self.fd.as_fd(), path, flags, mode, symlinks)
                 }
+                opened => opened,
+            };
+            match opened {
+                Err(rustix::io::Errno::AGAIN) => {}
                 other => return Ok(other?),
             }
         }

@@ -18,6 +18,9 @@ use super::Symlinks;
 /// As many symlinks as the kernel follows in one path (`MAXSYMLINKS`, path_resolution(7)).
 const MAX_SYMLINKS: usize = 40;
 
+/// As many directories are kept open for one path: a quarter of the files that a process may have open by default.
+const MAX_OPEN: usize = 256;
+
 /// Whether the call is missing here. `error` is what it answered: asked once is whether it knows a path that must be there, since a filter
 /// may answer `EPERM` in place of `ENOSYS`.
 pub(super) fn is_needed(error: Errno) -> bool {
@@ -31,7 +34,7 @@ pub(super) fn is_needed(error: Errno) -> bool {
         })
 }
 
-/// Opens `path` below `root`, as `Root::open_at` does.
+/// Opens `path` below `root`, as `Root::open_at` does. `EAGAIN`: something was renamed meanwhile, as the call itself says it.
 pub(super) fn open(
     root: BorrowedFd<'_>,
     path: &Path,
@@ -57,35 +60,40 @@ pub(super) fn open(
         let name = CString::new(name.into_vec()).map_err(|_| Errno::INVAL)?;
         if is_last && !must_be_directory {
             match last(here, &name, flags, mode) {
-                // What lies there is a symlink, which the flags do not open as it is.
-                Err(Errno::LOOP | Errno::NOTDIR)
-                    if !flags.contains(OFlags::NOFOLLOW) && is_symlink(here, &name) => {}
+                // What lies there is a symlink, or was one, which the flags do not open as it is.
+                Err(Errno::LOOP) if !flags.contains(OFlags::NOFOLLOW) => {}
+                Err(Errno::NOTDIR) if !flags.contains(OFlags::NOFOLLOW) && is_symlink(here, &name) => {}
                 opened => return opened,
             }
-            if symlinks == Symlinks::Refuse {
-                return Err(Errno::LOOP);
-            }
-            if flags.contains(OFlags::CREATE | OFlags::EXCL) {
-                return Err(Errno::EXIST);
-            }
-        } else {
-            let inside = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let next = rustix::fs::openat(here, &name, inside, Mode::empty())?;
-            match FileType::from_raw_mode(rustix::fs::fstat(&next)?.st_mode) {
-                FileType::Directory => {
-                    walked.push(next);
-                    continue;
+        }
+        let found = rustix::fs::openat(
+            here,
+            &name,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        match FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) {
+            FileType::Symlink if symlinks == Symlinks::Refuse => return Err(Errno::LOOP),
+            FileType::Symlink => {}
+            _ if is_last && !must_be_directory => return Err(Errno::AGAIN),
+            FileType::Directory => {
+                // Nothing leads back any more.
+                if symlinks == Symlinks::Refuse && !rest.iter().any(|name| name == "..") {
+                    walked.clear();
                 }
-                FileType::Symlink if symlinks == Symlinks::Refuse => return Err(Errno::LOOP),
-                FileType::Symlink => {}
-                _ => return Err(Errno::NOTDIR),
+                if walked.len() == MAX_OPEN {
+                    return Err(Errno::NAMETOOLONG);
+                }
+                walked.push(found);
+                continue;
             }
+            _ => return Err(Errno::NOTDIR),
         }
         followed += 1;
         if followed > MAX_SYMLINKS {
             return Err(Errno::LOOP);
         }
-        let target = rustix::fs::readlinkat(here, &name, Vec::new())?;
+        let target = rustix::fs::readlinkat(&found, c"", Vec::new())?;
         if target.as_bytes().starts_with(b"/") {
             walked.clear();
         }
@@ -245,6 +253,22 @@ mod tests {
             }
         }
         assert_eq!(compared, PATHS.len() * 16);
+    }
+
+    #[test]
+    fn deep_paths_keep_one_directory_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = super::super::Root::open(dir.path()).unwrap();
+        let deep: std::path::PathBuf = std::iter::repeat_n("d", 1_500).collect();
+        let mut here = rustix::io::dup(&root).unwrap();
+        for _ in 0..1_500 {
+            rustix::fs::mkdirat(&here, "d", Mode::RWXU).unwrap();
+            here = rustix::fs::openat(&here, "d", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        open(root.as_fd(), &deep, flags, Mode::empty(), Symlinks::Refuse).unwrap();
+        let followed = open(root.as_fd(), &deep, flags, Mode::empty(), Symlinks::FollowInside);
+        assert_eq!(followed.unwrap_err(), Errno::NAMETOOLONG);
     }
 
     #[test]
