@@ -125,13 +125,13 @@ impl Artifact {
         Self { subject: subject.digest, descriptor, manifest, config: EMPTY.to_vec(), payload }
     }
 
-    /// Of the manifest that `descriptor` names; `blob` gives what that names.
+    /// Of the manifest that `descriptor` names; `blob` gives what that names, of no more bytes than `limit`.
     ///
     /// # Errors
     /// [`Error::Foreign`] of what has another form, [`Error::Wrong`] of what is too large.
     pub(super) fn read<E>(
-        descriptor: &Descriptor,
-        manifest: Vec<u8>,
+        (descriptor, manifest): (&Descriptor, Vec<u8>),
+        limit: u64,
         blob: impl Fn(&Descriptor) -> Result<Vec<u8>, E>,
     ) -> Result<Result<Self, Error>, E> {
         let digest = descriptor.digest;
@@ -146,8 +146,9 @@ impl Artifact {
         let Some(subject) = parsed.subject else {
             return foreign("it is about nothing: it has no subject".to_owned());
         };
-        if let Some(large) = [layer, &parsed.config].into_iter().find(|blob| blob.size > DOCUMENT_LIMIT) {
-            let why = format!("it has {} bytes, more than {DOCUMENT_LIMIT}", large.size);
+        let limit = limit.min(DOCUMENT_LIMIT);
+        if let Some(large) = [layer, &parsed.config].into_iter().find(|blob| blob.size > limit) {
+            let why = format!("it has {} bytes, more than {limit}", large.size);
             return Ok(Err(Error::Wrong { digest, why }));
         }
         let mut descriptor = descriptor.clone();

@@ -84,5 +84,5 @@ fn is_about(manifest: &[u8], subject: &Digest) -> bool {
 
 fn read(store: &Store, source: &Source, entry: &Descriptor, manifest: Vec<u8>) -> Result<Artifact, Error> {
     let blob = |layer: &Descriptor| source.document(store, layer, DOCUMENT_LIMIT);
-    Artifact::read::<import::Error>(entry, manifest, blob)?
+    Artifact::read::<import::Error>((entry, manifest), super::DOCUMENT_LIMIT, blob)?
 }

@@ -33,7 +33,9 @@ impl Local<'_> {
     /// Also when it is none.
     pub fn read(&self, entry: &Descriptor) -> Result<Artifact, Error> {
         let manifest = self.0.read_blob(entry, MANIFEST_LIMIT)?;
-        Artifact::read(entry, manifest, |blob| self.0.read_blob(blob, super::DOCUMENT_LIMIT))?
+        Artifact::read((entry, manifest), super::DOCUMENT_LIMIT, |blob| {
+            self.0.read_blob(blob, super::DOCUMENT_LIMIT)
+        })?
     }
 }
 

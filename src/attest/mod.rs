@@ -23,7 +23,7 @@ pub use document::{Document, Documented, SPDX_PREDICATE, referrers, sbom};
 pub use layout::{entries, in_layout};
 pub use local::{Local, keep, keep_all};
 pub use remote::{Remote, fetch, is_about_form, push};
-pub use statement::{check, check_statement, check_subject};
+pub use statement::{check, check_statement, check_subject, predicate_of};
 pub use wanted::{Generator, Layout, Provenance, Sbom, Wanted};
 
 use crate::inventory;

@@ -42,13 +42,26 @@ impl Remote {
     /// # Errors
     /// Also when it is none, or is not what was listed.
     pub fn read(client: &Client, name: &Reference, entry: &Descriptor) -> Result<Artifact, Error> {
+        Self::read_within(client, name, entry, super::DOCUMENT_LIMIT)
+    }
+
+    /// The same of one that has no more than so many bytes, and no more than [`super::DOCUMENT_LIMIT`].
+    ///
+    /// # Errors
+    /// Also when it is none, or is not what was listed.
+    pub fn read_within(
+        client: &Client,
+        name: &Reference,
+        entry: &Descriptor,
+        limit: u64,
+    ) -> Result<Artifact, Error> {
         let wrong = |why: String| Error::Wrong { digest: entry.digest, why };
         let manifest = client.manifest(&name.pinned(entry.digest))?;
         let manifest = manifest.ok_or_else(|| wrong("it is listed, and is not there".to_owned()))?;
         if Digest::of(&manifest) != entry.digest {
             return Err(wrong("the registry sent something else".to_owned()));
         }
-        Artifact::read(entry, manifest, |blob| client.read_blob(name, blob))?
+        Artifact::read((entry, manifest), limit, |blob| client.read_blob(name, blob))?
     }
 }
 

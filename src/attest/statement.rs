@@ -38,6 +38,12 @@ struct Subject {
     digest: std::collections::BTreeMap<String, String>,
 }
 
+/// What a statement says, as it says so itself.
+pub fn predicate_of(statement: &[u8]) -> Option<String> {
+    let statement: Value = serde_json::from_slice(statement).ok()?;
+    Some(statement["predicateType"].as_str()?.to_owned())
+}
+
 /// Whether a document that hangs on `subject` is about it. Nobody's signature is looked at.
 ///
 /// # Errors

@@ -52,6 +52,8 @@ pub struct Rule {
     pub attestations: Vec<Attested>,
     /// `policy.toml:4`
     pub place: String,
+    /// Its place among the rules of its file for images, or for URLs.
+    pub number: usize,
 }
 
 /// What must be said of an image.
@@ -184,7 +186,8 @@ impl Policy {
             Some((_, word)) => return Err(reading.bad(word.span(), "it is \"allow\" or \"deny\"")),
         };
         let rules = |tables: Vec<Spanned<RuleTable>>, is_url: bool| {
-            tables.into_iter().map(|table| reading.rule(table, is_url)).collect::<Result<Vec<_>, _>>()
+            let rules = tables.into_iter().enumerate();
+            rules.map(|(number, table)| reading.rule(number, table, is_url)).collect::<Result<Vec<_>, _>>()
         };
         let (images, urls) = (rules(table.image, false)?, rules(table.url, true)?);
         Ok(Self { path: path.to_owned(), denies_others, images, urls })
@@ -225,7 +228,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn rule(&self, table: Spanned<RuleTable>, is_url: bool) -> Result<Rule, Error> {
+    fn rule(&self, number: usize, table: Spanned<RuleTable>, is_url: bool) -> Result<Rule, Error> {
         let span = table.span();
         let RuleTable { patterns, deny, digest, checksum, keys, attestations } = table.into_inner();
         let patterns = patterns.all();
@@ -258,6 +261,7 @@ impl Reading<'_> {
             keys: self.keys(&keys)?,
             attestations,
             place,
+            number,
         })
     }
 
@@ -280,8 +284,11 @@ impl Reading<'_> {
         if keys.is_empty() {
             return Err(self.bad(span, "`keys` names nobody who is believed"));
         }
-        let (builder_at, builders) =
-            builder_id.map(|one| (one.span(), one.into_inner().all())).unwrap_or_default();
+        let named = builder_id.map(|one| (one.span(), one.into_inner().all()));
+        if let Some((at, _)) = named.as_ref().filter(|(_, builders)| builders.is_empty()) {
+            return Err(self.bad(at.clone(), "`builder-id` names no builder"));
+        }
+        let (builder_at, builders) = named.unwrap_or_default();
         if !builders.is_empty() && word != PROVENANCE && !word.starts_with("https://slsa.dev/provenance/") {
             return Err(self.bad(builder_at, "only provenance tells of a builder"));
         }
@@ -403,6 +410,10 @@ mod tests {
             (
                 "[[image]]\nmatch = 'a'\nattestations = [{ type = 'spdx', keys = ['k'], builder-id = 'a' }]",
                 "`FILE`, line 3: only provenance tells of a builder",
+            ),
+            (
+                "[[image]]\nmatch = 'a'\nattestations = [{ type = 'provenance', keys = ['k'], builder-id = [] }]",
+                "`FILE`, line 3: `builder-id` names no builder",
             ),
             (
                 "[[url]]\nmatch = 'a'\nattestations = [{ type = 'spdx', keys = ['k'] }]",

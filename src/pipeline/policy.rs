@@ -14,7 +14,7 @@ use crate::report::{Diagnostic, Source, Span};
 use crate::solve::Services;
 use crate::source::git::GitSource;
 use crate::text::url::without_password;
-use crate::transport;
+use crate::transport::{self, SignatureError};
 
 use std::sync::Arc;
 
@@ -70,8 +70,9 @@ pub(super) fn check(
     let mut violations: Vec<Diagnostic> = Vec::new();
     let mut verified = Verified::new();
     for taken in plans.iter().flat_map(|plan| taken(plan, services)) {
-        for policy in &request.policies {
-            let found = match violation(policy, &taken, Some(source)) {
+        for (at, policy) in request.policies.iter().enumerate() {
+            let policy = Asked { at, policy };
+            let found = match violation(policy.policy, &taken, Some(source)) {
                 Some(violation) => Some(violation),
                 None => signatures(policy, &taken, source, services, &mut verified)
                     .or_else(|| attestations(policy, &taken, source, services, &mut verified)),
@@ -206,9 +207,16 @@ fn violation(policy: &Policy, taken: &Taken<'_>, source: Option<&Arc<Source>>) -
     }
 }
 
+/// Rules, and their place among those of the build.
+#[derive(Clone, Copy)]
+struct Asked<'p> {
+    at: usize,
+    policy: &'p Policy,
+}
+
 /// Whether one of the keys that a rule names signed the image.
 fn signatures(
-    policy: &Policy,
+    Asked { at, policy }: Asked<'_>,
     taken: &Taken<'_>,
     source: &Arc<Source>,
     services: &Services,
@@ -219,42 +227,54 @@ fn signatures(
         return None;
     }
     let message = format!("the policy wants a signature of `{}`", taken.shown);
-    let (reference, digest) = match known(taken, source, rule, &message) {
+    let (name, digest) = match known(taken, source, rule, &message) {
         Ok(Known { name, digest, .. }) => (name, digest),
         Err(refusal) => return *refusal,
     };
-    let key = (format!("{} {}", rule.place, name_of(reference)), digest);
+    let key = Question {
+        policy: at,
+        rule: rule.number,
+        attestation: None,
+        name: name_of(name),
+        digests: vec![digest],
+    };
     let problem = verified.entry(key).or_insert_with(|| {
-        let believed = transport::verify_signatures(&services.registry, (reference, &digest), keys);
-        believed.err().map(|error| error.to_string())
+        let believed = transport::verify_signatures(&services.registry, (name, &digest), keys);
+        believed.err().map(|error| Problem::of(&error))
     });
     let problem = problem.clone()?;
-    Some(refused(taken, Some(source), message).note(problem).note(format!("{} says so", rule.place)))
+    Some(problem.told(message, |message| refused(taken, Some(source), message), &rule.place))
 }
 
 /// Whether somebody whom a rule trusts said of the image what the rule wants to be said.
 fn attestations(
-    policy: &Policy,
+    Asked { at, policy }: Asked<'_>,
     taken: &Taken<'_>,
     source: &Arc<Source>,
     services: &Services,
     verified: &mut Verified,
 ) -> Option<Diagnostic> {
     let Verdict::Ruled(rule) = verdict(policy, taken) else { return None };
-    let of = |wanted: &Attested| {
+    let of = |(number, wanted): (usize, &Attested)| {
         let message = format!("the policy wants {} of `{}` that is signed", wanted.shown, taken.shown);
-        let Known { name, digest, digests } = match known(taken, source, rule, &message) {
+        let Known { name, digests, .. } = match known(taken, source, rule, &message) {
             Ok(known) => known,
             Err(refusal) => return *refusal,
         };
-        let key = (format!("{} {}", wanted.place, name_of(name)), digest);
+        let key = Question {
+            policy: at,
+            rule: rule.number,
+            attestation: Some(number),
+            name: name_of(name),
+            digests: digests.clone(),
+        };
         let problem = verified
             .entry(key)
             .or_insert_with(|| attested::missing(wanted, &services.registry, (name, &digests)));
         let problem = problem.clone()?;
-        Some(refused(taken, Some(source), message).note(problem).note(format!("{} says so", wanted.place)))
+        Some(problem.told(message, |message| refused(taken, Some(source), message), &wanted.place))
     };
-    rule.attestations.iter().find_map(of)
+    rule.attestations.iter().enumerate().find_map(of)
 }
 
 /// An image of a registry, as it can be asked for.
@@ -289,8 +309,63 @@ fn known<'p>(
     }
 }
 
-/// What registries said of an image, for a rule.
-type Verified = BTreeMap<(String, Digest), Option<String>>;
+/// What registries said of images: each question is asked once.
+type Verified = BTreeMap<Question, Option<Problem>>;
+
+/// Whether what one rule wants is so of an image.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Question {
+    /// The place of the rules among those of the build.
+    policy: usize,
+    rule: usize,
+    /// Which of those that the rule wants; `None` for signatures.
+    attestation: Option<usize>,
+    name: String,
+    /// All that it may be said of.
+    digests: Vec<Digest>,
+}
+
+/// Why something is not said of an image, or why nobody can tell.
+#[derive(Clone)]
+struct Problem {
+    why: String,
+    /// Of a registry that did not answer: how to go on, and whether another try may do.
+    silent: Option<(Option<String>, bool)>,
+}
+
+impl Problem {
+    /// It is not said.
+    fn missing(why: String) -> Self {
+        Self { why, silent: None }
+    }
+
+    fn of(error: &SignatureError) -> Self {
+        match error {
+            SignatureError::Unsigned { .. } | SignatureError::Refused { .. } => {
+                Self::missing(error.to_string())
+            }
+            SignatureError::Registry(_)
+            | SignatureError::Beside(_)
+            | SignatureError::NoImage(_)
+            | SignatureError::Damaged { .. } => {
+                Self { why: error.to_string(), silent: Some((error.help(), error.is_transient())) }
+            }
+        }
+    }
+
+    /// `message` says what the rule at `place` wants.
+    fn told(self, message: String, refused: impl Fn(String) -> Diagnostic, place: &str) -> Diagnostic {
+        let note = format!("{place} says so");
+        match self.silent {
+            None => refused(message).note(self.why).note(note),
+            Some((help, is_transient)) => {
+                let told = refused(format!("{message}, and nobody can tell whether there is one"));
+                let told = told.note(self.why).note(note).transient(is_transient);
+                help.into_iter().fold(told, Diagnostic::help)
+            }
+        }
+    }
+}
 
 fn refused(taken: &Taken<'_>, source: Option<&Arc<Source>>, message: String) -> Diagnostic {
     let error = Diagnostic::error(message);

@@ -221,7 +221,7 @@ impl Error {
     }
 
     /// Whether another place may do what this one could not.
-    pub(super) fn may_differ_elsewhere(&self) -> bool {
+    pub(crate) fn may_differ_elsewhere(&self) -> bool {
         !matches!(
             self,
             Error::Store(_)

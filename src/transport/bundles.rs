@@ -1,14 +1,15 @@
 //! Sigstore's bundles beside images in their registries: referrers, where cosign 3 and others look for signatures and signed statements.
 
 use super::SignatureError;
+use super::signatures::lost;
 use crate::attest::{self, Artifact, Error as AttestError, Remote};
 use crate::image::{Fault, document};
 use crate::oci::{Descriptor, Digest, Reference};
 use crate::registry::{Client, Error as RegistryError};
 use crate::signature::image::{Bundle, PrivateKey, PublicKey, Refused, is_bundle};
 
-/// So many of an image are looked at.
-const MAX_BUNDLES: usize = 64;
+/// So many of an image are looked at: those first that are listed as what is looked for.
+const MAX_COUNT: usize = 1000;
 
 /// In which forms something is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -72,34 +73,36 @@ fn subject(client: &Client, name: &Reference, digest: &Digest) -> Result<Descrip
     }
 }
 
-/// The statements in bundles that hang on the image of this digest.
+/// The statements in bundles that hang on the image of this digest. Those that are listed as something that does not fit come last; all
+/// together have no more than `limit` bytes.
 pub(super) fn find(
     client: &Client,
     (name, digest): (&Reference, &Digest),
     keys: &[PublicKey],
-    limit: u64,
+    (fits, limit): (&dyn Fn(&str) -> bool, u64),
 ) -> Result<Statements, SignatureError> {
     let mut found = Statements::default();
     let listed = attest::fetch(client, name, digest)?.entries.into_iter();
-    let bundles = listed.filter(|entry| entry.artifact_type.as_deref().is_some_and(is_bundle));
-    for (number, entry) in bundles.enumerate() {
-        if number == MAX_BUNDLES {
-            found.refused.push(Refused::Bundle(format!("no more than {MAX_BUNDLES} are looked at")));
+    let mut bundles: Vec<Descriptor> =
+        listed.filter(|entry| entry.artifact_type.as_deref().is_some_and(is_bundle)).collect();
+    bundles.sort_by_key(|entry| !attest::predicate(entry).is_none_or(fits));
+    for (number, entry) in bundles.iter().enumerate() {
+        if number == MAX_COUNT {
+            let why = format!(
+                "{} bundles hang on the image, and {MAX_COUNT} are looked at: remove some",
+                bundles.len()
+            );
+            found.refused.push(Refused::Lost(why));
             break;
         }
-        let artifact = match Remote::read(client, name, &entry) {
+        let artifact = match Remote::read_within(client, name, entry, limit.saturating_sub(found.bytes)) {
             Ok(artifact) => artifact,
-            Err(error @ (AttestError::Foreign { .. } | AttestError::Wrong { .. })) => {
-                found.refused.push(Refused::Bundle(error.to_string()));
+            Err(error) => {
+                found.refused.push(lost(error)?);
                 continue;
             }
-            Err(error) => return Err(error.into()),
         };
         found.bytes = found.bytes.saturating_add(artifact.payload.len() as u64);
-        if found.bytes > limit {
-            found.refused.push(Refused::Bundle(format!("with others it has more than {limit} bytes")));
-            break;
-        }
         match Bundle::verified(&artifact.payload, keys) {
             Ok(statement) => found.believed.push(statement),
             Err(reason) => found.refused.push(reason),

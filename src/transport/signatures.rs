@@ -8,7 +8,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::bundles::{self, Form};
-use super::signed_attestations::predicate;
 use crate::attest;
 use crate::image::{Fault, document};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference};
@@ -21,7 +20,7 @@ const SUFFIX: &str = "sig";
 /// A document of this many bytes is read.
 const MAX_PAYLOAD: u64 = 1 << 20;
 /// Bundles have no more bytes together: there are statements about much else among them.
-const MAX_BUNDLES: u64 = 1 << 30;
+const MAX_TOGETHER: u64 = 1 << 30;
 
 /// Why an image cannot be signed, or its signatures not be believed.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +75,11 @@ fn reasons(refused: &[Refused]) -> String {
 }
 
 impl SignatureError {
+    /// Whether the same may succeed a little later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Registry(error) if error.is_transient())
+    }
+
     /// How to go on.
     pub fn help(&self) -> Option<String> {
         match self {
@@ -210,12 +214,13 @@ pub fn verify(
     if !believed.is_empty() {
         return Ok(believed.iter().map(Payload::to_bytes).collect());
     }
-    let found = bundles::find(client, (name, digest), keys, MAX_BUNDLES)?;
+    let is_signature = |predicate: &str| predicate == SIGNED;
+    let found = bundles::find(client, (name, digest), keys, (&is_signature, MAX_TOGETHER))?;
     refused.extend(found.refused);
     let mut believed = Vec::new();
     for statement in found.believed {
         // The key signed something about the image, and not that it is signed.
-        if predicate(&statement).as_deref() != Some(SIGNED) {
+        if attest::predicate_of(&statement).as_deref() != Some(SIGNED) {
             continue;
         }
         match attest::check_statement(&statement, None, digest) {
@@ -245,13 +250,32 @@ fn under_tag(
             refused.push(Refused::Document("it is damaged".to_owned()));
             continue;
         };
-        let payload = client.read_blob(&place, layer)?;
+        let payload = match client.read_blob(&place, layer) {
+            Ok(payload) => payload,
+            Err(error) => {
+                refused.push(lost(error.into())?);
+                continue;
+            }
+        };
         match Payload::verified(&payload, &signature, keys, digest) {
             Ok(payload) => believed.push(payload),
             Err(reason) => refused.push(reason),
         }
     }
     Ok((believed, refused))
+}
+
+/// Why one document is not believed that cannot be had: others beside it may be good. What may hold for all of them is an error.
+pub(super) fn lost(error: attest::Error) -> Result<Refused, SignatureError> {
+    match error {
+        attest::Error::Registry(error) if error.is_transient() || !error.may_differ_elsewhere() => {
+            Err(SignatureError::Registry(error))
+        }
+        attest::Error::Registry(_) | attest::Error::Foreign { .. } | attest::Error::Wrong { .. } => {
+            Ok(Refused::Lost(error.to_string()))
+        }
+        attest::Error::Store(_) | attest::Error::Inventory(_) | attest::Error::Import(_) => Err(error.into()),
+    }
 }
 
 /// Where the signatures of an image are kept, or what else is signed of it.

@@ -3,7 +3,8 @@
 
 use super::SignatureError;
 use super::bundles::{self, Form, Statements};
-use super::signatures::{Fresh, append, place, signed};
+use super::signatures::{Fresh, append, lost, place, signed};
+use crate::attest;
 use crate::oci::{Digest, MediaType, Reference};
 use crate::registry::Client;
 use crate::signature::image::{ENVELOPE, Envelope, PrivateKey, PublicKey, Refused, SIGNATURE, SIGNED};
@@ -54,20 +55,17 @@ pub fn signed_statements(
     keys: &[PublicKey],
 ) -> Result<Statements, SignatureError> {
     let mut found = under_tag(client, (name, digest), keys)?;
-    let in_bundles = bundles::find(client, (name, digest), keys, MAX_TOGETHER.saturating_sub(found.bytes))?;
+    let left = MAX_TOGETHER.saturating_sub(found.bytes);
+    let is_other = |predicate: &str| predicate != SIGNED;
+    let in_bundles = bundles::find(client, (name, digest), keys, (&is_other, left))?;
     for statement in in_bundles.believed {
-        if !found.believed.contains(&statement) && predicate(&statement).as_deref() != Some(SIGNED) {
+        if !found.believed.contains(&statement) && attest::predicate_of(&statement).as_deref() != Some(SIGNED)
+        {
             found.believed.push(statement);
         }
     }
     found.refused.extend(in_bundles.refused);
     Ok(found)
-}
-
-/// What a statement says, if it is one.
-pub(super) fn predicate(statement: &[u8]) -> Option<String> {
-    let statement: serde_json::Value = serde_json::from_slice(statement).ok()?;
-    Some(statement["predicateType"].as_str()?.to_owned())
 }
 
 fn under_tag(
@@ -90,7 +88,14 @@ fn under_tag(
             continue;
         }
         found.bytes += layer.size;
-        match Envelope::verified(&client.read_blob(&place, layer)?, keys) {
+        let envelope = match client.read_blob(&place, layer) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                found.refused.push(lost(error.into())?);
+                continue;
+            }
+        };
+        match Envelope::verified(&envelope, keys) {
             Ok(statement) => found.believed.push(statement),
             Err(reason) => found.refused.push(reason),
         }

@@ -201,7 +201,6 @@ fn read(file: &Path) -> Result<String, Failure> {
 /// In words.
 pub(crate) fn told(error: &SignatureError) -> Failure {
     let diagnostic = Diagnostic::error(error.to_string());
-    let is_transient = matches!(error, SignatureError::Registry(error) if error.is_transient());
     let diagnostic = error.help().into_iter().fold(diagnostic, Diagnostic::help);
-    Failure::build(vec![diagnostic.transient(is_transient)])
+    Failure::build(vec![diagnostic.transient(error.is_transient())])
 }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::Problem;
 use crate::attest;
 use crate::config::policy::Attested;
 use crate::oci::{Digest, Reference};
@@ -14,11 +15,11 @@ pub(super) fn missing(
     wanted: &Attested,
     client: &Client,
     (name, digests): (&Reference, &[Digest]),
-) -> Option<String> {
+) -> Option<Problem> {
     match find(wanted, client, (name, digests)) {
         Ok(Ok(())) => None,
-        Ok(Err(why)) => Some(why),
-        Err(error) => Some(error.to_string()),
+        Ok(Err(why)) => Some(Problem::missing(why)),
+        Err(error) => Some(Problem::of(&error)),
     }
 }
 

@@ -70,6 +70,9 @@ pub enum Refused {
     /// It is no bundle of a statement.
     #[error("it is no bundle of Sigstore with a statement: {0}")]
     Bundle(String),
+    /// It is listed, and the registry does not give it.
+    #[error("it cannot be had: {0}")]
+    Lost(String),
     /// It is of another image.
     #[error("it is of {0}")]
     OtherImage(String),

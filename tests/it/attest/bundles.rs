@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use rbuild::oci::{Digest, MediaType};
+use rbuild::attest::Artifact;
+use rbuild::oci::{Descriptor, Digest, MediaType};
+use rbuild::signature::image::{Bundle, PrivateKey};
 use serde_json::{Value, json};
 
 use super::listed;
@@ -40,12 +42,39 @@ impl Pushed {
         tags["tags"].as_array().unwrap().contains(&json!(tag))
     }
 
-    /// The manifests of bundles that hang on the image.
-    fn bundles(&self) -> Vec<Value> {
+    /// What hangs on the image.
+    fn referrers(&self) -> Value {
         let url =
             format!("http://{}/v2/app/manifests/{}", self.registry.host(), self.digest.replace(':', "-"));
         let accept = "Accept: application/vnd.oci.image.index.v1+json";
-        let index: Value = serde_json::from_str(&tools::run("curl", ["-sSf", "-H", accept, &url])).unwrap();
+        serde_json::from_str(&tools::run("curl", ["-sSf", "-H", accept, &url])).unwrap()
+    }
+
+    /// Hangs a statement on the image that says `predicate` of `about`; gives the bundle's digest.
+    fn hang(&self, key: &str, predicate: &str, about: &str) -> String {
+        let hex = about.strip_prefix("sha256:").unwrap();
+        let statement = json!({
+            "_type": "https://in-toto.io/Statement/v1", "subject": [{"digest": {"sha256": hex}}],
+            "predicateType": predicate, "predicate": {"name": "a stranger's"},
+        });
+        let key = PrivateKey::parse(&fs::read_to_string(self.file(key)).unwrap(), None).unwrap();
+        let bundle = Bundle::sign(statement.to_string().as_bytes(), &key).to_bytes();
+        let subject = Descriptor::new(MediaType::MANIFEST, self.digest.parse().unwrap(), 1);
+        let artifact = Artifact::bundle(bundle, predicate, &subject);
+        let digest = artifact.descriptor.digest.to_string();
+        self.registry.push_blob("app", &artifact.config);
+        let blob = self.registry.push_blob("app", &artifact.payload);
+        self.registry.push_manifest("app", &digest, &MediaType::MANIFEST, &artifact.manifest);
+        let mut index = self.referrers();
+        index["manifests"].as_array_mut().unwrap().push(json!(artifact.descriptor));
+        let tag = self.digest.replace(':', "-");
+        self.registry.push_manifest("app", &tag, &MediaType::INDEX, index.to_string().as_bytes());
+        blob.to_string()
+    }
+
+    /// The manifests of bundles that hang on the image.
+    fn bundles(&self) -> Vec<Value> {
+        let index = self.referrers();
         let all = index["manifests"].as_array().unwrap().iter();
         let bundles = all.filter(|entry| entry["artifactType"] == BUNDLE);
         let read = |entry: &Value| self.get(&format!("manifests/{}", entry["digest"].as_str().unwrap()));
@@ -198,6 +227,33 @@ fn a_bundle_of_another_image_signs_nothing() {
     let (key, name) = (one.file("other.pub"), format!("{}/app:1", server.host()));
     let ran = one.rbuild(&["verify-signature", "--key", &key, &name], 1);
     assert!(ran.stderr.contains("the statement is about other digests"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_strangers_bundle_is_no_document_of_the_keys() {
+    let pushed = Pushed::new(&["--sbom=false"]);
+    pushed.sign_as("p256", &["--new-bundle-format"]);
+    pushed.sign_image("p256", &["--new-bundle-format"]);
+    pushed.verify("p256", &[], 0);
+    let (spdx, get) = ("https://spdx.dev/Document", ["attest", "get", &pushed.remote()]);
+    let gone = pushed.hang("other", spdx, &pushed.digest);
+    let told = pushed.verify("p256", &[], 1).1;
+    assert!(told.contains("is not signed with the key"), "{told}");
+    pushed.verify("p256", &["--type=provenance"], 0);
+    assert!(pushed.rbuild(&get, 0).stdout.contains("a stranger's"));
+    // One that cannot be had does not keep others from being believed.
+    let upstream = pushed.registry.host();
+    let server = Server::start(move |request| match request.path.contains(&gone) {
+        true => Reply::new(404, "{}"),
+        false => forward(&upstream, request),
+    });
+    let (key, name) = (pushed.file("p256.pub"), format!("{}/app:1", server.host()));
+    pushed.rbuild(&["verify-signature", "--key", &key, &name], 0);
+
+    let pushed = Pushed::new(&["--sbom=false"]);
+    pushed.hang("other", spdx, &Digest::of(b"another image").to_string());
+    let told = pushed.rbuild(&["attest", "get", &pushed.remote()], 1).stderr;
+    assert!(told.contains("the statement is about other digests"), "{told}");
 }
 
 #[test]

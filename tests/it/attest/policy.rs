@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use rbuild::oci::MediaType;
+use serde_json::json;
+
 use super::signed::Pushed;
 
 impl Pushed {
@@ -34,6 +37,9 @@ fn what_is_built_upon_carries_what_a_rule_wants() {
     // In either form.
     pushed.sign_as("p256", &["--type=provenance", "--new-bundle-format"]);
     pushed.build_upon("FROM IMAGE\n", provenance, 0);
+    // Each of those on one line is asked for.
+    let two = format!("{provenance}, {{ type = 'provenance', keys = ['ed25519.pub'] }}");
+    pushed.build_upon("FROM IMAGE\n", &two, 1);
     let told = pushed.build_upon(from, "{ type = 'sbom', keys = ['p256.pub'] }", 1);
     assert!(told.contains("an SBOM of `") && told.contains("says other things"), "{told}");
     pushed.sign_as("ed25519", &["--new-bundle-format=false"]);
@@ -51,6 +57,33 @@ fn what_is_built_upon_carries_what_a_rule_wants() {
     assert!(told.contains("FROM … AS name") && told.contains("Dockerfile:2"), "{told}");
     let pinned = format!("FROM scratch\nCOPY --from=IMAGE@{} /etc /\n", pushed.digest);
     pushed.build_upon(&pinned, provenance, 0);
+}
+
+#[test]
+fn what_is_said_of_one_platform_is_not_of_another() {
+    let pushed = Pushed::new(&[]);
+    pushed.sign("p256");
+    let (host, world) = (pushed.registry.host(), &pushed.world);
+    let ran =
+        world.build(["-t", &format!("{host}/app:arm"), "--platform=linux/arm64", "--push"]).remarks().run();
+    let entry = |digest: &str, architecture: &str| {
+        let size = pushed.get(&format!("manifests/{digest}")).len();
+        json!({
+            "mediaType": MediaType::MANIFEST.as_str(), "digest": digest, "size": size,
+            "platform": {"os": "linux", "architecture": architecture},
+        })
+    };
+    let index = json!({
+        "schemaVersion": 2, "mediaType": MediaType::INDEX.as_str(),
+        "manifests": [entry(&pushed.digest, "amd64"), entry(&ran.digest(), "arm64")],
+    });
+    pushed.registry.push_manifest("app", "two", &MediaType::INDEX, index.to_string().as_bytes());
+    let provenance = "{ type = 'provenance', keys = ['p256.pub'] }";
+    let from = |architecture: &str| format!("FROM --platform=linux/{architecture} {host}/app:two");
+    pushed.build_upon(&from("amd64"), provenance, 0);
+    let both = format!("{} AS one\n{}\nCOPY --from=one /etc /\n", from("amd64"), from("arm64"));
+    let told = pushed.build_upon(&both, provenance, 1);
+    assert!(told.contains("nothing that is signed with a key is said of it"), "{told}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is kept with an image, here or in a registry.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::At;
 use crate::attest::{self, Artifact, Local, Remote};
@@ -30,6 +30,8 @@ pub(super) struct Found {
     pub(super) place: Place,
     /// The digests of the image and of its platforms.
     pub(super) subjects: Vec<Digest>,
+    /// What the platforms of an image are called, where that is told.
+    pub(super) platforms: BTreeMap<Digest, String>,
     pub(super) listed: Vec<Listed>,
 }
 
@@ -121,13 +123,13 @@ pub(super) fn none(image: &str, others: usize) -> Failure {
 
 /// Documents of an image and of all its platforms, each once.
 pub(super) fn find(global: &Global, at: &At) -> Result<Found, Failure> {
-    let (place, subjects, index) = image(global, at)?;
+    let (place, subjects, platforms, index) = image(global, at)?;
     let mut found: Vec<Listed> = Vec::new();
     for subject in &subjects {
         let entries = place.referrers(subject)?.into_iter();
         found.extend(entries.map(|entry| Listed { subject: *subject, entry, is_in_index: false }));
     }
-    let Some(index) = index else { return Ok(Found { place, subjects, listed: found }) };
+    let Some(index) = index else { return Ok(Found { place, subjects, platforms, listed: found }) };
     for (attesting, subject) in attest::attesting(&index) {
         let Some(manifest) = place.manifest(&attesting)? else { continue };
         let image = index.manifests.iter().find(|entry| entry.digest == subject);
@@ -141,22 +143,29 @@ pub(super) fn find(global: &Global, at: &At) -> Result<Found, Failure> {
     // What an index has is among the referrers of its images, too, where a registry lists those.
     let manifests: Vec<Digest> = index.manifests.iter().map(|entry| entry.digest).collect();
     found.retain(|listed| listed.is_in_index || !manifests.contains(&listed.entry.digest));
-    Ok(Found { place, subjects, listed: found })
+    Ok(Found { place, subjects, platforms, listed: found })
 }
 
-/// Where an image is, the digests of it and of its platforms, and its index if it has one.
-fn image(global: &Global, at: &At) -> Result<(Place, Vec<Digest>, Option<Index>), Failure> {
+/// Where an image is, the digests of it and of its platforms, what these are called, and its index if it has one.
+type Asked = (Place, Vec<Digest>, BTreeMap<Digest, String>, Option<Index>);
+
+fn image(global: &Global, at: &At) -> Result<Asked, Failure> {
     let Some(name) = at.image.strip_prefix(REMOTE) else {
         let store = local::open_store(global)?;
         let target = local::find_target(&store, &at.image)?;
         let image = Image::read(&store, &target)?;
         let platforms = image.platforms.iter().map(|StoredPlatform { descriptor, .. }| descriptor.digest);
         let subjects: BTreeSet<Digest> = platforms.chain([target.digest]).collect();
+        let called = image
+            .platforms
+            .iter()
+            .filter_map(|one| Some((one.descriptor.digest, one.platform()?.to_string())));
+        let called = called.collect();
         let index = match target.media_type.is_index() {
             true => serde_json::from_slice(&store.read_blob(&target, MANIFEST_LIMIT)?).ok(),
             false => None,
         };
-        return Ok((Place::Here(store), subjects.into_iter().collect(), index));
+        return Ok((Place::Here(store), subjects.into_iter().collect(), called, index));
     };
     let name: Reference = name.parse().map_err(|error: crate::oci::ReferenceError| {
         Failure::usage(Diagnostic::error(format!("bad name `{name}`: {}", error.reason)))
@@ -170,8 +179,10 @@ fn image(global: &Global, at: &At) -> Result<(Place, Vec<Digest>, Option<Index>)
     };
     let mut subjects = vec![Digest::of(&top)];
     let index: Option<Index> = serde_json::from_slice(&top).ok();
-    let images = index.iter().flat_map(|index| &index.manifests).filter(|entry| !is_attestation(entry));
-    subjects.extend(images.map(|entry| entry.digest));
+    let images = || index.iter().flat_map(|index| &index.manifests).filter(|entry| !is_attestation(entry));
+    subjects.extend(images().map(|entry| entry.digest));
+    let called = images().filter_map(|entry| Some((entry.digest, entry.platform.as_ref()?.to_string())));
+    let called = called.collect();
     subjects.truncate(attest::IMAGES);
-    Ok((Place::There(Box::new(client), name), subjects, index))
+    Ok((Place::There(Box::new(client), name), subjects, called, index))
 }

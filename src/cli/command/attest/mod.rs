@@ -17,7 +17,7 @@ use crate::cli::command::sign::FormArgs;
 use crate::cli::error::print;
 use crate::cli::options::configuration::RegistryArgs;
 use crate::cli::show::listing::Format;
-use crate::oci::Descriptor;
+use crate::oci::{Descriptor, Digest};
 use crate::signature::image::Bundle;
 use crate::text::size::bytes;
 use crate::text::terminal::harmless_json;
@@ -63,8 +63,8 @@ enum Verb {
     },
     /// Check that each document is what its digest says, and is about the image that it hangs on
     ///
-    /// With --key each statement of in-toto must also be one that the key signed, and those that it signed count whether they are listed
-    /// or not. An SPDX document is held to the statement that has it.
+    /// With --key each statement of in-toto, in a bundle or not, must also be one that the key signed, and those that it signed count whether
+    /// they are listed or not. An SPDX document is held to the statement that has it.
     Verify {
         #[command(flatten)]
         at: At,
@@ -157,7 +157,8 @@ pub(crate) fn run(global: &Global, args: &AttestArgs) -> Result<(), Failure> {
             print(&format.render(&COLUMNS, &listed.iter().map(row).collect::<Vec<_>>())?)
         }
         Verb::Get { at, kind, platform, id, output } => {
-            let Found { place, listed, .. } = find(global, at)?;
+            let found = find(global, at)?;
+            let Found { place, listed, .. } = &found;
             let is_wanted = |listed: &&Listed| match id {
                 Some(id) => listed.entry.digest.hex().starts_with(id.strip_prefix("sha256:").unwrap_or(id)),
                 None => {
@@ -167,8 +168,9 @@ pub(crate) fn run(global: &Global, args: &AttestArgs) -> Result<(), Failure> {
             };
             let text = match listed.iter().find(is_wanted) {
                 Some(found) => String::from_utf8_lossy(&place.read(found)?.payload).into_owned(),
-                None => said(&place, &listed, *kind, platform.as_deref())?
-                    .ok_or_else(|| none(&at.image, listed.len()))?,
+                None => {
+                    said(&found, *kind, platform.as_deref())?.ok_or_else(|| none(&at.image, listed.len()))?
+                }
             };
             match output {
                 None => print(&harmless_json(text)),
@@ -183,8 +185,7 @@ pub(crate) fn run(global: &Global, args: &AttestArgs) -> Result<(), Failure> {
 
 /// What is not there by itself: the SPDX document of a statement, and a statement of a bundle, whoever signed it.
 fn said(
-    place: &Place,
-    listed: &[Listed],
+    Found { place, listed, platforms, .. }: &Found,
     kind: Kind,
     platform: Option<&str>,
 ) -> Result<Option<String>, Failure> {
@@ -196,15 +197,22 @@ fn said(
     let statement = match in_statement.filter(|_| kind == Kind::Spdx) {
         Some(found) => place.read(found)?.payload,
         None => {
-            let says = |entry| attest::predicate(entry).is_some_and(|predicate| kind.says(predicate));
-            // A bundle tells nothing of platforms.
-            let found =
-                listed.iter().find(|listed| listed.is_bundle() && says(&listed.entry) && platform.is_none());
-            let Some(found) = found else { return Ok(None) };
-            let statement = Bundle::statement(&place.read(found)?.payload);
-            statement.map_err(|why| {
-                Failure::message(format!("the attestation {} cannot be read: {why}", found.entry.digest))
-            })?
+            let says =
+                |entry: &Descriptor| attest::predicate(entry).is_some_and(|predicate| kind.says(predicate));
+            // A bundle tells nothing of platforms, but hangs on the image of one.
+            let is_about = |subject: &Digest| {
+                platform.is_none_or(|platform| platforms.get(subject).is_some_and(|its| its == platform))
+            };
+            let is_it =
+                |listed: &&Listed| listed.is_bundle() && says(&listed.entry) && is_about(&listed.subject);
+            let Some(found) = listed.iter().find(is_it) else { return Ok(None) };
+            let (artifact, digest) = (place.read(found)?, found.entry.digest);
+            let statement = Bundle::statement(&artifact.payload)
+                .map_err(|why| Failure::message(format!("the attestation {digest} cannot be read: {why}")))?;
+            attest::check(&artifact, &found.subject).map_err(|why| {
+                Failure::message(format!("the attestation {digest} is not about {}: {why}", found.subject))
+            })?;
+            statement
         }
     };
     match kind {

@@ -12,28 +12,38 @@ use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::command::sign::{private_key, public_key, told};
 use crate::cli::error::print;
-use crate::oci::{Digest, Reference};
+use crate::oci::{Descriptor, Digest, Reference};
 use crate::registry::Client;
 use crate::report::Diagnostic;
-use crate::signature::image::PublicKey;
+use crate::signature::image::{Bundle, PublicKey, SIGNED};
 use crate::transport::{self, Statements};
 
 /// Checks documents, and with keys who signed them.
 pub(super) fn verify(global: &Global, at: &At, kind: Option<Kind>, keys: &[PathBuf]) -> Result<(), Failure> {
     let keys = keys.iter().map(|file| public_key(file)).collect::<Result<Vec<_>, _>>()?;
-    let Found { place, subjects, mut listed } = find(global, at)?;
+    let Found { place, subjects, mut listed, .. } = find(global, at)?;
     let all = listed.len();
+    // With keys what is in bundles is a statement like others; what is listed as something else need not be read.
+    let may_say =
+        |entry: &Descriptor| attest::predicate(entry).is_none_or(|predicate| is_wanted(kind, predicate));
+    let bundles: Vec<Listed> = match keys.is_empty() {
+        true => Vec::new(),
+        false => {
+            listed.extract_if(.., |listed| listed.is_bundle()).filter(|one| may_say(&one.entry)).collect()
+        }
+    };
     listed.retain(|listed| kind.is_none_or(|kind| kind.fits(&listed.entry)));
     let signed = match keys.is_empty() {
         true => Signed::default(),
         false => Signed::find(&place, &subjects, &keys, kind)?,
     };
-    // With keys these are what is believed, and no documents that somebody else would have to sign.
-    listed.retain(|listed| keys.is_empty() || !listed.is_bundle());
-    if listed.is_empty() && signed.statements().is_empty() && signed.faults.is_empty() {
+    let mut faults = signed.faults.clone();
+    for bundle in &bundles {
+        faults.extend(signed.fault(&place, bundle, kind, &keys));
+    }
+    if listed.is_empty() && signed.statements().is_empty() && faults.is_empty() {
         return Err(none(&at.image, all));
     }
-    let mut faults = signed.faults.clone();
     for found in &listed {
         let Listed { subject, entry, .. } = found;
         match place.read(found) {
@@ -41,10 +51,9 @@ pub(super) fn verify(global: &Global, at: &At, kind: Option<Kind>, keys: &[PathB
                 let checked = attest::check(&artifact, subject);
                 let fault = checked
                     .map_err(|why| format!("the attestation {} is not about {subject}: {why}", entry.digest));
-                let unsigned =
-                    || format!("the attestation {} is not signed with {}", entry.digest, a_key(&keys));
                 let is_signed = keys.is_empty() || signed.has(subject, artifact.kind(), &artifact.payload);
-                faults.extend(fault.err().or_else(|| (!is_signed).then(unsigned)).map(Diagnostic::error));
+                let fault = fault.err().or_else(|| (!is_signed).then(|| unsigned(entry, &keys)));
+                faults.extend(fault.map(Diagnostic::error));
             }
             Err(failure) => faults.extend(failure.diagnostics.into_iter().next()),
         }
@@ -63,6 +72,15 @@ pub(super) fn verify(global: &Global, at: &At, kind: Option<Kind>, keys: &[PathB
         false => format!("{} signed with {}", count(signed.statements().len(), "statement"), a_key(&keys)),
     };
     print(&format!("verified {documents}; {about_keys}\n"))
+}
+
+/// Whether a statement of this predicate is looked at; one that does not tell is. Signatures of images are `rbuild verify-signature`'s.
+fn is_wanted(kind: Option<Kind>, predicate: &str) -> bool {
+    predicate != SIGNED && kind.is_none_or(|kind| predicate.is_empty() || kind.says(predicate))
+}
+
+fn unsigned(entry: &Descriptor, keys: &[PublicKey]) -> String {
+    format!("the attestation {} is not signed with {}", entry.digest, a_key(keys))
 }
 
 fn a_key(keys: &[PublicKey]) -> &'static str {
@@ -94,9 +112,8 @@ impl Signed {
         for subject in subjects {
             let found = transport::signed_statements(client, (name, subject), keys);
             let Statements { believed, refused, .. } = found.map_err(|error| told(&error))?;
-            let is_wanted =
-                |predicate: &str| kind.is_none_or(|kind| predicate.is_empty() || kind.says(predicate));
-            for statement in believed.into_iter().filter(|statement| is_wanted(&predicate(statement))) {
+            let says = |statement: &[u8]| attest::predicate_of(statement).unwrap_or_default();
+            for statement in believed.into_iter().filter(|statement| is_wanted(kind, &says(statement))) {
                 if let Err(why) = attest::check_statement(&statement, None, subject) {
                     let text = format!("a signed statement beside {subject} is not about it: {why}");
                     signed.faults.push(Diagnostic::error(text));
@@ -115,6 +132,25 @@ impl Signed {
         self.by_subject.values().flatten().map(Vec::as_slice).collect()
     }
 
+    /// What is wrong with a bundle that is listed: that it cannot be had, or holds a statement that is wanted and that nobody signed who is
+    /// believed. What has no statement says nothing.
+    fn fault(
+        &self,
+        place: &Place,
+        bundle: &Listed,
+        kind: Option<Kind>,
+        keys: &[PublicKey],
+    ) -> Option<Diagnostic> {
+        let artifact = match place.read(bundle) {
+            Ok(artifact) => artifact,
+            Err(failure) => return failure.diagnostics.into_iter().next(),
+        };
+        let statement = Bundle::statement(&artifact.payload).ok()?;
+        let says = attest::predicate_of(&statement).unwrap_or_default();
+        let is_believed = !is_wanted(kind, &says) || self.has(&bundle.subject, IN_TOTO, &statement);
+        (!is_believed).then(|| Diagnostic::error(unsigned(&bundle.entry, keys)))
+    }
+
     /// Whether a document about `subject` was signed, or is what a statement signed beside that says.
     fn has(&self, subject: &Digest, kind: &str, document: &[u8]) -> bool {
         let Some(statements) = self.by_subject.get(subject) else { return false };
@@ -129,12 +165,6 @@ impl Signed {
         };
         statements.iter().any(says)
     }
-}
-
-/// What a statement says; empty where it does not tell.
-fn predicate(statement: &[u8]) -> String {
-    let statement: Value = serde_json::from_slice(statement).unwrap_or_default();
-    statement["predicateType"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Signatures are in registries.
@@ -173,8 +203,9 @@ pub(super) fn sign(global: &Global, args: &SignArgs) -> Result<(), Failure> {
         attest::check(&artifact, subject).map_err(|why| {
             Failure::message(format!("the attestation {} is not about {subject}: {why}", entry.digest))
         })?;
-        let predicate = artifact.predicate().unwrap_or_default();
-        let said = (artifact.payload.as_slice(), predicate);
+        // Others' need not be annotated with it.
+        let predicate = attest::predicate_of(&artifact.payload).unwrap_or_default();
+        let said = (artifact.payload.as_slice(), predicate.as_str());
         let signed = transport::sign_statement(client, (name, subject), &key, said, args.form.form());
         signed.map_err(|error| told(&error))?;
         lines.push_str(&format!("{} {predicate}\n", name.without_digest().pinned(*subject)));
