@@ -38,6 +38,8 @@ pub struct Thread {
     pub name: String,
     /// One after the other.
     pub work: Vec<Busy>,
+    /// How much came after that and was not kept.
+    pub more: usize,
 }
 
 struct Entry {
@@ -50,7 +52,13 @@ struct Entry {
 
 struct Own {
     name: String,
-    work: Mutex<Vec<Entry>>,
+    work: Mutex<Work>,
+}
+
+#[derive(Default)]
+struct Work {
+    entries: Vec<Entry>,
+    more: usize,
 }
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
@@ -74,9 +82,20 @@ pub fn with<T>(what: &'static str, bytes: usize, work: impl FnOnce() -> T) -> T 
     if !IS_ON.load(Ordering::Relaxed) {
         return work();
     }
+    with_size(what, || (bytes, work()))
+}
+
+/// The same where the number of bytes is known afterwards; work on none is not noted.
+#[inline]
+pub fn with_size<T>(what: &'static str, work: impl FnOnce() -> (usize, T)) -> T {
+    if !IS_ON.load(Ordering::Relaxed) {
+        return work().1;
+    }
     let from = Instant::now();
-    let done = work();
-    add(Entry { what, from, to: Instant::now(), pieces: 1, bytes: bytes as u64 });
+    let (bytes, done) = work();
+    if bytes > 0 {
+        add(Entry { what, from, to: Instant::now(), pieces: 1, bytes: bytes as u64 });
+    }
     done
 }
 
@@ -91,9 +110,14 @@ fn add(entry: Entry) {
             all.push(Arc::clone(&own));
             own
         });
-        let mut work = lock(&own.work);
-        let has_room = work.len() < MOST;
-        match work.last_mut() {
+        lock(&own.work).add(entry);
+    });
+}
+
+impl Work {
+    fn add(&mut self, entry: Entry) {
+        let has_room = self.entries.len() < MOST;
+        match self.entries.last_mut() {
             Some(last)
                 if last.what == entry.what && entry.from.saturating_duration_since(last.to) < MOMENT =>
             {
@@ -101,10 +125,10 @@ fn add(entry: Entry) {
                 last.pieces += 1;
                 last.bytes += entry.bytes;
             }
-            Some(_) | None if has_room => work.push(entry),
-            Some(_) | None => {}
+            Some(_) | None if has_room => self.entries.push(entry),
+            Some(_) | None => self.more += 1,
         }
-    });
+    }
 }
 
 /// What was noted until now, by threads; those that were busy with nothing are left out.
@@ -122,15 +146,28 @@ pub fn noted() -> Vec<Thread> {
         bytes: entry.bytes,
     };
     let all = lock(&ALL);
-    let threads = all
-        .iter()
-        .map(|own| Thread { name: own.name.clone(), work: lock(&own.work).iter().map(busy).collect() });
+    let threads = all.iter().map(|own| {
+        let work = lock(&own.work);
+        Thread { name: own.name.clone(), work: work.entries.iter().map(busy).collect(), more: work.more }
+    });
     threads.filter(|thread| !thread.work.is_empty()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_much_is_counted() {
+        let mut work = Work::default();
+        let now = Instant::now();
+        for at in 0..MOST + 3 {
+            let what = if at % 2 == 0 { "hash" } else { "compress" };
+            work.add(Entry { what, from: now, to: now, pieces: 1, bytes: 1 });
+        }
+        // One of them goes on with the last that was kept.
+        assert_eq!((work.entries.len(), work.more), (MOST, 2));
+    }
 
     #[test]
     fn work_is_noted_by_thread_once_somebody_asks() {

@@ -461,6 +461,11 @@ impl Room {
         self.freed.notify_all();
     }
 
+    /// How long it is until something is due.
+    fn due_in(&self) -> Option<Duration> {
+        lock(&self.later).as_ref().map(|Later(from, _)| from.saturating_duration_since(Instant::now()))
+    }
+
     /// Does what is due.
     fn look(&self) -> Option<Event> {
         let Later(_, act) = lock(&self.later).take_if(|Later(from, _)| *from <= Instant::now())?;
@@ -474,10 +479,20 @@ impl EventReader {
     /// # Errors
     /// None came, or none will.
     pub fn next_within(&self, patience: Duration) -> Result<(Instant, Event), RecvTimeoutError> {
-        if let Some(event) = self.room.look() {
-            return Ok((Instant::now(), event));
-        }
-        let (time, event) = self.receiver.recv_timeout(patience)?;
+        /// What is to be done later may be said while nothing comes; so often that is looked for.
+        const GLANCE: Duration = Duration::from_millis(50);
+        let began = Instant::now();
+        let (time, event) = loop {
+            if let Some(event) = self.room.look() {
+                return Ok((Instant::now(), event));
+            }
+            let left = patience.saturating_sub(began.elapsed());
+            let wait = left.min(self.room.due_in().unwrap_or(GLANCE)).min(GLANCE);
+            match self.receiver.recv_timeout(wait) {
+                Err(RecvTimeoutError::Timeout) if wait < left => {}
+                outcome => break outcome?,
+            }
+        };
         if let Event::Log { line, .. } = &event {
             self.room.change(|used| *used = used.map(|used| used.saturating_sub(line.len() + LINE_BYTES)));
         }
@@ -516,8 +531,7 @@ impl Events {
         Self { listener: Some(listener), ..self.clone() }
     }
 
-    /// Has the reader do something the first time that it looks up after so long: within a moment, for it waits for no event any longer than
-    /// for that. A second one takes the place of the first. One that goes away before does it not.
+    /// Has the reader do something after so long, as soon as it waits for an event: it looks up from that for this. A second one takes the place of the first. One that goes away before does it not.
     ///
     /// # Errors
     /// Nobody is known to read; gives back what was to be done.
@@ -586,6 +600,13 @@ mod tests {
         assert!(matches!(reader.next_within(Duration::ZERO), Ok((_, Event::Note(by))) if by == "2"));
         assert!(reader.next_within(Duration::ZERO).is_err() && *lock(&done) == 2);
         assert!(Events::silent().later(Duration::ZERO, act(4)).is_err());
+        // Who waits for an event that does not come does it all the same.
+        let told = std::thread::scope(|scope| {
+            let waits = scope.spawn(move || reader.next_within(Duration::from_secs(3600)));
+            assert!(events.later(Duration::from_millis(10), act(5)).is_ok());
+            waits.join()
+        });
+        assert!(matches!(told, Ok(Ok((_, Event::Note(by)))) if by == "5"));
     }
 
     #[test]

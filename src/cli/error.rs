@@ -77,6 +77,15 @@ impl Failure {
         Self::usage(Diagnostic::error(format!("rbuild has no command `{word}`")).help(help))
     }
 
+    /// What went wrong of several things that were all tried: the first decides the exit code.
+    pub(super) fn all(outcomes: impl IntoIterator<Item = Result<(), Self>>) -> Result<(), Self> {
+        let together = |first: Self, other: Self| Self {
+            diagnostics: first.diagnostics.into_iter().chain(other.diagnostics).collect(),
+            ..first
+        };
+        outcomes.into_iter().filter_map(Result::err).reduce(together).map_or(Ok(()), Err)
+    }
+
     /// Also says this of each message.
     pub(super) fn noting(self, note: &str) -> Self {
         let diagnostics = self.diagnostics.into_iter().map(|diagnostic| diagnostic.note(note)).collect();

@@ -70,7 +70,11 @@ fn decode(
     loop {
         let mut buffer = recycled.try_recv().unwrap_or_else(|_| vec![0; CHUNK_BYTES]);
         buffer.resize(CHUNK_BYTES, 0);
-        let (filled, outcome) = busy::with("decompress", CHUNK_BYTES, || fill(&mut decoder, &mut buffer));
+        // The blob may come over a network meanwhile.
+        let (filled, outcome) = busy::with_size("read and decompress", || {
+            let (filled, outcome) = fill(&mut decoder, &mut buffer);
+            (filled, (filled, outcome))
+        });
         buffer.truncate(filled);
         let chunk = Arc::new(buffer);
         if filled > 0 && (to_hasher.send(chunk.clone()).is_err() || to_parser.send(Ok(chunk)).is_err()) {

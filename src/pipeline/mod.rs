@@ -43,9 +43,9 @@ use crate::exec::{Dns, Limits, MountSpec, Stop};
 use crate::export;
 use crate::oci::{Annotation, Descriptor, Digest, Layer, Platform, Reference};
 use crate::plan::{self, graph::Plan};
-use crate::record::Record;
+use crate::record::{Made, Record, Recorder};
 use crate::registry::Client;
-use crate::report::{Diagnostic, Events, Listener};
+use crate::report::{Diagnostic, Event, Events, Listener};
 use crate::secrets::Secrets;
 use crate::shared_cache::mounts::Travel;
 use crate::shared_cache::{Backend, CacheFrom, CacheTo};
@@ -379,17 +379,31 @@ pub fn run_several(targets: &[Target], events: &Events, stop: &Stop) -> Result<V
     match outcome {
         Ok(made) => {
             let facts = made.iter().enumerate().map(|(at, made)| (at, made.facts.clone())).collect();
-            let record = recorder.finish(Ok(facts), false);
+            let record = finished(&recorder, Ok(facts), (stop, &services.events));
             let built = |made: together::MadeTarget| {
                 (made.name, Built { record: Some(Arc::clone(&record)), ..made.built })
             };
             Ok(made.into_iter().map(built).collect())
         }
         Err(diagnostics) => {
-            let record = recorder.finish(Err(&diagnostics), stop.is_wanted());
+            let record = finished(&recorder, Err(&diagnostics), (stop, &services.events));
             Err(Failed { record: Some(record), ..Failed::while_building(diagnostics, &services) })
         }
     }
+}
+
+/// The record of a build that has ended. One that cannot be kept is no failure, and told.
+fn finished(
+    recorder: &Recorder,
+    outcome: Result<Vec<(usize, Made)>, &[Diagnostic]>,
+    (stop, events): (&Stop, &Events),
+) -> Arc<Record> {
+    let is_stopped = outcome.is_err() && stop.is_wanted();
+    let (record, lost) = recorder.finish(outcome, is_stopped);
+    if let Some(lost) = lost {
+        events.send(Event::Warning(lost));
+    }
+    record
 }
 
 impl Request {

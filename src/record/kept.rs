@@ -90,23 +90,34 @@ pub(super) fn new_id() -> String {
     format!("{:012x}", random & 0xffff_ffff_ffff)
 }
 
-/// Says in the store that a build has begun.
+/// Says in the store that a build has begun. Whoever sees the file finds it whole, and locked.
 pub(super) fn begin(store: &Store, record: &Record) -> io::Result<Begun> {
     let path = store.private(Folder::History).join(file_name(record, "begun"));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    let fresh = path.with_extension("new");
+    let text = text(record)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     // A lock that cannot be had makes the build look as if it were killed until it ends.
     let _ = file.try_lock();
-    file.write_all(text(record)?.as_bytes())?;
-    Ok(Begun { _lock: file, path })
+    let written = file.write_all(text.as_bytes()).and_then(|()| fs::rename(&fresh, &path));
+    match written {
+        Ok(()) => Ok(Begun { _lock: file, path }),
+        Err(error) => {
+            // A full disk has room for nothing that is half there.
+            let _ = fs::remove_file(&fresh);
+            Err(error)
+        }
+    }
 }
 
-/// Puts the whole record in its place; what was left of the beginning goes. Now and then, what is too old or too much makes room: to look
+/// Puts the whole record, whose text this is, in its place; what was left of the beginning goes. Now and then, what is too old or too much makes room: to look
 /// for that costs more than to write a record.
-pub(super) fn finish(store: &Store, begun: Option<Begun>, record: &Record) -> io::Result<()> {
+pub(super) fn finish(store: &Store, begun: Option<Begun>, record: &Record, text: &str) -> io::Result<()> {
     let folder = store.private(Folder::History);
-    put(&folder.join(file_name(record, "json")), record)?;
-    if let Some(begun) = begun {
-        fs::remove_file(&begun.path)?;
+    put(&folder.join(file_name(record, "json")), text)?;
+    match begun.map(|begun| fs::remove_file(&begun.path)) {
+        // Somebody has removed it: `rbuild history rm`, say.
+        Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Some(_) | None => {}
     }
     if record.id.ends_with('0') {
         expire(&folder, record.started_ms);
@@ -127,10 +138,24 @@ fn text(record: &Record) -> io::Result<String> {
     })
 }
 
-fn put(path: &Path, record: &Record) -> io::Result<()> {
+/// Takes the passwords of URLs out of a record, which others than the store are given, too; gives its text.
+pub(super) fn clean(record: &mut Record) -> io::Result<String> {
+    let text = serde_json::to_string(record)?;
+    let Cow::Owned(without) = without_passwords(&text) else { return Ok(text) };
+    // It is the same shape, with other texts in it; one that could not be read would be no record.
+    let read = serde_json::from_str(&without).map_err(io::Error::from);
+    let (clean, fault) = match read {
+        Ok(clean) => (clean, Ok(())),
+        Err(error) => (Record::default(), Err(error)),
+    };
+    *record = clean;
+    fault.map(|()| without)
+}
+
+fn put(path: &Path, text: &str) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let written = || {
-        crate::store::write_private(&fresh, text(record)?.as_bytes())?;
+        crate::store::write_private(&fresh, text.as_bytes())?;
         fs::rename(&fresh, path)
     };
     written().inspect_err(|_| drop(fs::remove_file(&fresh)))
@@ -144,7 +169,7 @@ pub fn add(store: &Store, record: &Record) -> io::Result<bool> {
     if list(store).iter().any(|kept| kept.id == record.id) {
         return Ok(false);
     }
-    put(&store.private(Folder::History).join(file_name(record, "json")), record).map(|()| true)
+    put(&store.private(Folder::History).join(file_name(record, "json")), &text(record)?).map(|()| true)
 }
 
 /// Whether a text can be the id of a build: it is a part of file names.
@@ -203,12 +228,19 @@ impl Kept {
     /// # Errors
     /// As [`Error`] says.
     pub fn read(&self) -> Result<Record, Error> {
-        let id = || self.id.clone();
-        let fail = |source| Error::Io { id: id(), source };
-        let file = crate::rootfs::open_regular(&self.path).map_err(fail)?;
+        let (bytes, is_running) = self.open().map_err(|source| Error::Io { id: self.id.clone(), source })?;
+        self.understood(&bytes, is_running)
+    }
+
+    /// Its bytes, and whether its build is under way.
+    fn open(&self) -> io::Result<(Vec<u8>, bool)> {
+        let file = crate::rootfs::open_regular(&self.path)?;
         let is_running = !self.is_whole && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-        let bytes = read_all(file).map_err(fail)?;
-        let mut record = parse(&bytes).map_err(|fault| fault.of(&self.id))?;
+        Ok((read_all(file)?, is_running))
+    }
+
+    fn understood(&self, bytes: &[u8], is_running: bool) -> Result<Record, Error> {
+        let mut record = parse(bytes).map_err(|fault| fault.of(&self.id))?;
         if !self.is_whole {
             record.status = if is_running { Status::Running } else { Status::Killed };
         }
@@ -218,8 +250,9 @@ impl Kept {
     /// Reads it if its text has what is looked for; one that has not is none, as is one that cannot be read. Most records are of other
     /// things, and need not be understood.
     pub fn read_if(&self, finder: &memchr::memmem::Finder<'_>) -> Option<Record> {
-        self.bytes().ok().filter(|bytes| finder.find(bytes).is_some())?;
-        self.read().ok()
+        let (bytes, is_running) = self.open().ok()?;
+        finder.find(&bytes)?;
+        self.understood(&bytes, is_running).ok()
     }
 
     fn bytes(&self) -> io::Result<Vec<u8>> {
@@ -337,12 +370,32 @@ mod tests {
         drop(begun);
         assert_eq!(status(), Status::Killed);
         let begun = Begun { _lock: File::open(&path).unwrap(), path };
-        finish(&store, Some(begun), &Record { status: Status::Completed, ..record.clone() }).unwrap();
+        let whole = Record { status: Status::Completed, ..record.clone() };
+        finish(&store, Some(begun), &whole, &text(&whole).unwrap()).unwrap();
         assert_eq!(status(), Status::Completed);
         assert_eq!(fs::read_dir(store.folder(Folder::History)).unwrap().count(), 1);
         assert!(!add(&store, &record).unwrap());
         list(&store)[0].remove().unwrap();
         assert!(list(&store).is_empty() && add(&store, &record).unwrap());
+    }
+
+    /// A file that a reader sees is whole and locked; one that cannot be had leaves nothing, and what somebody removed is no fault.
+    #[test]
+    fn a_beginning_appears_whole_or_not_at_all() {
+        let (_dir, store) = store();
+        let record = record(1_800_000_000_000);
+        let folder = store.private(Folder::History);
+        let begun = folder.join(file_name(&record, "begun"));
+        // Nothing can take the place of a folder.
+        fs::create_dir(&begun).unwrap();
+        assert!(begin(&store, &record).is_err());
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir(&begun).unwrap();
+        let left = begin(&store, &record).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_file(&begun).unwrap();
+        finish(&store, Some(left), &record, &text(&record).unwrap()).unwrap();
+        assert!(list(&store)[0].is_whole);
     }
 
     #[test]
@@ -352,7 +405,7 @@ mod tests {
         // The last is one of those that look.
         for at in 0..=BUILDS as u64 + 12 {
             let record = Record { id: format!("{at:012x}"), ..record(start + at) };
-            finish(&store, None, &record).unwrap();
+            finish(&store, None, &record, &text(&record).unwrap()).unwrap();
         }
         let kept = list(&store);
         assert_eq!((kept.len(), kept[0].started_ms), (BUILDS, start + BUILDS as u64 + 12));

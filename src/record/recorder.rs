@@ -13,8 +13,8 @@ use super::mask::{Hidden, Hide, Mask};
 use crate::clock;
 use crate::oci::Digest;
 use crate::report::{
-    self, Diagnostic, Event, Events, Foresight, Listener, ResourceUsage, Source, StepHeading, StepNumber,
-    StepResult,
+    self, Diagnostic, Event, Events, Foresight, Listener, ResourceUsage, Severity, Source, StepHeading,
+    StepNumber, StepResult,
 };
 use crate::store::Store;
 use crate::sync::{lock, processors};
@@ -48,6 +48,8 @@ struct State {
     /// Where the record is to be kept; nowhere once it is there.
     store: Option<Store>,
     begun: Option<Begun>,
+    /// What cannot be written is not tried again with every step.
+    has_tried: bool,
 }
 
 impl Recorder {
@@ -160,12 +162,13 @@ impl Recorder {
         record
     }
 
-    /// The build has ended; gives its record, which the store has from now on. `made` is what each target came to.
+    /// The build has ended; gives its record, which has no password of a URL, and which the store has from now on, or why it has not.
+    /// `made` is what each target came to.
     pub fn finish(
         &self,
         outcome: Result<Vec<(usize, Made)>, &[Diagnostic]>,
         is_stopped: bool,
-    ) -> Arc<Record> {
+    ) -> (Arc<Record>, Option<Diagnostic>) {
         let mut state = lock(&self.state);
         let State { record, mask, store, begun, hidden, .. } = &mut *state;
         record.took_ms = Some(milliseconds(self.started.elapsed()));
@@ -184,12 +187,16 @@ impl Recorder {
             }
         }
         hidden.hide(record);
-        if let Some(store) = store.take()
-            && let Err(error) = kept::finish(&store, begun.take(), record)
-        {
-            tracing::warn!(%error, "cannot keep the record of the build");
-        }
-        Arc::new(std::mem::take(record))
+        let kept = kept::clean(record).and_then(|text| match store.take() {
+            Some(store) => kept::finish(&store, begun.take(), record, &text),
+            None => Ok(()),
+        });
+        let lost = |error: std::io::Error| Diagnostic {
+            severity: Severity::Warning,
+            ..Diagnostic::error(format!("cannot keep the record of the build: {error}"))
+                .help("`rbuild history` will not know of it")
+        };
+        (Arc::new(std::mem::take(record)), kept.err().map(lost))
     }
 
     fn now(&self) -> u64 {
@@ -211,7 +218,11 @@ impl Listener for Recorder {
 impl State {
     /// Leaves in the store that the build has begun, unless that is there, or more. What cannot be written is no failure of a build.
     fn begin(&mut self) {
-        let Self { record, hidden, store: Some(store), begun: slot @ None, .. } = self else { return };
+        let Self { record, hidden, store: Some(store), begun, has_tried: has_tried @ false, .. } = self
+        else {
+            return;
+        };
+        *has_tried = true;
         // What was asked for is told; what came of it until now would be half of it.
         let rest = Record {
             steps: std::mem::take(&mut record.steps),
@@ -221,8 +232,9 @@ impl State {
         };
         hidden.hide(record);
         match kept::begin(store, record) {
-            Ok(begun) => *slot = Some(begun),
-            Err(error) => tracing::warn!(%error, "cannot record the build"),
+            Ok(word) => *begun = Some(word),
+            // Whether the whole record cannot be kept either is told in the end.
+            Err(error) => tracing::debug!(%error, "cannot record that a build has begun"),
         }
         (record.steps, record.warnings, record.notes) = (rest.steps, rest.warnings, rest.notes);
     }
@@ -410,7 +422,7 @@ mod tests {
         let text = "FROM a:$V\nENV A=${TOKEN} \\\n    B=c\nADD https://me:tok@h/$V.tgz /\n".to_owned();
         recorder.read(0, &Arc::new(Source { name: "Dockerfile".to_owned(), text }), None);
         recorder.hear(&Event::Planned(vec![heading(title, lines)]));
-        let record = recorder.finish(Ok(Vec::new()), false);
+        let (record, _) = recorder.finish(Ok(Vec::new()), false);
         record.steps[0].title.clone()
     }
 
@@ -436,7 +448,7 @@ mod tests {
         recorder.read(0, &Arc::new(Source { name: "Dockerfile".to_owned(), text }), None);
         recorder.hear(&Event::Planned(vec![heading("RUN echo sesame", Some((2, 2)))]));
         recorder.hear(&Event::Note("sesame".to_owned()));
-        let record = recorder.finish(Err(&[Diagnostic::error("no sesame")]), false);
+        let (record, _) = recorder.finish(Err(&[Diagnostic::error("no sesame")]), false);
         let text = serde_json::to_string(&*record).unwrap();
         assert!(!text.contains("sesame") && text.matches("[s]").count() == 5, "{text}");
     }
@@ -463,7 +475,7 @@ mod tests {
         recorder.hear(&Event::Started(StepNumber(9)));
         recorder.hear(&Event::Warning(Diagnostic::warning("StageNameCasing", "a")));
         let errors = [Diagnostic::error("b")];
-        let record = recorder.finish(Err(&errors), true);
+        let (record, _) = recorder.finish(Err(&errors), true);
         let step = &record.steps[0];
         assert_eq!(
             (step.outcome, step.took_ms, step.missed.as_deref()),

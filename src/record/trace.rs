@@ -80,7 +80,7 @@ fn of_threads(record: &Record, process: usize, threads: &[Thread], events: &mut 
     }
     name_process(process, &format!("threads of rbuild, build {}", record.id), events);
     let began = record.started_ms.saturating_mul(1000);
-    for (at, Thread { name, work }) in threads.iter().enumerate() {
+    for (at, Thread { name, work, more }) in threads.iter().enumerate() {
         let thread = at + 1;
         events.push(json!({
             "ph": "M", "name": "thread_name", "pid": process, "tid": thread, "args": { "name": name },
@@ -91,6 +91,12 @@ fn of_threads(record: &Record, process: usize, threads: &[Thread], events: &mut 
             events.push(json!({
                 "ph": "X", "name": busy.what, "cat": "thread", "pid": process, "tid": thread, "ts": start, "dur": length,
                 "args": { "pieces": busy.pieces, "bytes": busy.bytes },
+            }));
+        }
+        if *more > 0 {
+            let end = work.last().map_or(0, |busy| busy.to_us.saturating_sub(began));
+            events.push(json!({
+                "ph": "i", "s": "t", "name": format!("{more} more"), "cat": "thread", "pid": process, "tid": thread, "ts": end,
             }));
         }
     }
@@ -303,7 +309,7 @@ mod tests {
             assert!(start.is_some_and(|start| number(start, "ts") <= number(end, "ts")), "{end}");
         }
         for event in all {
-            let known = ["X", "s", "f", "C", "M"].iter().any(|phase| event["ph"] == *phase);
+            let known = ["X", "s", "f", "C", "M", "i"].iter().any(|phase| event["ph"] == *phase);
             assert!(
                 known && event["name"].is_string() && event["pid"].is_u64() && event["tid"].is_u64(),
                 "{event}"
@@ -331,8 +337,9 @@ mod tests {
             Thread {
                 name: "hash".to_owned(),
                 work: vec![busy(5_000_100, 5_000_400), busy(5_001_000, 5_001_000)],
+                more: 0,
             },
-            Thread { name: "other".to_owned(), work: vec![busy(4_000_000, 5_000_200)] },
+            Thread { name: "other".to_owned(), work: vec![busy(4_000_000, 5_000_200)], more: 7 },
         ];
         let told = events(&[&Record { started_ms: 5_000, ..Record::default() }], &threads);
         check(&told);
@@ -341,6 +348,8 @@ mod tests {
         let slices: Vec<_> = slices.map(|e| (e["tid"].clone(), e["ts"].clone(), e["dur"].clone())).collect();
         let of = |thread: u64, from: u64, length: u64| (json!(thread), json!(from), json!(length));
         assert_eq!(slices, [of(1, 100, 300), of(1, 1000, 1), of(2, 0, 200)]);
+        let more: Vec<_> = all.iter().filter(|event| event["ph"] == "i").collect();
+        assert!(more.len() == 1 && more[0]["name"] == "7 more" && more[0]["tid"] == 2, "{more:?}");
     }
 
     #[test]

@@ -312,6 +312,36 @@ fn a_trace_tells_what_was_done_when() {
     assert!(files(&world).is_empty());
     world.build(["--trace", file.to_str().unwrap()]).env("RBUILD_CONFIG", &config).run();
     assert_eq!(files(&world).len(), 1);
+    // What was built is told, and its metadata written, also where the trace cannot be had, or the record, or the summary.
+    let metadata = world.path().join("metadata.json");
+    let words = ["--trace", "/no/such/folder/trace", "--metadata-file", metadata.to_str().unwrap()];
+    let ran = world.build(words).status(1).run();
+    assert!(
+        ran.stderr.contains("\nbuilt sha256:") && ran.stderr.contains("/no/such/folder"),
+        "{}",
+        ran.stderr
+    );
+    assert!(fs::read_to_string(&metadata).unwrap().contains("containerimage.digest"));
+    let history = world.store().join("rbuild/history");
+    fs::remove_dir_all(&history).unwrap();
+    fs::write(&history, "").unwrap();
+    let ran = world.build([""; 0]).env("GITHUB_STEP_SUMMARY", "/no/such/summary").remarks().run();
+    for part in
+        ["warning: cannot keep the record", "warning: cannot write the summary for GitHub into `/no/such"]
+    {
+        assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+    }
+    // Where nothing is built, there is nothing to write.
+    world.file("docker-bake.json", r#"{"target": {"default": {}}}"#);
+    for words in [
+        ["build", "--check", "--trace=x", "."],
+        ["bake", "--print", "--report=x", "default"],
+        ["bake", "--list=targets", "--advice", "default"],
+        ["bake", "--check", "--report=x", "default"],
+    ] {
+        let ran = world.rbuild(words).status(2).run();
+        assert!(ran.stderr.contains("` means nothing to what only looks at "), "{words:?}: {}", ran.stderr);
+    }
 }
 
 #[test]

@@ -30,6 +30,23 @@ fn a_password_in_a_url_is_shown_nowhere() {
         let said = ran.stdout + &ran.stderr;
         assert!(!said.contains(PASSWORD), "{words:?}: {said}");
     }
+    // Nor is it in files: of a build that fails, with its message, and of one that goes well.
+    let file = |name: &str| world.path().join(name);
+    let (report, trace, summary) = (file("r.html"), file("t.json"), file("s.md"));
+    let written = |dockerfile: &str, status| {
+        world.dockerfile(dockerfile);
+        let words = ["--report", report.to_str().unwrap(), "--trace", trace.to_str().unwrap()];
+        world.build(words).env("GITHUB_STEP_SUMMARY", &summary).status(status).run();
+        for path in [&report, &trace, &summary] {
+            let text = fs::read_to_string(path).unwrap();
+            assert!(!text.contains(PASSWORD) && text.contains("://xxxxx"), "{}: {text}", path.display());
+            fs::remove_file(path).unwrap();
+        }
+    };
+    let failing = format!("FROM scratch\nLABEL from={url}\nADD {url} /\n");
+    written(&failing, 1);
+    written(&format!("FROM scratch\nLABEL from={url}\nCOPY Dockerfile /\n"), 0);
+    world.dockerfile(&failing);
     let ran = world.build([""; 0]).status(1).run();
     assert!(ran.stderr.contains("3 | ADD http://xxxxx@"), "{}", ran.stderr);
     assert!(ran.stderr.contains("ADD http://xxxxx:xxxxx@"), "{}", ran.stderr);

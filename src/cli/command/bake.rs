@@ -11,7 +11,7 @@ use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::call::{self, Call, Method, Told};
 use crate::cli::command::build::{self, Jobs};
-use crate::cli::command::ending::{Ending, Files};
+use crate::cli::command::ending::{Ending, Files, LOOKS};
 use crate::cli::error::{color_of, print};
 use crate::cli::options::bake::{Common, check_stdout, request};
 use crate::cli::options::configuration::{Configuration, RegistryArgs};
@@ -162,6 +162,10 @@ fn bake(
     let started = Instant::now();
     let line = Words::of(&args.targets);
     let call = args.call()?;
+    let files_of_build = Files { report: args.report.clone(), trace: args.trace.clone() };
+    if args.print || args.list().is_some() {
+        files_of_build.refuse(args.advice, "what only looks at a definition: nothing is built")?;
+    }
     let allowed = Allowed::parse(&args.allow).map_err(usage)?;
     let given = Given { files: &args.file, variables: &args.var, offline: args.offline };
     let options = definition::read_options(&given, &line)?;
@@ -186,25 +190,31 @@ fn bake(
         requests.push((name.clone(), request(global, configuration, target, &common)?));
     }
     check_stdout(&requests)?;
-    if args.report.is_some() || args.trace.is_some() {
-        // These are made of the record.
-        let off = requests.iter_mut().filter(|(_, request)| request.recording == Recording::Off);
-        off.for_each(|(_, request)| request.recording = Recording::WithoutValues);
-    }
-    let files = Files { report: args.report.clone(), trace: args.trace.clone() };
-    let ending = Ending::new(sandbox::store_root(global)?, (mode, false), args.advice, files)?;
-    let (called, built): (Vec<_>, Vec<_>) = requests.into_iter().partition(|(name, _)| {
+    let (called, mut built): (Vec<_>, Vec<_>) = requests.into_iter().partition(|(name, _)| {
         call_of(&resolved, name, call).is_some_and(|call| call.method != Method::Build)
     });
+    if built.is_empty() && !called.is_empty() {
+        files_of_build.refuse(args.advice, LOOKS)?;
+    }
+    if args.report.is_some() || args.trace.is_some() {
+        // These are made of the record.
+        let off = built.iter_mut().filter(|(_, request)| request.recording == Recording::Off);
+        off.for_each(|(_, request)| request.recording = Recording::WithoutValues);
+    }
+    let ending = Ending::new(sandbox::store_root(global)?, (mode, false), args.advice, files_of_build)?;
     let made = match built.is_empty() {
         true => Vec::new(),
         false => build_all(built, (mode, &ending))?,
     };
-    let looked = look(&called, &resolved, call)?;
+    // What was built is told, whatever cannot be looked at or written.
+    let (looked, blind) = match look(&called, &resolved, call) {
+        Ok(looked) => (looked, Ok(())),
+        Err(failure) => (Vec::new(), Err(failure)),
+    };
     let record = made.first().and_then(|(_, built)| built.record.as_deref());
-    let lines = ending.of_built(record)?;
-    finish((&made, &looked), args.metadata_file.as_deref(), (mode, &lines), started)?;
-    show(&looked, &resolved, call)
+    let lines = ending.of_built(record);
+    let metadata = finish((&made, &looked), args.metadata_file.as_deref(), (mode, &lines), started);
+    Failure::all([blind, metadata, ending.write(record), show(&looked, &resolved, call)])
 }
 
 /// A target that was looked at and not built, how, and what there is to say of it.
@@ -352,7 +362,7 @@ fn finish(
     (mode, lines): (ProgressMode, &str),
     started: Instant,
 ) -> Result<(), Failure> {
-    if let Some(path) = metadata_file {
+    let metadata = metadata_file.map_or(Ok(()), |path| {
         let with_warnings =
             variable("BUILDX_METADATA_WARNINGS").is_some_and(|text| boolean(&text) == Some(true));
         let mut object = metadata::of_targets(made, with_warnings, metadata::Provenance::wanted());
@@ -362,8 +372,8 @@ fn finish(
             let result = serde_json::json!({"result.statuscode": status, "result.txt": told.text});
             object.insert((*name).to_owned(), result);
         }
-        metadata::write(path, &object)?;
-    }
+        metadata::write(path, &object)
+    });
     let mut text = String::new();
     for (name, built) in made {
         match mode {
@@ -389,7 +399,7 @@ fn finish(
     }
     // The images are there even if nobody reads this.
     let _ = std::io::stderr().write_all(text.as_bytes());
-    Ok(())
+    metadata
 }
 
 /// Checks, outlines and the like, of each target that asks for it.

@@ -11,7 +11,7 @@ use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::call::{self, Method};
 use crate::cli::command::check_image;
-use crate::cli::command::ending::{Ending, Files};
+use crate::cli::command::ending::{Ending, Files, LOOKS};
 use crate::cli::error::print;
 use crate::cli::face::Face;
 use crate::cli::interrupt::{self, Ended};
@@ -301,6 +301,8 @@ pub(crate) fn run(global: &Global, line: &BuildLine) -> Result<(), Failure> {
     let call = call::from_args(args).map_err(in_form)?;
     if call.method != Method::Build {
         request::refuse_on(args, "what only looks at a Dockerfile")?;
+        let files = Files { report: args.report.clone(), trace: args.trace.clone() };
+        files.refuse(args.advice, LOOKS).map_err(in_form)?;
         return call.run(&request);
     }
     forget_id(&request)?;
@@ -318,30 +320,40 @@ pub(crate) fn build_shown(
     let files = Files { report: args.report.clone(), trace: args.trace.clone() };
     let ending = Ending::new(request.store_root.clone(), (mode, args.quiet), args.advice, files)?;
     let built = build_interruptibly(global, args, request, (mode, &ending))?;
-    let lines = ending.of_built(built.record.as_deref())?;
-    if let Some(path) = &args.docker.metadata_file {
+    let lines = ending.of_built(built.record.as_deref());
+    let metadata = args.docker.metadata_file.as_ref().map_or(Ok(()), |path| {
         let with_warnings =
             variable("BUILDX_METADATA_WARNINGS").is_some_and(|text| boolean(&text) == Some(true));
-        let object = metadata::object(&built, with_warnings, metadata::Provenance::wanted());
-        metadata::write(path, &object)?;
-    }
+        metadata::write(path, &metadata::object(&built, with_warnings, metadata::Provenance::wanted()))
+    });
+    // The image is there, and may have been pushed: that is said whatever cannot be written.
+    let told = tell(global, args, (&built, &lines), (mode, started));
+    Failure::all([metadata, told, ending.write(built.record.as_deref())]).map(|()| built)
+}
+
+/// Says what was built.
+fn tell(
+    global: &Global,
+    args: &BuildArgs,
+    (built, lines): (&Built, &str),
+    (mode, started): (ProgressMode, std::time::Instant),
+) -> Result<(), Failure> {
     // As in buildx, which prints nothing with `none`.
     let is_quiet = global.face == Face::Docker && mode == ProgressMode::Quiet;
     if args.quiet || is_quiet {
-        print(&format!("{}\n", built.id))?;
-        return Ok(built);
+        return print(&format!("{}\n", built.id));
     }
     let text = match mode {
-        ProgressMode::Quiet | ProgressMode::None | ProgressMode::RawJson => return Ok(built),
-        ProgressMode::Json => format!("{}\n", json::built(&built, started.elapsed())),
+        ProgressMode::Quiet | ProgressMode::None | ProgressMode::RawJson => return Ok(()),
+        ProgressMode::Json => format!("{}\n", json::built(built, started.elapsed())),
         ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain => {
-            let summary = summary(&built, started.elapsed(), mode.resolved() == ProgressMode::Tty);
-            defused(summary) + &lines
+            let summary = summary(built, started.elapsed(), mode.resolved() == ProgressMode::Tty);
+            defused(summary) + lines
         }
     };
     // The image is there even if nobody reads this.
     let _ = std::io::stderr().write_all(text.as_bytes());
-    Ok(built)
+    Ok(())
 }
 
 /// What an earlier build left in the file of the id is not taken for the id of one that failed.

@@ -14,7 +14,7 @@ use crate::cli::options::request::variable;
 use crate::cli::show::after;
 use crate::cli::show::progress::defused;
 use crate::record::Record;
-use crate::report::Diagnostic;
+use crate::report::{Diagnostic, Severity};
 use crate::store::Store;
 use crate::text::terminal::harmless;
 
@@ -24,6 +24,7 @@ pub(crate) struct Ending {
     store_root: PathBuf,
     advises: bool,
     is_for_people: bool,
+    is_for_programs: bool,
     /// The file that GitHub shows.
     summary: Option<String>,
     report: Option<PathBuf>,
@@ -39,6 +40,27 @@ pub(crate) struct Files {
     pub(crate) trace: Option<PathBuf>,
 }
 
+/// What has no ending, as [`Files::refuse`] words it.
+pub(crate) const LOOKS: &str = "what only looks at Dockerfiles: nothing is built";
+
+impl Files {
+    /// An option that changes nothing would be believed to change something: refuses them, and `advice`, for what builds nothing.
+    pub(crate) fn refuse(&self, advice: Option<bool>, what: &str) -> Result<(), Failure> {
+        let given = [
+            ("--report", self.report.is_some()),
+            ("--trace", self.trace.is_some()),
+            ("--advice", advice.is_some()),
+        ];
+        match given.iter().find(|(_, is_given)| *is_given) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let error = Diagnostic::error(format!("`{name}` means nothing to {what}"));
+                Err(Failure::usage(error.help(format!("leave `{name}` out, or build"))))
+            }
+        }
+    }
+}
+
 impl Ending {
     /// Of a build that is about to begin. `advice` is what the command line says of it, `is_quiet` whether nobody reads what is said.
     pub(crate) fn new(
@@ -49,36 +71,39 @@ impl Ending {
     ) -> Result<Self, Failure> {
         let is_for_people =
             matches!(mode, ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain) && !is_quiet;
+        let is_for_programs = mode == ProgressMode::Json;
         let advises = advises(advice)?;
         if trace.is_some() {
             busy::note();
         }
-        Ok(Self { store_root, advises, is_for_people, summary: summary_file(), report, trace })
+        let summary = summary_file();
+        Ok(Self { store_root, advises, is_for_people, is_for_programs, summary, report, trace })
     }
 
-    /// Writes what is to be written of a build that went well; gives the lines that are to be printed behind its result.
-    pub(crate) fn of_built(&self, record: Option<&Record>) -> Result<String, Failure> {
-        let Some(record) = record else { return Ok(String::new()) };
-        let lines = self.tell(record);
-        if let Some(path) = &self.trace {
-            trace::write(path, &[record], &busy::noted())?;
-        }
-        if let Some(path) = &self.report {
-            report::write_of(path, &self.store_root, record)?;
-        }
-        Ok(lines)
+    /// Appends the summary of a build that went well; gives the lines that are to be printed behind its result.
+    pub(crate) fn of_built(&self, record: Option<&Record>) -> String {
+        record.map(|record| self.tell(record)).unwrap_or_default()
     }
 
-    /// The same of one that did not, whose error is told after this.
+    /// Writes the files that were asked for of a build that went well; last, for what was built is told even if these cannot be had.
+    pub(crate) fn write(&self, record: Option<&Record>) -> Result<(), Failure> {
+        record.map_or(Ok(()), |record| Failure::all(self.files(record)))
+    }
+
+    fn files(&self, record: &Record) -> [Result<(), Failure>; 2] {
+        let trace = self.trace.as_ref().map(|path| trace::write(path, &[record], &busy::noted()));
+        let report = self.report.as_ref().map(|path| report::write_of(path, &self.store_root, record));
+        [trace, report].map(|written| written.unwrap_or(Ok(())))
+    }
+
+    /// Both of one that did not, whose error is told after this.
     pub(crate) fn of_failed(&self, record: Option<&Record>) {
         let Some(record) = record else { return };
         let lines = self.tell(record);
         let _ = std::io::stderr().write_all(lines.as_bytes());
-        let trace = self.trace.as_ref().map(|path| trace::write(path, &[record], &busy::noted()));
-        let report = self.report.as_ref().map(|path| report::write_of(path, &self.store_root, record));
         // Why the build failed is told in any case, and matters more.
-        for failure in [trace, report].into_iter().flatten().filter_map(Result::err) {
-            crate::cli::error::report(&failure);
+        for failure in self.files(record).into_iter().filter_map(Result::err) {
+            crate::cli::error::report(&failure.in_json(self.is_for_programs));
         }
     }
 
@@ -90,7 +115,11 @@ impl Ending {
         if let Some(path) = &self.summary
             && let Err(error) = after::append(path, &after::markdown(record, &lines))
         {
-            tracing::warn!(%error, "cannot write the summary for GitHub");
+            let text = format!("cannot write the summary for GitHub into `{path}`: {error}");
+            let told = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(text) };
+            let told =
+                told.help("$GITHUB_STEP_SUMMARY names the file; without that variable there is no summary");
+            crate::cli::error::report(&Failure::build(vec![told]).in_json(self.is_for_programs));
         }
         let lines = lines.iter().filter(|_| self.is_for_people).map(|line| format!("  {}\n", harmless(line)));
         defused(lines.collect())

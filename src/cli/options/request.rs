@@ -231,6 +231,9 @@ pub(crate) fn refuse_results(
         ("--check", args.check),
         ("--call", args.call.is_some() || args.docker.print.is_some()),
         ("--quiet", args.quiet),
+        ("--report", args.report.is_some()),
+        ("--trace", args.trace.is_some()),
+        ("--advice", args.advice.is_some()),
         (args.budget.given().unwrap_or_default(), args.budget.given().is_some()),
     ];
     match results.iter().chain(others).find(|(_, given)| *given) {

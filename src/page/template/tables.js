@@ -116,8 +116,10 @@ function message(one, kind) {
 function dockerfilePart() {
   const text = target.dockerfile.text.split("\n");
   const cost = new Map();
+  // What targets of one Dockerfile share is done once, for the first of them.
+  const isShared = (step, at) => layerOf.has(at) && record.targets[step.target - 1]?.dockerfile.digest === target.dockerfile.digest;
   steps.forEach((step, at) => {
-    if (!step.lines || step.target !== view.target + 1 || step.title.startsWith("ONBUILD ")) return;
+    if (!step.lines || (step.target !== view.target + 1 && !isShared(step, at)) || step.title.startsWith("ONBUILD ")) return;
     const own = cost.get(step.lines[0]) || { ms: 0, size: 0, at, cached: true, end: step.lines[1] };
     own.ms += ranAtAll(at) ? ownTime(at) : 0;
     own.cached = own.cached && step.outcome === "cached";

@@ -11,8 +11,12 @@ use crate::text::terminal::cut;
 const WIDTH: usize = 80;
 /// So many steps are in a table; GitHub takes a mebibyte for a step of a job.
 const STEPS: usize = 60;
-/// So many targets, and errors, are told of.
+/// So many targets, and errors, are told of;
 const MOST: usize = 60;
+/// of each, so many names and ways to go on.
+const FEW: usize = 8;
+/// Sentences are cut to so many columns: GitHub drops a summary that is too long.
+const LONGEST: usize = 500;
 
 /// What was made, or why not, and the steps with their times.
 pub(in crate::cli) fn markdown(record: &Record, lines: &[String]) -> String {
@@ -43,7 +47,10 @@ fn total(record: &Record) -> String {
 
 fn made(target: &Target) -> String {
     let Some(made) = &target.made else { return "no image".to_owned() };
-    let names: Vec<String> = made.names.iter().map(|name| code(name)).collect();
+    let mut names: Vec<String> = made.names.iter().take(FEW).map(|name| code(name)).collect();
+    if made.names.len() > FEW {
+        names.push(format!("{} more", made.names.len() - FEW));
+    }
     let names = if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
     let (digest, size) = (code(&made.digest), bytes(made.layers_size));
     format!("{digest}{names}: {size}, {} ran, {} cached", made.ran, made.cached)
@@ -60,7 +67,7 @@ fn failed(record: &Record, text: &mut String) {
         let Message { text: message, place, help, .. } = error;
         let place = place.as_ref().map(|place| format!(" ({}, line {})", code(&place.file), place.line));
         text.push_str(&format!("- {}{}\n", escaped(message), place.unwrap_or_default()));
-        help.iter().for_each(|help| text.push_str(&format!("  - {}\n", escaped(help))));
+        help.iter().take(FEW).for_each(|help| text.push_str(&format!("  - {}\n", escaped(help))));
     }
 }
 
@@ -88,7 +95,9 @@ fn table(record: &Record, text: &mut String) {
         };
         let time = step.took_ms.filter(|_| has_worked(step)).map(took).unwrap_or_default();
         let why = step.missed.as_deref().map(escaped).unwrap_or_default();
-        text.push_str(&format!("| {} | {became} | {time} | {why} |\n", code(&cut(&step.name(), WIDTH))));
+        // A cell ends at a bar even between backticks.
+        let name = code(&cut(&step.name(), WIDTH)).replace('|', "\\|");
+        text.push_str(&format!("| {name} | {became} | {time} | {why} |\n"));
     }
     if told.len() > shown.len() {
         text.push_str(&format!("| and {} more | | | |\n", told.len() - shown.len()));
@@ -102,11 +111,13 @@ pub(in crate::cli) fn append(path: &str, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// Text as itself: nothing in it is a mark or a tag, or ends a cell.
+/// Text as itself, cut: nothing in it is a mark or a tag, or ends a cell.
 fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    let mut out = String::with_capacity(text.len().min(LONGEST));
+    for c in cut(text, LONGEST).chars() {
         match c {
+            // Between two of them there would be mathematics, where a backslash is none of ours.
+            '$' => out.push_str("&#36;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '&' => out.push_str("&amp;"),
@@ -121,14 +132,14 @@ fn escaped(text: &str) -> String {
     out.replace('\n', " ")
 }
 
-/// The same between backticks; a cell ends at a bar even there.
+/// The same between backticks.
 fn code(text: &str) -> String {
     let safe = |c: char| match c {
         '`' => '\'',
         c if crate::text::terminal::is_unsafe(c) || c == '\n' => ' ',
         c => c,
     };
-    format!("`{}`", text.chars().map(safe).collect::<String>().replace('|', "\\|"))
+    format!("`{}`", cut(text, LONGEST).chars().map(safe).collect::<String>())
 }
 
 #[cfg(test)]
@@ -141,6 +152,8 @@ mod tests {
             escaped("a|<script> `x` *b*\u{1b}[31m @all"),
             "a\\|&lt;script&gt; \\`x\\` \\*b\\* \\[31m \\@all"
         );
-        assert_eq!(code("RUN a | b `c`\u{202e}"), "`RUN a \\| b 'c' `");
+        assert_eq!(escaped("$FOO and $BAR"), "&#36;FOO and &#36;BAR");
+        assert_eq!(escaped(&"x".repeat(501)), "x".repeat(499) + "…");
+        assert_eq!(code("RUN a | b `c`\u{202e}"), "`RUN a | b 'c' `");
     }
 }

@@ -132,7 +132,12 @@ fn grown(store: &Store, record: &Record, earlier: &[Record]) -> Option<String> {
 fn removed(store: &Store, record: &Record) -> Option<String> {
     let removes =
         |step: &Step| step.outcome == Some(Outcome::Ran) && step.files.is_some_and(|files| files.removed > 0);
-    let of_target = |at: &usize| record.steps.iter().any(|step| step.target == at + 1 && removes(step));
+    // What targets of one Dockerfile share is done once, for the first of them, whose image may not have it.
+    let dockerfile = |at: usize| record.targets.get(at).map(|target| &target.dockerfile.digest);
+    let is_of = |step: &Step, at: usize| {
+        step.target == at + 1 || step.target.checked_sub(1).and_then(dockerfile) == dockerfile(at)
+    };
+    let of_target = |at: &usize| record.steps.iter().any(|step| removes(step) && is_of(step, *at));
     let lines = (0..record.targets.len()).filter(of_target).take(IMAGES).filter_map(|at| {
         let made = record.targets[at].made.as_ref()?;
         let layers = known(store, made, record)?;

@@ -17,8 +17,8 @@ const LEAST_WAIT: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub(super) struct Ahead {
     pub(super) headings: Vec<StepHeading>,
-    /// Steps that have ended, however, and when.
-    ended: BTreeMap<StepNumber, Instant>,
+    /// Steps that have ended, and when; of those that failed or were cancelled, not when.
+    ended: BTreeMap<StepNumber, Option<Instant>>,
     foresight: Option<Foresight>,
     /// How long each step took the last time that it ran, as far as is known.
     expected: Vec<Option<Duration>>,
@@ -51,7 +51,12 @@ impl Ahead {
     }
 
     pub(super) fn end(&mut self, step: StepNumber, time: Instant) {
-        self.ended.insert(step, time);
+        self.ended.insert(step, Some(time));
+    }
+
+    /// It failed or was cancelled: what stands on it waits for no turn, for it will have none.
+    pub(super) fn fail(&mut self, step: StepNumber) {
+        self.ended.insert(step, None);
     }
 
     /// Which of those that run is critical; `running` with how long each has run.
@@ -73,7 +78,9 @@ impl Ahead {
     /// How long all that is left may take, if no more steps can be under way at once than now.
     pub(super) fn work(&self, running: &[(StepNumber, Duration)]) -> Duration {
         let own = (0..self.headings.len()).map(|at| self.own(at, running));
-        own.sum::<Duration>() / u32::try_from(running.len().max(1)).unwrap_or(u32::MAX)
+        // Times of records that came from elsewhere may be anything.
+        own.fold(Duration::ZERO, Duration::saturating_add)
+            / u32::try_from(running.len().max(1)).unwrap_or(u32::MAX)
     }
 
     /// How long a step may take yet.
@@ -93,7 +100,7 @@ impl Ahead {
         let mut above = vec![Duration::ZERO; self.headings.len()];
         // What a step needs comes before it.
         for (at, heading) in self.headings.iter().enumerate().rev() {
-            rests[at] = self.own(at, running) + above[at];
+            rests[at] = self.own(at, running).saturating_add(above[at]);
             for needed in &heading.needs {
                 if let Some(above) = above.get_mut(needed.0).filter(|_| needed.0 < at) {
                     *above = (*above).max(rests[at]);
@@ -135,7 +142,7 @@ impl Ahead {
                 && !is_running(heading.number)
         });
         let since = idle.filter_map(|heading| {
-            let ready = heading.needs.iter().map(|needed| self.ended.get(needed).copied());
+            let ready = heading.needs.iter().map(|needed| self.ended.get(needed).copied().flatten());
             let ready = ready.collect::<Option<Vec<_>>>()?.into_iter().max()?;
             Some((now.saturating_duration_since(ready), std::cmp::Reverse(heading.number)))
         });
@@ -198,5 +205,18 @@ mod tests {
         assert_eq!(waiting(&ahead, 1, 1), None);
         assert_eq!(waiting(&ahead, 1, 5), Some((StepNumber(2), SECOND * 5)));
         assert_eq!(waiting(&ahead, 2, 5), Some((StepNumber(1), SECOND * 5)));
+        ahead.end(StepNumber(1), now);
+        ahead.fail(StepNumber(2));
+        assert_eq!(waiting(&ahead, 0, 9), None, "what stands on a step that failed has no turn");
+    }
+
+    #[test]
+    fn times_without_end_are_no_fault() {
+        let mut ahead = ahead(&[&[], &[0]]);
+        ahead.foresee(Foresight::new(|| vec![Some(Duration::from_millis(u64::MAX)); 2]));
+        ahead.look(SECOND);
+        assert!(ahead.work(&[]) > SECOND && ahead.critical(&[(StepNumber(0), SECOND)]).is_some());
+        ahead.expected = vec![Some(Duration::MAX); 2];
+        assert!(ahead.work(&[]) > SECOND && ahead.critical(&[(StepNumber(0), SECOND)]).is_some());
     }
 }

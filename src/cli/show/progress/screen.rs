@@ -23,8 +23,15 @@ pub(super) struct Screen {
 
 /// A terminal that takes so long for a frame is slow;
 const SLOW: Duration = Duration::from_millis(20);
-/// it rests for so many times that.
+/// it rests for so many times that,
 const REST: u32 = 4;
+/// or that of so long a frame: one that was stopped for minutes (Ctrl-S) is not slow now.
+const SLOWEST: Duration = Duration::from_millis(250);
+
+/// How long a terminal is left alone that took so long for a frame.
+fn rest(took: Duration) -> Option<Duration> {
+    (took >= SLOW).then(|| took.min(SLOWEST) * REST)
+}
 
 impl Screen {
     /// Replaces what is shown by `above`, which stays and scrolls up from then on, and `frame`.
@@ -37,8 +44,7 @@ impl Screen {
         let began = Instant::now();
         // A terminal that has gone away is no reason to stop a build.
         let _ = std::io::stderr().write_all(text.as_bytes());
-        let took = began.elapsed();
-        self.rests_until = (took >= SLOW).then(|| Instant::now() + took * REST);
+        self.rests_until = rest(began.elapsed()).map(|rest| Instant::now() + rest);
     }
 
     /// Whether what only moves is better left as it is for now.
@@ -91,6 +97,13 @@ mod tests {
         assert_eq!(text, "\u{1b}[?2026h\r\u{1b}[2Ac\u{1b}[K\n\u{1b}[J\u{1b}[?2026l");
         let text = screen.update("", &["a".to_owned(), "c".to_owned()], 80);
         assert_eq!(text, "\u{1b}[?2026h\r\u{1b}[2A\nc\u{1b}[K\n\u{1b}[J\u{1b}[?2026l");
+    }
+
+    #[test]
+    fn a_slow_terminal_rests_but_never_for_long() {
+        assert_eq!(rest(Duration::from_millis(19)), None);
+        assert_eq!(rest(Duration::from_millis(30)), Some(Duration::from_millis(120)));
+        assert_eq!(rest(Duration::from_secs(600)), Some(Duration::from_secs(1)));
     }
 
     #[test]

@@ -347,11 +347,13 @@ impl Tty {
             Event::Cancelled { step, .. } => {
                 if self.running.contains_key(step) {
                     self.close(*step, " ", "cancelled");
+                    self.ahead.fail(*step);
                 }
             }
             Event::Failed { step, took, .. } => {
                 let mark = if self.paint.unicode { "✘" } else { "x" };
                 self.close(*step, &self.paint.red(mark), &seconds(*took));
+                self.ahead.fail(*step);
             }
             Event::Warning(diagnostic) => {
                 let text = crate::cli::show::diagnostic::render(diagnostic, self.paint.color);
