@@ -387,8 +387,9 @@ class Handler(BaseHTTPRequestHandler):
                 api.settings = body
             elif what == "evict":
                 for pod in running:
-                    pod.end(137, "Error", "Evicted")
-                    pod.kill(signal.SIGKILL)
+                    # As a kubelet, which lets what runs end itself first; `exec` stays open meanwhile.
+                    pod.end(143, "Error", "Evicted")
+                    os.killpg(pod.process.pid, signal.SIGTERM)
             elif what == "memory":
                 for pod in running:
                     pod.end(137, "OOMKilled")

@@ -69,7 +69,11 @@ pub(crate) fn job(name: &str, wanted: &Wanted, words: &[&str]) -> Result<Value, 
     spec.insert("backoffLimit".to_owned(), 0.into());
     spec.entry("ttlSecondsAfterFinished").or_insert(TTL.into());
     match wanted.deadline {
-        Some(seconds) => drop(spec.insert("activeDeadlineSeconds".to_owned(), seconds.into())),
+        Some(seconds) => {
+            // A shorter one of the template stays.
+            let own = spec.get("activeDeadlineSeconds").and_then(Value::as_u64).unwrap_or(u64::MAX);
+            spec.insert("activeDeadlineSeconds".to_owned(), seconds.min(own).into());
+        }
         None => drop(spec.entry("activeDeadlineSeconds").or_insert(DEADLINE.into())),
     }
     let template = inner(spec, "template")?;

@@ -91,6 +91,20 @@ impl Error {
         }
     }
 
+    /// Whether what was asked for was surely not done.
+    pub(crate) fn is_undone(&self) -> bool {
+        match self {
+            Self::Status { code, .. } => !matches!(code, 500 | 502 | 504),
+            Self::Login(_) => true,
+            Self::Unreachable { .. } | Self::Malformed(_) => false,
+        }
+    }
+
+    /// Whether there is such a thing already.
+    fn is_twice(&self) -> bool {
+        matches!(self, Self::Status { code: 409, .. })
+    }
+
     /// Whether what was asked for is not there.
     pub(crate) fn is_absent(&self) -> bool {
         matches!(self, Self::Status { code: 404, .. })
@@ -142,8 +156,12 @@ impl Server {
         for attempt in 1.. {
             match self.answered(verb, path, body.is_some().then_some(bytes.as_bytes())) {
                 Ok(answer) => return self.object(&answer),
-                // What was told once may have been done, and is not told again.
-                Err(error) if error.is_transient() && verb != Verb::Post && attempt < ATTEMPTS => {
+                // The one before was done, and its answer did not come.
+                Err(error) if error.is_twice() && verb == Verb::Post && attempt > 1 => {
+                    return Ok(Value::Null);
+                }
+                // What is made has a name, so it is not made twice.
+                Err(error) if error.is_transient() && attempt < ATTEMPTS => {
                     tracing::debug!(%error, "the API server is asked again");
                     std::thread::sleep(wait);
                     wait *= 2;
@@ -259,11 +277,15 @@ impl Server {
     ) -> Result<String, Error> {
         let Access { origin, prefix, headers: own, .. } = &self.access;
         let mut head = format!("{} {prefix}{path} HTTP/1.1\r\nHost: {}\r\n", verb.word(), origin.authority());
-        let mut add = |name: &str, value: &str| {
-            // Whatever came from files makes no further lines.
-            if !value.contains(['\r', '\n']) {
-                head.push_str(&format!("{name}: {value}\r\n"));
-            }
+        // Whatever came from files makes no further lines; and what is left out might have been what limits the rights.
+        let is_plain = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        if !is_plain(prefix) || prefix.contains(' ') {
+            return Err(Error::Login("the server's URL has bytes that no path has".to_owned()));
+        }
+        let mut bad: Option<String> = None;
+        let mut add = |name: &str, value: &str| match is_plain(value) {
+            true => head.push_str(&format!("{name}: {value}\r\n")),
+            false => bad = Some(name.to_owned()),
         };
         add("User-Agent", concat!("rbuild/", env!("CARGO_PKG_VERSION")));
         add("Accept", "application/json");
@@ -282,7 +304,12 @@ impl Server {
             add("Content-Type", "application/json");
             add("Content-Length", &body.len().to_string());
         }
-        Ok(head + "\r\n")
+        match bad {
+            Some(name) => Err(Error::Login(format!(
+                "what the kubeconfig says comes to a header `{name}` that is not ASCII, or has control characters"
+            ))),
+            None => Ok(head + "\r\n"),
+        }
     }
 
     /// What is shown, asked for when it is needed, and again when it is over.

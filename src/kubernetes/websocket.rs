@@ -49,6 +49,8 @@ pub(crate) struct WebSocket {
     begun: Option<Vec<u8>>,
     heard: Instant,
     asked: Instant,
+    /// When the first sign of life was asked for that did not come.
+    unanswered: Option<Instant>,
 }
 
 /// What came.
@@ -86,7 +88,7 @@ impl WebSocket {
             return Err("it knows neither version 4 nor 5 of its channels");
         }
         let now = Instant::now();
-        Ok(Self { connection, begun: None, heard: now, asked: now })
+        Ok(Self { connection, begun: None, heard: now, asked: now, unanswered: None })
     }
 
     /// Sends bytes to a channel.
@@ -107,6 +109,7 @@ impl WebSocket {
         let mut out = Vec::new();
         frame(&mut out, PING, &[]);
         self.asked = Instant::now();
+        self.unanswered.get_or_insert(self.asked);
         self.connection.socket.write(&out)
     }
 
@@ -152,20 +155,29 @@ impl WebSocket {
             if now >= until {
                 return Ok(Incoming::Nothing);
             }
-            if now.duration_since(self.heard) > DEAD {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing stirs on it"));
-            }
             if now.duration_since(self.heard.max(self.asked)) > QUIET {
                 self.ping()?;
             }
             let wait = until.duration_since(now).min(QUIET);
             match self.connection.socket.read_more(&mut self.connection.buffer, wait)? {
-                Came::Bytes => self.heard = Instant::now(),
+                Came::Bytes => {
+                    self.heard = Instant::now();
+                    self.unanswered = None;
+                }
+                // Judged once nothing is there to be read: what came while nobody read is a sign of life, too.
+                Came::Nothing if is_dead(Instant::now(), self.heard, self.unanswered) => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing stirs on it"));
+                }
                 Came::Nothing => {}
                 Came::End => return Ok(Incoming::End),
             }
         }
     }
+}
+
+/// Whether a sign of life was asked for long ago, and nothing came since.
+fn is_dead(now: Instant, heard: Instant, unanswered: Option<Instant>) -> bool {
+    unanswered.is_some_and(|asked| now.saturating_duration_since(asked.max(heard)) > DEAD)
 }
 
 fn broken(what: &str) -> io::Error {
@@ -246,6 +258,16 @@ mod tests {
         }
         out.extend(payload);
         out
+    }
+
+    #[test]
+    fn silence_counts_from_the_first_question() {
+        let heard = Instant::now();
+        let at = |seconds| heard + Duration::from_secs(seconds);
+        // Nobody asked: it was written for long, or not used.
+        assert!(!is_dead(at(500), heard, None));
+        assert!(!is_dead(at(500), heard, Some(at(470))));
+        assert!(is_dead(at(500), heard, Some(at(430))));
     }
 
     #[test]

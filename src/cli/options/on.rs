@@ -1,6 +1,6 @@
 //! `--on`: who does the build.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,7 +104,7 @@ fn kubernetes(text: &str, templates: &BTreeMap<String, Kubernetes>) -> Result<On
     if !namespace.chars().all(is_name) || place.is_empty() {
         return Err("it begins with `kubernetes://[CONTEXT/]NAMESPACE`".to_owned());
     }
-    let (mut common, mut given) = (Common::default(), BTreeMap::new());
+    let (mut common, mut given, mut seen) = (Common::default(), BTreeMap::new(), BTreeSet::new());
     for (number, field) in (2..).zip(others) {
         let (key, value) =
             field.split_once('=').ok_or_else(|| format!("field {number} is no `KEY=VALUE`"))?;
@@ -115,6 +115,9 @@ fn kubernetes(text: &str, templates: &BTreeMap<String, Kubernetes>) -> Result<On
         }
         if value.is_empty() {
             return Err(format!("`{key}=` is empty"));
+        }
+        if !seen.insert(key.clone()) {
+            return Err(format!("`{key}` is said twice"));
         }
         if !common.take(&key, value)? {
             given.insert(key, value.to_owned());
@@ -136,12 +139,16 @@ fn kubernetes(text: &str, templates: &BTreeMap<String, Kubernetes>) -> Result<On
             "no image with rbuild in it is named: say `image=…`, or write it into `[kubernetes.{TEMPLATE}]` of the configuration"
         ));
     }
+    if given.contains_key("key") && template.claims.is_empty() {
+        return Err("`key` chooses among `claims`, and the configuration has none for this".to_owned());
+    }
     let cluster = Cluster {
         context: context.map(str::to_owned),
         namespace: Some(namespace.to_owned()).filter(|name| !name.is_empty()),
         wanted,
         claims: template.claims.clone(),
         key: given.remove("key"),
+        part: String::new(),
         start,
     };
     let Common { timeout, falls_back, by_platform } = common;
@@ -262,6 +269,11 @@ mod tests {
             ("kubernetes://a,x", "field 2 is no `KEY=VALUE`"),
             ("kubernetes://a,imaeg=x", "`imaeg` is unknown for Kubernetes; `image`?"),
             ("kubernetes://a,image=", "`image=` is empty"),
+            ("kubernetes://a,image=x,image=y", "`image` is said twice"),
+            (
+                "kubernetes://a,image=x,key=y",
+                "`key` chooses among `claims`, and the configuration has none for this",
+            ),
             ("kubernetes://a,image=x,template=y", "the configuration has no `[kubernetes.y]`"),
             ("kubernetes://a,image=x,start=0s", "`start=0s` is no time such as `1h`"),
         ] {

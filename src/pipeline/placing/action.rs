@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::outputs::{self, Outputs};
 use super::sending::{self, Package};
-use super::{Fault, On, Took, ended, tell_lines, worker};
+use super::{Fault, Lines, On, Took, ended, tell_lines, worker};
 use crate::exec::Stop;
 use crate::grpc::Code;
 use crate::reapi::{ActionResult, Blob, Client, Executed, Going, Output, Progress, Stage};
@@ -25,8 +25,6 @@ const SENDINGS: u32 = 3;
 const LATE: Duration = Duration::from_secs(2);
 /// Of what a worker says so much is shown.
 pub(super) const SAID: u64 = 4 << 20;
-/// A line that is longer is told in pieces while it is said.
-const LINE: usize = 64 << 10;
 
 /// Has a build done as an action.
 pub(super) fn build(
@@ -157,17 +155,9 @@ fn follow(
 /// Shows what the worker says while it says it, and counts the bytes of that: what is not told here, the action's result has. What comes late,
 /// after the action is over, is not waited for long.
 fn listen(client: &Client, stream: &str, events: &Events, (heard, over): (&AtomicU64, &OnceLock<Instant>)) {
-    let mut rest = Vec::new();
+    let mut lines = Lines::default();
     let mut hear = |piece: &[u8]| {
-        rest.extend_from_slice(piece);
-        let end = match rest.iter().rposition(|byte| *byte == b'\n') {
-            Some(end) => end + 1,
-            None if rest.len() > LINE => rest.len(),
-            None => return,
-        };
-        let lines: Vec<u8> = rest.drain(..end).collect();
-        tell_lines(&lines, events);
-        heard.fetch_add(lines.len() as u64, Ordering::Relaxed);
+        heard.fetch_add(lines.hear(piece, events), Ordering::Relaxed);
     };
     let is_too_much = || heard.load(Ordering::Relaxed) >= SAID;
     let goes_on = || over.get().is_none_or(|over| over.elapsed() < LATE) && !is_too_much();
@@ -178,8 +168,7 @@ fn listen(client: &Client, stream: &str, events: &Events, (heard, over): (&Atomi
         }
         // A last line without an end.
         Ok(()) => {
-            tell_lines(&rest, events);
-            heard.fetch_add(rest.len() as u64, Ordering::Relaxed);
+            heard.fetch_add(lines.end(events), Ordering::Relaxed);
         }
         Err(error) => tracing::debug!(%error, "the worker cannot be heard"),
     }

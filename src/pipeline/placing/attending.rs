@@ -4,12 +4,13 @@
 //! standard input and output and a socket of this one: so a connection that breaks ends nothing, and what a build says is in the pod's
 //! log, too. When nobody is connected any more the process ends, and with it the job.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -22,7 +23,7 @@ use walkdir::WalkDir;
 use super::link::{self, Done, Frames, Get, Hello, NAME, PIECE, Run};
 use super::worker;
 use crate::exec::Stop;
-use crate::oci::Hasher;
+use crate::oci::{Digest, Hasher};
 use crate::reapi::Blob;
 use crate::sync::lock;
 
@@ -38,6 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const BEGINS: Duration = Duration::from_secs(10);
 /// Files that nobody used for so long go, where a volume keeps them.
 const UNUSED: Duration = Duration::from_secs(3 * 24 * 3600);
+/// Who follows hears something at least so often.
+const SIGN: Duration = Duration::from_secs(10);
 /// What is printed beside the log is shorter.
 const PRINTED: u64 = 1 << 20;
 const SOCKET: &str = "socket";
@@ -49,6 +52,8 @@ struct Attending {
     folder: PathBuf,
     /// Blobs that were sent, by digest.
     blobs: PathBuf,
+    /// Those whose bytes were looked at.
+    intact: Mutex<BTreeSet<Digest>>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -67,6 +72,7 @@ struct State {
     /// What runs is ended then.
     until: Option<Instant>,
     is_late: bool,
+    is_stopped: bool,
     done: Option<Done>,
 }
 
@@ -81,12 +87,18 @@ pub fn attend(folder: &Path, stop: &Stop) -> io::Result<i32> {
     }
     // Beside the store that stays, if there is one.
     let kept = worker::kept_root().and_then(|root| Some(root.parent()?.join("inbox")));
+    // Not every user may write there.
+    let kept = kept.filter(|place| {
+        fs::create_dir_all(place).is_ok()
+            && rustix::fs::access(place, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok()
+    });
     let blobs = kept.unwrap_or_else(|| folder.join("inbox"));
     fs::create_dir_all(&blobs)?;
     forget_unused(&blobs);
     let listener = UnixListener::bind(folder.join(SOCKET))?;
     let state = Mutex::new(State { alone: Some(Instant::now()), ..State::default() });
-    let attending = Arc::new(Attending { folder: folder.to_owned(), blobs, state, changed: Condvar::new() });
+    let (changed, intact) = (Condvar::new(), Mutex::default());
+    let attending = Arc::new(Attending { folder: folder.to_owned(), blobs, intact, state, changed });
     let its = Arc::clone(&attending);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -102,9 +114,11 @@ pub fn attend(folder: &Path, stop: &Stop) -> io::Result<i32> {
         }
     });
     loop {
-        let state = lock(&attending.state);
+        let mut state = lock(&attending.state);
         let is_alone = state.connections == 0 && state.alone.is_some_and(|since| since.elapsed() > ALONE);
         if stop.is_wanted() || is_alone {
+            // Whatever comes of it now is not how the build came out.
+            state.is_stopped = state.done.is_none();
             let (child, done) = (state.child, state.done.as_ref().map(|done| done.code));
             drop(state);
             if let Some(child) = child {
@@ -161,6 +175,25 @@ fn forget_unused(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if old(&entry.path()) == Some(true) {
             let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// A file that goes with the value, unless it has another name by then.
+struct Fresh<'p>(&'p Path);
+
+impl Drop for Fresh<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(self.0);
+    }
+}
+
+fn hash(path: &Path) -> io::Result<Digest> {
+    let (mut file, mut hasher, mut buffer) = (File::open(path)?, Hasher::new(), vec![0; PIECE]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            size => hasher.update(&buffer[..size]),
         }
     }
 }
@@ -257,6 +290,14 @@ impl Attending {
     fn has(&self, blob: &Blob) -> bool {
         let path = self.path_of(blob);
         let is_there = fs::metadata(&path).is_ok_and(|meta| meta.len() == blob.size);
+        // Once, as what a volume keeps may have been damaged since, and nobody else would send it again.
+        if is_there && !lock(&self.intact).contains(&blob.digest) {
+            if !hash(&path).is_ok_and(|digest| digest == blob.digest) {
+                let _ = fs::remove_file(&path);
+                return false;
+            }
+            lock(&self.intact).insert(blob.digest);
+        }
         if is_there && let Ok(file) = File::options().write(true).open(&path) {
             let _ = file.set_modified(SystemTime::now());
         }
@@ -280,6 +321,7 @@ impl Attending {
         while read_name(&mut reader, &mut name)? {
             let blob = link::blob(&name);
             let fresh = self.folder.join(format!("fresh-{}", crate::store::unique()));
+            let _fresh = Fresh(&fresh);
             let (mut file, mut hasher, mut left) = (File::create(&fresh)?, Hasher::new(), blob.size);
             let mut buffer = vec![0; PIECE];
             while left > 0 {
@@ -293,10 +335,10 @@ impl Attending {
                 left -= size as u64;
             }
             if hasher.finish() != blob.digest {
-                fs::remove_file(&fresh)?;
                 return Err(io::Error::other("a file changed while it was sent"));
             }
             self.keep(&fresh, &self.path_of(&blob))?;
+            lock(&self.intact).insert(blob.digest);
         }
         Ok(())
     }
@@ -307,9 +349,9 @@ impl Attending {
             return Ok(());
         }
         let beside = self.blobs.join(format!("fresh-{}", crate::store::unique()));
+        let _beside = Fresh(&beside);
         fs::copy(fresh, &beside)?;
-        fs::rename(&beside, place)?;
-        fs::remove_file(fresh)
+        fs::rename(&beside, place)
     }
 
     /// Lays out what is wanted, and begins it.
@@ -373,7 +415,9 @@ impl Attending {
         });
         let its = Arc::clone(self);
         std::thread::spawn(move || {
-            let code = child.wait().ok().and_then(|status| status.code()).unwrap_or(-1);
+            let status = child.wait().ok();
+            let code = status.and_then(|status| status.code()).unwrap_or(-1);
+            let signal = status.and_then(|status| status.signal());
             let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             // What a killed build leaves may hold the pipe open.
             let state = lock(&its.state);
@@ -387,13 +431,15 @@ impl Attending {
             });
             let printed = printed.unwrap_or_default();
             state.child = None;
-            state.done = Some(Done { code, is_late: state.is_late, took_ms, files, printed });
+            let (is_late, is_stopped) = (state.is_late, state.is_stopped);
+            state.done = Some(Done { code, is_late, is_stopped, signal, took_ms, files, printed });
             its.changed.notify_all();
         });
     }
 
     /// Tells the log from a place on while it is written, and in the end how it ended.
     fn follow(&self, mut from: u64, asked: &mut Asked<'_>) -> io::Result<()> {
+        let mut told: Option<Instant> = None;
         loop {
             let state = lock(&self.state);
             if !state.has_begun {
@@ -413,7 +459,12 @@ impl Attending {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 asked.answer(b'l', &piece)?;
+                told = Some(Instant::now());
                 from += size as u64;
+            }
+            if done.is_none() && told.is_none_or(|told| told.elapsed() > SIGN) {
+                asked.answer(b'l', b"")?;
+                told = Some(Instant::now());
             }
             if let Some(done) = done {
                 return asked.answer(b'c', &serde_json::to_vec(&done)?);

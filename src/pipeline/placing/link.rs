@@ -10,7 +10,7 @@
 //! | `M` names | `m` names that are not there |
 //! | `P`, `D` pieces, `E` | `p` |
 //! | `R` [`Run`] | `r` |
-//! | `F` a place in the log | `l` pieces of the log from there, `c` [`Done`] |
+//! | `F` a place in the log | `l` pieces of the log from there, empty ones while nothing is said, `c` [`Done`] |
 //! | `G` [`Get`] | `d` pieces, `g` |
 //!
 //! Instead of any answer there may be `x` with words, after which the program goes on. Names are 40 bytes each: SHA-256, and the size
@@ -22,7 +22,7 @@ use crate::oci::Digest;
 use crate::reapi::Blob;
 
 /// Of what is said; a pod with another one is not used.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// A frame's bytes are fewer.
 pub(super) const LIMIT: usize = 64 << 20;
 /// Pieces are of that size.
@@ -57,6 +57,10 @@ pub(super) struct Run {
 pub(super) struct Done {
     pub(super) code: i32,
     pub(super) is_late: bool,
+    /// The pod was told to end, and ended it.
+    pub(super) is_stopped: bool,
+    /// What killed it, if something did.
+    pub(super) signal: Option<i32>,
     pub(super) took_ms: u64,
     /// The files of the result, each with its size.
     pub(super) files: Vec<(String, u64)>,

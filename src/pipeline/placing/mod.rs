@@ -58,6 +58,8 @@ use sending::{Moved, Package};
 
 /// Builds that are placed at the same time.
 const AT_ONCE: usize = 8;
+/// A line that is longer is told in pieces while it is said.
+const LINE: usize = 64 << 10;
 
 /// Where builds are done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +103,8 @@ pub struct Cluster {
     pub claims: Vec<String>,
     /// What chooses among the claims; `None` for the repository.
     pub key: Option<String>,
+    /// Which part of a build it does, if each has its own volume; else empty.
+    pub part: String,
     /// A pod that does not run after so long is given up.
     pub start: Duration,
 }
@@ -220,7 +224,9 @@ fn place_one(target: &Target, events: &Events, stop: &Stop) -> Result<Request, F
 
 /// What of a build is done by one worker: all of it, or a platform each, if that is wanted.
 fn parts(request: &Request, on: &On) -> Vec<(Request, On)> {
-    if !on.by_platform || request.platforms.len() < 2 {
+    // A single platform, too, has to be on a node of its architecture.
+    let fewest = if matches!(on.engine, Engine::Kubernetes(_)) { 1 } else { 2 };
+    if !on.by_platform || request.platforms.len() < fewest {
         return vec![(request.clone(), on.clone())];
     }
     let part = |platform: &Platform| {
@@ -229,6 +235,7 @@ fn parts(request: &Request, on: &On) -> Vec<(Request, On)> {
         if let Engine::Kubernetes(cluster) = &mut on.engine {
             let architecture = ("kubernetes.io/arch".to_owned(), platform.architecture.clone());
             cluster.wanted.node_selector.push(architecture);
+            cluster.part = platform.to_string();
         }
         (Request { platforms: vec![platform.clone()], options, ..request.clone() }, on)
     };
@@ -276,6 +283,33 @@ fn placed(request: &Request, on: &On, events: &Events, stop: &Stop) -> Result<Pl
 
 fn tell_lines(text: &[u8], events: &Events) {
     text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).for_each(|line| tell(line, events));
+}
+
+/// What a worker says, as it comes: told by lines.
+#[derive(Default)]
+struct Lines(Vec<u8>);
+
+impl Lines {
+    /// Gives how many bytes were told.
+    fn hear(&mut self, piece: &[u8], events: &Events) -> u64 {
+        let before = self.0.len();
+        self.0.extend_from_slice(piece);
+        let end = match piece.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => before + end + 1,
+            None if self.0.len() > LINE => self.0.len(),
+            None => return 0,
+        };
+        let lines: Vec<u8> = self.0.drain(..end).collect();
+        tell_lines(&lines, events);
+        lines.len() as u64
+    }
+
+    /// A last line without an end.
+    fn end(&mut self, events: &Events) -> u64 {
+        let last = std::mem::take(&mut self.0);
+        tell_lines(&last, events);
+        last.len() as u64
+    }
 }
 
 fn tell(line: &[u8], events: &Events) {

@@ -72,7 +72,7 @@ pub(super) fn refuse(request: &Request) -> Result<(), Vec<Diagnostic>> {
     if !request.secrets.is_empty() || !request.ssh.is_empty() {
         return no(
             "`--secret` or `--ssh`",
-            "an action can be read by all who use the engine's CAS: give secrets to the workers, by their ids (docs/engines.md)",
+            "what travels can be read by others there: give secrets to the workers, or to a cluster as a Secret, by their ids (docs/engines.md)",
         );
     }
     if request.offline {
@@ -87,7 +87,7 @@ pub(super) fn refuse(request: &Request) -> Result<(), Vec<Diagnostic>> {
     if request.limits != Limits::default() || request.dns != Dns::default() {
         return no(
             "a limit of memory, processors or processes, or a server of names",
-            "workers have their own; `--on …,platform.NAME=VALUE` chooses among them",
+            "workers have their own: `--on reapi://…,platform.NAME=VALUE` chooses among them, `limits` of the configuration are those of a pod",
         );
     }
     if !request.volumes.is_empty() {

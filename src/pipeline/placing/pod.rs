@@ -3,8 +3,11 @@
 //! Of the cluster nothing is needed but its API server: what goes to the pod and comes back is spoken with a program there
 //! (`attending`), through the server. The job goes with the value that its results are read from.
 
+use std::cell::Cell;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::io::{self, Read as _, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel as channel_of};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -12,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::link::{self, Done, Frames, Get, Hello, PIECE, Run};
 use super::outputs::{self, Outputs};
 use super::sending::{Package, changed};
-use super::{Cluster, Fault, On, Took, ended, tell_lines, worker};
+use super::{Cluster, Fault, Lines, On, Took, ended, worker};
 use crate::exec::Stop;
 use crate::http::Environment;
 use crate::kubernetes::{Incoming, Server, State, WORK, Wanted, WebSocket, access, channel, job};
@@ -35,6 +38,12 @@ const LOOK: Duration = Duration::from_millis(100);
 const WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 /// A connection that broke is made again for so long, less than a pod stays alone.
 const AGAIN: Duration = Duration::from_secs(60);
+/// From who follows a log or gets a file something comes at least so often.
+const SILENT: Duration = Duration::from_secs(60);
+/// The API is asked for so long why a pod was told to end.
+const WHY: Duration = Duration::from_secs(10);
+/// What a node says of a program that its image has not.
+const NO_PROGRAM: &str = "executable file not found";
 /// Connections that nobody uses are asked for a sign of life so often.
 const QUIET: Duration = Duration::from_secs(15);
 /// Of what a program says before it ends so much is told.
@@ -44,14 +53,35 @@ const DEADLINE: &str = "DeadlineExceeded";
 /// The job may be there so much longer than what runs in it.
 const SPARE: u64 = 600;
 
+/// Claims that pods of this process have. Where a volume is for one pod at a time, a second one would wait until the first is done, which waits
+/// for the second.
+static TAKEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// A claim that a pod has.
+#[derive(Debug)]
+struct Taken(String);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        lock(&TAKEN).remove(&self.0);
+    }
+}
+
 /// A pod that does a build. Its job is removed with the value.
 #[derive(Debug)]
 pub(super) struct Worker {
-    server: Server,
+    server: Arc<Server>,
     namespace: String,
     job: String,
-    /// Whether there is a job to be removed.
+    /// Whether there may be a job to be removed.
+    is_asked: bool,
+    /// Whether there was one.
     is_made: bool,
+    /// Ends the thread that waits for an interruption.
+    is_over: Arc<AtomicBool>,
+    events: Events,
+    stop: Stop,
+    _claim: Option<Taken>,
     pod: String,
     node: String,
     shown: String,
@@ -123,9 +153,25 @@ fn repository(url: &str) -> String {
     rest.replacen(':', "/", 1)
 }
 
-/// The claim of a key: each claim has a number for it, and the largest counts. So one more claim, or one less, moves only what it has.
-fn claim<'c>(claims: &'c [String], key: &str) -> Option<&'c String> {
-    claims.iter().max_by_key(|claim| *blake3::hash(format!("{claim}\0{key}").as_bytes()).as_bytes())
+/// The claims of a key, the best one first: each has a number for it, and the largest counts. So one more claim, or one less, moves only what it has.
+fn ranked<'c>(claims: &'c [String], key: &str) -> Vec<&'c String> {
+    let mut ranked: Vec<&String> = claims.iter().collect();
+    let number = |claim: &str| *blake3::hash(format!("{claim}\0{key}").as_bytes()).as_bytes();
+    ranked.sort_by_cached_key(|claim| Reverse(number(claim)));
+    ranked
+}
+
+/// The best claim that no pod of this process has.
+fn take(claims: &[String], key: &str, place: &str) -> Option<(String, Taken)> {
+    let mut taken = lock(&TAKEN);
+    let free = ranked(claims, key).into_iter().find_map(|claim| {
+        let name = format!("{place} {claim}");
+        (!taken.contains(&name)).then(|| (claim.clone(), Taken(name)))
+    });
+    if let Some((_, Taken(name))) = &free {
+        taken.insert(name.clone());
+    }
+    free
 }
 
 /// Has a build done by a pod.
@@ -142,12 +188,24 @@ pub(super) fn build(
         timeout: on.timeout.map(|timeout| timeout.as_secs()),
     };
     let what = package.told();
-    events.send(Event::Note(format!("{what} go to a pod of {}", on.shown)));
+    // On a volume they outlive the pod.
+    let kept = match cluster.claims.is_empty() {
+        true => "",
+        false => ", and stay on its volume, where its other builds can read them",
+    };
+    events.send(Event::Note(format!("{what} go to a pod of {}{kept}", on.shown)));
     let (worker, done, took) = ran((cluster, key), package, &run, on, (events, stop))?;
     let place = format!("{}, {}", on.shown, worker.place());
     if done.is_late {
         let told = Diagnostic::error(format!("the build did not end in time on {place}"));
         return Err(Fault::Build(vec![told.help("`--on …,timeout=2h` gives it more time")]));
+    }
+    if let Some(killed) = killed(&done) {
+        let told = Diagnostic::error(format!("the build on {place} {killed}"));
+        return Err(Fault::Build(vec![match done.signal {
+            Some(9) => told.help("its memory may not have been enough: let the pod have more, by `memory` in the configuration, or in the job's template"),
+            _ => told,
+        }]));
     }
     ended(done.code, &place, took, events)?;
     outputs::of_pod(worker, &done.files, on)
@@ -164,7 +222,15 @@ pub(super) fn run_there(
     let run = Run { words, files: Vec::new(), output: None, timeout: on.timeout.map(|t| t.as_secs()) };
     let key = cluster.key.clone().unwrap_or_default();
     let (worker, done, _) = ran((cluster, &key), &Package::default(), &run, on, (events, stop))?;
-    Ok((worker.place(), done.printed, Vec::new(), done.code))
+    let told = match done.is_late {
+        true => "it did not end in time".to_owned(),
+        false => killed(&done).unwrap_or_default(),
+    };
+    Ok((worker.place(), done.printed, told.into_bytes(), done.code))
+}
+
+fn killed(done: &Done) -> Option<String> {
+    done.signal.map(|signal| format!("was killed by signal {signal}"))
 }
 
 fn files(package: &Package) -> Vec<(String, String, u64)> {
@@ -183,6 +249,9 @@ fn ran(
 ) -> Result<(Arc<Worker>, Done, Took), Fault> {
     let mut lost = String::new();
     for attempt in 0..RUNS {
+        if stop.is_wanted() {
+            return Err(cancelled(&on.shown));
+        }
         if attempt > 0 {
             events.send(Event::Note(format!("{} begins the build anew: {lost}", on.shown)));
         }
@@ -225,9 +294,13 @@ impl Worker {
         let access = access(cluster.context.as_deref(), &environment).map_err(Fault::engine)?;
         let namespace = cluster.namespace.clone().or_else(|| access.namespace.clone());
         let namespace = namespace.unwrap_or_else(|| "default".to_owned());
+        let server = Server::new(access, environment);
+        let key = if cluster.part.is_empty() { key.to_owned() } else { format!("{key} {}", cluster.part) };
+        let (claim, taken) = take(&cluster.claims, &key, &format!("{} {namespace}", server.host())).unzip();
+        let spare = SPARE.saturating_add(cluster.start.as_secs());
         let wanted = Wanted {
-            claim: claim(&cluster.claims, key).cloned(),
-            deadline: on.timeout.map(|timeout| timeout.as_secs().saturating_add(SPARE)),
+            claim,
+            deadline: on.timeout.map(|timeout| timeout.as_secs().saturating_add(spare)),
             ..cluster.wanted.clone()
         };
         let mut random = [0; 5];
@@ -238,24 +311,56 @@ impl Worker {
         let object = job(&name, &wanted, &[ATTEND, &folder])
             .map_err(|why| Fault::Build(vec![template_fault(&why)]))?;
         let mut worker = Self {
-            server: Server::new(access, environment),
+            server: Arc::new(server),
             namespace,
             job: name,
+            is_asked: true,
             is_made: false,
+            is_over: Arc::default(),
+            events: events.clone(),
+            stop: stop.clone(),
+            _claim: taken,
             pod: String::new(),
             node: String::new(),
             shown: on.shown.clone(),
             links: Mutex::default(),
             alive: Mutex::default(),
         };
-        worker.server.make_job(&worker.namespace, &object)?;
+        worker.mind_stop();
+        if let Err(error) = worker.server.make_job(&worker.namespace, &object) {
+            worker.is_asked = !error.is_undone();
+            return Err(error.into());
+        }
         worker.is_made = true;
-        let claim = wanted.claim.map(|claim| format!(" with the volume `{claim}`")).unwrap_or_default();
+        let claim = match wanted.claim {
+            Some(claim) => format!(" with the volume `{claim}`"),
+            None if cluster.claims.is_empty() => String::new(),
+            None => " without a volume, as other pods of this build have all of them".to_owned(),
+        };
         events.send(Event::Note(format!("the build waits for a pod of {}{claim}", on.shown)));
         match worker.await_pod(cluster.start, (events, stop))? {
             Ok(()) => Ok(Ok(worker)),
             Err(lost) => Ok(Err(lost)),
         }
+    }
+
+    /// Removes the job as soon as somebody interrupts, whatever is waited for meanwhile.
+    fn mind_stop(&self) {
+        let (server, is_over, stop) =
+            (Arc::clone(&self.server), Arc::clone(&self.is_over), self.stop.clone());
+        let (namespace, job) = (self.namespace.clone(), self.job.clone());
+        std::thread::spawn(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                if stop.is_wanted() {
+                    // Who made it removes it, too, and tells what goes wrong.
+                    if let Err(error) = server.remove_job(&namespace, &job) {
+                        tracing::debug!(%error, job, "a job is not removed yet");
+                    }
+                    return;
+                }
+                std::thread::sleep(LOOK);
+            }
+        });
     }
 
     fn await_pod(
@@ -264,16 +369,34 @@ impl Worker {
         (events, stop): (&Events, &Stop),
     ) -> Result<Result<(), String>, Fault> {
         let (began, mut wait, mut told) = (Instant::now(), WAITS.0, String::new());
+        let mut failing: Option<Instant> = None;
         loop {
-            let pod = self.server.pod_of(&self.namespace, &self.job)?;
-            let why = match pod {
-                None => {
-                    if let Some(why) = self.server.job_failed(&self.namespace, &self.job)? {
-                        return Err(Fault::engine(format!("the job failed ({why})")));
+            let looked = match self.server.pod_of(&self.namespace, &self.job) {
+                Ok(None) => match self.server.job_failed(&self.namespace, &self.job) {
+                    Ok(Some(why)) => return Err(Fault::engine(format!("the job failed ({why})"))),
+                    Ok(None) => Ok(None),
+                    Err(error) => Err(error),
+                },
+                other => other,
+            };
+            let why = match looked {
+                // An API server that begins anew is borne for a while.
+                Err(error) if error.is_transient() => {
+                    if stop.is_wanted() {
+                        return Err(cancelled(&self.shown));
                     }
+                    if failing.get_or_insert_with(Instant::now).elapsed() > AGAIN {
+                        return Err(error.into());
+                    }
+                    error.to_string()
+                }
+                Err(error) => return Err(error.into()),
+                Ok(None) => {
+                    failing = None;
                     String::new()
                 }
-                Some(pod) => {
+                Ok(Some(pod)) => {
+                    failing = None;
                     (self.pod, self.node) = (pod.name, pod.node);
                     match pod.state {
                         State::Runs => return Ok(Ok(())),
@@ -337,11 +460,17 @@ impl Worker {
         let began = Instant::now();
         let bytes = serde_json::to_vec(run).map_err(|e| Fault::engine(e.to_string()))?;
         if bytes.len() >= link::LIMIT {
-            return Err(Fault::engine("the context has more files than go to a pod".to_owned()));
+            let told = Diagnostic::error("the context has more files than go to a pod");
+            return Err(Fault::Build(vec![
+                told.help("`.dockerignore` leaves out what the build does not need"),
+            ]));
         }
         let mut moved = None;
-        let sent = self.through(&goes_on, &mut |link| {
+        // What got there.
+        let there = Cell::new(0);
+        let sent = self.through((&goes_on, &there), &mut |link| {
             let names = package.names();
+            let of = names.len();
             link.send(b'M', &link::names(names))?;
             let missing = link.answer(b'm', &goes_on)?;
             let missing: BTreeSet<Blob> = link::named(&missing)
@@ -350,6 +479,7 @@ impl Worker {
                 .collect();
             // What was sent before the connection broke counts, too.
             moved.get_or_insert(package.moved(&missing));
+            there.set(of.saturating_sub(missing.len()) as u64);
             if !missing.is_empty() {
                 link.put(package, &missing, &goes_on)?;
             }
@@ -360,19 +490,18 @@ impl Worker {
             return Ok(Ran::Lost(why));
         }
         events.send(Event::Note(format!("the build runs on {}, {}", self.shown, self.place())));
-        let (sending, mut heard, mut rest) = (began.elapsed(), 0_u64, Vec::new());
+        let (sending, mut heard, mut lines) = (began.elapsed(), 0_u64, Lines::default());
+        let signs = Cell::new(0);
         let running = Instant::now();
-        let mut done = None;
-        let followed = self.through(&goes_on, &mut |link| {
+        let mut done: Option<Done> = None;
+        let followed = self.through((&goes_on, &signs), &mut |link| {
             link.send(b'F', &heard.to_be_bytes())?;
             loop {
-                match link.receive(&goes_on)? {
+                match link.receive_soon(&goes_on)? {
                     (b'l', piece) => {
+                        signs.set(signs.get() + 1);
                         heard += piece.len() as u64;
-                        rest.extend(piece);
-                        let end = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-                        let lines: Vec<u8> = rest.drain(..end).collect();
-                        tell_lines(&lines, events);
+                        lines.hear(&piece, events);
                     }
                     (b'c', bytes) => {
                         let read = serde_json::from_slice(&bytes);
@@ -383,8 +512,11 @@ impl Worker {
                 }
             }
         })?;
-        tell_lines(&rest, events);
+        lines.end(events);
         match (followed, done) {
+            (Ok(()), Some(done)) if done.is_stopped && !done.is_late => {
+                Ok(Ran::Lost(self.why_stopped(&goes_on)?))
+            }
             (Ok(()), Some(done)) => {
                 let moved = moved.unwrap_or_default();
                 let took = Took { moved, sending, running: running.elapsed(), waiting: None };
@@ -395,15 +527,39 @@ impl Worker {
         }
     }
 
-    /// Does something through a connection, and again through another one when that breaks. The inner error is that of a pod that is lost.
+    /// Why a pod was told to end, as soon as the API says so.
+    fn why_stopped(&self, goes_on: &dyn Fn() -> bool) -> Result<String, Fault> {
+        let began = Instant::now();
+        while began.elapsed() < WHY {
+            if let Some(why) = self.lost()? {
+                return Ok(why);
+            }
+            self.pause(WAITS.0, goes_on)?;
+        }
+        Ok("the pod was told to end".to_owned())
+    }
+
+    fn pause(&self, time: Duration, goes_on: &dyn Fn() -> bool) -> Result<(), Fault> {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            if !goes_on() {
+                return Err(cancelled(&self.shown));
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Does something through a connection, and again through another one when that breaks: without end as long as it gets further each time, by
+    /// what `progress` has. The inner error is that of a pod that is lost.
     fn through(
         &self,
-        goes_on: &dyn Fn() -> bool,
+        (goes_on, progress): (&dyn Fn() -> bool, &Cell<u64>),
         work: &mut dyn FnMut(&mut Link) -> Result<(), Broken>,
     ) -> Result<Result<(), String>, Fault> {
         let mut broke: Option<Instant> = None;
         loop {
-            let began = Instant::now();
+            let before = progress.get();
             let worked = match self.link(goes_on) {
                 Ok(mut link) => {
                     let worked = work(&mut link);
@@ -424,24 +580,20 @@ impl Worker {
                 Err(Broken::Lost(why)) => why,
             };
             lock(&self.links).clear();
+            if !goes_on() {
+                return Err(cancelled(&self.shown));
+            }
             if let Some(lost) = self.lost()? {
                 return Ok(Err(lost));
             }
-            if began.elapsed() > AGAIN {
-                // It went well for long.
+            if progress.get() != before {
                 broke = None;
             }
             if broke.get_or_insert_with(Instant::now).elapsed() > AGAIN {
                 return Ok(Err(why));
             }
             tracing::debug!(%why, "the connection to a pod is made again");
-            let until = Instant::now() + Duration::from_secs(1);
-            while Instant::now() < until {
-                if !goes_on() {
-                    return Err(cancelled(&self.shown));
-                }
-                std::thread::sleep(LOOK);
-            }
+            self.pause(Duration::from_secs(1), goes_on)?;
         }
     }
 
@@ -506,31 +658,56 @@ impl Worker {
         self.get(&super::known::path_of(worker::OUTPUT, &blob.digest), blob.size, out)
     }
 
-    /// Writes a file of the result. It is tried once: what was written cannot be taken back.
+    /// Writes a file of the result. Once something was written it is not tried again: that cannot be taken back.
     pub(super) fn get(&self, path: &str, size: u64, out: &mut dyn Write) -> Result<(), Failed> {
+        let is_written = Cell::new(false);
+        match self.get_once(path, size, out, &is_written) {
+            Err((Failed::There(_), true)) if !is_written.get() => {
+                // The connection was there for long, and may have been gone.
+                lock(&self.links).clear();
+                self.get_once(path, size, out, &is_written)
+            }
+            got => got,
+        }
+        .map_err(|(failed, _)| failed)
+    }
+
+    /// An error comes with whether the connection broke.
+    fn get_once(
+        &self,
+        path: &str,
+        size: u64,
+        out: &mut dyn Write,
+        is_written: &Cell<bool>,
+    ) -> Result<(), (Failed, bool)> {
         let there = |broken: Broken| {
-            Failed::There(match broken {
+            let is_lost = matches!(broken, Broken::Lost(_));
+            let fault = match broken {
                 Broken::Lost(why) | Broken::Refused(why) => {
                     Fault::engine(format!("{}, {} gives no result: {why}", self.shown, self.place()))
                 }
                 Broken::Stopped => cancelled(&self.shown),
                 Broken::Other(fault) => fault,
-            })
+            };
+            (Failed::There(fault), is_lost)
         };
-        let always = || true;
-        let mut link = self.link(&always).map_err(there)?;
-        let asked = serde_json::to_vec(&Get { path: path.to_owned() }).map_err(|e| Failed::Here(e.into()))?;
+        let here = |error: io::Error| (Failed::Here(error), false);
+        let goes_on = || !self.stop.is_wanted();
+        let mut link = self.link(&goes_on).map_err(there)?;
+        let asked = serde_json::to_vec(&Get { path: path.to_owned() }).map_err(|e| here(e.into()))?;
         link.send(b'G', &asked).map_err(|e| there(e.into()))?;
         let mut left = size;
         loop {
-            match link.receive(&always).map_err(there)? {
+            match link.receive_soon(&goes_on).map_err(there)? {
                 (b'd', piece) => {
                     left = left
                         .checked_sub(piece.len() as u64)
-                        .ok_or_else(|| there(Broken::Lost("it gives more than it said".to_owned())))?;
-                    out.write_all(&piece).map_err(Failed::Here)?;
+                        .ok_or_else(|| there(Broken::Refused("it gives more than it said".to_owned())))?;
+                    is_written.set(true);
+                    out.write_all(&piece).map_err(here)?;
                 }
-                (b'g', _) => break,
+                (b'g', _) if left == 0 => break,
+                (b'g', _) => return Err(there(Broken::Refused("it gives less than it said".to_owned()))),
                 (kind, bytes) => return Err(there(unexpected(kind, &bytes))),
             }
         }
@@ -542,12 +719,20 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         lock(&self.links).clear();
-        if !self.is_made {
+        self.is_over.store(true, Ordering::Relaxed);
+        if !self.is_asked {
             return;
         }
-        if let Err(error) = self.server.remove_job(&self.namespace, &self.job) {
-            // It ends by itself, as nobody is connected any more.
-            tracing::warn!(%error, job = self.job, "a job is not removed");
+        let (namespace, job) = (&self.namespace, &self.job);
+        match self.server.remove_job(namespace, job) {
+            Err(error) if self.is_made => {
+                // It ends by itself, as nobody is connected any more.
+                self.events.send(Event::Note(format!(
+                    "the job is not removed: {error}; `kubectl delete job --namespace {namespace} {job}` removes it"
+                )));
+            }
+            Err(error) => tracing::debug!(%error, job, "nobody knows of the job"),
+            Ok(()) => {}
         }
     }
 }
@@ -596,13 +781,36 @@ impl Link {
             match self.socket.receive(Instant::now() + LOOK)? {
                 Incoming::Bytes(channel::STDOUT, bytes) => self.frames.push(&bytes),
                 Incoming::Bytes(channel::STDERR, bytes) if self.said.len() < WORDS => self.said.extend(bytes),
-                Incoming::Bytes(channel::STATUS, _) | Incoming::End => {
-                    let said = for_people(String::from_utf8_lossy(&self.said).trim());
-                    let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
-                    return Err(Broken::Lost(format!("the connection to the pod ended{said}")));
-                }
+                Incoming::Bytes(channel::STATUS, status) => return Err(self.over(&status)),
+                Incoming::End => return Err(self.over(b"")),
                 Incoming::Bytes(..) | Incoming::Nothing => {}
             }
+        }
+    }
+
+    /// The connection is over, with what the node says of the program.
+    fn over(&self, status: &[u8]) -> Broken {
+        let status: serde_json::Value = serde_json::from_slice(status).unwrap_or_default();
+        let message = status["message"].as_str().unwrap_or_default().trim();
+        let said = String::from_utf8_lossy(&self.said);
+        let said: Vec<&str> = [said.trim(), message].into_iter().filter(|text| !text.is_empty()).collect();
+        let said = for_people(&said.join("; "));
+        if message.contains(NO_PROGRAM) {
+            return Broken::Other(Fault::engine(format!("rbuild is not found in its pod's image ({said})")));
+        }
+        let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
+        Broken::Lost(format!("the connection to the pod ended{said}"))
+    }
+
+    /// As `receive`, from a program that says something again and again.
+    fn receive_soon(&mut self, goes_on: &dyn Fn() -> bool) -> Result<(u8, Vec<u8>), Broken> {
+        let began = Instant::now();
+        let is_silent = || began.elapsed() > SILENT;
+        match self.receive(&|| goes_on() && !is_silent()) {
+            Err(Broken::Stopped) if goes_on() => {
+                Err(Broken::Lost(format!("the pod says nothing for {}", seconds(SILENT))))
+            }
+            received => received,
         }
     }
 
@@ -694,16 +902,30 @@ mod tests {
         let (mut moved, mut counts) = (0, [0; 4]);
         for n in 0..1000 {
             let key = format!("host.example/team/app{n}");
-            let (before, after) = (claim(&four, &key), claim(&five, &key));
-            if let Some(at) = four.iter().position(|claim| Some(claim) == before) {
+            let (before, after) = (ranked(&four, &key)[0], ranked(&five, &key)[0]);
+            if let Some(at) = four.iter().position(|claim| claim == before) {
                 counts[at] += 1;
             }
             // Only to the new one.
-            assert!(before == after || after == five.last(), "{key}");
+            assert!(before == after || Some(after) == five.last(), "{key}");
             moved += u32::from(before != after);
         }
         assert!(counts.iter().all(|count| (200..300).contains(count)), "{counts:?}");
         assert!((150..250).contains(&moved), "{moved}");
-        assert_eq!(claim(&[], "x"), None);
+        assert!(ranked(&[], "x").is_empty());
+    }
+
+    #[test]
+    fn pods_of_one_process_have_claims_of_their_own() {
+        let claims = ["a".to_owned(), "b".to_owned()];
+        let first = take(&claims, "key", "tests own").expect("a claim");
+        assert_eq!(first.0, *ranked(&claims, "key")[0]);
+        let second = take(&claims, "key", "tests own").expect("another claim");
+        assert_ne!(first.0, second.0);
+        assert!(take(&claims, "key", "tests own").is_none());
+        assert!(take(&claims, "key", "tests other").is_some());
+        let name = first.0.clone();
+        drop(first);
+        assert_eq!(take(&claims, "key", "tests own").expect("it is free").0, name);
     }
 }

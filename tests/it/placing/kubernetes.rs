@@ -162,13 +162,23 @@ fn a_repository_keeps_its_volume_and_what_it_has() {
             .unwrap()
     };
     assert!(claim(0) == claim(1) && claim(0).starts_with("rbuild-"), "{}", claim(0));
+    // What was damaged there is sent again.
+    for entry in fs::read_dir(cluster.path(&format!("claims/{}/inbox", claim(0)))).unwrap() {
+        let path = entry.unwrap().path();
+        let size = fs::metadata(&path).unwrap().len() as usize;
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, vec![0; size]).unwrap();
+    }
+    project.write("Dockerfile", format!("{secret}RUN echo most > /most\n"));
+    let third = built(&project, &cluster, "farthest", &[on]);
+    assert!(third.has(": 2 of 2 files sent"), "{}", third.stderr);
     assert!(
         first.has(&format!("waits for a pod of `kubernetes://builds` with the volume `{}`", claim(0))),
         "{}",
         first.stderr
     );
     let (spec, pod) = (&jobs[0]["spec"], &jobs[0]["spec"]["template"]["spec"]);
-    assert_eq!((&spec["activeDeadlineSeconds"], &spec["backoffLimit"]), (&json!(4200), &json!(0)));
+    assert_eq!((&spec["activeDeadlineSeconds"], &spec["backoffLimit"]), (&json!(4800), &json!(0)));
     assert_eq!((&pod["serviceAccountName"], &pod["hostUsers"]), (&json!("builder"), &json!(false)));
     assert_eq!(
         (&pod["tolerations"][0]["key"], &pod["nodeSelector"]["pool"]),
