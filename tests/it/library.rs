@@ -1,6 +1,7 @@
 //! Builds by the library itself: what a program that uses it is told and can ask for, beyond the command line.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rbuild::exec::Stop;
 use rbuild::oci::Digest;
@@ -47,7 +48,7 @@ impl Project {
 }
 
 fn all(reader: &EventReader) -> Vec<Event> {
-    let next = || reader.next_within(std::time::Duration::from_secs(60)).ok();
+    let next = || reader.next_within(Duration::from_secs(60)).ok();
     std::iter::from_fn(next).map(|(_, event)| event).collect()
 }
 
@@ -137,6 +138,13 @@ fn another_store_is_only_read() {
     let project = Project::new();
     project.build("theirs", &[]);
     let before = blobs(&project.store("theirs"));
+    // The folder of a build goes with the last of its threads.
+    let folders = project.store("theirs").join("rbuild/tmp");
+    let patience = Instant::now() + Duration::from_secs(30);
+    while std::fs::read_dir(&folders).unwrap().next().is_some() {
+        assert!(Instant::now() < patience, "{} is not empty", folders.display());
+        std::thread::yield_now();
+    }
     let tree = |name: &str| {
         let mut find = std::process::Command::new("find");
         let found = find.arg(project.store(name)).args(["-printf", "%p %T@ %i\n"]).output().unwrap();
