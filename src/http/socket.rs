@@ -202,7 +202,9 @@ fn through(proxy: &str, origin: &Origin, timeout: Duration) -> io::Result<TcpStr
     let url = Url::new(proxy);
     let at = origin_of(&url.shown).map_err(|_| other("that the environment names is no valid URL"))?;
     if at.secure {
-        return Err(other("wants TLS itself, which is not supported"));
+        return Err(other(
+            "wants TLS itself, which is not supported; name one whose URL begins with `http://`",
+        ));
     }
     let mut stream = dial(bare(&at.host), at.port, timeout)?;
     stream.set_write_timeout(Some(timeout))?;

@@ -3,26 +3,30 @@
 //! Of the cluster nothing is needed but its API server: what goes to the pod and comes back is spoken with a program there
 //! (`attending`), through the server. The job goes with the value that its results are read from.
 
+mod claims;
+mod connection;
+
 use std::cell::Cell;
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::io::{self, Read as _, Write};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel as channel_of};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use super::link::{self, Done, Frames, Get, Hello, PIECE, Run};
+pub(super) use claims::key;
+use claims::{Taken, take};
+use connection::{Broken, LOOK, Link, unexpected};
+
+use super::link::{self, Done, Frames, Get, Hello, Run};
 use super::outputs::{self, Outputs};
-use super::sending::{Package, changed};
+use super::sending::Package;
 use super::{Cluster, Fault, Lines, On, Took, ended, worker};
 use crate::exec::Stop;
 use crate::http::Environment;
-use crate::kubernetes::{Incoming, Server, State, WORK, Wanted, WebSocket, access, channel, job};
-use crate::pipeline::{ContextFrom, Request};
+use crate::kubernetes::{Server, State, WORK, Wanted, access, job};
 use crate::reapi::Blob;
 use crate::report::{Diagnostic, Event, Events};
-use crate::source::git;
 use crate::sync::lock;
 use crate::text::duration::seconds;
 use crate::text::terminal::for_people;
@@ -32,40 +36,18 @@ pub(super) const ATTEND: &str = "__pod";
 pub(super) const CONNECT: &str = "__pod-connect";
 /// So often a build is begun that is lost with its pod.
 const RUNS: u32 = 3;
-/// How often whoever waits is asked whether to go on.
-const LOOK: Duration = Duration::from_millis(100);
 /// A pod that does not run yet is looked at so often, at first and in the end.
 const WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 /// A connection that broke is made again for so long, less than a pod stays alone.
 const AGAIN: Duration = Duration::from_secs(60);
-/// From who follows a log or gets a file something comes at least so often.
-const SILENT: Duration = Duration::from_secs(60);
 /// The API is asked for so long why a pod was told to end.
 const WHY: Duration = Duration::from_secs(10);
-/// What a node says of a program that its image has not.
-const NO_PROGRAM: &str = "executable file not found";
 /// Connections that nobody uses are asked for a sign of life so often.
 const QUIET: Duration = Duration::from_secs(15);
-/// Of what a program says before it ends so much is told.
-const WORDS: usize = 2000;
 /// A pod that is removed without a word may be so for a reason of its job's, which is said a moment later.
 const DEADLINE: &str = "DeadlineExceeded";
 /// The job may be there so much longer than what runs in it.
 const SPARE: u64 = 600;
-
-/// Claims that pods of this process have. Where a volume is for one pod at a time, a second one would wait until the first is done, which waits
-/// for the second.
-static TAKEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-
-/// A claim that a pod has.
-#[derive(Debug)]
-struct Taken(String);
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        lock(&TAKEN).remove(&self.0);
-    }
-}
 
 /// A pod that does a build. Its job is removed with the value.
 #[derive(Debug)]
@@ -96,28 +78,10 @@ pub(super) enum Failed {
     Here(io::Error),
 }
 
-/// Why nothing is answered.
-enum Broken {
-    /// The connection is gone, or the pod.
-    Lost(String),
-    /// It is answered that it cannot be done.
-    Refused(String),
-    /// Nobody wants the answer any more.
-    Stopped,
-    /// What is to be sent cannot be read, and the like.
-    Other(Fault),
-}
-
 /// How a run came out.
 enum Ran {
     Done(Box<Done>, Took),
     Lost(String),
-}
-
-impl From<io::Error> for Broken {
-    fn from(error: io::Error) -> Self {
-        Self::Lost(error.to_string())
-    }
 }
 
 impl Fault {
@@ -130,48 +94,6 @@ impl Fault {
             }
         }
     }
-}
-
-/// What chooses a repository's volume: where the context comes from, or where it lies.
-pub(super) fn key(cluster: &Cluster, request: &Request) -> String {
-    if let Some(key) = &cluster.key {
-        return key.clone();
-    }
-    let ContextFrom::Directory(folder) = &request.context else { return String::new() };
-    match git::here::here(folder).and_then(|here| here.remote) {
-        Some(remote) => repository(&remote),
-        None => std::fs::canonicalize(folder).unwrap_or_else(|_| folder.clone()).display().to_string(),
-    }
-}
-
-/// A repository, however its URL is written.
-fn repository(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let rest = rest.split_once('@').map_or(rest, |(_, rest)| rest);
-    let rest = rest.trim_end_matches('/');
-    let rest = rest.strip_suffix(".git").unwrap_or(rest);
-    rest.replacen(':', "/", 1)
-}
-
-/// The claims of a key, the best one first: each has a number for it, and the largest counts. So one more claim, or one less, moves only what it has.
-fn ranked<'c>(claims: &'c [String], key: &str) -> Vec<&'c String> {
-    let mut ranked: Vec<&String> = claims.iter().collect();
-    let number = |claim: &str| *blake3::hash(format!("{claim}\0{key}").as_bytes()).as_bytes();
-    ranked.sort_by_cached_key(|claim| Reverse(number(claim)));
-    ranked
-}
-
-/// The best claim that no pod of this process has.
-fn take(claims: &[String], key: &str, place: &str) -> Option<(String, Taken)> {
-    let mut taken = lock(&TAKEN);
-    let free = ranked(claims, key).into_iter().find_map(|claim| {
-        let name = format!("{place} {claim}");
-        (!taken.contains(&name)).then(|| (claim.clone(), Taken(name)))
-    });
-    if let Some((_, Taken(name))) = &free {
-        taken.insert(name.clone());
-    }
-    free
 }
 
 /// Has a build done by a pod.
@@ -740,192 +662,4 @@ impl Drop for Worker {
 fn template_fault(why: &str) -> Diagnostic {
     Diagnostic::error(format!("no job can be made of what the configuration has for Kubernetes: {why}"))
         .help("docs/engines.md, \"Kubernetes\", has what goes there")
-}
-
-fn unexpected(kind: u8, bytes: &[u8]) -> Broken {
-    match kind {
-        b'x' => Broken::Refused(for_people(&String::from_utf8_lossy(bytes))),
-        _ => Broken::Lost("it answers something else than what was asked".to_owned()),
-    }
-}
-
-/// A connection to the program in a pod.
-struct Link {
-    socket: WebSocket,
-    frames: Frames,
-    /// What the program said that is no answer.
-    said: Vec<u8>,
-}
-
-impl std::fmt::Debug for Link {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Link")
-    }
-}
-
-impl Link {
-    fn send(&mut self, kind: u8, bytes: &[u8]) -> io::Result<()> {
-        self.socket.send(channel::STDIN, &link::frame(kind, bytes))
-    }
-
-    fn receive(&mut self, goes_on: &dyn Fn() -> bool) -> Result<(u8, Vec<u8>), Broken> {
-        loop {
-            match self.frames.next() {
-                Ok(Some(frame)) => return Ok(frame),
-                Ok(None) => {}
-                Err(()) => return Err(Broken::Lost("it says more than can be".to_owned())),
-            }
-            if !goes_on() {
-                return Err(Broken::Stopped);
-            }
-            match self.socket.receive(Instant::now() + LOOK)? {
-                Incoming::Bytes(channel::STDOUT, bytes) => self.frames.push(&bytes),
-                Incoming::Bytes(channel::STDERR, bytes) if self.said.len() < WORDS => self.said.extend(bytes),
-                Incoming::Bytes(channel::STATUS, status) => return Err(self.over(&status)),
-                Incoming::End => return Err(self.over(b"")),
-                Incoming::Bytes(..) | Incoming::Nothing => {}
-            }
-        }
-    }
-
-    /// The connection is over, with what the node says of the program.
-    fn over(&self, status: &[u8]) -> Broken {
-        let status: serde_json::Value = serde_json::from_slice(status).unwrap_or_default();
-        let message = status["message"].as_str().unwrap_or_default().trim();
-        let said = String::from_utf8_lossy(&self.said);
-        let said: Vec<&str> = [said.trim(), message].into_iter().filter(|text| !text.is_empty()).collect();
-        let said = for_people(&said.join("; "));
-        if message.contains(NO_PROGRAM) {
-            return Broken::Other(Fault::engine(format!("rbuild is not found in its pod's image ({said})")));
-        }
-        let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
-        Broken::Lost(format!("the connection to the pod ended{said}"))
-    }
-
-    /// As `receive`, from a program that says something again and again.
-    fn receive_soon(&mut self, goes_on: &dyn Fn() -> bool) -> Result<(u8, Vec<u8>), Broken> {
-        let began = Instant::now();
-        let is_silent = || began.elapsed() > SILENT;
-        match self.receive(&|| goes_on() && !is_silent()) {
-            Err(Broken::Stopped) if goes_on() => {
-                Err(Broken::Lost(format!("the pod says nothing for {}", seconds(SILENT))))
-            }
-            received => received,
-        }
-    }
-
-    fn answer(&mut self, kind: u8, goes_on: &dyn Fn() -> bool) -> Result<Vec<u8>, Broken> {
-        match self.receive(goes_on)? {
-            (answered, bytes) if answered == kind => Ok(bytes),
-            (other, bytes) => Err(unexpected(other, &bytes)),
-        }
-    }
-
-    /// Sends blobs, packed as one stream.
-    fn put(
-        &mut self,
-        package: &Package,
-        missing: &BTreeSet<Blob>,
-        goes_on: &dyn Fn() -> bool,
-    ) -> Result<(), Broken> {
-        self.send(b'P', b"")?;
-        let mut packed = zstd::stream::write::Encoder::new(Pieces { link: self, piece: Vec::new() }, 1)?;
-        for blob in missing {
-            if !goes_on() {
-                return Err(Broken::Stopped);
-            }
-            packed.write_all(&link::name(*blob))?;
-            let mut reader = package.read(blob).map_err(Broken::Other)?.take(blob.size);
-            let (mut buffer, mut left) = (vec![0; PIECE], blob.size);
-            while left > 0 {
-                let size = match reader.read(&mut buffer) {
-                    Ok(0) => {
-                        let told = io::Error::other("it changed while it was read");
-                        return Err(Broken::Other(changed(&told)));
-                    }
-                    Ok(size) => size,
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(e) => return Err(Broken::Other(changed(&e))),
-                };
-                packed.write_all(&buffer[..size])?;
-                left -= size as u64;
-                if !goes_on() {
-                    return Err(Broken::Stopped);
-                }
-            }
-        }
-        packed.finish()?.flush()?;
-        self.send(b'E', b"")?;
-        self.answer(b'p', goes_on).map(drop)
-    }
-}
-
-/// Bytes as frames of pieces.
-struct Pieces<'l> {
-    link: &'l mut Link,
-    piece: Vec<u8>,
-}
-
-impl Write for Pieces<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.piece.extend(bytes);
-        if self.piece.len() >= PIECE {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if !self.piece.is_empty() {
-            let piece = std::mem::take(&mut self.piece);
-            self.link.send(b'D', &piece)?;
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn repositories_have_volumes_that_they_keep() {
-        for url in [
-            "https://host.example/team/app.git",
-            "git@host.example:team/app",
-            "ssh://git@host.example/team/app/",
-        ] {
-            assert_eq!(repository(url), "host.example/team/app", "{url}");
-        }
-        let claims = |count: usize| (0..count).map(|n| format!("rbuild-{n}")).collect::<Vec<String>>();
-        let (four, five) = (claims(4), claims(5));
-        let (mut moved, mut counts) = (0, [0; 4]);
-        for n in 0..1000 {
-            let key = format!("host.example/team/app{n}");
-            let (before, after) = (ranked(&four, &key)[0], ranked(&five, &key)[0]);
-            if let Some(at) = four.iter().position(|claim| claim == before) {
-                counts[at] += 1;
-            }
-            // Only to the new one.
-            assert!(before == after || Some(after) == five.last(), "{key}");
-            moved += u32::from(before != after);
-        }
-        assert!(counts.iter().all(|count| (200..300).contains(count)), "{counts:?}");
-        assert!((150..250).contains(&moved), "{moved}");
-        assert!(ranked(&[], "x").is_empty());
-    }
-
-    #[test]
-    fn pods_of_one_process_have_claims_of_their_own() {
-        let claims = ["a".to_owned(), "b".to_owned()];
-        let first = take(&claims, "key", "tests own").expect("a claim");
-        assert_eq!(first.0, *ranked(&claims, "key")[0]);
-        let second = take(&claims, "key", "tests own").expect("another claim");
-        assert_ne!(first.0, second.0);
-        assert!(take(&claims, "key", "tests own").is_none());
-        assert!(take(&claims, "key", "tests other").is_some());
-        let name = first.0.clone();
-        drop(first);
-        assert_eq!(take(&claims, "key", "tests own").expect("it is free").0, name);
-    }
 }
