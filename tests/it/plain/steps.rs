@@ -31,6 +31,7 @@ echo "kernel $(cat /proc/sys/kernel/ostype) $(ls /proc/sys/kernel | grep -c '^os
 (echo x > /proc/sys/kernel/hostname) 2>/dev/null || echo read-only
 echo 500 > /proc/self/oom_score_adj && echo adjusted
 sleep 100 & child=$!
+until grep -q ^sleep /proc/$child/cmdline; do :; done
 echo "child $(tr '\0' ' ' < /proc/$child/cmdline) $(test -d /proc/$child && echo there) $(ls /proc | grep -cx $child)"
 kill $child; wait $child || true; test -d /proc/$child || echo ended
 test ! -e /proc/1 && echo alone
