@@ -5,8 +5,8 @@
 #
 # The roots: `nothing` (certificates, resolv.conf and the program), `busybox` (as Alpine has it: no glibc, /etc/ssl/cert.pem) and `debian11`
 # (glibc 2.31, no nsswitch.conf). A program of another processor is run by qemu-user. In each: --version; a COPY, whose image has the same
-# digest everywhere; an ADD from a server whose name a DNS server tells and whose certificate the root's authorities signed, refused where
-# they did not. To be run as root. Name and server are in a network namespace of their own.
+# digest everywhere; the crates that the program says it is made of; an ADD from a server whose name a DNS server tells and whose certificate
+# the root's authorities signed, refused where they did not. To be run as root. Name and server are in a network namespace of their own.
 set -euo pipefail
 if [ -z "${RBUILD_PROGRAMS_WORK:-}" ]; then
     [ $# -gt 0 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2; }
@@ -85,6 +85,12 @@ check() { # check WHAT COMMAND...: it must succeed
 }
 refused() { ! "$@" >told 2>&1 && grep -qi certificate told || { cat told; return 1; }; }
 
+# Of the program that is being tried: what was compiled into it, which `cargo auditable` put there, as it says itself.
+has_crates() {
+    "${as[@]}" --root "$state" -t own /w/own && "${as[@]}" sbom --root "$state" own >crates || return 1
+    [ "$(grep -c ' rust-crate *$' crates)" -gt 150 ] && grep -q '^rustls ' crates || { cat crates; return 1; }
+}
+
 for program in "$@"; do
     processor=${program%%=*} file=${program#*=}
     case $file in /*) ;; *) file=$started/$file ;; esac
@@ -106,6 +112,10 @@ for program in "$@"; do
             check "$name: ADD by name, over TLS" "${as[@]}" --root "$state" -f /w/add -o "type=local,dest=$state-out" /w/context
             check "$name: what was added" cmp served/file "$root$state-out/file"
             cp other.pem "$root/$(bundle "$root")"
+            mkdir -p "$root/w/own"
+            cp "$file" "$root/w/own/rbuild"
+            printf 'FROM scratch\nCOPY rbuild /\n' >"$root/w/own/Dockerfile"
+            check "$name: its crates" has_crates
             check "$name: another authority" refused "${as[@]}" --root "$state" --no-cache -f /w/add -o "type=local,dest=$state-no" /w/context
         done
     done

@@ -1,13 +1,17 @@
 //! What is published of a release: `packaging/dist/make` packs the tests' own program, and it is installed, used, exchanged for a newer one
 //! and removed as its users do. The static programs themselves are made by `packaging/dist/twice`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::support::base::DebianRegistry;
 use crate::support::http::{Reply, Server};
+use crate::support::layout::sha256;
 use crate::support::program::World;
 use crate::support::{copy_program, is_root, skip, tools};
 
@@ -153,9 +157,9 @@ fn the_rpm_is_installed_used_upgraded_and_removed() {
 
 #[test]
 fn the_same_commit_gives_the_same_bytes() {
-    let releases = Releases::of(&["0.1.0"], "tar,deb,rpm");
+    let releases = Releases::of(&["0.1.0"], "tar,deb,rpm,sbom");
     let other = tempfile::tempdir().unwrap();
-    pack(other.path(), "0.1.0", "077", "tar,deb,rpm");
+    pack(other.path(), "0.1.0", "077", "tar,deb,rpm,sbom");
     let sums = |path: &Path| fs::read_to_string(path).unwrap();
     assert_eq!(sums(&releases.file("0.1.0", "SHA256SUMS")), sums(&other.path().join("dist/SHA256SUMS")));
     // The sums are those of the files.
@@ -164,6 +168,29 @@ fn the_same_commit_gives_the_same_bytes() {
             .args(["--check", "--quiet", "SHA256SUMS"])
             .current_dir(other.path().join("dist")),
     );
+    let json = |name: &str| -> Value {
+        serde_json::from_slice(&fs::read(releases.file("0.1.0", name)).unwrap()).unwrap()
+    };
+    let spdx = json(&format!("rbuild-0.1.0-{TARGET}.spdx.json"));
+    // The crates of a program that was compiled for a release are looked at by `tests/programs.sh`: this one has no list of them.
+    assert_eq!(spdx["packages"][0]["name"], "rbuild:0.1.0");
+    assert_eq!(json(&format!("rbuild-0.1.0-{TARGET}.cdx.json"))["bomFormat"], "CycloneDX");
+    // The provenance is about every other file, and speaks of no folder of this machine.
+    let provenance = json("provenance.json");
+    assert_eq!(provenance["predicateType"], "https://slsa.dev/provenance/v1");
+    assert!(!provenance.to_string().contains(&*releases.0.path().to_string_lossy()));
+    let about = provenance["subject"].as_array().unwrap().iter();
+    let about: BTreeMap<_, _> = about
+        .map(|file| (file["name"].as_str().unwrap(), file["digest"]["sha256"].as_str().unwrap()))
+        .collect();
+    for entry in fs::read_dir(releases.file("0.1.0", "")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name != "provenance.json" {
+            let digest = sha256(&fs::read(&path).unwrap());
+            assert_eq!(about.get(name).copied(), digest.strip_prefix("sha256:"), "{name} in {about:?}");
+        }
+    }
     // Where cargo-binstall looks for the program.
     let manifest = fs::read_to_string(packaging("../Cargo.toml")).unwrap();
     let (_, table) = manifest.split_once("[package.metadata.binstall]").unwrap();

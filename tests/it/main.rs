@@ -79,3 +79,4 @@ mod store;
 mod support;
 mod tripwire;
 mod urls;
+mod walkthrough;
