@@ -14,7 +14,7 @@ fn pages_in(folder: &str) -> Vec<PathBuf> {
     entries.filter(|path| path.extension().is_some_and(|name| name == "md")).collect()
 }
 
-pub fn pages() -> Vec<PathBuf> {
+pub(crate) fn pages() -> Vec<PathBuf> {
     ["", "docs", "docs/checks", "packaging", "tests", "fuzz"]
         .iter()
         .flat_map(|folder| pages_in(folder))

@@ -433,7 +433,10 @@ impl Page {
                         );
                     }
                     Typed(instead) => typed = (*instead).to_owned(),
-                    Not(_) => is_run = false,
+                    Not(why) => {
+                        println!("not run here: {command}: {why}");
+                        is_run = false;
+                    }
                     Fails(_) | Says(_) => {}
                 }
             }
