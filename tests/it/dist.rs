@@ -319,3 +319,77 @@ fn one_line_installs_where_there_is_nothing() {
     let told = done(&mut command);
     assert!(told.contains("rbuild 0.1.0 is in /usr/bin") && told.contains("1 step ran"), "{told}");
 }
+
+/// The images, from archives with a file in place of each program.
+#[test]
+fn images_of_a_release_have_its_version_and_both_platforms() {
+    let world = World::new();
+    let debian = DebianRegistry::start();
+    let releases = world.path().join("dist");
+    let (own, other) = (world.path().join("own"), world.path().join("other"));
+    fs::write(&own, "for x86_64").unwrap();
+    fs::write(&other, "for aarch64").unwrap();
+    let mut make = Command::new(packaging("dist/make"));
+    make.args(["--quick", "--formats=tar", "--as=1.2.3", "--teller", env!("CARGO_BIN_EXE_rbuild")]);
+    for (target, program) in [(TARGET, &own), ("aarch64-unknown-linux-musl", &other)] {
+        make.args(["--program", &format!("{target}={}", program.display())]);
+    }
+    done(make.arg("--out").arg(&releases).env("SOURCE_DATE_EPOCH", "1764500000"));
+    let repository = packaging("..").display().to_string();
+    let bake = |version: &str, targets: &[&str]| {
+        let (set, allow) = (
+            format!("*.contexts.releases={}", releases.display()),
+            format!("--allow=fs.read={}", releases.display()),
+        );
+        let ran = world
+            .rbuild(["bake", "-f", "packaging/image/docker-bake.hcl", "--set", &set, &allow])
+            .args(targets);
+        let ran = ran.env("VERSION", version).env("DEBIAN", debian.debian()).env("IMAGE", "h.example/rbuild");
+        ran.folder(&repository).remarks().run()
+    };
+    // What runs commands of the other platform is not tried: Debian's base is here for one.
+    bake("1.2.3", &["rbuild", "debug", "executor"]);
+    bake("1.2.3", &["job", "worker", "--set=*.platform=linux/amd64"]);
+    let layout = world.images();
+    let mut expected: Vec<String> = Vec::new();
+    for target in ["", "-debug", "-executor", "-job", "-worker"] {
+        let short = target.strip_prefix('-').unwrap_or("latest").to_owned();
+        let tags = [short, format!("1.2{target}"), format!("1.2.3{target}")];
+        expected.extend(tags.map(|tag| format!("h.example/rbuild:{tag}")));
+    }
+    expected.sort();
+    let names = layout.names();
+    let attested = |name: &&String| !name.contains(":sha256-");
+    assert_eq!(names.iter().filter(attested).cloned().collect::<Vec<_>>(), expected);
+    let digest = |name: &str| {
+        let index = layout.index();
+        let named = index.manifests().iter().find(|image| {
+            image.annotations().as_ref().is_some_and(|all| all.values().any(|value| value == name))
+        });
+        named.unwrap().digest().to_string()
+    };
+    let platforms = layout.platforms(&digest("h.example/rbuild:1.2.3-debug"));
+    let program = |platform: &str| {
+        let files = layout.image(&platforms[platform]).files();
+        for file in ["busybox/busybox", "bin/sh", "kaniko/executor", "etc/ssl/certs/ca-certificates.crt"] {
+            assert!(files.contains_key(file), "{file} for {platform}");
+        }
+        // Bytes 18 and 19 of a program are its processor.
+        (files["usr/bin/rbuild"].content.clone(), files["busybox/busybox"].content[18])
+    };
+    assert_eq!(program("linux/arm64"), (b"for aarch64".to_vec(), 183));
+    assert_eq!(program("linux/amd64"), (b"for x86_64".to_vec(), 62));
+    let worker = layout.image(&digest("h.example/rbuild:worker"));
+    let files = worker.files();
+    for file in [
+        "usr/bin/git",
+        "usr/bin/newuidmap",
+        "usr/bin/rbuild",
+        "var/cache/rbuild-worker",
+        "etc/rbuild/worker-secrets",
+    ] {
+        assert!(files.contains_key(file), "{file}");
+    }
+    let labels = worker.config.config().as_ref().unwrap().labels().clone().unwrap();
+    assert_eq!(labels["org.opencontainers.image.version"], "1.2.3");
+}

@@ -373,7 +373,10 @@ const PAGES: &[Page] = &[
     },
     Page {
         path: "packaging/README.md",
-        commands: &[("rbuild -f packaging/image/Dockerfile", &[Not("`packaging` makes the image")])],
+        commands: &[
+            ("rbuild -f packaging/image/Dockerfile", &[Not("`packaging` makes the image")]),
+            ("VERSION=1.2.3", &[Not("`dist` makes the images")]),
+        ],
     },
 ];
 

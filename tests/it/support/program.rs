@@ -210,6 +210,12 @@ impl<'w> Rbuild<'w> {
         self
     }
 
+    /// Where it is started, in place of the context.
+    pub fn folder(mut self, folder: impl AsRef<Path>) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
