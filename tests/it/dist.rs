@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::support::accounts::Account;
 use crate::support::base::DebianRegistry;
 use crate::support::http::{Reply, Server};
 use crate::support::layout::sha256;
@@ -323,7 +324,7 @@ fn one_line_installs_where_there_is_nothing() {
 /// The images, from archives with a file in place of each program.
 #[test]
 fn images_of_a_release_have_its_version_and_both_platforms() {
-    let world = World::new();
+    let world = World::large(Account::mine());
     let debian = DebianRegistry::start();
     let releases = world.path().join("dist");
     let (own, other) = (world.path().join("own"), world.path().join("other"));
