@@ -196,6 +196,8 @@ pub struct StepResult {
     pub files: Option<FileCounts>,
     /// What it waited for.
     pub waited: Waited,
+    /// How long it took when it ran, if the cache had it and told.
+    pub took_then: Option<Duration>,
 }
 
 /// How many files a layer changes; directories do not count.

@@ -64,7 +64,7 @@ pub use definition::{Definition, fetch_definition};
 pub use dry_run::{DryRun, dry_run};
 pub use layer_options::agree as agree_about_layers;
 pub use lock::{Lock, Missing, Refresh, no_folder, refresh};
-pub use placing::{Cluster, Engine as EngineOn, On, Probed, attend, connect, probe, worker};
+pub use placing::{Cluster, Engine as EngineOn, Grain, On, Probed, attend, connect, probe, worker};
 pub use platforms::of_bases as platforms_of_bases;
 pub use quota::{empty_trash, heed_quota};
 pub use recording::Recording;

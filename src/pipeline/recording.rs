@@ -55,20 +55,28 @@ pub(super) fn start(targets: &[&Target], whole: &Request) -> Option<Recorder> {
 
 /// Tells how long the steps of this build took in the builds of the same place before it.
 pub(super) fn foresight(recorder: &Arc<Recorder>, store: &Store) -> Foresight {
-    /// So many builds are asked.
-    const BUILDS: usize = 5;
     let (recorder, store) = (Arc::downgrade(recorder), store.clone());
     Foresight::new(move || {
-        let Some(asked) = recorder.upgrade().map(|recorder| recorder.asked()) else { return Vec::new() };
-        let kept = kept::list(&store);
-        let earlier: Vec<Record> = place::earlier(&asked, &kept).take(BUILDS).collect();
-        let took = |step: &Step| {
-            let then = earlier.iter().filter_map(|record| counterpart(step, record));
-            let mut ran = then.filter(|then| then.outcome == Some(Outcome::Ran));
-            ran.find_map(|then| then.took_ms).map(Duration::from_millis)
-        };
-        asked.steps.iter().map(took).collect()
+        recorder.upgrade().map(|recorder| times(&recorder.asked(), &store)).unwrap_or_default()
     })
+}
+
+/// How long each of the steps took when it ran last, here or elsewhere, in the builds of the same place before this one.
+pub(super) fn times(asked: &Record, store: &Store) -> Vec<Option<Duration>> {
+    /// So many builds are asked.
+    const BUILDS: usize = 5;
+    let kept = kept::list(store);
+    let earlier: Vec<Record> = place::earlier(asked, &kept).take(BUILDS).collect();
+    let took = |step: &Step| {
+        let mut then = earlier.iter().filter_map(|record| counterpart(step, record));
+        let took = |then: &Step| match then.outcome {
+            Some(Outcome::Ran) => then.took_ms,
+            Some(Outcome::Cached) => then.took_then_ms,
+            Some(Outcome::ConfigOnly | Outcome::Failed | Outcome::Cancelled) | None => None,
+        };
+        then.find_map(took).map(Duration::from_millis)
+    };
+    asked.steps.iter().map(took).collect()
 }
 
 /// Tells what a target's inputs turned out to be.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::image::PlatformImage;
 use crate::oci::Layer;
-use crate::plan::graph::{Goal, Graph};
+use crate::plan::graph::{BaseOp, BaseOrigin, Goal, Graph, Op};
 use crate::plan::{self, ContextSource, Scanned};
 use crate::record::{Made, Recorder};
 use crate::report::{Diagnostic, Event, Outcome, Source, StepNumber};
@@ -96,18 +96,30 @@ fn add<T: Clone>(all: &mut Vec<T>, more: &[T], likeness: impl Fn(&T) -> String) 
 }
 
 /// A target with what it reads.
-struct Part<'r> {
-    name: &'r str,
-    request: &'r Request,
-    inputs: Inputs<'r>,
+pub(super) struct Part<'r> {
+    pub(super) name: &'r str,
+    pub(super) request: &'r Request,
+    pub(super) inputs: Inputs<'r>,
     /// Uploads layers while others are made.
     ahead: Option<early_upload::Ahead>,
     /// Its line of the display for pushing; those for loading follow.
     line: StepNumber,
     warnings: Diagnostics,
-    goals: Vec<Goal>,
+    pub(super) goals: Vec<Goal>,
+    /// The images that its stages stand on.
+    pub(super) bases: Vec<BaseOp>,
     /// What an SBOM generator is to see beside the image of each goal.
     scanned: Vec<Scanned>,
+}
+
+impl<'r> Part<'r> {
+    /// One that is not planned yet.
+    fn new(target: &'r Target, inputs: Inputs<'r>) -> Self {
+        let (line, warnings, goals) = (StepNumber(0), Vec::new(), Vec::new());
+        let (bases, scanned) = (Vec::new(), Vec::new());
+        let (name, request) = (target.name.as_str(), &target.request);
+        Part { name, request, inputs, ahead: None, line, warnings, goals, bases, scanned }
+    }
 }
 
 /// What a target came to.
@@ -142,10 +154,8 @@ pub(super) fn run(
     let exports = shared::Exports::start(whole, services)?;
     let mut parts: Vec<Part<'_>> = Vec::with_capacity(targets.len());
     for (target, inputs) in targets.iter().zip(inputs) {
-        let (name, request) = (target.name.as_str(), &target.request);
-        let ahead = early_upload::Ahead::start(request, services);
-        let (line, warnings, goals, scanned) = (StepNumber(0), Vec::new(), Vec::new(), Vec::new());
-        parts.push(Part { name, request, inputs, ahead, line, warnings, goals, scanned });
+        let ahead = early_upload::Ahead::start(&target.request, services);
+        parts.push(Part { ahead, ..Part::new(target, inputs) });
     }
     let mut graph = plan_all(&mut parts)?;
     hide_secrets(&mut graph, &parts);
@@ -178,6 +188,30 @@ pub(super) fn run(
     Ok(built)
 }
 
+/// Opens what targets read and plans them as one graph, for who only looks at it; the targets are [in order](in_order).
+pub(super) fn planned<'r>(
+    targets: &[&'r Target],
+    services: &'r Services,
+    pool: &Pool,
+) -> Result<(Vec<Part<'r>>, Graph), Diagnostics> {
+    let open = |target: &&'r Target| Inputs::open_with(&target.request, services, pool);
+    let inputs = targets.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    inputs.iter().for_each(Inputs::read_ahead);
+    let mut parts: Vec<Part<'_>> =
+        targets.iter().zip(inputs).map(|(target, inputs)| Part::new(target, inputs)).collect();
+    let graph = plan_all(&mut parts)?;
+    Ok((parts, graph))
+}
+
+/// What the steps of each are done with.
+pub(super) fn environments<'p>(parts: &'p [Part<'_>]) -> Result<Vec<Environment<'p>>, Diagnostics> {
+    let of = |part: &'p Part<'_>| {
+        let form = part.request.layer_options_of(&part.goals)?;
+        Ok(part.inputs.environment(form))
+    };
+    parts.iter().map(of).collect()
+}
+
 /// Plans each, and joins the plans.
 fn plan_all(parts: &mut [Part<'_>]) -> Result<Graph, Diagnostics> {
     let mut made = Linked::new();
@@ -194,6 +228,7 @@ fn plan_all(parts: &mut [Part<'_>]) -> Result<Graph, Diagnostics> {
         let plans = part.inputs.plans().map_err(name)?;
         part.inputs.heed_policies(&plans).map_err(name)?;
         part.warnings = part.request.check(&part.inputs, &plans).map_err(name)?;
+        part.bases = plans.iter().flat_map(|plan| bases(&plan.graph)).collect();
         part.scanned = plans.iter().map(|plan| part.inputs.scanned(plan)).collect();
         let images = plans.iter().map(|plan| {
             let image = PlatformImage::of_config(plan.goal.image.config.clone());
@@ -210,6 +245,21 @@ fn plan_all(parts: &mut [Part<'_>]) -> Result<Graph, Diagnostics> {
     let (graph, goals) = plan::join_parts(planned);
     parts.iter_mut().zip(goals).for_each(|(part, goals)| part.goals = goals);
     Ok(graph)
+}
+
+/// The images that the stages of a plan stand on, but for those that other targets make.
+fn bases(graph: &Graph) -> Vec<BaseOp> {
+    let base = |op: &Op| match op {
+        Op::Base(base) if !matches!(base.request.origin, BaseOrigin::Linked { .. }) => Some(base.clone()),
+        Op::Base(_)
+        | Op::Scratch
+        | Op::Image(_)
+        | Op::Local(_)
+        | Op::Workdir { .. }
+        | Op::Copy { .. }
+        | Op::Exec { .. } => None,
+    };
+    graph.steps.iter().filter_map(|step| base(&step.op)).collect()
 }
 
 /// For each part the number of those that share steps with it: what steps are done with is the same.
@@ -290,11 +340,7 @@ fn build(
     graph: &Graph,
     services: &Services,
 ) -> Result<Vec<result::Results>, Diagnostics> {
-    let environments = parts.iter().map(|part| {
-        let form = part.request.layer_options_of(&part.goals)?;
-        Ok(part.inputs.environment(form))
-    });
-    let environments = environments.collect::<Result<Vec<_>, Diagnostics>>()?;
+    let environments = environments(parts)?;
     let goals: Vec<Goal> = parts.iter().flat_map(|part| part.goals.iter().cloned()).collect();
     let owners: Vec<usize> =
         parts.iter().enumerate().flat_map(|(at, part)| part.goals.iter().map(move |_| at)).collect();

@@ -321,6 +321,9 @@ pub struct Step {
     /// How long its own work took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<u64>,
+    /// How long it took when it ran, if the cache had it and told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_then_ms: Option<u64>,
     /// What it waited for although all that it needed was done.
     #[serde(default, skip_serializing_if = "Waits::is_none")]
     pub waited: Waits,

@@ -349,7 +349,7 @@ impl State {
 }
 
 fn finish(step: &mut Step, result: &StepResult) {
-    let StepResult { layer, key, inputs, usage, files, waited } = result;
+    let StepResult { layer, key, inputs, usage, files, waited, took_then } = result;
     step.layer = layer.as_ref().map(|layer| Layer {
         digest: layer.digest.clone(),
         diff_id: layer.diff_id.clone(),
@@ -359,6 +359,7 @@ fn finish(step: &mut Step, result: &StepResult) {
     step.inputs.clone_from(inputs);
     step.usage = usage.as_ref().map(used);
     step.files = *files;
+    step.took_then_ms = took_then.map(milliseconds);
     step.waited = Waits {
         slot_ms: milliseconds(waited.slot),
         lock_ms: milliseconds(waited.lock),

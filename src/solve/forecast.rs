@@ -31,11 +31,21 @@ pub fn forecast(
     wanted: &[StepId],
     environment: &Environment<'_>,
 ) -> Result<Forecast, Vec<Diagnostic>> {
+    forecast_several(graph, wanted, std::slice::from_ref(environment))
+}
+
+/// As [`forecast`], for several builds together: each step is looked at in the environment of its [owner](crate::plan::graph::Step::owner). All
+/// have the same services.
+pub fn forecast_several(
+    graph: &Graph,
+    wanted: &[StepId],
+    environments: &[Environment<'_>],
+) -> Result<Forecast, Vec<Diagnostic>> {
     let mut known: Vec<Option<Arc<Files>>> = Vec::with_capacity(graph.steps.len());
     let mut outlooks = Vec::with_capacity(graph.steps.len());
     let mut remote: BTreeMap<Digest, String> = BTreeMap::new();
     for step in &graph.steps {
-        let context = StepContext::new(step, environment);
+        let context = StepContext::new(step, &environments[step.owner]);
         let foreseen = match step.op.try_map(|id| known[id.0].clone().ok_or(*id)) {
             Err(unknown) => Foreseen::run(follows(graph, unknown)),
             Ok(op) => foresee::step(&context, &op).map_err(|error| vec![context.diagnose(&error)])?,
@@ -56,7 +66,7 @@ pub fn forecast(
     }
     let mut fetches: BTreeMap<String, Fetch> = BTreeMap::new();
     for layer in below(graph, &needed, &known) {
-        let services = environment.services;
+        let services = environments[0].services;
         let Layer { descriptor, .. } = &layer;
         if services.store.has_blob(&descriptor.digest) == Some(descriptor.size) {
             continue;

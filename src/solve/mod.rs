@@ -57,7 +57,7 @@ use crate::sync::{lock, processors};
 pub use barred::refuse_commands;
 pub use environment::{Environment, Given, Policy, Services};
 pub use error::Error;
-pub use forecast::{Forecast, forecast};
+pub use forecast::{Forecast, forecast, forecast_several};
 pub use indexes::LayerIndexes;
 pub use layers::recompressed;
 pub use materials::Materials;
@@ -270,7 +270,7 @@ fn weight(op: &Op) -> u64 {
 }
 
 /// What is told of a step that is done.
-fn told(op: &Op<Arc<Files>>, done: &Done, waited: Waited) -> StepResult {
+fn told(op: &Op<Arc<Files>>, done: &Done, (waited, took_then): (Waited, Option<Duration>)) -> StepResult {
     let chain_of = |files: Arc<Files>| match &*files {
         Files::Root(root) if !root.layers.is_empty() => Some(root.chain.to_string()),
         Files::Root(_) | Files::Folder(..) => None,
@@ -290,6 +290,7 @@ fn told(op: &Op<Arc<Files>>, done: &Done, waited: Waited) -> StepResult {
         usage: done.usage,
         files: done.changes,
         waited,
+        took_then: took_then.filter(|_| done.outcome == Outcome::Cached),
     }
 }
 
@@ -352,7 +353,7 @@ impl Solver<'_> {
             }
             vec![self.named(context.diagnose(&error), step.number)]
         })?;
-        let result = Box::new(told(op, &done, Waited { slot, ..context.waited() }));
+        let result = Box::new(told(op, &done, (Waited { slot, ..context.waited() }, context.took_then())));
         let Done { files, outcome, remote, .. } = done;
         let took_ever = if outcome == Outcome::Cached { context.took_then() } else { Some(took) };
         let _ = self.steps[at].set((outcome.clone(), took_ever));

@@ -95,6 +95,37 @@ impl Project {
     }
 }
 
+impl Project {
+    fn bake(&self, machine: &str, file: &str, more: &[&str]) -> String {
+        let file = format!("--file={file}");
+        let words = [&["bake", "--progress=plain", &file], more].concat();
+        let baked = self.command(machine, &words).output().unwrap();
+        let told = String::from_utf8_lossy(&baked.stderr).into_owned();
+        assert!(baked.status.success(), "{told}");
+        told
+    }
+
+    /// In what is recorded of its builds.
+    fn say_that_steps_took(&self, machine: &str, ms: &str) {
+        let all = walkdir::WalkDir::new(self.dir.path().join(machine)).into_iter().flatten();
+        let is_record = |file: &walkdir::DirEntry| {
+            let folder = file.path().parent().and_then(std::path::Path::file_name);
+            folder.is_some_and(|folder| folder == "history") && file.file_type().is_file()
+        };
+        for file in all.filter(is_record).map(walkdir::DirEntry::into_path) {
+            let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+            for step in record["steps"].as_array_mut().unwrap() {
+                for time in ["took_ms", "took_then_ms"] {
+                    if step.get(time).is_some() {
+                        step[time] = ms.parse::<u64>().unwrap().into();
+                    }
+                }
+            }
+            fs::write(&file, record.to_string()).unwrap();
+        }
+    }
+}
+
 impl Said {
     fn digest(&self) -> &str {
         let line = self.stderr.lines().rev().find_map(|line| line.strip_prefix("built sha256:"));
@@ -215,13 +246,7 @@ fn eight_targets_are_what_one_machine_makes_of_them() {
     }
     let names = (0..8).map(|n| format!("\"t{n}\"")).collect::<Vec<String>>().join(", ");
     project.write("bake.hcl", format!("group \"default\" {{ targets = [{names}] }}\n{definition}"));
-    let bake = |machine: &str, more: &[&str]| {
-        let words = [&["bake", "--progress=plain", "--file=bake.hcl"], more].concat();
-        let baked = project.command(machine, &words).output().unwrap();
-        let told = String::from_utf8_lossy(&baked.stderr).into_owned();
-        assert!(baked.status.success(), "{told}");
-        told
-    };
+    let bake = |machine: &str, more: &[&str]| project.bake(machine, "bake.hcl", more);
     let placed = |told: &str| told.matches("built on `reapi://").count();
     let first = bake("far", &[&on]);
     assert_eq!(placed(&first), 8, "{first}");
@@ -238,7 +263,61 @@ fn eight_targets_are_what_one_machine_makes_of_them() {
     project.write("file3", "changed\n");
     let third = bake("far", &[&on]);
     assert_eq!((placed(&third), third.matches("nothing was placed").count()), (1, 7), "{third}");
+    // By now it is known what placing costs, and that all of them together are not worth it: those that changed are one action.
+    let change = |to: &str| (0..2).for_each(|n| project.write(&format!("file{n}"), format!("{n}{to}\n")));
+    change("small");
+    let together = bake("far", &[&on]);
+    assert!(together.contains("`t0`, `t1` are placed together"), "{together}");
+    assert_eq!((placed(&together), together.matches("nothing was placed").count()), (1, 6), "{together}");
+    bake("near", &[]);
+    let is_same = |name: &str| {
+        let (there, here) = (manifest("far", name), manifest("near", name));
+        assert!(there.status.success() && there.stdout == here.stdout, "{name}: {there:?} {here:?}");
+    };
+    (0..2).for_each(|n| is_same(&format!("t{n}")));
+    // Each is, if its steps take an hour.
+    project.say_that_steps_took("far", "3600000");
+    change("large");
+    assert_eq!(placed(&bake("far", &[&on])), 2);
+    // Somebody may say so, too.
+    change("said");
+    assert_eq!(placed(&bake("far", &[&format!("{on},grain=build")])), 1);
+    // What is linked, and what lacks the same command, is made by one worker, whatever is known.
+    project.write("linked.hcl", LINKED);
+    let linked = project.bake("far", "linked.hcl", &[&on]);
+    assert_eq!(placed(&linked), 2, "{linked}");
+    assert!(linked.contains("`one`, `two` are placed together"), "{linked}");
+    let is_done_here = |line: &&str| line.starts_with('#') && line.contains("] RUN ");
+    let done_here = linked.lines().filter(is_done_here).count();
+    let cached = linked.lines().filter(|line| line.starts_with('#') && line.ends_with(" CACHED")).count();
+    assert!(done_here > 0 && cached >= done_here, "{linked}");
+    project.bake("near", "linked.hcl", &[]);
+    is_same("app");
 }
+
+/// `app` and `ran` stand on what `lib` makes; `one` and `two` share a command.
+const LINKED: &str = r#"
+group "default" { targets = ["app", "ran", "one", "two"] }
+target "lib" {
+  dockerfile-inline = "FROM scratch\nCOPY src /src\n"
+  tags = ["lib"]
+}
+target "app" {
+  contexts = { base = "target:lib" }
+  dockerfile-inline = "FROM base\nCOPY --from=base /src/a /b\nCOPY file0 /file\n"
+  tags = ["app"]
+}
+target "ran" {
+  contexts = { base = "target:lib" }
+  dockerfile-inline = "FROM base\nCOPY busybox /bin/sh\nRUN read x < /src/a; echo $x > /ran\n"
+}
+target "one" {
+  dockerfile-inline = "FROM scratch\nCOPY busybox /bin/sh\nRUN echo shared > /shared\nCOPY file1 /one\n"
+}
+target "two" {
+  dockerfile-inline = "FROM scratch\nCOPY busybox /bin/sh\nRUN echo shared > /shared\nRUN echo two > /two\n"
+}
+"#;
 
 #[test]
 fn what_fails_there_fails_here_and_secrets_stay_where_they_are() {

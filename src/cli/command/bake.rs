@@ -96,7 +96,7 @@ pub(crate) struct BakeArgs {
     #[arg(long, conflicts_with_all = ["pull", "push"], help_heading = "Steps")]
     offline: bool,
 
-    /// Have a build engine do the targets, each as an action of its own: as for `rbuild build`
+    /// Have a build engine do the targets: as for `rbuild build`
     #[arg(long, value_name = "ENGINE", help_heading = "Steps")]
     on: Option<String>,
 

@@ -163,7 +163,8 @@ pub(crate) struct BuildArgs {
 
     /// Have a build engine do it: `kubernetes://[CONTEXT/]NAMESPACE` with `,image=NAME`, `,template=NAME`, `,start=10m`, `,key=TEXT`;
     /// `reapi://HOST:PORT`, or `reapis://HOST[:PORT]` over TLS, with `,instance=NAME`, `,platform.NAME=VALUE`, and `ca`,
-    /// `cert`, `key`, `token`, `header`, `header-env`, `header-file` as for caches. For both `,timeout=1h`, `,fallback=local`, `,grain=platform`
+    /// `cert`, `key`, `token`, `header`, `header-env`, `header-file` as for caches. For both `,timeout=1h`, `,fallback=local`, `,grain=build`, `target` or
+    /// `platform`
     #[arg(long, value_name = "ENGINE", help_heading = "Steps")]
     pub(crate) on: Option<String>,
 

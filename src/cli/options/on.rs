@@ -11,7 +11,7 @@ use super::configuration::Configuration;
 use crate::cli::Failure;
 use crate::config::Kubernetes;
 use crate::kubernetes::Wanted;
-use crate::pipeline::{Cluster, EngineOn, On};
+use crate::pipeline::{Cluster, EngineOn, Grain, On};
 use crate::report::{Diagnostic, Source};
 use crate::shared_cache::spec;
 use crate::text::duration::parse_age;
@@ -45,7 +45,7 @@ pub(crate) fn parse(text: Option<&str>, configuration: &Configuration) -> Result
 struct Common {
     timeout: Option<Duration>,
     falls_back: bool,
-    by_platform: bool,
+    grain: Option<Grain>,
 }
 
 impl Common {
@@ -55,9 +55,12 @@ impl Common {
             ("fallback", "local") => self.falls_back = true,
             ("fallback", "none") => self.falls_back = false,
             ("fallback", other) => return Err(format!("`fallback={other}`: it is `local` or `none`")),
-            ("grain", "build") => self.by_platform = false,
-            ("grain", "platform") => self.by_platform = true,
-            ("grain", other) => return Err(format!("`grain={other}`: it is `build` or `platform`")),
+            ("grain", "build") => self.grain = Some(Grain::Build),
+            ("grain", "target") => self.grain = Some(Grain::Target),
+            ("grain", "platform") => self.grain = Some(Grain::Platform),
+            ("grain", other) => {
+                return Err(format!("`grain={other}`: it is `build`, `target` or `platform`"));
+            }
             ("timeout", text) => self.timeout = Some(time(key, text)?),
             _ => return Ok(false),
         }
@@ -86,9 +89,9 @@ fn reapi(text: &str) -> Result<On, String> {
         }
         properties.push((name.to_owned(), value));
     }
-    let Common { timeout, falls_back, by_platform } = common;
+    let Common { timeout, falls_back, grain } = common;
     let engine = EngineOn::Reapi { at: Box::new(at), properties };
-    Ok(On { engine, shown, timeout, falls_back, by_platform })
+    Ok(On { engine, shown, timeout, falls_back, grain })
 }
 
 fn kubernetes(text: &str, templates: &BTreeMap<String, Kubernetes>) -> Result<On, String> {
@@ -151,9 +154,9 @@ fn kubernetes(text: &str, templates: &BTreeMap<String, Kubernetes>) -> Result<On
         part: String::new(),
         start,
     };
-    let Common { timeout, falls_back, by_platform } = common;
+    let Common { timeout, falls_back, grain } = common;
     let engine = EngineOn::Kubernetes(Box::new(cluster));
-    Ok(On { engine, shown: format!("`{first}`"), timeout, falls_back, by_platform })
+    Ok(On { engine, shown: format!("`{first}`"), timeout, falls_back, grain })
 }
 
 static NOTHING: Kubernetes = Kubernetes {
@@ -249,7 +252,7 @@ mod tests {
             ("reapi://host:1,x", "field 2 is no `KEY=VALUE`"),
             ("reapi://host:1,name=x", "`name` is unknown"),
             ("reapi://host:1,fallback=no", "`fallback=no`: it is `local` or `none`"),
-            ("reapi://host:1,grain=step", "`grain=step`: it is `build` or `platform`"),
+            ("reapi://host:1,grain=step", "`grain=step`: it is `build`, `target` or `platform`"),
             ("reapi://host:1,timeout=soon", "`timeout=soon` is no time such as `1h`"),
             (
                 "reapi://host:1,token=x",

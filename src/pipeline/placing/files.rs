@@ -26,7 +26,6 @@ const LINKS: u32 = 255;
 
 /// A context, with what travels of it.
 pub(super) struct Travelling {
-    pub(super) name: String,
     context: Arc<Context>,
     entries: Vec<(Listed, Option<Blob>)>,
 }
@@ -70,40 +69,53 @@ impl Travelling {
     }
 }
 
-/// What of the contexts of a graph is to travel: the main context also when nothing of it is.
+/// The contexts of one of several builds: the numbers of folders among those of all, by the names that they have in this one.
+pub(super) type Numbers = BTreeMap<String, usize>;
+
+/// What of the contexts of a graph is to travel: main contexts also when nothing of them is. `contexts` are those of each build that has steps
+/// in it; a folder that several have travels once.
 pub(super) fn of_graph(
     graph: &Graph,
-    contexts: &BTreeMap<String, ContextFiles>,
+    contexts: &[&BTreeMap<String, ContextFiles>],
     store: &Store,
-) -> Result<Vec<Travelling>, Vec<Diagnostic>> {
+) -> Result<(Vec<Travelling>, Vec<Numbers>), Vec<Diagnostic>> {
     let wanted = wanted(graph);
-    let names = Names::open(store);
-    let mut travelling = Vec::new();
-    for (name, files) in contexts {
-        let ContextFiles::Folder(context) = files else { continue };
-        let none = BTreeSet::new();
-        let paths = wanted.get(name).unwrap_or(&none);
-        if paths.is_empty() && !name.is_empty() {
-            continue;
+    let mut folders: Vec<(&Arc<Context>, BTreeSet<Vec<u8>>)> = Vec::new();
+    let mut numbers = vec![Numbers::new(); contexts.len()];
+    for (build, (contexts, numbers)) in contexts.iter().zip(&mut numbers).enumerate() {
+        for (name, files) in *contexts {
+            let ContextFiles::Folder(context) = files else { continue };
+            let known = folders.iter().position(|(known, _)| Arc::ptr_eq(known, context));
+            let number = known.unwrap_or_else(|| {
+                folders.push((context, BTreeSet::new()));
+                folders.len() - 1
+            });
+            numbers.insert(name.clone(), number);
+            folders[number].1.extend(wanted.get(&(build, name)).into_iter().flatten().cloned());
         }
+    }
+    let names = Names::open(store);
+    let mut travelling = Vec::with_capacity(folders.len());
+    for (context, paths) in &folders {
         let kept = collect(context, paths).map_err(|error| vec![diagnose(&error)])?;
         let described: Result<Vec<(Listed, Option<Blob>)>, Diagnostic> =
             kept.par_iter().map(|(path, entry)| describe((context, &names), path, *entry)).collect();
         let entries = described.map_err(|told| vec![told])?;
-        travelling.push(Travelling { name: name.clone(), context: Arc::clone(context), entries });
+        travelling.push(Travelling { context: Arc::clone(context), entries });
     }
     names.save();
-    Ok(travelling)
+    Ok((travelling, numbers))
 }
 
-/// The paths that steps name, by the context: of a pattern what stands before its first wildcard.
-fn wanted(graph: &Graph) -> BTreeMap<String, BTreeSet<Vec<u8>>> {
-    let mut wanted: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
+/// The paths that steps name, by the build and its context: of a pattern what stands before its first wildcard.
+fn wanted(graph: &Graph) -> BTreeMap<(usize, &String), BTreeSet<Vec<u8>>> {
+    let mut wanted: BTreeMap<(usize, &String), BTreeSet<Vec<u8>>> = BTreeMap::new();
     let mut want = |from: StepId, written: &str| {
-        let Op::Local(local) = &graph.steps[from.0].op else { return };
+        let from = &graph.steps[from.0];
+        let Op::Local(local) = &from.op else { return };
         let whole = path::below_root(written.replace("/./", "/").as_bytes());
         let plain: Vec<&[u8]> = path::components(&whole).take_while(|name| !has_wildcards(name)).collect();
-        wanted.entry(local.name.clone()).or_default().insert(plain.join(&b'/'));
+        wanted.entry((from.owner, &local.name)).or_default().insert(plain.join(&b'/'));
     };
     for step in &graph.steps {
         match &step.op {

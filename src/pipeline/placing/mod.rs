@@ -6,6 +6,8 @@
 //! made there. So names, outputs and pushes are this machine's affair, and nothing that is secret leaves it.
 //!
 //! ```text
+//! grain     what is a piece of work
+//! overhead  what placing one costs beside what it does
 //! order     what was asked for, as a value that travels
 //! files     which files of a context travel, and what is told of each
 //! names     files by BLAKE3 and by SHA-256
@@ -23,11 +25,13 @@
 mod action;
 mod attending;
 mod files;
+mod grain;
 mod known;
 mod link;
 mod names;
 mod order;
 mod outputs;
+mod overhead;
 mod pod;
 mod probe;
 mod sending;
@@ -37,23 +41,22 @@ pub use attending::{attend, connect};
 pub use probe::{Probed, probe};
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::inputs::Inputs;
-use super::{Failed, Request, Target};
+use super::inputs::Pool;
+use super::{Failed, Request, Target, together};
 use crate::cache::Precedence;
 use crate::exec::Stop;
 use crate::kubernetes::{self, Wanted};
-use crate::oci::Platform;
-use crate::plan;
 use crate::reapi;
 use crate::report::{Diagnostic, Event, Events};
 use crate::shared_cache::backend::Backend;
 use crate::shared_cache::spec::ReapiAt;
-use crate::solve::{self, Outlook};
+use crate::solve::{self, Outlook, Services};
 use crate::text::duration::seconds;
 use crate::text::size::bytes;
 use crate::text::terminal::harmless;
+use grain::Piece;
 use sending::{Moved, Package};
 
 /// Builds that are placed at the same time.
@@ -72,8 +75,29 @@ pub struct On {
     pub timeout: Option<Duration>,
     /// A build that cannot be done there is done here.
     pub falls_back: bool,
-    /// Each platform of a build is a piece of work of its own, for workers of its architecture.
-    pub by_platform: bool,
+    /// What is a piece of work, if somebody says so.
+    pub grain: Option<Grain>,
+}
+
+/// What is a piece of work. Targets that are linked are always one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grain {
+    /// All that is built.
+    Build,
+    /// Each target.
+    Target,
+    /// Each platform of each target, for workers of its architecture.
+    Platform,
+}
+
+impl On {
+    /// What tells one engine from others.
+    fn id(&self) -> String {
+        match &self.engine {
+            Engine::Reapi { at, .. } => format!("{} {}", at.endpoint, at.instance),
+            Engine::Kubernetes(cluster) => format!("{:?} {:?}", cluster.context, cluster.namespace),
+        }
+    }
 }
 
 /// Who does builds.
@@ -154,130 +178,113 @@ impl From<kubernetes::Error> for Fault {
     }
 }
 
-/// The targets as they are to be run here: with what workers made of those that are to be done elsewhere. Each is an action of its own, and
-/// several are placed at the same time.
+/// The targets as they are to be run here: with what workers made of those that are to be done elsewhere. What is a piece of work
+/// (`grain`) is placed by itself, several at the same time.
 ///
 /// # Errors
 /// When one cannot be done there, or failed there.
 pub(super) fn place(targets: &[Target], events: &Events, stop: &Stop) -> Result<Vec<Target>, Failed> {
+    let mut here: Vec<Target> = targets.iter().map(of_this_machine).collect();
     if targets.iter().all(|target| target.request.on.is_none()) {
-        return Ok(targets.to_vec());
+        return Ok(here);
     }
-    let mut placed = Vec::with_capacity(targets.len());
-    for some in targets.chunks(AT_ONCE) {
-        let done: Vec<Result<Request, Failed>> = std::thread::scope(|scope| {
-            let place = |target| scope.spawn(move || place_one(target, events, stop));
+    let pool = Pool::default();
+    let pool = &pool;
+    let pieces = grain::pieces(targets, pool, (events, stop))?;
+    for some in pieces.chunks(AT_ONCE) {
+        let done: Vec<Result<Brought, Failed>> = std::thread::scope(|scope| {
+            let place = |piece| scope.spawn(move || place_one(piece, pool, events, stop));
             let threads: Vec<_> = some.iter().map(place).collect();
             let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
                 thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             };
             threads.into_iter().map(join).collect()
         });
-        for (target, request) in some.iter().zip(done) {
-            placed.push(Target { name: target.name.clone(), request: request? });
-        }
-    }
-    Ok(placed)
-}
-
-fn place_one(target: &Target, events: &Events, stop: &Stop) -> Result<Request, Failed> {
-    let request = &target.request;
-    let Some(on) = &request.on else { return Ok(request.clone()) };
-    let mut here = Request { on: None, ..request.clone() };
-    let parts = parts(&here, on);
-    let done: Vec<Part> = std::thread::scope(|scope| {
-        let place = |(part, on): &(Request, On)| {
-            let known = outputs::remembered(part, on);
-            let mut part = part.clone();
-            part.brought.extend(known.clone().map(|made| (Precedence::Usual, made)));
-            let placed = placed(&part, on, events, stop);
-            (known, placed)
-        };
-        let threads: Vec<_> = parts.iter().map(|part| scope.spawn(move || place(part))).collect();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        threads.into_iter().map(join).collect()
-    });
-    for ((_, on), (known, placed)) in parts.iter().zip(done) {
-        let known = known.map(|made| (Precedence::Usual, made));
-        match placed {
-            Ok(Placed::Nothing) => {
-                events.send(Event::Note(format!("all is in the cache: nothing was placed on {}", on.shown)));
-                here.brought.extend(known);
-            }
-            Ok(Placed::Done(made)) => here.brought.push((Precedence::BeforeOwn, made)),
-            Err(Fault::Engine { why, .. }) if on.falls_back && !stop.is_wanted() => {
-                events.send(Event::Note(format!("{why}; the build is done here (`fallback=local`)")));
-                here.brought.extend(known);
-            }
-            Err(Fault::Engine { why, is_transient }) => {
-                let told = Diagnostic::error(format!("the build cannot be placed on {}: {why}", on.shown));
-                let told = told.help("with `--on …,fallback=local` it is then done on this machine");
-                return Err(Failed::before(vec![told.transient(is_transient)]));
-            }
-            Err(Fault::Build(diagnostics)) => return Err(Failed::before(named(target, diagnostics))),
+        for (piece, brought) in some.iter().zip(done) {
+            // All that are run together look into what one of them brings.
+            here[piece.first].request.brought.extend(brought?);
         }
     }
     Ok(here)
 }
 
-/// What of a build is done by one worker: all of it, or a platform each, if that is wanted.
-fn parts(request: &Request, on: &On) -> Vec<(Request, On)> {
-    // A single platform, too, has to be on a node of its architecture.
-    let fewest = if matches!(on.engine, Engine::Kubernetes(_)) { 1 } else { 2 };
-    if !on.by_platform || request.platforms.len() < fewest {
-        return vec![(request.clone(), on.clone())];
-    }
-    let part = |platform: &Platform| {
-        let options = plan::Options { platform: platform.clone(), ..request.options.clone() };
-        let mut on = On { shown: format!("{} ({platform})", on.shown), ..on.clone() };
-        if let Engine::Kubernetes(cluster) = &mut on.engine {
-            let architecture = ("kubernetes.io/arch".to_owned(), platform.architecture.clone());
-            cluster.wanted.node_selector.push(architecture);
-            cluster.part = platform.to_string();
+/// As it is run here.
+fn of_this_machine(target: &Target) -> Target {
+    Target { name: target.name.clone(), request: Request { on: None, ..target.request.clone() } }
+}
+
+/// What workers made.
+type Brought = Vec<(Precedence, Arc<dyn Backend>)>;
+
+fn place_one(piece: &Piece, pool: &Pool, events: &Events, stop: &Stop) -> Result<Brought, Failed> {
+    let Piece { targets, on, known, .. } = piece;
+    match placed(piece, pool, events, stop) {
+        Ok(Placed::Nothing) => {
+            events.send(Event::Note(format!("all is in the cache: nothing was placed on {}", on.shown)));
+            Ok(known.clone())
         }
-        (Request { platforms: vec![platform.clone()], options, ..request.clone() }, on)
-    };
-    request.platforms.iter().map(part).collect()
+        Ok(Placed::Done(made)) => Ok(vec![(Precedence::BeforeOwn, made)]),
+        Err(Fault::Engine { why, .. }) if on.falls_back && !stop.is_wanted() => {
+            events.send(Event::Note(format!("{why}; the build is done here (`fallback=local`)")));
+            Ok(known.clone())
+        }
+        Err(Fault::Engine { why, is_transient }) => {
+            let told = Diagnostic::error(format!("the build cannot be placed on {}: {why}", on.shown));
+            let told = told.help("with `--on …,fallback=local` it is then done on this machine");
+            Err(Failed::before(vec![told.transient(is_transient)]))
+        }
+        Err(Fault::Build(diagnostics)) => Err(Failed::before(named(targets, diagnostics))),
+    }
 }
 
 /// Says which of several targets it is about.
-fn named(target: &Target, diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    match &*target.name {
-        "" => diagnostics,
-        name => {
-            let told = |told: Diagnostic| told.note(format!("this is about the target `{name}`"));
-            diagnostics.into_iter().map(told).collect()
-        }
-    }
+fn named(targets: &[Target], diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let names: Vec<String> = targets.iter().map(|target| format!("`{}`", target.name)).collect();
+    let note = match names.as_slice() {
+        [only] if only == "``" => return diagnostics,
+        [only] => format!("this is about the target {only}"),
+        several => format!("this is about one of the targets {}", several.join(", ")),
+    };
+    // What was found when it was planned names its target already.
+    let is_named =
+        |told: &Diagnostic| told.notes.iter().any(|note| note.starts_with("this is about the target "));
+    let told = |told: Diagnostic| if is_named(&told) { told } else { told.note(note.clone()) };
+    diagnostics.into_iter().map(told).collect()
 }
 
-fn placed(request: &Request, on: &On, events: &Events, stop: &Stop) -> Result<Placed, Fault> {
-    order::refuse(request)?;
-    let services = request.services(stop, events)?;
-    let inputs = Inputs::open(request, &services)?;
-    let (graph, goals) = plan::join(inputs.plans()?);
-    let environment = inputs.environment(request.layer_options_of(&goals)?);
-    let forecast = solve::forecast(&graph, &[], &environment)?;
-    inputs.save_digests();
-    let runs = forecast.outlooks.iter().filter(|outlook| matches!(outlook, Outlook::Run { .. })).count();
-    if runs == 0 {
+fn placed(piece: &Piece, pool: &Pool, events: &Events, stop: &Stop) -> Result<Placed, Fault> {
+    let Piece { targets, on, known, .. } = piece;
+    targets.iter().try_for_each(|target| order::refuse(&target.request))?;
+    let ordered = together::in_order(targets)?;
+    let whole = together::whole(&ordered);
+    let whole = Request { brought: whole.brought.into_iter().chain(known.clone()).collect(), ..whole };
+    let services = whole.services(stop, events)?;
+    let services = Services { pins: together::pins(&ordered)?, ..services };
+    let (parts, graph) = together::planned(&ordered, &services, pool)?;
+    let environments = together::environments(&parts)?;
+    let forecast = solve::forecast_several(&graph, &[], &environments)?;
+    parts.iter().for_each(|part| part.inputs.save_digests());
+    if !forecast.outlooks.iter().any(|outlook| matches!(outlook, Outlook::Run { .. })) {
         return Ok(Placed::Nothing);
     }
-    order::refuse_secrets(&graph, request)?;
-    let contexts = files::of_graph(&graph, environment.given.contexts, &services.store)?;
-    let order = order::Order::of(request, (inputs.source(), &graph), &contexts)?;
-    let known = known::gather(&services, inputs.project());
+    order::refuse_secrets(&graph, &parts)?;
+    let contexts: Vec<_> = environments.iter().map(|environment| environment.given.contexts).collect();
+    let (contexts, numbers) = files::of_graph(&graph, &contexts, &services.store)?;
+    let order = order::Order::of((&parts, &graph), (&contexts, numbers))?;
+    let known = known::gather(&services, parts.first().map_or("", |part| part.inputs.project()));
     let package = Package::of(&order, (contexts, known))?;
+    let began = Instant::now();
     let made = match &on.engine {
         Engine::Reapi { at, properties } => action::build((at, properties), package, on, (events, stop))?,
         Engine::Kubernetes(cluster) => {
-            let key = pod::key(cluster, request);
+            let key = pod::key(cluster, &whole);
             pod::build((cluster, &key), &package, on, (events, stop))?
         }
     };
-    made.remember(request, on);
+    made.remember(targets, on);
+    if let Some(took) = made.took {
+        overhead::took(&services.store, on, began.elapsed().saturating_sub(took));
+    }
     Ok(Placed::Done(Arc::new(made)))
 }
 
@@ -316,9 +323,6 @@ fn tell(line: &[u8], events: &Events) {
     let text = String::from_utf8_lossy(line);
     events.send(Event::Note(format!("worker: {}", harmless(text.trim_end()))));
 }
-
-/// What was known of a piece of work, and what placing it came to.
-type Part = (Option<Arc<dyn Backend>>, Result<Placed, Fault>);
 
 /// How long a build took elsewhere, and what went there.
 #[derive(Clone, Copy)]

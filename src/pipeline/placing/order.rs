@@ -1,30 +1,43 @@
 //! What was asked for, as a value that travels. Everybody who uses the engine's CAS can read it.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{Listed, Travelling};
+use super::files::{Listed, Numbers, Travelling};
 use crate::exec::{Dns, Limits};
 use crate::export::{Epoch, Output};
 use crate::layer::Compression;
 use crate::oci::{Platform, Reference};
-use crate::pipeline::{ContextFrom, DockerfileFrom, PullPolicy, Request, Squash};
+use crate::pipeline::together::Part;
+use crate::pipeline::{ContextFrom, DockerfileFrom, PullPolicy, Request, Squash, Target};
 use crate::plan::graph::{BaseOp, BaseOrigin, Graph, MountKind, Network, Op};
 use crate::plan::{self, ContextSource, Entitlement};
-use crate::report::{Diagnostic, Source};
+use crate::report::Diagnostic;
 use crate::solve::Tripwire;
 
 /// Of what is written here; a worker of another version refuses it. It cannot happen, as rbuild itself travels, too, unless somebody
 /// runs a worker's own.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
-/// A build.
+/// What one worker is to build.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
     pub(super) version: u32,
+    /// Run together; those that others are linked to before these.
+    builds: Vec<Build>,
+    /// The ids of secrets without which steps fail.
+    pub(super) secrets: Vec<String>,
+    /// What is in the folders that travel, in the order of their numbers.
+    pub(super) contexts: Vec<Vec<Listed>>,
+}
+
+/// A build.
+#[derive(Debug, Serialize, Deserialize)]
+struct Build {
+    /// What others are linked to it by; empty for the only one.
+    name: String,
     /// The Dockerfile's name, for messages, and its text.
     dockerfile: (String, String),
     build_args: Vec<(String, String)>,
@@ -40,9 +53,12 @@ pub(super) struct Order {
     entitlements: Vec<String>,
     /// The bases as they were found here, so that the worker takes no others: name with platform, and reference with digest.
     bases: Vec<(String, String)>,
-    /// Named contexts that are images or stages: name and reference, name and target.
+    /// Named contexts that are images, stages, or what other builds make: name and reference, name and stage, name and build.
     images: Vec<(String, String)>,
     targets: Vec<(String, String)>,
+    linked: Vec<(String, String)>,
+    /// Those that are folders, and their numbers; the main one has the empty name.
+    folders: Numbers,
     /// How layers are compressed, as an output says it.
     compression: String,
     rewrites_times: bool,
@@ -51,10 +67,6 @@ pub(super) struct Order {
     /// What becomes of a secret that the worker finds, as `--tripwire` says it.
     tripwire: String,
     pull: Option<bool>,
-    /// The ids of secrets without which steps fail.
-    pub(super) secrets: Vec<String>,
-    /// The folders that travel, in the order of their numbers: the name of each, and what is in it.
-    pub(super) contexts: Vec<(String, Vec<Listed>)>,
 }
 
 /// Refuses what does not travel.
@@ -100,10 +112,9 @@ pub(super) fn refuse(request: &Request) -> Result<(), Vec<Diagnostic>> {
                 | ContextSource::Engine(_)
                 | ContextSource::Git(_)
                 | ContextSource::Url(_)
-                | ContextSource::Linked(_)
         )
     }) {
-        return no("a named context that is no folder, image or stage", "");
+        return no("a named context that is no folder, image, stage or target", "");
     }
     let epochs = request.outputs.iter().any(|output| output.epoch != Epoch::OfBuild);
     let is_number = |text: &str| text.parse::<i64>().is_ok();
@@ -120,7 +131,7 @@ pub(super) fn refuse(request: &Request) -> Result<(), Vec<Diagnostic>> {
 }
 
 /// Secrets that the build needs are the worker's to have; that they are not sent was said by [`refuse`]. An ssh agent is nowhere.
-pub(super) fn refuse_secrets(graph: &Graph, request: &Request) -> Result<(), Vec<Diagnostic>> {
+pub(super) fn refuse_secrets(graph: &Graph, parts: &[Part<'_>]) -> Result<(), Vec<Diagnostic>> {
     let needs_ssh = graph.steps.iter().any(|step| match &step.op {
         Op::Exec { op, .. } => {
             op.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Ssh { required: true, .. }))
@@ -129,7 +140,9 @@ pub(super) fn refuse_secrets(graph: &Graph, request: &Request) -> Result<(), Vec
             false
         }
     });
-    let needs_insecure = request.options.entitlements.contains(&Entitlement::SecurityInsecure);
+    let is_insecure =
+        |part: &Part<'_>| part.request.options.entitlements.contains(&Entitlement::SecurityInsecure);
+    let needs_insecure = parts.iter().any(is_insecure);
     match (needs_ssh, needs_insecure) {
         (true, _) => Err(vec![
             Diagnostic::error("the build needs an ssh agent, and no worker has one")
@@ -141,13 +154,43 @@ pub(super) fn refuse_secrets(graph: &Graph, request: &Request) -> Result<(), Vec
 }
 
 impl Order {
+    /// To build these, whose steps are in this graph.
+    pub(super) fn of(
+        (parts, graph): (&[Part<'_>], &Graph),
+        (contexts, numbers): (&[Travelling], Vec<Numbers>),
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let builds = parts.iter().zip(numbers).map(|(part, numbers)| Build::of(part, numbers));
+        let mut builds = builds.collect::<Result<Vec<Build>, _>>()?;
+        // Lines name nothing where there is nothing to be told apart.
+        if let [only] = builds.as_mut_slice() {
+            only.name.clear();
+        }
+        Ok(Self {
+            version: VERSION,
+            builds,
+            secrets: needed_secrets(graph),
+            contexts: contexts.iter().map(Travelling::listed).collect(),
+        })
+    }
+
+    /// What the worker builds, which finds the contexts in these folders.
+    ///
+    /// # Errors
+    /// When a value is none.
+    pub(super) fn into_targets(self, store_root: &Path, folders: &[PathBuf]) -> Result<Vec<Target>, String> {
+        let target = |build: Build| {
+            let name = build.name.clone();
+            Ok(Target { name, request: build.into_request(store_root.to_owned(), folders)? })
+        };
+        self.builds.into_iter().map(target).collect()
+    }
+}
+
+impl Build {
     /// What of a request makes a difference to layers; it was [looked at](refuse). Each field is named, so that a new one does not compile
     /// until somebody decides.
-    pub(super) fn of(
-        request: &Request,
-        (source, graph): (&Arc<Source>, &Graph),
-        contexts: &[Travelling],
-    ) -> Result<Self, Vec<Diagnostic>> {
+    fn of(part: &Part<'_>, folders: Numbers) -> Result<Self, Vec<Diagnostic>> {
+        let (request, source) = (part.request, part.inputs.source());
         let Request {
             options,
             platforms,
@@ -225,21 +268,22 @@ impl Order {
         } = options;
         let mut images = Vec::new();
         let mut targets = Vec::new();
+        let mut linked = Vec::new();
         for (name, source) in named {
             match source {
+                ContextSource::Linked(target) => linked.push((name.clone(), target.clone())),
                 ContextSource::Image(reference) => images.push((name.clone(), reference.to_string())),
                 ContextSource::Target(target) => targets.push((name.clone(), target.clone())),
                 ContextSource::Dir(_)
                 | ContextSource::Layout { .. }
                 | ContextSource::Engine(_)
                 | ContextSource::Git(_)
-                | ContextSource::Url(_)
-                | ContextSource::Linked(_) => {}
+                | ContextSource::Url(_) => {}
             }
         }
         let given = |(name, value): &(String, Option<String>)| Some((name.clone(), value.clone()?));
         Ok(Self {
-            version: VERSION,
+            name: part.name.to_owned(),
             dockerfile: (source.name.clone(), source.text.clone()),
             build_args: build_args.iter().filter_map(given).collect(),
             target: target.clone(),
@@ -257,6 +301,8 @@ impl Order {
             },
             images,
             targets,
+            linked,
+            folders,
             compression: compression_name(request.layer_options(None).compression),
             rewrites_times: request.rewrites_times(),
             reproducible: *reproducible,
@@ -265,35 +311,29 @@ impl Order {
                 PullPolicy::Always => Some(true),
                 _ => None,
             },
-            secrets: needed_secrets(graph),
-            contexts: contexts.iter().map(|context| (context.name.clone(), context.listed())).collect(),
-            bases: bases(graph)?,
+            bases: part.bases.iter().map(pinned).collect::<Result<_, _>>()?,
         })
     }
 
-    /// The request of the worker, which finds the contexts in these folders.
-    ///
-    /// # Errors
-    /// When a value is none.
-    pub(super) fn into_request(self, store_root: PathBuf, folders: &[PathBuf]) -> Result<Request, String> {
-        let main = self.contexts.iter().position(|(name, _)| name.is_empty());
-        let main = main.and_then(|number| folders.get(number)).ok_or("the order has no main context")?;
+    fn into_request(self, store_root: PathBuf, folders: &[PathBuf]) -> Result<Request, String> {
+        let folder = |name: &str, number: &usize| {
+            folders.get(*number).ok_or(format!("the order has no context `{name}`"))
+        };
+        let main = folder("", self.folders.get("").unwrap_or(&usize::MAX))?;
         let mut request = Request::new(store_root, main.clone());
         let (name, text) = self.dockerfile;
         request.dockerfile = DockerfileFrom::Inline { name, text };
         request.context = ContextFrom::Directory(main.clone());
-        let mut contexts: Vec<(String, ContextSource)> = self
-            .contexts
-            .iter()
-            .zip(folders)
-            .filter(|((name, _), _)| !name.is_empty())
-            .map(|((name, _), folder)| (name.clone(), ContextSource::Dir(folder.clone())))
-            .collect();
+        let mut contexts: Vec<(String, ContextSource)> = Vec::new();
+        for (name, number) in self.folders.iter().filter(|(name, _)| !name.is_empty()) {
+            contexts.push((name.clone(), ContextSource::Dir(folder(name, number)?.clone())));
+        }
         for (name, image) in self.images.into_iter().chain(self.bases) {
             let reference: Reference = image.parse().map_err(|e| format!("`{image}`: {e}"))?;
             contexts.push((name, ContextSource::Image(reference)));
         }
         contexts.extend(self.targets.into_iter().map(|(name, target)| (name, ContextSource::Target(target))));
+        contexts.extend(self.linked.into_iter().map(|(name, target)| (name, ContextSource::Linked(target))));
         let network = [Network::Default, Network::Host, Network::None, Network::Pasta]
             .into_iter()
             .find(|network| network_name(*network) == self.network);
@@ -333,31 +373,19 @@ impl Order {
     }
 }
 
-/// The bases of a graph, each pinned to what it was found to be.
-fn bases(graph: &Graph) -> Result<Vec<(String, String)>, Vec<Diagnostic>> {
-    let bases = graph.steps.iter().filter_map(|step| match &step.op {
-        Op::Base(base) => Some(base),
-        Op::Scratch
-        | Op::Image(_)
-        | Op::Local(_)
-        | Op::Workdir { .. }
-        | Op::Copy { .. }
-        | Op::Exec { .. } => None,
-    });
-    let pinned = |base: &BaseOp| {
-        let BaseOp { request, image } = base;
-        match (&request.origin, &image.remote) {
-            (BaseOrigin::Image(_), Some(remote)) => {
-                let name = format!("{}::{}", request.name, request.platform);
-                Ok((name, remote.pinned(image.target.digest).full()))
-            }
-            _ => {
-                let told = Diagnostic::error(format!("the base `{}` is on this machine alone", request.name));
-                Err(vec![told.help("push it to a registry that workers reach, or build without `--on`")])
-            }
+/// A base, pinned to what it was found to be.
+fn pinned(base: &BaseOp) -> Result<(String, String), Vec<Diagnostic>> {
+    let BaseOp { request, image } = base;
+    match (&request.origin, &image.remote) {
+        (BaseOrigin::Image(_), Some(remote)) => {
+            let name = format!("{}::{}", request.name, request.platform);
+            Ok((name, remote.pinned(image.target.digest).full()))
         }
-    };
-    bases.map(pinned).collect()
+        _ => {
+            let told = Diagnostic::error(format!("the base `{}` is on this machine alone", request.name));
+            Err(vec![told.help("push it to a registry that workers reach, or build without `--on`")])
+        }
+    }
 }
 
 /// The ids of secrets that steps ask for and cannot do without.

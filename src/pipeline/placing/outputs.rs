@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::known::path_of;
 use super::names::keep;
 use super::pod::{Failed, Worker};
-use super::{Engine, Fault, On, worker};
-use crate::oci::{Descriptor, Digest};
-use crate::pipeline::{ContextFrom, Request};
+use super::{Brought, Engine, Fault, On, worker};
+use crate::cache::Precedence;
+use crate::oci::{Descriptor, Digest, Platform};
+use crate::pipeline::{ContextFrom, Target};
 use crate::reapi::{self, ActionResult, Blob, Client, OutputFile, Packing, files_of_tree};
 use crate::report::Events;
 use crate::shared_cache::backend::{self, Backend, Content, Error, Head, PackId, Put, Sent};
@@ -38,6 +40,8 @@ pub(super) struct Outputs {
     name: String,
     head: Vec<u8>,
     blobs: BTreeMap<Digest, Blob>,
+    /// How long the worker built, if it said so.
+    pub(super) took: Option<Duration>,
 }
 
 /// Reads what the action left.
@@ -59,8 +63,10 @@ pub(super) fn read(client: Client, result: &ActionResult, on: &On) -> Result<Out
         return Err(bad("the cache in it is too large"));
     }
     let head = client.read_blob(head.blob)?;
+    let took = files.iter().find_map(|file| worker::took(&file.path));
     let blobs = files.iter().map(|file| (file.blob.digest, file.blob)).collect();
-    Ok(Outputs { keeper: Keeper::Cas(Box::new(client)), name: on.shown.clone(), head, blobs })
+    let (keeper, name) = (Keeper::Cas(Box::new(client)), on.shown.clone());
+    Ok(Outputs { keeper, name, head, blobs, took })
 }
 
 /// Reads what a pod left: the files there, each with its size.
@@ -82,12 +88,26 @@ pub(super) fn of_pod(worker: Arc<Worker>, files: &[(String, u64)], on: &On) -> R
         (*path == path_of(worker::OUTPUT, &digest)).then_some((digest, Blob { digest, size: *size }))
     };
     let blobs = files.iter().filter_map(blob).collect();
-    Ok(Outputs { keeper: Keeper::Pod(worker), name: on.shown.clone(), head, blobs })
+    let took = files.iter().find_map(|(path, _)| worker::took(path));
+    Ok(Outputs { keeper: Keeper::Pod(worker), name: on.shown.clone(), head, blobs, took })
 }
 
-/// What a worker made of this build last, as far as it was remembered; whether it is still there turns out when it is needed.
-pub(super) fn remembered(request: &Request, on: &On) -> Option<Arc<dyn Backend>> {
-    let bytes = std::fs::read(file_of(request, on)?).ok()?;
+/// What workers made of this build last, as far as it was remembered; whether it is still there turns out when it is needed.
+pub(super) fn remembered(targets: &[Target], on: &On) -> Brought {
+    let files = targets.iter().flat_map(|target| files_of(target, on));
+    let files = files.filter_map(|file| std::fs::read(file).ok());
+    // Several may have been one worker's.
+    let mut kept: Vec<Vec<u8>> = Vec::new();
+    for bytes in files {
+        if !kept.contains(&bytes) {
+            kept.push(bytes);
+        }
+    }
+    let outputs = kept.iter().filter_map(|bytes| outputs_of(bytes, on));
+    outputs.map(|made| (Precedence::Usual, made)).collect()
+}
+
+fn outputs_of(bytes: &[u8], on: &On) -> Option<Arc<dyn Backend>> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     let (list, head) = (&bytes[..end], &bytes[end + 1..]);
     let listed: Vec<(Digest, u64)> = serde_json::from_slice(list).ok()?;
@@ -96,38 +116,38 @@ pub(super) fn remembered(request: &Request, on: &On) -> Option<Arc<dyn Backend>>
         Engine::Kubernetes(_) => Keeper::Nobody,
     };
     let blobs = listed.into_iter().map(|(digest, size)| (digest, Blob { digest, size })).collect();
-    Some(Arc::new(Outputs { keeper, name: on.shown.clone(), head: head.to_vec(), blobs }))
+    Some(Arc::new(Outputs { keeper, name: on.shown.clone(), head: head.to_vec(), blobs, took: None }))
 }
 
-/// Where it is: by the build, and by the engine.
-fn file_of(request: &Request, on: &On) -> Option<PathBuf> {
-    let ContextFrom::Directory(context) = &request.context else { return None };
-    let context = std::fs::canonicalize(context).ok()?;
-    let (target, platforms) = (&request.options.target, &request.platforms);
-    let engine = match &on.engine {
-        Engine::Reapi { at, .. } => format!("{} {}", at.endpoint, at.instance),
-        Engine::Kubernetes(_) => on.shown.clone(),
+/// Where it is: by the build, a platform each, and by the engine.
+fn files_of(target: &Target, on: &On) -> Vec<PathBuf> {
+    let Target { name, request } = target;
+    let ContextFrom::Directory(context) = &request.context else { return Vec::new() };
+    let Ok(context) = std::fs::canonicalize(context) else { return Vec::new() };
+    let Ok(store) = Store::open(&request.store_root) else { return Vec::new() };
+    let (stage, engine) = (&request.options.target, on.id());
+    let file = |platform: Platform| {
+        let build = format!("{context:?} {:?} {name} {stage:?} {platform}", request.dockerfile);
+        store.private(Folder::Placed).join(Digest::of(format!("{build} {engine}").as_bytes()).hex())
     };
-    let id = format!("{context:?} {:?} {target:?} {platforms:?} {engine}", request.dockerfile);
-    let store = Store::open(&request.store_root).ok()?;
-    Some(store.private(Folder::Placed).join(Digest::of(id.as_bytes()).hex()))
+    request.platforms_or_host().into_iter().map(file).collect()
 }
 
 impl Outputs {
-    /// Remembers it, since layers that no output needs do not come here, and the next build shall find their steps. What goes wrong
-    /// costs that build time.
-    pub(super) fn remember(&self, request: &Request, on: &On) {
-        let write = || -> Option<()> {
-            let file = file_of(request, on)?;
+    /// Remembers it for each of these builds, since layers that no output needs do not come here, and the next build shall find their steps.
+    /// What goes wrong costs that build time.
+    pub(super) fn remember(&self, targets: &[Target], on: &On) {
+        let write = |target: &Target| -> Option<()> {
             let listed: Vec<(Digest, u64)> =
                 self.blobs.values().map(|blob| (blob.digest, blob.size)).collect();
             let mut bytes = serde_json::to_vec(&listed).ok()?;
             bytes.push(b'\n');
             bytes.extend(&self.head);
-            std::fs::create_dir_all(file.parent()?).ok()?;
-            keep(&Store::open(&request.store_root).ok()?, &file, &bytes)
+            let store = Store::open(&target.request.store_root).ok()?;
+            std::fs::create_dir_all(store.private(Folder::Placed)).ok()?;
+            files_of(target, on).iter().try_for_each(|file| keep(&store, file, &bytes))
         };
-        if write().is_none() {
+        if targets.iter().any(|target| write(target).is_none()) {
             tracing::debug!("what a worker made is not remembered");
         }
     }

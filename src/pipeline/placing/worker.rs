@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::files::{Listed, ListedKind};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
@@ -29,6 +29,8 @@ pub(super) const ORDER: &str = "order.json";
 pub(super) const OUTPUT: &str = "out";
 /// What readers of that folder begin with.
 pub(super) const HEAD: &str = "out/rbuild-cache/latest";
+/// How long the worker built, in milliseconds, is the rest of the name of a file, which costs nobody a request.
+const TOOK: &str = "out/took-";
 /// The folder with what is known of the build's steps, and what readers of it begin with.
 pub(super) const KNOWN: &str = "known";
 pub(super) const KNOWN_HEAD: &str = "known/rbuild-cache/latest";
@@ -75,7 +77,7 @@ pub fn run(order: &Path, events: &Events, stop: &Stop) -> Result<(), Ended> {
     let here = std::env::current_dir().map_err(|e| refuse(format!("there is no current folder: {e}")))?;
     let made = tempfolder(&here).map_err(|e| refuse(format!("cannot write in `{}`: {e}", here.display())))?;
     let mut folders = Vec::new();
-    for (number, (_, listed)) in order.contexts.iter().enumerate() {
+    for (number, listed) in order.contexts.iter().enumerate() {
         let folder = made.0.join(number.to_string());
         lay_out(&here, number, listed, &folder)
             .map_err(|e| refuse(format!("cannot lay out the context: {e}")))?;
@@ -83,8 +85,13 @@ pub fn run(order: &Path, events: &Events, stop: &Stop) -> Result<(), Ended> {
     }
     // A store that stays keeps what the next build needs; else it goes with the folder.
     let root = kept_root().unwrap_or_else(|| made.0.join("store"));
-    let mut request = order.into_request(root, &folders).map_err(refuse)?;
-    request.secrets = secrets;
+    let mut targets = order.into_targets(&root, &folders).map_err(refuse)?;
+    for target in &mut targets {
+        target.request.secrets.clone_from(&secrets);
+        target.request.cache_mounts = Some(Travel::Off);
+    }
+    let first = targets.first_mut().ok_or_else(|| refuse("the order asks for nothing".to_owned()))?;
+    let request = &mut first.request;
     let output = here.join(OUTPUT);
     request.cache_to = vec![CacheTo {
         location: Some(folder_cache(output)),
@@ -101,8 +108,19 @@ pub fn run(order: &Path, events: &Events, stop: &Stop) -> Result<(), Ended> {
         let known = backend::at(&folder_cache(here.join(KNOWN)), &registry);
         request.brought = vec![(Precedence::BeforeOwn, known)];
     }
-    request.cache_mounts = Some(Travel::Off);
-    pipeline::run(&request, events, stop).map(drop).map_err(Ended::Failed)
+    let began = Instant::now();
+    pipeline::run_several(&targets, events, stop).map_err(Ended::Failed)?;
+    // Without it nobody knows what placing the build has cost.
+    let took = format!("{TOOK}{}", began.elapsed().as_millis());
+    if let Err(error) = File::create(here.join(took)) {
+        tracing::debug!(%error, "how long it took is not said");
+    }
+    Ok(())
+}
+
+/// How long the worker built, if this is the file that says so.
+pub(super) fn took(path: &str) -> Option<Duration> {
+    path.strip_prefix(TOOK)?.parse().ok().map(Duration::from_millis)
 }
 
 fn folder_cache(folder: PathBuf) -> Location {

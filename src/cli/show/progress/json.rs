@@ -105,7 +105,7 @@ fn object(event: &Event) -> Value {
                 Outcome::Cached => "cached",
                 Outcome::ConfigOnly => "config-only",
             };
-            let StepResult { layer, key, inputs, usage, files, waited } = &**result;
+            let StepResult { layer, key, inputs, usage, files, waited, took_then: _ } = &**result;
             let layer = layer.as_ref().map(
                 |layer| json!({"digest": layer.digest, "diff_id": layer.diff_id, "size": layer.size_bytes}),
             );

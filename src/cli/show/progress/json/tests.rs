@@ -89,6 +89,7 @@ fn events() -> Vec<Event> {
         usage: Some(usage),
         files: Some(FileCounts { added: 1, changed: 2, removed: 3 }),
         waited: Waited { slot: took, lock: took, transfer: took },
+        took_then: None,
     };
     let heading = |platform: Option<&str>| StepHeading {
         number: step,
