@@ -129,7 +129,7 @@ class Job:
             lay_out(self.action.input_root_digest, root)
             variables = {variable.name: variable.value for variable in command.environment_variables}
             # What an operator gives to all actions, as NativeLink's `additional_environment` does.
-            variables.update((key, value) for key, value in os.environ.items() if key.startswith("RBUILD_"))
+            variables.update((key, value) for key, value in os.environ.items() if key.startswith("RBUILD_") or key == "DOCKER_CONFIG")
             libc = ctypes.CDLL(None)
             if user is not None:
                 for path in [folder, *(entry[0] for entry in os.walk(root))]:

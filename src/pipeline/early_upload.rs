@@ -58,7 +58,8 @@ const EARLIER: usize = 2;
 impl Ahead {
     /// Starts the threads; `None` when nothing is to be pushed.
     pub(super) fn start(request: &Request, services: &Services) -> Option<Self> {
-        let names = request.pushed_names();
+        let mut names = request.pushed_names();
+        names.extend(request.uploads.iter().cloned());
         if names.is_empty() {
             return None;
         }

@@ -64,7 +64,7 @@ pub use definition::{Definition, fetch_definition};
 pub use dry_run::{DryRun, dry_run};
 pub use layer_options::agree as agree_about_layers;
 pub use lock::{Lock, Missing, Refresh, no_folder, refresh};
-pub use placing::{Cluster, Engine as EngineOn, Grain, On, Probed, attend, connect, probe, worker};
+pub use placing::{Aloud, Cluster, Engine as EngineOn, Grain, On, Probed, attend, connect, probe, worker};
 pub use platforms::of_bases as platforms_of_bases;
 pub use quota::{empty_trash, heed_quota};
 pub use recording::Recording;
@@ -99,6 +99,8 @@ pub struct Request {
     pub outputs: Vec<export::Output>,
     /// Push the image to the registries of all its `tags`.
     pub push: bool,
+    /// Repositories that get the layers ahead of an image which somebody else pushes.
+    pub uploads: Vec<Reference>,
     /// A file that gets the image's id.
     pub iidfile: Option<PathBuf>,
     /// What that is.
@@ -226,6 +228,7 @@ impl Request {
             tags: Vec::new(),
             outputs: Vec::new(),
             push: false,
+            uploads: Vec::new(),
             iidfile: None,
             identity: Identity::default(),
             annotations: Vec::new(),

@@ -44,8 +44,12 @@ impl Request {
 
     /// The line of the display for pushing; none when nothing is pushed.
     pub(super) fn push_title(&self) -> Option<String> {
-        let names: Vec<String> = self.pushed_names().iter().map(Reference::to_string).collect();
-        (!names.is_empty()).then(|| format!("push {}", names.join(", ")))
+        let listed = |names: &[Reference]| {
+            let names: Vec<String> = names.iter().map(Reference::to_string).collect();
+            (!names.is_empty()).then(|| names.join(", "))
+        };
+        let pushed = listed(&self.pushed_names()).map(|names| format!("push {names}"));
+        pushed.or_else(|| listed(&self.uploads).map(|names| format!("upload layers to {names}")))
     }
 }
 
@@ -75,10 +79,15 @@ pub(super) fn run(
     line: &Line,
 ) -> Result<(), Vec<Diagnostic>> {
     let names = request.pushed_names();
+    let step = line.step;
     if names.is_empty() {
+        // Layers went ahead all the same.
+        if let Some(took) = line.began.map(|began| began.elapsed()) {
+            let (outcome, result) = (Outcome::Ran, Box::default());
+            services.events.send(Event::Finished { step, outcome, took, result });
+        }
         return Ok(());
     }
-    let step = line.step;
     let started = line.began.unwrap_or_else(|| {
         services.events.send(Event::Started(step));
         Instant::now()

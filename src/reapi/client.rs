@@ -44,6 +44,8 @@ pub(crate) enum Error {
     },
     /// It cannot do what is needed: in words.
     Unable(String),
+    /// It was there, and is gone: in words.
+    Gone(String),
     /// What is sent could not be read, or what came not be written.
     Here(std::io::Error),
 }
@@ -59,6 +61,7 @@ impl Error {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Grpc(error) => error.is_transient() || matches!(error, grpc::Error::Unreachable { .. }),
+            Self::Gone(_) => true,
             _ => false,
         }
     }
@@ -75,7 +78,7 @@ impl fmt::Display for Error {
             }
             Self::Blob { digest, code, message } => write!(f, "{digest}: it answers {code} ({message})"),
             Self::OtherBytes { expected, actual } => write!(f, "it gives {actual} for {expected}"),
-            Self::Unable(text) => f.write_str(text),
+            Self::Unable(text) | Self::Gone(text) => f.write_str(text),
             Self::Here(error) => error.fmt(f),
         }
     }

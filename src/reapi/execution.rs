@@ -20,6 +20,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const NAMED: Duration = Duration::from_secs(2);
 /// So often in a row the server may be gone before anything is heard of the action: some fifteen seconds, in which it can be started anew.
 const TRIES: u32 = 6;
+/// The first pause between them; each is twice as long as the one before.
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 250 });
 /// So often an action is begun that is lost with its worker.
 const RUNS: u32 = 3;
 
@@ -144,7 +146,7 @@ impl Client {
             };
             tries += 1;
             if tries >= TRIES {
-                return Err(Error::Unable(lost));
+                return Err(Error::Gone(lost));
             }
             let progress = Progress { stage: Stage::Unknown, stderr: None, again: Some(lost) };
             if watch(Some(progress)) == Going::Cancel || !self.pause(tries, watch) {
@@ -156,7 +158,7 @@ impl Client {
 
     /// Waits before another attempt; whether to make it.
     fn pause(&self, tries: u32, watch: &mut dyn FnMut(Option<Progress>) -> Going) -> bool {
-        let until = Instant::now() + Duration::from_millis(250) * 2_u32.pow(tries.min(6));
+        let until = Instant::now() + PAUSE * 2_u32.pow(tries.min(6));
         while Instant::now() < until {
             if watch(None) == Going::Cancel {
                 return false;
@@ -281,8 +283,8 @@ enum Followed {
     Left,
 }
 
-/// Whether an action that ended so may do better on another worker: what took it away was not the action.
-fn is_worth_another(code: Code) -> bool {
+/// Whether an action that ended so may do better on another worker, or later: what took it away was not the action.
+pub(crate) fn is_worth_another(code: Code) -> bool {
     matches!(code, Code::Unavailable | Code::Aborted | Code::Internal | Code::Unknown)
 }
 
@@ -474,6 +476,21 @@ mod tests {
         let (ended, calls) = executed(late, |_| Going::On);
         assert!(matches!(ended.unwrap(), Executed::Failed { code: Code::DeadlineExceeded, .. }));
         assert_eq!(calls, ["Execute"]);
+        // A server that does not come back may do so later.
+        let down = |peer: &mut Peer, asked: &Asked, number: usize| match number {
+            0 => {
+                peer.begin(asked.stream);
+                peer.message(asked.stream, &operation(3, "").done());
+                peer.hang_up();
+            }
+            _ => peer.refuse(asked.stream, "14"),
+        };
+        let (ended, calls) = executed(down, |_| Going::On);
+        assert!(ended.unwrap_err().may_pass());
+        assert_eq!(
+            calls,
+            ["Execute", "WaitExecution", "WaitExecution", "WaitExecution", "WaitExecution", "WaitExecution"]
+        );
         let gone = |peer: &mut Peer, asked: &Asked, _: usize| peer.refuse(asked.stream, "9");
         let Executed::InputsGone(why) = executed(gone, |_| Going::On).0.unwrap() else { panic!("gone") };
         assert!(why.ends_with("answers FAILED_PRECONDITION"), "{why}");

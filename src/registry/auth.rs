@@ -84,6 +84,11 @@ impl Authenticator {
         }
     }
 
+    /// Whether there is a login for a target.
+    pub(super) fn knows(&self, target: &Target<'_>) -> bool {
+        self.login(target).credential.is_some()
+    }
+
     /// Finds an answer to the challenge in `response`, to be had from [`Authenticator::header`] afterwards.
     pub(super) fn answer(
         &self,

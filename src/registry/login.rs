@@ -17,6 +17,14 @@ pub enum LoginAnswer {
     NotAsked,
 }
 
+impl Client {
+    /// Whether there is a login with which images are pushed there. Nothing is asked.
+    pub fn has_login(&self, repository: &Reference) -> bool {
+        let Ok(place) = self.place_to_push(repository) else { return false };
+        self.inner.auth.knows(&Target::push(repository, &place))
+    }
+}
+
 /// Asks `registry` (`host[:port]`) whether it takes the login. Nothing is stored, and stored logins do not count.
 ///
 /// # Errors

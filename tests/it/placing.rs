@@ -3,6 +3,7 @@
 mod kubernetes;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -12,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::buildgrid::BuildGrid;
 use crate::support::casd::Casd;
 use crate::support::is_root;
-use crate::support::registry::Registry;
+use crate::support::registry::{PASSWORD, Registry, USER, basic};
 
 /// A context, and machines that build it.
 struct Project {
@@ -361,7 +362,16 @@ fn what_fails_there_fails_here_and_secrets_stay_where_they_are() {
     let (secrets, store) = (project.dir.path().join("secrets"), project.dir.path().join("kept"));
     fs::create_dir(&secrets).unwrap();
     fs::write(secrets.join("key"), "words that nobody sees\n").unwrap();
-    let variables = [("RBUILD_WORKER_SECRETS", secrets.as_path()), ("RBUILD_ROOT", store.as_path())];
+    let (registry, logins) = (Registry::start_with_login(), project.dir.path().join("logins"));
+    fs::create_dir(&logins).unwrap();
+    let login = basic(USER, PASSWORD);
+    let auths = serde_json::json!({"auths": {registry.host(): {"auth": login.trim_start_matches("Basic ")}}});
+    fs::write(logins.join("config.json"), auths.to_string()).unwrap();
+    let variables = [
+        ("RBUILD_WORKER_SECRETS", secrets.as_path()),
+        ("RBUILD_ROOT", store.as_path()),
+        ("DOCKER_CONFIG", logins.as_path()),
+    ];
     let _worker = grid.worker_with("two", false, &variables);
     let secret = "FROM scratch\nCOPY busybox /bin/sh\nRUN --mount=type=secret,id=key,required read x < /run/secrets/key; echo ${#x} > /length\n";
     project.write("Dockerfile", secret);
@@ -377,6 +387,28 @@ fn what_fails_there_fails_here_and_secrets_stay_where_they_are() {
         "{}",
         more.stderr
     );
+    // A worker that has a login for the registry brings the layers there: they never come here.
+    project.write("Dockerfile", "FROM scratch\nCOPY busybox /bin/sh\nRUN echo $((6*7)) > /pushed\n");
+    let image = format!("{}/app:1", registry.host());
+    let pushes = |machine: &str, words: &[&str]| {
+        let output = project.command(machine, words).env("DOCKER_CONFIG", &logins).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        output
+    };
+    let pushed = pushes("pushing", &["build", "--progress=plain", &on, "--push", "--tag", &image, "."]);
+    let told = String::from_utf8_lossy(&pushed.stderr);
+    assert!(
+        told.contains("note: worker: #")
+            && told.contains(&format!(" upload layers to {}/app\n", registry.host())),
+        "{told}"
+    );
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&pushes("pushing", &["inspect", "--raw", &image]).stdout).unwrap();
+    let layer = manifest["layers"].as_array().unwrap().last().unwrap()["digest"].as_str().unwrap();
+    let blob = |machine: &str| project.dir.path().join(machine).join("blobs").join(layer.replace(':', "/"));
+    assert!(!blob("pushing").exists(), "{told}");
+    pushes("pulling", &["pull", &image]);
+    assert!(blob("pulling").exists());
     // What does not travel is named.
     rustix::fs::mkfifoat(rustix::fs::CWD, project.context().join("src/pipe"), rustix::fs::Mode::RUSR)
         .unwrap();
@@ -397,20 +429,31 @@ fn a_worker_that_is_killed_loses_nothing() {
     let mut first = grid.worker("first", false);
     // The step ends some seconds from now, whoever runs it: after the first worker is gone, and before the second has it.
     let uptime = fs::read_to_string("/proc/uptime").unwrap();
-    let end = uptime.split('.').next().unwrap().parse::<u64>().unwrap() + 15;
-    let wait = format!("RUN while read x < /proc/uptime; [ ${{x%%.*}} -lt {end} ]; do :; done\n");
+    let end = uptime.split('.').next().unwrap().parse::<u64>().unwrap() + 20;
+    let wait = format!(
+        "RUN echo words of the command; while read x < /proc/uptime; [ ${{x%%.*}} -lt {end} ]; do :; done\n"
+    );
     project.write("Dockerfile", format!("FROM scratch\nCOPY busybox /bin/sh\n{wait}"));
     let on = format!("--on=reapi://{}", grid.host());
     let arguments = ["build", "--progress=plain", &on, "."];
-    let build = project.command("far", &arguments).stderr(Stdio::piped()).spawn().unwrap();
+    let mut build = project.command("far", &arguments).stderr(Stdio::piped()).spawn().unwrap();
     first.wait_for("began");
+    // What a worker says is heard while it runs, though this engine has no streams.
+    let mut stderr = BufReader::new(build.stderr.take().unwrap());
+    let mut told = String::new();
+    while !told.contains("words of the command\n") {
+        assert!(stderr.read_line(&mut told).unwrap() > 0, "{told}");
+    }
     first.kill();
     let second = grid.worker("second", false);
     second.wait_for("began");
-    let output = build.wait_with_output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
+    stderr.read_to_string(&mut told).unwrap();
+    assert!(build.wait().unwrap().success(), "{told}");
     assert!(told.contains("worker `second`"), "{told}");
+    // What the second one said is told whole, and what was heard of it is not told again.
+    assert_eq!(told.matches("worker: note: cached to ").count(), 1, "{told}");
+    let words = |line: &&str| line.starts_with("note: worker: #") && line.ends_with(" words of the command");
+    assert!((1..=2).contains(&told.lines().filter(words).count()), "{told}");
 }
 
 #[test]

@@ -84,6 +84,7 @@ pub(crate) fn from_args(
     Ok(Request {
         store_root,
         other_stores: Vec::new(),
+        uploads: Vec::new(),
         on: super::on::parse(args.on.as_deref(), configuration)?,
         brought: Vec::new(),
         cache_from,

@@ -1,18 +1,20 @@
 //! An action of a server of the Remote Execution API: its inputs are sent, it is followed, and what it said is shown.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::outputs::{self, Outputs};
+use super::saying::{self, Saying};
 use super::sending::{self, Package};
 use super::{Fault, Lines, On, Took, ended, tell_lines, worker};
 use crate::exec::Stop;
 use crate::grpc::Code;
-use crate::reapi::{ActionResult, Blob, Client, Executed, Going, Output, Progress, Stage};
+use crate::reapi::{ActionResult, Blob, Client, Executed, Going, Output, Progress, Stage, is_worth_another};
 use crate::report::{Diagnostic, Event, Events};
 use crate::shared_cache::backend;
 use crate::shared_cache::spec::ReapiAt;
+use crate::sync::into_inner;
 use crate::text::size::bytes;
 use crate::text::terminal::harmless;
 
@@ -34,12 +36,14 @@ pub(super) fn build(
     (events, stop): (&Events, &Stop),
 ) -> Result<Outputs, Fault> {
     let client = client(at, on)?;
+    let saying = Saying::new(at)?;
+    package.add_message(saying::FILE.to_owned(), saying.to_bytes());
     let words = ["./rbuild", worker::COMMAND, worker::ORDER];
     let action = package.as_action((&words, &[worker::OUTPUT]), properties, on.timeout)?;
     if !sending::is_static() {
         events.send(Event::Note(LINKED.to_owned()));
     }
-    let result = run(&client, (&package, action), on, (events, stop))?;
+    let result = run((&client, at), (&package, action, &saying), on, (events, stop))?;
     outputs::read(client, &result, on)
 }
 
@@ -54,8 +58,8 @@ pub(super) fn client(at: &ReapiAt, on: &On) -> Result<Client, Fault> {
 
 /// Sends what is missing, and has it run.
 fn run(
-    client: &Client,
-    (package, action): (&Package, Blob),
+    (client, at): (&Client, &ReapiAt),
+    (package, action, saying): (&Package, Blob, &Saying),
     on: &On,
     (events, stop): (&Events, &Stop),
 ) -> Result<ActionResult, Fault> {
@@ -69,11 +73,11 @@ fn run(
         }
         let moved = package.send(client, &missing, stop)?;
         let sent = Instant::now();
-        let (executed, heard) = follow(client, action, on, (events, stop))?;
+        let (executed, heard) = follow((client, at), (action, saying), on, (events, stop))?;
         let took = (sent.duration_since(began), sent.elapsed());
         match executed {
             Executed::Done(result) => {
-                show(client, &result, heard, events);
+                show(client, &result, &heard, events);
                 let took = Took { moved, sending: took.0, running: took.1, waiting: result.waited };
                 ended(result.exit_code, &place(&result, on), took, events)?;
                 return Ok(*result);
@@ -92,9 +96,10 @@ fn run(
                 said = why;
             }
             Executed::Failed { code, message, result } => {
-                show(client, &result, heard, events);
+                show(client, &result, &heard, events);
                 let message = harmless(message.trim()).into_owned();
                 let told = Diagnostic::error(format!("{} ended the build: {code} ({message})", on.shown));
+                let told = told.transient(is_worth_another(code));
                 return Err(Fault::Build(vec![match code {
                     Code::DeadlineExceeded => {
                         told.help("`--on …,timeout=2h` gives it more time, as far as the engine allows")
@@ -110,19 +115,29 @@ fn run(
     )))
 }
 
-/// Has it run, and tells how far it is. Also how many bytes of what the worker says were told meanwhile.
+/// What of a worker's words was told while it said them.
+enum Heard {
+    /// So many bytes, by the stream of the worker whose result comes.
+    OfStream(u64),
+    /// These; it may have been a worker that was lost.
+    InPieces(Vec<u8>),
+}
+
+/// Has it run, and tells how far it is. Also what was told meanwhile of what the worker says.
 fn follow(
-    client: &Client,
-    action: Blob,
+    (client, at): (&Client, &ReapiAt),
+    (action, saying): (Blob, &Saying),
     on: &On,
     (events, stop): (&Events, &Stop),
-) -> Result<(Executed, u64), Fault> {
+) -> Result<(Executed, Heard), Fault> {
     let mut told = Stage::Unknown;
     // The stream that is listened to: another worker has another one.
     let mut listening: Option<(String, Arc<AtomicU64>)> = None;
     let over = OnceLock::new();
+    // What is heard in pieces until there is a stream, if there ever is one.
+    let (in_pieces, has_stream, is_begun) = (Mutex::default(), AtomicBool::new(false), OnceLock::new());
     let executed = std::thread::scope(|scope| {
-        let over = &over;
+        let (over, in_pieces, has_stream) = (&over, &in_pieces, &has_stream);
         let mut watch = |progress: Option<Progress>| {
             if let Some(Progress { stage, stderr, again }) = progress {
                 if let Some(why) = again {
@@ -133,10 +148,15 @@ fn follow(
                 }
                 if stage != told && stage == Stage::Executing {
                     events.send(Event::Note(format!("the build runs on {}", on.shown)));
+                    if is_begun.set(()).is_ok() {
+                        let goes_on = || over.get().is_none() && !has_stream.load(Ordering::Relaxed);
+                        scope.spawn(move || saying.hear(at, events, in_pieces, &goes_on));
+                    }
                 }
                 told = stage;
                 let is_new = |name: &String| listening.as_ref().is_none_or(|(known, _)| known != name);
                 if let Some(name) = stderr.filter(is_new) {
+                    has_stream.store(true, Ordering::Relaxed);
                     let heard = Arc::<AtomicU64>::default();
                     listening = Some((name.clone(), Arc::clone(&heard)));
                     scope.spawn(move || listen(client, &name, events, (&heard, over)));
@@ -148,7 +168,10 @@ fn follow(
         let _ = over.set(Instant::now());
         executed
     });
-    let heard = listening.map_or(0, |(_, heard)| heard.load(Ordering::Relaxed));
+    let heard = match listening {
+        Some((_, heard)) => Heard::OfStream(heard.load(Ordering::Relaxed)),
+        None => Heard::InPieces(into_inner(in_pieces)),
+    };
     Ok((executed?, heard))
 }
 
@@ -175,16 +198,20 @@ fn listen(client: &Client, stream: &str, events: &Events, (heard, over): (&Atomi
 }
 
 /// Shows what the worker said, but for the first bytes, which were heard while it said them.
-fn show(client: &Client, result: &ActionResult, heard: u64, events: &Events) {
-    let is_all = match &result.stderr {
-        Output::Raw(bytes) => bytes.len() as u64 <= heard,
-        Output::Blob(blob) => blob.size <= heard,
+fn show(client: &Client, result: &ActionResult, heard: &Heard, events: &Events) {
+    let size = match &result.stderr {
+        Output::Raw(bytes) => bytes.len() as u64,
+        Output::Blob(blob) => blob.size,
     };
-    if is_all || heard >= SAID {
+    if matches!(heard, Heard::OfStream(heard) if size <= *heard || *heard >= SAID) {
         return;
     }
     let said = client.said(&result.stderr, SAID);
-    tell_lines(said.get(heard as usize..).unwrap_or_default(), events);
+    let fresh = match heard {
+        Heard::OfStream(heard) => said.get(*heard as usize..).unwrap_or_default(),
+        Heard::InPieces(heard) => said.strip_prefix(heard.as_slice()).unwrap_or(&said),
+    };
+    tell_lines(fresh, events);
 }
 
 /// Where it ran, for people.

@@ -18,6 +18,7 @@
 //! link      what is said to a pod, and what it answers
 //! attending the pod's side of that
 //! probe     what RUN would find there
+//! saying    what a worker says while it builds, in pieces
 //! outputs   what a worker left, as a cache
 //! worker    the other side of a build
 //! ```
@@ -34,11 +35,13 @@ mod outputs;
 mod overhead;
 mod pod;
 mod probe;
+mod saying;
 mod sending;
 pub mod worker;
 
 pub use attending::{attend, connect};
 pub use probe::{Probed, probe};
+pub use saying::Aloud;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -67,6 +67,8 @@ struct Build {
     /// What becomes of a secret that the worker finds, as `--tripwire` says it.
     tripwire: String,
     pull: Option<bool>,
+    /// The repositories to which the image is pushed from here: a worker with a login for one brings the layers there.
+    repositories: Vec<String>,
 }
 
 /// Refuses what does not travel.
@@ -207,6 +209,7 @@ impl Build {
             context: _,
             tags: _,
             push: _,
+            uploads: _,
             iidfile: _,
             identity: _,
             annotations: _,
@@ -311,6 +314,7 @@ impl Build {
                 PullPolicy::Always => Some(true),
                 _ => None,
             },
+            repositories: repositories(request),
             bases: part.bases.iter().map(pinned).collect::<Result<_, _>>()?,
         })
     }
@@ -369,6 +373,9 @@ impl Build {
             request.pull = PullPolicy::Always;
         }
         request.squash = Squash::None;
+        for repository in &self.repositories {
+            request.uploads.push(repository.parse().map_err(|e| format!("`{repository}`: {e}"))?);
+        }
         Ok(request)
     }
 }
@@ -399,6 +406,16 @@ fn needed_secrets(graph: &Graph) -> Vec<String> {
         _ => None,
     });
     ids.collect::<BTreeSet<String>>().into_iter().collect()
+}
+
+/// The repositories that get the layers as workers make them, each once.
+fn repositories(request: &Request) -> Vec<String> {
+    if request.squash != Squash::None || request.forced().is_some() {
+        return Vec::new();
+    }
+    let names = request.pushed_names();
+    let names = names.iter().map(|name| format!("{}/{}", name.registry(), name.repository()));
+    names.collect::<BTreeSet<String>>().into_iter().collect()
 }
 
 fn network_name(network: Network) -> &'static str {

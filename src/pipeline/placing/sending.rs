@@ -90,7 +90,7 @@ impl Package {
         Ok(Self { contexts, ..package })
     }
 
-    fn add_message(&mut self, path: String, bytes: Vec<u8>) {
+    pub(super) fn add_message(&mut self, path: String, bytes: Vec<u8>) {
         let blob = Blob::of(&bytes);
         self.inputs.push((path, blob, false));
         self.messages.insert(blob, bytes);

@@ -89,6 +89,9 @@ pub fn run(order: &Path, events: &Events, stop: &Stop) -> Result<(), Ended> {
     for target in &mut targets {
         target.request.secrets.clone_from(&secrets);
         target.request.cache_mounts = Some(Travel::Off);
+        // Others are for whoever pushes the image.
+        let registry = Client::new(target.request.registries.clone());
+        target.request.uploads.retain(|repository| registry.has_login(repository));
     }
     let first = targets.first_mut().ok_or_else(|| refuse("the order asks for nothing".to_owned()))?;
     let request = &mut first.request;

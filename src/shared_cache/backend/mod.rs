@@ -1,6 +1,7 @@
 //! Where packs and blobs are kept. Whoever calls verifies what comes.
 
 mod actions;
+mod board;
 mod gha;
 mod image;
 mod local;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use actions::{Actions, Bazel, Reapi};
+pub(crate) use board::Board;
 pub use gha::Gha;
 pub use local::Folder;
 pub use registry::Registry;

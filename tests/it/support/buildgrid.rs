@@ -112,7 +112,7 @@ impl BuildGrid {
         self.worker_with(name, is_nobody, &[])
     }
 
-    /// The same with variables that all actions get, and no others of rbuild's.
+    /// The same with variables that all actions get, and no others of rbuild's, nor other logins.
     pub fn worker_with(&self, name: &str, is_nobody: bool, variables: &[(&str, &Path)]) -> Worker {
         let folder = self.dir.path().join(name);
         fs::create_dir(&folder).unwrap();
@@ -125,6 +125,7 @@ impl BuildGrid {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RBUILD_")) {
             command.env_remove(name);
         }
+        command.env_remove("DOCKER_CONFIG");
         command.envs(variables.iter().copied());
         let mut child = command.spawn().unwrap();
         let (sender, lines) = channel();

@@ -77,6 +77,15 @@ pub struct Packed {
 }
 
 impl Packed {
+    /// Bytes that are no pack.
+    pub(super) fn plain(bytes: Vec<u8>) -> Self {
+        Self { pack: bytes, name: Vec::new(), blobs: Vec::new() }
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.pack
+    }
+
     fn of(pack: &[u8], blobs: &[Descriptor], name: &str) -> Self {
         let blobs = blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
         Self { pack: pack.to_vec(), name: name.as_bytes().to_vec(), blobs }
