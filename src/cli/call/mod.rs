@@ -4,8 +4,8 @@ mod check;
 mod outline;
 
 use crate::cli::Failure;
-use crate::cli::command::build::BuildArgs;
 use crate::cli::error::{print, print_painted};
+use crate::cli::options::build::BuildArgs;
 use crate::pipeline::Request;
 use crate::report::Diagnostic;
 

@@ -8,6 +8,7 @@ use crate::cli::Failure;
 use crate::cli::args::ProgressMode;
 use crate::cli::command::history::trace;
 use crate::cli::command::report;
+use crate::cli::options::build::BuildArgs;
 use crate::cli::options::configuration::Configuration;
 use crate::cli::options::docker::switch;
 use crate::cli::options::request::variable;
@@ -44,6 +45,11 @@ pub(crate) struct Files {
 pub(crate) const LOOKS: &str = "what only looks at Dockerfiles: nothing is built";
 
 impl Files {
+    /// Those of a build.
+    pub(crate) fn of(args: &BuildArgs) -> Self {
+        Self { report: args.report.clone(), trace: args.trace.clone() }
+    }
+
     /// An option that changes nothing would be believed to change something: refuses them, and `advice`, for what builds nothing.
     pub(crate) fn refuse(&self, advice: Option<bool>, what: &str) -> Result<(), Failure> {
         let given = [
@@ -110,8 +116,8 @@ impl Ending {
     /// Appends the summary; gives the lines for people.
     fn tell(&self, record: &Record) -> String {
         let is_told = self.advises && (self.is_for_people || self.summary.is_some());
-        let store = is_told.then(|| Store::open(&self.store_root).ok()).flatten();
-        let lines = store.map(|store| after::lines(&store, record)).unwrap_or_default();
+        let open = || Store::open(&self.store_root).ok();
+        let lines = if is_told { after::lines(open, record) } else { Vec::new() };
         if let Some(path) = &self.summary
             && let Err(error) = after::append(path, &after::markdown(record, &lines))
         {

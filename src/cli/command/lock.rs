@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::build::BuildArgs;
 use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::error::print;
+use crate::cli::options::build::BuildArgs;
 use crate::cli::options::configuration::Configuration;
 use crate::cli::options::request;
 use crate::cli::show::progress::Progress;

@@ -2,9 +2,10 @@
 
 use clap::{Args, ValueEnum};
 
-use super::build::BuildArgs;
 use crate::cli::Failure;
+use crate::cli::command::ending::Files;
 use crate::cli::error::{color_of, print, print_painted};
+use crate::cli::options::build::BuildArgs;
 use crate::cli::options::configuration::Configuration;
 use crate::cli::options::request;
 use crate::cli::show::dry_run::{dot, json, text};
@@ -15,7 +16,7 @@ use crate::report::Events;
 /// Show what a build would do: stages, steps, and which of them are cached
 ///
 /// Takes the options of `rbuild build`, so that a build's line can be asked for its plan; those about the result
-/// have no effect. Nothing runs and no layer is fetched; base images are looked up as a build would, since their
+/// have no effect, but for those about what is written of a build (`--report`, `--trace`, `--advice`), which are refused. Nothing runs and no layer is fetched; base images are looked up as a build would, since their
 /// digests are part of the keys. Behind a step that would run, nothing is known of what follows: it would run, too,
 /// unless the step gives the same files as before.
 #[derive(Debug, Args)]
@@ -44,6 +45,7 @@ enum PlanFormat {
 pub(crate) fn run(global: &crate::cli::args::Global, args: &PlanArgs) -> Result<(), Failure> {
     request::refuse_at(&args.build)?;
     request::refuse_on(&args.build, "`rbuild plan`")?;
+    Files::of(&args.build).refuse(args.build.advice, "`rbuild plan`: nothing is built")?;
     let request = request::from_args(global, &Configuration::load()?, &args.build)?;
     let dry_run = pipeline::dry_run(&request, &Events::silent()).map_err(Failure::build)?;
     match args.format {

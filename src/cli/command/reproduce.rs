@@ -2,12 +2,13 @@
 
 use clap::Args;
 
-use super::build::{BuildArgs, interruptibly, progress_mode};
+use super::build::{interruptibly, progress_mode};
 use super::diff::{self, ShownArgs};
 use crate::cli::Failure;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::error::print;
 use crate::cli::local;
+use crate::cli::options::build::BuildArgs;
 use crate::cli::options::configuration::Configuration;
 use crate::cli::options::recorded::Recorded;
 use crate::cli::options::request;
@@ -150,6 +151,9 @@ fn refuse_others(args: &BuildArgs) -> Result<(), Failure> {
         ("--metadata-file", args.docker.metadata_file.is_some()),
         ("--sbom, --provenance or --attest", args.docker.wants_attestations()),
         ("--quiet", args.quiet),
+        ("--report", args.report.is_some()),
+        ("--trace", args.trace.is_some()),
+        ("--advice", args.advice.is_some()),
         ("--cache-to", !args.cache_to.is_empty()),
         ("--lock", args.lock),
         (args.budget.given().unwrap_or_default(), args.budget.given().is_some()),

@@ -2,10 +2,11 @@
 
 use clap::Args;
 
-use super::build::{BuildArgs, progress_mode};
+use super::build::progress_mode;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::local;
+use crate::cli::options::build::BuildArgs;
 use crate::cli::options::configuration::Configuration;
 use crate::cli::options::request;
 use crate::cli::options::sandbox::{self, ShellEnded, ShellOptionArgs};

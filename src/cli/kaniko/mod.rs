@@ -17,8 +17,9 @@ use std::ffi::OsString;
 
 use super::Failure;
 use super::args::{self, Command, Global};
-use super::command::build::{self, BuildArgs};
+use super::command::build;
 use super::error::{self, print};
+use super::options::build::BuildArgs;
 use super::options::configuration::Configuration;
 use super::options::request;
 use super::show::dry_run::text;

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
+use super::build::{BuildArgs, Jobs};
 use super::configuration::{Configuration, RegistryArgs};
 use super::request;
 use crate::bake::{Cache, Secret, Ssh, Target, Wants, clean_path, is_remote};
 use crate::cli::Failure;
 use crate::cli::args::Global;
-use crate::cli::command::build::{BuildArgs, Jobs};
 use crate::export::{self, Engine, LoadInto};
 use crate::pipeline::{DockerfileFrom, Request};
 use crate::plan::ContextSource;

@@ -3,6 +3,7 @@
 mod attestations;
 pub(super) mod bake;
 pub(super) mod budget;
+pub(super) mod build;
 pub(super) mod caches;
 pub(super) mod configuration;
 pub(super) mod contexts;

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use super::build::BuildArgs;
 use super::contexts;
 use super::request::{self, bad};
 use crate::cli::Failure;
-use crate::cli::command::build::BuildArgs;
 use crate::config::Lockfile;
 use crate::dockerfile::MAX_SOURCE_BYTES;
 use crate::export::{Epoch, Output, Target};

@@ -3,6 +3,7 @@
 use clap::Arg;
 
 use super::budget::BudgetArgs;
+use super::build::{BuildArgs, OnFail};
 use super::caches;
 use super::configuration::Configuration;
 use super::contexts::{context, dockerfile, named_contexts};
@@ -10,7 +11,6 @@ use super::docker::switch;
 use super::secrets;
 use crate::cli::Failure;
 use crate::cli::args::Global;
-use crate::cli::command::build::{BuildArgs, OnFail};
 use crate::cli::face::Face;
 use crate::config::policy::Policy;
 use crate::export::{Output, Target};

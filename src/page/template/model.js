@@ -20,6 +20,18 @@ function choose(at) {
   layerColour = colours();
 }
 
+// The steps that the target was made by: its own, those that made its layers, and all that these needed, whatever target they count as.
+function stepsOfTarget() {
+  const found = new Set(), next = steps.map((_, at) => at).filter((at) => steps[at].target === view.target + 1 || layerOf.has(at));
+  while (next.length) {
+    const at = next.pop();
+    if (found.has(at) || !steps[at]) continue;
+    found.add(at);
+    next.push(...(steps[at].needs || []).map((number) => number - 1));
+  }
+  return found;
+}
+
 const stepName = (at) => {
   const step = steps[at];
   return step ? `#${step.number} ${step.place || ""} ${step.title}`.replace(/\s+/g, " ") : `#${at + 1}`;

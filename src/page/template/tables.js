@@ -115,11 +115,11 @@ function message(one, kind) {
 // The Dockerfile, with what each instruction took and brought beside it.
 function dockerfilePart() {
   const text = target.dockerfile.text.split("\n");
-  const cost = new Map();
+  const cost = new Map(), needed = stepsOfTarget();
   // What targets of one Dockerfile share is done once, for the first of them.
-  const isShared = (step, at) => layerOf.has(at) && record.targets[step.target - 1]?.dockerfile.digest === target.dockerfile.digest;
+  const isOfFile = (step) => record.targets[step.target - 1]?.dockerfile.digest === target.dockerfile.digest;
   steps.forEach((step, at) => {
-    if (!step.lines || (step.target !== view.target + 1 && !isShared(step, at)) || step.title.startsWith("ONBUILD ")) return;
+    if (!step.lines || !needed.has(at) || !isOfFile(step) || step.title.startsWith("ONBUILD ")) return;
     const own = cost.get(step.lines[0]) || { ms: 0, size: 0, at, cached: true, end: step.lines[1] };
     own.ms += ranAtAll(at) ? ownTime(at) : 0;
     own.cached = own.cached && step.outcome === "cached";

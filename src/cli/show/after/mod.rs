@@ -35,8 +35,9 @@ const EARLIER: usize = 9;
 /// Into the files of so many images of one run is looked.
 const IMAGES: usize = 4;
 
-/// The lines; none of a build in which nothing ran. Of one that failed they are about its time.
-pub(in crate::cli) fn lines(store: &Store, record: &Record) -> Vec<String> {
+/// The lines; none of a build in which nothing ran. Of one that failed they are about its time. `open` gives the store; small
+/// builds have nothing to ask it, and to open it again would cost them as much as their record.
+pub(in crate::cli) fn lines(open: impl FnOnce() -> Option<Store>, record: &Record) -> Vec<String> {
     let ran: usize = record.targets.iter().filter_map(|target| Some(target.made.as_ref()?.ran)).sum();
     if record.status == Status::Completed && ran == 0 {
         return Vec::new();
@@ -44,17 +45,22 @@ pub(in crate::cli) fn lines(store: &Store, record: &Record) -> Vec<String> {
     let is_large = |made: &Made| made.layers_size >= LEAST_BYTES;
     let has_files = record.targets.iter().any(|target| target.made.as_ref().is_some_and(is_large));
     let reads = record.steps.iter().any(reads_packages);
-    // To read records takes longer than many a build.
-    let kept = if has_files || reads { kept::list(store) } else { Vec::new() };
-    let mut earlier = place::earlier(record, &kept);
-    let earlier: Vec<Record> = match reads {
-        true => earlier.take(EARLIER).collect(),
-        false => earlier.find(|other| other.status == Status::Completed).into_iter().collect(),
-    };
+    let asks_records = has_files || reads;
     let mut found: Vec<String> = Vec::new();
-    found.extend(again(record, &earlier));
-    found.extend(grown(store, record, &earlier));
-    found.extend(removed(store, record));
+    if (asks_records || record.steps.iter().any(removes))
+        && let Some(store) = open()
+    {
+        // To read records takes longer than many a build.
+        let kept = if asks_records { kept::list(&store) } else { Vec::new() };
+        let mut earlier = place::earlier(record, &kept);
+        let earlier: Vec<Record> = match reads {
+            true => earlier.take(EARLIER).collect(),
+            false => earlier.find(|other| other.status == Status::Completed).into_iter().collect(),
+        };
+        found.extend(again(record, &earlier));
+        found.extend(grown(&store, record, &earlier));
+        found.extend(removed(&store, record));
+    }
     found.extend(critical(record));
     found.truncate(LINES);
     found
@@ -128,10 +134,13 @@ fn grown(store: &Store, record: &Record, earlier: &[Record]) -> Option<String> {
     Some(format!("{name}+{} since build {}{place}", bytes(by), last.id))
 }
 
+/// Whether a step ran, and removed files.
+fn removes(step: &Step) -> bool {
+    step.outcome == Some(Outcome::Ran) && step.files.is_some_and(|files| files.removed > 0)
+}
+
 /// What a step of this build removed, and ships all the same.
 fn removed(store: &Store, record: &Record) -> Option<String> {
-    let removes =
-        |step: &Step| step.outcome == Some(Outcome::Ran) && step.files.is_some_and(|files| files.removed > 0);
     // What targets of one Dockerfile share is done once, for the first of them, whose image may not have it.
     let dockerfile = |at: usize| record.targets.get(at).map(|target| &target.dockerfile.digest);
     let is_of = |step: &Step, at: usize| {

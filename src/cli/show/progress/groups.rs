@@ -2,15 +2,19 @@
 //!
 //! Such parts cannot overlap, and steps do. So one step is *open*: its lines are written as they come. Lines of others are held back
 //! until it has ended; then whole steps follow that have ended meanwhile, and the one that began first is open next. What a step came to
-//! stands behind its part, where it is seen.
+//! stands behind its part, where it is seen. One line is not worth being folded: it waits a while for a second, and a step that has ended
+//! without one is plain lines.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::plain::Plain;
 use super::{Display, Groups};
 use crate::report::{Event, StepNumber};
+
+/// So long a step's only line waits for a second one.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Lines of a step that were not written yet.
 #[derive(Default)]
@@ -19,8 +23,22 @@ struct Held {
     heading: String,
     /// What came of it so far.
     body: String,
+    /// When the first line of that came.
+    since: Option<Instant>,
     /// What it came to.
     end: Option<String>,
+}
+
+impl Held {
+    fn has_several_lines(&self) -> bool {
+        self.body.trim_end_matches('\n').contains('\n')
+    }
+
+    /// Whether it is time to write of it. Who has said nothing yet needs no part, and who has had one gets no other.
+    fn is_due(&self, time: Instant) -> bool {
+        let has_waited = |since: Instant| time.saturating_duration_since(since) >= PATIENCE;
+        self.heading.is_empty() || self.has_several_lines() || self.since.is_some_and(has_waited)
+    }
 }
 
 pub(super) struct Grouped {
@@ -59,13 +77,13 @@ impl Grouped {
         let mut out = String::new();
         match step_of(event) {
             None => self.between.push_str(&text),
-            Some(step) => self.add(step, is_new, &text, is_end(event)),
+            Some(step) => self.add(step, (is_new, is_end(event)), &text, time),
         }
         self.write(time, &mut out);
         out
     }
 
-    fn add(&mut self, step: StepNumber, is_new: bool, text: &str, is_end: bool) {
+    fn add(&mut self, step: StepNumber, (is_new, is_end): (bool, bool), text: &str, time: Instant) {
         if text.is_empty() {
             return;
         }
@@ -78,8 +96,9 @@ impl Grouped {
         if is_end {
             held.end = Some(text.to_owned());
             self.ended.push(step);
-        } else {
+        } else if !text.is_empty() {
             held.body.push_str(text);
+            held.since.get_or_insert(time);
         }
     }
 
@@ -100,9 +119,8 @@ impl Grouped {
                 None => {
                     out.push_str(&std::mem::take(&mut self.between));
                     let next = self.ended.first().copied();
-                    // Who has said nothing yet needs no part.
-                    let running = || self.held.iter().find(|(_, held)| !held.body.is_empty());
-                    let Some(step) = next.or_else(|| running().map(|(step, _)| *step)) else { return };
+                    let due = || self.held.iter().find(|(_, held)| held.is_due(time));
+                    let Some(step) = next.or_else(|| due().map(|(step, _)| *step)) else { return };
                     self.begin(step, time, out);
                 }
             }
@@ -113,7 +131,8 @@ impl Grouped {
         let Some(held) = self.held.get_mut(&step) else { return };
         let heading = std::mem::take(&mut held.heading);
         // One that speaks again after its end has had its part, and nothing ends another.
-        if held.body.is_empty() || heading.is_empty() {
+        let is_short = held.end.is_some() && !held.has_several_lines();
+        if is_short || heading.is_empty() {
             out.push_str(&heading);
             out.push_str(&held.body);
             out.push_str(held.end.as_deref().unwrap_or_default());
@@ -132,7 +151,7 @@ impl Grouped {
     fn silent(&mut self, time: Instant) -> String {
         let mut out = String::new();
         for (step, text) in self.plain.signs_of_life(time) {
-            self.add(step, false, &text, false);
+            self.add(step, (false, false), &text, time);
         }
         self.write(time, &mut out);
         out
@@ -233,7 +252,6 @@ impl Display for Grouped {
 mod tests {
     use super::*;
     use crate::report::{Outcome, StepHeading, Stream};
-    use std::time::Duration;
 
     fn heading(number: usize) -> StepHeading {
         StepHeading {
@@ -276,20 +294,25 @@ mod tests {
                 Event::Started(StepNumber(2)),
                 log(1, "a"),
                 log(2, "b"),
-                Event::Note("of no step".to_owned()),
                 log(1, "::stop-commands::x"),
+                Event::Note("of no step".to_owned()),
+                log(2, "bb"),
                 done(2, Outcome::Ran),
                 Event::Started(StepNumber(3)),
                 log(3, "c"),
                 done(1, Outcome::Ran),
                 log(3, "d"),
+                Event::Started(StepNumber(4)),
+                log(4, "e"),
+                done(4, Outcome::Ran),
             ],
         );
         let expected = "#1 RUN 1\n#1 CACHED\n\
             ::group::#2 RUN 2\n#2 0.000 a\n#2 0.000 ::stop-commands::x\n::endgroup::\n#2 DONE 1.00s\n\
             note: of no step\n\
-            ::group::#3 RUN 3\n#3 0.000 b\n::endgroup::\n#3 DONE 1.00s\n\
-            ::group::#4 RUN 4\n#4 0.000 c\n#4 0.000 d\n::endgroup::\n";
+            ::group::#3 RUN 3\n#3 0.000 b\n#3 0.000 bb\n::endgroup::\n#3 DONE 1.00s\n\
+            ::group::#4 RUN 4\n#4 0.000 c\n#4 0.000 d\n::endgroup::\n\
+            #5 RUN 5\n#5 0.000 e\n#5 DONE 1.00s\n";
         assert_eq!(text, expected);
     }
 
@@ -321,13 +344,15 @@ mod tests {
             Event::Planned(vec![heading(0), heading(1)]),
             Event::Started(StepNumber(0)),
             log(0, "a"),
+            log(0, "b"),
             done(0, Outcome::Ran),
             log(0, "late"),
             Event::Started(StepNumber(1)),
-            log(1, "b"),
+            log(1, "c"),
+            log(1, "d"),
         ];
-        let expected = "::group::#1 RUN 1\n#1 0.000 a\n::endgroup::\n#1 DONE 1.00s\n#1 0.000 late\n\
-            ::group::#2 RUN 2\n#2 0.000 b\n::endgroup::\n";
+        let expected = "::group::#1 RUN 1\n#1 0.000 a\n#1 0.000 b\n::endgroup::\n#1 DONE 1.00s\n#1 0.000 late\n\
+            ::group::#2 RUN 2\n#2 0.000 c\n#2 0.000 d\n::endgroup::\n";
         assert_eq!(shown(Groups::GitHub, &events), expected);
     }
 
@@ -339,10 +364,11 @@ mod tests {
                 Event::Planned(vec![heading(0)]),
                 Event::Started(StepNumber(0)),
                 log(0, "a"),
+                log(0, "b"),
                 done(0, Outcome::Ran),
             ],
         );
-        let expected = "\u{1b}[0Ksection_start:1800000000:rbuild_1[collapsed=true]\r\u{1b}[0K#1 RUN 1\n#1 0.000 a\n\
+        let expected = "\u{1b}[0Ksection_start:1800000000:rbuild_1[collapsed=true]\r\u{1b}[0K#1 RUN 1\n#1 0.000 a\n#1 0.000 b\n\
             \u{1b}[0Ksection_end:1800000000:rbuild_1\r\u{1b}[0K#1 DONE 1.00s\n";
         assert_eq!(text, expected);
     }
@@ -353,7 +379,10 @@ mod tests {
         let mut grouped = Grouped::new(start, Groups::GitHub);
         let planned = Event::Planned(vec![heading(0)]);
         assert_eq!(grouped.text(start, &planned) + &grouped.text(start, &Event::Started(StepNumber(0))), "");
-        let text = grouped.silent(start + Duration::from_secs(60));
+        let minute = start + Duration::from_secs(60);
+        let silent = |grouped: &mut Grouped, waited| grouped.silent(minute + waited);
+        assert_eq!(silent(&mut grouped, Duration::ZERO) + &silent(&mut grouped, PATIENCE / 2), "");
+        let text = silent(&mut grouped, PATIENCE);
         assert_eq!(text, "::group::#1 RUN 1\n#1 still running after 1m00s\n");
     }
 }
