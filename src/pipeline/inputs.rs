@@ -190,6 +190,14 @@ impl<'r> Inputs<'r> {
         self.path.as_deref()
     }
 
+    /// The main context, if that is a folder, as it was named.
+    pub(super) fn context_folder(&self) -> Option<&Path> {
+        match &self.request.context {
+            ContextFrom::Directory(folder) => Some(folder),
+            ContextFrom::Stdin | ContextFrom::Archive(_) | ContextFrom::Git(_) | ContextFrom::Url(_) => None,
+        }
+    }
+
     /// The commit of a main context that was fetched.
     pub(super) fn commit(&self) -> Option<&str> {
         self.commit.as_deref()

@@ -81,7 +81,12 @@ pub(super) fn times(asked: &Record, store: &Store) -> Vec<Option<Duration>> {
 
 /// Tells what a target's inputs turned out to be.
 pub(super) fn opened(recorder: &Recorder, at: usize, inputs: &Inputs<'_>) {
-    recorder.read(at, inputs.source(), inputs.dockerfile_path().map(absolute));
+    let path = inputs.dockerfile_path().map(|path| match inputs.context_folder() {
+        // Where the folder really is was found out already.
+        Some(folder) if is_plain_in(path, folder) => recorder.folder_with(at, path),
+        Some(_) | None => absolute(path),
+    });
+    recorder.read(at, inputs.source(), path);
     if let Some(commit) = inputs.commit() {
         recorder.fetched(at, commit);
     }
@@ -328,6 +333,11 @@ fn shown(source: &ContextSource) -> String {
         ContextSource::Target(stage) => format!("target:{stage}"),
         ContextSource::Linked(target) => format!("target:{target}"),
     }
+}
+
+/// Whether a path is that of a file of this folder, which is no link to another.
+fn is_plain_in(path: &Path, folder: &Path) -> bool {
+    path.parent() == Some(folder) && path.symlink_metadata().is_ok_and(|file| !file.is_symlink())
 }
 
 fn absolute(path: &Path) -> String {

@@ -1,27 +1,33 @@
-//! Where records lie: in the store, a file for each build.
+//! Where records lie: in the store, a file for each build that took a while, and one for all that did not.
 //!
 //! ```text
 //! ROOT/rbuild/history/<milliseconds>-<id>.begun   what was asked for, of a build that takes a while; locked as long as it runs
 //! ROOT/rbuild/history/<milliseconds>-<id>.json    the whole record; then the other is gone
+//! ROOT/rbuild/history/recent                      those of builds that were over before they had the first, line by line (`recent`)
 //! ```
 //!
-//! Names begin with the time in 13 digits, so the order of names is that of builds, and none is opened to find the last. A file appears
-//! by rename, when it is whole.
+//! Names begin with the time in 13 digits, so the order of names is that of builds. A file appears by rename, when it is whole.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::{self, Read as _, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::format::{FORMAT, Record, Status, VERSION};
+use super::recent;
 use crate::oci::Digest;
 use crate::store::{Folder, Store};
 use crate::text::url::without_passwords;
 
-/// So many builds keep their records, and some more until somebody looks, which one in sixteen does:
+/// So many builds keep their records, and some more until somebody looks, which one in sixteen does, and until lines are taken out:
 const BUILDS: usize = 100;
+/// so many of them at once, for that takes as long as to write all the others again;
+const MORE: usize = 32;
 /// each for so long, in milliseconds,
 const AGE_MS: u64 = 60 * 86_400_000;
 /// as long as all together have no more bytes than this;
@@ -40,8 +46,27 @@ pub struct Kept {
     pub id: String,
     /// When it began, in milliseconds since 1970.
     pub started_ms: u64,
-    path: PathBuf,
-    is_whole: bool,
+    at: At,
+}
+
+/// Where a record is.
+#[derive(Clone, PartialEq, Eq)]
+enum At {
+    /// In a file of its own.
+    Whole(PathBuf),
+    /// In one that says what was asked for, of a build that has not ended or was killed.
+    Begun(PathBuf),
+    /// In a line of the file with all that were over soon, which is in this folder and was read.
+    Line { folder: PathBuf, read: Arc<Vec<u8>>, at: Range<usize> },
+}
+
+impl std::fmt::Debug for At {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            At::Whole(path) | At::Begun(path) => write!(f, "{}", path.display()),
+            At::Line { folder, at, .. } => write!(f, "{}:{at:?}", recent::path(folder).display()),
+        }
+    }
 }
 
 /// Why a record cannot be read.
@@ -112,8 +137,19 @@ pub(super) fn begin(store: &Store, record: &Record) -> io::Result<Begun> {
 /// Puts the whole record, whose text this is, in its place; what was left of the beginning goes. Now and then, what is too old or too much makes room: to look
 /// for that costs more than to write a record.
 pub(super) fn finish(store: &Store, begun: Option<Begun>, record: &Record, text: &str) -> io::Result<()> {
-    let folder = store.private(Folder::History);
-    put(&folder.join(file_name(record, "json")), text)?;
+    let folder = store.folder(Folder::History);
+    if begun.is_none() && text.len() <= recent::LONGEST {
+        let append = || recent::append(&folder, &stem(record), text);
+        match append() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                store.private(Folder::History);
+                append()
+            }
+            appended => appended,
+        }?;
+    } else {
+        put(&store.private(Folder::History).join(file_name(record, "json")), text)?;
+    }
     match begun.map(|begun| fs::remove_file(&begun.path)) {
         // Somebody has removed it: `rbuild history rm`, say.
         Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -126,12 +162,25 @@ pub(super) fn finish(store: &Store, begun: Option<Begun>, record: &Record, text:
 }
 
 fn file_name(record: &Record, kind: &str) -> String {
-    format!("{:0DIGITS$}-{}.{kind}", record.started_ms, record.id)
+    format!("{}.{kind}", stem(record))
+}
+
+fn stem(record: &Record) -> String {
+    format!("{:0DIGITS$}-{}", record.started_ms, record.id)
+}
+
+/// Most records are not longer.
+const USUAL: usize = 4 << 10;
+
+fn written(record: &Record) -> io::Result<String> {
+    let mut bytes = Vec::with_capacity(USUAL);
+    serde_json::to_writer(&mut bytes, record)?;
+    String::from_utf8(bytes).map_err(io::Error::other)
 }
 
 /// The record as it is kept: no URL in it has a password, whoever wrote it. (A URL ends with the quotation mark of its text.)
 fn text(record: &Record) -> io::Result<String> {
-    let text = serde_json::to_string(record)?;
+    let text = written(record)?;
     Ok(match without_passwords(&text) {
         Cow::Owned(without) => without,
         Cow::Borrowed(_) => text,
@@ -140,7 +189,7 @@ fn text(record: &Record) -> io::Result<String> {
 
 /// Takes the passwords of URLs out of a record, which others than the store are given, too; gives its text.
 pub(super) fn clean(record: &mut Record) -> io::Result<String> {
-    let text = serde_json::to_string(record)?;
+    let text = written(record)?;
     let Cow::Owned(without) = without_passwords(&text) else { return Ok(text) };
     // It is the same shape, with other texts in it; one that could not be read would be no record.
     let read = serde_json::from_str(&without).map_err(io::Error::from);
@@ -187,7 +236,7 @@ pub fn list(store: &Store) -> Vec<Kept> {
 pub fn of_image(store: &Store, digest: &Digest) -> Option<(Record, usize)> {
     let digest = digest.to_string();
     let finder = memchr::memmem::Finder::new(digest.as_bytes());
-    list(store).iter().filter(|kept| kept.is_whole).find_map(|kept| {
+    list(store).iter().filter(|kept| kept.is_whole()).find_map(|kept| {
         // Most records are of other images, and need not be understood.
         let record = parse(&kept.bytes().ok().filter(|bytes| finder.find(bytes).is_some())?).ok()?;
         let target = record.targets.iter().position(|target| {
@@ -200,26 +249,44 @@ pub fn of_image(store: &Store, digest: &Digest) -> Option<(Record, usize)> {
 }
 
 fn entries(folder: &Path) -> Vec<Kept> {
-    in_order(fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path()))
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path());
+    in_order(files.filter_map(named).chain(lines(folder)))
 }
 
-fn in_order(files: impl IntoIterator<Item = PathBuf>) -> Vec<Kept> {
-    let mut all: Vec<Kept> = files.into_iter().filter_map(named).collect();
+/// Those that are lines of one file.
+fn lines(folder: &Path) -> Vec<Kept> {
+    let read = crate::rootfs::open_regular(&recent::path(folder)).and_then(|file| read_all(&file));
+    // Whatever is wrong with it hides no other record.
+    let read = Arc::new(read.unwrap_or_default());
+    let line = |(stem, at)| {
+        let at = At::Line { folder: folder.to_owned(), read: Arc::clone(&read), at };
+        kept(stem, at)
+    };
+    recent::lines(&read).filter_map(line).collect()
+}
+
+fn in_order(all: impl IntoIterator<Item = Kept>) -> Vec<Kept> {
+    let mut all: Vec<Kept> = all.into_iter().collect();
     // A whole record goes before what its beginning left.
-    all.sort_by(|a, b| (b.started_ms, &a.id, b.is_whole).cmp(&(a.started_ms, &b.id, a.is_whole)));
+    all.sort_by(|a, b| (b.started_ms, &a.id, b.is_whole()).cmp(&(a.started_ms, &b.id, a.is_whole())));
     all.dedup_by(|later, first| later.id == first.id);
     all
 }
 
 fn named(path: PathBuf) -> Option<Kept> {
-    let is_whole = match path.extension()?.to_str()? {
-        "json" => true,
-        "begun" => false,
+    let stem = path.file_stem()?.to_str()?.to_owned();
+    let at = match path.extension()?.to_str()? {
+        "json" => At::Whole(path),
+        "begun" => At::Begun(path),
         _ => return None,
     };
-    let (time, id) = path.file_stem()?.to_str()?.split_once('-')?;
+    kept(&stem, at)
+}
+
+fn kept(stem: &str, at: At) -> Option<Kept> {
+    let (time, id) = stem.split_once('-')?;
     let (id, started_ms) = (id.to_owned(), time.parse().ok()?);
-    is_id(&id).then_some(Kept { id, started_ms, path, is_whole })
+    is_id(&id).then_some(Kept { id, started_ms, at })
 }
 
 impl Kept {
@@ -233,15 +300,24 @@ impl Kept {
     }
 
     /// Its bytes, and whether its build is under way.
-    fn open(&self) -> io::Result<(Vec<u8>, bool)> {
-        let file = crate::rootfs::open_regular(&self.path)?;
-        let is_running = !self.is_whole && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-        Ok((read_all(file)?, is_running))
+    fn open(&self) -> io::Result<(Cow<'_, [u8]>, bool)> {
+        let (At::Whole(path) | At::Begun(path)) = &self.at else { return Ok((self.bytes()?, false)) };
+        let file = crate::rootfs::open_regular(path)?;
+        let is_running = !self.is_whole() && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        Ok((read_all(&file)?.into(), is_running))
+    }
+
+    /// Whether its build came to an end.
+    fn is_whole(&self) -> bool {
+        match self.at {
+            At::Whole(_) | At::Line { .. } => true,
+            At::Begun(_) => false,
+        }
     }
 
     fn understood(&self, bytes: &[u8], is_running: bool) -> Result<Record, Error> {
         let mut record = parse(bytes).map_err(|fault| fault.of(&self.id))?;
-        if !self.is_whole {
+        if !self.is_whole() {
             record.status = if is_running { Status::Running } else { Status::Killed };
         }
         Ok(record)
@@ -255,14 +331,20 @@ impl Kept {
         self.understood(&bytes, is_running).ok()
     }
 
-    fn bytes(&self) -> io::Result<Vec<u8>> {
-        read_all(crate::rootfs::open_regular(&self.path)?)
+    fn bytes(&self) -> io::Result<Cow<'_, [u8]>> {
+        match &self.at {
+            At::Whole(path) | At::Begun(path) => Ok(read_all(&crate::rootfs::open_regular(path)?)?.into()),
+            At::Line { read, at, .. } => Ok(read[at.clone()].into()),
+        }
     }
 
     /// Whether its build is under way.
     pub fn is_running(&self) -> bool {
         let locked = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-        !self.is_whole && crate::rootfs::open_regular(&self.path).is_ok_and(locked)
+        match &self.at {
+            At::Whole(_) | At::Line { .. } => false,
+            At::Begun(path) => crate::rootfs::open_regular(path).is_ok_and(locked),
+        }
     }
 
     /// Forgets it.
@@ -270,13 +352,22 @@ impl Kept {
     /// # Errors
     /// Whatever the system refuses.
     pub fn remove(&self) -> io::Result<()> {
-        let other = self.path.with_extension(if self.is_whole { "begun" } else { "json" });
-        let _ = fs::remove_file(other);
-        fs::remove_file(&self.path)
+        let (path, other) = match &self.at {
+            At::Whole(path) => (path, "begun"),
+            At::Begun(path) => (path, "json"),
+            At::Line { folder, .. } => return recent::retain(folder, |stem| !self.is_called(stem)),
+        };
+        let _ = fs::remove_file(path.with_extension(other));
+        fs::remove_file(path)
+    }
+
+    fn is_called(&self, stem: &str) -> bool {
+        stem.split_once('-').is_some_and(|(_, id)| id == self.id)
     }
 }
 
-fn read_all(file: File) -> io::Result<Vec<u8>> {
+/// All of a file of records.
+pub(super) fn read_all(file: &File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(LIMIT).read_to_end(&mut bytes).map(|_| bytes)
 }
@@ -325,14 +416,24 @@ fn expire(folder: &Path, now_ms: u64) {
         fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path()).collect();
     let (others, files): (Vec<PathBuf>, Vec<PathBuf>) =
         files.into_iter().partition(|path| path.extension().is_some_and(|e| e == "new"));
-    let mut sum = 0;
-    for (at, kept) in in_order(files).iter().enumerate() {
+    let (mut sum, mut surplus) = (0, BTreeSet::new());
+    for (at, kept) in in_order(files.into_iter().filter_map(named).chain(lines(folder))).iter().enumerate() {
         if at >= LEAST {
-            sum += fs::metadata(&kept.path).map_or(0, |file| file.len());
+            sum += match &kept.at {
+                At::Whole(path) | At::Begun(path) => fs::metadata(path).map_or(0, |file| file.len()),
+                At::Line { at, .. } => at.len() as u64,
+            };
         }
         if at >= BUILDS || kept.started_ms.saturating_add(AGE_MS) < now_ms || sum > BYTES {
-            let _ = kept.remove();
+            match &kept.at {
+                At::Whole(_) | At::Begun(_) => drop(kept.remove()),
+                At::Line { .. } => drop(surplus.insert(kept.id.clone())),
+            }
         }
+    }
+    let is_surplus = |stem: &str| stem.split_once('-').is_some_and(|(_, id)| surplus.contains(id));
+    if surplus.len() >= MORE {
+        let _ = recent::retain(folder, |stem| !is_surplus(stem));
     }
     // What a killed process left of one that it was about to put in its place.
     for path in others {
@@ -395,22 +496,48 @@ mod tests {
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         fs::remove_file(&begun).unwrap();
         finish(&store, Some(left), &record, &text(&record).unwrap()).unwrap();
-        assert!(list(&store)[0].is_whole);
+        assert!(list(&store)[0].is_whole());
     }
 
     #[test]
     fn old_records_make_room() {
         let (_dir, store) = store();
         let start = 1_800_000_000_000;
-        // The last is one of those that look.
-        for at in 0..=BUILDS as u64 + 12 {
-            let record = Record { id: format!("{at:012x}"), ..record(start + at) };
+        let end = (BUILDS + 60) as u64;
+        // Some have files of their own: such as old ones have, and such as are long.
+        let long = format!("RUN {}", "x".repeat(recent::LONGEST));
+        for at in 0..=end {
+            let notes = if at % 7 == 0 { vec![long.clone()] } else { Vec::new() };
+            let record = Record { id: format!("{at:012x}"), notes, ..record(start + at) };
+            finish(&store, None, &record, &text(&record).unwrap()).unwrap();
+            let most = if at % 16 == 0 { BUILDS + MORE } else { BUILDS + MORE + 16 };
+            assert!(list(&store).len() <= most, "{at}");
+        }
+        let kept = list(&store);
+        assert!(kept.len() >= BUILDS && kept.iter().any(|kept| matches!(kept.at, At::Whole(_))));
+        let newest = kept.iter().zip((0..=end).rev()).take(BUILDS);
+        newest.for_each(|(kept, at)| assert_eq!(kept.started_ms, start + at));
+        kept.iter().for_each(|kept| assert_eq!(kept.read().unwrap().started_ms, kept.started_ms));
+        expire(&store.folder(Folder::History), start + AGE_MS + 1000);
+        assert!(list(&store).is_empty());
+    }
+
+    /// Records of builds that were soon over are lines of one file.
+    #[test]
+    fn one_of_many_lines_is_removed() {
+        let (_dir, store) = store();
+        for at in 0..3 {
+            let record = record(1_800_000_000_000 + at);
             finish(&store, None, &record, &text(&record).unwrap()).unwrap();
         }
         let kept = list(&store);
-        assert_eq!((kept.len(), kept[0].started_ms), (BUILDS, start + BUILDS as u64 + 12));
-        expire(&store.folder(Folder::History), start + AGE_MS + 1000);
-        assert!(list(&store).is_empty());
+        assert_eq!(fs::read_dir(store.folder(Folder::History)).unwrap().count(), 1);
+        kept[1].remove().unwrap();
+        assert_eq!(list(&store).iter().map(|kept| &kept.id).collect::<Vec<_>>(), [&kept[0].id, &kept[2].id]);
+        assert!(
+            !add(&store, &kept[0].read().unwrap()).unwrap() && add(&store, &kept[1].read().unwrap()).unwrap()
+        );
+        assert_eq!(list(&store).len(), 3);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod kept;
 mod mask;
 mod name;
 pub mod provenance;
+mod recent;
 mod recorder;
 pub mod trace;
 

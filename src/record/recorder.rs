@@ -1,6 +1,7 @@
 //! Makes a record while a build runs.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -121,6 +122,13 @@ impl Recorder {
         if let Some(known) = state.sources.get_mut(target) {
             *known = Some(Arc::clone(source));
         }
+    }
+
+    /// Where a file is that lies in the folder which is a target's context.
+    pub fn folder_with(&self, target: usize, file: &Path) -> String {
+        let state = lock(&self.state);
+        let folder = state.record.targets.get(target).map_or("", |target| &target.context.at);
+        Path::new(folder).join(file.file_name().unwrap_or_default()).display().to_string()
     }
 
     /// The commit of a context that was fetched.

@@ -9,16 +9,14 @@ use serde_json::{Value, json};
 use crate::support::base::busybox_registry;
 use crate::support::program::World;
 
-/// The records of a world's store, the oldest first.
+/// The files with records of a world's store.
 fn files(world: &World) -> Vec<PathBuf> {
     let all = fs::read_dir(world.store().join("rbuild/history")).unwrap();
-    let mut all: Vec<PathBuf> = all.map(|file| file.unwrap().path()).collect();
-    all.sort();
-    all
+    all.map(|file| file.unwrap().path()).collect()
 }
 
 fn last(world: &World) -> Value {
-    serde_json::from_slice(&fs::read(files(world).last().unwrap()).unwrap()).unwrap()
+    world.records().pop().unwrap().1
 }
 
 fn stdout(world: &World, words: &[&str]) -> String {
@@ -93,7 +91,7 @@ fn a_build_is_recorded_without_what_must_not_be_seen() {
         (&json!("cached"), &json!(1))
     );
     assert!(!record.to_string().contains(SECRET) && !record.to_string().contains("pass-word"));
-    assert_eq!(files(&world).len(), 2);
+    assert_eq!(world.records().len(), 2);
 }
 
 #[test]
@@ -311,7 +309,7 @@ fn a_trace_tells_what_was_done_when() {
     world.build([""; 0]).env("RBUILD_CONFIG", &config).run();
     assert!(files(&world).is_empty());
     world.build(["--trace", file.to_str().unwrap()]).env("RBUILD_CONFIG", &config).run();
-    assert_eq!(files(&world).len(), 1);
+    assert_eq!(world.records().len(), 1);
     // What was built is told, and its metadata written, also where the trace cannot be had, or the record, or the summary.
     let metadata = world.path().join("metadata.json");
     let words = ["--trace", "/no/such/folder/trace", "--metadata-file", metadata.to_str().unwrap()];
@@ -342,6 +340,14 @@ fn a_trace_tells_what_was_done_when() {
         let ran = world.rbuild(words).status(2).run();
         assert!(ran.stderr.contains("` means nothing to what only looks at "), "{words:?}: {}", ran.stderr);
     }
+    for option in ["--report=x", "--trace=x", "--advice"] {
+        for command in ["plan", "reproduce"] {
+            let ran = world.rbuild([command, option, "."]).status(2).run();
+            let expected = format!("`{}` means nothing to `rbuild {command}`", option.trim_end_matches("=x"));
+            assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
+        }
+    }
+    assert!(!world.path().join("x").exists());
 }
 
 #[test]

@@ -142,8 +142,9 @@ fn baked(world: &World, registry: &Registry) -> PathBuf {
     world.file(
         "baked/Dockerfile",
         format!(
-            "FROM {host}/busybox AS base\nRUN head -c 3000000 /dev/urandom >/shared\nFROM base AS one\nRUN rm /shared\n\
-             FROM base AS two\nRUN head -c 9000 /dev/zero >/own\n"
+            "FROM {host}/busybox AS base\nRUN head -c 3000000 /dev/urandom >/shared\nFROM {host}/busybox AS made\nRUN echo x >/made\n\
+             FROM base AS one\nRUN rm /shared\nCOPY --from=made /made /\n\
+             FROM base AS two\nRUN head -c 9000 /dev/zero >/own\nCOPY --from=made /made /\n"
         ),
     );
     let target = |name: &str| {
@@ -229,6 +230,15 @@ fn a_page_works_in_a_browser() {
     let seen = look(&[&file, &baked]);
     let (seen, baked) = (&seen[0], &seen[1]);
     assert!(baked["text"].as_str().unwrap().contains("Image of target"), "{baked}");
+    // Beside its Dockerfile each target has what the steps cost that it was made by, those that both share too, and no other's.
+    for (at, name, own, others) in [(0, "one", [6, 7], [9, 10]), (1, "two", [9, 10], [6, 7])] {
+        let target = &baked["targets"][at];
+        assert_eq!(target["name"], name);
+        let lines: Vec<u64> =
+            target["lines"].as_array().unwrap().iter().map(|line| line.as_u64().unwrap()).collect();
+        assert!([2, 4].iter().chain(&own).all(|line| lines.contains(line)), "{name}: {lines:?}");
+        assert!(!others.iter().any(|line| lines.contains(line)), "{name}: {lines:?}");
+    }
     let parts = [
         "findings",
         "time",
@@ -307,12 +317,13 @@ fn what_builds_say_is_no_markup() {
 /// The record of the last build, changed, in its place.
 fn change(world: &World, change: impl FnOnce(&mut Value)) {
     let folder = world.store().join("rbuild/history");
-    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
-    files.sort();
-    let file = files.last().unwrap();
-    let mut record: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
-    change(&mut record);
-    fs::write(file, record.to_string()).unwrap();
+    let mut records = world.records();
+    change(&mut records.last_mut().unwrap().1);
+    // Each gets a file of its own.
+    let _ = fs::remove_file(folder.join("recent"));
+    for (name, record) in records {
+        fs::write(folder.join(format!("{name}.json")), record.to_string()).unwrap();
+    }
 }
 
 #[test]

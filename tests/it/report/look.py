@@ -219,6 +219,14 @@ SEEN = """(() => ({
 }))()"""
 
 
+# Of each target that can be chosen the lines of its Dockerfile that cost something.
+TARGETS = """(() => [...document.querySelectorAll('.targets button')].map((_, at) => {
+  const button = document.querySelectorAll('.targets button')[at];
+  button.click();
+  return { name: button.textContent, lines: [...document.querySelectorAll('table.dockerfile tr.first')].map((row) => Number(row.cells[0].textContent)) };
+}))()"""
+
+
 def by_keys(browser):
     """Goes into the picture of files and out again, and opens a step; what of that did not work."""
     faults = []
@@ -253,6 +261,7 @@ def look(browser, page, shots, is_quick):
     opened = min(browser.open(page) for _ in range(3))
     seen = {**browser.run(SEEN), "bytes": os.path.getsize(page), "opened_ms": opened, "presses": 0}
     faults = browser.faults() + by_keys(browser)
+    seen["targets"] = browser.run(TARGETS)
     for kind, width, is_dark in (("light", 1280, False), ("dark", 1280, True), ("narrow", 390, False)):
         browser.look_as(width, 900, is_dark)
         browser.open(page)

@@ -68,6 +68,26 @@ impl World {
         self.path().join("store")
     }
 
+    /// The records of builds in the store, the oldest first, by time and id: some have files of their own, others are lines of one.
+    pub fn records(&self) -> Vec<(String, serde_json::Value)> {
+        let folder = self.store().join("rbuild/history");
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                found.push((path.file_stem().unwrap().to_str().unwrap().to_owned(), text));
+            } else if path.file_name().unwrap() == "recent" {
+                let lines = text.lines().filter_map(|line| line.split_once(' '));
+                found.extend(
+                    lines.map(|(name, rest)| (name.to_owned(), rest.split_once(' ').unwrap().1.to_owned())),
+                );
+            }
+        }
+        found.sort();
+        found.into_iter().map(|(name, text)| (name, serde_json::from_str(&text).unwrap())).collect()
+    }
+
     /// The store as other programs read it.
     pub fn images(&self) -> Layout {
         Layout::at(&self.store())
