@@ -68,7 +68,7 @@ impl Documented {
 }
 
 /// The SPDX document of an image, by step, and with what the image is made of, as the record of its build tells: that of `recorded`, and the
-/// number of its target there.
+/// number of its target there. Nothing of it depends on what else is in the store.
 ///
 /// # Errors
 /// When a layer cannot be read.
@@ -81,7 +81,7 @@ pub fn sbom(
     let known = Known::of(store, image, config)?;
     let origins = recorded.map(|(record, at)| known.recorded(record, at)).unwrap_or_default();
     let document = known
-        .described(store, (name, image), &origins, Depth::Steps, |subject| subject.document(Format::Spdx));
+        .described(store, (name, image), &origins, Depth::Image, |subject| subject.document(Format::Spdx));
     Ok(document.into_bytes())
 }
 

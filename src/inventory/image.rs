@@ -58,7 +58,8 @@ impl Known {
         let history = history(&self.layers);
         let by_step = wanted != Depth::Packages;
         let unowned = if by_step { unowned(&history.view, &history.state) } else { Vec::new() };
-        let known = if by_step { stages(store, origins) } else { Vec::new() };
+        let looks_into_stages = matches!(wanted, Depth::Steps | Depth::Stages);
+        let known = if looks_into_stages { stages(store, origins) } else { Vec::new() };
         let stages: Vec<StagePackages<'_>> = known.iter().map(packages_of).collect();
         then(&Subject {
             name: name.to_owned(),
@@ -102,7 +103,9 @@ impl Known {
 pub enum Depth {
     /// Packages, and what the image is made of.
     Packages,
-    /// Which step brought each, too.
+    /// Which step brought each, too, without a look into stages: whether their layers are here is chance.
+    Image,
+    /// The same, and where in stages copied packages were.
     Steps,
     /// What stages have beside, too.
     Stages,

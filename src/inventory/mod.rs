@@ -13,6 +13,7 @@ pub mod catalog;
 pub mod document;
 mod image;
 mod keep;
+mod memory;
 mod merge;
 pub mod origin;
 mod package;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::document::{Base, Step};
 use crate::oci::{DiffId, Digest, Layer, Reference};
-use crate::record::{self, ContextKind, MaterialKind, Record};
+use crate::record::{self, ContextKind, MaterialKind, Record, instruction};
 
 /// What was taken from where.
 #[derive(Debug, Clone, Default)]
@@ -137,7 +137,7 @@ impl Origins {
 }
 
 fn is_from(step: &record::Step) -> bool {
-    step.title.starts_with("FROM ")
+    instruction(&step.title, "FROM").is_some()
 }
 
 fn made(step: &record::Step) -> Option<&record::Layer> {
@@ -190,7 +190,7 @@ impl<'r> Reader<'r> {
         let parent = self.parent(step).map(|(_, number)| number);
         let others = self.needs(step).filter(|needed| Some(needed.number) != parent);
         let mut found: Vec<Source> = others.filter_map(|needed| self.source(needed)).collect();
-        if step.title.starts_with("ADD ") || step.title.starts_with("context `") {
+        if instruction(&step.title, "ADD").is_some() || step.title.starts_with("context `") {
             found.extend(self.fetched(&step.title));
         }
         found
@@ -202,7 +202,7 @@ impl<'r> Reader<'r> {
             return Some(Source::Stage(self.stage_of(step)));
         }
         let quoted = |prefix: &str| step.title.strip_prefix(prefix)?.strip_suffix('`');
-        if let Some(name) = step.title.strip_prefix("image ") {
+        if let Some(name) = step.image() {
             return Some(Source::Image(self.image(name, step.platform.as_deref())));
         }
         if let Some(name) = quoted("load context `").or_else(|| quoted("context `")) {
@@ -222,7 +222,8 @@ impl<'r> Reader<'r> {
             }
             let parent =
                 self.parent(step).map(|(parent, _)| parent).filter(|parent| parent.number < step.number);
-            if let (None, Some(name)) = (parent, from_name(&step.title)) {
+            let from = step.image().filter(|name| is_from(step) && *name != "scratch");
+            if let (None, Some(name)) = (parent, from) {
                 stage.base = Some(self.image(name, step.platform.as_deref()));
             }
             next = parent;
@@ -305,12 +306,6 @@ fn fetched(known: &record::Material) -> Option<Source> {
         }
         MaterialKind::Image | MaterialKind::LocalImage => None,
     }
-}
-
-/// The image in `FROM --platform=P NAME AS STAGE`.
-fn from_name(title: &str) -> Option<&str> {
-    let mut words = title.strip_prefix("FROM ")?.split(' ').skip_while(|word| word.starts_with("--"));
-    words.next().filter(|name| *name != "scratch")
 }
 
 fn layer(known: &record::Layer) -> Option<Layer> {

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use rayon::prelude::*;
 
 use super::catalog::{Candidate, Cataloger, ELF, Tells, of_file, read_parts};
-use crate::layer::contents::{ContentsError, OpenBlob, Reader, Segmented, Wanted, stream};
+use super::memory::{FILES, Taken};
+use crate::layer::contents::{ContentsError, OpenTar, Reader, Segmented, Wanted, stream};
 use crate::layer::index::{Index, Kind, What};
 
 /// What is known of one layer.
@@ -56,7 +57,7 @@ const MAGIC: usize = 4;
 ///
 /// # Errors
 /// When the blob is not what its index says.
-pub fn scan(index: &Index, open: &OpenBlob<'_>) -> Result<LayerInventory, ContentsError> {
+pub fn scan(index: &Index, open: &OpenTar<'_>) -> Result<LayerInventory, ContentsError> {
     let jobs = jobs(index);
     let ranges: Vec<Wanted> = jobs.iter().map(|job| job.wanted).collect();
     let mut inventory = LayerInventory::default();
@@ -64,18 +65,22 @@ pub fn scan(index: &Index, open: &OpenBlob<'_>) -> Result<LayerInventory, Conten
     stream(&ranges, open, |number, piece| {
         let job = &jobs[number];
         if current.as_ref().is_none_or(|(at, _)| *at != number) {
-            current = Some((number, State::Gathering(Vec::new())));
+            current = Some((number, State::Gathering(Vec::new(), None)));
         }
         let Some((_, state)) = &mut current else { return Ok(()) };
-        if let State::Gathering(bytes) = state {
+        if let State::Gathering(bytes, room) = state {
             let was_short = bytes.len() < MAGIC;
-            if was_short && bytes.len() + piece.len() >= MAGIC {
-                bytes.reserve_exact(usize::try_from(job.wanted.len).unwrap_or(0));
-            }
             bytes.extend_from_slice(piece);
-            if was_short && bytes.len() >= MAGIC && !job.is_wanted(bytes) {
+            let is_known = was_short && bytes.len() >= MAGIC;
+            if is_known && !job.is_wanted(bytes) {
                 *state = State::Passing;
-            } else if bytes.len() as u64 == job.wanted.len {
+                return Ok(());
+            }
+            if is_known {
+                *room = Some(FILES.take(job.wanted.len));
+                bytes.reserve_exact(usize::try_from(job.wanted.len).unwrap_or(0).saturating_sub(bytes.len()));
+            }
+            if bytes.len() as u64 == job.wanted.len {
                 job.finish(bytes, &mut inventory);
                 *state = State::Passing;
             }
@@ -137,7 +142,7 @@ impl LayerInventory {
 }
 
 enum State {
-    Gathering(Vec<u8>),
+    Gathering(Vec<u8>, Option<Taken<'static>>),
     /// It is read, or nobody wants it.
     Passing,
 }
@@ -171,14 +176,16 @@ fn jobs(index: &Index) -> Vec<Job<'_>> {
 impl Job<'_> {
     /// Reads what is looked at of the file, and takes down what that says.
     fn read(&self, reader: &mut Reader<'_>, inventory: &mut LayerInventory) -> io::Result<()> {
-        let mut bytes = vec![0; usize::try_from(self.wanted.len).map_err(io::Error::other)?];
-        let begin = bytes.len().min(MAGIC);
-        reader.read(self.wanted.offset, &mut bytes[..begin])?;
-        if begin == MAGIC && !self.is_wanted(&bytes) {
+        let len = usize::try_from(self.wanted.len).map_err(io::Error::other)?;
+        let mut begin = vec![0; len.min(MAGIC)];
+        reader.read(self.wanted.offset, &mut begin)?;
+        if begin.len() == MAGIC && !self.is_wanted(&begin) {
             return Ok(());
         }
+        let _room = FILES.take(self.wanted.len);
+        let mut bytes = vec![0; len];
         let mut readers =
-            self.names.iter().flat_map(|(_, readers)| readers).filter(|one| fits(**one, &bytes));
+            self.names.iter().flat_map(|(_, readers)| readers).filter(|one| fits(**one, &begin));
         let is_program = readers.all(|reader| reader.magic() == Some(ELF)) && !self.is_too_large;
         match is_program {
             true => read_parts(&mut bytes, |range, part| {

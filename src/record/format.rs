@@ -297,6 +297,9 @@ pub struct Step {
     pub place: String,
     /// The instruction on one line.
     pub title: String,
+    /// The name, as among the materials, of the image that it takes, where the title has a build argument in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Its first and last line in the Dockerfile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lines: Option<(usize, usize)>,
@@ -504,6 +507,11 @@ impl Step {
         format!("{} {}", self.place, self.title).trim().to_owned()
     }
 
+    /// The image that it takes, as it is named there; none where nobody knows which.
+    pub fn image(&self) -> Option<&str> {
+        self.image.as_deref().or_else(|| image(&self.title).filter(|name| !is_open(name)))
+    }
+
     /// Whether it was done, or there was nothing to do.
     pub fn is_done(&self) -> bool {
         match self.outcome {
@@ -528,6 +536,23 @@ impl Record {
     pub fn error(&self) -> Option<&str> {
         self.errors.first().map(|error| error.text.as_str())
     }
+}
+
+/// What follows the name of an instruction in the title of a step, which may be written in small letters.
+pub fn instruction<'t>(title: &'t str, name: &str) -> Option<&'t str> {
+    let (word, rest) = title.split_once(char::is_whitespace)?;
+    word.eq_ignore_ascii_case(name).then_some(rest)
+}
+
+/// The image in a title: `FROM --platform=P NAME AS STAGE`, `image NAME`.
+pub fn image(title: &str) -> Option<&str> {
+    let named = instruction(title, "FROM").or_else(|| title.strip_prefix("image "))?;
+    named.split_whitespace().find(|word| !word.starts_with("--"))
+}
+
+/// Whether a word of a title has an argument in it whose value is not told.
+pub(super) fn is_open(word: &str) -> bool {
+    word.contains(['$', '…'])
 }
 
 #[cfg(test)]

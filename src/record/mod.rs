@@ -18,7 +18,7 @@ pub(crate) use format::tests;
 pub use format::{
     Argument, Context, ContextKind, Dockerfile, FORMAT, Form, Image, Layer, Machine, Made, Material,
     MaterialKind, Message, Outcome, Pair, Place, Record, Repository, Status, Step, Target, Transfer, Usage,
-    VERSION, Waits,
+    VERSION, Waits, image, instruction,
 };
 pub use mask::Hide;
 pub use recorder::Recorder;

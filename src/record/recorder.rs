@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::format::{
     Dockerfile, FORMAT, Layer, Machine, Made, Material, Message, Outcome, Record, Status, Step, Target,
-    Transfer, Usage, VERSION, Waits,
+    Transfer, Usage, VERSION, Waits, image,
 };
 use super::kept::{self, Begun};
 use super::mask::{Hidden, Hide, Mask};
 use crate::clock;
-use crate::oci::Digest;
+use crate::oci::{Digest, Reference};
 use crate::report::{
     self, Diagnostic, Event, Events, Foresight, Listener, ResourceUsage, Severity, Source, StepHeading,
     StepNumber, StepResult,
@@ -46,6 +46,8 @@ struct State {
     mask: Mask,
     hidden: Hidden,
     sources: Vec<Option<Arc<Source>>>,
+    /// For each step the image that it takes, where its recorded title does not tell.
+    images: Vec<Option<String>>,
     /// Where the record is to be kept; nowhere once it is there.
     store: Option<Store>,
     begun: Option<Begun>,
@@ -160,6 +162,7 @@ impl Recorder {
         record.materials.extend(materials);
         record.materials.sort();
         record.materials.dedup();
+        name_images(&mut record, &state.images);
         if let Some(target) = record.targets.get_mut(target) {
             target.made = Some(made);
             for argument in &mut target.arguments {
@@ -178,7 +181,8 @@ impl Recorder {
         is_stopped: bool,
     ) -> (Arc<Record>, Option<Diagnostic>) {
         let mut state = lock(&self.state);
-        let State { record, mask, store, begun, hidden, .. } = &mut *state;
+        let State { record, mask, store, begun, hidden, images, .. } = &mut *state;
+        name_images(record, images);
         record.took_ms = Some(milliseconds(self.started.elapsed()));
         match outcome {
             Ok(made) => {
@@ -251,6 +255,8 @@ impl State {
         match event {
             Event::Planned(headings) => {
                 self.record.steps = headings.iter().map(|heading| self.step(heading)).collect();
+                let told = headings.iter().zip(&self.record.steps);
+                self.images = told.map(|(heading, step)| untold(&heading.title, &step.title)).collect();
             }
             Event::Started(step) => self.change(*step, |step| step.started_ms = Some(at)),
             Event::Missed { step, why } => {
@@ -356,6 +362,20 @@ impl State {
     }
 }
 
+/// The whole name of the image that a step takes, if what is recorded of its title names another, or none.
+fn untold(title: &str, recorded: &str) -> Option<String> {
+    let full = |title| Some(image(title)?.parse::<Reference>().ok()?.with_default_tag().full());
+    full(title).filter(|name| full(recorded).as_ref() != Some(name))
+}
+
+/// Says which images steps took, of those that are among the materials: what else an argument named is nobody's to see.
+fn name_images(record: &mut Record, images: &[Option<String>]) {
+    let Record { steps, materials, .. } = record;
+    for (step, name) in steps.iter_mut().zip(images) {
+        step.image = name.clone().filter(|name| materials.iter().any(|known| known.name == *name));
+    }
+}
+
 fn finish(step: &mut Step, result: &StepResult) {
     let StepResult { layer, key, inputs, usage, files, waited, took_then } = result;
     step.layer = layer.as_ref().map(|layer| Layer {
@@ -411,7 +431,7 @@ fn machine() -> Machine {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::format::Pair;
+    use super::super::format::{MaterialKind, Pair};
     use super::*;
 
     fn heading(title: &str, lines: Option<(usize, usize)>) -> StepHeading {
@@ -445,6 +465,28 @@ mod tests {
         let title = "ADD https://xxxxx:xxxxx@h/7.tgz /";
         assert_eq!(recorded(title, Some((4, 4))), "ADD https://xxxxx:xxxxx@h/$V.tgz /");
         assert_eq!(recorded("image a:7", None), "image a:7");
+    }
+
+    /// The title has the argument; which material it is, and nothing else, is told beside it.
+    #[test]
+    fn the_image_behind_an_argument_is_told_if_it_was_taken() {
+        let taken = |name: &str| {
+            let recorder = Recorder::new(vec![Target::default()], 1, ["tools:12".to_owned()]);
+            let text = "ARG BASE\nFROM $BASE AS x\n".to_owned();
+            recorder.read(0, &Arc::new(Source { name: "Dockerfile".to_owned(), text }), None);
+            let lines = Some((2, 2));
+            let others = [heading("image tools:12", None), heading("FROM debian", Some((2, 2)))];
+            let headings = [heading("FROM tools:12 AS x", lines)].into_iter().chain(others);
+            recorder.hear(&Event::Planned(headings.collect()));
+            let kind = MaterialKind::Image;
+            recorder.took([Material { kind, name: name.to_owned(), digest: None, platform: None }]);
+            let (record, _) = recorder.finish(Ok(Vec::new()), false);
+            assert_eq!(record.steps[0].title, "FROM $BASE AS x");
+            record.steps.iter().map(|step| step.image.clone()).collect::<Vec<_>>()
+        };
+        let tools = "docker.io/library/tools:12";
+        assert_eq!(taken(tools), [Some(tools.to_owned()), Some(tools.to_owned()), None]);
+        assert_eq!(taken("docker.io/library/debian:latest"), [None, None, None]);
     }
 
     #[test]

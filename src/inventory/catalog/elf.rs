@@ -180,9 +180,15 @@ pub(in crate::inventory) fn read_parts<E>(
     }
 }
 
-/// The headers of sections; nothing if those of loaded parts are not at the beginning.
+/// The headers of sections; nothing if those of loaded parts are not at the beginning, or if headers are not as long as they are in every
+/// program: then what is read of them lies elsewhere than in them.
 fn of_sections(bytes: &[u8]) -> Option<Vec<Range<usize>>> {
     let elf = Elf::open(bytes)?;
+    let ((_, loaded_size, _), (_, section_size, count, names)) = (elf.loaded()?, elf.sections()?);
+    let usual = if elf.is_64 { (56, 64) } else { (32, 40) };
+    if (loaded_size, section_size) != usual || names >= count {
+        return None;
+    }
     let end = |(table, size, count): (u64, u16, u16)| table.checked_add(u64::from(size) * u64::from(count));
     if end(elf.loaded()?)? > FIRST as u64 {
         return None;
@@ -208,7 +214,15 @@ fn of_parts(bytes: &[u8]) -> Option<Vec<Range<usize>>> {
     let mut ranges: Vec<Range<usize>> =
         named.chain(written).filter_map(|(offset, len)| range(bytes, offset, len)).collect();
     ranges.sort_by_key(|range| range.start);
-    Some(ranges)
+    // What several say is read once.
+    let mut merged: Vec<Range<usize>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut().filter(|last| range.start <= last.end) {
+            Some(last) => last.end = last.end.max(range.end),
+            None => merged.push(range),
+        }
+    }
+    Some(merged)
 }
 
 fn range(bytes: &[u8], offset: u64, len: u64) -> Option<Range<usize>> {

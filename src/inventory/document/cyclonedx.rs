@@ -5,9 +5,8 @@ mod sources;
 use serde::Serialize;
 
 use super::licence::valid;
-use super::{Subject, short_hash};
+use super::{Subject, content_hash, short_hash};
 use crate::inventory::merge;
-use crate::oci::Digest;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -137,11 +136,11 @@ pub(super) fn document(subject: &Subject<'_>) -> Document {
     });
     let components: Vec<Component> = release.into_iter().chain(packages).collect();
     let depends_on = components.iter().map(|component| component.reference.clone()).collect();
-    Document {
+    let mut document = Document {
         schema: "http://cyclonedx.org/schema/bom-1.6.schema.json",
         bom_format: "CycloneDX",
         spec_version: "1.6",
-        serial_number: serial_number(subject),
+        serial_number: String::new(),
         version: 1,
         metadata: Metadata {
             timestamp: subject.created.clone(),
@@ -157,7 +156,9 @@ pub(super) fn document(subject: &Subject<'_>) -> Document {
         },
         components,
         dependencies: vec![Dependency { reference: IMAGE.to_owned(), depends_on }],
-    }
+    };
+    document.serial_number = serial_number(&content_hash(&document));
+    document
 }
 
 /// A package; `prefix` is what its reference begins with.
@@ -209,10 +210,9 @@ fn property(name: &'static str, value: String) -> Property {
     Property { name, value }
 }
 
-/// A UUID of version 8, of the image's digest and of what is said of it.
-fn serial_number(subject: &Subject<'_>) -> String {
-    let said = format!("{} {} {}", subject.digest, subject.by_step, subject.with_stages);
-    let mut hex: Vec<char> = Digest::of(said.as_bytes()).hex().chars().take(32).collect();
+/// A UUID of version 8, of the hash of what the document says.
+fn serial_number(contents: &str) -> String {
+    let mut hex: Vec<char> = contents.chars().take(32).collect();
     (hex[12], hex[16]) = ('8', '8');
     let hex: String = hex.into_iter().collect();
     let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];

@@ -2,6 +2,8 @@
 
 use spdx::Expression;
 
+use crate::text::url::without_passwords;
+
 /// What a package says of its licences, for a document.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Licences {
@@ -20,8 +22,10 @@ pub(super) fn licences(said: &[&str]) -> Licences {
     let mut parts: Vec<String> = Vec::new();
     for text in said.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
         let part = valid(text).unwrap_or_else(|| {
-            let reference = reference(text);
-            found.extracted.push((reference.clone(), text.to_owned()));
+            // A name made of the words has no form by which a password is known.
+            let text = without_passwords(text);
+            let reference = reference(&text);
+            found.extracted.push((reference.clone(), text.into_owned()));
             reference
         });
         if !parts.contains(&part) {

@@ -16,6 +16,7 @@ use super::origin::{Origins, Source, Stage};
 use super::steps::{Change, Event, History};
 use super::unowned::Unowned;
 use crate::oci::{Digest, Layer};
+use crate::text::url::without_passwords;
 
 /// Which document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,14 +141,15 @@ impl Base {
 }
 
 impl<'a> Subject<'a> {
-    /// The document; it ends with a line break.
+    /// The document; it ends with a line break. Whatever a package's own files say, no URL in it has a password.
     pub fn document(&self, format: Format) -> String {
         let text = match format {
             Format::Spdx => serde_json::to_string_pretty(&spdx::document(self)),
             Format::CycloneDx => serde_json::to_string_pretty(&cyclonedx::document(self)),
             Format::Own => serde_json::to_string_pretty(&own::document(self)),
         };
-        text.unwrap_or_default() + "\n"
+        // A URL ends with the quotation mark of its text, and what comes in its place needs none of JSON's escapes.
+        without_passwords(&text.unwrap_or_default()).into_owned() + "\n"
     }
 
     fn step(&self, layer: usize) -> Option<&Step> {
@@ -209,6 +211,11 @@ impl<'a> Subject<'a> {
 fn short_hash(component: &Component<'_>) -> String {
     let all = [component.purl.as_bytes(), b"\0", component.path.as_bytes()].concat();
     Digest::of(&all).hex()[..12].to_owned()
+}
+
+/// The hash of what a document says, whose own name is empty yet.
+fn content_hash(document: &impl Serialize) -> String {
+    Digest::of(&serde_json::to_vec(document).unwrap_or_default()).hex()
 }
 
 /// The program that writes documents.

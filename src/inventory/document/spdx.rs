@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::licence::licences;
-use super::{Subject, TOOL, short_hash};
+use super::{Subject, TOOL, content_hash, short_hash};
 use crate::inventory::merge::Component;
 use crate::inventory::steps::Change;
 
@@ -131,20 +131,12 @@ pub(super) fn document(subject: &Subject<'_>) -> Document {
         packages.push(package);
     }
     let extracted = extracted.into_iter();
-    Document {
+    let mut document = Document {
         spdx_version: "SPDX-2.3",
         data_license: "CC0-1.0",
         id: DOCUMENT,
         name: subject.name.clone(),
-        document_namespace: format!(
-            "https://spdx.org/spdxdocs/{TOOL}-{}{}",
-            subject.digest.hex(),
-            match (subject.by_step, subject.with_stages) {
-                (_, true) => "-with-stages",
-                (true, false) => "-by-step",
-                (false, false) => "",
-            }
-        ),
+        document_namespace: String::new(),
         creation_info: CreationInfo {
             creators: vec![format!("Tool: {TOOL}")],
             created: subject.created.clone(),
@@ -154,7 +146,12 @@ pub(super) fn document(subject: &Subject<'_>) -> Document {
             .map(|(license_id, text)| Extracted { license_id, name: one_line(&text), extracted_text: text })
             .collect(),
         relationships,
-    }
+    };
+    // Other contents have another name.
+    let contents = content_hash(&document);
+    document.document_namespace =
+        format!("https://spdx.org/spdxdocs/{TOOL}-{}-{}", subject.digest.hex(), &contents[..32]);
+    document
 }
 
 /// A package; `kind` is what its identifier begins with.

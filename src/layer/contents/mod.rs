@@ -22,6 +22,9 @@ const IN_MEMORY_LIMIT: u64 = 1 << 20;
 /// Opens the blob of a layer, compressed as it is, by the layer's number in the [`RootView`].
 pub type OpenBlob<'o> = dyn Fn(usize) -> io::Result<Box<dyn Read>> + 'o;
 
+/// Opens the tar of a layer, as it is within its blob.
+pub type OpenTar<'o> = dyn Fn(usize) -> io::Result<Box<dyn Read>> + 'o;
+
 /// A range of a layer's uncompressed tar: what [`Kind::File`] and [`super::view::ViewEntry::layer`] say of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Wanted {
@@ -119,7 +122,7 @@ pub fn spool(
     let file = scratch().map_err(ContentsError::Scratch)?;
     let mut starts = Vec::with_capacity(ranges.len());
     let mut end = 0;
-    gather(&ranges, open, |range, piece| {
+    gather(&ranges, &unpacked(open), |range, piece| {
         if range == starts.len() {
             starts.push(end);
         }
@@ -145,7 +148,7 @@ pub fn are_equal(files: &[(Wanted, File)], open: &OpenBlob<'_>) -> Result<Vec<bo
     let mut equal = vec![true; files.len()];
     let mut done = vec![0; ranges.len()];
     let mut buffer = Vec::new();
-    gather(&ranges, open, |range, piece| {
+    gather(&ranges, &unpacked(open), |range, piece| {
         buffer.resize(piece.len(), 0);
         for at in &of_range[range] {
             let read = files[*at].1.read_exact_at(&mut buffer, done[range]);
@@ -158,10 +161,10 @@ pub fn are_equal(files: &[(Wanted, File)], open: &OpenBlob<'_>) -> Result<Vec<bo
 }
 
 /// Streams ranges of layers, which must be sorted and each there once: calls `sink` with the number of each range and its bytes, piece by
-/// piece, in order, at least once for each. Each blob is streamed once, to the last byte wanted of it.
+/// piece, in order, at least once for each. Each tar is streamed once, to the last byte wanted of it.
 pub fn stream(
     ranges: &[Wanted],
-    open: &OpenBlob<'_>,
+    open: &OpenTar<'_>,
     sink: impl FnMut(usize, &[u8]) -> Result<(), ContentsError>,
 ) -> Result<(), ContentsError> {
     gather(ranges, open, sink)
@@ -170,7 +173,7 @@ pub fn stream(
 fn gather_in_memory(wanted: &[Wanted], open: &OpenBlob<'_>) -> Result<Vec<Vec<u8>>, ContentsError> {
     let ranges = sorted(wanted);
     let mut bytes = vec![Vec::new(); ranges.len()];
-    gather(&ranges, open, |range, piece| {
+    gather(&ranges, &unpacked(open), |range, piece| {
         bytes[range].extend_from_slice(piece);
         Ok(())
     })?;
@@ -187,10 +190,15 @@ fn sorted(wanted: &[Wanted]) -> Vec<Wanted> {
     ranges
 }
 
+/// Opens the tars of such blobs.
+fn unpacked<'o>(open: &'o OpenBlob<'o>) -> impl Fn(usize) -> io::Result<Box<dyn Read>> + 'o {
+    move |layer| Ok(Box::new(decompress(open(layer)?)?))
+}
+
 /// Calls `sink` with the number of each range and its bytes, in order, at least once for each.
 fn gather(
     ranges: &[Wanted],
-    open: &OpenBlob<'_>,
+    open: &OpenTar<'_>,
     mut sink: impl FnMut(usize, &[u8]) -> Result<(), ContentsError>,
 ) -> Result<(), ContentsError> {
     let mut number = 0;
@@ -202,7 +210,7 @@ fn gather(
             sink(number, &[])?;
             if range.len > 0 {
                 if stream.reader.is_none() {
-                    stream.reader = Some(Box::new(decompress(open(layer).map_err(fail)?).map_err(fail)?));
+                    stream.reader = Some(open(layer).map_err(fail)?);
                 }
                 stream.skip_to(range.offset).map_err(fail)?;
                 stream.read(range.len, fail, |piece| sink(number, piece))?;

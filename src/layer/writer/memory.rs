@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use crate::layer::member::{Sum, SumState};
-use crate::oci::{Hasher, HasherState};
+use crate::oci::{DiffId, Hasher, HasherState};
 
 mod identity;
 
@@ -91,6 +91,11 @@ impl Segments {
             (raw.start <= raw.end).then_some(Place { raw, packed_at, packed_bytes, packed })
         };
         self.list.iter().map(place).collect()
+    }
+
+    /// What the layer that ends with them holds; of one that has something behind them (eStargz) it is another.
+    pub fn diff_id(&self) -> Option<DiffId> {
+        Some(DiffId(Hasher::resume(&self.list.last()?.raw)?.finish()))
     }
 
     /// The file form.

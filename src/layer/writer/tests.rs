@@ -341,6 +341,7 @@ fn a_layer_with_remembered_segments_has_the_bytes_of_a_full_write() {
         let (first, blob) = remembering(&before, compression, None);
         assert!(blob == written(before.clone(), compression).1);
         let segments = Segments::from_bytes(&first.segments.to_bytes()).unwrap();
+        assert_eq!(segments.diff_id(), Some(first.diff_id));
         let earlier = Remembered::new(as_file(&blob), &segments);
         let full = written(after.clone(), compression).1;
         assert!(remembering(&after, compression, Some(&earlier)).1 == full);

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::attested::steps;
 use super::{Subject, digest_set, uri};
 use crate::oci::Reference;
-use crate::record::format::{Material, MaterialKind, Step, Target};
+use crate::record::format::{Material, MaterialKind, Step, Target, image, instruction, is_open};
 
 /// The materials of the target, as SLSA's predicates list them.
 pub(super) fn materials(subject: &Subject<'_>) -> Vec<Value> {
@@ -30,7 +30,7 @@ fn taken<'r>(subject: &Subject<'r>) -> Vec<&'r Material> {
         .filter(|other| !std::ptr::eq(*other, target))
         .map(|other| Takes::of(&Subject { record, target: other, image: None }))
         .collect();
-    let is_taken = |known: &&Material| own.has(known) || !others.iter().any(|other| other.has(known));
+    let is_taken = |known: &&Material| own.may_have(known) || !others.iter().any(|other| other.has(known));
     record.materials.iter().filter(is_taken).collect()
 }
 
@@ -40,17 +40,42 @@ struct Takes<'r> {
     titles: Vec<&'r str>,
     /// Images, by their whole names.
     images: BTreeSet<String>,
+    /// Whether it may have taken an image that no line names: of which nobody knows what the argument in it was.
+    has_open_image: bool,
+    /// What URLs begin with that have an argument in them.
+    open_urls: Vec<&'r str>,
 }
 
 impl<'r> Takes<'r> {
     fn of(subject: &Subject<'r>) -> Self {
         let wanted = steps(subject);
-        let of_target = subject.record.steps.iter().filter(|step| wanted.contains(&step.number));
-        let titles: Vec<&str> = of_target.map(|step: &Step| step.title.as_str()).collect();
+        let of_target = || subject.record.steps.iter().filter(|step| wanted.contains(&step.number));
+        let titles: Vec<&str> = of_target().map(|step: &Step| step.title.as_str()).collect();
         let given = subject.target.contexts.iter().filter_map(|given| given.value.split_once("://"));
-        let named = titles.iter().filter_map(|title| image(title)).chain(given.map(|(_, name)| name));
+        let named = of_target().filter_map(Step::image).chain(given.map(|(_, name)| name));
         let images = named.filter_map(full).collect();
-        Self { target: subject.target, titles, images }
+        let is_open_image = |step: &Step| image(&step.title).is_some() && step.image().is_none();
+        let added = titles.iter().filter_map(|title| instruction(title, "ADD"));
+        let words = added.flat_map(str::split_whitespace).filter(|word| !word.starts_with("--"));
+        let open_urls = words.filter(|word| is_open(word)).filter_map(|word| word.split(['$', '…']).next());
+        Self {
+            target: subject.target,
+            images,
+            has_open_image: of_target().any(is_open_image),
+            open_urls: open_urls.collect(),
+            titles,
+        }
+    }
+
+    /// Whether it may have taken this, for all that is known.
+    fn may_have(&self, known: &Material) -> bool {
+        self.has(known)
+            || match known.kind {
+                MaterialKind::Image | MaterialKind::LocalImage => self.has_open_image,
+                MaterialKind::Git | MaterialKind::Http => {
+                    self.open_urls.iter().any(|begin| known.name.starts_with(begin))
+                }
+            }
     }
 
     fn has(&self, known: &Material) -> bool {
@@ -75,12 +100,6 @@ impl<'r> Takes<'r> {
 /// Without what a repository's name has behind it.
 fn url(name: &str) -> &str {
     name.split('#').next().unwrap_or(name)
-}
-
-/// The image that a step takes: `FROM --platform=P NAME AS STAGE`, `image NAME`.
-fn image(title: &str) -> Option<&str> {
-    let named = title.strip_prefix("FROM ").or_else(|| title.strip_prefix("image "))?;
-    named.split(' ').find(|word| !word.starts_with("--"))
 }
 
 fn full(name: &str) -> Option<String> {
@@ -148,5 +167,58 @@ mod tests {
                 nobodys
             ]
         );
+    }
+
+    /// Of an argument's value the record has no more than what it was taken for; where not even that is known, all that it may have been.
+    #[test]
+    fn what_an_argument_names_is_told() {
+        let material = |kind, name: &str| Material {
+            kind,
+            name: name.to_owned(),
+            digest: Some("sha256:ab".to_owned()),
+            platform: None,
+        };
+        let taken = |title: &str, image: Option<&str>| {
+            let step = |number, target, title: &str, image: Option<&str>| Step {
+                number,
+                target,
+                title: title.to_owned(),
+                image: image.map(str::to_owned),
+                place: "[1/1]".to_owned(),
+                ..Step::default()
+            };
+            let record = Record {
+                targets: vec![Target::default(), Target::default()],
+                steps: vec![
+                    step(1, 1, "FROM debian:12", None),
+                    step(2, 1, "FROM alpine:3", None),
+                    step(3, 1, "ADD https://example.org/a.tar /", None),
+                    step(4, 2, title, image),
+                ],
+                materials: vec![
+                    material(MaterialKind::Image, "docker.io/library/alpine:3"),
+                    material(MaterialKind::Image, "docker.io/library/debian:12"),
+                    material(MaterialKind::Http, "https://example.org/a.tar"),
+                ],
+                ..Record::default()
+            };
+            let subject = Subject { record: &record, target: &record.targets[1], image: None };
+            taken(&subject).iter().map(|known| known.name.clone()).collect::<Vec<_>>().join(" ")
+        };
+        let (alpine, debian, file) =
+            ("docker.io/library/alpine:3", "docker.io/library/debian:12", "https://example.org/a.tar");
+        let all = format!("{alpine} {debian}");
+        for (title, image, expected) in [
+            ("from debian:12", None, debian),
+            ("FROM ${BASE} AS x", Some(debian), debian),
+            ("FROM ${BASE} AS x", None, &all),
+            ("image …:12", None, &all),
+            ("ADD --chmod=$M https://example.org/$V /", None, file),
+            ("ADD https://other.example/$V /", None, ""),
+            ("ADD $URL /", None, file),
+            ("RUN make $X", None, ""),
+        ] {
+            assert_eq!(taken(title, image), expected, "{title}");
+        }
     }
 }
