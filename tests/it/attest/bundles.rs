@@ -241,6 +241,10 @@ fn a_strangers_bundle_is_no_document_of_the_keys() {
     assert!(told.contains("is not signed with the key"), "{told}");
     pushed.verify("p256", &["--type=provenance"], 0);
     assert!(pushed.rbuild(&get, 0).stdout.contains("a stranger's"));
+    let key = pushed.file("p256.pub");
+    let believed = ["attest", "get", "--key", &key, &pushed.remote()];
+    let told = pushed.rbuild(&believed, 1).stderr;
+    assert!(told.contains("is not signed with the key"), "{told}");
     // One that cannot be had does not keep others from being believed.
     let upstream = pushed.registry.host();
     let server = Server::start(move |request| match request.path.contains(&gone) {

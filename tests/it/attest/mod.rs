@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::{Arc, Mutex};
 
+use rbuild::oci::Platform;
 use serde_json::{Value, json};
 
 use crate::support::http::{Received, Reply, Server, forward};
@@ -57,6 +58,9 @@ fn an_sbom_is_kept_beside_the_image_whose_digest_stays() {
         .rbuild(["attest", "verify", "app"])
         .stdout("verified 2 documents; no signature was looked at\n")
         .run();
+    // What is listed is as long as what is printed, whose manifest is another.
+    let size = entries.iter().find(|entry| entry["Type"] == "application/spdx+json").unwrap()["Size"].clone();
+    assert_eq!(size, format!("{:.1} kB", spdx.len() as f64 / 1000.0));
     // Once more changes nothing, and the names are no images.
     world.build(["-t", "app", "--sbom"]).run();
     assert_eq!(listed(&world, "app"), entries);
@@ -91,6 +95,26 @@ fn each_platform_and_the_index_have_theirs() {
     };
     assert_eq!(of("linux/arm64"), "an image for linux/arm64");
     assert_eq!(of("linux/amd64"), "an image for linux/amd64");
+}
+
+/// Which of several it is that is printed, nobody has to guess.
+#[test]
+fn of_several_platforms_this_machines_is_printed_or_none() {
+    let world = World::new();
+    prepare(&world);
+    let host = Platform::host().to_string();
+    world.build(["-t", "app", "--sbom", &format!("--platform=linux/s390x,{host}")]).run();
+    let ran = world.rbuild(["attest", "get", "app"]).any_stdout().remarks().run();
+    let spdx: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(spdx["packages"][0]["comment"], format!("an image for {host}"));
+    assert!(ran.stderr.contains(&format!("note: this is of {host}; `--platform`")), "{}", ran.stderr);
+    world.build(["-t", "others", "--sbom", "--platform=linux/s390x,linux/riscv64"]).run();
+    let ran = world.rbuild(["attest", "get", "others"]).status(1).run();
+    assert!(ran.stderr.contains(&format!("none for {host}")), "{}", ran.stderr);
+    assert!(ran.stderr.contains("`--platform`: linux/riscv64, linux/s390x"), "{}", ran.stderr);
+    // Of one there is nothing to choose.
+    world.build(["-t", "one", "--sbom", "--platform=linux/s390x"]).run();
+    world.rbuild(["attest", "get", "one"]).any_stdout().run();
 }
 
 #[test]

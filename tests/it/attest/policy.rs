@@ -3,9 +3,10 @@
 use std::fs;
 
 use rbuild::oci::MediaType;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::signed::Pushed;
+use crate::support::http::{Reply, Server, forward};
 
 impl Pushed {
     /// Builds upon the image with a rule that wants these attestations; gives what was said.
@@ -57,6 +58,51 @@ fn what_is_built_upon_carries_what_a_rule_wants() {
     assert!(told.contains("FROM … AS name") && told.contains("Dockerfile:2"), "{told}");
     let pinned = format!("FROM scratch\nCOPY --from=IMAGE@{} /etc /\n", pushed.digest);
     pushed.build_upon(&pinned, provenance, 0);
+}
+
+/// Whether it is signed nobody can tell then: another try may do, and nothing is built.
+#[test]
+fn a_registry_that_does_not_say_who_signed_fails_the_build_for_now() {
+    let pushed = Pushed::new(&[]);
+    pushed.sign("p256");
+    let upstream = pushed.registry.host();
+    let server = Server::start(move |request| match request.path.contains("/manifests/sha256-") {
+        true => Reply::new(503, "{}"),
+        false => forward(&upstream, request),
+    });
+    let policy = pushed.file("policy.toml");
+    let wanted = "attestations = [{ type = 'provenance', keys = ['p256.pub'] }]";
+    pushed.world.dockerfile(&format!("FROM {}/app:1\n", server.host()));
+    for rule in ["keys = ['p256.pub']", wanted] {
+        fs::write(&policy, format!("[[image]]\nmatch = '**/app'\n{rule}\n")).unwrap();
+        let ran = pushed.world.build(["-t", "upon", "--policy", &policy]).remarks().status(75).run();
+        assert!(ran.stderr.contains("nobody can tell whether there is one"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("503"), "{}", ran.stderr);
+    }
+}
+
+/// Of both forms of a signed statement one cannot be had.
+#[test]
+fn a_document_that_is_gone_hides_no_good_one() {
+    let pushed = Pushed::new(&[]);
+    pushed.sign("p256");
+    let tag = format!("manifests/{}.att", pushed.digest.replace(':', "-"));
+    let envelopes: Value = serde_json::from_slice(&pushed.get(&tag)).unwrap();
+    let envelopes = envelopes["layers"].as_array().unwrap().iter();
+    let gone: Vec<String> =
+        envelopes.map(|layer| format!("/blobs/{}", layer["digest"].as_str().unwrap())).collect();
+    assert!(!gone.is_empty());
+    let upstream = pushed.registry.host();
+    let server = Server::start(move |request| match gone.iter().any(|path| request.path.ends_with(path)) {
+        true => Reply::new(404, "{}"),
+        false => forward(&upstream, request),
+    });
+    let policy = pushed.file("policy.toml");
+    let wanted =
+        "[[image]]\nmatch = '**/app'\nattestations = [{ type = 'provenance', keys = ['p256.pub'] }]\n";
+    fs::write(&policy, wanted).unwrap();
+    pushed.world.dockerfile(&format!("FROM {}/app:1\n", server.host()));
+    pushed.world.build(["-t", "upon", "--policy", &policy]).remarks().run();
 }
 
 #[test]

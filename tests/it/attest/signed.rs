@@ -74,6 +74,27 @@ impl Pushed {
     }
 }
 
+#[test]
+fn what_is_printed_with_a_key_is_what_the_key_signed() {
+    let pushed = Pushed::new(&[]);
+    let get = |key: &str, more: &[&str], status: i32| {
+        let words = ["attest", "get", "--key", &pushed.file(&format!("{key}.pub"))];
+        pushed.world.rbuild(words).args(more).arg(pushed.remote()).any_stdout().status(status).run()
+    };
+    let ran = get("p256", &[], 1);
+    assert!(ran.stdout.is_empty() && ran.stderr.contains("is not signed with the key"), "{}", ran.stderr);
+    pushed.sign("p256");
+    for more in [&[][..], &["--type=in-toto"], &["--type=provenance"]] {
+        let plain = pushed.world.rbuild(["attest", "get", &pushed.remote()]).args(more).any_stdout().run();
+        assert_eq!(get("p256", more, 0).stdout, plain.stdout);
+        assert!(get("other", more, 1).stdout.is_empty());
+    }
+    let name = pushed.remote();
+    let here = ["attest", "get", "--key", &pushed.file("p256.pub"), name.strip_prefix("docker://").unwrap()];
+    let ran = pushed.world.rbuild(here).status(2).run();
+    assert!(ran.stderr.contains("kept in registries"), "{}", ran.stderr);
+}
+
 /// As cosign's specification of attestations and DSSE's protocol have it.
 #[test]
 fn envelopes_are_where_and_what_cosign_looks_for() {

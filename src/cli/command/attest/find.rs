@@ -10,7 +10,7 @@ use crate::cli::local;
 use crate::cli::options::configuration::Configuration;
 use crate::cli::show::notes;
 use crate::image::{Image, MANIFEST_LIMIT, StoredPlatform, is_attestation};
-use crate::oci::{Descriptor, Digest, Index, Reference};
+use crate::oci::{Descriptor, Digest, Index, Manifest, Reference};
 use crate::registry::{Client, Error as RegistryError};
 use crate::report::Diagnostic;
 use crate::signature::image::is_bundle;
@@ -50,7 +50,24 @@ impl Listed {
     }
 }
 
+impl Found {
+    /// What platform a document is about: what it says itself, else what the image is for that it hangs on.
+    pub(super) fn platform<'f>(&'f self, listed: &'f Listed) -> Option<&'f str> {
+        let told = listed.entry.annotations.get("io.rbuild.platform");
+        told.or_else(|| self.platforms.get(&listed.subject)).map(String::as_str)
+    }
+}
+
 impl Place {
+    /// How many bytes the document has; nothing of one whose manifest cannot be had: reading it tells why.
+    pub(super) fn size(&self, listed: &Listed) -> Option<u64> {
+        if listed.is_in_index {
+            return Some(listed.entry.size);
+        }
+        let manifest: Manifest = serde_json::from_slice(&self.manifest(&listed.entry).ok()??).ok()?;
+        manifest.layers.iter().try_fold(0_u64, |sum, layer| sum.checked_add(layer.size))
+    }
+
     /// The document.
     pub(super) fn read(&self, listed: &Listed) -> Result<Artifact, Failure> {
         let Listed { subject, entry, is_in_index } = listed;

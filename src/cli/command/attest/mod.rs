@@ -1,6 +1,7 @@
 //! `rbuild attest`
 
 mod find;
+mod get;
 mod signed;
 
 use std::path::PathBuf;
@@ -17,8 +18,7 @@ use crate::cli::command::sign::FormArgs;
 use crate::cli::error::print;
 use crate::cli::options::configuration::RegistryArgs;
 use crate::cli::show::listing::Format;
-use crate::oci::{Descriptor, Digest};
-use crate::signature::image::Bundle;
+use crate::oci::Descriptor;
 use crate::text::size::bytes;
 use crate::text::terminal::harmless_json;
 
@@ -45,18 +45,14 @@ enum Verb {
         format: Option<String>,
     },
     /// Print a document
+    ///
+    /// Of an image of several platforms that of this machine's, and a note says so; where there is none --platform has to say which. With
+    /// --key only what one of the keys signed, of an image in a registry.
     Get {
         #[command(flatten)]
         at: At,
-        /// Which
-        #[arg(long = "type", value_name = "TYPE", value_enum, default_value = "spdx")]
-        kind: Kind,
-        /// Of which platform of an image that has several, such as linux/arm64
-        #[arg(long, value_name = "OS/ARCH")]
-        platform: Option<String>,
-        /// The document with that digest, or these first digits of it, whatever its type
-        #[arg(long, value_name = "DIGEST", conflicts_with_all = ["kind", "platform"])]
-        id: Option<String>,
+        #[command(flatten)]
+        wanted: Wanted,
         /// The file that gets it [default: standard output]
         #[arg(short, long, value_name = "PATH")]
         output: Option<PathBuf>,
@@ -82,6 +78,23 @@ enum Verb {
     /// registry that does not take bundles gets the envelopes alone.
     #[command(after_help = "Exit codes: 0 signed, 1 not, 2 wrong usage.")]
     Sign(SignArgs),
+}
+
+/// Which document is printed.
+#[derive(Debug, Args)]
+struct Wanted {
+    /// Which
+    #[arg(long = "type", value_name = "TYPE", value_enum, default_value = "spdx")]
+    kind: Kind,
+    /// Of which platform of an image that has several, such as linux/arm64 [default: that of this machine]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
+    /// The document with that digest, or these first digits of it, whatever its type
+    #[arg(long, value_name = "DIGEST", conflicts_with_all = ["kind", "platform"])]
+    id: Option<String>,
+    /// A public key in PEM that has to have signed it, any of several; may be repeated
+    #[arg(long, value_name = "FILE")]
+    key: Vec<PathBuf>,
 }
 
 /// What is signed, and with what.
@@ -152,26 +165,13 @@ const SLSA: &str = "https://slsa.dev/provenance/";
 pub(crate) fn run(global: &Global, args: &AttestArgs) -> Result<(), Failure> {
     match &args.verb {
         Verb::Ls { at, format } => {
-            let Found { listed, .. } = find(global, at)?;
+            let Found { place, listed, .. } = find(global, at)?;
             let format = Format::parse(format.as_deref())?;
-            print(&format.render(&COLUMNS, &listed.iter().map(row).collect::<Vec<_>>())?)
+            let rows: Vec<Value> = listed.iter().map(|listed| row(listed, place.size(listed))).collect();
+            print(&format.render(&COLUMNS, &rows)?)
         }
-        Verb::Get { at, kind, platform, id, output } => {
-            let found = find(global, at)?;
-            let Found { place, listed, .. } = &found;
-            let is_wanted = |listed: &&Listed| match id {
-                Some(id) => listed.entry.digest.hex().starts_with(id.strip_prefix("sha256:").unwrap_or(id)),
-                None => {
-                    let its = listed.entry.annotations.get("io.rbuild.platform");
-                    kind.fits(&listed.entry) && platform.as_ref().is_none_or(|platform| its == Some(platform))
-                }
-            };
-            let text = match listed.iter().find(is_wanted) {
-                Some(found) => String::from_utf8_lossy(&place.read(found)?.payload).into_owned(),
-                None => {
-                    said(&found, *kind, platform.as_deref())?.ok_or_else(|| none(&at.image, listed.len()))?
-                }
-            };
+        Verb::Get { at, wanted, output } => {
+            let text = get::text(&find(global, at)?, &at.image, wanted)?;
             match output {
                 None => print(&harmless_json(text)),
                 Some(path) => std::fs::write(path, text)
@@ -180,47 +180,6 @@ pub(crate) fn run(global: &Global, args: &AttestArgs) -> Result<(), Failure> {
         }
         Verb::Verify { at, kind, key } => signed::verify(global, at, *kind, key),
         Verb::Sign(args) => signed::sign(global, args),
-    }
-}
-
-/// What is not there by itself: the SPDX document of a statement, and a statement of a bundle, whoever signed it.
-fn said(
-    Found { place, listed, platforms, .. }: &Found,
-    kind: Kind,
-    platform: Option<&str>,
-) -> Result<Option<String>, Failure> {
-    let is_of = |listed: &Listed| {
-        let its = listed.entry.annotations.get("io.rbuild.platform").map(String::as_str);
-        platform.is_none_or(|platform| its == Some(platform))
-    };
-    let in_statement = listed.iter().find(|listed| Kind::InToto.fits(&listed.entry) && is_of(listed));
-    let statement = match in_statement.filter(|_| kind == Kind::Spdx) {
-        Some(found) => place.read(found)?.payload,
-        None => {
-            let says =
-                |entry: &Descriptor| attest::predicate(entry).is_some_and(|predicate| kind.says(predicate));
-            // A bundle tells nothing of platforms, but hangs on the image of one.
-            let is_about = |subject: &Digest| {
-                platform.is_none_or(|platform| platforms.get(subject).is_some_and(|its| its == platform))
-            };
-            let is_it =
-                |listed: &&Listed| listed.is_bundle() && says(&listed.entry) && is_about(&listed.subject);
-            let Some(found) = listed.iter().find(is_it) else { return Ok(None) };
-            let (artifact, digest) = (place.read(found)?, found.entry.digest);
-            let statement = Bundle::statement(&artifact.payload)
-                .map_err(|why| Failure::message(format!("the attestation {digest} cannot be read: {why}")))?;
-            attest::check(&artifact, &found.subject).map_err(|why| {
-                Failure::message(format!("the attestation {digest} is not about {}: {why}", found.subject))
-            })?;
-            statement
-        }
-    };
-    match kind {
-        Kind::Spdx => {
-            let statement: Value = serde_json::from_slice(&statement).unwrap_or_default();
-            Ok(Some(format!("{:#}\n", statement["predicate"])))
-        }
-        Kind::InToto | Kind::Provenance => Ok(Some(String::from_utf8_lossy(&statement).into_owned())),
     }
 }
 
@@ -233,11 +192,12 @@ const COLUMNS: [(&str, &str); 6] = [
     ("SIZE", "Size"),
 ];
 
-fn row(Listed { subject, entry, .. }: &Listed) -> Value {
+/// A document of so many bytes; of one that cannot be had nobody knows.
+fn row(Listed { subject, entry, .. }: &Listed, size: Option<u64>) -> Value {
     let told = |key: &str| entry.annotations.get(key).cloned().unwrap_or_else(|| "-".to_owned());
     json!({
         "ID": entry.digest.short(), "Type": entry.artifact_type.as_deref().unwrap_or("-"),
         "Predicate": attest::predicate(entry).unwrap_or("-"), "Platform": told("io.rbuild.platform"),
-        "Subject": subject.short(), "Size": bytes(entry.size),
+        "Subject": subject.short(), "Size": size.map_or_else(|| "-".to_owned(), bytes),
     })
 }

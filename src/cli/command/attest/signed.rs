@@ -79,7 +79,7 @@ fn is_wanted(kind: Option<Kind>, predicate: &str) -> bool {
     predicate != SIGNED && kind.is_none_or(|kind| predicate.is_empty() || kind.says(predicate))
 }
 
-fn unsigned(entry: &Descriptor, keys: &[PublicKey]) -> String {
+pub(super) fn unsigned(entry: &Descriptor, keys: &[PublicKey]) -> String {
     format!("the attestation {} is not signed with {}", entry.digest, a_key(keys))
 }
 
@@ -93,7 +93,7 @@ fn count(number: usize, what: &str) -> String {
 
 /// What the keys signed.
 #[derive(Default)]
-struct Signed {
+pub(super) struct Signed {
     /// Each once, by what it is signed beside: what is said of one platform is not said of another.
     by_subject: BTreeMap<Digest, BTreeSet<Vec<u8>>>,
     faults: Vec<Diagnostic>,
@@ -101,7 +101,7 @@ struct Signed {
 
 impl Signed {
     /// Beside each of these digests; what is signed has to be about that. With a type, what is clearly of another one is left out.
-    fn find(
+    pub(super) fn find(
         place: &Place,
         subjects: &[Digest],
         keys: &[PublicKey],
@@ -117,6 +117,7 @@ impl Signed {
                 if let Err(why) = attest::check_statement(&statement, None, subject) {
                     let text = format!("a signed statement beside {subject} is not about it: {why}");
                     signed.faults.push(Diagnostic::error(text));
+                    continue;
                 }
                 signed.by_subject.entry(*subject).or_default().insert(statement);
             }
@@ -152,7 +153,7 @@ impl Signed {
     }
 
     /// Whether a document about `subject` was signed, or is what a statement signed beside that says.
-    fn has(&self, subject: &Digest, kind: &str, document: &[u8]) -> bool {
+    pub(super) fn has(&self, subject: &Digest, kind: &str, document: &[u8]) -> bool {
         let Some(statements) = self.by_subject.get(subject) else { return false };
         if kind == IN_TOTO {
             return statements.contains(document);
