@@ -140,7 +140,8 @@ fn read_elsewhere(store: &Store, request: &Request) -> Result<Arc<Source>, Vec<D
     source(&name, bytes)
 }
 
-fn read_stdin() -> Result<Arc<Source>, Vec<Diagnostic>> {
+/// What is on standard input, which can be read once.
+pub(super) fn read_stdin() -> Result<Arc<Source>, Vec<Diagnostic>> {
     let bytes = read_limited(io::stdin().lock()).map_err(|e| vec![unreadable("<stdin>", &e)])?;
     source("<stdin>", bytes)
 }

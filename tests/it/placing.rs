@@ -487,6 +487,12 @@ fn an_engine_that_cannot_is_told_or_done_without() {
     let here = project.built("far", &["--on=reapi://127.0.0.1:1,fallback=local"]);
     assert!(here.has("the build is done here (`fallback=local`)"), "{}", here.stderr);
     assert!(here.summary().contains("6 steps ran"), "{}", here.stderr);
+    // Standard input is there once, however often the Dockerfile is looked at.
+    let words = ["build", "--progress=plain", "--file=-", "--on=reapi://127.0.0.1:1,fallback=local", "."];
+    let file = fs::File::open(project.context().join("Copies")).unwrap();
+    let read = project.command("far", &words).stdin(file).output().unwrap();
+    let told = String::from_utf8_lossy(&read.stderr);
+    assert!(read.status.success() && told.contains("the build is done here"), "{told}");
     // One that keeps results, and runs nothing.
     let casd = Casd::start_in(&project.dir.path().join("casd"), "2G");
     project.write("src/a", "other\n");

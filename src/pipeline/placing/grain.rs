@@ -155,9 +155,8 @@ fn decided(
     for linked in all {
         let whole = Unit { linked: linked.clone(), platform: None };
         let apart = by_platform(targets, linked, 2).filter(|apart| {
-            let pays =
-                |unit: &Unit| looked.known.costs(&looked.lacks(targets, unit)) >= looked.known.overhead;
-            !is_cluster(on) && looked.known.overhead.is_some() && apart.iter().all(pays)
+            let lacks: Vec<BTreeSet<usize>> = apart.iter().map(|unit| looked.lacks(targets, unit)).collect();
+            !is_cluster(on) && looked.known.pays(&lacks)
         });
         units.extend(apart.unwrap_or_else(|| vec![whole]));
     }
@@ -216,6 +215,12 @@ impl Known {
     /// How long these take one after the other, if that is known of each.
     fn costs(&self, steps: &BTreeSet<usize>) -> Option<Duration> {
         steps.iter().map(|step| self.times.get(step).copied()).sum()
+    }
+
+    /// Whether each of these is worth placing by itself, as far as is known.
+    fn pays(&self, lacks: &[BTreeSet<usize>]) -> bool {
+        let Some(overhead) = self.overhead else { return false };
+        lacks.iter().all(|steps| self.costs(steps).is_some_and(|cost| cost >= overhead))
     }
 }
 
@@ -363,14 +368,22 @@ mod tests {
 
     use super::*;
 
-    /// Units that lack steps, each with its milliseconds; those from 100 on are commands. What placing costs is in milliseconds, too.
-    fn check(lacks: &[&[usize]], times: &[(usize, u64)], overhead: Option<u64>, expected: &[&[usize]]) {
-        let lacks: Vec<BTreeSet<usize>> = lacks.iter().map(|steps| steps.iter().copied().collect()).collect();
-        let known = Known {
+    fn sets(lacks: &[&[usize]]) -> Vec<BTreeSet<usize>> {
+        lacks.iter().map(|steps| steps.iter().copied().collect()).collect()
+    }
+
+    /// Steps that lack, each with its milliseconds; those from 100 on are commands. What placing costs is in milliseconds, too.
+    fn known(lacks: &[BTreeSet<usize>], times: &[(usize, u64)], overhead: Option<u64>) -> Known {
+        Known {
             commands: lacks.iter().flatten().copied().filter(|step| *step >= 100).collect(),
             times: times.iter().map(|(step, ms)| (*step, Duration::from_millis(*ms))).collect(),
             overhead: overhead.map(Duration::from_millis),
-        };
+        }
+    }
+
+    fn check(lacks: &[&[usize]], times: &[(usize, u64)], overhead: Option<u64>, expected: &[&[usize]]) {
+        let lacks = sets(lacks);
+        let known = known(&lacks, times, overhead);
         assert_eq!(joined(&lacks, &known), expected, "{lacks:?} {times:?} {overhead:?}");
     }
 
@@ -390,6 +403,21 @@ mod tests {
         check(&[&[1], &[2, 9]], &times, Some(1000), &[&[0], &[1]]);
         // What lacks nothing is placed nowhere.
         check(&[&[], &[1], &[], &[2]], &times, Some(1000), &[&[0], &[1, 3], &[2]]);
+    }
+
+    #[test]
+    fn platforms_are_apart_where_each_is_worth_it() {
+        let pays = |lacks: &[&[usize]], times: &[(usize, u64)], overhead| {
+            let lacks = sets(lacks);
+            known(&lacks, times, overhead).pays(&lacks)
+        };
+        let times = [(1, 2000), (2, 1000), (3, 10)];
+        assert!(pays(&[&[1], &[2]], &times, Some(1000)));
+        // One is not, its time is not known, nothing is lacking, or nothing was measured.
+        assert!(!pays(&[&[1], &[3]], &times, Some(1000)));
+        assert!(!pays(&[&[1], &[2, 9]], &times, Some(1000)));
+        assert!(!pays(&[&[1], &[]], &times, Some(1000)));
+        assert!(!pays(&[&[1], &[2]], &times, None));
     }
 
     fn target(name: &str, platforms: &[&str], links: &[&str], on: Option<&On>) -> Target {

@@ -47,12 +47,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::inputs::Pool;
-use super::{Failed, Request, Target, together};
+use super::{DockerfileFrom, Failed, Request, Target, dockerfile, together};
 use crate::cache::Precedence;
 use crate::exec::Stop;
 use crate::kubernetes::{self, Wanted};
 use crate::reapi;
-use crate::report::{Diagnostic, Event, Events};
+use crate::report::{Diagnostic, Event, Events, Source};
 use crate::shared_cache::backend::Backend;
 use crate::shared_cache::spec::ReapiAt;
 use crate::solve::{self, Outlook, Services};
@@ -145,6 +145,7 @@ enum Placed {
 }
 
 /// What went wrong.
+#[derive(Debug)]
 enum Fault {
     /// The engine cannot be used: then the build may be done here.
     Engine {
@@ -187,13 +188,13 @@ impl From<kubernetes::Error> for Fault {
 /// # Errors
 /// When one cannot be done there, or failed there.
 pub(super) fn place(targets: &[Target], events: &Events, stop: &Stop) -> Result<Vec<Target>, Failed> {
-    let mut here: Vec<Target> = targets.iter().map(of_this_machine).collect();
     if targets.iter().all(|target| target.request.on.is_none()) {
-        return Ok(here);
+        return Ok(targets.to_vec());
     }
-    let pool = Pool::default();
-    let pool = &pool;
-    let pieces = grain::pieces(targets, pool, (events, stop))?;
+    let targets = read_once(targets).map_err(Failed::before)?;
+    let mut here: Vec<Target> = targets.iter().map(of_this_machine).collect();
+    let pool = &Pool::default();
+    let pieces = grain::pieces(&targets, pool, (events, stop))?;
     for some in pieces.chunks(AT_ONCE) {
         let done: Vec<Result<Brought, Failed>> = std::thread::scope(|scope| {
             let place = |piece| scope.spawn(move || place_one(piece, pool, events, stop));
@@ -209,6 +210,18 @@ pub(super) fn place(targets: &[Target], events: &Events, stop: &Stop) -> Result<
         }
     }
     Ok(here)
+}
+
+/// With Dockerfiles of standard input as texts: they are read to be placed, and again here.
+fn read_once(targets: &[Target]) -> Result<Vec<Target>, Vec<Diagnostic>> {
+    let mut targets = targets.to_vec();
+    for Target { request, .. } in &mut targets {
+        if request.dockerfile == DockerfileFrom::Stdin {
+            let Source { name, text } = (*dockerfile::read_stdin()?).clone();
+            request.dockerfile = DockerfileFrom::Inline { name, text };
+        }
+    }
+    Ok(targets)
 }
 
 /// As it is run here.

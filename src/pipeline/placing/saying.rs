@@ -179,6 +179,10 @@ fn engine(named: Option<(String, String)>) -> Option<ReapiAt> {
         Ok(text) if !text.is_empty() => Some(text),
         _ => std::fs::read_to_string(USUAL_ENGINE).ok(),
     };
+    chosen(own, named)
+}
+
+fn chosen(own: Option<String>, named: Option<(String, String)>) -> Option<ReapiAt> {
     match own {
         Some(text) => {
             let engine = spec::engine(text.trim(), |_| false);
@@ -244,5 +248,38 @@ fn leave(board: &Board, name: &str, said: &Said) {
             }
             number += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_is_secret_is_not_named_and_a_worker_may_know_better() {
+        let at = |text: &str| spec::engine(text, |_| false).unwrap().0;
+        let open = Saying::new(&at("reapi://host:1,instance=i")).unwrap();
+        assert_eq!(open.at, Some(("grpc://host:1".to_owned(), "i".to_owned())));
+        assert_ne!(open.name, Saying::new(&at("reapi://host:1")).unwrap().name);
+        // Whatever needs a login or a certificate is the worker's own affair.
+        for text in [
+            "reapis://host:1,token=hidden",
+            "reapis://host:1,header=x=hidden",
+            "reapis://host:1,cert=hidden,key=hidden",
+            "reapis://host:1,ca=hidden",
+        ] {
+            let bytes = Saying::new(&at(text)).unwrap().to_bytes();
+            let told = String::from_utf8(bytes).unwrap();
+            assert!(told.contains("\"at\":null") && !told.contains("hidden"), "{text}: {told}");
+        }
+        let named = || Some(("grpc://there:2".to_owned(), String::new()));
+        assert_eq!(chosen(None, named()).unwrap().endpoint, "grpc://there:2");
+        let own = chosen(Some("reapis://own:3,token=hidden\n".to_owned()), named()).unwrap();
+        assert_eq!((own.endpoint.as_str(), own.headers.len()), ("grpcs://own:3", 1));
+        // What is wrong there is not gone round.
+        assert!(chosen(Some("own:3".to_owned()), named()).is_none());
+        assert!(chosen(None, None).is_none());
     }
 }
