@@ -29,7 +29,7 @@ use std::time::Duration;
 
 pub(crate) use ureq::http::Method;
 
-pub(crate) use address::{Address, percent_decoded, without_user_info};
+pub(crate) use address::{Address, percent_decoded, percent_encoded, without_user_info};
 pub(crate) use connections::Connections;
 pub(crate) use download::{DownloadError, download};
 pub use environment::Environment;

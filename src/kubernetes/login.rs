@@ -8,12 +8,15 @@ use std::process::{Command, Stdio};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::clock;
 use crate::text::terminal::harmless;
 
 /// What a program prints is shorter.
 const PRINTED: u64 = 4 << 20;
 /// A token that has so many seconds left is not used any more.
 const MARGIN: i64 = 10;
+/// What was read of a file is believed for so many seconds, as by kubectl.
+const FRESH: i64 = 60;
 
 /// As whom. Never shows what is secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,7 +24,7 @@ pub(crate) enum Login {
     /// As nobody, or as whom a certificate names.
     None,
     Token(String),
-    /// Read anew for each use: who keeps it there changes it.
+    /// Read anew every minute, and when the server does not take what was read: who keeps it there changes it.
     TokenFile(PathBuf),
     Basic(String, String),
     Plugin(Box<Plugin>),
@@ -95,7 +98,8 @@ impl Login {
             Self::TokenFile(path) => {
                 let text = std::fs::read_to_string(path);
                 let text = text.map_err(|e| format!("the token in `{}`: {e}", path.display()))?;
-                Credential::bearing(&text)
+                let until = Some(clock::now().saturating_add(FRESH + MARGIN));
+                Ok(Credential { until, ..Credential::bearing(&text)? })
             }
             Self::Basic(name, password) => {
                 let pair = super::encoded(format!("{name}:{password}").as_bytes());
@@ -169,5 +173,29 @@ impl Plugin {
             credential.until = Some(until.as_second());
         }
         Ok(credential)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Tokens of service accounts are written anew by the node, and the old ones hold no longer than theirs.
+    #[test]
+    fn a_file_is_read_again_when_a_minute_has_passed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        let login = Login::TokenFile(path.clone());
+        assert!(login.credential().is_err_and(|why| why.contains("token")));
+        std::fs::write(&path, "first\n").unwrap();
+        let before = clock::now();
+        let first = login.credential().unwrap();
+        assert_eq!(first.authorization.as_deref(), Some("Bearer first"));
+        assert!(!first.is_over(before + FRESH - 1) && first.is_over(clock::now() + FRESH));
+        std::fs::write(&path, "second").unwrap();
+        assert_eq!(login.credential().unwrap().authorization.as_deref(), Some("Bearer second"));
+        // One that is said is said for good.
+        assert!(!Login::Token("a".to_owned()).credential().unwrap().is_over(before + 10 * FRESH));
     }
 }

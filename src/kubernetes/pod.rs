@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::job::{CONTAINER, selector};
-use super::server::{Error, Server, Verb, escaped};
+use super::server::{Error, Server, Verb};
 use super::websocket::WebSocket;
+use crate::http::percent_encoded;
 use crate::text::terminal::for_people;
 
 /// A pod, as far as it counts.
@@ -49,7 +50,7 @@ impl Server {
     /// # Errors
     /// Those of asking.
     pub(crate) fn make_job(&self, namespace: &str, job: &Value) -> Result<(), Error> {
-        let path = format!("/apis/batch/v1/namespaces/{}/jobs", escaped(namespace));
+        let path = format!("/apis/batch/v1/namespaces/{}/jobs", percent_encoded(namespace));
         self.ask(Verb::Post, &path, Some(job)).map(drop)
     }
 
@@ -58,7 +59,11 @@ impl Server {
     /// # Errors
     /// Those of asking.
     pub(crate) fn remove_job(&self, namespace: &str, name: &str) -> Result<(), Error> {
-        let path = format!("/apis/batch/v1/namespaces/{}/jobs/{}", escaped(namespace), escaped(name));
+        let path = format!(
+            "/apis/batch/v1/namespaces/{}/jobs/{}",
+            percent_encoded(namespace),
+            percent_encoded(name)
+        );
         let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"});
         match self.ask(Verb::Delete, &path, Some(&options)) {
             Err(error) if !error.is_absent() => Err(error),
@@ -71,7 +76,11 @@ impl Server {
     /// # Errors
     /// Those of asking.
     pub(crate) fn job_failed(&self, namespace: &str, name: &str) -> Result<Option<String>, Error> {
-        let path = format!("/apis/batch/v1/namespaces/{}/jobs/{}", escaped(namespace), escaped(name));
+        let path = format!(
+            "/apis/batch/v1/namespaces/{}/jobs/{}",
+            percent_encoded(namespace),
+            percent_encoded(name)
+        );
         let job = self.ask(Verb::Get, &path, None)?;
         let conditions = job["status"]["conditions"].as_array();
         let failed =
@@ -84,7 +93,7 @@ impl Server {
     /// # Errors
     /// Those of asking.
     pub(crate) fn pod_of(&self, namespace: &str, job: &str) -> Result<Option<Pod>, Error> {
-        let (namespace, selector) = (escaped(namespace), escaped(&selector(job)));
+        let (namespace, selector) = (percent_encoded(namespace), percent_encoded(&selector(job)));
         let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}&limit=2");
         let listed = self.ask(Verb::Get, &path, None)?;
         let pods =
@@ -97,9 +106,9 @@ impl Server {
     /// # Errors
     /// When it does not come about.
     pub(crate) fn run_in(&self, namespace: &str, pod: &str, words: &[&str]) -> Result<WebSocket, Error> {
-        let (namespace, pod) = (escaped(namespace), escaped(pod));
+        let (namespace, pod) = (percent_encoded(namespace), percent_encoded(pod));
         let mut path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/exec?container={CONTAINER}");
-        words.iter().for_each(|word| path.push_str(&format!("&command={}", escaped(word))));
+        words.iter().for_each(|word| path.push_str(&format!("&command={}", percent_encoded(word))));
         self.stream(&(path + "&stdin=true&stdout=true&stderr=true"))
     }
 }

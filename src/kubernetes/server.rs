@@ -370,15 +370,3 @@ fn status_of(answer: &Answer) -> Error {
         message: for_people(text("message").trim()).to_string(),
     }
 }
-
-/// A text as a part of a path or query.
-pub(crate) fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            true => out.push(char::from(byte)),
-            false => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
-}

@@ -7,12 +7,11 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::answer::Asked;
-use super::auth::percent_encode;
 use super::error::Error;
 use super::resolve::accepting;
 use super::{Access, Client, Target};
 use crate::config::Place;
-use crate::http::{Method, Payload, Request};
+use crate::http::{Method, Payload, Request, percent_encoded};
 use crate::image::MANIFEST_LIMIT;
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference};
 use crate::sync::lock;
@@ -75,7 +74,7 @@ impl Client {
         let target = Target { reference, place: &place, access: Access::Pull };
         let (mut last, mut found) = (prefix.to_owned(), BTreeSet::new());
         for _ in 0..PAGES {
-            let path = target.path(&format!("tags/list?n={PAGE}&last={}", percent_encode(&last)));
+            let path = target.path(&format!("tags/list?n={PAGE}&last={}", percent_encoded(&last)));
             let request = Request::new(Method::GET, path);
             let answer = self.document(&target, &request, Asked::Manifest, ("list of tags", PAGE_LIMIT));
             let (response, bytes) = match answer {
@@ -135,7 +134,7 @@ impl Client {
             return Err(self.refusal(&target, Asked::Upload, begun));
         };
         let separator = if location.contains('?') { '&' } else { '?' };
-        let url = format!("{location}{separator}digest={}", percent_encode(&digest.to_string()));
+        let url = format!("{location}{separator}digest={}", percent_encoded(&digest.to_string()));
         let request = Request::new(Method::PUT, url)
             .header("content-type", "application/octet-stream")
             .payload(Payload::Bytes(bytes));

@@ -17,7 +17,9 @@ use super::credentials::{self, Credential};
 use super::error::CredentialState;
 use super::variables::{self, VariableLogins};
 use super::{Access, Target};
-use crate::http::{self, Connections, Environment, Method, Origin, Payload, Request, Response, origin_of};
+use crate::http::{
+    self, Connections, Environment, Method, Origin, Payload, Request, Response, origin_of, percent_encoded,
+};
 
 use crate::sync::lock;
 
@@ -245,18 +247,6 @@ fn read_token(mut answer: Response) -> Result<Grant, String> {
 
 fn encode(fields: &[(&str, &str)]) -> String {
     let pairs: Vec<String> =
-        fields.iter().map(|(name, value)| format!("{name}={}", percent_encode(value))).collect();
+        fields.iter().map(|(name, value)| format!("{name}={}", percent_encoded(value))).collect();
     pairs.join("&")
-}
-
-pub(super) fn percent_encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }

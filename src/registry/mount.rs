@@ -1,9 +1,8 @@
 //! Blobs that get a further repository of their registry, without moving.
 
-use super::auth::percent_encode;
 use super::error::Error;
 use super::{Client, Target};
-use crate::http::{Method, Payload, Request};
+use crate::http::{Method, Payload, Request, percent_encoded};
 use crate::oci::{Digest, Reference};
 
 impl Client {
@@ -21,7 +20,7 @@ impl Client {
         let head = Request::new(Method::HEAD, target.path(&format!("blobs/{digest}")));
         let mut is_there = self.call(&target, None, &head)?.status == 200;
         if !is_there && from.registry == place.registry {
-            let query = format!("blobs/uploads/?mount={digest}&from={}", percent_encode(&from.repository));
+            let query = format!("blobs/uploads/?mount={digest}&from={}", percent_encoded(&from.repository));
             let request = Request::new(Method::POST, target.path(&query)).payload(Payload::Bytes(&[]));
             let scope = format!("repository:{}:pull", from.repository);
             let answer = self.call(&target, Some(&scope), &request)?;

@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::answer::Asked;
-use super::auth::percent_encode;
 use super::error::Error;
 use super::push::Sending;
 use super::{Client, Target};
-use crate::http::{Method, Payload, Problem, Request, Response, Schedule, is_transient, retry_after};
+use crate::http::{
+    Method, Payload, Problem, Request, Response, Schedule, is_transient, percent_encoded, retry_after,
+};
 use crate::oci::Descriptor;
 use crate::sync::lock;
 
@@ -100,7 +101,7 @@ impl Upload<'_> {
         if self.sending.stop.load(Ordering::Relaxed) {
             return Err(Error::Stopped);
         }
-        let query = format!("blobs/uploads/?mount={}&from={}", self.blob.digest, percent_encode(from));
+        let query = format!("blobs/uploads/?mount={}&from={}", self.blob.digest, percent_encoded(from));
         let request = Request::new(Method::POST, self.target.path(&query)).payload(Payload::Bytes(&[]));
         let scope = format!("repository:{from}:pull");
         match self.client.call(&self.target, Some(&scope), &request) {
@@ -139,7 +140,7 @@ impl Upload<'_> {
     /// Sends the rest of the blob and has it become one (distribution-spec, "POST then PUT").
     fn put(&self, place: &str, from: u64) -> Attempt<()> {
         let separator = if place.contains('?') { '&' } else { '?' };
-        let url = format!("{place}{separator}digest={}", percent_encode(&self.blob.digest.to_string()));
+        let url = format!("{place}{separator}digest={}", percent_encoded(&self.blob.digest.to_string()));
         let request = Request::new(Method::PUT, url).header("content-type", "application/octet-stream");
         let answer = self.send(request, from, self.blob.size)?;
         Ok(answer.and_then(|response| match response.status.as_u16() {

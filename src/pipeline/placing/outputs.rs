@@ -89,7 +89,9 @@ pub(super) fn of_pod(worker: Arc<Worker>, files: &[(String, u64)], on: &On) -> R
     };
     let blobs = files.iter().filter_map(blob).collect();
     let took = files.iter().find_map(|(path, _)| worker::took(path));
-    Ok(Outputs { keeper: Keeper::Pod(worker), name: on.shown.clone(), head, blobs, took })
+    // What one pod does not give another one may: each is known by its own name.
+    let name = format!("{}, {}", on.shown, worker.place());
+    Ok(Outputs { keeper: Keeper::Pod(worker), name, head, blobs, took })
 }
 
 /// What workers made of this build last, as far as it was remembered; whether it is still there turns out when it is needed.
@@ -116,7 +118,11 @@ fn outputs_of(bytes: &[u8], on: &On) -> Option<Arc<dyn Backend>> {
         Engine::Kubernetes(_) => Keeper::Nobody,
     };
     let blobs = listed.into_iter().map(|(digest, size)| (digest, Blob { digest, size })).collect();
-    Some(Arc::new(Outputs { keeper, name: on.shown.clone(), head: head.to_vec(), blobs, took: None }))
+    let name = match keeper {
+        Keeper::Nobody => format!("{}, a pod that is gone", on.shown),
+        Keeper::Cas(_) | Keeper::Pod(_) => on.shown.clone(),
+    };
+    Some(Arc::new(Outputs { keeper, name, head: head.to_vec(), blobs, took: None }))
 }
 
 /// Where it is: by the build, a platform each, and by the engine.

@@ -356,7 +356,7 @@ impl Worker {
     }
 
     /// Where it is, for people.
-    fn place(&self) -> String {
+    pub(super) fn place(&self) -> String {
         match &*self.node {
             "" => format!("pod `{}`", self.pod),
             node => format!("pod `{}` on node `{node}`", self.pod),
