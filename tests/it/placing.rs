@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::buildgrid::BuildGrid;
 use crate::support::casd::Casd;
 use crate::support::is_root;
+use crate::support::program::records_in;
 use crate::support::registry::{PASSWORD, Registry, USER, basic};
 
 /// A context, and machines that build it.
@@ -108,13 +109,8 @@ impl Project {
 
     /// In what is recorded of its builds.
     fn say_that_steps_took(&self, machine: &str, ms: &str) {
-        let all = walkdir::WalkDir::new(self.dir.path().join(machine)).into_iter().flatten();
-        let is_record = |file: &walkdir::DirEntry| {
-            let folder = file.path().parent().and_then(std::path::Path::file_name);
-            folder.is_some_and(|folder| folder == "history") && file.file_type().is_file()
-        };
-        for file in all.filter(is_record).map(walkdir::DirEntry::into_path) {
-            let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        let folder = self.dir.path().join(machine).join("rbuild/history");
+        for (name, mut record) in records_in(&folder) {
             for step in record["steps"].as_array_mut().unwrap() {
                 for time in ["took_ms", "took_then_ms"] {
                     if step.get(time).is_some() {
@@ -122,8 +118,10 @@ impl Project {
                     }
                 }
             }
-            fs::write(&file, record.to_string()).unwrap();
+            fs::write(folder.join(format!("{name}.json")), record.to_string()).unwrap();
         }
+        // What was a line there is a file now.
+        let _ = fs::remove_file(folder.join("recent"));
     }
 }
 

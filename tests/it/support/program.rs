@@ -68,24 +68,9 @@ impl World {
         self.path().join("store")
     }
 
-    /// The records of builds in the store, the oldest first, by time and id: some have files of their own, others are lines of one.
+    /// The records of builds in the store, the oldest first, by time and id.
     pub fn records(&self) -> Vec<(String, serde_json::Value)> {
-        let folder = self.store().join("rbuild/history");
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            let text = fs::read_to_string(&path).unwrap();
-            if path.extension().is_some_and(|extension| extension == "json") {
-                found.push((path.file_stem().unwrap().to_str().unwrap().to_owned(), text));
-            } else if path.file_name().unwrap() == "recent" {
-                let lines = text.lines().filter_map(|line| line.split_once(' '));
-                found.extend(
-                    lines.map(|(name, rest)| (name.to_owned(), rest.split_once(' ').unwrap().1.to_owned())),
-                );
-            }
-        }
-        found.sort();
-        found.into_iter().map(|(name, text)| (name, serde_json::from_str(&text).unwrap())).collect()
+        records_in(&self.store().join("rbuild/history"))
     }
 
     /// The store as other programs read it.
@@ -388,4 +373,23 @@ impl Ran {
         titles.sort_by_key(|(number, _)| number[1..].parse::<u32>().unwrap_or(0));
         titles
     }
+}
+
+/// The records of builds in a store's folder of them, the oldest first, by time and id: some have files of their own, others are lines of one.
+pub fn records_in(folder: &Path) -> Vec<(String, serde_json::Value)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            found.push((path.file_stem().unwrap().to_str().unwrap().to_owned(), text));
+        } else if path.file_name().unwrap() == "recent" {
+            let lines = text.lines().filter_map(|line| line.split_once(' '));
+            found.extend(
+                lines.map(|(name, rest)| (name.to_owned(), rest.split_once(' ').unwrap().1.to_owned())),
+            );
+        }
+    }
+    found.sort();
+    found.into_iter().map(|(name, text)| (name, serde_json::from_str(&text).unwrap())).collect()
 }
