@@ -325,3 +325,43 @@ pub(super) fn users(origins: &Origins) -> BTreeMap<usize, Vec<usize>> {
     }
     users
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_behind_an_argument_has_its_digest() {
+        let digest = Digest::of(b"layer");
+        let made = record::Layer { digest: digest.to_string(), diff_id: digest.to_string(), size: 1 };
+        let step = |number, title: &str| record::Step {
+            number,
+            target: 1,
+            place: format!("[{number}/2]"),
+            title: title.to_owned(),
+            ..record::Step::default()
+        };
+        let name = "docker.io/library/debian:12".to_owned();
+        let material = record::Material {
+            kind: MaterialKind::Image,
+            name: name.clone(),
+            digest: Some("sha256:ab".to_owned()),
+            platform: None,
+        };
+        let base = |image: Option<String>| {
+            let record = Record {
+                targets: vec![record::Target::default()],
+                steps: vec![
+                    record::Step { image, ..step(1, "FROM ${BASE} AS x") },
+                    record::Step { needs: vec![1], layer: Some(made.clone()), ..step(2, "COPY a /") },
+                ],
+                materials: vec![material.clone()],
+                ..Record::default()
+            };
+            Origins::of(&record, 0, layer(&made).as_slice()).base
+        };
+        assert_eq!(base(Some(name.clone())), Some(Base { name, digest: Some("sha256:ab".to_owned()) }));
+        // `${BASE}` is no image.
+        assert_eq!(base(None), None);
+    }
+}

@@ -231,14 +231,8 @@ fn signatures(
         Ok(Known { name, digest, .. }) => (name, digest),
         Err(refusal) => return *refusal,
     };
-    let key = Question {
-        policy: at,
-        rule: rule.number,
-        attestation: None,
-        name: name_of(name),
-        digests: vec![digest],
-    };
-    let problem = verified.entry(key).or_insert_with(|| {
+    let question = Question::of((at, rule, None), name, vec![digest]);
+    let problem = verified.entry(question).or_insert_with(|| {
         let believed = transport::verify_signatures(&services.registry, (name, &digest), keys);
         believed.err().map(|error| Problem::of(&error))
     });
@@ -261,15 +255,9 @@ fn attestations(
             Ok(known) => known,
             Err(refusal) => return *refusal,
         };
-        let key = Question {
-            policy: at,
-            rule: rule.number,
-            attestation: Some(number),
-            name: name_of(name),
-            digests: digests.clone(),
-        };
+        let question = Question::of((at, rule, Some(number)), name, digests.clone());
         let problem = verified
-            .entry(key)
+            .entry(question)
             .or_insert_with(|| attested::missing(wanted, &services.registry, (name, &digests)));
         let problem = problem.clone()?;
         Some(problem.told(message, |message| refused(taken, Some(source), message), &wanted.place))
@@ -323,6 +311,17 @@ struct Question {
     name: String,
     /// All that it may be said of.
     digests: Vec<Digest>,
+}
+
+impl Question {
+    /// What the policy of this place wants by a rule, and by which of its attestations.
+    fn of(
+        (policy, rule, attestation): (usize, &Rule, Option<usize>),
+        name: &Reference,
+        digests: Vec<Digest>,
+    ) -> Self {
+        Self { policy, rule: rule.number, attestation, name: name_of(name), digests }
+    }
 }
 
 /// Why something is not said of an image, or why nobody can tell.
