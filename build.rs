@@ -59,7 +59,12 @@ fn tell_version() {
         false => named.unwrap_or_default(),
     };
     if variable("PROFILE") == "release" {
-        println!("cargo::rerun-if-changed=.git/HEAD");
+        // What is there: one that is not would have the script run each time. The log of HEAD changes with each commit.
+        for file in [".git/HEAD", ".git/logs/HEAD"] {
+            if Path::new(file).exists() {
+                println!("cargo::rerun-if-changed={file}");
+            }
+        }
     }
     let (version, target) = (variable("CARGO_PKG_VERSION"), variable("TARGET"));
     let known: Vec<&str> =

@@ -51,6 +51,7 @@ main() {
       prefix=$HOME/.local
     fi
   fi
+  case $prefix in /*) ;; *) prefix=$PWD/$prefix ;; esac
   list=$prefix/share/rbuild/installed
   if [ $uninstall = yes ]; then
     [ -e "$list" ] || fail "nothing in $prefix was installed by this script" 'name the folder with `--prefix DIR`'
@@ -61,16 +62,25 @@ main() {
   fi
 }
 
-# What the list names; folders only when they are empty.
+# What the list names: files, and folders (`bin/`), the inner ones first, which go only when nothing else is in them.
 remove() {
+  mv "$list" "$list.old"
   while IFS= read -r file; do
-    rm -f "$prefix/$file"
-  done <"$list"
-  rm -f "$list"
-  for folder in share/rbuild share/doc/rbuild share/doc share/man/man1 share/man share/bash-completion/completions \
-    share/bash-completion share/zsh/site-functions share/zsh share/fish/vendor_completions.d share/fish share bin; do
-    rmdir "$prefix/$folder" 2>/dev/null || true
+    case $file in */) ;; *) rm -f "$prefix/$file" ;; esac
+  done <"$list.old"
+  folders=$(grep '/$' "$list.old" || true)
+  rm -f "$list.old"
+  printf '%s\n' "$folders" | while IFS= read -r folder; do
+    [ -z "$folder" ] || rmdir "$prefix/$folder" 2>/dev/null || true
   done
+}
+
+# Makes a folder of the prefix with those above it, and lists which were not there.
+make_folder() {
+  [ ! -d "$prefix/$1" ] || return 0
+  case $1 in */*) make_folder "${1%/*}" ;; esac
+  mkdir "$prefix/$1"
+  echo "$1/" >>"$made"
 }
 
 install() {
@@ -86,6 +96,7 @@ install() {
   expected=$(printf '%s\n' "$sums" | while read -r sum file; do [ "$file" != "$name.tar.gz" ] || echo "$sum"; done)
   [ -n "$expected" ] || fail "release $version has no archive for $target"
 
+  has tar || fail "tar is not here, which unpacks the archive"
   temporary=$(mktemp -d)
   trap 'rm -rf "$temporary"' EXIT
   trap 'exit 130' INT
@@ -95,25 +106,33 @@ install() {
   [ "$found" = "$expected" ] ||
     fail "$from/$name.tar.gz is not what was released: its SHA-256 is $found, that of the release $expected" 'try again; if it stays so, do not use it'
   tar -xzf "$temporary/archive" -C "$temporary"
-  "$temporary/$name/bin/rbuild" --version >/dev/null || fail "the program does not run here"
+  "$temporary/$name/bin/rbuild" --version >/dev/null ||
+    fail "the program does not run from $temporary" 'if programs may not run there (noexec), name another folder: `TMPDIR=DIR`'
 
-  mkdir -p "$prefix/bin" "$prefix/share/rbuild" 2>/dev/null && [ -w "$prefix/bin" ] ||
-    fail "cannot write to $prefix" 'name another folder with `--prefix DIR`'
   new=$temporary/installed
+  made=$temporary/folders
+  : >"$made"
+  mkdir -p "$prefix" 2>/dev/null && [ -w "$prefix" ] && make_folder bin 2>/dev/null && make_folder share/rbuild 2>/dev/null && [ -w "$prefix/bin" ] ||
+    fail "cannot write to $prefix" 'name another folder with `--prefix DIR`'
   (cd "$temporary/$name" && find bin share -type f | sort) >"$new"
   # Files of an older version that this one has not.
   if [ -e "$list" ]; then
     while IFS= read -r file; do
+      case $file in */) continue ;; esac
       grep -qxF "$file" "$new" || rm -f "$prefix/$file"
     done <"$list"
   fi
   # Each appears whole: a build that runs keeps the program that it has.
   while IFS= read -r file; do
-    mkdir -p "$prefix/${file%/*}"
+    make_folder "${file%/*}"
     cp "$temporary/$name/$file" "$prefix/$file.new"
     mv -f "$prefix/$file.new" "$prefix/$file"
   done <"$new"
-  cp "$new" "$list"
+  # Folders that this or an earlier version made.
+  if [ -e "$list" ]; then grep '/$' "$list" >>"$made" || true; fi
+  sort -ru "$made" >>"$new"
+  cp "$new" "$list.new"
+  mv -f "$list.new" "$list"
 
   echo "rbuild $version is in $prefix/bin"
   case :$PATH: in
@@ -121,7 +140,7 @@ install() {
     *) echo "your shell does not look there yet:  export PATH=\"$prefix/bin:\$PATH\"" ;;
   esac
   echo "what RUN needs on this machine:  rbuild doctor"
-  echo "to remove it again:  sh install.sh --uninstall --prefix $prefix"
+  echo "to remove it again, with this script:  sh install.sh --uninstall --prefix \"$prefix\""
 }
 
 fetch() {

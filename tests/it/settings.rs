@@ -124,6 +124,30 @@ fn every_key_is_known_and_every_other_is_refused() {
     }
 }
 
+/// Rules have tables of their own, within lists.
+#[test]
+fn rules_have_the_keys_of_the_schema() {
+    let world = World::new();
+    let schema: Value = serde_json::from_str(&read("docs/config.schema.json")).unwrap();
+    let expected = |text: &str| {
+        let (code, told) = load(&world, text);
+        assert_eq!(code, 2, "{told}");
+        let (_, list) = told.split_once("unknown field `no-such-key`, expected ").expect("names the others");
+        let program = list.lines().next().unwrap().split('`').skip(1).step_by(2);
+        program.map(str::to_owned).collect::<BTreeSet<String>>()
+    };
+    for table in ["image", "url"] {
+        let rule = &schema["properties"]["policy"]["properties"][table]["items"];
+        let attested = &rule["properties"]["attestations"]["items"];
+        let keys =
+            |of: &Value| of["properties"].as_object().unwrap().keys().cloned().collect::<BTreeSet<String>>();
+        let text = format!("[[policy.{table}]]\nmatch = \"*\"\n");
+        assert_eq!(expected(&format!("{text}no-such-key = 1\n")), keys(rule));
+        let inner = format!("{text}[[policy.{table}.attestations]]\nno-such-key = 1\n");
+        assert_eq!(expected(&inner), keys(attested));
+    }
+}
+
 #[test]
 fn the_example_of_the_page_is_right() {
     let page = read(PAGE);
@@ -133,7 +157,7 @@ fn the_example_of_the_page_is_right() {
 }
 
 /// Variables that rbuild sets for others or only passes on, and what is none in spite of its name.
-const NOT_READ: [&str; 39] = [
+const NOT_READ: [&str; 40] = [
     // For git, and what git must not get.
     "GIT_ALLOW_PROTOCOL",
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -175,12 +199,18 @@ const NOT_READ: [&str; 39] = [
     "BAKE_LOCAL_PLATFORM",
     // Docker tells its plugins.
     "DOCKER_CLI_PLUGIN_SOCKET",
+    // Given to git, so that its messages are those that are known.
+    "LANGUAGE",
     // How names begin.
     "BUILDKIT_",
     "GIT_",
 ];
 
-const FAMILIES: [&str; 16] = [
+const FAMILIES: [&str; 20] = [
+    "BROWSER",
+    "COSIGN_",
+    "LANG",
+    "LC_",
     "RBUILD_",
     "BUILDKIT_",
     "BUILDX_",

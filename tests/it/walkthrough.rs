@@ -120,8 +120,44 @@ const PAGES: &[Page] = &[
             ),
         ],
     },
+    Page {
+        path: "docs/bake.md",
+        commands: &[
+            (
+                "rbuild bake ",
+                &[
+                    After(SMALL),
+                    After(
+                        "printf 'variable \"TAG\" {\\n default = \"v0\"\\n}\\ngroup \"default\" {\\n targets = [\"app\", \"test-a\"]\\n}\\ntarget \"app\" {\\n tags = [\"app:${TAG}\"]\\n}\\ntarget \"test-a\" {\\n inherits = [\"app\"]\\n tags = []\\n}\\n' >docker-bake.hcl; cp docker-bake.hcl one.hcl; printf 'services:\\n  app:\\n    build: .\\n' >compose.yaml",
+                    ),
+                ],
+            ),
+            ("rbuild bake --set", &[After("printf 'FROM scratch\\nCOPY Dockerfile /\\n' >Dockerfile")]),
+            ("rbuild bake --print", &[Says("\"target\": {")]),
+            ("rbuild bake --list", &[Says("test-a")]),
+            ("rbuild bake https:", &[Not("`bake` has a repository on another machine")]),
+        ],
+    },
+    Page {
+        path: "docs/from-bake.md",
+        commands: &[
+            (
+                "rbuild bake --print",
+                &[After(
+                    "printf 'FROM scratch\\nCOPY Dockerfile /\\n' >Dockerfile; printf 'target \"default\" {\\n tags = [\"%s/app\"]\\n}\\n' $REGISTRY >docker-bake.hcl",
+                )],
+            ),
+            ("rbuild bake --load", &[Not("`docker` has the daemon")]),
+        ],
+    },
     Page { path: "docs/checks/README.md", commands: &[("rbuild --check .", &[After(SMALL)])] },
-    Page { path: "docs/ci.md", commands: &[("rbuild -t app .", &[After(SMALL)])] },
+    Page {
+        path: "docs/ci.md",
+        commands: &[(
+            "rbuild -t \"$IMAGE\" --push",
+            &[After(SMALL), Typed("IMAGE=$REGISTRY/app; rbuild -t \"$IMAGE\" --push .")],
+        )],
+    },
     Page {
         path: "docs/cli.md",
         commands: &[

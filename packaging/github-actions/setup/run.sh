@@ -5,6 +5,15 @@ here=$(cd "$(dirname "$0")" && pwd)
 nl='
 '
 
+refuse() {
+  echo "::error::$1"
+  exit 1
+}
+# Known words alone: a build that checks or pushes nothing because of a letter looks like one that did.
+case $INPUT_PUSH in true | false | '') ;; *) refuse "\`push\` is true or false, not \`$INPUT_PUSH\`" ;; esac
+case $INPUT_CHECK in error | warn | '') ;; *) refuse "\`check\` is error or warn, not \`$INPUT_CHECK\`" ;; esac
+case $INPUT_CACHE in *"$nl"*) refuse "\`cache\` is one line" ;; esac
+
 if [ -n "$INPUT_FROM" ]; then
   prefix=${RUNNER_TEMP:-${TMPDIR:-/tmp}}/rbuild
   mkdir -p "$prefix"
@@ -16,10 +25,7 @@ if [ -n "$INPUT_FROM" ]; then
   echo "$prefix/bin" >>"$GITHUB_PATH"
   PATH=$prefix/bin:$PATH
 fi
-command -v rbuild >/dev/null || {
-  echo "::error::rbuild is not installed: give the action \`from\`, where a release is"
-  exit 1
-}
+command -v rbuild >/dev/null || refuse "rbuild is not installed: give the action \`from\`, where a release is"
 # Errors of every later step that calls rbuild are shown at their lines, too.
 echo "::add-matcher::$here/problem-matcher.json"
 

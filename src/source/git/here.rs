@@ -16,7 +16,7 @@ const DEPTH: usize = 5;
 /// A checkout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Here {
-    /// The URL of `origin`, without user info.
+    /// The URL of `origin`, without user info; none of a folder of this machine, which names nothing to others.
     pub remote: Option<String>,
     /// The commit that is checked out; files may have been changed since.
     pub commit: Option<String>,
@@ -76,7 +76,13 @@ fn origin(config: &str) -> Option<String> {
     let lines = config.lines().map(str::trim).skip_while(|line| *line != "[remote \"origin\"]").skip(1);
     let mut own = lines.take_while(|line| !line.starts_with('['));
     let url = own.find_map(|line| line.strip_prefix("url")?.trim_start().strip_prefix('='))?;
-    Some(shown(url.trim()))
+    let url = url.trim();
+    // `host:path` is ssh's, as git reads it: no slash before the first colon.
+    let is_elsewhere = match url.split_once("://") {
+        Some((scheme, _)) => scheme != "file",
+        None => url.split_once(':').is_some_and(|(host, _)| !host.is_empty() && !host.contains('/')),
+    };
+    is_elsewhere.then(|| shown(url))
 }
 
 fn read(path: &Path) -> Option<String> {
@@ -109,6 +115,18 @@ mod tests {
         let found = here(&sub).unwrap();
         assert_eq!((found.commit, found.path), (None, PathBuf::from("a/b")));
         assert!(found.remote.as_deref().is_some_and(|url| url.ends_with("h/r.git") && !url.contains("pw")));
+        for (url, is_told) in [
+            ("git@h:r.git", true),
+            ("ssh://h/r", true),
+            ("/srv/r", false),
+            ("../r", false),
+            ("./a:b", false),
+            ("file:///srv/r", false),
+        ] {
+            fs::write(git.join("config"), format!("[remote \"origin\"]\n\turl = {url}\n")).unwrap();
+            assert_eq!(here(&top).unwrap().remote.is_some(), is_told, "{url}");
+        }
+        fs::write(git.join("config"), "[remote \"origin\"]\n\turl = https://h/r.git\n").unwrap();
         fs::write(git.join("packed-refs"), format!("# x\n{commit} refs/heads/main\n")).unwrap();
         assert_eq!(here(&top).unwrap().commit, Some(commit.clone()));
         let other = "cd".repeat(20);
