@@ -4,21 +4,27 @@
 //! (`HEX.told`, with the place's name), is never handed on, and is compared as soon as the layer is here and somebody looks into
 //! it: before contents are read, when it is unpacked, and in any case before the build ends. One that is wrong makes the build
 //! look again; see [`Told`].
+//!
+//! All of it is known by diff id, and which that is of a blob the configuration of an image says, which may be wrong. So before
+//! contents of such a blob are read, it is seen that it holds what is said: once, then a file beside its segments remembers it.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
 use crate::cache::{self, Lookup, Proof, Record, Told};
+use crate::layer::Segments;
 use crate::layer::archive::{self, Limits};
 use crate::layer::index::Index;
 use crate::layer::view::RootView;
-use crate::oci::{DiffId, Layer};
+use crate::oci::{DiffId, Digest, Hasher, Layer};
 use crate::store::{self, Folder, Store, supersede};
 use crate::sync::lock;
+
+const HELD_BUFFER_BYTES: usize = 128 * 1024;
 
 /// Why a layer could not be looked into.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +74,8 @@ pub struct LayerIndexes {
     told: Mutex<HashMap<DiffId, Arc<Index>>>,
     /// What this build goes by without having seen it.
     believed: Mutex<HashMap<DiffId, Vec<Belief>>>,
+    /// Blobs that images name, and of which nobody has seen in this build that they hold what these say.
+    claimed: Mutex<HashSet<Digest>>,
 }
 
 /// An index that somebody went by.
@@ -93,7 +101,56 @@ impl LayerIndexes {
             kept: Mutex::default(),
             told: Mutex::default(),
             believed: Mutex::default(),
+            claimed: Mutex::default(),
         }
+    }
+
+    /// These layers are an image's: what their blobs hold is what its configuration says.
+    pub(super) fn claim(&self, layers: &[Layer]) {
+        lock(&self.claimed).extend(layers.iter().map(|layer| layer.descriptor.digest));
+    }
+
+    /// Sees to it that a blob, which is here, holds what is said of it, before it is read by what is known of that.
+    ///
+    /// # Errors
+    /// When it holds something else, or cannot be read.
+    pub(super) fn prove_blob(&self, layer: &Layer) -> Result<(), IndexError> {
+        let blob = layer.descriptor.digest;
+        if !lock(&self.claimed).contains(&blob) {
+            return Ok(());
+        }
+        if !self.was_seen(layer) {
+            let actual = held(self.store.open_blob(&blob)?).map_err(|(offset, source)| {
+                let source = archive::Error::Read { offset, source };
+                IndexError::Archive { layer: layer.diff_id, source }
+            })?;
+            if actual != layer.diff_id {
+                return Err(IndexError::WrongDiffId { expected: layer.diff_id, actual });
+            }
+        }
+        self.saw(layer);
+        Ok(())
+    }
+
+    /// The blob was hashed, and holds what is said of it.
+    pub(super) fn saw(&self, layer: &Layer) {
+        if lock(&self.claimed).remove(&layer.descriptor.digest) && !self.was_seen(layer) {
+            self.keep(&self.seen_path(layer), layer.diff_id.to_string().as_bytes());
+        }
+    }
+
+    /// In this build or an earlier one, or when it was written here in segments.
+    fn was_seen(&self, layer: &Layer) -> bool {
+        let segments = self.store.folder(Folder::Segments).join(layer.descriptor.digest.hex());
+        let read = |path: &Path| crate::rootfs::read_regular(path).ok();
+        read(&self.seen_path(layer)).is_some_and(|bytes| bytes == layer.diff_id.to_string().as_bytes())
+            || read(&segments)
+                .and_then(|bytes| Segments::from_bytes(&bytes)?.diff_id())
+                .is_some_and(|diff_id| diff_id == layer.diff_id)
+    }
+
+    fn seen_path(&self, layer: &Layer) -> PathBuf {
+        self.store.private(Folder::Segments).join(format!("{}.holds", layer.descriptor.digest.hex()))
     }
 
     /// The index of a layer as the layer itself has it: from memory, from the store, or by reading the blob, which is brought for
@@ -292,6 +349,7 @@ impl LayerIndexes {
         if read.diff_id != layer.diff_id {
             return Err(IndexError::WrongDiffId { expected: layer.diff_id, actual: read.diff_id });
         }
+        self.saw(layer);
         self.save(layer.diff_id, &read.index);
         self.compare(layer.diff_id, || Index::checksum(&read.index.to_bytes()))?;
         Ok(read.index)
@@ -343,6 +401,24 @@ impl LayerIndexes {
         let written = std::fs::File::create(&temporary).and_then(|mut file| file.write_all(bytes));
         if written.and_then(|()| std::fs::rename(&temporary, path)).is_err() {
             tracing::warn!(path = %path.display(), "cannot save the index of a layer");
+        }
+    }
+}
+
+/// The diff id of a blob; or after how many bytes of its tar it could not be read. What is longer than any layer may be has another one.
+fn held(blob: std::fs::File) -> Result<DiffId, (u64, std::io::Error)> {
+    let tar = archive::decompress(blob).map_err(|error| (0, error))?;
+    let mut tar = tar.take(Limits::default().archive_bytes);
+    let (mut hasher, mut buffer, mut offset) = (Hasher::new(), vec![0; HELD_BUFFER_BYTES], 0);
+    loop {
+        match tar.read(&mut buffer) {
+            Ok(0) => return Ok(DiffId(hasher.finish())),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err((offset, error)),
         }
     }
 }

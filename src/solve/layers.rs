@@ -115,8 +115,10 @@ pub(super) fn of_changes(
 /// Opens the blobs of a root's layers, by their numbers.
 fn blobs(services: &Services, root: &RootState) -> Blobs {
     let (lookup, store, layers) = (Arc::clone(&services.lookup), services.store.clone(), root.layers.clone());
+    let indexes = Arc::clone(&services.indexes);
     Blobs(Arc::new(move |layer| {
         lookup.bring(&layers[layer..=layer]).map_err(io::Error::other)?;
+        indexes.prove_blob(&layers[layer]).map_err(io::Error::other)?;
         let blob = store.open_blob(&layers[layer].descriptor.digest).map_err(io::Error::other)?;
         Ok(Box::new(blob))
     }))

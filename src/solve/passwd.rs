@@ -21,6 +21,7 @@ pub(super) fn read_one(services: &Services, root: &RootState, path: &str) -> io:
     let open = |layer: usize| {
         services.lookup.bring(&root.layers[layer..=layer]).map_err(io::Error::other)?;
         services.indexes.prove_one(&root.layers[layer]).map_err(io::Error::other)?;
+        services.indexes.prove_blob(&root.layers[layer]).map_err(io::Error::other)?;
         let blob = services.store.open_blob(&root.layers[layer].descriptor.digest);
         blob.map(|file| Box::new(file) as _).map_err(io::Error::other)
     };

@@ -12,7 +12,7 @@ use crate::cache::{BlobSource, FetchError};
 use crate::image::Image;
 use crate::layer::archive::Limits;
 use crate::layer::index::Index;
-use crate::oci::{DiffId, Layer, Reference};
+use crate::oci::{Layer, Reference};
 use crate::registry::{self, Client, Progress};
 use crate::report::{Event, Events, Outcome, Span, StepNumber};
 use crate::store::Store;
@@ -109,14 +109,14 @@ impl RemoteLayers {
         std::thread::scope(|scope| {
             let tap = |layer: &Layer| {
                 let indexes = indexes.as_deref()?;
-                let diff_id = layer.diff_id;
-                if indexes.index_file(diff_id).is_some() {
+                if indexes.index_file(layer.diff_id).is_some() {
                     return None;
                 }
                 let (tap, bytes) = registry::tap();
                 let reader = std::thread::Builder::new().name("index".to_owned());
                 // Without a thread it is read later.
-                reader.spawn_scoped(scope, move || index(indexes, diff_id, bytes)).ok().map(|_| tap)
+                let layer = layer.clone();
+                reader.spawn_scoped(scope, move || index(indexes, &layer, bytes)).ok().map(|_| tap)
             };
             let (told, registry) = ((&progress, &self.stop), &self.registry);
             registry.pull_layers_tapped(store, &self.reference, layers, told, &tap)
@@ -126,11 +126,12 @@ impl RemoteLayers {
 
 /// Learns what a layer holds while it arrives, so that it need not be decompressed again for that. What is wrong with
 /// it is not told here: whoever asks for the index reads the blob then, and says so.
-fn index(indexes: &LayerIndexes, diff_id: DiffId, bytes: impl Read + Send) {
+fn index(indexes: &LayerIndexes, layer: &Layer, bytes: impl Read + Send) {
     if let Ok(read) = Index::read(bytes, Limits::default())
-        && read.diff_id == diff_id
+        && read.diff_id == layer.diff_id
     {
-        let _ = indexes.remember(diff_id, read.index);
+        indexes.saw(layer);
+        let _ = indexes.remember(layer.diff_id, read.index);
     }
 }
 

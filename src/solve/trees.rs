@@ -31,6 +31,7 @@ pub(super) fn of_root(services: &Services, root: &RootState) -> Result<FileTree,
             lookup.bring(&layers[layer..=layer]).map_err(io::Error::other)?;
             // What is read is where the index says.
             indexes.prove_one(&layers[layer]).map_err(io::Error::other)?;
+            indexes.prove_blob(&layers[layer]).map_err(io::Error::other)?;
             let blob = store.open_blob(&layers[layer].descriptor.digest);
             blob.map(|file| Box::new(file) as Box<dyn io::Read>).map_err(io::Error::other)
         }

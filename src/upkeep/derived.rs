@@ -35,6 +35,8 @@ pub(super) fn files(store: &Store, unneeded: impl Fn(Derived) -> bool) -> Result
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             // What another place told of a layer goes with what the layer itself has.
             let name = name.strip_suffix(".told").unwrap_or(name);
+            // Which diff id a blob was seen to have.
+            let name = name.strip_suffix(".holds").unwrap_or(name);
             let digest = format!("sha256:{name}").parse::<Digest>();
             let derived = digest.map_or(Derived::Unknown, derived);
             if unneeded(derived) {

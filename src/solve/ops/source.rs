@@ -51,6 +51,7 @@ pub(super) fn find(environment: &Environment<'_>, op: &ImageOp) -> Result<Platfo
 /// The image's files. Layers that are not here are fetched by whoever needs them first, if anybody does.
 fn brought(step: &StepContext<'_>, image: &PlatformImage) -> Result<Done, Error> {
     let files = Files::Root(root(image));
+    step.environment.services.indexes.claim(&image.layers);
     let Some(reference) = &image.remote else { return Ok(Done::brought(files, Outcome::Cached)) };
     let services = step.environment.services;
     let mut missing = image.layers.clone();

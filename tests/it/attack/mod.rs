@@ -4,6 +4,7 @@
 //! often what was tried ([`crate::support::attack`]).
 
 mod archives;
+mod claims;
 mod crowd;
 mod damage;
 mod disks;
