@@ -144,6 +144,11 @@ impl Failure {
 
     pub(super) fn no_such_image(name: &str, known: &[String]) -> Self {
         let diagnostic = Diagnostic::error(format!("no image `{name}` in the local store"));
+        if let Some(there) = name.strip_prefix("docker://") {
+            return Self::build(vec![diagnostic.help(format!(
+                "this looks into the store only: `rbuild pull {there}`, then without `docker://`"
+            ))]);
+        }
         let tagged = format!("{name}:");
         let others: Vec<String> = known
             .iter()

@@ -9,7 +9,7 @@ pub fn advice(difference: &Difference) -> Option<&'static str> {
             Kind::Time => Some(TIMES),
             _ => None,
         },
-        Place::Step(_) => of_file(difference),
+        Place::Step(step) => of_file(difference).or_else(|| of_copy(&step.instruction, difference.kind)),
     }
 }
 
@@ -17,12 +17,17 @@ const TIMES: &str = "`--reproducible` sets times to that of the commit, or set S
 
 fn of_file(difference: &Difference) -> Option<&'static str> {
     let path = difference.path.as_str();
+    if path.starts_with(".git/") || path.contains("/.git/") {
+        return Some("git keeps times and a log there: `.git` in .dockerignore");
+    }
     match difference.kind {
         Kind::Content | Kind::OnlyInFirst | Kind::OnlyInSecond => {
             KNOWN.iter().find(|(pattern, _)| is_like(path, pattern)).map(|(_, advice)| *advice).or(
-                match difference.kind {
-                    Kind::Content => None,
-                    _ => Some("a program chose the name by time, process number or chance: remove the file in the same RUN, or give it a name"),
+                match &difference.place {
+                    Place::Step(step) if difference.kind != Kind::Content && !is_copy(&step.instruction) => {
+                        Some("a program chose the name by time, process number or chance: remove the file in the same RUN, or give it a name")
+                    }
+                    _ => None,
                 },
             )
         }
@@ -34,6 +39,16 @@ fn of_file(difference: &Difference) -> Option<&'static str> {
         Kind::Owner => Some("`COPY --chown=…`, or `useradd --uid …`"),
         Kind::Type | Kind::Target | Kind::Attribute | Kind::Field => None,
     }
+}
+
+fn is_copy(instruction: &str) -> bool {
+    ["COPY ", "ADD "].iter().any(|word| instruction.starts_with(word))
+}
+
+/// Of files that were taken and not made.
+fn of_copy(instruction: &str, kind: Kind) -> Option<&'static str> {
+    let differs = matches!(kind, Kind::Content | Kind::OnlyInFirst | Kind::OnlyInSecond);
+    (is_copy(instruction) && differs).then_some("what was copied was not the same: the context, another stage, or what a URL gave; `rbuild context` lists what a context has")
 }
 
 /// Files that are known to differ from build to build. `*` stands for anything, at the beginning or the end.
@@ -114,5 +129,8 @@ mod tests {
         assert!(at("etc/machine-id", Kind::OnlyInFirst).is_some_and(|a| a.contains("random")));
         assert!(at("srv/a", Kind::Time).is_some_and(|a| a.contains("--reproducible")));
         assert_eq!(at("srv/a", Kind::Content), None);
+        assert!(at("app/.git/index", Kind::Content).is_some_and(|a| a.contains(".dockerignore")));
+        assert!(of_copy("COPY . /app", Kind::OnlyInFirst).is_some_and(|a| a.contains("rbuild context")));
+        assert_eq!(of_copy("RUN make", Kind::OnlyInFirst), None);
     }
 }

@@ -207,6 +207,38 @@ fn the_same_commit_gives_the_same_bytes() {
     assert!(listed.lines().any(|line| line == value("bin-dir")), "{listed}");
 }
 
+/// Of a folder with something else nothing is removed; a pre-release has names that package managers sort before the release.
+#[test]
+fn a_release_takes_the_place_of_another_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program");
+    fs::write(&program, "x").unwrap();
+    let out = folder.path().join("out");
+    let make = |words: &[&str]| {
+        let mut make = Command::new(packaging("dist/make"));
+        make.args(["--quick", "--formats=deb", "--teller", env!("CARGO_BIN_EXE_rbuild")]).args(words);
+        make.args(["--program", &format!("{TARGET}={}", program.display()), "--out"]).arg(&out);
+        let output = make.env("SOURCE_DATE_EPOCH", "1764500000").output().unwrap();
+        (output.status.success(), told(&output))
+    };
+    let names = || tools::listing(&out).len();
+    for (version, package) in
+        [("1.2.0-rc.1", "rbuild_1.2.0~rc.1_amd64.deb"), ("1.2.0", "rbuild_1.2.0_amd64.deb")]
+    {
+        let (well, told) = make(&["--as", version]);
+        assert!(well && out.join(package).exists(), "{told}");
+    }
+    assert!(!out.join("rbuild_1.2.0~rc.1_amd64.deb").exists(), "the earlier one is gone");
+    let before = names();
+    fs::write(out.join("mine"), "").unwrap();
+    let (well, told) = make(&["--as=1.2.1"]);
+    assert!(!well && told.contains("has what no release has: mine"), "{told}");
+    fs::remove_file(out.join("SHA256SUMS")).unwrap();
+    let (well, told) = make(&["--as=1.2.1"]);
+    assert!(!well && told.contains("is no release of an earlier time"), "{told}");
+    assert_eq!(names(), before);
+}
+
 /// A server that has the releases, and breaks the archive of `broken`.
 fn server(releases: &Arc<Releases>, broken: &'static str) -> Server {
     let releases = Arc::clone(releases);
@@ -236,8 +268,11 @@ fn installer(releases: &Releases, world: &World, version: &str, words: &[&str]) 
 #[test]
 fn the_script_installs_upgrades_and_removes() {
     let world = World::new();
-    let prefix = world.path().join("prefix");
-    fs::create_dir_all(&prefix).unwrap();
+    let prefix = world.path().join("prefix of mine");
+    // Empty folders that somebody made stay, too.
+    for folder in ["bin", "share/man"] {
+        fs::create_dir_all(prefix.join(folder)).unwrap();
+    }
     fs::write(prefix.join("kept"), "").unwrap();
     let before = tools::listing(&prefix);
     let place = prefix.display().to_string();

@@ -127,6 +127,11 @@ fn the_action_annotates_what_checks_find() {
     let (well, told) = broken.action("push", &[("context", ".")]);
     assert!(!well);
     assert_eq!(matched(&told), [("error".to_owned(), "Dockerfile".to_owned(), 2)], "{told}");
+    // A letter does not make a build that pushes and checks nothing.
+    for (input, value) in [("push", "True"), ("check", "Error"), ("cache", "a\nRBUILD_TLS=x")] {
+        let (well, told) = runner.action("push", &[("context", "."), (input, value)]);
+        assert!(!well && told.contains(&format!("::error::`{input}` is")), "{told}");
+    }
     // Nothing to build: only the program and the matcher are there for later steps.
     let (well, told) = runner.action("push", &[]);
     assert!(well && told.starts_with("::add-matcher::"), "{told}");
@@ -203,6 +208,11 @@ fn the_hook_of_pre_commit_checks_each_dockerfile() {
     assert_eq!(check(&["Dockerfile"]).0, Some(0));
     let (code, told) = check(&["api/worker.Dockerfile", "Dockerfile"]);
     assert!(code == Some(1) && told.contains("worker.Dockerfile:2"), "{told}");
+    // Options are one word each, whatever is in them.
+    runner.0.file("arg/Dockerfile", "FROM scratch\nARG A\nARG B\nENV C=$A D=$B\n");
+    assert_eq!(check(&["--build-arg=A=two words", "--build-arg=B=*", "arg/Dockerfile"]).0, Some(0));
+    let (code, told) = check(&["--build-arg", "A=1", "arg/Dockerfile"]);
+    assert!(code == Some(1) && told.contains("write `--option=value`"), "{told}");
     // As pre-commit looks for files.
     let script = "import json, re, sys; print(json.dumps([n for n in sys.argv[3:] if re.search(sys.argv[1], n) and not re.search(sys.argv[2], n)]))";
     let names = [

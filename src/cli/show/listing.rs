@@ -92,6 +92,11 @@ pub(in crate::cli) fn bad(error: TemplateError) -> Failure {
 }
 
 /// Columns padded to their widest cell, two blanks between them.
+/// What a cell shows: a name of others' with a line break in it is no further row.
+fn in_line(cell: &str) -> String {
+    harmless(cell).replace('\n', "\u{fffd}")
+}
+
 pub(in crate::cli) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
@@ -101,9 +106,21 @@ pub(in crate::cli) fn table(rows: &[Vec<String>]) -> String {
     let mut out = String::new();
     for row in rows {
         let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{:width$}", harmless(cell))).collect();
+            row.iter().zip(&widths).map(|(cell, width)| format!("{:width$}", in_line(cell))).collect();
         out.push_str(cells.join("  ").trim_end());
         out.push('\n');
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+
+    #[test]
+    fn a_cell_is_one_line() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let text = table(&[row(["NAME", "VERSION"]), row(["a", "1\n2  x"])]);
+        assert_eq!(text, "NAME  VERSION\na     1\u{fffd}2  x\n");
+    }
 }

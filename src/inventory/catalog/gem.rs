@@ -27,10 +27,10 @@ impl Cataloger for Gemspec {
                     package.version = values.next().unwrap_or("").to_owned();
                 }
                 "license" | "licenses" if package.licences.is_empty() => {
-                    package.licences = values.map(str::to_owned).collect();
+                    package.licences = values.map(unescaped).collect();
                 }
                 "authors" | "author" if package.supplier.is_empty() => {
-                    package.supplier = values.next().unwrap_or("").to_owned();
+                    package.supplier = values.next().map(unescaped).unwrap_or_default();
                 }
                 _ => {}
             }
@@ -45,7 +45,50 @@ impl Cataloger for Gemspec {
     }
 }
 
+/// A text with what Ruby's `inspect` writes for letters that are not of ASCII: `\u00E9`, `\u{1F600}`. Others stay as they are.
+fn unescaped(text: &str) -> String {
+    let mut parts = text.split("\\u");
+    let mut out = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        let (hex, rest) = match part.strip_prefix('{').and_then(|part| part.split_once('}')) {
+            Some(braced) => braced,
+            None => part.split_at_checked(4).unwrap_or(("", part)),
+        };
+        match u32::from_str_radix(hex, 16).ok().and_then(char::from_u32) {
+            Some(letter) => {
+                out.push(letter);
+                out.push_str(rest);
+            }
+            None => {
+                out.push_str("\\u");
+                out.push_str(part);
+            }
+        }
+    }
+    out
+}
+
 /// What stands in quotes.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split(['"', '\'']).skip(1).step_by(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescaped;
+
+    #[test]
+    fn letters_are_read_as_ruby_writes_them() {
+        for (text, expected) in [
+            ("Andr\\u00E9 Arko", "André Arko"),
+            ("\\u{1F600}x", "😀x"),
+            ("C:\\users", "C:\\users"),
+            ("\\uD800", "\\uD800"),
+            ("\\u", "\\u"),
+            ("\\u{", "\\u{"),
+            ("é", "é"),
+        ] {
+            assert_eq!(unescaped(text), expected);
+        }
+    }
 }

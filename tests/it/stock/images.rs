@@ -183,6 +183,7 @@ fn tags_are_re_pointed_at_once() {
     tools::run("umoci", ["stat", "--image", &format!("{}:localhost:5000/live:1", world.store().display())]);
     for (words, message) in [
         (["tag", "nothing", "x"], "no image `nothing` in the local store"),
+        (["tag", "docker://h.example/a", "x"], "`rbuild pull h.example/a`, then without"),
         (["tag", "app:1", "Bad"], "must be lower case"),
     ] {
         let ran = world.rbuild(words).any_status().run();
