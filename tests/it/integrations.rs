@@ -12,7 +12,7 @@ use crate::kaniko::digest_at;
 use crate::support::base::busybox;
 use crate::support::program::World;
 use crate::support::registry::{PASSWORD, Registry, USER};
-use crate::support::tools;
+use crate::support::{tools, write_program};
 
 fn repository(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -49,6 +49,15 @@ impl Runner {
 
     /// The action with these inputs: whether it ended well, and what it said.
     fn action(&self, event: &str, inputs: &[(&str, &str)]) -> (bool, String) {
+        self.action_with(event, inputs, &[])
+    }
+
+    fn action_with(
+        &self,
+        event: &str,
+        inputs: &[(&str, &str)],
+        variables: &[(&str, &str)],
+    ) -> (bool, String) {
         let action = repository("packaging/github-actions/setup");
         let described = &tools::yaml(&action.join("action.yml"))[0];
         let step = &described["runs"]["steps"][1];
@@ -64,7 +73,7 @@ impl Runner {
         for name in ["ENV", "PATH", "OUTPUT", "STEP_SUMMARY"] {
             command.env(format!("GITHUB_{name}"), self.at(&format!("github-{name}")));
         }
-        let output = command.output().unwrap();
+        let output = command.envs(variables.iter().copied()).output().unwrap();
         (
             output.status.success(),
             String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
@@ -132,6 +141,28 @@ fn the_action_annotates_what_checks_find() {
         let (well, told) = runner.action("push", &[("context", "."), (input, value)]);
         assert!(!well && told.contains(&format!("::error::`{input}` is")), "{told}");
     }
+    // Where AppArmor keeps user namespaces from programs that it does not know, it gets to know the one that was installed.
+    let (release, temporary) = (runner.0.path().join("release"), runner.at("run ner"));
+    fs::create_dir(&release).unwrap();
+    fs::write(release.join("install.sh"), "mkdir -p \"$2/bin\"\n").unwrap();
+    let sudo = runner.0.path().join("bin/sudo");
+    for (script, warns) in [("echo \"sudo $*\" >>../sudo; cat >>../sudo", false), ("exit 1", true)] {
+        write_program(&sudo, format!("#!/bin/sh\n{script}\n").as_bytes());
+        let from = [("from", release.to_str().unwrap())];
+        let (well, told) = runner.action_with(
+            "push",
+            &from,
+            &[("RBUILD_ACTION_RESTRICTED", "1"), ("RUNNER_TEMP", temporary.as_str())],
+        );
+        assert!(well && told.contains("::warning::RUN may not work") == warns, "{told}");
+    }
+    let loaded = runner.read("sudo");
+    assert!(
+        loaded.starts_with("sudo -n apparmor_parser --replace\n")
+            && loaded.contains(&format!("profile rbuild-action \"{temporary}/rbuild/bin/rbuild\" ")),
+        "{loaded}"
+    );
+    fs::remove_file(sudo).unwrap();
     // Nothing to build: only the program and the matcher are there for later steps.
     let (well, told) = runner.action("push", &[]);
     assert!(well && told.starts_with("::add-matcher::"), "{told}");

@@ -24,6 +24,14 @@ if [ -n "$INPUT_FROM" ]; then
   sh "$prefix/install.sh" --prefix "$prefix" --from "$INPUT_FROM"
   echo "$prefix/bin" >>"$GITHUB_PATH"
   PATH=$prefix/bin:$PATH
+  # Ubuntu since 23.10 gives user namespaces, which RUN needs, to programs with a profile alone; root of the runner may load one.
+  known=/proc/sys/kernel/apparmor_restrict_unprivileged_userns
+  restricted=${RBUILD_ACTION_RESTRICTED:-$(cat "$known" 2>/dev/null || echo 0)}
+  if [ "$restricted" = 1 ] && [ "$(id -u)" != 0 ] || [ -n "${RBUILD_ACTION_RESTRICTED:-}" ]; then
+    printf 'abi <abi/4.0>,\ninclude <tunables/global>\nprofile rbuild-action "%s/bin/rbuild" flags=(unconfined) {\n  userns,\n}\n' "$prefix" |
+      sudo -n apparmor_parser --replace ||
+      echo "::warning::RUN may not work here: no profile of AppArmor's could be loaded that lets rbuild make user namespaces (\`rbuild doctor\`)"
+  fi
 fi
 command -v rbuild >/dev/null || refuse "rbuild is not installed: give the action \`from\`, where a release is"
 # Errors of every later step that calls rbuild are shown at their lines, too.
