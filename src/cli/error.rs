@@ -193,7 +193,7 @@ pub(super) fn report(failure: &Failure) -> ExitCode {
     for diagnostic in &failure.diagnostics {
         let text = match failure.json {
             true => format!("{}\n", harmless_json(json::failure(diagnostic).to_string())),
-            false => defused(diagnostic::render(diagnostic, color)),
+            false => defused(diagnostic::render_for(&std::io::stderr(), diagnostic, color)),
         };
         // Nobody may be reading any more; the exit code still tells.
         let _ = std::io::stderr().write_all(text.as_bytes());

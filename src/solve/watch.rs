@@ -178,6 +178,7 @@ impl Watch<'_> {
     /// # Errors
     /// A secret is in it, and the build is to stop.
     pub(super) fn judge(&self, found: Vec<Found>) -> Result<(), Error> {
+        let found = self.masked(found);
         let is_given = |found: &Found| matches!(found.what, What::Given { .. });
         let (given, looks): (Vec<Found>, Vec<Found>) = found.into_iter().partition(is_given);
         let looks: Vec<Found> = looks.into_iter().filter(|found| !is_sample(&found.path)).collect();
@@ -192,6 +193,22 @@ impl Watch<'_> {
             true => Ok(()),
             false => self.stop_or_tell(Leak { place: "the layer of this step".to_owned(), found: given }),
         }
+    }
+
+    /// Finds with names in the place of secrets that paths have: a message must not tell what it warns of.
+    fn masked(&self, mut found: Vec<Found>) -> Vec<Found> {
+        if found.is_empty() {
+            return found;
+        }
+        let (words, needles) = (self.environment.words(), self.needles().unwrap_or_default());
+        for Found { path, .. } in &mut found {
+            let plain = words.as_ref().and_then(|words| words.masked(path));
+            let text = needles.masked(plain.as_deref().unwrap_or(path));
+            if let Some(masked) = text.or(plain) {
+                *path = masked;
+            }
+        }
+        found
     }
 
     fn stop_or_tell(&self, leak: Leak) -> Result<(), Error> {

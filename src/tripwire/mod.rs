@@ -102,6 +102,18 @@ impl Needles {
         self.0.extend(forms.into_iter().map(|(form, bytes)| Needle { name: name.to_owned(), form, bytes }));
     }
 
+    /// A text with names in the place of values, in whatever form; none where there are none.
+    pub fn masked(&self, text: &str) -> Option<String> {
+        let mut masked = None;
+        for Needle { name, bytes, .. } in &self.0 {
+            let text = masked.as_deref().unwrap_or(text);
+            if let Some(value) = std::str::from_utf8(bytes).ok().filter(|value| text.contains(value)) {
+                masked = Some(text.replace(value, &format!("[{name}]")));
+            }
+        }
+        masked
+    }
+
     /// Whether no value is searched for.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

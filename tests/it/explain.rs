@@ -145,6 +145,32 @@ fn a_build_says_what_grew_and_what_ships_for_nothing() {
 }
 
 #[test]
+fn sizes_say_what_they_are_of_and_two_builds_are_compared() {
+    let project = Project::new();
+    let steps: Vec<String> = (0..6).map(|n| format!("RUN echo {n} >/file{n}")).collect();
+    project.build("RUN true", &[]);
+    project.build(&steps.join("\n"), &[]);
+    let told = project.explain(&[]);
+    let size = told.lines().find(|line| line.starts_with("size: ")).expect(&told);
+    assert!(size.contains(" compressed, ") && size.contains(" uncompressed, in "), "{size}");
+    let list: Vec<&str> =
+        told.lines().skip_while(|line| *line != "  uncompressed  compressed").skip(1).collect();
+    assert!(
+        list[0].starts_with("  ") && list[0].contains("B  ") && list[0].contains("  the base: "),
+        "{told}"
+    );
+    assert_eq!(list[5], "  and 2 more", "{told}");
+    let compared = told.lines().nth(1).unwrap();
+    let is_of_steps = |line: &str| line.contains("s, ") && line.contains(" steps ran instead of ");
+    assert!(compared.starts_with("against build ") && is_of_steps(compared), "{told}");
+    let told = project.explain(&["--against", "last", "^1"]);
+    let compared = told.lines().nth(1).unwrap();
+    assert!(is_of_steps(compared) && compared.contains(" instead of 6, "), "{told}");
+    // The same build is compared with nothing.
+    assert!(!project.explain(&["--against", "last", "last"]).contains("against build"));
+}
+
+#[test]
 fn who_breaks_a_budget_gets_no_name_and_an_exit_code() {
     let project = Project::new();
     let waste = format!("RUN {MEGABYTES}3 of=/x\nRUN {MEGABYTES}3 of=/x");

@@ -166,6 +166,14 @@ fn builds_are_listed_found_and_forgotten() {
     assert!(files(&world).is_empty());
     // What was damaged is told of, and hides nothing.
     world.build([""; 0]).run();
+    let tree = world.rbuild(["history", "--tree"]).any_stdout().run().stdout;
+    let last = tree.lines().last().unwrap();
+    assert!(
+        tree.contains("COPY Dockerfile /") && last.starts_with("build ") && last.ends_with("B"),
+        "{tree}"
+    );
+    let told = world.rbuild(["history"]).any_stdout().status(2).run().stderr;
+    assert!(told.contains("<NAME>"), "{told}");
     fs::write(world.store().join("rbuild/history/1700000000000-abcdef.json"), "{").unwrap();
     let ran = world.rbuild(["history", "ls"]).any_stdout().remarks().run();
     assert!(ran.stdout.contains("Completed") && ran.stderr.contains("`abcdef` is damaged"), "{}", ran.stderr);

@@ -220,6 +220,52 @@ fn a_report_is_opened_in_the_browser_there_is() {
     world.rbuild(["report", "--open", "-o", "-"]).status(2).run();
 }
 
+/// A record that cannot be read is told as such, and hides no other.
+#[test]
+fn records_that_cannot_be_read_are_told() {
+    let world = World::new();
+    world.dockerfile("FROM scratch\nCOPY Dockerfile /\n");
+    world.build(["-t", "x"]).run();
+    let folder = world.store().join("rbuild/history");
+    let newer = "{\"format\":\"rbuild.build-record\",\"version\":9}";
+    for (text, reason) in
+        [("{\"format\":\"rbuild.bui", "is damaged"), (newer, "was written by a newer rbuild (format 9")]
+    {
+        // The newest of all.
+        fs::write(folder.join("9999999999999-abcdef012345.json"), text).unwrap();
+        for words in
+            [&["report", "abcdef012345"][..], &["report", "--text", "abcd"], &["explain", "abcdef012345"]]
+        {
+            let told = world.rbuild(words).status(1).run().stderr;
+            assert!(told.contains(reason) && !told.contains("no image"), "{words:?}: {told}");
+        }
+        for words in [&["report", "--text"][..], &["explain"], &["history", "--tree"]] {
+            let ran = world.rbuild(words).any_stdout().remarks().run();
+            assert!(
+                ran.stderr.contains("note: ") && ran.stderr.contains(reason),
+                "{words:?}: {}",
+                ran.stderr
+            );
+            assert!(
+                ran.stdout.contains("COPY Dockerfile /") || ran.stdout.contains("build "),
+                "{}",
+                ran.stdout
+            );
+        }
+    }
+    // The beginning of two.
+    fs::write(folder.join("9999999999998-abcdef012346.json"), newer).unwrap();
+    let told = world.rbuild(["report", "abcd"]).status(1).run().stderr;
+    assert!(told.contains("`abcd` may be several builds"), "{told}");
+    let told = world.rbuild(["report", "nothing"]).status(1).run().stderr;
+    assert!(told.contains("no image `nothing`") && told.contains("no build of that id"), "{told}");
+    // Where none can be read, that is the error.
+    world.rbuild(["history", "rm", "--all"]).any_stdout().run();
+    fs::write(folder.join("9999999999999-abcdef012345.json"), newer).unwrap();
+    let told = world.rbuild(["report"]).status(1).run().stderr;
+    assert!(told.contains("newer rbuild") && told.contains("read it with that version"), "{told}");
+}
+
 #[test]
 fn a_page_works_in_a_browser() {
     let (world, registry) = (World::new(), busybox_registry());

@@ -168,6 +168,41 @@ fn docker_is_told_and_goes_on() {
     assert!(out.status.success() && told.contains("holds the secret `token`"), "{told}");
 }
 
+/// A path may be made of a secret, in any form, and no message repeats it.
+#[test]
+fn a_path_that_has_a_secret_is_told_without_it() {
+    const PLAIN: &str = "hunter2-secret-value";
+    const HEX: &str = "68756e746572322d7365637265742d76616c7565";
+    let project = Project::new();
+    fs::write(project.world.path().join("value"), format!("{PLAIN}\n")).unwrap();
+    project.world.file("id", private_key());
+    let steps = [
+        "echo x >/f_$(cat /run/secrets/token)",
+        "echo x >/f_$(printf %s $(cat /run/secrets/token) | od -An -tx1 | tr -d ' \\n')",
+        "cp /id /k_$(cat /run/secrets/token)",
+    ];
+    for (step, more, status) in steps.iter().flat_map(|step| {
+        [
+            (step, &["--progress=plain"][..], 1),
+            (step, &["--progress=json"], 1),
+            (step, &["--progress=rawjson"], 1),
+            (step, &["--progress=plain", "--tripwire=warn", "--no-cache"], 0),
+            (step, &["--progress=json", "--tripwire=warn", "--no-cache"], 0),
+        ]
+    }) {
+        let host = project.registry.host();
+        project.world.dockerfile(&format!("FROM {host}/busybox\nCOPY id /id\n{MOUNTED}{step}\n"));
+        let secret = format!("id=token,src={}", project.world.path().join("value").display());
+        let words = ["-t", "app", "--secret", &secret].into_iter().chain(more.iter().copied());
+        // In JSON no line begins with `error: `.
+        let ran = project.world.build(words).any_stdout().any_status().run();
+        assert_eq!(ran.status, Some(status), "{more:?} {step}: {}", ran.stderr);
+        let told = format!("{more:?} {step}: {}", ran.stderr);
+        assert!(!ran.stderr.contains(PLAIN) && !ran.stderr.contains(HEX), "{told}");
+        assert!(ran.stderr.contains("_[the secret `token`]`"), "{told}");
+    }
+}
+
 #[test]
 fn output_has_the_name_of_a_secret_in_its_place() {
     let project = Project::new();
@@ -182,14 +217,15 @@ fn output_has_the_name_of_a_secret_in_its_place() {
     assert!(ran.stderr.contains("[the secret `token`]"), "{}", ran.stderr);
 }
 
+fn private_key() -> String {
+    let body = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAAB".repeat(4);
+    format!("-----BEGIN OPENSSH {}-----\n{body}\n", "PRIVATE KEY")
+}
+
 #[test]
 fn a_key_that_was_given_to_no_one_is_told() {
     let project = Project::new();
-    let key = format!(
-        "-----BEGIN OPENSSH {}-----\n{}\n",
-        "PRIVATE KEY",
-        "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAAB".repeat(4)
-    );
+    let key = private_key();
     project.world.file("id_ed25519", &key).file("lib/tests/key.pem", &key);
     let ran = project.build("COPY id_ed25519 /root/.ssh/\nCOPY lib /lib2/", &[], 0);
     let told = "everybody who gets the image gets what looks like a private key (in `/root/.ssh/id_ed25519`)";

@@ -298,7 +298,8 @@ fn warn(definition: &Definition, mode: ProgressMode) {
     let color = color_of(&std::io::stderr());
     for warning in &definition.warnings {
         let plain = Diagnostic { code: None, ..warning.clone() };
-        let _ = std::io::stderr().write_all(diagnostic::render(&plain, color).as_bytes());
+        let text = diagnostic::render_for(&std::io::stderr(), &plain, color);
+        let _ = std::io::stderr().write_all(text.as_bytes());
     }
 }
 

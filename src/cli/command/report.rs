@@ -106,16 +106,16 @@ pub(crate) fn write_of(path: &Path, store_root: &Path, record: &Record) -> Resul
 /// What a word means: an image of that name, else a build, else an image of that digest.
 fn asked(store: &Store, kept: &[Kept], word: Option<&str>) -> Result<Asked, Failure> {
     let Some(word) = word else {
-        return Ok(Asked { record: Some(find::record(store, None)?), ..Asked::default() });
+        return Ok(Asked { record: Some(find::last_readable(store)?), ..Asked::default() });
     };
     let tag = word.parse::<Reference>().ok().map(|name| store.tag(&name)).transpose()?.flatten();
     let image = match tag {
         Some(image) => image,
-        None => match find::record(store, Some(word)) {
-            Ok(record) => return Ok(Asked { record: Some(record), ..Asked::default() }),
+        None => match find::one(store, Some(word)) {
+            Ok(kept) => return Ok(Asked { record: Some(find::read(&kept)?), ..Asked::default() }),
             Err(no_build) => match local::find_target(store, word) {
                 Ok(image) => image,
-                Err(_) if word.starts_with('^') || word == "last" => return Err(no_build),
+                Err(_) if find::is_a_build(kept, word) => return Err(no_build),
                 Err(no_image) => return Err(no_image.noting("there is no build of that id either")),
             },
         },

@@ -22,6 +22,7 @@ const ADVICE: usize = 3;
 
 pub(super) fn text(subject: &Subject) -> String {
     let mut text = heading(subject);
+    text.push_str(&against(subject).unwrap_or_default());
     if let Some(record) = &subject.record {
         text.push_str(&time(record));
         text.push_str(&why(record, &subject.misses));
@@ -47,6 +48,29 @@ fn heading(subject: &Subject) -> String {
     let error = record.error().map(|error| format!("\nit failed: {error}")).unwrap_or_default();
     let (ran, cached) = (count(Outcome::Ran), count(Outcome::Cached));
     format!("{}{of}{took}: {ran} steps ran, {cached} were cached{error}\n", subject.name)
+}
+
+/// How the build's time and steps differ from those of the one that it is compared with, if both are known.
+fn against(subject: &Subject) -> Option<String> {
+    let before = subject.before.as_ref()?;
+    let (now, then) = (subject.record.as_ref()?, before.record.as_ref()?);
+    let count = |record: &Record, wanted: Outcome| {
+        record.steps.iter().filter(|step| step.outcome == Some(wanted)).count()
+    };
+    let [ran, cached] = [Outcome::Ran, Outcome::Cached];
+    let took = now.took_ms.zip(then.took_ms);
+    let took = took.map(|(now, then)| format!("{} instead of {}, ", took_of(now), took_of(then)));
+    (now.id != then.id).then(|| {
+        format!(
+            "against {}: {}{} steps ran instead of {}, {} were cached instead of {}\n",
+            before.name,
+            took.unwrap_or_default(),
+            count(now, ran),
+            count(then, ran),
+            count(now, cached),
+            count(then, cached)
+        )
+    })
 }
 
 pub(super) fn took_of(milliseconds: u64) -> String {
@@ -127,8 +151,9 @@ fn size(subject: &Subject) -> String {
     let blobs: u64 = subject.layers.iter().map(|layer| layer.blob_bytes).sum();
     let dive = efficiency(&indexes, &contents);
     let mut text = format!(
-        "\nsize: {} compressed in {} layers; efficiency {:.1} %, {} wasted\n",
+        "\nsize: {} compressed, {} uncompressed, in {} layers; efficiency {:.1} %, {} wasted\n",
         bytes(blobs),
+        bytes((0..subject.layers.len()).map(|layer| contents.brought_bytes(layer)).sum()),
         subject.layers.len(),
         dive.score * 100.0,
         bytes(dive.wasted_bytes)
@@ -137,8 +162,16 @@ fn size(subject: &Subject) -> String {
     let mut by_size: Vec<(u64, usize)> =
         (0..subject.layers.len()).map(|layer| (contents.brought_bytes(layer), layer)).collect();
     by_size.sort_by_key(|(size, layer)| (std::cmp::Reverse(*size), *layer));
-    for (size, layer) in by_size.into_iter().filter(|(size, _)| *size > 0).take(MOST) {
-        text.push_str(&format!("  {:>8}  {}\n", bytes(size), subject.layer(layer)));
+    by_size.retain(|(size, _)| *size > 0);
+    if !by_size.is_empty() {
+        text.push_str("  uncompressed  compressed\n");
+    }
+    for (size, layer) in by_size.iter().take(MOST) {
+        let blob = bytes(subject.layers[*layer].blob_bytes);
+        text.push_str(&format!("  {:>12}  {blob:>10}  {}\n", bytes(*size), subject.layer(*layer)));
+    }
+    if by_size.len() > MOST {
+        text.push_str(&format!("  and {} more\n", by_size.len() - MOST));
     }
     if let Some(before) = &subject.before {
         text.push_str(&grown(subject, &contents, before));

@@ -60,7 +60,7 @@ impl Subject {
     /// A build by its id, else an image by its name.
     fn one(store: &Store, word: Option<&str>) -> Result<Self, Failure> {
         let Some(word) = word.filter(|word| !word.is_empty()) else {
-            return Self::of_record(store, find::record(store, None)?);
+            return Self::of_record(store, find::last_readable(store)?);
         };
         if let Ok(kept) = find::one(store, Some(word)) {
             return Self::of_record(store, find::read(&kept)?);

@@ -1,5 +1,6 @@
 //! Which build a word means.
 
+use super::shown::note;
 use crate::cli::Failure;
 use crate::record::Record;
 use crate::record::kept::{self, Kept};
@@ -17,6 +18,31 @@ pub(in crate::cli::command) fn record(store: &Store, word: Option<&str>) -> Resu
     read(&one(store, word)?)
 }
 
+/// The last build whose record can be read; what is said of those after it is why theirs cannot.
+pub(in crate::cli::command) fn last_readable(store: &Store) -> Result<Record, Failure> {
+    let all = kept::list(store);
+    let mut unreadable = Vec::new();
+    for kept in &all {
+        match kept.read() {
+            Ok(record) => {
+                unreadable.iter().for_each(|text: &String| note(text));
+                return Ok(record);
+            }
+            // It may have been removed meanwhile.
+            Err(kept::Error::Io { .. }) => {}
+            Err(error) => unreadable.push(error.to_string()),
+        }
+    }
+    read(&among(&all, None)?)
+}
+
+/// Whether a word that [`one`] finds no build by can mean nothing else.
+pub(in crate::cli::command) fn is_a_build(all: &[Kept], word: &str) -> bool {
+    let id = word.rsplit('/').next().unwrap_or_default();
+    let may_be = |kept: &Kept| id.len() >= LEAST && kept.id.starts_with(id);
+    word.starts_with('^') || word == "last" || all.iter().any(may_be)
+}
+
 /// Its record.
 pub(in crate::cli::command) fn read(kept: &Kept) -> Result<Record, Failure> {
     kept.read().map_err(|error| {
@@ -30,6 +56,9 @@ pub(in crate::cli::command) fn read(kept: &Kept) -> Result<Record, Failure> {
         }])
     })
 }
+
+/// So many characters of an id are the beginning of one.
+const LEAST: usize = 2;
 
 fn among(all: &[Kept], word: Option<&str>) -> Result<Kept, Failure> {
     let missing = |text: String| {
@@ -51,7 +80,7 @@ fn among(all: &[Kept], word: Option<&str>) -> Result<Kept, Failure> {
     if matches!(word, "" | "last") {
         return all.first().cloned().ok_or_else(|| missing("no build is recorded".to_owned()));
     }
-    let mut found = all.iter().filter(|kept| word.len() >= 2 && kept.id.starts_with(word));
+    let mut found = all.iter().filter(|kept| word.len() >= LEAST && kept.id.starts_with(word));
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(only.clone()),
         (Some(first), Some(_)) if first.id == word => Ok(first.clone()),

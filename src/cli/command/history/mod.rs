@@ -32,7 +32,7 @@ use crate::report::Diagnostic;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     subcommand_help_heading = "Commands, for builds",
-    override_usage = "rbuild history [OPTIONS] <NAME>\n       rbuild history COMMAND …",
+    override_usage = "rbuild history [OPTIONS] <NAME>\n       rbuild history --tree [NAME]\n       rbuild history COMMAND …",
     after_help = "\
 Fields of templates: ID, Layer, CreatedAt, CreatedSince, CreatedBy, Size, Comment, Cached, Took, Here.
 
@@ -42,8 +42,8 @@ pub(crate) struct HistoryArgs {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// The image: a name, or the beginning of its digest
-    #[arg(required = true)]
+    /// The image: a name, or the beginning of its digest [default with --tree: the last build]
+    #[arg(required_unless_present = "tree")]
     name: Option<String>,
     /// `table`, `json` (an object on each line), or a template such as '{{.Size}} {{.CreatedBy}}'
     #[arg(long, value_name = "FORMAT")]
@@ -104,7 +104,7 @@ const REFERENCE: &str =
 /// Does what was asked for.
 pub(crate) fn run(global: &Global, args: &HistoryArgs) -> Result<(), Failure> {
     match (&args.command, &args.name) {
-        (None, Some(name)) if args.tree => tree::run(global, name),
+        (None, name) if args.tree => tree::run(global, name.as_deref()),
         (None, Some(name)) => image::run(global, name, args),
         (None, None) => Err(Failure::usage(Diagnostic::error("no image is named"))),
         (Some(Command::Ls(args)), _) => ls::run(global, args),

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use super::find;
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::error::print;
 use crate::cli::local;
-use crate::record::{Outcome, Record, Step, kept};
+use crate::oci::Digest;
+use crate::record::{Outcome, Record, Step, Target, kept};
 use crate::report::Diagnostic;
 use crate::text::duration::seconds;
 use crate::text::size::bytes;
@@ -15,8 +17,9 @@ use crate::text::terminal::{columns, cut, harmless};
 /// Instructions are cut to so many columns.
 const WIDTH: usize = 64;
 
-pub(super) fn run(global: &Global, name: &str) -> Result<(), Failure> {
+pub(super) fn run(global: &Global, name: Option<&str>) -> Result<(), Failure> {
     let store = local::open_store(global)?;
+    let Some(name) = name else { return print(&harmless(&last(&find::last_readable(&store)?))) };
     let (image, _) = local::find(&store, name)?;
     let Some((record, at)) = kept::of_image(&store, &image.descriptor.digest) else {
         let error = Diagnostic::error(format!("there is no record of a build that made `{name}`"));
@@ -25,6 +28,25 @@ pub(super) fn run(global: &Global, name: &str) -> Result<(), Failure> {
     let size: u64 = image.manifest.layers.iter().map(|layer| layer.size).sum();
     let last = format!("{name}  {}  {}\n", image.descriptor.digest.short(), bytes(size));
     print(&harmless(&(text(&record, at) + &last)))
+}
+
+/// The trees of all targets of a build, each with what was made of it.
+fn last(record: &Record) -> String {
+    let tree = |(at, target): (usize, &Target)| {
+        let name = target.made.as_ref().and_then(|made| made.names.first()).map_or("", String::as_str);
+        let name = if name.is_empty() { format!("build {}", record.id) } else { name.to_owned() };
+        let made = target.made.as_ref().map_or_else(
+            || "no image was made".to_owned(),
+            |made| format!("{}  {}", short(&made.digest), bytes(made.layers_size)),
+        );
+        format!("{}{name}  {made}\n", text(record, at))
+    };
+    record.targets.iter().enumerate().map(tree).collect()
+}
+
+/// A digest, as far as people read it.
+fn short(digest: &str) -> String {
+    digest.parse::<Digest>().map_or_else(|_| digest.to_owned(), |digest| digest.short().to_string())
 }
 
 /// What stages have in common in their places: `linux/arm64 build` of `[linux/arm64 build 2/5]`.

@@ -164,8 +164,9 @@ impl Plain {
             Event::Warning(diagnostic) => {
                 out.push_str(&crate::cli::show::diagnostic::render(diagnostic, false));
             }
-            Event::Note(note) => out.push_str(&format!("note: {}\n", for_people(note))),
-            Event::RunsAs(text) => out.push_str(&format!("{}\n", harmless(text))),
+            Event::Note(note) | Event::RunsAs(note) => {
+                out.push_str(&format!("note: {}\n", for_people(note)));
+            }
         }
         out
     }

@@ -42,8 +42,8 @@ pub(super) struct Tty {
     running: BTreeMap<StepNumber, Running>,
     /// How many steps have ended well.
     done: usize,
-    /// Lines of steps that cost nothing, one after the other; many become one line.
-    folded: Vec<String>,
+    /// Lines of steps that cost nothing, one after the other, and whether the cache had them; many become one line.
+    folded: Vec<(String, bool)>,
 }
 
 /// A step that runs.
@@ -139,14 +139,18 @@ impl Tty {
         let lines = std::mem::take(&mut self.folded);
         match lines.len() {
             0 => None,
-            1..=UNFOLDED => Some(lines.join("\n")),
+            1..=UNFOLDED => Some(lines.into_iter().map(|(line, _)| line).collect::<Vec<_>>().join("\n")),
             many => {
                 let mark = self.paint.green(if self.paint.unicode { "✔" } else { "+" });
-                Some(format!(
-                    "{mark} {} {}",
-                    self.paint.bold(&format!("{many} steps")),
-                    self.paint.dim("cached")
-                ))
+                let cached = lines.iter().filter(|(_, is_cached)| *is_cached).count();
+                // Those that only change the configuration need no cache, and have none.
+                let (count, what) = match (cached, many - cached) {
+                    (0, rest) => (rest, "configuration only".to_owned()),
+                    (cached, 0) => (cached, "cached".to_owned()),
+                    (cached, rest) => (cached, format!("cached, {rest} configuration only")),
+                };
+                let steps = if count == 1 { "1 step".to_owned() } else { format!("{count} steps") };
+                Some(format!("{mark} {} {}", self.paint.bold(&steps), self.paint.dim(&what)))
             }
         }
     }
@@ -340,7 +344,7 @@ impl Tty {
                     Outcome::Ran => self.close(*step, &mark, &tail),
                     Outcome::Cached | Outcome::ConfigOnly => {
                         let line = self.closed(*step, &mark, &tail);
-                        self.folded.push(line);
+                        self.folded.push((line, *outcome == Outcome::Cached));
                     }
                 }
             }
@@ -356,7 +360,8 @@ impl Tty {
                 self.ahead.fail(*step);
             }
             Event::Warning(diagnostic) => {
-                let text = crate::cli::show::diagnostic::render(diagnostic, self.paint.color);
+                let (color, columns) = (self.paint.color, Some(Size::now().columns));
+                let text = crate::cli::show::diagnostic::render_within(diagnostic, color, columns);
                 self.print(text.trim_end());
             }
             Event::Foreseen(foresight) => self.ahead.foresee(foresight.clone()),

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::text::terminal::{last_written, printable};
+
 /// So many lines are shown.
 const LINES: usize = 20;
 /// A line longer than this is cut.
@@ -23,11 +25,12 @@ impl Tail {
             self.is_cut = true;
         }
         self.is_cut |= line.len() > LINE_BYTES;
+        let line = last_written(line);
         let mut end = line.len().min(LINE_BYTES);
         while !line.is_char_boundary(end) {
             end -= 1;
         }
-        self.lines.push_back(line[..end].chars().filter(|c| !c.is_control() || *c == '\t').collect());
+        self.lines.push_back(printable(&line[..end]).into_owned());
     }
 
     /// Whether it is the whole output.
@@ -45,6 +48,16 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn has_no_colours_and_what_a_bar_showed_last() {
+        let mut tail = Tail::default();
+        for line in ["\u{1b}[31mred\u{1b}[0m", "10%\r90%\r100%\r", "", "\ttab \u{1b}]0;title\u{7}end"] {
+            tail.push(line);
+        }
+        assert_eq!(tail.text().as_deref(), Some("red\n100%\n\n\ttab end"));
+        assert!(tail.is_all());
+    }
 
     #[test]
     fn keeps_the_end() {

@@ -154,6 +154,23 @@ fn many_steps_that_cost_nothing_are_one_line() {
 }
 
 #[test]
+fn steps_that_change_the_configuration_only_are_not_called_cached() {
+    use Outcome::{Cached, ConfigOnly};
+    for (outcomes, expected) in [
+        ([Cached, Cached, ConfigOnly, ConfigOnly], "✔ 2 steps cached, 2 configuration only"),
+        ([ConfigOnly, Cached, ConfigOnly, ConfigOnly], "✔ 1 step cached, 3 configuration only"),
+        ([ConfigOnly, ConfigOnly, ConfigOnly, ConfigOnly], "✔ 4 steps configuration only"),
+    ] {
+        let (mut tty, start) = tty();
+        for (number, outcome) in outcomes.into_iter().enumerate() {
+            let (step, took) = (StepNumber(number % 2), Duration::ZERO);
+            tty.event(start, &Event::Finished { step, outcome, took, result: Box::default() });
+        }
+        assert_eq!(tty.unfold().as_deref(), Some(expected));
+    }
+}
+
+#[test]
 fn no_line_is_wider_and_no_frame_higher_than_the_terminal() {
     let (mut tty, start) = tty();
     for step in [START, StepNumber(1)] {
