@@ -263,6 +263,14 @@ impl Client {
             Output::Blob(blob) => self.read_blob(*blob).unwrap_or_default(),
         }
     }
+
+    /// The end of what an action said, of `size` bytes at most; what is gone is empty.
+    pub(crate) fn said_last(&self, output: &Output, size: u64) -> Vec<u8> {
+        match output {
+            Output::Raw(bytes) => bytes[bytes.len().saturating_sub(size as usize)..].to_vec(),
+            Output::Blob(blob) => self.read_end(*blob, size).unwrap_or_default(),
+        }
+    }
 }
 
 /// What was begun a moment ago cannot be cancelled before it has a name, which is waited for, but not for long.

@@ -27,3 +27,5 @@ pub(crate) use execution::{Executed, Going, Progress, Stage, is_worth_another};
 pub(crate) use messages::{Action, ActionResult, Blob, Command, Output, OutputFile, tree_of};
 pub(crate) use stream::{Packing, Source};
 pub(crate) use tree::{Folder, files_of_tree};
+#[cfg(test)]
+pub(crate) use wire::Writer;

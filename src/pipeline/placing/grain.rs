@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Brought, Engine, Grain, On, of_this_machine, order, outputs, overhead, pod};
+use super::{Brought, Engine, Grain, On, named, of_this_machine, order, outputs, overhead, pod};
 use crate::exec::Stop;
 use crate::oci::Platform;
 use crate::pipeline::inputs::Pool;
@@ -236,7 +236,9 @@ impl Looked {
 
 /// Plans all of them as one graph, and looks up what each lacks.
 fn look(targets: &[Target], on: &On, pool: &Pool, stop: &Stop) -> Result<Looked, Vec<Diagnostic>> {
-    targets.iter().try_for_each(|target| order::refuse(&target.request))?;
+    for target in targets {
+        order::refuse(&target.request).map_err(|told| named(std::slice::from_ref(target), told))?;
+    }
     let ordered = together::in_order(targets)?;
     let whole = together::whole(&ordered);
     let known = outputs::remembered(targets, on);
@@ -468,6 +470,14 @@ mod tests {
             "4 d:2 e:1 `e`",
         ];
         assert_eq!(placed(Grain::Platform), expected);
+        // What does not travel is said of the target that has it, also before it is known what is together.
+        let mut offline = target("f", &[], &[], Some(&on));
+        offline.request.offline = true;
+        let two = [target("a", &[], &[], Some(&on)), offline];
+        let refused = pieces(&two, &Pool::default(), (&Events::silent(), &Stop::default()));
+        let told = refused.err().unwrap().diagnostics;
+        assert!(told[0].message.contains("`--offline`"), "{told:?}");
+        assert_eq!(told[0].notes, ["this is about the target `f`"]);
         let apart = [target("a", &[], &["b"], Some(&on)), target("b", &[], &[], None)];
         assert!(pieces(&apart, &Pool::default(), (&Events::silent(), &Stop::default())).is_err());
     }

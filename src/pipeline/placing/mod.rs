@@ -44,6 +44,7 @@ pub use probe::{Probed, probe};
 pub use saying::Aloud;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::inputs::Pool;
@@ -64,6 +65,8 @@ use sending::{Moved, Package};
 
 /// Builds that are placed at the same time.
 const AT_ONCE: usize = 8;
+/// The exit code of a worker for which a registry or the network failed.
+const TRY_AGAIN: i32 = 75;
 /// A line that is longer is told in pieces while it is said.
 const LINE: usize = 64 << 10;
 
@@ -195,21 +198,57 @@ pub(super) fn place(targets: &[Target], events: &Events, stop: &Stop) -> Result<
     let mut here: Vec<Target> = targets.iter().map(of_this_machine).collect();
     let pool = &Pool::default();
     let pieces = grain::pieces(&targets, pool, (events, stop))?;
-    for some in pieces.chunks(AT_ONCE) {
-        let done: Vec<Result<Brought, Failed>> = std::thread::scope(|scope| {
-            let place = |piece| scope.spawn(move || place_one(piece, pool, events, stop));
-            let threads: Vec<_> = some.iter().map(place).collect();
-            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            threads.into_iter().map(join).collect()
-        });
-        for (piece, brought) in some.iter().zip(done) {
-            // All that are run together look into what one of them brings.
-            here[piece.first].request.brought.extend(brought?);
-        }
+    let done = each(&pieces, &|piece| place_one(piece, pool, events, stop))?;
+    for (piece, brought) in pieces.iter().zip(done) {
+        // All that are run together look into what one of them brings.
+        here[piece.first].request.brought.extend(brought);
     }
     Ok(here)
+}
+
+/// Places each, [`AT_ONCE`] at the same time. After the first that fails no other is begun; those that were are waited for, and what each says is kept.
+fn each<P: Sync, T: Send>(
+    pieces: &[P],
+    place: &(dyn Fn(&P) -> Result<T, Failed> + Sync),
+) -> Result<Vec<T>, Failed> {
+    let (next, is_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let work = || {
+        let mut done = Vec::new();
+        while !is_failed.load(Ordering::SeqCst) {
+            let at = next.fetch_add(1, Ordering::SeqCst);
+            let Some(piece) = pieces.get(at) else { break };
+            let placed = place(piece);
+            if placed.is_err() {
+                is_failed.store(true, Ordering::SeqCst);
+            }
+            done.push((at, placed));
+        }
+        done
+    };
+    let mut done: Vec<(usize, Result<T, Failed>)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..AT_ONCE.min(pieces.len())).map(|_| scope.spawn(work)).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().flat_map(join).collect()
+    });
+    done.sort_by_key(|(at, _)| *at);
+    let (mut made, mut failed) = (Vec::new(), None::<Failed>);
+    for (_, placed) in done {
+        match (placed, &mut failed) {
+            (Ok(one), _) => made.push(one),
+            (Err(first), None) => failed = Some(first),
+            (Err(more), Some(first)) => {
+                // An engine that is not there says the same to each.
+                for told in more.diagnostics {
+                    if !first.diagnostics.contains(&told) {
+                        first.diagnostics.push(told);
+                    }
+                }
+            }
+        }
+    }
+    failed.map_or(Ok(made), Err)
 }
 
 /// With Dockerfiles of standard input as texts: they are read to be placed, and again here.
@@ -335,6 +374,12 @@ impl Lines {
     }
 }
 
+/// Said once of a worker that says more than is shown.
+fn tell_too_much(events: &Events) {
+    let told = format!("the worker says more than {}, which is not shown", bytes(action::SAID));
+    events.send(Event::Note(told));
+}
+
 fn tell(line: &[u8], events: &Events) {
     let text = String::from_utf8_lossy(line);
     events.send(Event::Note(format!("worker: {}", harmless(text.trim_end()))));
@@ -375,7 +420,58 @@ fn ended(code: i32, place: &str, took: Took, events: &Events) -> Result<(), Faul
         }
         code => {
             let told = Diagnostic::error(format!("the build failed on {place} (exit code {code})"));
+            let told = told.transient(code == TRY_AGAIN);
             Err(Fault::Build(vec![told.note("what the worker said stands above")]))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::{Barrier, Mutex, mpsc};
+
+    use super::*;
+    use crate::report;
+    use crate::sync::lock;
+
+    #[test]
+    fn a_registry_that_fails_a_worker_may_be_there_later() {
+        let took =
+            Took { moved: Moved::default(), sending: Duration::ZERO, running: Duration::ZERO, waiting: None };
+        for (code, fault) in [(75, true), (1, false), (137, false)] {
+            let failed = ended(code, "there", took, &Events::silent());
+            let Err(Fault::Build(told)) = failed else { panic!("{code} is a failed build") };
+            assert_eq!(told[0].fault == report::Fault::Transient, fault, "{code}");
+            assert!(told[0].message.contains(&format!("exit code {code}")), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn pieces_wait_for_no_slower_one_and_all_that_fails_is_told() {
+        let numbers: Vec<usize> = (0..=AT_ONCE).collect();
+        let (sender, receiver) = mpsc::channel();
+        let receiver = Mutex::new(receiver);
+        let place = |number: &usize| {
+            match *number {
+                // Until the last is done, which waits for its turn.
+                0 => lock(&receiver).recv_timeout(Duration::from_secs(60)).unwrap(),
+                AT_ONCE => sender.send(()).unwrap(),
+                _ => {}
+            }
+            Ok(*number)
+        };
+        assert_eq!(each(&numbers, &place).unwrap(), numbers);
+        // All that were begun fail, so nothing else begins.
+        let (barrier, begun) = (Barrier::new(AT_ONCE), AtomicUsize::new(0));
+        let fails = |number: &usize| -> Result<(), Failed> {
+            begun.fetch_add(1, Ordering::SeqCst);
+            barrier.wait();
+            Err(Failed::before(vec![Diagnostic::error(format!("fault {}", number / 2))]))
+        };
+        let failed = each(&(0..30).collect::<Vec<usize>>(), &fails).unwrap_err();
+        let told: Vec<&str> = failed.diagnostics.iter().map(|told| told.message.as_str()).collect();
+        assert_eq!((told, begun.into_inner()), (vec!["fault 0", "fault 1", "fault 2", "fault 3"], AT_ONCE));
     }
 }

@@ -19,7 +19,7 @@ use crate::solve::Tripwire;
 
 /// Of what is written here; a worker of another version refuses it. It cannot happen, as rbuild itself travels, too, unless somebody
 /// runs a worker's own.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// What one worker is to build.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,6 +43,8 @@ struct Build {
     build_args: Vec<(String, String)>,
     target: Option<String>,
     platforms: Vec<Platform>,
+    /// The one of who placed the build, which `BUILDPLATFORM` and a base for it name: the worker's own may be another.
+    build_platform: Platform,
     explicit_platform: bool,
     network: String,
     extra_hosts: Vec<(String, String)>,
@@ -255,12 +257,12 @@ impl Build {
             epoch,
             entitlements,
             explicit_platform,
+            build_platform,
             // In the image's configuration alone, or looked up.
             labels: _,
             target_number: _,
             stop: _,
             platform: _,
-            build_platform: _,
             epoch_of_source: _,
             fallback_epoch: _,
             // It follows from `reproducible`.
@@ -291,6 +293,7 @@ impl Build {
             build_args: build_args.iter().filter_map(given).collect(),
             target: target.clone(),
             platforms: if platforms.is_empty() { vec![options.platform.clone()] } else { platforms.clone() },
+            build_platform: build_platform.clone(),
             explicit_platform: *explicit_platform,
             network: network_name(*network).to_owned(),
             extra_hosts: extra_hosts.clone(),
@@ -345,6 +348,7 @@ impl Build {
             build_args: self.build_args.into_iter().map(|(name, value)| (name, Some(value))).collect(),
             target: self.target,
             platform: self.platforms.first().cloned().unwrap_or_else(Platform::host),
+            build_platform: self.build_platform,
             explicit_platform: self.explicit_platform,
             network: network.ok_or(format!("`{}` is no network", self.network))?,
             extra_hosts: self.extra_hosts,
@@ -442,5 +446,51 @@ fn compression_name(compression: Compression) -> String {
         Compression::Gzip { level } => format!("compression=gzip,compression-level={level}"),
         Compression::Zstd { level } => format!("compression=zstd,compression-level={level}"),
         Compression::Estargz { level } => format!("compression=estargz,compression-level={level}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::files;
+    use super::*;
+    use crate::exec::Stop;
+    use crate::pipeline::inputs::Pool;
+    use crate::pipeline::together;
+    use crate::report::Events;
+
+    #[test]
+    fn a_worker_of_another_architecture_plans_as_who_placed_the_build() {
+        let dir = tempfile::tempdir().unwrap();
+        let foreign: Platform = "linux/riscv64".parse().unwrap();
+        assert_ne!(foreign, Platform::host());
+        let mut request = Request::new(dir.path().join("store"), dir.path().to_owned());
+        let text =
+            "FROM scratch\nARG BUILDPLATFORM BUILDARCH\nWORKDIR /$BUILDARCH/$BUILDPLATFORM\n".to_owned();
+        request.dockerfile = DockerfileFrom::Inline { name: "Dockerfile".to_owned(), text };
+        request.options.build_platform = foreign.clone();
+        let targets = [Target { name: String::new(), request }];
+        let (stop, events, pool) = (Stop::default(), Events::silent(), Pool::default());
+        // What each plans, and the order that follows from it.
+        let planned = |targets: &[Target]| {
+            let ordered = together::in_order(targets).unwrap();
+            let services = together::whole(&ordered).services(&stop, &events).unwrap();
+            let (parts, graph) = together::planned(&ordered, &services, &pool).unwrap();
+            let environments = together::environments(&parts).unwrap();
+            let contexts: Vec<_> =
+                environments.iter().map(|environment| environment.given.contexts).collect();
+            let (contexts, numbers) = files::of_graph(&graph, &contexts, &services.store).unwrap();
+            let order = Order::of((&parts, &graph), (&contexts, numbers)).unwrap();
+            let operations: Vec<String> = graph.steps.iter().map(|step| format!("{:?}", step.op)).collect();
+            (serde_json::to_vec(&order).unwrap(), operations)
+        };
+        let (order, here) = planned(&targets);
+        assert!(here.iter().any(|step| step.contains("/riscv64/linux/riscv64")), "{here:?}");
+        let order: Order = serde_json::from_slice(&order).unwrap();
+        let folders = vec![dir.path().to_owned(); order.contexts.len().max(1)];
+        let there = order.into_targets(&dir.path().join("there"), &folders).unwrap();
+        assert_eq!(there[0].request.options.build_platform, foreign);
+        assert_eq!(planned(&there).1, here);
     }
 }

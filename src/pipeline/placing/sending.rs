@@ -96,6 +96,15 @@ impl Package {
         self.messages.insert(blob, bytes);
     }
 
+    /// As [`add_message`](Self::add_message), in the place of the one that lay there.
+    pub(super) fn replace_message(&mut self, path: &str, bytes: Vec<u8>) {
+        if let Some(at) = self.inputs.iter().position(|(known, ..)| known == path) {
+            let (_, blob, _) = self.inputs.remove(at);
+            self.messages.remove(&blob);
+        }
+        self.add_message(path.to_owned(), bytes);
+    }
+
     /// Makes an action of it, with rbuild's program.
     pub(super) fn as_action(
         &mut self,
@@ -105,7 +114,10 @@ impl Package {
     ) -> Result<Blob, Fault> {
         let unreadable =
             |e: io::Error| vec![Diagnostic::error(format!("cannot read rbuild's own program: {e}"))];
-        let program = blob_of(Path::new(SELF)).map_err(unreadable)?;
+        let program = match self.program {
+            Some(program) => program,
+            None => blob_of(Path::new(SELF)).map_err(unreadable)?,
+        };
         let mut root = Folder::default();
         for (path, blob, is_executable) in &self.inputs {
             root.add(path, *blob, *is_executable);
@@ -301,5 +313,30 @@ fn blob_of(path: &Path) -> io::Result<Blob> {
                 size += n as u64;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_is_sent_again_is_another_action_with_what_it_reads_now() {
+        let mut package = Package { program: Some(Blob::of(b"a program")), ..Package::default() };
+        package.add_message("order.json".to_owned(), b"an order".to_vec());
+        let mut action = |name: &[u8]| {
+            package.replace_message("saying.json", name.to_vec());
+            let action = package.as_action((&["./rbuild"], &["out"]), &[], None).unwrap();
+            let paths: Vec<&str> = package.inputs.iter().map(|(path, ..)| path.as_str()).collect();
+            assert_eq!(paths, ["order.json", "saying.json"]);
+            (action, package.names())
+        };
+        let (first, second) = (action(b"one"), action(b"two"));
+        assert_ne!(first.0, second.0);
+        let has = |name: &[u8]| second.1.contains(&Blob::of(name));
+        assert!(has(b"two") && has(b"an order") && has(b"a program") && !has(b"one"));
+        assert!(second.1.contains(&second.0));
     }
 }
