@@ -19,6 +19,8 @@
 //!
 //! The first rule that matches counts. Who asks for images and checks signatures is not known here.
 
+mod name;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -200,20 +202,30 @@ impl Policy {
 
     /// What it says of an image, by its whole name with and without the tag.
     pub fn image(&self, name: &str, with_tag: &str) -> Verdict<'_> {
-        self.verdict(&self.images, &[name, with_tag])
+        let names = [name::image(name), name::image(with_tag)];
+        self.verdict(&self.images, |pattern| {
+            let patterns = [name::image(pattern), pattern.to_owned()];
+            let is_one = |name: &String| patterns.iter().any(|one| matches(one.as_bytes(), name.as_bytes()));
+            names.iter().any(is_one)
+        })
     }
 
-    /// What it says of a URL, without a password.
+    /// What it says of an image of this machine.
+    pub fn local(&self, name: &str) -> Verdict<'_> {
+        self.verdict(&self.images, |pattern| matches(pattern.as_bytes(), name.as_bytes()))
+    }
+
+    /// What it says of a URL, however that is spelled.
     pub fn url(&self, url: &str) -> Verdict<'_> {
-        self.verdict(&self.urls, &[url])
+        let parsed = name::Url::of(url);
+        self.verdict(&self.urls, |pattern| match &parsed {
+            Some(parsed) => parsed.is_matched(url, pattern),
+            None => matches(pattern.as_bytes(), url.as_bytes()),
+        })
     }
 
-    fn verdict<'p>(&'p self, rules: &'p [Rule], names: &[&str]) -> Verdict<'p> {
-        let is_about = |rule: &&Rule| {
-            rule.patterns
-                .iter()
-                .any(|pattern| names.iter().any(|name| matches(pattern.as_bytes(), name.as_bytes())))
-        };
+    fn verdict<'p>(&'p self, rules: &'p [Rule], is_matched: impl Fn(&str) -> bool) -> Verdict<'p> {
+        let is_about = |rule: &&Rule| rule.patterns.iter().any(|pattern| is_matched(pattern));
         match (rules.iter().find(is_about), self.denies_others) {
             (Some(rule), _) => Verdict::Ruled(rule),
             (None, true) => Verdict::Unnamed,
@@ -301,8 +313,13 @@ impl Reading<'_> {
         let mut read = Vec::new();
         for file in files {
             let path = folder.join(file.as_ref());
-            let pem = error::read(&path)?.ok_or_else(|| self.bad(file.span(), "there is no such file"))?;
-            read.push(PublicKey::parse(&pem).map_err(|error| self.bad(file.span(), &error.to_string()))?);
+            let pem = error::read(&path)?.ok_or_else(|| {
+                self.bad(file.span(), &format!("there is no key file `{}`", path.display()))
+            })?;
+            read.push(
+                PublicKey::parse(&pem)
+                    .map_err(|error| self.bad(file.span(), &format!("`{}`: {error}", path.display())))?,
+            );
         }
         Ok(Arc::new(read))
     }
@@ -396,7 +413,7 @@ mod tests {
             ("[[image]]\nmatch = []", "`FILE`, line 1: `match` names nothing"),
             ("[[image]]\nmatch = 'a'\nchecksum = true", "`FILE`, line 3: images have a `digest`"),
             ("[[url]]\nmatch = 'a'\nkeys = ['k']", "`FILE`, line 3: only images are signed"),
-            ("[[image]]\nmatch = 'a'\nkeys = ['k']", "`FILE`, line 3: there is no such file"),
+            ("[[image]]\nmatch = 'a'\nkeys = ['k']", "`FILE`, line 3: there is no key file `"),
             ("[[image]]\nkeys = []", "missing field `match`"),
             (
                 "[[image]]\nmatch = 'a'\nattestations = [\n{ type = 'slsa', keys = [] }]",

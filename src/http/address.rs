@@ -2,6 +2,8 @@
 
 use base64::Engine as _;
 
+pub(crate) use crate::text::url::percent_decoded;
+
 /// A URL to ask, and what its user info says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
@@ -69,27 +71,6 @@ pub(crate) fn percent_encoded(text: &str) -> String {
         }
     }
     out
-}
-
-/// The bytes that `%41` and the like stand for.
-pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                decoded.push(byte);
-                at += 3;
-            }
-            None => {
-                decoded.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    decoded
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ impl Connections {
             let Some(target) = response.location().filter(|_| reads && moved) else {
                 return Ok(response);
             };
+            self.settings.hops.check(&response.origin, &target)?;
             request = self.settings.redirects.follow(request, &response.origin, target)?;
         }
         let origin = origin_of(&request.url)?;

@@ -21,6 +21,8 @@ pub enum Problem {
     Protocol,
     /// The connection broke, again and again.
     Broken,
+    /// It leads to what may not be taken.
+    Forbidden,
 }
 
 impl Problem {
@@ -29,7 +31,7 @@ impl Problem {
     pub fn may_pass(self) -> bool {
         match self {
             Problem::NoSuchHost | Problem::Refused | Problem::Timeout | Problem::Broken => true,
-            Problem::Proxy | Problem::Certificate | Problem::Protocol => false,
+            Problem::Proxy | Problem::Certificate | Problem::Protocol | Problem::Forbidden => false,
         }
     }
 }

@@ -38,7 +38,7 @@ pub(crate) use failure::{Failure, cause_of};
 pub(crate) use origin::{Origin, is_loopback_host, origin_of, split_port};
 pub(crate) use proxy::proxy_for;
 pub(crate) use range::begins_at;
-pub use redirect::Redirects;
+pub use redirect::{Hops, Redirects};
 pub(crate) use request::{Payload, Request, Response};
 pub(crate) use retry::{Schedule, exchange, is_transient, retry_after};
 pub(crate) use socket::{Came, Protocol, Socket, Tls};
@@ -57,6 +57,8 @@ pub struct Settings {
     pub trust: Trusted,
     /// How far a server may send us elsewhere.
     pub redirects: Redirects,
+    /// Who is asked about each place that it sends us to.
+    pub hops: Hops,
     /// For looking up a name and opening a connection, each.
     pub connect_timeout: Duration,
     /// A connection on which nothing moves for so long is broken.
@@ -84,6 +86,7 @@ impl Settings {
             certs_d: Vec::new(),
             trust: Trusted::default(),
             redirects: Redirects::STRICT,
+            hops: Hops::default(),
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
             backoff: Duration::from_millis(250),

@@ -1,10 +1,37 @@
 //! Redirects: followed without credentials.
 
+use std::sync::Arc;
+
 use ureq::http::Uri;
 
 use super::failure::{Failure, Problem};
 use super::origin::{Origin, origin_of};
 use super::request::Request;
+
+/// Who is asked before a redirect is followed; nobody at first.
+#[derive(Clone, Default)]
+pub struct Hops(Option<Arc<Ask>>);
+
+/// What speaks against a URL, in one clause.
+type Ask = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+impl Hops {
+    /// Follows none that `ask` says something against.
+    pub fn asking(ask: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(ask)))
+    }
+
+    pub(super) fn check(&self, from: &Origin, target: &str) -> Result<(), Failure> {
+        let refused = |cause| Failure { origin: from.clone(), problem: Problem::Forbidden, cause };
+        self.0.as_ref().and_then(|ask| ask(target)).map_or(Ok(()), |cause| Err(refused(cause)))
+    }
+}
+
+impl std::fmt::Debug for Hops {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Hops(asked)" } else { "Hops(all)" })
+    }
+}
 
 /// How far a server may send us elsewhere.
 #[derive(Debug, Clone, Copy)]

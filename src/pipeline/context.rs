@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::inputs::Pool;
-use super::{ContextFrom, DockerfileFrom, Request, dockerfile, epoch};
+use super::{ContextFrom, DockerfileFrom, Request, dockerfile, epoch, policy};
 use crate::context::{self, Context, statcache::StatCache};
 use crate::layer::archive;
 use crate::oci::Seconds;
@@ -193,10 +193,11 @@ fn download(request: &Request, services: &Services, url: &str) -> Result<MainCon
     let file = scratch.path().join("context");
     let name = text::url::without_password(url);
     services.events.send(Event::Note(format!("fetching the context `{name}`")));
-    let fetched = http::fetch_to(url, &request.secrets(), &file).map_err(|error| {
-        let diagnostic = Diagnostic::error(format!("no context: {error}"));
-        vec![error.help().into_iter().fold(diagnostic.transient(error.is_transient()), Diagnostic::help)]
-    })?;
+    let fetched =
+        http::fetch_to(url, (&request.secrets(), &policy::hops(request, false)), &file).map_err(|error| {
+            let diagnostic = Diagnostic::error(format!("no context: {error}"));
+            vec![error.help().into_iter().fold(diagnostic.transient(error.is_transient()), Diagnostic::help)]
+        })?;
     services.materials.saw_url(url, fetched.digest);
     let fail = |e: io::Error| vec![Diagnostic::error(format!("cannot read the context `{name}`: {e}"))];
     if archive::is_archive(File::open(&file).map_err(fail)?) {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Request, diagnose_store, dockerfile};
+use crate::http::Hops;
 use crate::layer::archive;
 use crate::plan::{self, SourceKind};
 use crate::report::Diagnostic;
@@ -39,7 +40,7 @@ pub fn fetch_definition(
     let shown = text::url::without_password(&url);
     if plan::source_kind(&url) != SourceKind::Git {
         let file = scratch.path().join("definition");
-        http::fetch_to(&url, &request.secrets(), &file).map_err(|error| {
+        http::fetch_to(&url, (&request.secrets(), &Hops::default()), &file).map_err(|error| {
             let diagnostic = Diagnostic::error(format!("no definition: {error}"));
             vec![error.help().into_iter().fold(diagnostic.transient(error.is_transient()), Diagnostic::help)]
         })?;

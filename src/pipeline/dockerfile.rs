@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::{DockerfileFrom, Request};
+use super::{DockerfileFrom, Request, policy};
 use crate::cache::Lookup;
 use crate::context::ignore;
 use crate::dockerfile::check_options;
@@ -131,7 +131,7 @@ fn read_elsewhere(store: &Store, request: &Request) -> Result<Arc<Source>, Vec<D
     let DockerfileFrom::Url(url) = &request.dockerfile else { return read_stdin() };
     let scratch = store.scratch_dir().map_err(|e| vec![super::diagnose_store(&e)])?;
     let file = scratch.path().join("Dockerfile");
-    http::fetch_to(url, &request.secrets(), &file).map_err(|error| {
+    http::fetch_to(url, (&request.secrets(), &policy::hops(request, false)), &file).map_err(|error| {
         let diagnostic = Diagnostic::error(format!("no Dockerfile: {error}"));
         vec![error.help().into_iter().fold(diagnostic.transient(error.is_transient()), Diagnostic::help)]
     })?;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::{Request, context};
+use super::{Request, context, policy};
 use crate::layer::archive::{Kind, Limits, Names, Reader, decompress};
 use crate::oci::Seconds;
 use crate::plan::{self, ContextSource, EpochSource, SourceKind};
@@ -21,6 +21,9 @@ pub(super) fn look_up(
     request: &Request,
     services: &Services,
 ) -> Result<Option<Seconds>, Vec<Diagnostic>> {
+    if let EpochSource::Remote { url, checksum } = source {
+        policy::check_url(request, url, checksum.is_some() || services.pins.is_pinned_url(url))?;
+    }
     match source {
         EpochSource::Context => Ok(main),
         EpochSource::Named(ContextSource::Git(url)) => of_repository(url, None, request, services),
@@ -71,9 +74,10 @@ fn of_file(
     services: &Services,
 ) -> Result<Option<Seconds>, Vec<Diagnostic>> {
     context::refuse_offline(request, url)?;
+    let hops = policy::hops(request, checksum.is_some());
     let scratch = context::scratch(services)?;
     let file = scratch.path().join("file");
-    let fetched = http::fetch_checked(url, checksum, &request.secrets(), &file);
+    let fetched = http::fetch_checked(url, checksum, (&request.secrets(), &hops), &file);
     let fetched = fetched.map_err(|error| no_time(url, &error, error.help()))?;
     Ok(fetched.modified.or_else(|| of_archive(&file)))
 }

@@ -402,9 +402,10 @@ impl<'r> Inputs<'r> {
         let Request { jobs, pull, offline, no_cache, tripwire, .. } = *self.request;
         let fresh_stages = self.fresh_stages();
         let limits = Some(self.request.limits.clone());
+        let hops = [policy::hops(self.request, true), policy::hops(self.request, false)];
         Environment {
             services: self.services,
-            policy: Policy { jobs, pull, offline, no_cache, fresh_stages, form, tripwire, limits },
+            policy: Policy { jobs, pull, offline, no_cache, fresh_stages, form, tripwire, limits, hops },
             given: Given {
                 dockerfile: Some(&self.dockerfile),
                 secrets: self.request.secrets(),

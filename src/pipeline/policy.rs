@@ -4,9 +4,10 @@ mod attested;
 
 use std::collections::BTreeMap;
 
-use super::{ContextFrom, Request};
+use super::{ContextFrom, DockerfileFrom, Request};
 use crate::config::policy::{Attested, Policy, Rule, Verdict};
 use crate::export::Engine;
+use crate::http::Hops;
 use crate::oci::{Digest, Reference};
 use crate::plan::graph::{BaseOrigin, CopySource, Op, Plan};
 use crate::plan::{self, ContextSource, SourceKind};
@@ -27,9 +28,20 @@ struct Taken<'p> {
     span: Option<Span>,
 }
 
+impl Taken<'_> {
+    /// Of a file the fragment is not asked for, so it means nothing.
+    fn url(&self) -> &str {
+        match plan::source_kind(&self.shown) {
+            SourceKind::Git => &self.shown,
+            SourceKind::Url | SourceKind::Path => self.shown.split('#').next().unwrap_or(&self.shown),
+        }
+    }
+}
+
 enum What<'p> {
-    /// An image: its name, and the digest that it has, if that is known, and that of its platform's manifest.
-    Image(&'p Reference, Option<Digest>, Option<Digest>),
+    /// An image: its name, whether that or rbuild.lock says which, and the digest that it has, if that is known, and that of its
+    /// platform's manifest.
+    Image(&'p Reference, bool, Option<Digest>, Option<Digest>),
     /// An image of this machine, by a name with its kind before it.
     Local,
     /// What is behind a URL, and whether a checksum or a commit says what it is.
@@ -49,12 +61,39 @@ pub(super) fn check_contexts(request: &Request) -> Result<(), Vec<Diagnostic>> {
         ContextFrom::Git(url) | ContextFrom::Url(url) => Some(url),
         ContextFrom::Directory(_) | ContextFrom::Stdin | ContextFrom::Archive(_) => None,
     };
-    let taken: Vec<Taken<'_>> = main.into_iter().chain(named).map(|url| of_url(url, false, None)).collect();
+    let dockerfile = match &request.dockerfile {
+        DockerfileFrom::Url(url) => Some(url),
+        _ => None,
+    };
+    let taken = main.into_iter().chain(named).chain(dockerfile).map(|url| of_url(url, false, None));
+    refuse(request, &taken.collect::<Vec<_>>())
+}
+
+/// Refuses a URL that is fetched before there is a plan.
+pub(super) fn check_url(request: &Request, url: &str, is_pinned: bool) -> Result<(), Vec<Diagnostic>> {
+    refuse(request, &[of_url(url, is_pinned, None)])
+}
+
+fn refuse(request: &Request, taken: &[Taken<'_>]) -> Result<(), Vec<Diagnostic>> {
     let mut violations = Vec::new();
     for policy in &request.policies {
         violations.extend(taken.iter().filter_map(|taken| violation(policy, taken, None)));
     }
     if violations.is_empty() { Ok(()) } else { Err(violations) }
+}
+
+/// Where servers may send the build, for something with a checksum or without.
+pub(super) fn hops(request: &Request, is_pinned: bool) -> Hops {
+    if request.policies.is_empty() {
+        return Hops::default();
+    }
+    let policies = request.policies.clone();
+    Hops::asking(move |url| {
+        let taken = of_url(url, is_pinned, None);
+        let problem = policies.iter().find_map(|policy| violation(policy, &taken, None))?;
+        let notes: Vec<&str> = problem.notes.iter().map(String::as_str).collect();
+        Some(format!("a redirect leads elsewhere, and {} ({})", problem.message, notes.join("; ")))
+    })
 }
 
 /// Refuses what the plans take and may not; asks registries for the signatures that are wanted.
@@ -97,6 +136,7 @@ fn taken<'p>(plan: &'p Plan, services: &Services) -> Vec<Taken<'p>> {
                         shown: base.request.name.clone(),
                         what: What::Image(
                             reference,
+                            services.pins.known_image(reference).is_some(),
                             Some(base.image.target.digest),
                             Some(base.image.manifest.digest),
                         ),
@@ -118,7 +158,7 @@ fn taken<'p>(plan: &'p Plan, services: &Services) -> Vec<Taken<'p>> {
             }
             Op::Image(image) => {
                 let digest = services.pins.known_image(&image.reference);
-                let what = What::Image(&image.reference, digest, None);
+                let what = What::Image(&image.reference, digest.is_some(), digest, None);
                 all.push(Taken { shown: image.reference.to_string(), what, span: step.span });
             }
             Op::Copy { op, .. } => {
@@ -156,8 +196,8 @@ fn verdict<'p>(policy: &'p Policy, taken: &Taken<'_>) -> Verdict<'p> {
             let with_tag = format!("{name}:{}", reference.tag().unwrap_or("latest"));
             policy.image(&name, &with_tag)
         }
-        What::Local => policy.image(&taken.shown, &taken.shown),
-        What::Url { .. } => policy.url(&taken.shown),
+        What::Local => policy.local(&taken.shown),
+        What::Url { .. } => policy.url(taken.url()),
     }
 }
 
@@ -180,8 +220,8 @@ fn violation(policy: &Policy, taken: &Taken<'_>, source: Option<&Arc<Source>>) -
                 }));
             }
             let (is_pinned, wanted, help) = match what {
-                What::Image(reference, ..) if reference.digest().is_some() => return None,
-                What::Image(_, digest, _) => (
+                What::Image(_, true, ..) => return None,
+                What::Image(_, false, digest, _) => (
                     false,
                     "by its digest",
                     match digest {
@@ -285,7 +325,7 @@ fn known<'p>(
         Box::new(Some(refused.note(format!("{} says so", rule.place)).help(help)))
     };
     match &taken.what {
-        What::Image(name, digest, manifest) => {
+        What::Image(name, _, digest, manifest) => {
             let digest = digest.or(name.digest()).ok_or_else(|| {
                 refusal("write it with `@sha256:…`, or as a stage (`FROM … AS name`): only what is known before the build can be checked")
             })?;

@@ -334,6 +334,8 @@ fn unreachable_help(host: &str, (port, secure): (u16, bool), problem: Problem) -
                 "check that `{host}` is a container registry; if it is one without TLS, allow that with `--insecure-registry {name}`"
             )
         }
+        // Nobody is asked about redirects of registries.
+        Problem::Forbidden => "see what the policy allows".to_owned(),
         Problem::Broken => "try again; what is complete is kept".to_owned(),
     }
 }

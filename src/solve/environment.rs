@@ -20,6 +20,7 @@ use super::{jobs, layers};
 use crate::cache::{Lookup, Place, Preimage, Reasons, Record};
 use crate::dockerfile::syntax::Dockerfile;
 use crate::exec::{Config, Dns, Executor, Limits, MountSpec, Stop};
+use crate::http::Hops;
 use crate::key::{self, LayerOptions};
 use crate::layer::entry::Entry;
 use crate::oci::{Layer, Seconds};
@@ -81,6 +82,8 @@ pub struct Policy {
     pub limits: Option<Limits>,
     /// What becomes of secrets in them.
     pub tripwire: Tripwire,
+    /// Where servers may send us for what has a checksum, and for what has none.
+    pub hops: [Hops; 2],
 }
 
 /// What a build was given.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::http::{
-    self, Address, Connections, DownloadError, Failure, Problem, Redirects, Settings, is_transient,
+    self, Address, Connections, DownloadError, Failure, Hops, Problem, Redirects, Settings, is_transient,
 };
 use crate::oci::{Digest, Seconds};
 use crate::secrets::{SecretError, Secrets};
@@ -78,13 +78,13 @@ pub enum HttpError {
 pub fn fetch_checked(
     url: &str,
     checksum: Option<&str>,
-    secrets: &Secrets,
+    (secrets, hops): (&Secrets, &Hops),
     file: &Path,
 ) -> Result<Fetched, HttpError> {
     let expected =
         checksum.map(|text| text.parse::<Digest>().map_err(|_| HttpError::Checksum(text.to_owned())));
     let expected = expected.transpose()?;
-    let fetched = fetch_to(url, secrets, file)?;
+    let fetched = fetch_to(url, (secrets, hops), file)?;
     match expected {
         Some(expected) if expected != fetched.digest => {
             Err(HttpError::Mismatch { url: Address::new(url).shown, expected, actual: fetched.digest })
@@ -102,10 +102,11 @@ pub struct Fetched {
     pub modified: Option<Seconds>,
 }
 
-/// Fetches `url` into `file`, which must not exist. The secrets for its host log in.
-pub fn fetch_to(url: &str, secrets: &Secrets, file: &Path) -> Result<Fetched, HttpError> {
+/// Fetches `url` into `file`, which must not exist. The secrets for its host log in, and
+/// redirects are followed where `hops` allows it.
+pub fn fetch_to(url: &str, (secrets, hops): (&Secrets, &Hops), file: &Path) -> Result<Fetched, HttpError> {
     let address = address(url, secrets)?;
-    let settings = Settings { redirects: Redirects::USUAL, ..Settings::from_process() };
+    let settings = Settings { redirects: Redirects::USUAL, hops: hops.clone(), ..Settings::from_process() };
     match http::download(&Connections::new(settings), &address, file, SIZE_LIMIT_BYTES) {
         Ok(found) => Ok(Fetched { digest: found.digest, modified: found.modified }),
         Err(error) => Err(HttpError::of(address.shown, error)),
@@ -170,6 +171,9 @@ impl HttpError {
             Self::Unreachable { problem: Problem::Certificate, .. } => Some(
                 "name the CA certificate of the server in SSL_CERT_FILE, or add it to those of this machine",
             ),
+            Self::Unreachable { problem: Problem::Forbidden, .. } => {
+                Some("the server sends everybody there: name that URL, or have the policy allow it")
+            }
             Self::Unreachable { problem: Problem::Proxy, url, .. } if url.starts_with("http:") => {
                 Some("check HTTP_PROXY and NO_PROXY")
             }
@@ -201,7 +205,7 @@ mod tests {
     fn add(url: &str, checksum: Option<&str>) -> Result<(Fetched, String), HttpError> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("content");
-        let fetched = fetch_checked(url, checksum, &Secrets::default(), &file)?;
+        let fetched = fetch_checked(url, checksum, (&Secrets::default(), &Hops::default()), &file)?;
         Ok((fetched, std::fs::read_to_string(file).unwrap()))
     }
 
@@ -261,7 +265,7 @@ mod tests {
         // The server answers with the head of the request, whose length it must know.
         let head = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nHEAD".to_owned();
         let url = format!("{}/f", serve(vec![head]));
-        fetch_to(&url, &secrets, &folder.path().join("f")).unwrap();
+        fetch_to(&url, (&secrets, &Hops::default()), &folder.path().join("f")).unwrap();
         let sent = std::fs::read_to_string(folder.path().join("f")).unwrap();
         assert!(sent.to_lowercase().contains("authorization: bearer t0ken"), "{sent}");
     }

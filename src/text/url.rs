@@ -1,4 +1,4 @@
-//! Keeps the passwords in URLs from being shown.
+//! What is in URLs: escapes, and passwords, which are kept from being shown.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -57,6 +57,27 @@ pub fn without_password(url: &str) -> String {
         Some(length) => format!("{scheme}://{}{}", mask(&rest[..length]), &rest[length..]),
         None => url.to_owned(),
     }
+}
+
+/// The bytes that `%41` and the like stand for.
+pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                decoded.push(byte);
+                at += 3;
+            }
+            None => {
+                decoded.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    decoded
 }
 
 #[cfg(test)]

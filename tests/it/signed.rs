@@ -158,6 +158,11 @@ fn rules_hold_for_what_a_build_takes() {
     assert!(told.contains("by its digest") && told.contains("@sha256:"), "{told}");
     let digest = &told[told.find("@sha256:").unwrap()..][..72];
     build(&format!("FROM {image}{digest}\n"), &pinned, 0);
+    signed.world.dockerfile(&from);
+    signed.rbuild(&["lock", signed.world.context().to_str().unwrap()], 0);
+    build(&from, &pinned, 0);
+    fs::remove_file(signed.world.context().join("rbuild.lock")).unwrap();
+    build(&from, &pinned, 1);
 
     let keys = format!("[[image]]\nmatch = '{host}/*'\nkeys = ['key.pub']\n");
     let told = build(&from, &keys, 1);
@@ -176,6 +181,57 @@ fn rules_hold_for_what_a_build_takes() {
     assert!(told.contains("the policy does not allow `http://"), "{told}");
     let told = build(&add, "[[uri]]\n", 2);
     assert!(told.contains("unknown field `uri`"), "{told}");
+}
+
+/// Where a server sends the build is asked before it is fetched, and so are other spellings and a Dockerfile behind a URL.
+#[test]
+fn rules_for_urls_hold_for_where_they_lead() {
+    let signed = Signed::new();
+    let secret = Server::start(|_| Reply::new(200, "fetched\n"));
+    let port = secret.host().rsplit_once(':').unwrap().1.to_owned();
+    let target = format!("http://localhost:{port}/x");
+    let location = target.clone();
+    let front = Server::start(move |_| Reply::new(302, "").header("location", location.as_str()));
+    let build = |url: &str, rules: &str, status: i32| {
+        signed.world.dockerfile(&format!("FROM scratch\nADD {url} /\n"));
+        let policy = signed.path("policy.toml");
+        fs::write(&policy, rules).unwrap();
+        signed.world.build(["-t", "app", "--policy", &policy]).remarks().status(status).run().stderr
+    };
+    let front_only = format!("default = 'deny'\n[[url]]\nmatch = 'http://{}/**'\n", front.host());
+    let moved = format!("http://{}/x", front.host());
+    let told = build(&moved, &front_only, 1);
+    let words = format!("a redirect leads elsewhere, and the policy does not allow `{target}`");
+    assert!(told.contains(&words) && told.contains("Dockerfile:2"), "{told}");
+    let hosts = "default = 'deny'\n[[url]]\nmatch = 'http://*.example.org/**'\n";
+    for url in [
+        format!("http://127.0.0.1:{port}?.example.org/x"),
+        format!("http://u@127.0.0.1:{port}#.example.org/x"),
+    ] {
+        let told = build(&url, hosts, 1);
+        assert!(told.contains("and does not name this"), "{told}");
+    }
+    let denied = format!("[[url]]\nmatch = 'http://localhost:{port}/**'\ndeny = 'not there'\n");
+    for url in ["LOCALHOST:{}/x", "u@localhost:{}/x", "localhost:0{}/x", "localhost:{}?/x"] {
+        let told = build(&format!("http://{}", url.replace("{}", &port)), &denied, 1);
+        assert!(told.contains("not there"), "{url}: {told}");
+    }
+    let told = build(&moved, &denied, 1);
+    assert!(told.contains("not there"), "{told}");
+    let words = ["-t", "app", "--policy", &signed.path("policy.toml"), "-f", &target];
+    let told = signed.world.build(words).remarks().status(1).run().stderr;
+    assert!(told.contains("not there"), "{told}");
+    assert_eq!(secret.requests(), [""; 0]);
+    build(&moved, &format!("{front_only}[[url]]\nmatch = '{target}'\n"), 0);
+
+    let (registry, image) = (signed.registry.host(), signed.image());
+    let port = registry.rsplit_once(':').unwrap().1;
+    signed.world.dockerfile(&format!("FROM {}\n", image.replace(&registry, &format!("LOCALHOST:{port}"))));
+    let rules = format!("[[image]]\nmatch = 'localhost:{port}/**'\ndeny = 'not that'\n");
+    fs::write(signed.path("policy.toml"), rules).unwrap();
+    let words = ["-t", "app", "--policy", &signed.path("policy.toml")];
+    let told = signed.world.build(words).remarks().status(1).run().stderr;
+    assert!(told.contains("not that"), "{told}");
 }
 
 #[test]

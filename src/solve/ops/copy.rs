@@ -186,7 +186,9 @@ fn download<R>(
     let into = scratch(environment, fetched)?;
     let expected = op.checksum.as_deref().or(pinned.as_deref());
     let file = into.join("content");
-    let found = http::fetch_checked(url, expected, &environment.given.secrets, &file);
+    let [checked, unchecked] = &environment.policy.hops;
+    let hops = if expected.is_some() { checked } else { unchecked };
+    let found = http::fetch_checked(url, expected, (&environment.given.secrets, hops), &file);
     let found = found.map_err(|error| match error {
         HttpError::Mismatch { url, expected, actual } if pinned.is_some() => {
             at(Error::Changed { url, expected, actual })
