@@ -138,22 +138,29 @@ fn of_image(
     Ok(documented)
 }
 
-/// Looks for secrets in a document that everybody will be able to read.
 fn watch(request: &Request, services: &Services, document: &Document) -> Result<(), Vec<Diagnostic>> {
+    let place = format!("the attestation `{}`", document.filename);
+    watch_bytes(request, services, (&place, "SecretInAttestation"), &document.predicate)
+}
+
+/// Looks for secrets in what everybody will be able to read. A warning has this code.
+pub(super) fn watch_bytes(
+    request: &Request,
+    services: &Services,
+    (place, code): (&str, &'static str),
+    bytes: &[u8],
+) -> Result<(), Vec<Diagnostic>> {
     if request.tripwire == Tripwire::Off {
         return Ok(());
     }
     let ssh = request.ssh.iter().cloned().collect();
-    let place = format!("the attestation `{}`", document.filename);
-    let Some(leak) = Leak::in_document(&request.secrets(), &ssh, &place, &document.predicate) else {
+    let Some(leak) = Leak::in_document(&request.secrets(), &ssh, place, bytes) else {
         return Ok(());
     };
     match request.tripwire {
         Tripwire::Stop => Err(vec![solve::Error::Leak(Box::new(leak)).explain(services.store.root())]),
         Tripwire::Warn | Tripwire::Off => {
-            services
-                .events
-                .send(Event::Warning(Diagnostic::warning("SecretInAttestation", leak.to_string())));
+            services.events.send(Event::Warning(Diagnostic::warning(code, leak.to_string())));
             Ok(())
         }
     }

@@ -19,7 +19,8 @@ impl Request {
         Annotation::at(self.all_annotations(), level, platform)
     }
 
-    fn all_annotations(&self) -> impl Iterator<Item = &Annotation> {
+    /// All that were asked for, those of outputs included.
+    pub(super) fn all_annotations(&self) -> impl Iterator<Item = &Annotation> {
         self.annotations.iter().chain(self.outputs.iter().flat_map(|output| &output.annotations))
     }
 

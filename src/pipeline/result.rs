@@ -120,6 +120,7 @@ pub(super) fn publish(
     if let Some(note) = too_many_for_docker(images) {
         services.events.send(Event::Note(note));
     }
+    watch_annotations(request, services)?;
     let documented = attest::documents(request, services, results, witness)?;
     let attested = attest::in_index(request, services, &documented)?;
     let config_digest = images.first().filter(|_| images.len() == 1 && request.list.is_none());
@@ -174,6 +175,20 @@ pub(super) fn publish(
         saved: services.lookup.saved(),
         record: None,
     })
+}
+
+/// Looks for secrets in annotations that stand outside of manifests, which were looked through when they were made.
+fn watch_annotations(request: &Request, services: &Services) -> Result<(), Vec<Diagnostic>> {
+    for (level, place) in [
+        (AnnotationLevel::Index, "the index of the image"),
+        (AnnotationLevel::ManifestDescriptor, "the descriptor of the image's manifest"),
+        (AnnotationLevel::IndexDescriptor, "the descriptor of the image's index"),
+    ] {
+        let said = request.all_annotations().filter(|annotation| annotation.place.level == level);
+        let said: Vec<String> = said.map(|one| format!("{}\n{}\n", one.key, one.value)).collect();
+        attest::watch_bytes(request, services, (place, "SecretInAnnotation"), said.concat().as_bytes())?;
+    }
+    Ok(())
 }
 
 fn write_id(request: &Request, id: &Digest) -> Result<(), Vec<Diagnostic>> {

@@ -9,11 +9,28 @@ use super::Form;
 const MIN_BYTES: usize = 8;
 /// So much of a longer value is searched for.
 const EXCERPT_BYTES: usize = 96;
+/// So much of a value is searched for at once in base64, whose lines have 48 or 57 bytes: of two such parts, one behind the other, each line
+/// break leaves one whole.
+const BASE64_BYTES: usize = 24;
+/// The same in hexadecimal, whose lines have 16, 30 or 32 bytes.
+const HEX_BYTES: usize = 8;
+const LOWER: &[u8; 16] = b"0123456789abcdef";
+const UPPER: &[u8; 16] = b"0123456789ABCDEF";
+/// What encodings for URLs leave as it is, beside letters and digits; and whether a blank is a plus.
+const URL_FORMS: [(&[u8], bool); 6] = [
+    (b"-._~", false),
+    (b"-._~/", false),
+    (b"-._~", true),
+    (b"-._*", true),
+    (b"-._~!*'()", false),
+    (b"-._~!*'();,/?:@&=+$#", false),
+];
 
 /// The value in all its forms, each once; none of what is not searched for.
 pub(super) fn of(value: &[u8]) -> Vec<(Form, Vec<u8>)> {
     let secret = without_certificates(value);
-    let value = excerpt(secret.trim_ascii());
+    let whole = secret.trim_ascii();
+    let value = excerpt(whole, EXCERPT_BYTES, EXCERPT_BYTES / 2);
     if value.len() < MIN_BYTES {
         return Vec::new();
     }
@@ -23,16 +40,18 @@ pub(super) fn of(value: &[u8]) -> Vec<(Form, Vec<u8>)> {
             forms.push((form, bytes));
         }
     };
-    for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
-        (0..3).for_each(|before| add(Form::Base64, within_base64(engine, value, before)));
+    for part in parts(whole, BASE64_BYTES, BASE64_BYTES / 2) {
+        for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+            (0..3).for_each(|before| add(Form::Base64, within_base64(engine, part, before)));
+        }
     }
-    let hex = |digits: &[u8; 16]| -> Vec<u8> {
-        value.iter().flat_map(|b| [digits[usize::from(b >> 4)], digits[usize::from(b & 15)]]).collect()
-    };
-    add(Form::Hex, hex(b"0123456789abcdef"));
-    add(Form::Hex, hex(b"0123456789ABCDEF"));
-    add(Form::Url, percent(value, b"0123456789ABCDEF"));
-    add(Form::Url, percent(value, b"0123456789abcdef"));
+    for digits in [LOWER, UPPER] {
+        let hex = |b: &u8| [digits[usize::from(b >> 4)], digits[usize::from(b & 15)]];
+        for part in parts(whole, HEX_BYTES, HEX_BYTES) {
+            add(Form::Hex, part.iter().flat_map(hex).collect());
+        }
+        URL_FORMS.iter().for_each(|form| add(Form::Url, percent(value, *form, digits)));
+    }
     if let Ok(text) = std::str::from_utf8(value) {
         let quoted = serde_json::Value::from(text).to_string();
         add(Form::Json, quoted.as_bytes()[1..quoted.len() - 1].to_vec());
@@ -51,19 +70,30 @@ fn within_base64(engine: &base64::engine::GeneralPurpose, value: &[u8], before: 
     digits[first..end].to_vec()
 }
 
-/// All but letters, digits and `-._~` as `%XX` (RFC 3986, 2.3).
-fn percent(value: &[u8], digits: &[u8; 16]) -> Vec<u8> {
+/// All but letters, digits and what is `kept` as `%XX`.
+fn percent(value: &[u8], (kept, is_plus): (&[u8], bool), digits: &[u8; 16]) -> Vec<u8> {
     let encode = |b: &u8| match b {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => vec![*b],
-        _ => vec![b'%', digits[usize::from(b >> 4)], digits[usize::from(b & 15)]],
+        b' ' if is_plus => vec![b'+'],
+        b if b.is_ascii_alphanumeric() || kept.contains(b) => vec![*b],
+        b => vec![b'%', digits[usize::from(b >> 4)], digits[usize::from(b & 15)]],
     };
     value.iter().flat_map(encode).collect()
 }
 
+/// Two neighbours in a value, of at most `most` bytes each; the whole of one that has not `least` bytes for each.
+fn parts(value: &[u8], most: usize, least: usize) -> Vec<&[u8]> {
+    let len = most.min(value.len() / 2);
+    if len < least {
+        return vec![value];
+    }
+    let (first, second) = excerpt(value, 2 * len, len).split_at(len);
+    vec![first, second]
+}
+
 /// The part of a long value that has the most different bytes: what formats have in common is seldom there. Of a key in PEM that is
 /// within the key, for it begins as all keys do.
-fn excerpt(value: &[u8]) -> &[u8] {
-    if value.len() <= EXCERPT_BYTES {
+fn excerpt(value: &[u8], len: usize, step: usize) -> &[u8] {
+    if value.len() <= len {
         return value;
     }
     let distinct = |window: &[u8]| {
@@ -71,9 +101,7 @@ fn excerpt(value: &[u8]) -> &[u8] {
         window.iter().filter(|b| !std::mem::replace(&mut seen[usize::from(**b)], true)).count()
     };
     // The latest of several that are alike.
-    let step = EXCERPT_BYTES / 2;
-    let windows = value.windows(EXCERPT_BYTES).step_by(step);
-    windows.max_by_key(|window| distinct(window)).unwrap_or(value)
+    value.windows(len).step_by(step).max_by_key(|window| distinct(window)).unwrap_or(value)
 }
 
 /// A value without the certificates in it, which everybody may know.
@@ -125,6 +153,34 @@ mod tests {
             let forms = of(value.as_bytes());
             let is_in = |(form, bytes): &(Form, Vec<u8>)| *form == Form::Base64 && find(text.as_bytes(), bytes).is_some();
             prop_assert!(forms.iter().any(is_in));
+        }
+
+        /// Also in lines, wherever these break.
+        #[test]
+        fn lines_are_no_hiding_place(
+            before in prop::collection::vec(any::<u8>(), 0..80),
+            value in "[!-~]{24,300}",
+            is_upper in any::<bool>(),
+        ) {
+            let whole = [before.as_slice(), value.as_bytes()].concat();
+            let wrapped = |text: &str, width: usize| -> Vec<u8> {
+                text.as_bytes().chunks(width).collect::<Vec<_>>().join(&b'\n')
+            };
+            let hex = |b: &u8| if is_upper { format!("{b:02X}") } else { format!("{b:02x}") };
+            let hex: String = whole.iter().map(hex).collect();
+            let base64 = STANDARD.encode(&whole);
+            let forms = of(value.as_bytes());
+            for (form, text, width) in [
+                (Form::Base64, &base64, 76),
+                (Form::Base64, &base64, 64),
+                (Form::Hex, &hex, 60),
+                (Form::Hex, &hex, 64),
+                (Form::Hex, &hex, 32),
+            ] {
+                let text = wrapped(text, width);
+                let is_in = |(known, bytes): &(Form, Vec<u8>)| *known == form && find(&text, bytes).is_some();
+                prop_assert!(forms.iter().any(is_in), "{:?} {}", form, width);
+            }
         }
 
         #[test]

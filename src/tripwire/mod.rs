@@ -260,6 +260,34 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_found_as_any_tool_writes_it_in_a_url() {
+        let scanner = scanner(&[("secret `a`", "pass/word with:signs!~é")]);
+        for text in [
+            "pass%2Fword%20with%3Asigns%21~%C3%A9",
+            "pass%2fword%20with%3asigns%21~%c3%a9",
+            "pass/word%20with%3Asigns%21~%C3%A9",
+            "pass%2Fword+with%3Asigns%21~%C3%A9",
+            "pass%2Fword+with%3Asigns%21%7E%C3%A9",
+            "pass%2Fword%20with%3Asigns!~%C3%A9",
+            "pass/word%20with:signs!~%C3%A9",
+        ] {
+            let whats = scanner.whats(text.as_bytes());
+            assert_eq!(whats, [What::Given { name: "secret `a`".to_owned(), form: Form::Url }], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_costs_few_needles() {
+        let needles = |value: &[u8]| {
+            let mut needles = Needles::default();
+            needles.add("a", value);
+            needles.0.len()
+        };
+        assert!(needles(b"ghx0aB1cD2eF3gH4iJ5kL6mN7oP8qR9sT0uV1wX2") <= 17);
+        assert!(needles(b"a/b c:d!e~f?g+h'i(j)k,l;m&n=o$p#q@r*s \xff\xfe\xfd") < GROUP / 2);
+    }
+
+    #[test]
     fn many_values_are_more_than_one_group() {
         let values: Vec<(String, String)> =
             (0..100).map(|n| (format!("secret `{n}`"), format!("value-{n:03}-of-many"))).collect();

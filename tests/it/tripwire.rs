@@ -129,6 +129,50 @@ fn a_configuration_that_holds_a_secret_ends_the_build() {
     assert!(ran.stderr.contains("the configuration of the image holds the secret `token`"), "{}", ran.stderr);
 }
 
+/// In the lines that tools break their output into.
+#[test]
+fn long_secrets_are_found_as_tools_print_them() {
+    let project = Project::new();
+    let long: String = (0..93u8).map(|n| char::from(b'!' + n)).collect();
+    fs::write(project.world.path().join("value"), &long).unwrap();
+    for (command, form) in [
+        ("base64 /run/secrets/token", "base64"),
+        ("(echo user:; cat /run/secrets/token) | base64", "base64"),
+        ("xxd -p /run/secrets/token", "hexadecimal"),
+    ] {
+        project.refused(
+            &format!("{MOUNTED}{command} >/kept"),
+            &[],
+            &[&format!("the secret `token`, in {form} (in `/kept`)")],
+        );
+    }
+}
+
+#[test]
+fn annotations_are_searched_wherever_they_stand() {
+    let project = Project::new();
+    let out = project.world.path().join("out.tar");
+    for (level, place) in [
+        ("index", "the index of the image"),
+        ("index-descriptor", "the descriptor of the image's index"),
+        ("manifest-descriptor", "the descriptor of the image's manifest"),
+        ("manifest", "its manifest"),
+    ] {
+        let annotation = format!("{level}:x={VALUE}");
+        project.refused(
+            "RUN true",
+            &["--annotation", &annotation],
+            &[&format!("{place} holds the secret `token`")],
+        );
+        let output = format!("type=oci,dest={},annotation-{level}.x={VALUE}", out.display());
+        project.refused("RUN true", &["-o", &output], &[&format!("{place} holds the secret `token`")]);
+        assert!(!out.exists());
+    }
+    let annotation = format!("manifest-descriptor:x={VALUE}");
+    let told = project.build("RUN true", &["--tripwire", "warn", "--annotation", &annotation], 0).stderr;
+    assert!(told.contains("the descriptor of the image's manifest holds the secret `token`"), "{told}");
+}
+
 #[test]
 fn who_says_so_is_only_told_or_not_even_that() {
     let steps = format!("{MOUNTED}cp /run/secrets/token /kept");
