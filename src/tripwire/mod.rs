@@ -102,16 +102,22 @@ impl Needles {
         self.0.extend(forms.into_iter().map(|(form, bytes)| Needle { name: name.to_owned(), form, bytes }));
     }
 
-    /// A text with names in the place of values, in whatever form; none where there are none.
-    pub fn masked(&self, text: &str) -> Option<String> {
-        let mut masked = None;
-        for Needle { name, bytes, .. } in &self.0 {
-            let text = masked.as_deref().unwrap_or(text);
-            if let Some(value) = std::str::from_utf8(bytes).ok().filter(|value| text.contains(value)) {
-                masked = Some(text.replace(value, &format!("[{name}]")));
-            }
+    /// A path with a name in the place of each part that has a value in it, in whatever form; none where none has. All of the part goes:
+    /// of a long value only a piece is searched for, and what stands beside it may be the rest.
+    pub fn masked(&self, path: &str) -> Option<String> {
+        let named = |part: &str| {
+            let is_in = |value: &[u8]| std::str::from_utf8(value).is_ok_and(|value| part.contains(value));
+            self.0.iter().find(|needle| is_in(&needle.bytes)).map(|needle| format!("[{}]", needle.name))
+        };
+        let whole = named(path)?;
+        let parts: Vec<(&str, Option<String>)> = path.split('/').map(|part| (part, named(part))).collect();
+        // A value may have slashes.
+        if parts.iter().all(|(_, name)| name.is_none()) {
+            return Some(whole);
         }
-        masked
+        let parts: Vec<String> =
+            parts.into_iter().map(|(part, name)| name.unwrap_or_else(|| part.to_owned())).collect();
+        Some(parts.join("/"))
     }
 
     /// Whether no value is searched for.
