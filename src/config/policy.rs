@@ -203,29 +203,34 @@ impl Policy {
     /// What it says of an image, by its whole name with and without the tag.
     pub fn image(&self, name: &str, with_tag: &str) -> Verdict<'_> {
         let names = [name::image(name), name::image(with_tag)];
-        self.verdict(&self.images, |pattern| {
+        let written = [name.to_owned(), with_tag.to_owned()];
+        self.verdict(&self.images, |pattern, denies| {
             let patterns = [name::image(pattern), pattern.to_owned()];
             let is_one = |name: &String| patterns.iter().any(|one| matches(one.as_bytes(), name.as_bytes()));
-            names.iter().any(is_one)
+            names.iter().any(is_one) || denies && written.iter().any(is_one)
         })
     }
 
     /// What it says of an image of this machine.
     pub fn local(&self, name: &str) -> Verdict<'_> {
-        self.verdict(&self.images, |pattern| matches(pattern.as_bytes(), name.as_bytes()))
+        self.verdict(&self.images, |pattern, _| matches(pattern.as_bytes(), name.as_bytes()))
     }
 
     /// What it says of a URL, however that is spelled.
     pub fn url(&self, url: &str) -> Verdict<'_> {
         let parsed = name::Url::of(url);
-        self.verdict(&self.urls, |pattern| match &parsed {
-            Some(parsed) => parsed.is_matched(url, pattern),
+        self.verdict(&self.urls, |pattern, denies| match &parsed {
+            Some(parsed) if denies => parsed.may_be(url, pattern),
+            Some(parsed) => parsed.is(url, pattern),
             None => matches(pattern.as_bytes(), url.as_bytes()),
         })
     }
 
-    fn verdict<'p>(&'p self, rules: &'p [Rule], is_matched: impl Fn(&str) -> bool) -> Verdict<'p> {
-        let is_about = |rule: &&Rule| rule.patterns.iter().any(|pattern| is_matched(pattern));
+    /// By whether a pattern matches, in a rule that denies or another. A rule that denies is about whatever it can be read to be about, the
+    /// others about what a name in its one spelling is.
+    fn verdict<'p>(&'p self, rules: &'p [Rule], is_matched: impl Fn(&str, bool) -> bool) -> Verdict<'p> {
+        let is_about =
+            |rule: &&Rule| rule.patterns.iter().any(|pattern| is_matched(pattern, rule.denied.is_some()));
         match (rules.iter().find(is_about), self.denies_others) {
             (Some(rule), _) => Verdict::Ruled(rule),
             (None, true) => Verdict::Unnamed,

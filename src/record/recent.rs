@@ -38,12 +38,18 @@ pub(super) fn append(folder: &Path, stem: &str, text: &str) -> io::Result<()> {
     file.write_all(line.as_bytes())
 }
 
+/// More writers than this in a row do not take a file's place between its opening and its lock.
+const TRIES: u32 = 100;
+
 /// Opens and locks the file that has the name when it is locked, and not one that another took the place of.
 fn current(open: impl Fn() -> io::Result<File>, wait: impl Fn(&File)) -> io::Result<File> {
+    let mut tries = 0;
     loop {
         let file = open()?;
         wait(&file);
-        if file.metadata()?.nlink() > 0 {
+        tries += 1;
+        // There are file systems that count no links.
+        if file.metadata()?.nlink() > 0 || tries == TRIES {
             return Ok(file);
         }
     }

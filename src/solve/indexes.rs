@@ -75,7 +75,7 @@ pub struct LayerIndexes {
     /// What this build goes by without having seen it.
     believed: Mutex<HashMap<DiffId, Vec<Belief>>>,
     /// Blobs that images name, and of which nobody has seen in this build that they hold what these say.
-    claimed: Mutex<HashSet<Digest>>,
+    claimed: Mutex<HashSet<(Digest, DiffId)>>,
 }
 
 /// An index that somebody went by.
@@ -107,7 +107,7 @@ impl LayerIndexes {
 
     /// These layers are an image's: what their blobs hold is what its configuration says.
     pub(super) fn claim(&self, layers: &[Layer]) {
-        lock(&self.claimed).extend(layers.iter().map(|layer| layer.descriptor.digest));
+        lock(&self.claimed).extend(layers.iter().map(|layer| (layer.descriptor.digest, layer.diff_id)));
     }
 
     /// Sees to it that a blob, which is here, holds what is said of it, before it is read by what is known of that.
@@ -116,7 +116,7 @@ impl LayerIndexes {
     /// When it holds something else, or cannot be read.
     pub(super) fn prove_blob(&self, layer: &Layer) -> Result<(), IndexError> {
         let blob = layer.descriptor.digest;
-        if !lock(&self.claimed).contains(&blob) {
+        if !lock(&self.claimed).contains(&(blob, layer.diff_id)) {
             return Ok(());
         }
         if !self.was_seen(layer) {
@@ -134,7 +134,8 @@ impl LayerIndexes {
 
     /// The blob was hashed, and holds what is said of it.
     pub(super) fn saw(&self, layer: &Layer) {
-        if lock(&self.claimed).remove(&layer.descriptor.digest) && !self.was_seen(layer) {
+        let claim = (layer.descriptor.digest, layer.diff_id);
+        if lock(&self.claimed).remove(&claim) && !self.was_seen(layer) {
             self.keep(&self.seen_path(layer), layer.diff_id.to_string().as_bytes());
         }
     }

@@ -80,14 +80,46 @@ fn percent(value: &[u8], (kept, is_plus): (&[u8], bool), digits: &[u8; 16]) -> V
     value.iter().flat_map(encode).collect()
 }
 
-/// Two neighbours in a value, of at most `most` bytes each; the whole of one that has not `least` bytes for each.
+/// Two neighbours in a value, of at most `most` bytes each; as much of it as is searched for at once where it has not `least` bytes for each, or
+/// none that stand nowhere by chance.
 fn parts(value: &[u8], most: usize, least: usize) -> Vec<&[u8]> {
     let len = most.min(value.len() / 2);
+    let whole = || vec![excerpt(value, EXCERPT_BYTES, EXCERPT_BYTES / 2)];
     if len < least {
-        return vec![value];
+        return whole();
     }
-    let (first, second) = excerpt(value, 2 * len, len).split_at(len);
-    vec![first, second]
+    let best = |is_wanted: fn(&[u8]) -> bool| {
+        let windows = value.windows(2 * len).step_by(len);
+        windows.filter(|window| window.chunks(len).all(is_wanted)).max_by_key(|window| distinct(window))
+    };
+    // A long value may be of words alone.
+    let found = best(is_telling).or_else(|| best(is_unusual).filter(|_| value.len() >= 4 * len));
+    found.map_or_else(whole, |window| window.chunks(len).collect())
+}
+
+/// Whether a piece of a value is no word or number by itself.
+fn is_telling(part: &[u8]) -> bool {
+    let kinds: [fn(&u8) -> bool; 4] =
+        [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit, |byte| {
+            !byte.is_ascii_alphanumeric()
+        }];
+    is_unusual(part) && kinds.iter().filter(|kind| part.iter().any(*kind)).count() >= 2
+}
+
+/// Whether it is not what addresses and headers begin with, and no filling.
+fn is_unusual(part: &[u8]) -> bool {
+    let is_usual =
+        ["://", "Bearer ", "Basic ", "\"auth"].iter().any(|usual| contains(part, usual.as_bytes()));
+    !is_usual && distinct(part) >= 6
+}
+
+fn distinct(part: &[u8]) -> usize {
+    let mut seen = [false; 256];
+    part.iter().filter(|byte| !std::mem::replace(&mut seen[usize::from(**byte)], true)).count()
+}
+
+fn contains(text: &[u8], wanted: &[u8]) -> bool {
+    text.windows(wanted.len()).any(|window| window == wanted)
 }
 
 /// The part of a long value that has the most different bytes: what formats have in common is seldom there. Of a key in PEM that is
@@ -96,10 +128,6 @@ fn excerpt(value: &[u8], len: usize, step: usize) -> &[u8] {
     if value.len() <= len {
         return value;
     }
-    let distinct = |window: &[u8]| {
-        let mut seen = [false; 256];
-        window.iter().filter(|b| !std::mem::replace(&mut seen[usize::from(**b)], true)).count()
-    };
     // The latest of several that are alike.
     value.windows(len).step_by(step).max_by_key(|window| distinct(window)).unwrap_or(value)
 }

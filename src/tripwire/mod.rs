@@ -117,7 +117,8 @@ impl Needles {
         }
         let parts: Vec<String> =
             parts.into_iter().map(|(part, name)| name.unwrap_or_else(|| part.to_owned())).collect();
-        Some(parts.join("/"))
+        let joined = parts.join("/");
+        Some(if named(&joined).is_some() { whole } else { joined })
     }
 
     /// Whether no value is searched for.

@@ -55,14 +55,64 @@ impl Url {
         // `https://**`
         let rest = match rest {
             "" if authority.ends_with("**") => "**".to_owned(),
+            rest if rest.starts_with('/') && rest.contains('%') => path(rest),
             rest if rest.starts_with('/') => rest.to_owned(),
             rest => format!("/{rest}"),
         };
         Some(Self { scheme, host: spelled(host), port, rest })
     }
 
-    /// Whether a pattern is about the URL that is spelled `text`. Stars in the place of a host stay within the host.
-    pub(super) fn is_matched(&self, text: &str, pattern: &str) -> bool {
+    /// Whether a pattern is about the URL that is spelled `text`, and stays so where a server reads escaped slashes as slashes.
+    pub(super) fn is(&self, text: &str, pattern: &str) -> bool {
+        let climbs = || {
+            let end = self.rest.find(['?', '#']).unwrap_or(self.rest.len());
+            let bytes = crate::text::url::percent_decoded(&self.rest[..end]);
+            bytes.split(|byte| matches!(byte, b'/' | b'\\')).any(|part| part == b"..")
+        };
+        self.is_matched(text, pattern) && (!climbs() || self.decoded().is_matched(text, pattern))
+    }
+
+    /// Whether a pattern can be read to be about it: part by part or as one text, and however a server reads escapes and slashes.
+    pub(super) fn may_be(&self, text: &str, pattern: &str) -> bool {
+        let is_about = |url: &Self| {
+            url.is_matched(text, pattern) || url.written().iter().any(|written| matches(pattern, written))
+        };
+        matches(pattern, text) || is_about(self) || is_about(&self.decoded())
+    }
+
+    /// As one text, without and with the scheme's own port.
+    fn written(&self) -> Vec<String> {
+        let Self { scheme, host, rest, port } = self;
+        match port {
+            Port::Is(port) => vec![format!("{scheme}://{host}:{port}{rest}")],
+            Port::Usual | Port::Any => {
+                vec![format!("{scheme}://{host}{rest}"), format!("{scheme}://{host}:{}{rest}", usual(scheme))]
+            }
+        }
+    }
+
+    /// With a path in which nothing is escaped, and no slash stands beside another.
+    fn decoded(&self) -> Self {
+        let (path_, behind) = self.rest.split_at(self.rest.find(['?', '#']).unwrap_or(self.rest.len()));
+        let plain = String::from_utf8_lossy(&crate::text::url::percent_decoded(path_)).replace('\\', "/");
+        let parts: Vec<&str> = plain.split('/').filter(|part| !part.is_empty()).collect();
+        let slash = if plain.ends_with('/') && !parts.is_empty() { "/" } else { "" };
+        let resolved = resolved(&format!("{}{slash}", parts.join("/")));
+        let port = match &self.port {
+            Port::Usual => Port::Usual,
+            Port::Is(port) => Port::Is(port.clone()),
+            Port::Any => Port::Any,
+        };
+        Self {
+            scheme: self.scheme.clone(),
+            host: self.host.clone(),
+            port,
+            rest: format!("{resolved}{behind}"),
+        }
+    }
+
+    /// The same part by part. Stars in the place of a host stay within the host.
+    fn is_matched(&self, text: &str, pattern: &str) -> bool {
         let Some(pattern) = Self::pattern(pattern) else { return matches(pattern, text) };
         let is_port = match (&pattern.port, &self.port) {
             (Port::Any, _) => true,
@@ -101,14 +151,19 @@ fn host_and_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn port_of(scheme: &str, port: Option<&str>) -> Port {
-    let usual = match scheme {
+/// The port of a scheme; 0 of one that is not known.
+fn usual(scheme: &str) -> u16 {
+    match scheme {
         "http" => 80,
         "https" => 443,
         "ssh" => 22,
         "git" => 9418,
         _ => 0,
-    };
+    }
+}
+
+fn port_of(scheme: &str, port: Option<&str>) -> Port {
+    let usual = usual(scheme);
     match port.map(|port| (port, port.parse::<u16>())) {
         None | Some(("", _)) => Port::Usual,
         Some((_, Ok(port))) if port == usual => Port::Usual,
@@ -123,7 +178,7 @@ fn spelled(host: &str) -> String {
     let host = host.strip_suffix('.').unwrap_or(&host);
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     if let Some(Ok(address)) = bracketed.map(str::parse::<Ipv6Addr>) {
-        return format!("[{address}]");
+        return address.to_ipv4_mapped().map_or_else(|| format!("[{address}]"), |mapped| mapped.to_string());
     }
     numeric(host).map_or_else(|| host.to_owned(), |address| address.to_string())
 }
@@ -139,8 +194,10 @@ fn numeric(host: &str) -> Option<Ipv4Addr> {
     let (last, first) = parts.split_last().filter(|(_, first)| first.len() < 4)?;
     let bits = 32 - 8 * u32::try_from(first.len()).ok()?;
     let fits = u64::from(*last) < 1 << bits && first.iter().all(|part| *part < 256);
-    let high = first.iter().zip([24, 16, 8]).map(|(part, by)| part << by).sum::<u32>();
-    fits.then(|| Ipv4Addr::from(high | last))
+    fits.then(|| {
+        let high = first.iter().zip([24, 16, 8]).map(|(part, by)| part << by).sum::<u32>();
+        Ipv4Addr::from(high | last)
+    })
 }
 
 /// A path without `.` and `..`, without needless escapes; what follows it stays.
@@ -155,15 +212,25 @@ fn path(rest: &str) -> String {
                 plain.push(char::from(byte));
                 from = at + 3;
             }
+            // Its digits may be small.
             None => {
                 plain.push('%');
-                from = at + 1;
+                let digits = path
+                    .get(at + 1..at + 3)
+                    .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+                plain.push_str(&digits.unwrap_or("").to_ascii_uppercase());
+                from = at + 1 + digits.map_or(0, str::len);
             }
         }
     }
     plain.push_str(&path[from..]);
+    format!("{}{behind}", resolved(&plain))
+}
+
+/// An absolute path without `.` and `..`.
+fn resolved(plain: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
-    let plain = plain.strip_prefix('/').unwrap_or(&plain);
+    let plain = plain.strip_prefix('/').unwrap_or(plain);
     let last = plain.split('/').next_back().is_some_and(|part| part == "." || part == "..");
     for part in plain.split('/') {
         match part {
@@ -173,13 +240,17 @@ fn path(rest: &str) -> String {
         }
     }
     let slash = if last && !parts.is_empty() { "/" } else { "" };
-    format!("/{}{slash}{behind}", parts.join("/"))
+    format!("/{}{slash}", parts.join("/"))
 }
 
 /// The name of an image with its registry in one spelling; of a pattern, too.
 pub(super) fn image(name: &str) -> String {
     let Some((registry, rest)) = name.split_once('/') else { return name.to_owned() };
     let (host, port) = host_and_port(registry);
+    // A star stands for other ports, too.
+    if host.contains('*') && port.is_some() {
+        return name.to_owned();
+    }
     let host = match spelled(host).as_str() {
         "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => "docker.io".to_owned(),
         host => host.to_owned(),
@@ -197,6 +268,40 @@ mod tests {
 
     fn is_about(pattern: &str, url: &str) -> bool {
         Url::of(url).unwrap().is_matched(url, pattern)
+    }
+
+    #[test]
+    fn what_denies_is_about_all_that_it_can_be_read_as() {
+        for (pattern, url) in [
+            ("https://h/@scope/**", "https://h/%40scope/x"),
+            ("https://h/a%2Fb/**", "https://h/a%2fb/x"),
+            ("https://h/secret/**", "https://h//secret/x"),
+            ("https://h/secret/**", "https://h/ok/..%2fsecret/x"),
+            ("https://h/%7Eu/**", "https://h/~u/x"),
+            ("https://h/%7Eu/**", "https://h/%7Eu/x"),
+            ("https://**.sh", "https://h/a/b.sh"),
+            ("https://**secret**", "https://h/a/secret/b"),
+            ("**evil.example/**", "http://EVIL.example/x"),
+            ("**evil.example/**", "http://evi%6c.example/x"),
+            ("http**", "HTTP://h/x.git"),
+            ("http:**", "http://h/x"),
+            ("**:8080/**", "http://h:8080/x"),
+            ("*://h:443/**", "https://h:443/x"),
+            ("https://127.0.0.1/**", "https://[::ffff:127.0.0.1]/x"),
+        ] {
+            assert!(Url::of(url).unwrap().may_be(url, pattern), "{pattern} {url}");
+        }
+        for (pattern, url) in [("https://h/secret/**", "https://h/secrets/x"), ("http:**", "https://h/x")] {
+            assert!(!Url::of(url).unwrap().may_be(url, pattern), "{pattern} {url}");
+        }
+        // What allows is not about what leads elsewhere.
+        let is = |pattern: &str, url: &str| Url::of(url).unwrap().is(url, pattern);
+        assert!(!is("https://h/ok/**", "https://h/ok/..%2fsecret"));
+        assert!(!is("https://h/ok/**", "https://h/ok/%2e%2e%5Csecret"));
+        assert!(is("https://h/ok/**", "https://h/ok/a%2fb") && is("https://h/%7Eu/**", "https://h/~u/x"));
+        assert!(!is("https://**.sh", "https://h/a/b.sh"), "a host alone");
+        assert_eq!(numeric("255.256.0.1"), None);
+        assert_eq!(image("*:443/**"), "*:443/**");
     }
 
     #[test]

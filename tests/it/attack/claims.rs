@@ -11,6 +11,9 @@ fn a_layer_that_claims_to_be_another_is_not_read() {
     let host = registry.host();
     let good = TestLayer::files(&[("x", "good"), ("y", "fine")]);
     let evil = TestLayer { diff_id: good.diff_id, ..TestLayer::files(&[("x", "evil"), ("y", "lies")]) };
+    // The same blob twice, once as what it is.
+    let own = TestLayer::files(&[("x", "evil"), ("y", "lies")]);
+    registry.push(&TestImage::new("linux/amd64", vec![own, evil.clone()]), "twice", "1");
     registry.push(&TestImage::new("linux/amd64", vec![good]), "good", "1");
     registry.push(&TestImage::new("linux/amd64", vec![evil]), "evil", "1");
     let copies =
@@ -22,8 +25,10 @@ fn a_layer_that_claims_to_be_another_is_not_read() {
         if let Some(before) = &before {
             world.dockerfile(before).build(["-t", "before"]).run();
         }
-        let told = world.dockerfile(&copies("evil", "x")).build(["-t", "evil"]).status(1).run().stderr;
-        assert!(told.contains("but the image's configuration says"), "{before:?}: {told}");
+        for image in ["twice", "evil"] {
+            let told = world.dockerfile(&copies(image, "x")).build(["-t", "evil"]).status(1).run().stderr;
+            assert!(told.contains("but the image's configuration says"), "{image} {before:?}: {told}");
+        }
         // Nothing of it is found under the good one's name, in this build and the next.
         for _ in 0..2 {
             let digest = world.dockerfile(&copies("good", "x")).build(["-t", "good"]).run().digest();
