@@ -109,7 +109,7 @@ fn give_layer(
             return Ok(());
         }
     }
-    // The index was made of this very blob.
+    // The index is kept by diff id: it was made of another blob, which this one's image claims to be, or of this one before it was damaged.
     Err(Error::LayerChanged { digest: layer.digest })
 }
 

@@ -74,6 +74,9 @@ fn of_file(
     services: &Services,
 ) -> Result<Option<Seconds>, Vec<Diagnostic>> {
     context::refuse_offline(request, url)?;
+    // What `--locked` refuses is refused where it is taken.
+    let pinned = services.pins.url(url).ok().flatten().map(|digest| digest.to_string());
+    let checksum = checksum.or(pinned.as_deref());
     let hops = policy::hops(request, checksum.is_some());
     let scratch = context::scratch(services)?;
     let file = scratch.path().join("file");

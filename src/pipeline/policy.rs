@@ -89,7 +89,9 @@ pub(super) fn hops(request: &Request, is_pinned: bool) -> Hops {
     }
     let policies = request.policies.clone();
     Hops::asking(move |url| {
-        let taken = of_url(url, is_pinned, None);
+        // What looks like a commit there is the server's choice.
+        let shown = without_password(url).to_string();
+        let taken = Taken { shown, what: What::Url { is_pinned }, span: None };
         let problem = policies.iter().find_map(|policy| violation(policy, &taken, None))?;
         let notes: Vec<&str> = problem.notes.iter().map(String::as_str).collect();
         Some(format!("a redirect leads elsewhere, and {} ({})", problem.message, notes.join("; ")))

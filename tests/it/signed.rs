@@ -224,6 +224,22 @@ fn rules_for_urls_hold_for_where_they_lead() {
     assert_eq!(secret.requests(), [""; 0]);
     build(&moved, &format!("{front_only}[[url]]\nmatch = '{target}'\n"), 0);
 
+    // What is pinned may be sent on to where a checksum is wanted; what a server calls a commit is none.
+    let pinned = format!("{front_only}[[url]]\nmatch = 'http://localhost:{port}/**'\nchecksum = true\n");
+    let git = format!("http://localhost:{port}/x.git?commit={}", "a".repeat(40));
+    let to_git = Server::start(move |_| Reply::new(302, "").header("location", git.as_str()));
+    let to_git = format!("http://{}/x", to_git.host());
+    let told = build(&to_git, &pinned.replace(&front.host(), to_git.split('/').nth(2).unwrap()), 1);
+    assert!(told.contains("with a checksum or a commit"), "{told}");
+    let told = build(&moved, &pinned, 1);
+    assert!(told.contains("with a checksum or a commit"), "{told}");
+    let stage = format!("FROM scratch AS taken\nADD {moved} /\nFROM scratch\nCOPY --from=taken / /\n");
+    signed.world.dockerfile(&stage);
+    signed.world.rbuild(["lock", "."]).any_stdout().remarks().run();
+    let epoch = "SOURCE_DATE_EPOCH=taken";
+    let words = ["-t", "app", "--policy", &signed.path("policy.toml"), "--build-arg", epoch];
+    signed.world.build(words).remarks().run();
+
     let (registry, image) = (signed.registry.host(), signed.image());
     let port = registry.rsplit_once(':').unwrap().1;
     signed.world.dockerfile(&format!("FROM {}\n", image.replace(&registry, &format!("LOCALHOST:{port}"))));

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A URL in its parts: no user, the host in lower case, a port only where it is not the scheme's own.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Url {
     scheme: String,
     host: String,
@@ -12,7 +12,7 @@ pub(super) struct Url {
     rest: String,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Port {
     /// The scheme's own.
     Usual,
@@ -65,8 +65,7 @@ impl Url {
     /// Whether a pattern is about the URL that is spelled `text`, and stays so where a server reads escaped slashes as slashes.
     pub(super) fn is(&self, text: &str, pattern: &str) -> bool {
         let climbs = || {
-            let end = self.rest.find(['?', '#']).unwrap_or(self.rest.len());
-            let bytes = crate::text::url::percent_decoded(&self.rest[..end]);
+            let bytes = crate::text::url::percent_decoded(self.path_and_behind().0);
             bytes.split(|byte| matches!(byte, b'/' | b'\\')).any(|part| part == b"..")
         };
         self.is_matched(text, pattern) && (!climbs() || self.decoded().is_matched(text, pattern))
@@ -93,22 +92,17 @@ impl Url {
 
     /// With a path in which nothing is escaped, and no slash stands beside another.
     fn decoded(&self) -> Self {
-        let (path_, behind) = self.rest.split_at(self.rest.find(['?', '#']).unwrap_or(self.rest.len()));
-        let plain = String::from_utf8_lossy(&crate::text::url::percent_decoded(path_)).replace('\\', "/");
+        let (path, behind) = self.path_and_behind();
+        let plain = String::from_utf8_lossy(&crate::text::url::percent_decoded(path)).replace('\\', "/");
         let parts: Vec<&str> = plain.split('/').filter(|part| !part.is_empty()).collect();
         let slash = if plain.ends_with('/') && !parts.is_empty() { "/" } else { "" };
-        let resolved = resolved(&format!("{}{slash}", parts.join("/")));
-        let port = match &self.port {
-            Port::Usual => Port::Usual,
-            Port::Is(port) => Port::Is(port.clone()),
-            Port::Any => Port::Any,
-        };
-        Self {
-            scheme: self.scheme.clone(),
-            host: self.host.clone(),
-            port,
-            rest: format!("{resolved}{behind}"),
-        }
+        let rest = format!("{}{behind}", resolved(&format!("{}{slash}", parts.join("/"))));
+        Self { rest, ..self.clone() }
+    }
+
+    /// The path, and the query and fragment.
+    fn path_and_behind(&self) -> (&str, &str) {
+        self.rest.split_at(self.rest.find(['?', '#']).unwrap_or(self.rest.len()))
     }
 
     /// The same part by part. Stars in the place of a host stay within the host.

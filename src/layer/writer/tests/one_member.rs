@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use super::remembered::{as_file, remembering};
 use super::*;
 use crate::layer::writer::layout::MAX_SEGMENT;
 

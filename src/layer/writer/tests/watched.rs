@@ -1,5 +1,6 @@
 //! A scanner sees every byte of a layer, wherever segments are cut.
 
+use super::remembered::{as_file, remembering};
 use super::*;
 use crate::layer::writer::layout::MAX_SEGMENT;
 use crate::tripwire::{Form, Found, Needles, Scanner, What};
